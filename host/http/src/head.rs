@@ -1,0 +1,89 @@
+//! The head of a request: a view of borrows, so that nothing is copied that nobody asks for.
+
+use std::net::IpAddr;
+
+/// How the visitor came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// One header line. Names are as the client wrote them; compare without case.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderField<'a> {
+    /// Token characters only.
+    pub name: &'a str,
+    /// Visible ASCII, spaces, tabs and bytes from 0x80.
+    pub value: &'a [u8],
+}
+
+/// A request's head that has passed the connection's checks: framing is unambiguous, there is exactly
+/// one authority, and the path starts with `/` (or is `*` for OPTIONS).
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// `GET`.
+    pub method: &'a str,
+    /// Path and query.
+    pub path: &'a str,
+    /// Host and port as the client named them; empty only in HTTP/1.0.
+    pub authority: &'a str,
+    /// How the visitor came.
+    pub scheme: Scheme,
+    /// 10, 11 or 20.
+    pub version: u8,
+    /// In order; `Host` included in HTTP/1.
+    pub headers: &'a [HeaderField<'a>],
+    /// The visitor, or the last untrusted hop.
+    pub client: IpAddr,
+    /// Id of this request, in the answer and the log; 16 hexadecimal digits.
+    pub request_id: &'a str,
+}
+
+impl<'a> Head<'a> {
+    /// The first value of a header, by lower-case name.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers
+            .iter()
+            .find(|h| h.name.eq_ignore_ascii_case(name))
+            .map(|h| h.value)
+    }
+
+    /// The first value of a header that is ASCII text.
+    pub fn header_str(&self, name: &str) -> Option<&'a str> {
+        self.header(name)
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The host without its port, as written.
+    pub fn host(&self) -> &'a str {
+        match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => self.authority,
+        }
+    }
+
+    /// The path without its query.
+    pub fn path_only(&self) -> &'a str {
+        self.path
+            .split_once('?')
+            .map_or(self.path, |(path, _)| path)
+    }
+
+    /// Whether the answer must have no body.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+}

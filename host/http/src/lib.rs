@@ -1,0 +1,11 @@
+//! One request and its reply, as connections hand them to handlers and back.
+//!
+//! Shared by `edge`, which reads and writes them, and `handler`, which runs on them. No I/O.
+
+mod body;
+mod head;
+mod reply;
+
+pub use body::{Body, BodyError};
+pub use head::{Head, HeaderField, Scheme};
+pub use reply::{Answer, Reply, ReplyBody, StreamError};

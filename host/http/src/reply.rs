@@ -1,0 +1,93 @@
+//! The reply to a request, and when it is ready.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use std::{fmt, future::Future, pin::Pin};
+
+/// What a service says to a request head: now, or later.
+pub enum Answer {
+    /// Written in the same turn, without a task or an allocation for a future.
+    Ready(Reply),
+    /// Polled by the connection; dropped when the client goes away.
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+/// A reply. The connection adds `date`, framing (`content-length`, `transfer-encoding`), `connection` and the
+/// request id; framing and hop-by-hop headers in `headers` are dropped by it.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// In order; names may repeat.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body.
+    pub body: ReplyBody,
+    /// Close the connection after this reply.
+    pub close: bool,
+}
+
+/// The body of a reply.
+pub enum ReplyBody {
+    /// None: `content-length: 0` where the status allows a body.
+    Empty,
+    /// All of it, from memory.
+    Full(Bytes),
+    /// The answer to HEAD (or a 304) where the length of the absent body is known.
+    Absent {
+        /// The value of `content-length`.
+        bytes: u64,
+    },
+    /// A stream. An error of it cuts the connection, since the status is gone already.
+    Stream(UnsyncBoxBody<Bytes, StreamError>),
+}
+
+/// The error of a streamed body; the connection logs it once.
+pub type StreamError = Box<dyn std::error::Error + Send + Sync>;
+
+impl fmt::Debug for ReplyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
+            Self::Absent { bytes } => write!(f, "Absent({bytes})"),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+impl Reply {
+    /// A reply without headers or body.
+    pub fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: ReplyBody::Empty,
+            close: false,
+        }
+    }
+
+    /// A short text.
+    pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
+        Self::empty(status)
+            .with(
+                http::header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            )
+            .with_body(text)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Sets a body that is all there.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = ReplyBody::Full(body.into());
+        self
+    }
+}

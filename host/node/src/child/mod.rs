@@ -1,0 +1,1 @@
+//! A child process: it answers requests.

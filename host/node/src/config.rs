@@ -1,0 +1,49 @@
+//! A node's configuration: a JSON file that `up` (or an operator) writes.
+
+use protoplex_wire::manifest::Role;
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, path::PathBuf};
+
+/// Read once, at start, before anything binds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Unique in the fleet, for example `proxy-1`.
+    pub name: String,
+    /// Its role.
+    pub role: Role,
+    /// Blobs, last good build, fence. Owned by this node alone.
+    pub data: PathBuf,
+    /// Cache of native code, shared by the nodes of one machine and user.
+    pub native: PathBuf,
+    /// `https://host:port` of the Seed.
+    pub seed: String,
+    /// PEM of the fleet's authority.
+    pub ca: PathBuf,
+    /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<name>`).
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// PEM of the HTTPS port's certificate.
+    pub tls_cert: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// Public keys of release keys whose builds may run here, 64 hexadecimal digits each.
+    pub release_keys: Vec<String>,
+    /// Address to bind.
+    pub bind: IpAddr,
+    /// 0 is any free port.
+    pub http_port: u16,
+    /// 0 is any free port.
+    pub https_port: u16,
+    /// 0 is any free port.
+    pub health_port: u16,
+    /// 0 is any free port.
+    pub meta_port: u16,
+    /// Child processes; at least 2, so that one can adopt another's sockets.
+    pub children: usize,
+    /// Threads of each child; 1 for all roles but app.
+    pub threads: usize,
+    /// How long requests in flight may go on after a drain began.
+    pub drain_timeout_ms: u64,
+}

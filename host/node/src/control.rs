@@ -1,0 +1,171 @@
+//! What a parent and its children say to each other: one JSON message a packet on a `SOCK_SEQPACKET` pair,
+//! with file descriptors beside it where the variant says so.
+//!
+//! Large things travel as sealed memfds. An end that closes its side ends the other: a child without a parent
+//! drains and exits; a parent without a child starts another.
+
+use protoplex_wire::{
+    BuildId, Digest, ReleaseId, manifest::Role, release::Stage, status::Addresses,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf};
+
+/// A packet is refused above this many bytes.
+pub const PACKET_BYTES_MAX: usize = 128 << 10;
+/// The environment variable in which a child finds its [`ChildConfig`] as JSON.
+pub const CHILD_ENV: &str = "PROTOPLEX_CHILD";
+
+/// What a child knows from its start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChildConfig {
+    /// The node's name.
+    pub node: String,
+    /// The node's role.
+    pub role: Role,
+    /// 0 to `children - 1`; also the index of its own sockets.
+    pub index: usize,
+    /// Children of the node.
+    pub children: usize,
+    /// Threads of its runtime; 1 is single-threaded.
+    pub threads: usize,
+    /// The control socket.
+    pub control_fd: i32,
+    /// Listening sockets for plain HTTP, one for each child, all inherited.
+    pub http_fds: Vec<i32>,
+    /// Listening sockets for HTTPS, likewise.
+    pub https_fds: Vec<i32>,
+    /// PEM certificate chain and key of the HTTPS port.
+    pub tls_cert: PathBuf,
+    /// Its key.
+    pub tls_key: PathBuf,
+    /// How long requests in flight may go on after a drain began, or after their build was switched away.
+    pub drain_timeout_ms: u64,
+}
+
+/// From the parent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToChild {
+    /// Native code of a component. One fd: a sealed memfd. Sent before the `prepare` that needs it, and only if
+    /// this child has not had it for a build that it still holds.
+    Native {
+        /// The component it was compiled from.
+        component: Digest,
+    },
+    /// Get a build ready. Two fds, both sealed memfds: the canonical manifest, and the asset pack (see
+    /// [`asset_offsets`]). Answered by `prepared` or `failed`.
+    Prepare {
+        /// The release.
+        release: ReleaseId,
+        /// Its build.
+        build: BuildId,
+    },
+    /// Switch. Answered by `activated` or `failed`.
+    Activate {
+        /// The release.
+        release: ReleaseId,
+        /// Its build.
+        build: BuildId,
+    },
+    /// Forget a prepared build.
+    Abandon {
+        /// The release.
+        release: ReleaseId,
+        /// Its build.
+        build: BuildId,
+    },
+    /// The fleet's nodes and the secret of its internal hops.
+    Directory {
+        /// 64 hexadecimal digits.
+        hop_key: String,
+        /// Addresses of the healthy nodes, by role.
+        nodes: BTreeMap<Role, Vec<Addresses>>,
+    },
+    /// Accept on the sockets of child `index` too.
+    Adopt {
+        /// The dead or unready child.
+        index: usize,
+    },
+    /// Stop accepting on them.
+    Disown {
+        /// The child that serves again.
+        index: usize,
+    },
+    /// Stop accepting, finish what is in flight, answer `drained`, exit 0.
+    Drain,
+    /// Answer `metrics`.
+    Metrics,
+}
+
+/// From a child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromChild {
+    /// First message: the runtime is up and the control socket is read.
+    Started,
+    /// The build is loaded and every handler's instance and probe went well.
+    Prepared {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// It is not, and nothing changed.
+    Failed {
+        /// The release.
+        release: ReleaseId,
+        /// Where.
+        stage: Stage,
+        /// Why.
+        reason: String,
+    },
+    /// The build answers requests. After the first of these the child accepts connections.
+    Activated {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Every 250 ms, and the sign of life.
+    Beat(Beat),
+    /// One fd: a memfd with Prometheus text; every sample has the label `child`.
+    Metrics,
+    /// Nothing is in flight any more, or the deadline passed.
+    Drained {
+        /// Requests that were cut.
+        cut: u64,
+    },
+}
+
+/// Counters since the child's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Requests.
+    pub requests: u64,
+    /// Answers with 5xx.
+    pub errors: u64,
+    /// Traps, deadlines, out-of-memory.
+    pub traps: u64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Open connections.
+    pub connections: u64,
+}
+
+/// Assets start at multiples of this in the pack.
+pub const ASSET_ALIGN: u64 = 64;
+
+/// Where each asset blob of a build starts in its asset pack: all of them in the order of their digests, each at
+/// the next multiple of [`ASSET_ALIGN`]. The last value is the pack's length.
+pub fn asset_offsets(manifest: &protoplex_wire::Manifest) -> (BTreeMap<Digest, u64>, u64) {
+    let mut sizes = BTreeMap::new();
+    for asset in manifest.assets.values() {
+        sizes.insert(asset.digest, asset.bytes);
+        if let Some(gzip) = &asset.gzip {
+            sizes.insert(gzip.digest, gzip.bytes);
+        }
+    }
+    let mut end = 0_u64;
+    let mut offsets = BTreeMap::new();
+    for (digest, bytes) in sizes {
+        offsets.insert(digest, end);
+        end = (end + bytes).next_multiple_of(ASSET_ALIGN);
+    }
+    (offsets, end)
+}

@@ -1,0 +1,1 @@
+//! The parent process: it holds what must outlive a child.

@@ -1,0 +1,28 @@
+//! The Seed's configuration: a JSON file that `up` (or an operator) writes.
+
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, path::PathBuf};
+
+/// Read once, at start, before anything binds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedConfig {
+    /// Blobs, builds, history, fence.
+    pub data: PathBuf,
+    /// PEM of the fleet's authority.
+    pub ca: PathBuf,
+    /// PEM of the Seed's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Public keys of release keys, 64 hexadecimal digits each.
+    pub release_keys: Vec<String>,
+    /// Address to bind.
+    pub bind: IpAddr,
+    /// 0 is any free port.
+    pub port: u16,
+    /// A node that has not answered `prepare` by then makes the release revert.
+    pub prepare_timeout_ms: u64,
+    /// A node that has not answered `activate` by then makes the release revert.
+    pub activate_timeout_ms: u64,
+}

@@ -1,0 +1,14 @@
+//! Types that cross a process or a network: manifest, release, link messages, status.
+//!
+//! No I/O and no clock. Unknown fields are ignored on the link and refused in a manifest.
+
+pub mod digest;
+pub mod link;
+pub mod manifest;
+pub mod release;
+pub mod signature;
+pub mod status;
+
+pub use digest::Digest;
+pub use manifest::Manifest;
+pub use release::{BuildId, ReleaseId};

@@ -1,0 +1,168 @@
+//! The Seed link: newline-delimited JSON both ways on one HTTP/2 stream (`POST /v1/link`).
+//!
+//! Unknown fields are ignored; a message of an unknown type is answered with a NACK of stage `protocol`.
+
+use crate::{
+    BuildId, ReleaseId, manifest::Role, release::Stage, signature::Envelope, status::Addresses,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+/// A line is refused above this many bytes. Manifests travel as blobs, not here.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// A node says it is alive this often.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// A node that has been silent this long is gone.
+pub const SILENCE_MS_MAX: u64 = 5_000;
+
+/// What a node tells the Seed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromNode {
+    /// First line of a link.
+    Hello(Hello),
+    /// Every [`HEARTBEAT_MS`].
+    Heartbeat(Heartbeat),
+    /// Everything of the release is here, verified, compiled, warm and on disk.
+    Prepared {
+        /// The release.
+        release: ReleaseId,
+        /// Since `prepare` arrived.
+        elapsed_ms: u64,
+    },
+    /// Every child has switched.
+    Ack {
+        /// The release.
+        release: ReleaseId,
+        /// Since `activate` arrived.
+        elapsed_ms: u64,
+    },
+    /// The release was refused and nothing changed.
+    Nack {
+        /// The release.
+        release: ReleaseId,
+        /// Where.
+        stage: Stage,
+        /// Why, for people.
+        reason: String,
+        /// Since the order arrived.
+        elapsed_ms: u64,
+    },
+}
+
+/// Who a node is and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its name, unique in the fleet; its certificate says the same.
+    pub node: String,
+    /// Its role.
+    pub role: Role,
+    /// Version of the host.
+    pub host_version: String,
+    /// Target triple that it compiles for.
+    pub target: String,
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Child processes.
+    pub children: u32,
+    /// Builds that are ready to be switched to.
+    pub held: Vec<BuildId>,
+    /// The build that answers requests now.
+    pub active: Option<BuildId>,
+    /// The highest release it has taken.
+    pub release: ReleaseId,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Children that serve.
+    pub children_ready: u32,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Answers with 5xx since the start.
+    pub errors: u64,
+    /// Handler traps, deadlines and out-of-memory since the start.
+    pub traps: u64,
+}
+
+/// What the Seed tells a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FromSeed {
+    /// Answer to `hello`.
+    Welcome {
+        /// Secret of the fleet that authenticates a build id between its nodes, 64 hexadecimal digits.
+        hop_key: String,
+    },
+    /// Get a build ready. Answer `prepared` or `nack`.
+    Prepare {
+        /// The release.
+        release: ReleaseId,
+        /// Its build; the manifest is the blob of that digest.
+        build: BuildId,
+        /// Who vouches for it.
+        envelope: Envelope,
+    },
+    /// Switch to a prepared build. Answer `ack` or `nack`.
+    Activate {
+        /// The release.
+        release: ReleaseId,
+        /// Its build.
+        build: BuildId,
+    },
+    /// Forget a prepared build that will not be activated. No answer.
+    Abandon {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// All nodes, whenever one comes or goes.
+    Directory {
+        /// Rises with every change.
+        version: u64,
+        /// Addresses of the healthy nodes, by role.
+        nodes: BTreeMap<Role, Vec<Addresses>>,
+    },
+}
+
+/// Why a line is no message.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than [`FRAME_BYTES_MAX`].
+    #[error("a frame of {0} bytes; {FRAME_BYTES_MAX} is the most")]
+    TooLong(usize),
+    /// A type that this version does not know.
+    #[error("message type `{0}` is not known here")]
+    UnknownType(String),
+    /// Not JSON, or a known type of the wrong shape.
+    #[error("a frame cannot be read: {0}")]
+    Syntax(#[from] serde_json::Error),
+}
+
+/// Writes one frame, newline included.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("a message has string keys");
+    line.push(b'\n');
+    line
+}
+
+/// Reads one frame, with or without its newline.
+///
+/// # Errors
+/// An unknown type is told from a malformed frame, since it is answered and not fatal.
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
+    #[derive(Deserialize)]
+    struct Tag {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    if line.len() > FRAME_BYTES_MAX {
+        return Err(FrameError::TooLong(line.len()));
+    }
+    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<Tag>(line) {
+        Ok(tag) if error.to_string().starts_with("unknown variant") => {
+            FrameError::UnknownType(tag.kind)
+        }
+        _ => FrameError::Syntax(error),
+    })
+}

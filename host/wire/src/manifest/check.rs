@@ -1,0 +1,235 @@
+//! Consistency of a manifest: names that lead somewhere, paths and hosts of the right shape, limits in range.
+
+use super::{FORMAT, Isolation, Manifest, ManifestError, Route, World};
+
+/// A mistyped limit must not make a node promise what it does not have.
+const MEMORY_BYTES_MAX: u64 = 1 << 30;
+const ASSET_BYTES_MAX: u64 = 256 << 20;
+const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+
+impl Manifest {
+    /// Checks what serde cannot. `push` calls it on a manifest it has just made.
+    ///
+    /// # Errors
+    /// [`ManifestError::Inconsistent`] with every fault found.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let mut faults = Vec::new();
+        if self.format != FORMAT {
+            faults.push(format!(
+                "format {} is not known; this version reads format {FORMAT}",
+                self.format
+            ));
+        }
+        self.check_handlers(&mut faults);
+        self.check_routes(&mut faults);
+        self.check_assets(&mut faults);
+        self.check_upstreams(&mut faults);
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(ManifestError::Inconsistent(faults))
+        }
+    }
+
+    fn check_handlers(&self, faults: &mut Vec<String>) {
+        for (name, handler) in &self.handlers {
+            let mut fault = |text: String| faults.push(format!("handler `{name}`: {text}"));
+            if !is_name(name) {
+                fault("a name is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter".into());
+            }
+            if handler.component_bytes > COMPONENT_BYTES_MAX {
+                fault(format!(
+                    "the component has {} bytes; {COMPONENT_BYTES_MAX} is the most",
+                    handler.component_bytes
+                ));
+            }
+            let limits = &handler.limits;
+            if limits.memory_bytes_max == 0 || limits.memory_bytes_max > MEMORY_BYTES_MAX {
+                fault(format!(
+                    "memory_bytes_max is {}; it must be from 1 to {MEMORY_BYTES_MAX}",
+                    limits.memory_bytes_max
+                ));
+            }
+            for (key, value) in [
+                ("table_elements_max", limits.table_elements_max),
+                ("instances_max", limits.instances_max.into()),
+                ("cpu_ms_max", limits.cpu_ms_max),
+                ("deadline_ms", limits.deadline_ms),
+                ("hostcall_bytes_max", limits.hostcall_bytes_max),
+                ("in_flight_max", limits.in_flight_max.into()),
+            ] {
+                if value == 0 {
+                    fault(format!(
+                        "{key} is 0, so nothing could ever run; leave it out for the default"
+                    ));
+                }
+            }
+            match handler.isolation {
+                Isolation::Shared { requests_max: 0 }
+                | Isolation::Concurrent {
+                    requests_max: 0, ..
+                } => {
+                    fault("requests_max is 0; it must be at least 1".into());
+                }
+                Isolation::Concurrent { concurrency: 0, .. } => {
+                    fault("concurrency is 0; it must be at least 1".into())
+                }
+                Isolation::Concurrent { .. } if handler.world != World::App03 => {
+                    fault(format!(
+                        "concurrency needs an app-0.3 handler, and this one is {}",
+                        handler.world
+                    ));
+                }
+                Isolation::Shared { .. } if handler.world == World::App02 => {
+                    fault("an app-0.2 handler runs per request only".into());
+                }
+                _ => {}
+            }
+            for upstream in &handler.grants.relay {
+                if !upstream.starts_with("role:") && !self.upstreams.contains_key(upstream) {
+                    fault(format!(
+                        "grants.relay names upstream `{upstream}`, which the build does not have"
+                    ));
+                }
+            }
+            for app in &handler.grants.apps {
+                if self.handlers.get(app).is_none_or(|h| h.world.is_edge()) {
+                    fault(format!(
+                        "grants.apps names `{app}`, which is no app handler of the build"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn check_routes(&self, faults: &mut Vec<String>) {
+        let mut seen = std::collections::HashSet::new();
+        for (index, route) in self.routes.iter().enumerate() {
+            let mut fault = |text: String| faults.push(format!("route {}: {text}", index + 1));
+            if !self.handlers.contains_key(&route.handler) {
+                fault(format!("there is no handler `{}`", route.handler));
+            }
+            if let Some(text) = path_fault(&route.path) {
+                fault(text);
+            }
+            if let Some(host) = &route.host
+                && let Some(text) = host_fault(host)
+            {
+                fault(text);
+            }
+            for method in &route.methods {
+                if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
+                {
+                    fault(format!(
+                        "method `{method}` must be upper-case letters, such as GET"
+                    ));
+                }
+            }
+            for key in keys(route) {
+                if !seen.insert(key.clone()) {
+                    fault(format!("{key} has a route already"));
+                }
+            }
+        }
+    }
+
+    fn check_assets(&self, faults: &mut Vec<String>) {
+        for (path, asset) in &self.assets {
+            if !path.starts_with('/') || path.split('/').any(|part| part == ".." || part == ".") {
+                faults.push(format!(
+                    "asset `{path}`: a path starts with `/` and has no `.` or `..` in it"
+                ));
+            }
+            if asset.bytes > ASSET_BYTES_MAX {
+                faults.push(format!(
+                    "asset `{path}` has {} bytes; {ASSET_BYTES_MAX} is the most",
+                    asset.bytes
+                ));
+            }
+            if !asset
+                .content_type
+                .bytes()
+                .all(|b| (0x20..0x7f).contains(&b))
+            {
+                faults.push(format!(
+                    "asset `{path}`: the content type is not printable ASCII"
+                ));
+            }
+        }
+    }
+
+    fn check_upstreams(&self, faults: &mut Vec<String>) {
+        for (name, upstream) in &self.upstreams {
+            if name.contains(':') {
+                faults.push(format!(
+                    "upstream `{name}`: `:` is kept for built-in upstreams"
+                ));
+            }
+            if upstream.addresses.is_empty() {
+                faults.push(format!("upstream `{name}` has no address"));
+            }
+            for address in &upstream.addresses {
+                let port = address
+                    .rsplit_once(':')
+                    .and_then(|(_, port)| port.parse::<u16>().ok());
+                if port.is_none_or(|port| port == 0) {
+                    faults.push(format!(
+                        "upstream `{name}`: address `{address}` must be host:port"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What must be unique: one handler for each (role, host, path, method).
+fn keys(route: &Route) -> Vec<String> {
+    let host = route.host.as_deref().unwrap_or("any host");
+    let one = |method: &str| format!("{} {method} {host}{}", route.role, route.path);
+    if route.methods.is_empty() {
+        vec![one("any")]
+    } else {
+        route.methods.iter().map(|m| one(m)).collect()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    name.len() <= 64 && name.bytes().all(ok) && name.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+fn path_fault(path: &str) -> Option<String> {
+    let fixed = path.strip_suffix("/*").unwrap_or(path);
+    if !path.starts_with('/') {
+        return Some(format!("path `{path}` must start with `/`"));
+    }
+    if fixed.contains('*') {
+        return Some(format!(
+            "path `{path}`: `*` may only be the whole last part, as in `/static/*`"
+        ));
+    }
+    if path.contains(['?', '#']) || !path.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+        return Some(format!(
+            "path `{path}`: write it as it stands on a request line, without query and fragment"
+        ));
+    }
+    None
+}
+
+fn host_fault(host: &str) -> Option<String> {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let ok = |b: u8| {
+        b.is_ascii_lowercase()
+            || b.is_ascii_digit()
+            || matches!(b, b'.' | b'-' | b'_' | b'[' | b']' | b':')
+    };
+    if name.is_empty() || !name.bytes().all(ok) {
+        return Some(format!(
+            "host `{host}` must be a lower-case name or `*.` and a name"
+        ));
+    }
+    if !name.starts_with('[') && name.contains(':') {
+        return Some(format!("host `{host}`: leave the port out"));
+    }
+    None
+}

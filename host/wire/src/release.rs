@@ -1,0 +1,62 @@
+//! Builds and the orders to run them.
+
+use crate::Digest;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The id of a build: the digest of its canonical manifest.
+pub type BuildId = Digest;
+
+/// The Seed's total order over releases. A node refuses any that is lower than one it has held, for ever.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ReleaseId {
+    /// Rises when another Seed takes over.
+    pub epoch: u64,
+    /// Rises with every release of that Seed.
+    pub sequence: u64,
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.sequence)
+    }
+}
+
+/// Where a release failed on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// A blob could not be had from the Seed.
+    Fetch,
+    /// A blob or the manifest is not what its digest says.
+    Digest,
+    /// The build is unsigned, or signed by a key that this node does not trust.
+    Signature,
+    /// A component does not compile.
+    Compile,
+    /// A component imports or exports what its world and grants do not have.
+    Link,
+    /// An instance could not be made, or its probe failed.
+    WarmUp,
+    /// The build asks for more than the node has.
+    Limit,
+    /// A message that this node does not know, or that comes out of order.
+    Protocol,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fetch => "fetch",
+            Self::Digest => "digest",
+            Self::Signature => "signature",
+            Self::Compile => "compile",
+            Self::Link => "link",
+            Self::WarmUp => "warm-up",
+            Self::Limit => "limit",
+            Self::Protocol => "protocol",
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! What the Seed and the nodes tell people and programs about themselves, and the order for a release.
+
+use crate::{BuildId, ReleaseId, manifest::Role, release::Stage};
+use serde::{Deserialize, Serialize};
+
+/// Where a node is reached: URLs without a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Plain HTTP, `http://host:port`.
+    pub http: String,
+    /// HTTPS, `https://host:port`.
+    pub https: String,
+    /// Liveness and readiness.
+    pub health: String,
+    /// Metrics, status, drain, log; mutual TLS.
+    pub meta: String,
+}
+
+/// `POST /v1/releases`: run a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseOrder {
+    /// The build.
+    pub build: BuildId,
+    /// The build that must be active now, or the order is refused. Absent: whatever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_against: Option<Option<BuildId>>,
+}
+
+/// One line of the answer to a release order: NDJSON, ends with `finished`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ReleaseEvent {
+    /// It began.
+    Started {
+        /// The release.
+        release: ReleaseId,
+        /// The build.
+        build: BuildId,
+        /// Names of the nodes that take part.
+        nodes: Vec<String>,
+    },
+    /// A node answered.
+    Node(NodeAnswer),
+    /// All are prepared; the switch was ordered.
+    Activating {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// It ended.
+    Finished(ReleaseRecord),
+}
+
+/// A node's answer within a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// The node.
+    pub node: String,
+    /// What it said.
+    pub answer: Answer,
+    /// By the node's clock, since the order arrived.
+    pub elapsed_ms: u64,
+}
+
+/// PREPARED, ACK or NACK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Ready to switch.
+    Prepared,
+    /// Switched.
+    Ack,
+    /// Refused.
+    Nack {
+        /// Where.
+        stage: Stage,
+        /// Why.
+        reason: String,
+    },
+    /// Said nothing until the deadline, or left.
+    Missing,
+}
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Still going on.
+    Running,
+    /// Every node runs it.
+    Promoted,
+    /// The build before it runs again.
+    Reverted,
+}
+
+/// A line of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// The release.
+    pub release: ReleaseId,
+    /// Its build.
+    pub build: BuildId,
+    /// The build's name.
+    pub name: String,
+    /// The build before it.
+    pub previous: Option<BuildId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it was reverted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Milliseconds since 1970, by the Seed's clock.
+    pub started_unix_ms: u64,
+    /// How long it took.
+    pub elapsed_ms: u64,
+    /// The last answer of every node.
+    pub answers: Vec<NodeAnswer>,
+}
+
+/// `GET /v1/nodes`: one of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// Its role.
+    pub role: Role,
+    /// Whether its link is up.
+    pub connected: bool,
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Version of its host.
+    pub host_version: String,
+    /// Child processes.
+    pub children: u32,
+    /// Those that serve.
+    pub children_ready: u32,
+    /// Its build.
+    pub active: Option<BuildId>,
+    /// Since the last heartbeat.
+    pub heartbeat_age_ms: u64,
+    /// Requests since its start.
+    pub requests: u64,
+    /// Answers with 5xx since its start.
+    pub errors: u64,
+    /// Handler traps, deadlines and out-of-memory since its start.
+    pub traps: u64,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedStatus {
+    /// Version of its host.
+    pub host_version: String,
+    /// The fleet's build.
+    pub active: Option<BuildId>,
+    /// The last release.
+    pub release: ReleaseId,
+    /// A release that is going on.
+    pub running: Option<ReleaseId>,
+    /// Nodes whose link is up.
+    pub nodes_connected: u32,
+}
+
+/// The body of every error of the Seed's and the meta port's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// A word for programs: `signature`, `digest`, `manifest`, `conflict`, `busy`, `missing-blobs`, …
+    pub code: String,
+    /// For people: what was wrong and what to do instead.
+    pub message: String,
+}
