@@ -1,1 +1,25 @@
+//! Listeners, TLS, HTTP/1.1 and HTTP/2: from a socket to a request head and body, and from a reply to bytes.
+//!
+//! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is hyper's. Both call one [`Service`]. What a request
+//! means is not decided here.
 
+pub mod asset;
+pub mod forward;
+mod http1;
+mod http2;
+mod identity;
+mod limits;
+mod server;
+mod tls;
+
+pub use limits::Limits;
+pub use server::{ListenHandle, Server};
+pub use tls::{TlsError, tls_config};
+
+use protoplex_http::{Answer, Body, Head};
+
+/// What connections call for each request.
+pub trait Service: Send + Sync + 'static {
+    /// Answers now, or with a future that the connection polls and drops when the client goes away.
+    fn call(&self, head: &Head<'_>, body: Body) -> Answer;
+}

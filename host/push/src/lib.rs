@@ -1,1 +1,16 @@
+//! Pushing: `builds/*.toml` and the files it names go in, a signed build at the Seed and a release come out.
+//!
+//! Knows nothing of terminals: what happens is told to a [`Progress`].
 
+pub mod assets;
+pub mod defaults;
+pub mod diff;
+mod fault;
+mod package;
+mod push;
+mod reader;
+mod source;
+
+pub use fault::{Fault, Faults, nearest};
+pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
+pub use push::{End, Options, Progress, PushError, UPLOADS_MAX, follow, push};

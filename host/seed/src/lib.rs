@@ -1,3 +1,13 @@
-//! The control plane.
+//! The control plane: a core that is `step(event, now) -> effects`, the server around it, its store, the fleet's
+//! authority, and the client that nodes and operators use.
 
+pub mod authority;
+pub mod client;
 pub mod config;
+pub mod core;
+mod lines;
+pub mod server;
+pub mod store;
+
+pub use client::{ClientError, SeedClient};
+pub use server::{ComponentCheck, run};

@@ -160,7 +160,12 @@ pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
         return Err(FrameError::TooLong(line.len()));
     }
     serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<Tag>(line) {
-        Ok(tag) if error.to_string().starts_with("unknown variant") => {
+        // A known type with an unknown value somewhere inside is malformed, not unknown.
+        Ok(tag)
+            if error
+                .to_string()
+                .starts_with(&format!("unknown variant `{}`", tag.kind)) =>
+        {
             FrameError::UnknownType(tag.kind)
         }
         _ => FrameError::Syntax(error),

@@ -1,7 +1,9 @@
 //! What the Seed and the nodes tell people and programs about themselves, and the order for a release.
 
-use crate::{BuildId, ReleaseId, manifest::Role, release::Stage};
-use serde::{Deserialize, Serialize};
+use crate::{
+    BuildId, Digest, Manifest, ReleaseId, manifest::Role, release::Stage, signature::Envelope,
+};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where a node is reached: URLs without a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,9 +23,62 @@ pub struct Addresses {
 pub struct ReleaseOrder {
     /// The build.
     pub build: BuildId,
-    /// The build that must be active now, or the order is refused. Absent: whatever is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The build that must be active now (`null`: none may be), or the order is refused. Absent: whatever is.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
     pub made_against: Option<Option<BuildId>>,
+}
+
+/// Tells a field that is there and `null` from one that is absent.
+fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<BuildId>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// `POST /v1/rollback`: run an earlier build again. Answered like a release order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackOrder {
+    /// The build; absent: the last promoted one that is not active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<BuildId>,
+}
+
+/// `POST /v1/blobs/missing`: which of these must be uploaded?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobsWanted {
+    /// What a build needs.
+    pub digests: Vec<Digest>,
+}
+
+/// Its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobsMissing {
+    /// What is not there yet, or no longer whole.
+    pub missing: Vec<Digest>,
+}
+
+/// Answer to `POST /v1/builds`: the build was checked and may be released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildAccepted {
+    /// The build.
+    pub build: BuildId,
+    /// Its name.
+    pub name: String,
+    /// How long the checks took.
+    pub elapsed_ms: u64,
+}
+
+/// `GET /v1/builds/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildView {
+    /// Who vouches for it.
+    pub envelope: Envelope,
+    /// What it is.
+    pub manifest: Manifest,
 }
 
 /// One line of the answer to a release order: NDJSON, ends with `finished`.

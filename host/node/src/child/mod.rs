@@ -1,1 +1,42 @@
-//! A child process: it answers requests.
+//! A child process: it accepts connections and answers requests, by the build that its parent told it to use.
+//!
+//! In: the control socket and the listening sockets that it inherits. Out: replies, and answers to the parent. It
+//! reads no file but what the parent hands it, and knows nothing of the Seed.
+
+mod app;
+mod assets;
+mod build;
+mod control_loop;
+mod decide;
+mod forwarded;
+mod hop;
+mod metrics;
+mod owned_head;
+mod probe;
+mod relay;
+mod reply;
+mod retained;
+mod route;
+mod service;
+mod upstream;
+
+use crate::control::{CHILD_ENV, ChildConfig};
+use anyhow::Context;
+
+/// The whole life of a child.
+///
+/// # Errors
+/// When the environment is not one that a parent made, or the instance pool does not fit.
+pub fn main() -> anyhow::Result<()> {
+    let config = std::env::var(CHILD_ENV).with_context(|| format!("{CHILD_ENV} is not set: only a node's parent starts a child"))?;
+    let config: ChildConfig = serde_json::from_str(&config).with_context(|| format!("{CHILD_ENV} cannot be read"))?;
+    let mut runtime = if config.threads <= 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(config.threads);
+        runtime
+    };
+    let runtime = runtime.enable_all().build().context("no runtime")?;
+    runtime.block_on(control_loop::run(config))
+}

@@ -1,1 +1,101 @@
-//! The parent process: it holds what must outlive a child.
+//! The parent process: it holds what must outlive a child (sockets, the Seed link, builds) and runs no guest.
+//!
+//! One task owns all state; everything else sends it events.
+
+mod actor;
+mod builds;
+mod children;
+mod health;
+mod link;
+mod logs;
+mod meta;
+pub mod native;
+mod orders;
+mod process;
+mod sockets;
+pub mod store;
+
+use crate::{config::NodeConfig, control::ChildConfig};
+use actor::Actor;
+use anyhow::{Context, ensure};
+use native::NativeCache;
+use protoplex_seed::SeedClient;
+use protoplex_wire::{signature::verifying_key, status::Addresses};
+use std::{
+    os::fd::AsRawFd,
+    sync::{Arc, atomic::AtomicBool},
+};
+use store::Store;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Events that may wait for the parent's one task.
+const EVENTS_MAX: usize = 1_024;
+/// Fewer children could not adopt each other's sockets.
+const CHILDREN_MIN: usize = 2;
+
+/// Runs a node until `shutdown`, then drains. `on_ready` hears the addresses when a build answers, or, where none is
+/// on disk, when the ports are open.
+///
+/// # Errors
+/// The configuration, a port, a certificate or the data cannot be used.
+pub async fn run(
+    config: NodeConfig,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(&Addresses) + Send,
+) -> anyhow::Result<()> {
+    ensure!(config.children >= CHILDREN_MIN, "children is {}; at least {CHILDREN_MIN} are needed", config.children);
+    ensure!(config.threads >= 1, "threads is 0; at least 1 is needed");
+    let trusted = config.release_keys.iter().map(|key| verifying_key(key)).collect::<Result<Vec<_>, _>>();
+    let trusted = trusted.context("release_keys")?;
+    let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
+    let store = Store::open(&config.data)?;
+    let native = NativeCache::open(&config.native)?;
+    let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
+    let (https, https_address) = sockets::reuse_port(config.bind, config.https_port, config.children)?;
+    let health = TcpListener::bind((config.bind, config.health_port)).await.context("the health port")?;
+    let meta = TcpListener::bind((config.bind, config.meta_port)).await.context("the meta port")?;
+    let addresses = Addresses {
+        http: format!("http://{http_address}"),
+        https: format!("https://{https_address}"),
+        health: format!("http://{}", health.local_addr()?),
+        meta: format!("https://{}", meta.local_addr()?),
+    };
+    let ready = Arc::new(AtomicBool::new(false));
+    let tasks = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let (link_events, from_link) = mpsc::channel(EVENTS_MAX);
+    let (questions, from_meta) = mpsc::channel(EVENTS_MAX);
+    let child = ChildConfig {
+        node: config.name.clone(),
+        role: config.role,
+        index: 0,
+        children: config.children,
+        threads: config.threads,
+        control_fd: -1,
+        http_fds: http.iter().map(AsRawFd::as_raw_fd).collect(),
+        https_fds: https.iter().map(AsRawFd::as_raw_fd).collect(),
+        tls_cert: config.tls_cert.clone(),
+        tls_key: config.tls_key.clone(),
+        drain_timeout_ms: config.drain_timeout_ms,
+    };
+    let builder = builds::Builder { dir: config.data.clone(), native, trusted, seed: Some(seed.clone()) };
+    let (actor, logs) = Actor::new(child, addresses.clone(), store, builder, Arc::clone(&ready))?;
+    tasks.spawn(health::serve(health, ready));
+    tasks.spawn(link::run(seed, link_events));
+    let router = meta::router(questions, logs, shutdown.clone());
+    let served = protoplex_seed::server::serve_mutual_tls(
+        meta,
+        (&config.ca, &config.cert, &config.key),
+        router,
+        tasks.clone(),
+        stop.clone(),
+    )?;
+    tasks.spawn(served);
+    tracing::info!(node = config.name, http = addresses.http, https = addresses.https, "the ports are open");
+    let ended = actor.run(from_link, from_meta, shutdown, || on_ready(&addresses)).await;
+    stop.cancel();
+    // The sockets close here, after the last child has drained.
+    drop((http, https));
+    ended
+}

@@ -1,0 +1,58 @@
+//! The sample app: small answers, a body handed back unread, and a body that comes in pieces.
+use protoplex_sdk::app::*;
+use std::time::Duration;
+
+protoplex_sdk::app!(serve);
+
+/// Lines of `/api/stream`, and the time between two of them.
+const LINES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+/// The most that `/api/count` takes in.
+const COUNT_BYTES_MAX: u64 = 1 << 30;
+
+async fn serve(request: Request) -> Response {
+    match request.path() {
+        "/" | "/api/hello" => Response::text("hello from app\n"),
+        "/api/echo" => echo(request),
+        "/api/stream" => {
+            Response::stream("text/plain; charset=utf-8", lines).header("cache-control", "no-store")
+        }
+        "/api/count" => count(request).await,
+        _ => Response::not_found(),
+    }
+}
+
+/// The body goes back as it comes, without entering this component.
+fn echo(request: Request) -> Response {
+    let content_type = request
+        .header("content-type")
+        .unwrap_or_else(|| "application/octet-stream".to_owned());
+    Response::through(&content_type, request.into_body())
+}
+
+async fn lines(mut sender: Sender) {
+    for line in 1..=LINES {
+        if sender.send(format!("line {line} of {LINES}\n")).await == Err(Gone) {
+            return;
+        }
+        if line < LINES {
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Reads the body here, and says how much came.
+async fn count(request: Request) -> Response {
+    let mut body = request.into_body();
+    let (mut bytes, mut pieces) = (0_u64, 0_u64);
+    let mut buffer = Vec::with_capacity(64 << 10);
+    while let Some(chunk) = body.chunk_into(buffer).await {
+        bytes += chunk.len() as u64;
+        pieces += 1;
+        if bytes > COUNT_BYTES_MAX {
+            return Response::text("too much\n").status(413);
+        }
+        buffer = chunk;
+    }
+    Response::json(format!(r#"{{"bytes":{bytes},"pieces":{pieces}}}"#))
+}

@@ -1,0 +1,160 @@
+//! Breaks one rule for each path, so that tests can see each limit hold. `/` is well-behaved, `/count` tells one
+//! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one.
+use protoplex_sdk::app::{
+    wasip3::{
+        exports::http::handler::Guest,
+        http::{
+            client,
+            types::{self, ErrorCode, Fields, RequestOptions, Scheme},
+        },
+        wit_future,
+    },
+    *,
+};
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Requests that this instance has seen.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+const PIECE_BYTES: usize = 64 << 10;
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+struct Handler;
+wasip3::http::service::export!(Handler with_types_in wasip3);
+
+impl Guest for Handler {
+    async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
+        let request = Request::new(request);
+        if request.path() == "/error" {
+            return Err(ErrorCode::InternalError(Some("as asked for".to_owned())));
+        }
+        Ok(serve(request).await.into_raw())
+    }
+}
+
+async fn serve(request: Request) -> Response {
+    let seen = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
+    let n = number(&request);
+    match request.path() {
+        "/" | "/ok" => Response::text("ok\n"),
+        "/count" => Response::text(format!("{seen}\n")),
+        "/trap" => panic!("a trap, as asked for"),
+        "/exit" => std::process::exit(3),
+        "/loop" => spin(),
+        "/memory" => fill_memory(),
+        "/stack" => Response::text(format!("{}\n", recurse(black_box(1)))),
+        "/sleep" => {
+            sleep(n.map_or(FOR_EVER, |n| Duration::from_millis(n as u64))).await;
+            Response::text("slept\n")
+        }
+        "/big-header" => Response::text("?").header("x-big", "x".repeat(n.unwrap_or(1 << 20))),
+        "/print" => {
+            println!("{}", "x".repeat(n.unwrap_or(4 << 20)));
+            Response::text("printed\n")
+        }
+        "/outgoing" => outgoing(&request).await,
+        path => body(path, n),
+    }
+}
+
+/// Heads that are fine, with bodies that are not.
+fn body(path: &str, n: Option<usize>) -> Response {
+    match path {
+        "/big-response" => {
+            let bytes = n.unwrap_or(1 << 30);
+            streamed(move |mut sender| async move {
+                let mut left = bytes;
+                while left > 0 {
+                    let piece = left.min(PIECE_BYTES);
+                    if sender.send(vec![b'x'; piece]).await.is_err() {
+                        return;
+                    }
+                    left -= piece;
+                }
+            })
+        }
+        "/half-body" => streamed(|mut sender| async move {
+            let _ = sender.send("half").await;
+            panic!("a trap in the middle, as asked for");
+        })
+        .header("content-length", "8"),
+        "/half-stream" => streamed(|mut sender| async move {
+            let _ = sender.send("half").await;
+            panic!("a trap in the middle, as asked for");
+        }),
+        "/short-body" => sends("four").header("content-length", "8"),
+        "/long-body" => sends("four and more").header("content-length", "4"),
+        "/silent-body" => streamed(|mut sender| async move {
+            let _ = sender.send("then nothing\n").await;
+            sleep(FOR_EVER).await;
+        }),
+        "/loop-after" => streamed(|mut sender| async move {
+            let _ = sender.send("then CPU\n").await;
+            spin();
+        }),
+        _ => Response::not_found(),
+    }
+}
+
+fn streamed<T: Future<Output = ()> + 'static>(
+    send: impl FnOnce(Sender) -> T + 'static,
+) -> Response {
+    Response::stream("application/octet-stream", send)
+}
+
+fn sends(text: &'static str) -> Response {
+    streamed(move |mut sender| async move {
+        let _ = sender.send(text).await;
+    })
+}
+
+/// Sends a GET to `?to=AUTHORITY/PATH` and says what came: a status or the error. No path is sent where none stands.
+async fn outgoing(request: &Request) -> Response {
+    let to = request.query().and_then(|query| query.strip_prefix("to="));
+    let to = to.unwrap_or_default();
+    let (authority, path) = match to.split_once('/') {
+        Some((authority, path)) => (authority, Some(format!("/{path}"))),
+        None => (to, None),
+    };
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let options = RequestOptions::new();
+    let (raw, _) = types::Request::new(Fields::new(), None, trailers, Some(options));
+    let set = raw.set_scheme(Some(&Scheme::Http)).is_ok()
+        && raw.set_authority(Some(authority)).is_ok()
+        && raw.set_path_with_query(path.as_deref()).is_ok();
+    if !set {
+        return Response::text("not well-formed\n").status(400);
+    }
+    match client::send(raw).await {
+        Ok(response) => Response::text(format!("status {}\n", response.get_status_code())),
+        Err(error) => Response::text(format!("error {error:?}\n")).status(502),
+    }
+}
+
+fn number(request: &Request) -> Option<usize> {
+    request.query()?.strip_prefix("n=")?.parse().ok()
+}
+
+fn spin() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+fn fill_memory() -> ! {
+    let mut held = Vec::new();
+    loop {
+        held.push(black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+#[allow(unconditional_recursion, reason = "it is to run out of stack")]
+fn recurse(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    recurse(depth + 1) + frame[0]
+}

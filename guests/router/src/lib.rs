@@ -1,0 +1,68 @@
+//! The sample site's router: which request gets an answer here, which one a file, which one goes to the app.
+use protoplex_sdk::edge::*;
+
+protoplex_sdk::edge!(decide);
+
+/// Shown by `/hello`. Change it, push, and watch the page notice.
+const VERSION: &str = "one";
+
+fn decide(request: Request) -> Decision {
+    match request.path() {
+        "/" => file("/index.html"),
+        "/hello" => hello(),
+        "/whoami" => whoami(&request),
+        "/old" => Decision::redirect("/").status(301),
+        path if path.starts_with("/api/") => Decision::relay("role:app"),
+        path if names_a_file(path) => file(path),
+        _ => Decision::asset("/404.html").status(404),
+    }
+}
+
+/// A file of `guests/site`. Browsers keep it but ask whether it changed, so a push shows at once.
+fn file(path: &str) -> Decision {
+    Decision::asset(path).header("cache-control", "no-cache")
+}
+
+fn names_a_file(path: &str) -> bool {
+    path.rsplit('/')
+        .next()
+        .is_some_and(|name| name.contains('.'))
+}
+
+/// What the page asks again and again during a swap.
+fn hello() -> Decision {
+    let greeting = settings::get("greeting").unwrap_or_else(|| "hello".to_owned());
+    Decision::json(format!(
+        r#"{{"greeting":{},"version":"{VERSION}"}}"#,
+        quoted(&greeting)
+    ))
+    .header("cache-control", "no-store")
+}
+
+/// What a handler can know about a visitor.
+fn whoami(request: &Request) -> Decision {
+    let agent = request.header("user-agent").unwrap_or_default();
+    log::info!("somebody asked who they are");
+    Decision::json(format!(
+        r#"{{"address":{},"agent":{},"request":{}}}"#,
+        quoted(&request.client_address()),
+        quoted(&agent),
+        quoted(&request.request_id())
+    ))
+    .header("cache-control", "no-store")
+}
+
+/// A JSON string (RFC 8259, section 7).
+fn quoted(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c < ' ' => json.push_str(&format!("\\u{:04x}", c as u32)),
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}

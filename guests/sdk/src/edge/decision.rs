@@ -1,0 +1,136 @@
+//! What an edge handler answers with.
+
+use super::bindings::{
+    self as raw,
+    protoplex::edge::types::{Asset, Field, Redirect, Relay, Response},
+};
+
+/// What should happen to a request. The constructors name the ways; the methods after them refine the ones they say
+/// they refine, and leave the others as they are.
+#[derive(Debug)]
+pub struct Decision(raw::Decision);
+
+impl Decision {
+    /// A small answer with that content type (none when empty).
+    pub fn respond(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = if content_type.is_empty() {
+            Vec::new()
+        } else {
+            vec![header("content-type", content_type)]
+        };
+        Self(raw::Decision::Respond(Response {
+            status,
+            headers,
+            body: body.into(),
+        }))
+    }
+
+    /// 200 with plain text.
+    pub fn text(body: impl Into<String>) -> Self {
+        Self::respond(200, "text/plain; charset=utf-8", body.into())
+    }
+
+    /// 200 with a page.
+    pub fn html(body: impl Into<String>) -> Self {
+        Self::respond(200, "text/html; charset=utf-8", body.into())
+    }
+
+    /// 200 with JSON that the caller has written.
+    pub fn json(body: impl Into<String>) -> Self {
+        Self::respond(200, "application/json", body.into())
+    }
+
+    /// 404 with a line of text.
+    pub fn not_found() -> Self {
+        Self::respond(404, "text/plain; charset=utf-8", "not found\n")
+    }
+
+    /// 302 to that place; see [`status`](Self::status) for the other kinds.
+    pub fn redirect(location: impl Into<String>) -> Self {
+        Self(raw::Decision::Redirect(Redirect {
+            status: 302,
+            location: location.into(),
+        }))
+    }
+
+    /// Sends the request to an upstream of the build, or to a built-in one such as `role:app`, and its answer back.
+    pub fn relay(upstream: impl Into<String>) -> Self {
+        Self(raw::Decision::Relay(Relay {
+            upstream: upstream.into(),
+            path: None,
+            set_headers: Vec::new(),
+            remove_headers: Vec::new(),
+        }))
+    }
+
+    /// A file of this build, from memory.
+    pub fn asset(path: impl Into<String>) -> Self {
+        Self(raw::Decision::Asset(Asset {
+            path: path.into(),
+            status: None,
+            headers: Vec::new(),
+        }))
+    }
+
+    /// Runs an app handler of this build. On nodes of role app only.
+    pub fn app(handler: impl Into<String>) -> Self {
+        Self(raw::Decision::App(handler.into()))
+    }
+
+    /// The status of an inline answer, an asset or a redirect.
+    pub fn status(mut self, code: u16) -> Self {
+        match &mut self.0 {
+            raw::Decision::Respond(response) => response.status = code,
+            raw::Decision::Asset(asset) => asset.status = Some(code),
+            raw::Decision::Redirect(redirect) => redirect.status = code,
+            raw::Decision::Relay(_) | raw::Decision::App(_) => {}
+        }
+        self
+    }
+
+    /// A header: of the answer for inline answers and assets, of the request that is sent on for a relay (where it
+    /// replaces any of that name).
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let header = header(name, value.as_ref());
+        match &mut self.0 {
+            raw::Decision::Respond(response) => response.headers.push(header),
+            raw::Decision::Asset(asset) => asset.headers.push(header),
+            raw::Decision::Relay(relay) => relay.set_headers.push(header),
+            raw::Decision::Redirect(_) | raw::Decision::App(_) => {}
+        }
+        self
+    }
+
+    /// Takes a header out of a relayed request.
+    pub fn without_header(mut self, name: &str) -> Self {
+        if let raw::Decision::Relay(relay) = &mut self.0 {
+            relay.remove_headers.push(name.to_owned());
+        }
+        self
+    }
+
+    /// Path and query that a relay asks for, instead of the request's own.
+    pub fn path(mut self, path_and_query: impl Into<String>) -> Self {
+        if let raw::Decision::Relay(relay) = &mut self.0 {
+            relay.path = Some(path_and_query.into());
+        }
+        self
+    }
+
+    pub(super) fn into_raw(self) -> raw::Decision {
+        self.0
+    }
+}
+
+impl From<raw::Decision> for Decision {
+    fn from(decision: raw::Decision) -> Self {
+        Self(decision)
+    }
+}
+
+fn header(name: &str, value: &str) -> Field {
+    Field {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    }
+}

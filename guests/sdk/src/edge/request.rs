@@ -1,0 +1,78 @@
+//! The head of a request, as an edge handler sees it.
+
+use super::bindings::{RequestHead, protoplex::edge::request};
+
+pub use super::bindings::protoplex::edge::types::Method;
+
+/// The head of the request being decided. Method and path are at hand; everything else is asked of the host when
+/// called for, because each field that crosses into the guest is copied.
+#[derive(Debug)]
+pub struct Request {
+    head: RequestHead,
+}
+
+impl Request {
+    pub(super) fn new(head: RequestHead) -> Self {
+        Self { head }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The path, without the query: `/a/b`.
+    pub fn path(&self) -> &str {
+        self.split().0
+    }
+
+    /// What stands behind the `?`, if there is one: `c=d`.
+    pub fn query(&self) -> Option<&str> {
+        self.split().1
+    }
+
+    /// Path and query as they stood on the request line.
+    pub fn path_and_query(&self) -> &str {
+        &self.head.path
+    }
+
+    /// The first header of that name, in any case.
+    pub fn header(&self, name: &str) -> Option<String> {
+        request::header(name)
+    }
+
+    /// All headers, in order.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        request::headers()
+            .into_iter()
+            .map(|header| (header.name, header.value))
+            .collect()
+    }
+
+    /// Host and port as the client named them.
+    pub fn authority(&self) -> String {
+        request::authority()
+    }
+
+    /// `http` or `https`, as the visitor came.
+    pub fn scheme(&self) -> String {
+        request::scheme()
+    }
+
+    /// The visitor's address, without its port.
+    pub fn client_address(&self) -> String {
+        request::client_address()
+    }
+
+    /// The id that the answer and the log carry.
+    pub fn request_id(&self) -> String {
+        request::request_id()
+    }
+
+    fn split(&self) -> (&str, Option<&str>) {
+        match self.head.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (&self.head.path, None),
+        }
+    }
+}

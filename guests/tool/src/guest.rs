@@ -1,0 +1,171 @@
+//! Which guests there are, and how each is made.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The target of edge guests: it has no WASI, so nothing of WASI can be imported.
+pub const TARGET_EDGE: &str = "wasm32-unknown-unknown";
+/// The target of everything else.
+pub const TARGET_WASI: &str = "wasm32-wasip2";
+
+/// One guest.
+pub struct Guest {
+    /// Its folder's name, and its component's.
+    pub name: String,
+    /// A line for people.
+    pub description: String,
+    /// Where its source is.
+    pub folder: PathBuf,
+    /// How it is made.
+    pub recipe: Recipe,
+}
+
+/// How a guest is made.
+pub enum Recipe {
+    /// By cargo, from `[package.metadata.protoplex]` in its Cargo.toml.
+    Cargo {
+        /// The target triple.
+        target: String,
+        /// What comes out.
+        output: Output,
+    },
+    /// By a tool of its own, from `guest.toml`.
+    Command(Command),
+}
+
+/// What a guest in Rust becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// A component that may import `protoplex:edge/*` and nothing else.
+    Edge,
+    /// A component with any imports.
+    Component,
+    /// The core module as it is.
+    Module,
+}
+
+/// `guest.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// A line for people.
+    pub description: String,
+    /// The program, relative to the guest's folder when it contains a `/`; then its arguments. `{out}` stands for
+    /// the file to write.
+    pub command: Vec<String>,
+    /// A file that is there when the program is installed.
+    pub needs: String,
+    /// Files and folders that the component is made from.
+    pub inputs: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct CargoToml {
+    package: Option<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    #[serde(default)]
+    description: String,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    protoplex: Option<Protoplex>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Protoplex {
+    /// `edge`, `edge-wasi`, `app`, or `module` for a core module that stays one.
+    world: String,
+    /// Lets an edge guest import more than its world has (to see that refused).
+    #[serde(default)]
+    any_import: bool,
+}
+
+/// Every guest below that folder, by name.
+pub fn find(root: &Path) -> Result<Vec<Guest>> {
+    let mut guests = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let folder = entry?.path();
+        if let Some(guest) = from_cargo(&folder)? {
+            guests.push(guest);
+        } else if let Some(guest) = from_command(&folder)? {
+            guests.push(guest);
+        }
+    }
+    guests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(guests)
+}
+
+fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
+    let Some(manifest) = read::<CargoToml>(&folder.join("Cargo.toml"))? else {
+        return Ok(None);
+    };
+    let Some(package) = manifest.package else {
+        return Ok(None);
+    };
+    let Some(about) = package.metadata.and_then(|m| m.protoplex) else {
+        return Ok(None);
+    };
+    ensure!(
+        folder.ends_with(&package.name),
+        "the package in {} is named `{}`; a guest has its folder's name",
+        folder.display(),
+        package.name
+    );
+    let (target, output) = match about.world.as_str() {
+        "edge" if about.any_import => (TARGET_EDGE, Output::Component),
+        "edge" => (TARGET_EDGE, Output::Edge),
+        "module" => (TARGET_EDGE, Output::Module),
+        "edge-wasi" | "app" => (TARGET_WASI, Output::Component),
+        other => anyhow::bail!(
+            "{}: world `{other}`; it must be edge, edge-wasi, app or module",
+            package.name
+        ),
+    };
+    Ok(Some(Guest {
+        name: package.name,
+        description: package.description,
+        folder: folder.to_owned(),
+        recipe: Recipe::Cargo {
+            target: target.to_owned(),
+            output,
+        },
+    }))
+}
+
+fn from_command(folder: &Path) -> Result<Option<Guest>> {
+    let Some(command) = read::<Command>(&folder.join("guest.toml"))? else {
+        return Ok(None);
+    };
+    ensure!(
+        !command.command.is_empty(),
+        "{}: guest.toml has an empty command",
+        folder.display()
+    );
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Some(Guest {
+        name: name.into_owned(),
+        description: command.description.clone(),
+        folder: folder.to_owned(),
+        recipe: Recipe::Command(command),
+    }))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("{} cannot be read", path.display())),
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,126 @@
+//! Headers of requests that go on: what belongs to one connection is taken out, what tells of the visitor is ours.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use protoplex_http::Head;
+use std::net::IpAddr;
+
+/// Headers that concern one connection (RFC 9110, section 7.6.1), and those that only look so.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Takes out hop-by-hop headers, those that `Connection` names, and the framing.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+}
+
+/// Says who the visitor is, whatever the request said: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and
+/// a `traceparent` where there is no valid one.
+pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
+    let client = head.client.to_string();
+    let node = match head.client {
+        IpAddr::V4(_) => client.clone(),
+        IpAddr::V6(_) => format!("\"[{client}]\""),
+    };
+    let scheme = head.scheme.as_str();
+    let forwarded = format!("for={node};host=\"{}\";proto={scheme}", head.authority);
+    for (name, value) in [
+        ("x-forwarded-for", client.as_str()),
+        ("x-forwarded-proto", scheme),
+        ("x-forwarded-host", head.authority),
+        ("forwarded", forwarded.as_str()),
+        ("x-request-id", head.request_id),
+    ] {
+        match HeaderValue::from_str(value) {
+            Ok(value) => drop(headers.insert(name, value)),
+            Err(_) => drop(headers.remove(name)),
+        }
+    }
+    let valid = headers.get("traceparent").is_some_and(|value| is_traceparent(value.as_bytes()));
+    if !valid {
+        let made = format!("00-{:032x}-{:016x}-00", rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+        headers.remove("tracestate");
+        if let Ok(made) = HeaderValue::from_str(&made) {
+            headers.insert("traceparent", made);
+        }
+    }
+}
+
+/// W3C Trace Context, version 00.
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let some = |part: &[u8]| part.iter().any(|&b| b != b'0');
+    value.len() == 55
+        && value.starts_with(b"00-")
+        && value[35] == b'-'
+        && value[52] == b'-'
+        && hex(&value[3..35])
+        && hex(&value[36..52])
+        && hex(&value[53..])
+        && some(&value[3..35])
+        && some(&value[36..52])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_http::Scheme;
+
+    #[test]
+    fn what_the_visitor_says_of_itself_is_overwritten() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("upgrade", "h2c"),
+            ("content-length", "5"),
+            ("accept", "*/*"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let head = Head {
+            method: "GET",
+            path: "/",
+            authority: "example.com",
+            scheme: Scheme::Https,
+            version: 11,
+            headers: &[],
+            client: "2001:db8::1".parse().unwrap(),
+            request_id: "0123456789abcdef",
+        };
+        strip_hop_by_hop(&mut headers);
+        overwrite_forwarded(&head, &mut headers);
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(text("x-forwarded-for"), Some("2001:db8::1"));
+        assert_eq!(text("forwarded"), Some("for=\"[2001:db8::1]\";host=\"example.com\";proto=https"));
+        assert_eq!(text("traceparent"), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert_eq!(text("accept"), Some("*/*"));
+        for gone in ["x-secret", "connection", "upgrade", "content-length"] {
+            assert_eq!(text(gone), None, "{gone}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A request's body between the connection, which reads it, and whoever wants it: a slot of one piece. The reader
+//! does not read ahead of the consumer, so backpressure reaches the client.
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use protoplex_http::BodyError;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+#[derive(Default)]
+struct Slot {
+    piece: Option<Bytes>,
+    ended: bool,
+    error: Option<BodyError>,
+    /// The consumer waits.
+    wanted: bool,
+    consumer_gone: bool,
+    consumer: Option<Waker>,
+    producer: Option<Waker>,
+}
+
+/// The connection's end.
+#[derive(Clone, Default)]
+pub(super) struct Producer(Arc<Mutex<Slot>>);
+
+/// The service's end.
+pub(super) struct Consumer {
+    slot: Arc<Mutex<Slot>>,
+    length: Option<u64>,
+}
+
+/// What the consumer wants of the connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Read on.
+    More,
+    /// Nothing for now; the connection's task is woken when that changes.
+    Nothing,
+    /// Nobody will ever ask again.
+    Gone,
+}
+
+impl Producer {
+    pub(super) fn consumer(&self, length: Option<u64>) -> Consumer {
+        Consumer { slot: Arc::clone(&self.0), length }
+    }
+
+    pub(super) fn want(&self, cx: &mut Context<'_>) -> Want {
+        let mut slot = self.0.lock();
+        if slot.consumer_gone {
+            return Want::Gone;
+        }
+        if slot.wanted && slot.piece.is_none() {
+            return Want::More;
+        }
+        slot.producer = Some(cx.waker().clone());
+        Want::Nothing
+    }
+
+    pub(super) fn give(&self, piece: Bytes) {
+        self.change(|slot| slot.piece = Some(piece));
+    }
+
+    pub(super) fn give_last(&self, piece: Bytes) {
+        self.change(|slot| {
+            slot.piece = Some(piece);
+            slot.ended = true;
+        });
+    }
+
+    pub(super) fn end(&self) {
+        self.change(|slot| slot.ended = true);
+    }
+
+    pub(super) fn fail(&self, error: BodyError) {
+        self.change(|slot| slot.error = Some(error));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Slot)) {
+        let mut slot = self.0.lock();
+        change(&mut slot);
+        slot.wanted = false;
+        if let Some(consumer) = slot.consumer.take() {
+            drop(slot);
+            consumer.wake();
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let mut slot = self.slot.lock();
+        slot.consumer_gone = true;
+        slot.piece = None;
+        if let Some(producer) = slot.producer.take() {
+            drop(slot);
+            producer.wake();
+        }
+    }
+}
+
+impl HttpBody for Consumer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut slot = self.slot.lock();
+        if let Some(piece) = slot.piece.take() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(error) = &slot.error {
+            return Poll::Ready(Some(Err(error.clone())));
+        }
+        if slot.ended {
+            return Poll::Ready(None);
+        }
+        slot.wanted = true;
+        slot.consumer = Some(cx.waker().clone());
+        if let Some(producer) = slot.producer.take() {
+            drop(slot);
+            producer.wake();
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let slot = self.slot.lock();
+        slot.ended && slot.piece.is_none() && slot.error.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

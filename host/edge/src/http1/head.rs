@@ -1,0 +1,222 @@
+//! Reading a request's head. Lines end with CRLF and nothing else; framing is unambiguous; there is one authority.
+
+use crate::Limits;
+use http::StatusCode;
+use protoplex_http::HeaderField;
+use std::mem::MaybeUninit;
+
+/// Header lines that fit on the stack.
+pub(super) const HEADERS_CAP: usize = 128;
+
+/// Why a head is refused, and with which status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
+
+/// How a request's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// A head, borrowed from the read buffer.
+pub(super) struct Parsed<'a, 'h> {
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    pub(super) authority: &'a str,
+    pub(super) version: u8,
+    pub(super) headers: &'h [HeaderField<'a>],
+    pub(super) framing: Framing,
+    pub(super) keep_alive: bool,
+    pub(super) expects_continue: bool,
+}
+
+const fn bad(why: &'static str) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, why)
+}
+
+/// Where the first head in the buffer ends, or `None` while it is incomplete. `from` is where an earlier call has
+/// already looked; it is updated.
+pub(super) fn find_end(buffer: &[u8], from: &mut usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    let start = from.saturating_sub(3);
+    if let Some(at) = buffer[start..].windows(4).position(|window| window == b"\r\n\r\n") {
+        let end = start + at + 4;
+        return if end > limits.head_bytes_max { Err(too_large(buffer, limits)) } else { Ok(Some(end)) };
+    }
+    *from = buffer.len();
+    // Lines that end with a bare LF would never end for us: refuse them as soon as they show.
+    if buffer.windows(2).any(|window| window[1] == b'\n' && window[0] != b'\r') || buffer.first() == Some(&b'\n') {
+        return Err(bad("a line ends with LF alone"));
+    }
+    if buffer.len() >= limits.head_bytes_max {
+        return Err(too_large(buffer, limits));
+    }
+    Ok(None)
+}
+
+fn too_large(buffer: &[u8], limits: &Limits) -> Refusal {
+    match buffer.iter().position(|&byte| byte == b'\n') {
+        Some(line) if line <= limits.line_bytes_max => {
+            Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large")
+        }
+        _ => Refusal(StatusCode::URI_TOO_LONG, "the request line is too long"),
+    }
+}
+
+/// Reads one whole head.
+pub(super) fn parse<'a, 'h>(
+    bytes: &'a [u8],
+    fields: &'h mut [HeaderField<'a>; HEADERS_CAP],
+    limits: &Limits,
+) -> Result<Parsed<'a, 'h>, Refusal> {
+    check_lines(bytes, limits)?;
+    let mut raw = [const { MaybeUninit::uninit() }; HEADERS_CAP];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut raw) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(bad("the head is incomplete")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header lines"));
+        }
+        Err(httparse::Error::Version) => {
+            return Err(Refusal(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here"));
+        }
+        Err(_) => return Err(bad("the head is malformed")),
+    }
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(bad("the request line is malformed"));
+    };
+    if request.headers.len() > limits.headers_max {
+        return Err(Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header lines"));
+    }
+    let count = request.headers.len();
+    for (field, header) in fields.iter_mut().zip(request.headers.iter()) {
+        *field = HeaderField { name: header.name, value: header.value };
+    }
+    let headers = &fields[..count];
+    let version = 10 + minor;
+    let meaning = Meaning::of(headers, version)?;
+    let (path, authority) = target_of(method, target, meaning.host)?;
+    Ok(Parsed {
+        method,
+        path,
+        authority,
+        version,
+        headers,
+        framing: meaning.framing,
+        keep_alive: meaning.keep_alive,
+        expects_continue: meaning.expects_continue,
+    })
+}
+
+/// Line ends, folding and control characters: what httparse is laxer about.
+fn check_lines(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let mut line_start = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(bad("a line ends with LF alone")),
+            b'\n' => {
+                if line_start == 0 && at > limits.line_bytes_max {
+                    return Err(Refusal(StatusCode::URI_TOO_LONG, "the request line is too long"));
+                }
+                line_start = at + 1;
+            }
+            b'\r' if bytes.get(at + 1) != Some(&b'\n') => return Err(bad("CR stands alone")),
+            b' ' | b'\t' if at == line_start => return Err(bad("a header line is folded")),
+            0..=8 | 11 | 12 | 14..=31 | 127 => return Err(bad("a control character")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the headers that concern the connection say.
+struct Meaning<'a> {
+    framing: Framing,
+    keep_alive: bool,
+    expects_continue: bool,
+    host: Option<&'a str>,
+}
+
+impl<'a> Meaning<'a> {
+    fn of(headers: &[HeaderField<'a>], version: u8) -> Result<Self, Refusal> {
+        let (mut length, mut chunked, mut host) = (None, false, None);
+        let (mut keep_alive, mut expects_continue) = (version >= 11, false);
+        for field in headers {
+            match field.name.len() {
+                4 if field.name.eq_ignore_ascii_case("host") => {
+                    let value = std::str::from_utf8(field.value).ok().filter(|value| is_authority(value));
+                    if host.replace(value.ok_or(bad("Host is malformed"))?).is_some() {
+                        return Err(bad("Host stands twice"));
+                    }
+                }
+                6 if field.name.eq_ignore_ascii_case("expect") => {
+                    expects_continue = version >= 11 && field.value.eq_ignore_ascii_case(b"100-continue");
+                }
+                10 if field.name.eq_ignore_ascii_case("connection") => {
+                    for token in field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                        if token.eq_ignore_ascii_case(b"close") {
+                            keep_alive = false;
+                        } else if version == 10 && token.eq_ignore_ascii_case(b"keep-alive") {
+                            keep_alive = true;
+                        }
+                    }
+                }
+                14 if field.name.eq_ignore_ascii_case("content-length") => {
+                    if length.replace(digits(field.value)?).is_some() {
+                        return Err(bad("Content-Length stands twice"));
+                    }
+                }
+                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                    if version < 11 {
+                        return Err(bad("Transfer-Encoding in HTTP/1.0"));
+                    }
+                    if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(Refusal(StatusCode::NOT_IMPLEMENTED, "only `chunked` is known"));
+                    }
+                    chunked = true;
+                }
+                _ => {}
+            }
+        }
+        let framing = match (length, chunked) {
+            (Some(_), true) => return Err(bad("both Content-Length and Transfer-Encoding")),
+            (None, true) => Framing::Chunked,
+            (None | Some(0), false) => Framing::None,
+            (Some(length), false) => Framing::Length(length),
+        };
+        if version >= 11 && host.is_none() {
+            return Err(bad("Host is missing"));
+        }
+        Ok(Self { framing, keep_alive, expects_continue, host })
+    }
+}
+
+fn digits(value: &[u8]) -> Result<u64, Refusal> {
+    let text = std::str::from_utf8(value).ok().filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok()).ok_or(bad("Content-Length is no number"))
+}
+
+fn is_authority(value: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%');
+    !value.is_empty() && value.bytes().all(ok)
+}
+
+/// Path and authority of a target. An absolute one outranks `Host` (RFC 9112, section 3.2.2).
+fn target_of<'a>(method: &str, target: &'a str, host: Option<&'a str>) -> Result<(&'a str, &'a str), Refusal> {
+    if !target.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#') {
+        return Err(bad("the target has a character that must be escaped"));
+    }
+    if method == "CONNECT" {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is off"));
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok((target, host.unwrap_or_default()));
+    }
+    let rest = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")).map(|_| &target[7..]);
+    let rest = rest.or_else(|| target.get(..8).filter(|s| s.eq_ignore_ascii_case("https://")).map(|_| &target[8..]));
+    let rest = rest.ok_or(bad("the target is neither a path nor a URI"))?;
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    if is_authority(authority) { Ok((path, authority)) } else { Err(bad("the target's authority is malformed")) }
+}

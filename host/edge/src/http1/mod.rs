@@ -1,0 +1,10 @@
+//! HTTP/1.1: one task a connection drives reading, the service and writing. RFC 9112, strictly: what could be read in
+//! two ways is refused and the connection closed.
+
+mod body;
+mod chunked;
+mod connection;
+mod head;
+mod respond;
+
+pub(crate) use connection::serve;

@@ -1,0 +1,149 @@
+//! Writing a reply's head. Framing is ours alone.
+
+use crate::identity;
+use http::{HeaderName, StatusCode, header};
+use protoplex_http::{Reply, ReplyBody};
+use std::{
+    cell::RefCell,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// How a reply's body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// No body follows.
+    None,
+    /// Exactly this many bytes follow.
+    Length(u64),
+    Chunked,
+    /// Until the connection closes (HTTP/1.0).
+    Close,
+}
+
+/// What of a request shapes its reply.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) version: u8,
+    pub(super) is_head: bool,
+    pub(super) keep_alive: bool,
+    pub(super) id: [u8; 16],
+}
+
+/// The framing of a reply, and the length to announce where that is known.
+pub(super) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
+    let stream_length = |body: &dyn http_body::Body<Data = bytes::Bytes, Error = protoplex_http::StreamError>| {
+        let announced = reply.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
+        let announced = announced.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
+        announced.or_else(|| body.size_hint().exact())
+    };
+    let no_body = reply.status == StatusCode::NO_CONTENT || reply.status.is_informational();
+    if no_body {
+        return (Framing::None, None);
+    }
+    let length = match &reply.body {
+        ReplyBody::Empty if reply.status == StatusCode::NOT_MODIFIED => None,
+        ReplyBody::Empty => Some(0),
+        ReplyBody::Full(bytes) => Some(bytes.len() as u64),
+        ReplyBody::Absent { bytes } => Some(*bytes),
+        ReplyBody::Stream(body) => stream_length(body),
+    };
+    let absent = asked.is_head || reply.status == StatusCode::NOT_MODIFIED;
+    match (&reply.body, length) {
+        _ if absent => (Framing::None, length),
+        (ReplyBody::Empty | ReplyBody::Absent { .. }, length) => (Framing::None, length),
+        (_, Some(length)) => (Framing::Length(length), Some(length)),
+        (_, None) if asked.version >= 11 => (Framing::Chunked, None),
+        (_, None) => (Framing::Close, None),
+    }
+}
+
+/// Appends the head.
+pub(super) fn head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked, framing: Framing, length: Option<u64>, close: bool) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(reply.status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reply.status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &reply.headers {
+        if !is_ours(name) {
+            field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    if let Some(length) = length {
+        let mut digits = [0; 20];
+        field(out, b"content-length", decimal(length, &mut digits));
+    }
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if close {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if asked.version == 10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
+    date(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// Headers of the connection: a service cannot set them.
+fn is_ours(name: &HeaderName) -> bool {
+    const OURS: [&str; 10] = [
+        "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "proxy-connection", "te",
+        "trailer", "date", "x-request-id",
+    ];
+    OURS.contains(&name.as_str())
+}
+
+/// The date line, made once a second in each thread.
+fn date(out: &mut Vec<u8>) {
+    thread_local!(static LINE: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) });
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LINE.with_borrow_mut(|(of, line)| {
+        if *of != second || line.is_empty() {
+            *of = second;
+            *line = format!("date: {}\r\n", httpdate::fmt_http_date(now)).into_bytes();
+        }
+        out.extend_from_slice(line);
+    });
+}
+
+/// Appends one chunk.
+pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the end of a chunked body.
+pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if !is_ours(name) {
+            field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,48 @@
+//! Data of a store that runs an app guest.
+
+use crate::{cpu::CpuMeter, guest_output::GuestOutput, limiter::Limiter, outgoing::Outgoing};
+use protoplex_wire::manifest::Limits;
+use std::sync::Arc;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+/// Resources that one store may hold: requests, responses, fields, streams.
+const RESOURCES_MAX: usize = 10_000;
+
+pub(crate) struct AppState {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(super) limiter: Limiter,
+    pub(super) meter: CpuMeter,
+}
+
+impl AppState {
+    pub(super) fn new(name: &Arc<str>, limits: &Limits, outgoing: &Outgoing) -> Self {
+        let output = |stream| GuestOutput { handler: Arc::clone(name), stream };
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Self {
+            table,
+            wasi: WasiCtxBuilder::new().stdout(output("stdout")).stderr(output("stderr")).build(),
+            http: WasiHttpCtx::new(),
+            outgoing: outgoing.clone(),
+            limiter: Limiter::new(limits),
+            meter: CpuMeter::default(),
+        }
+    }
+}
+
+impl WasiView for AppState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for AppState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+    }
+}

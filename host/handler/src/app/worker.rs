@@ -1,0 +1,158 @@
+//! Instances of an app handler: how they are made, what they accept, when they are thrown away.
+
+use super::AppState;
+use crate::{edge::instance::yield_within, outgoing::Outgoing};
+use parking_lot::Mutex;
+use protoplex_wire::manifest::{Isolation, Limits};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::time::{Interval, MissedTickBehavior};
+use wasmtime::{Engine, Result, Store, StoreContextMut, component::GuestTaskId};
+use wasmtime_wasi_http::{
+    WasiHttpView,
+    handler::{HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus},
+};
+
+/// An instance without requests is kept this long.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+/// What a guest may do after its response has ended, such as logging.
+const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
+/// How often an instance looks whether it has expired.
+const CHECK_PERIOD: Duration = Duration::from_millis(250);
+
+/// What the two sides of one request share. It lives until the response's body has ended.
+#[derive(Debug, Default)]
+pub(crate) struct RequestTrack {
+    hit: Mutex<Option<String>>,
+}
+
+impl RequestTrack {
+    pub(super) fn take_hit(&self) -> Option<String> {
+        self.hit.lock().take()
+    }
+
+    pub(crate) fn report(&self, hit: &str) {
+        *self.hit.lock() = Some(hit.to_owned());
+    }
+}
+
+/// Makes instances.
+pub(crate) struct Factory {
+    pub(super) engine: Engine,
+    pub(super) pre: ProxyPre<AppState>,
+    pub(super) name: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) isolation: Isolation,
+    pub(super) outgoing: Outgoing,
+}
+
+type Tracks = Arc<Mutex<Vec<Weak<RequestTrack>>>>;
+
+impl HandlerState for Factory {
+    type StoreData = AppState;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(&self) -> Result<Instance<AppState, Expiration, Worker>> {
+        let limits = self.limits;
+        let mut store = Store::new(&self.engine, AppState::new(&self.name, &limits, &self.outgoing));
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
+        let budget = Duration::from_millis(limits.cpu_ms_max);
+        store.epoch_deadline_callback(move |mut state| yield_within(&mut state.data_mut().meter, budget));
+        store.set_epoch_deadline(1);
+        let deadline = Duration::from_millis(limits.deadline_ms);
+        let proxy = tokio::time::timeout(deadline, self.pre.instantiate_async(&mut store))
+            .await
+            .map_err(|_| wasmtime::format_err!("the instance was not made within {} ms", limits.deadline_ms))??;
+        let tracks = Tracks::default();
+        let mut checks = tokio::time::interval(CHECK_PERIOD);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Instance {
+            store,
+            proxy,
+            view: AppState::http,
+            expiration: Expiration { checks, deadline, tracks: Arc::clone(&tracks) },
+            state: Worker { isolation: self.isolation, tracks, name: Arc::clone(&self.name), deadline },
+        })
+    }
+}
+
+/// When an instance is thrown away from outside, so that a busy or blocked guest cannot keep it.
+pub(crate) struct Expiration {
+    checks: Interval,
+    deadline: Duration,
+    tracks: Tracks,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
+        while self.checks.poll_tick(cx).is_ready() {}
+        let age = start.elapsed();
+        let expired = match status {
+            WorkerStatus::Idle => age > IDLE_MAX,
+            WorkerStatus::Requests => age > self.deadline + CHECK_PERIOD,
+            WorkerStatus::PostReturn => {
+                let mut tracks = self.tracks.lock();
+                tracks.retain(|track| track.strong_count() > 0);
+                tracks.is_empty() && age > AFTER_RESPONSE_MAX
+            }
+        };
+        if expired { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// What an instance accepts.
+pub(crate) struct Worker {
+    isolation: Isolation,
+    tracks: Tracks,
+    name: Arc<str>,
+    deadline: Duration,
+}
+
+impl WorkerState for Worker {
+    type StoreData = AppState;
+    type RequestData = Arc<RequestTrack>;
+
+    fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
+        let (concurrency, requests_max) = match self.isolation {
+            Isolation::PerRequest => (1, 1),
+            Isolation::Shared { requests_max } => (1, requests_max),
+            Isolation::Concurrent { concurrency, requests_max } => (concurrency as usize, requests_max),
+        };
+        if total as u64 >= requests_max {
+            ShouldAccept::Never
+        } else if concurrent < concurrency {
+            ShouldAccept::Yes
+        } else {
+            ShouldAccept::No
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        mut store: StoreContextMut<'_, AppState>,
+        track: Arc<RequestTrack>,
+        _task: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        let state = store.data_mut();
+        state.meter.reset();
+        state.limiter.report_to(&track);
+        let mut tracks = self.tracks.lock();
+        tracks.retain(|track| track.strong_count() > 0);
+        tracks.push(Arc::downgrade(&track));
+        Box::pin(tokio::time::sleep(self.deadline))
+    }
+
+    fn drop(&self, store: Store<AppState>, result: Result<(), wasmtime::Error>) {
+        if let Err(error) = result {
+            tracing::debug!(handler = &*self.name, error = format!("{error:#}"), "an instance was thrown away");
+        }
+        drop(store);
+    }
+}

@@ -1,0 +1,199 @@
+//! Edge handlers: a typed call that reads a head and returns a decision.
+//!
+//! Without WASI imports the call is synchronous: no future, no fiber, no task. With them it is asynchronous, on a
+//! linker and a store type of their own, because a store with one async import refuses synchronous calls.
+
+pub(crate) mod host;
+pub(crate) mod instance;
+mod request;
+
+use crate::{
+    BuildFault, HandlerError, Linkers, Runtime,
+    bindings::{edge as sync, edge_async},
+};
+use futures::future::BoxFuture;
+use instance::{AsyncInstance, Instance};
+use parking_lot::Mutex;
+use protoplex_http::Head;
+use protoplex_wire::{
+    BuildId,
+    manifest::{Handler, Isolation, Limits, World},
+    release::Stage,
+};
+use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
+
+pub use sync::protoplex::edge::types::{Asset, Decision, Redirect, Relay as RelayDecision, Response};
+
+/// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more
+/// are kept where threads overlap.
+const IDLE_INSTANCES_MAX: usize = 64;
+
+/// What a call may read besides the head: it belongs to the build, so a carried-over handler sees the new one's.
+#[derive(Debug)]
+pub struct EdgeContext {
+    /// The handler's name, for its log lines.
+    pub handler: String,
+    /// The build.
+    pub build: BuildId,
+    /// Settings that its grants name.
+    pub settings: HashMap<String, String>,
+}
+
+/// A compiled edge handler and its idle instances.
+pub struct EdgeHandler {
+    pre: Pre,
+    limits: Limits,
+    isolation: Isolation,
+    engine: wasmtime::Engine,
+    idle: Mutex<Vec<Instance>>,
+    idle_async: Mutex<Vec<AsyncInstance>>,
+}
+
+enum Pre {
+    Sync(sync::EdgePre<host::EdgeState>),
+    Async(edge_async::EdgePre<host::WasiEdgeState>),
+}
+
+impl EdgeHandler {
+    /// Maps native code and links it.
+    ///
+    /// `native` must be what [`crate::precompile`] made of the verified component, from a place that only this
+    /// program can write: it is run as machine code.
+    ///
+    /// # Errors
+    /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
+    pub fn load(runtime: &Runtime, linkers: &Linkers, native: &File, handler: &Handler) -> Result<Self, BuildFault> {
+        let component = crate::linkers::map_native(runtime.engine(), native)?;
+        let link = |error: wasmtime::Error| BuildFault::new(Stage::Link, &error);
+        let pre = match handler.world {
+            World::Edge => Pre::Sync(linkers.edge(&component).map_err(link)?),
+            World::EdgeWasi => Pre::Async(linkers.edge_wasi(&component).map_err(link)?),
+            other => {
+                let reason = format!("an {other} handler is no edge handler");
+                return Err(BuildFault { stage: Stage::Link, reason });
+            }
+        };
+        Ok(Self {
+            pre,
+            limits: handler.limits,
+            isolation: handler.isolation,
+            engine: runtime.engine().clone(),
+            idle: Mutex::default(),
+            idle_async: Mutex::default(),
+        })
+    }
+
+    /// Whether [`Self::decide`] can be called; otherwise [`Self::decide_later`].
+    pub fn is_sync(&self) -> bool {
+        matches!(self.pre, Pre::Sync(_))
+    }
+
+    /// Decides, in this thread, within the CPU budget. A guest that dies in an instance which has served before is
+    /// asked once more in a fresh one: nothing has reached the client, and a decision has no side effects.
+    ///
+    /// # Errors
+    /// Whatever the last instance died of.
+    pub fn decide(&self, head: &Head<'_>, context: &Arc<EdgeContext>) -> Result<Decision, HandlerError> {
+        let Pre::Sync(pre) = &self.pre else {
+            return Err(HandlerError::Instantiate("this handler imports WASI and is called asynchronously".into()));
+        };
+        if let Some(mut instance) = self.take_idle() {
+            match instance.decide(head, context, &self.limits) {
+                Ok(decision) => {
+                    self.put_back(instance);
+                    return Ok(decision);
+                }
+                Err(error) if !matches!(error, HandlerError::Trap(_) | HandlerError::Memory(_)) => return Err(error),
+                Err(error) => tracing::debug!(handler = context.handler, %error, "asking a fresh instance"),
+            }
+        }
+        let mut instance = Instance::new(&self.engine, pre, &self.limits)?;
+        let decision = instance.decide(head, context, &self.limits)?;
+        self.put_back(instance);
+        Ok(decision)
+    }
+
+    /// The same for a handler that imports WASI. The wall-clock deadline is outside the store.
+    pub fn decide_later(
+        self: &Arc<Self>,
+        head: &Head<'_>,
+        context: &Arc<EdgeContext>,
+    ) -> BoxFuture<'static, Result<Decision, HandlerError>> {
+        let mut request = request::RequestCopy::default();
+        request.fill(head);
+        let (handler, context) = (Arc::clone(self), Arc::clone(context));
+        Box::pin(async move {
+            let deadline = handler.limits.deadline_ms;
+            let call = handler.call_async(request, context);
+            tokio::time::timeout(Duration::from_millis(deadline), call)
+                .await
+                .unwrap_or(Err(HandlerError::Deadline(deadline)))
+        })
+    }
+
+    async fn call_async(
+        &self,
+        request: request::RequestCopy,
+        context: Arc<EdgeContext>,
+    ) -> Result<Decision, HandlerError> {
+        let Pre::Async(pre) = &self.pre else {
+            return Err(HandlerError::Instantiate("this handler is called synchronously".into()));
+        };
+        let idle = self.idle_async.lock().pop();
+        let mut instance = match idle {
+            Some(instance) => instance,
+            None => AsyncInstance::new(&self.engine, pre, &self.limits).await?,
+        };
+        let decision = instance.decide(request, context, &self.limits).await?;
+        if self.may_serve_again(instance.served) {
+            self.idle_async.lock().push(instance);
+        }
+        Ok(decision)
+    }
+
+    /// Makes one instance, and keeps it where the isolation allows.
+    ///
+    /// # Errors
+    /// Whatever keeps an instance from being made.
+    pub async fn warm(&self) -> Result<(), HandlerError> {
+        match &self.pre {
+            Pre::Sync(pre) => {
+                let instance = Instance::new(&self.engine, pre, &self.limits)?;
+                self.put_back(instance);
+            }
+            Pre::Async(pre) => {
+                let instance = AsyncInstance::new(&self.engine, pre, &self.limits).await?;
+                if self.may_serve_again(instance.served) {
+                    self.idle_async.lock().push(instance);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops idle instances: the handler's build does not answer requests any more.
+    pub fn cool(&self) {
+        self.idle.lock().clear();
+        self.idle_async.lock().clear();
+    }
+
+    fn take_idle(&self) -> Option<Instance> {
+        self.idle.lock().pop()
+    }
+
+    fn put_back(&self, instance: Instance) {
+        if self.may_serve_again(instance.served) {
+            let mut idle = self.idle.lock();
+            if idle.len() < IDLE_INSTANCES_MAX {
+                idle.push(instance);
+            }
+        }
+    }
+
+    fn may_serve_again(&self, served: u64) -> bool {
+        match self.isolation {
+            Isolation::PerRequest => false,
+            Isolation::Shared { requests_max } | Isolation::Concurrent { requests_max, .. } => served < requests_max,
+        }
+    }
+}

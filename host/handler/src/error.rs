@@ -1,0 +1,85 @@
+//! Why a handler gave no answer, and what the visitor gets instead.
+
+use http::StatusCode;
+
+/// What ended a call.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The guest trapped; the text has its backtrace.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// More CPU time than `cpu_ms_max`.
+    #[error("out of CPU time: {0} ms is the most (cpu_ms_max)")]
+    Cpu(u64),
+    /// No response head within `deadline_ms`.
+    #[error("no answer within {0} ms (deadline_ms)")]
+    Deadline(u64),
+    /// A memory or table grew past its limit, and the guest died of it.
+    #[error("out of memory: {0}")]
+    Memory(String),
+    /// A host call moved more than `hostcall_bytes_max` out of the guest.
+    #[error("a host call copied too much out of the guest: {0} bytes is the most (hostcall_bytes_max)")]
+    HostcallBytes(u64),
+    /// An inline response above `response_bytes_max`.
+    #[error("the response has {bytes} bytes; {max} is the most (response_bytes_max)")]
+    ResponseTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// Every place is taken and the queue is full.
+    #[error("{in_flight} requests in flight and {queued} waiting (in_flight_max, queue_max)")]
+    Busy {
+        /// Requests in flight.
+        in_flight: u32,
+        /// Requests waiting.
+        queued: u32,
+    },
+    /// No instance could be made.
+    #[error("no instance: {0}")]
+    Instantiate(String),
+    /// The guest answered with an error of `wasi:http`.
+    #[error("the handler answered with an error: {0}")]
+    Guest(String),
+    /// A decision outside the handler's grants, or one that makes no sense.
+    #[error("refused decision: {0}")]
+    Refused(String),
+}
+
+impl HandlerError {
+    /// The visitor's status. The only place that picks it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Cpu(_) | Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Busy { .. } | Self::Instantiate(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Guest(_) => StatusCode::BAD_GATEWAY,
+            Self::Trap(_)
+            | Self::Memory(_)
+            | Self::HostcallBytes(_)
+            | Self::ResponseTooLarge { .. }
+            | Self::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// A word for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Cpu(_) => "cpu",
+            Self::Deadline(_) => "deadline",
+            Self::Memory(_) => "memory",
+            Self::HostcallBytes(_) => "hostcall-bytes",
+            Self::ResponseTooLarge { .. } => "response-bytes",
+            Self::Busy { .. } => "busy",
+            Self::Instantiate(_) => "instantiate",
+            Self::Guest(_) => "guest-error",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether an instance died of it (and not merely a request).
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Trap(_) | Self::Cpu(_) | Self::Deadline(_) | Self::Memory(_) | Self::HostcallBytes(_))
+    }
+}

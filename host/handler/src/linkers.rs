@@ -1,0 +1,93 @@
+//! One linker for each world, made once in a process.
+
+use crate::{
+    BuildFault,
+    app::AppState,
+    bindings::{edge, edge_async},
+    edge::host::{EdgeState, WasiEdgeState},
+};
+use protoplex_wire::{manifest::World, release::Stage};
+use std::{fs::File, os::fd::AsRawFd};
+use wasmtime::{
+    Engine, Result,
+    component::{Component, HasSelf, Linker},
+};
+use wasmtime_wasi_http::{
+    handler::ProxyPre,
+    p2::bindings::ProxyPre as App02Pre,
+    p3::bindings::ServicePre as App03Pre,
+};
+
+/// Linkers of all worlds.
+pub struct Linkers {
+    edge: Linker<EdgeState>,
+    edge_wasi: Linker<WasiEdgeState>,
+    app: Linker<AppState>,
+}
+
+impl Linkers {
+    /// For the engine of a process.
+    ///
+    /// # Errors
+    /// Never in practice: two definitions of one name.
+    pub(crate) fn new(engine: &Engine) -> Result<Self> {
+        let mut edge = Linker::new(engine);
+        edge::Edge::add_to_linker::<_, HasSelf<_>>(&mut edge, |state: &mut EdgeState| state)?;
+        let mut edge_wasi = Linker::new(engine);
+        edge_async::Edge::add_to_linker::<_, HasSelf<EdgeState>>(&mut edge_wasi, |state: &mut WasiEdgeState| {
+            &mut state.edge
+        })?;
+        wasmtime_wasi::p2::add_to_linker_async(&mut edge_wasi)?;
+        let mut app = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut app)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut app)?;
+        wasmtime_wasi::p3::add_to_linker(&mut app)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut app)?;
+        Ok(Self { edge, edge_wasi, app })
+    }
+
+    /// For a runtime.
+    ///
+    /// # Errors
+    /// Never in practice: two definitions of one name.
+    pub fn for_runtime(runtime: &crate::Runtime) -> anyhow::Result<Self> {
+        Self::new(runtime.engine()).map_err(|error| anyhow::anyhow!("{error:#}"))
+    }
+
+    pub(crate) fn edge(&self, component: &Component) -> Result<edge::EdgePre<EdgeState>> {
+        edge::EdgePre::new(self.edge.instantiate_pre(component)?)
+    }
+
+    pub(crate) fn edge_wasi(&self, component: &Component) -> Result<edge_async::EdgePre<WasiEdgeState>> {
+        edge_async::EdgePre::new(self.edge_wasi.instantiate_pre(component)?)
+    }
+
+    pub(crate) fn app(&self, component: &Component, world: World) -> Result<ProxyPre<AppState>> {
+        let pre = self.app.instantiate_pre(component)?;
+        Ok(match world {
+            World::App02 => ProxyPre::P2(App02Pre::new(pre)?),
+            _ => ProxyPre::P3(App03Pre::new(pre)?),
+        })
+    }
+
+    /// Whether a component fits a world.
+    pub(crate) fn check(&self, component: &Component, world: World) -> Result<(), BuildFault> {
+        let result = match world {
+            World::Edge => self.edge(component).map(drop),
+            World::EdgeWasi => self.edge_wasi(component).map(drop),
+            World::App02 | World::App03 => self.app(component, world).map(drop),
+        };
+        result.map_err(|error| BuildFault::new(Stage::Link, &error))
+    }
+}
+
+/// Maps native code from a sealed file.
+pub(crate) fn map_native(engine: &Engine, native: &File) -> std::result::Result<Component, BuildFault> {
+    let path = format!("/proc/self/fd/{}", native.as_raw_fd());
+    // SAFETY: the file is a sealed memfd that the parent filled from its own cache after checking the file's MAC, so
+    // it is what our own compiler wrote, and nobody can change it while it is mapped.
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    let component = component.map_err(|error| BuildFault::new(Stage::Compile, &error))?;
+    component.initialize_copy_on_write_image().map_err(|error| BuildFault::new(Stage::WarmUp, &error))?;
+    Ok(component)
+}

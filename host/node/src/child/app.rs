@@ -1,0 +1,47 @@
+//! Running an app handler for a request.
+
+use super::{build::LoadedBuild, forwarded};
+use http::{Method, Request, Uri, Version};
+use http_body_util::BodyExt;
+use protoplex_handler::{AppHandler, HandlerError};
+use protoplex_http::{Body, Head, Reply, ReplyBody};
+use std::sync::Arc;
+
+/// The request as `wasi:http` wants it: an absolute URI and end-to-end headers.
+///
+/// # Errors
+/// What cannot be said in a `wasi:http` request.
+pub(super) fn request(head: &Head<'_>, body: Body, from_our_node: bool) -> Result<Request<Body>, HandlerError> {
+    let refused = |what: &str| HandlerError::Refused(format!("the request's {what} cannot be given to an app handler"));
+    let authority = if head.authority.is_empty() { "localhost" } else { head.authority };
+    let uri = Uri::builder().scheme(head.scheme.as_str()).authority(authority).path_and_query(head.path);
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).map_err(|_| refused("method"))?;
+    *request.uri_mut() = uri.build().map_err(|_| refused("target"))?;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = forwarded::headers(head, from_our_node);
+    Ok(request)
+}
+
+/// Runs it. The body keeps the build loaded until it ends.
+pub(super) async fn run(
+    app: Arc<AppHandler>,
+    request: Request<Body>,
+    build: Arc<LoadedBuild>,
+) -> Result<Reply, HandlerError> {
+    let (parts, body) = app.handle(request).await?.into_parts();
+    let mut reply = Reply::empty(parts.status);
+    let mut last = None;
+    for (name, value) in parts.headers {
+        last = name.or(last);
+        if let Some(name) = &last {
+            reply.headers.push((name.clone(), value));
+        }
+    }
+    let body = body.map_err(move |error| {
+        let _held = &build;
+        Box::new(error) as protoplex_http::StreamError
+    });
+    reply.body = ReplyBody::Stream(body.boxed_unsync());
+    Ok(reply)
+}

@@ -1,0 +1,143 @@
+//! A build, loaded: routes, compiled handlers, assets. Immutable once made; a request holds one pointer to it.
+
+use super::{
+    assets::{self, Assets},
+    metrics::{HandlerMetrics, Metrics},
+    route::Router,
+    upstream::Upstreams,
+};
+use arc_swap::ArcSwap;
+use protoplex_handler::{AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, Runtime};
+use protoplex_wire::{
+    BuildId, Digest, Manifest,
+    manifest::{Grants, Handler, Role},
+    release::Stage,
+};
+use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
+use tokio_util::sync::CancellationToken;
+
+/// What loading a build needs besides its own files.
+pub(super) struct Loader<'a> {
+    pub(super) role: Role,
+    pub(super) runtime: &'a Runtime,
+    pub(super) linkers: &'a Linkers,
+    pub(super) metrics: &'a Metrics,
+    /// Native code by component.
+    pub(super) native: &'a HashMap<Digest, File>,
+    /// Builds whose unchanged handlers are carried over, warm.
+    pub(super) loaded: &'a [Arc<LoadedBuild>],
+}
+
+pub(super) struct LoadedBuild {
+    pub(super) id: BuildId,
+    pub(super) router: Router,
+    pub(super) handlers: Vec<Slot>,
+    pub(super) assets: Assets,
+    pub(super) upstreams: Upstreams,
+    pub(super) manifest: Manifest,
+    /// Ends what outlives the drain deadline after a switch.
+    cut: ArcSwap<CancellationToken>,
+}
+
+/// A handler as this build uses it.
+pub(super) struct Slot {
+    pub(super) name: String,
+    pub(super) grants: Grants,
+    pub(super) response_bytes_max: u64,
+    pub(super) code: Code,
+    pub(super) context: Arc<EdgeContext>,
+    pub(super) metrics: Arc<HandlerMetrics>,
+}
+
+/// What runs.
+#[derive(Clone)]
+pub(super) enum Code {
+    Edge(Arc<EdgeHandler>),
+    App(Arc<AppHandler>),
+}
+
+impl LoadedBuild {
+    /// Reads, maps and links; nothing runs yet.
+    pub(super) fn load(loader: &Loader<'_>, id: BuildId, manifest: OwnedFd, pack: OwnedFd) -> Result<Self, BuildFault> {
+        let manifest = read_manifest(id, manifest)?;
+        let assets = assets::map(&manifest, pack)?;
+        let mut handlers = Vec::new();
+        for (name, handler) in &manifest.handlers {
+            handlers.push(Slot {
+                name: name.clone(),
+                grants: handler.grants.clone(),
+                response_bytes_max: handler.limits.response_bytes_max,
+                code: loader.code(name, handler)?,
+                context: Arc::new(EdgeContext {
+                    handler: name.clone(),
+                    build: id,
+                    settings: granted_settings(&manifest, &handler.grants),
+                }),
+                metrics: loader.metrics.handler(name),
+            });
+        }
+        let index = |name: &str| handlers.iter().position(|slot| slot.name == name);
+        let router = Router::new(loader.role, &manifest.routes, index);
+        let upstreams = Upstreams::new(&manifest.upstreams);
+        Ok(Self { id, router, handlers, assets, upstreams, manifest, cut: ArcSwap::from_pointee(CancellationToken::new()) })
+    }
+
+    pub(super) fn handler(&self, name: &str) -> Option<&Slot> {
+        self.handlers.iter().find(|slot| slot.name == name)
+    }
+
+    /// Cancelled when what began before now has to end.
+    pub(super) fn cut_token(&self) -> CancellationToken {
+        CancellationToken::clone(&self.cut.load())
+    }
+
+    /// Ends whatever still runs on it. Requests that begin later (on an internal hop) are not affected.
+    pub(super) fn cut(&self) {
+        self.cut.swap(Arc::new(CancellationToken::new())).cancel();
+    }
+
+    /// Drops instances that only this build uses.
+    pub(super) fn cool(&self, except: &LoadedBuild) {
+        for slot in &self.handlers {
+            if let Code::Edge(edge) = &slot.code
+                && !except.handlers.iter().any(|other| matches!(&other.code, Code::Edge(o) if Arc::ptr_eq(o, edge)))
+            {
+                edge.cool();
+            }
+        }
+    }
+}
+
+impl Loader<'_> {
+    /// Carries a handler over whose name, component, grants and limits did not change; loads any other.
+    fn code(&self, name: &str, handler: &Handler) -> Result<Code, BuildFault> {
+        let unchanged = |build: &&Arc<LoadedBuild>| build.manifest.handlers.get(name) == Some(handler);
+        if let Some(slot) = self.loaded.iter().find(unchanged).and_then(|build| build.handler(name)) {
+            return Ok(slot.code.clone());
+        }
+        let native = self.native.get(&handler.component).ok_or_else(|| BuildFault {
+            stage: Stage::Compile,
+            reason: format!("handler `{name}`: the parent sent no native code of {}", handler.component.short()),
+        })?;
+        let named = |fault: BuildFault| BuildFault { reason: format!("handler `{name}`: {}", fault.reason), ..fault };
+        Ok(if handler.world.is_edge() {
+            Code::Edge(Arc::new(EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?))
+        } else {
+            Code::App(Arc::new(AppHandler::load(self.runtime, self.linkers, native, name, handler).map_err(named)?))
+        })
+    }
+}
+
+fn read_manifest(id: BuildId, fd: OwnedFd) -> Result<Manifest, BuildFault> {
+    let fault = |reason: String| BuildFault { stage: Stage::Digest, reason };
+    let map = assets::map_fd(&fd).map_err(|error| fault(format!("the manifest cannot be mapped: {error}")))?;
+    if Digest::of(&map) != id {
+        return Err(fault(format!("the manifest is not that of build {}", id.short())));
+    }
+    Manifest::parse(&map).map_err(|error| fault(error.to_string()))
+}
+
+fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
+    let granted = |name: &str| grants.settings.iter().any(|grant| grant == name || grant == "*");
+    manifest.settings.iter().filter(|(name, _)| granted(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}

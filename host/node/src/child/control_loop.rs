@@ -1,0 +1,267 @@
+//! What a child does for its parent: load builds, switch, adopt sockets, drain.
+
+use super::{
+    build::{LoadedBuild, Loader},
+    metrics::Metrics,
+    probe,
+    relay::Relay,
+    retained::Builds,
+    service::{Requests, Shared},
+    upstream::Fleet,
+};
+use crate::{
+    channel::{Channel, sealed_memfd},
+    control::{Beat, ChildConfig, FromChild, ToChild},
+};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use protoplex_edge::{Limits, ListenHandle, Server};
+use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
+use protoplex_http::Scheme;
+use protoplex_wire::{BuildId, Digest, ReleaseId, release::Stage};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::Write,
+    os::fd::{AsFd, FromRawFd, OwnedFd},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// The sign of life.
+const BEAT_PERIOD: Duration = Duration::from_millis(250);
+
+struct Child {
+    config: ChildConfig,
+    channel: Arc<Channel>,
+    runtime: Runtime,
+    linkers: Linkers,
+    shared: Arc<Shared>,
+    server: Server<Requests>,
+    native: HashMap<Digest, File>,
+    /// Own and adopted sockets that are accepted on, by index.
+    listening: HashMap<usize, Vec<ListenHandle>>,
+}
+
+/// Serves until the parent says `drain`, or is gone.
+pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
+    let mut child = Child::start(config)?;
+    child.say(&FromChild::Started).await?;
+    let mut beats = tokio::time::interval(BEAT_PERIOD);
+    loop {
+        tokio::select! {
+            message = child.channel.receive::<ToChild>() => match message? {
+                Some((ToChild::Drain, _)) => return child.drain().await,
+                Some((message, fds)) => child.obey(message, fds).await?,
+                None => {
+                    tracing::warn!("the parent is gone; draining");
+                    return child.drain().await;
+                }
+            },
+            _ = beats.tick() => child.say(&FromChild::Beat(child.beat())).await?,
+        }
+    }
+}
+
+impl Child {
+    fn start(config: ChildConfig) -> anyhow::Result<Self> {
+        let control = inherited(config.control_fd)?;
+        let channel = Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
+        let runtime = Runtime::start(RuntimeConfig::default())?;
+        let linkers = Linkers::for_runtime(&runtime)?;
+        let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+        let tls = protoplex_edge::tls_config(&read(&config.tls_cert)?, &read(&config.tls_key)?)?;
+        let shared = Arc::new(Shared {
+            role: config.role,
+            builds: Builds::default(),
+            fleet: ArcSwap::from_pointee(Fleet::default()),
+            relay: Relay::new(),
+            metrics: Metrics::default(),
+        });
+        let server = Server::new(Arc::new(Requests(Arc::clone(&shared))), Limits::default(), Some(Arc::new(tls)));
+        tracing::info!(
+            node = config.node,
+            child = config.index,
+            keeps_resident = runtime.keeps_resident(),
+            "a child started"
+        );
+        Ok(Self { config, channel, runtime, linkers, shared, server, native: HashMap::new(), listening: HashMap::new() })
+    }
+
+    async fn say(&self, message: &FromChild) -> anyhow::Result<()> {
+        self.channel.send(message, &[]).await.context("the parent cannot be told")
+    }
+
+    async fn obey(&mut self, message: ToChild, fds: Vec<OwnedFd>) -> anyhow::Result<()> {
+        match message {
+            ToChild::Native { component } => {
+                if let Some(fd) = fds.into_iter().next() {
+                    self.native.insert(component, File::from(fd));
+                }
+            }
+            ToChild::Prepare { release, build } => {
+                let answer = match self.prepare(build, fds).await {
+                    Ok(()) => FromChild::Prepared { release },
+                    Err(fault) => FromChild::Failed { release, stage: fault.stage, reason: fault.reason },
+                };
+                self.say(&answer).await?;
+            }
+            ToChild::Activate { release, build } => {
+                let answer = self.activate(release, build);
+                self.say(&answer).await?;
+            }
+            ToChild::Abandon { build, .. } => {
+                self.shared.builds.abandon(&build);
+                self.forget_native();
+            }
+            ToChild::Directory { hop_key, nodes } => self.shared.fleet.store(Arc::new(Fleet::new(&hop_key, &nodes))),
+            ToChild::Adopt { index } => self.listen(index)?,
+            ToChild::Disown { index } => self.stop_listening(index),
+            ToChild::Metrics => self.send_metrics().await?,
+            ToChild::Drain => unreachable!("handled by the loop"),
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, id: BuildId, fds: Vec<OwnedFd>) -> Result<(), BuildFault> {
+        if self.shared.builds.held(&id).is_some() {
+            return Ok(());
+        }
+        let [manifest, pack] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| BuildFault {
+            stage: Stage::Protocol,
+            reason: format!("`prepare` came with {} files instead of a manifest and an asset pack", fds.len()),
+        })?;
+        let loaded = self.shared.builds.all();
+        let loader = Loader {
+            role: self.config.role,
+            runtime: &self.runtime,
+            linkers: &self.linkers,
+            metrics: &self.shared.metrics,
+            native: &self.native,
+            loaded: &loaded,
+        };
+        let build = Arc::new(LoadedBuild::load(&loader, id, manifest, pack)?);
+        probe::warm(&build).await?;
+        self.shared.builds.add_prepared(build);
+        Ok(())
+    }
+
+    fn activate(&mut self, release: ReleaseId, id: BuildId) -> FromChild {
+        let started = Instant::now();
+        let old = match self.shared.builds.activate(&id) {
+            Ok(old) => old,
+            Err(reason) => return FromChild::Failed { release, stage: Stage::Protocol, reason },
+        };
+        let took = started.elapsed();
+        let metrics = &self.shared.metrics;
+        metrics.swaps.fetch_add(1, Relaxed);
+        metrics.swap_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        if let (Some(old), Some(new)) = (old, &*self.shared.builds.active()) {
+            tracing::info!(build = id.short(), before = old.id.short(), took_us = took.as_micros(), "switched");
+            old.cool(new);
+            self.cut_after_drain(old);
+        }
+        self.forget_native();
+        match self.listen(self.config.index) {
+            Ok(()) => FromChild::Activated { release },
+            Err(error) => FromChild::Failed { release, stage: Stage::Limit, reason: format!("{error:#}") },
+        }
+    }
+
+    /// Ends what the old build still does when its drain deadline passes, unless it answers again by then.
+    fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
+        let (shared, timeout) = (Arc::clone(&self.shared), Duration::from_millis(self.config.drain_timeout_ms));
+        let old = Arc::downgrade(&old);
+        tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            let Some(old) = old.upgrade() else { return };
+            if !shared.builds.active().as_ref().is_some_and(|active| active.id == old.id) {
+                old.cut();
+            }
+        });
+    }
+
+    /// Native code is mapped once loaded; the files of components that no held build uses go.
+    fn forget_native(&mut self) {
+        let builds = self.shared.builds.all();
+        let used: HashSet<Digest> =
+            builds.iter().flat_map(|build| build.manifest.handlers.values().map(|handler| handler.component)).collect();
+        self.native.retain(|component, _| used.contains(component));
+    }
+
+    fn listen(&mut self, index: usize) -> anyhow::Result<()> {
+        if self.listening.contains_key(&index) {
+            return Ok(());
+        }
+        let mut handles = Vec::new();
+        for (fds, scheme) in [(&self.config.http_fds, Scheme::Http), (&self.config.https_fds, Scheme::Https)] {
+            let fd = fds.get(index).with_context(|| format!("there is no socket {index}"))?;
+            let listener = std::net::TcpListener::from(duplicate(*fd)?);
+            listener.set_nonblocking(true)?;
+            handles.push(self.server.listen(tokio::net::TcpListener::from_std(listener)?, scheme));
+        }
+        self.listening.insert(index, handles);
+        Ok(())
+    }
+
+    fn stop_listening(&mut self, index: usize) {
+        if index != self.config.index {
+            self.listening.remove(&index).into_iter().flatten().for_each(ListenHandle::stop);
+        }
+    }
+
+    fn beat(&self) -> Beat {
+        let metrics = &self.shared.metrics;
+        Beat {
+            requests: metrics.requests.load(Relaxed),
+            errors: metrics.errors.load(Relaxed),
+            traps: metrics.traps.load(Relaxed),
+            in_flight: self.server.in_flight() as u64,
+            connections: self.server.connections() as u64,
+        }
+    }
+
+    async fn send_metrics(&self) -> anyhow::Result<()> {
+        let beat = self.beat();
+        let build = self.shared.builds.active().as_ref().map(|build| build.id.to_string()).unwrap_or_default();
+        let gauges = [
+            ("protoplex_in_flight", "Requests being answered.", beat.in_flight),
+            ("protoplex_connections", "Open connections.", beat.connections),
+            ("protoplex_pool_instances", "Component instances alive.", self.runtime.instances()),
+        ];
+        let text = self.shared.metrics.text(self.config.index, &build, &gauges);
+        let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
+        self.channel.send(&FromChild::Metrics, &[file.as_fd()]).await.context("the parent cannot be told")
+    }
+
+    /// Finishes what is in flight, by the deadline.
+    async fn drain(mut self) -> anyhow::Result<()> {
+        for (_, handles) in self.listening.drain() {
+            handles.into_iter().for_each(ListenHandle::stop);
+        }
+        self.server.drain();
+        let timeout = Duration::from_millis(self.config.drain_timeout_ms);
+        let cut = match tokio::time::timeout(timeout, self.server.drained()).await {
+            Ok(()) => 0,
+            Err(_) => self.server.in_flight() as u64,
+        };
+        tracing::info!(cut, "a child drained");
+        // A parent that is gone needs no answer.
+        let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
+        Ok(())
+    }
+}
+
+fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {
+    anyhow::ensure!(fd > 2, "{fd} is no inherited descriptor");
+    // SAFETY: the parent opened this descriptor for us across exec, and names it once; nothing else in this process
+    // knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A listening socket stays open for the next adoption, so what is used is a copy of the descriptor.
+fn duplicate(fd: i32) -> anyhow::Result<OwnedFd> {
+    // SAFETY: the parent opened it for us across exec, and it stays open for the life of this process.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().with_context(|| format!("descriptor {fd} was not inherited"))
+}

@@ -1,0 +1,23 @@
+//! Headers that go on from a request to an app handler or an upstream.
+
+use super::hop::HOP_HEADER;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use protoplex_edge::forward;
+use protoplex_http::Head;
+
+/// A copy of the request's end-to-end headers, with the forwarding ones written by us. A request from a node of our
+/// own keeps those that the node wrote.
+pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
+    for field in head.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value)) {
+            headers.append(name, value);
+        }
+    }
+    forward::strip_hop_by_hop(&mut headers);
+    headers.remove(HOP_HEADER);
+    if !from_our_node {
+        forward::overwrite_forwarded(head, &mut headers);
+    }
+    headers
+}

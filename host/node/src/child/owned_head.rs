@@ -1,0 +1,48 @@
+//! A head that outlives the connection's buffer.
+
+use protoplex_http::{Head, HeaderField, Scheme};
+use std::net::IpAddr;
+
+pub(super) struct OwnedHead {
+    method: String,
+    path: String,
+    authority: String,
+    request_id: String,
+    scheme: Scheme,
+    version: u8,
+    client: IpAddr,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl OwnedHead {
+    pub(super) fn new(head: &Head<'_>) -> Self {
+        Self {
+            method: head.method.to_owned(),
+            path: head.path.to_owned(),
+            authority: head.authority.to_owned(),
+            request_id: head.request_id.to_owned(),
+            scheme: head.scheme,
+            version: head.version,
+            client: head.client,
+            headers: head.headers.iter().map(|field| (field.name.to_owned(), field.value.to_owned())).collect(),
+        }
+    }
+
+    /// What [`Self::head`] borrows.
+    pub(super) fn fields(&self) -> Vec<HeaderField<'_>> {
+        self.headers.iter().map(|(name, value)| HeaderField { name, value }).collect()
+    }
+
+    pub(super) fn head<'a>(&'a self, fields: &'a [HeaderField<'a>]) -> Head<'a> {
+        Head {
+            method: &self.method,
+            path: &self.path,
+            authority: &self.authority,
+            scheme: self.scheme,
+            version: self.version,
+            headers: fields,
+            client: self.client,
+            request_id: &self.request_id,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! (host, path, method) → handler. The most specific host wins, then the most specific path, then the method.
+//!
+//! Cost: one hash of the host and one for each `/` of the path, however many routes there are.
+
+use protoplex_http::Head;
+use protoplex_wire::manifest::{Role, Route};
+use std::collections::HashMap;
+
+/// What the router says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found<'a> {
+    /// Index of the handler, as given to [`Router::new`].
+    Handler(usize),
+    /// The path is known, the method is not; what `Allow` lists.
+    WrongMethod(Vec<&'a str>),
+    /// Nothing is there.
+    Nothing,
+}
+
+/// The routes of one role.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    exact_hosts: HashMap<String, Paths>,
+    /// By suffix with its dot: `.example.com`.
+    wildcard_hosts: HashMap<String, Paths>,
+    any_host: Paths,
+}
+
+#[derive(Debug, Default)]
+struct Paths {
+    exact: HashMap<String, Methods>,
+    /// By prefix without `/*`; the empty one is `/*`.
+    prefixes: HashMap<String, Methods>,
+}
+
+#[derive(Debug, Default)]
+struct Methods {
+    any: Option<usize>,
+    named: Vec<(String, usize)>,
+}
+
+impl Router {
+    /// `handler` gives the index of a handler by name.
+    pub(super) fn new<'a>(
+        role: Role,
+        routes: impl IntoIterator<Item = &'a Route>,
+        handler: impl Fn(&str) -> Option<usize>,
+    ) -> Self {
+        let mut router = Self::default();
+        for route in routes.into_iter().filter(|route| route.role == role) {
+            let Some(index) = handler(&route.handler) else { continue };
+            let paths = match route.host.as_deref() {
+                None => &mut router.any_host,
+                Some(host) => match host.strip_prefix('*') {
+                    Some(suffix) => router.wildcard_hosts.entry(suffix.to_owned()).or_default(),
+                    None => router.exact_hosts.entry(host.to_owned()).or_default(),
+                },
+            };
+            let methods = match route.path.strip_suffix("/*") {
+                Some(prefix) => paths.prefixes.entry(prefix.to_owned()).or_default(),
+                None => paths.exact.entry(route.path.clone()).or_default(),
+            };
+            if route.methods.is_empty() {
+                methods.any = Some(index);
+            }
+            methods.named.extend(route.methods.iter().map(|method| (method.clone(), index)));
+        }
+        router
+    }
+
+    /// Finds the handler of a request.
+    pub(super) fn find<'a>(&'a self, head: &Head<'_>) -> Found<'a> {
+        let path = head.path_only();
+        let mut wrong: Option<&Methods> = None;
+        for paths in self.hosts(head.host()) {
+            for methods in paths.candidates(path) {
+                match methods.find(head.method) {
+                    Some(index) => return Found::Handler(index),
+                    None => wrong = wrong.or(Some(methods)),
+                }
+            }
+        }
+        wrong.map_or(Found::Nothing, |methods| Found::WrongMethod(methods.allowed()))
+    }
+
+    /// The tables that a host may use, most specific first.
+    fn hosts<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Paths> + use<'a> {
+        let mut tables = smallvec::SmallVec::<[&'a Paths; 4]>::new();
+        if !self.exact_hosts.is_empty() || !self.wildcard_hosts.is_empty() {
+            let lower = host.to_ascii_lowercase();
+            tables.extend(self.exact_hosts.get(&lower));
+            let dots = lower.match_indices('.').map(|(at, _)| at);
+            tables.extend(dots.filter_map(|at| self.wildcard_hosts.get(&lower[at..])));
+        }
+        tables.push(&self.any_host);
+        tables.into_iter()
+    }
+}
+
+impl Paths {
+    /// The entries that match, most specific first.
+    fn candidates<'a, 'p>(&'a self, path: &'p str) -> impl Iterator<Item = &'a Methods> + use<'a, 'p> {
+        let exact = (!self.exact.is_empty()).then(|| self.exact.get(path)).flatten();
+        let mut rest = (!self.prefixes.is_empty()).then_some(path);
+        let prefixes = std::iter::from_fn(move || {
+            let current = rest?;
+            rest = current.rfind('/').map(|at| &current[..at]);
+            Some(self.prefixes.get(current))
+        });
+        exact.into_iter().chain(prefixes.flatten())
+    }
+}
+
+impl Methods {
+    fn find(&self, method: &str) -> Option<usize> {
+        let named = self.named.iter().find(|(name, _)| name == method || (method == "HEAD" && name == "GET"));
+        named.map(|(_, index)| *index).or(self.any)
+    }
+
+    fn allowed(&self) -> Vec<&str> {
+        self.named.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_http::Scheme;
+
+    fn route(host: Option<&str>, path: &str, methods: &[&str], handler: &str) -> Route {
+        Route {
+            role: Role::Proxy,
+            host: host.map(str::to_owned),
+            path: path.into(),
+            methods: methods.iter().map(|&m| m.to_owned()).collect(),
+            handler: handler.into(),
+        }
+    }
+
+    fn find(router: &Router, method: &str, host: &str, path: &str) -> Option<usize> {
+        let head = Head {
+            method,
+            path,
+            authority: host,
+            scheme: Scheme::Http,
+            version: 11,
+            headers: &[],
+            client: [127, 0, 0, 1].into(),
+            request_id: "",
+        };
+        match router.find(&head) {
+            Found::Handler(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let routes = [
+            route(None, "/*", &[], "0"),
+            route(None, "/a", &[], "1"),
+            route(None, "/a/*", &[], "2"),
+            route(None, "/a/b/*", &["GET"], "3"),
+            route(Some("*.example.com"), "/*", &[], "4"),
+            route(Some("www.example.com"), "/x", &[], "5"),
+        ];
+        let router = Router::new(Role::Proxy, &routes, |name| name.parse().ok());
+        for (method, host, path, expected) in [
+            ("GET", "h", "/", 0),
+            ("GET", "h", "/zzz?a=/a/b", 0),
+            ("GET", "h", "/a?q", 1),
+            ("GET", "h", "/a/", 2),
+            ("GET", "h", "/ab", 0),
+            ("GET", "h", "/a/b/c", 3),
+            ("HEAD", "h", "/a/b/c", 3),
+            ("POST", "h", "/a/b/c", 2),
+            ("GET", "WWW.Example.com:8080", "/x", 5),
+            ("GET", "www.example.com", "/y", 4),
+            ("GET", "example.com", "/x", 0),
+        ] {
+            assert_eq!(find(&router, method, host, path), Some(expected), "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_method_names_the_right_ones() {
+        let router = Router::new(Role::Proxy, &[route(None, "/a", &["GET", "PUT"], "0")], |name| name.parse().ok());
+        assert_eq!(find(&router, "POST", "h", "/a"), None);
+        let methods = Methods { any: None, named: vec![("GET".into(), 0), ("PUT".into(), 0)] };
+        assert_eq!(methods.allowed(), ["GET", "PUT"]);
+    }
+}

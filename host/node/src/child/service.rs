@@ -1,0 +1,210 @@
+//! A request's way through a child: build, route, handler, decision, reply.
+
+use super::{
+    build::{Code, LoadedBuild, Slot},
+    decide::{self, Request},
+    hop::HOP_HEADER,
+    metrics::Metrics,
+    relay::Relay,
+    reply,
+    retained::Builds,
+    route::Found,
+    upstream::Fleet,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use protoplex_edge::Service;
+use protoplex_handler::HandlerError;
+use protoplex_http::{Answer, Body, Head, Reply, ReplyBody, StreamError};
+use protoplex_wire::manifest::Role;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// What every request of a child may reach.
+pub(super) struct Shared {
+    pub(super) role: Role,
+    pub(super) builds: Builds,
+    pub(super) fleet: ArcSwap<Fleet>,
+    pub(super) relay: Relay,
+    pub(super) metrics: Metrics,
+}
+
+/// The service that connections call.
+pub(super) struct Requests(pub(super) Arc<Shared>);
+
+impl Service for Requests {
+    fn call(&self, head: &Head<'_>, body: Body) -> Answer {
+        let shared = &self.0;
+        shared.metrics.requests.fetch_add(1, Relaxed);
+        let answer = match head.header(HOP_HEADER).and_then(|value| shared.fleet.load().hop_key.verify(value)) {
+            None => match &*shared.builds.active() {
+                Some(build) => answer(shared, Request { head, body, build, from_our_node: false }),
+                None => Answer::Ready(reply::unavailable(head.request_id)),
+            },
+            Some(id) => match shared.builds.held(&id) {
+                Some(build) => answer(shared, Request { head, body, build: &build, from_our_node: true }),
+                None => {
+                    shared.metrics.hop_misses.fetch_add(1, Relaxed);
+                    tracing::warn!(build = id.short(), request = head.request_id, "a hop named a build not held here");
+                    Answer::Ready(reply::unavailable(head.request_id))
+                }
+            },
+        };
+        shared.counted(answer)
+    }
+}
+
+fn answer(shared: &Arc<Shared>, request: Request<'_>) -> Answer {
+    let (head, build) = (request.head, request.build);
+    let index = match build.router.find(head) {
+        Found::Handler(index) => index,
+        Found::WrongMethod(allowed) => return Answer::Ready(reply::wrong_method(&allowed, head.request_id)),
+        Found::Nothing => return Answer::Ready(reply::status(StatusCode::NOT_FOUND, head.request_id)),
+    };
+    let slot = &build.handlers[index];
+    match &slot.code {
+        Code::Edge(edge) if edge.is_sync() => match edge.decide(head, &slot.context) {
+            Ok(decision) => decide::act(shared, slot, request, decision),
+            Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
+        },
+        Code::Edge(edge) => {
+            let decision = edge.decide_later(head, &slot.context);
+            decide_later(shared, index, request, decision)
+        }
+        Code::App(_) => decide::run_app(shared, index, request)
+            .unwrap_or_else(|error| Answer::Ready(shared.failed(slot, &error, head.request_id))),
+    }
+}
+
+/// The asynchronous way needs a head of its own: the connection's buffer is reused meanwhile.
+fn decide_later(
+    shared: &Arc<Shared>,
+    index: usize,
+    request: Request<'_>,
+    decision: impl Future<Output = Result<protoplex_handler::Decision, HandlerError>> + Send + 'static,
+) -> Answer {
+    let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
+    let owned = super::owned_head::OwnedHead::new(request.head);
+    let (body, from_our_node) = (request.body, request.from_our_node);
+    Answer::Later(Box::pin(async move {
+        let decision = decision.await;
+        let later = {
+            let slot = &build.handlers[index];
+            let fields = owned.fields();
+            let head = owned.head(&fields);
+            match decision {
+                Ok(decision) => {
+                    decide::act(&shared, slot, Request { head: &head, body, build: &build, from_our_node }, decision)
+                }
+                Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
+            }
+        };
+        match later {
+            Answer::Ready(reply) => reply,
+            Answer::Later(reply) => reply.await,
+        }
+    }))
+}
+
+impl Shared {
+    /// The one log line of a failed call, and what the visitor sees.
+    pub(super) fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
+        slot.metrics.count_error(error.kind());
+        if error.is_fatal() {
+            self.metrics.traps.fetch_add(1, Relaxed);
+        }
+        let build = slot.context.build.short();
+        tracing::warn!(handler = slot.name, build, request = request_id, kind = error.kind(), reason = %error, "a handler failed");
+        reply::handler_error(error, request_id)
+    }
+
+    /// Lets a reply be made until the build's drain deadline; what streams on is cut there too.
+    pub(super) async fn until_cut(
+        self: &Arc<Self>,
+        build: &Arc<LoadedBuild>,
+        request_id: &str,
+        reply: impl Future<Output = Reply>,
+    ) -> Reply {
+        let cut = build.cut_token();
+        tokio::select! {
+            biased;
+            mut reply = reply => {
+                if let ReplyBody::Stream(inner) = reply.body {
+                    let cut = Cut { inner, cut: Box::pin(cut.clone().cancelled_owned()), shared: Arc::clone(self), _build: Arc::clone(build) };
+                    reply.body = ReplyBody::Stream(cut.boxed_unsync());
+                }
+                reply
+            }
+            () = cut.cancelled() => {
+                self.count_cut(request_id);
+                reply::unavailable(request_id)
+            }
+        }
+    }
+
+    fn count_cut(&self, request_id: &str) {
+        self.metrics.cut.fetch_add(1, Relaxed);
+        tracing::warn!(request = request_id, "a request outlived its build's drain deadline and was cut");
+    }
+
+    /// Counts 5xx answers.
+    fn counted(self: &Arc<Self>, answer: Answer) -> Answer {
+        let count = |shared: &Shared, reply: &Reply| {
+            if reply.status.is_server_error() {
+                shared.metrics.errors.fetch_add(1, Relaxed);
+            }
+        };
+        match answer {
+            Answer::Ready(reply) => {
+                count(self, &reply);
+                Answer::Ready(reply)
+            }
+            Answer::Later(reply) => {
+                let shared = Arc::clone(self);
+                Answer::Later(Box::pin(async move {
+                    let reply = reply.await;
+                    count(&shared, &reply);
+                    reply
+                }))
+            }
+        }
+    }
+}
+
+/// A streamed body that ends with an error at its build's drain deadline.
+struct Cut {
+    inner: UnsyncBoxBody<Bytes, StreamError>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    shared: Arc<Shared>,
+    _build: Arc<LoadedBuild>,
+}
+
+impl HttpBody for Cut {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        std::task::ready!(self.cut.as_mut().poll(cx));
+        self.shared.count_cut("streaming");
+        Poll::Ready(Some(Err("the build's drain deadline passed".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,169 @@
+//! The children of a node: who serves, who holds whose sockets, what each of them has been given.
+//!
+//! No I/O: the parent does what [`Children::adoptions`] says.
+
+use crate::control::Beat;
+use protoplex_wire::{BuildId, Digest};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+/// Pause before a child is started again, by how often it has just died.
+const RESTART_PAUSES_MS: [u64; 7] = [0, 100, 200, 400, 1_000, 2_000, 5_000];
+/// A child that served this long has not died of its start.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// A child that is silent this long is stuck, and is killed.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Where a child is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No process; the next is started then.
+    Dead { start_at: Instant },
+    /// A process that has not said a word.
+    Starting,
+    /// It has been given the active build, or waits for one.
+    Loading,
+    /// It answers requests.
+    Serving { since: Instant },
+}
+
+/// One child.
+pub(super) struct Seat {
+    pub(super) phase: Phase,
+    /// Rises with each process.
+    pub(super) generation: u64,
+    pub(super) process: Option<super::process::Process>,
+    pub(super) beat: Beat,
+    /// Sums of processes that have died.
+    pub(super) past: Beat,
+    pub(super) heard: Instant,
+    pub(super) deaths: usize,
+    pub(super) restarts: u64,
+    pub(super) native: HashSet<Digest>,
+    pub(super) builds: HashSet<BuildId>,
+    /// Who accepts on its sockets meanwhile.
+    pub(super) adopter: Option<usize>,
+}
+
+impl Seat {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            phase: Phase::Dead { start_at: now },
+            generation: 0,
+            process: None,
+            beat: Beat::default(),
+            past: Beat::default(),
+            heard: now,
+            deaths: 0,
+            restarts: 0,
+            native: HashSet::new(),
+            builds: HashSet::new(),
+            adopter: None,
+        }
+    }
+
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// The process ended. It starts again after a pause that grows while it keeps dying young.
+    pub(super) fn died(&mut self, now: Instant) {
+        let stable = matches!(self.phase, Phase::Serving { since } if now - since > STABLE_AFTER);
+        self.deaths = if stable { 0 } else { self.deaths };
+        let pause = RESTART_PAUSES_MS[self.deaths.min(RESTART_PAUSES_MS.len() - 1)];
+        self.deaths += 1;
+        self.restarts += 1;
+        self.phase = Phase::Dead { start_at: now + Duration::from_millis(pause) };
+        self.process = None;
+        self.native.clear();
+        self.builds.clear();
+        self.past.requests += self.beat.requests;
+        self.past.errors += self.beat.errors;
+        self.past.traps += self.beat.traps;
+        self.beat = Beat::default();
+    }
+}
+
+/// A change of who accepts on the sockets of `index`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Adoption {
+    Adopt { by: usize, index: usize },
+    Disown { by: usize, index: usize },
+}
+
+/// What has to change so that every socket is accepted on: those of a child that does not serve by a sibling.
+pub(super) fn adoptions(seats: &mut [Seat]) -> Vec<Adoption> {
+    let mut changes = Vec::new();
+    for index in 0..seats.len() {
+        let adopter = seats[index].adopter.filter(|&by| seats[by].serves());
+        let serves = seats[index].serves();
+        let next = match adopter {
+            Some(by) if serves => {
+                changes.push(Adoption::Disown { by, index });
+                None
+            }
+            None if !serves => {
+                let loads = seats.iter().enumerate().filter(|(_, seat)| seat.serves());
+                let by = loads.min_by_key(|(_, seat)| seat.beat.connections).map(|(by, _)| by);
+                if let Some(by) = by {
+                    changes.push(Adoption::Adopt { by, index });
+                }
+                by
+            }
+            same => same,
+        };
+        seats[index].adopter = next;
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seats(serving: &[bool]) -> Vec<Seat> {
+        let now = Instant::now();
+        let seat = |&serves: &bool| {
+            let mut seat = Seat::new(now);
+            if serves {
+                seat.phase = Phase::Serving { since: now };
+            }
+            seat
+        };
+        serving.iter().map(seat).collect()
+    }
+
+    #[test]
+    fn the_sockets_of_a_dead_child_are_accepted_on_by_a_sibling_until_it_serves_again() {
+        let mut all = seats(&[true, true, true]);
+        assert_eq!(adoptions(&mut all), []);
+        all[1].died(Instant::now());
+        all[0].beat.connections = 9;
+        assert_eq!(adoptions(&mut all), [Adoption::Adopt { by: 2, index: 1 }]);
+        assert_eq!(adoptions(&mut all), []);
+        // The adopter dies as well: both go to the last one.
+        all[2].died(Instant::now());
+        let both = [Adoption::Adopt { by: 0, index: 1 }, Adoption::Adopt { by: 0, index: 2 }];
+        assert_eq!(adoptions(&mut all), both);
+        all[1].phase = Phase::Serving { since: Instant::now() };
+        assert_eq!(adoptions(&mut all), [Adoption::Disown { by: 0, index: 1 }]);
+        all[0].died(Instant::now());
+        let moved = [Adoption::Adopt { by: 1, index: 0 }, Adoption::Adopt { by: 1, index: 2 }];
+        assert_eq!(adoptions(&mut all), moved);
+    }
+
+    #[test]
+    fn a_child_that_keeps_dying_is_started_again_ever_later_but_always() {
+        let mut seat = Seat::new(Instant::now());
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            let now = Instant::now();
+            seat.died(now);
+            let Phase::Dead { start_at } = seat.phase else { panic!("it is dead") };
+            assert!(start_at - now >= last && start_at - now <= Duration::from_secs(5));
+            last = start_at - now;
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The cache of native code: made once on a machine from the verified component, by a niced and memory-limited
+//! process of its own, and only ever loaded if its MAC is right.
+
+use crate::channel::sealed_memfd;
+use anyhow::Context;
+use hmac::{Hmac, Mac};
+use parking_lot::Mutex;
+use protoplex_handler::{BuildFault, native_file_name};
+use protoplex_wire::{Digest, release::Stage};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{process::Command, sync::Semaphore};
+
+const MAGIC: &[u8; 8] = b"PPNATIV1";
+const MAC_BYTES: usize = 32;
+/// A component that compiles longer is refused: a large JavaScript one takes six seconds.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Memory of the compiling process: a 22 MB Python component takes 370 MB.
+const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
+/// Visitors come first.
+const COMPILE_NICE: i32 = 10;
+
+/// The cache, shared by the nodes and the Seed of one machine and user.
+pub struct NativeCache {
+    dir: PathBuf,
+    key: Vec<u8>,
+    compiling: Semaphore,
+    /// Memory files in use, so that builds and children share them.
+    mapped: Mutex<HashMap<Digest, Weak<OwnedFd>>>,
+}
+
+/// The last line of a failed compiler's standard error.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failure {
+    stage: Stage,
+    reason: String,
+}
+
+impl NativeCache {
+    /// Opens or makes it, for this user alone.
+    ///
+    /// # Errors
+    /// The folder or its key cannot be used.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        let open = || -> std::io::Result<Vec<u8>> {
+            fs::create_dir_all(dir)?;
+            fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+            let _one_at_a_time = lock(&dir.join("cache.lock"))?;
+            read_or_make_key(&dir.join("cache.key"))
+        };
+        let key = open().with_context(|| format!("the native cache {} cannot be used", dir.display()))?;
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            dir: dir.to_owned(),
+            key,
+            compiling: Semaphore::new((parallel / 2).max(1)),
+            mapped: Mutex::default(),
+        })
+    }
+
+    /// Native code of a verified component, as a sealed memory file. Compiles it where that has not been done.
+    ///
+    /// # Errors
+    /// Stage `compile` or `link`.
+    pub async fn load(&self, component: &Digest, wasm: &Path) -> Result<Arc<OwnedFd>, BuildFault> {
+        if let Some(fd) = self.mapped.lock().get(component).and_then(Weak::upgrade) {
+            return Ok(fd);
+        }
+        let payload = match self.read(component) {
+            Some(payload) => payload,
+            None => self.compile(component, wasm).await?,
+        };
+        let fd = sealed_memfd("native", |file| file.write_all(&payload));
+        let fd = Arc::new(fd.map_err(|error| fault(format!("no memory file for native code: {error}")))?);
+        let mut mapped = self.mapped.lock();
+        mapped.retain(|_, fd| fd.strong_count() > 0);
+        mapped.insert(*component, Arc::downgrade(&fd));
+        Ok(fd)
+    }
+
+    /// The same without the memory file: what the Seed's check needs.
+    ///
+    /// # Errors
+    /// Stage `compile` or `link`.
+    pub async fn ensure(&self, component: &Digest, wasm: &Path) -> Result<(), BuildFault> {
+        match self.read(component) {
+            Some(_) => Ok(()),
+            None => self.compile(component, wasm).await.map(drop),
+        }
+    }
+
+    fn path(&self, component: &Digest) -> PathBuf {
+        self.dir.join(native_file_name(component))
+    }
+
+    fn mac(&self, component: &Digest, payload: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("any key length will do");
+        mac.update(component.as_bytes());
+        mac.update(payload);
+        mac
+    }
+
+    /// A cached file whose MAC is right. A wrong one is removed: the component is there to make it again.
+    fn read(&self, component: &Digest) -> Option<Vec<u8>> {
+        let path = self.path(component);
+        let mut bytes = fs::read(&path).ok()?;
+        let head = MAGIC.len() + MAC_BYTES;
+        let right = bytes.len() > head
+            && bytes.starts_with(MAGIC)
+            && self.mac(component, &bytes[head..]).verify_slice(&bytes[MAGIC.len()..head]).is_ok();
+        if right {
+            return Some(bytes.split_off(head));
+        }
+        tracing::warn!(file = %path.display(), "native code with a wrong MAC was refused; it is compiled again");
+        let _ = fs::remove_file(&path);
+        None
+    }
+
+    async fn compile(&self, component: &Digest, wasm: &Path) -> Result<Vec<u8>, BuildFault> {
+        let _turn = self.compiling.acquire().await.expect("the semaphore is never closed");
+        let path = self.path(component);
+        let lock_path = path.with_extension("lock");
+        let locked = tokio::task::spawn_blocking(move || lock(&lock_path)).await;
+        let _single = locked.map_err(|error| fault(error.to_string()))?.map_err(|error| fault(error.to_string()))?;
+        if let Some(payload) = self.read(component) {
+            return Ok(payload); // Another process was faster.
+        }
+        let started = std::time::Instant::now();
+        let output = tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| fault(error.to_string()))?;
+        run_compiler(wasm, output.path()).await?;
+        let payload = fs::read(output.path()).map_err(|error| fault(error.to_string()))?;
+        self.write(component, &payload).map_err(|error| fault(format!("{} cannot be written: {error}", path.display())))?;
+        tracing::info!(component = component.short(), took_ms = started.elapsed().as_millis(), "compiled");
+        Ok(payload)
+    }
+
+    fn write(&self, component: &Digest, payload: &[u8]) -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        file.write_all(MAGIC)?;
+        file.write_all(&self.mac(component, payload).finalize().into_bytes())?;
+        file.write_all(payload)?;
+        file.as_file().sync_all()?;
+        file.persist(self.path(component))?;
+        Ok(())
+    }
+}
+
+fn fault(reason: String) -> BuildFault {
+    BuildFault { stage: Stage::Compile, reason }
+}
+
+/// Held until dropped.
+fn lock(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn read_or_make_key(path: &Path) -> std::io::Result<Vec<u8>> {
+    if let Ok(key) = fs::read(path)
+        && key.len() == MAC_BYTES
+    {
+        return Ok(key);
+    }
+    let mut key = vec![0; MAC_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut key)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    Ok(key)
+}
+
+async fn run_compiler(wasm: &Path, output: &Path) -> Result<(), BuildFault> {
+    let program = std::env::current_exe().map_err(|error| fault(error.to_string()))?;
+    let mut command = Command::new(program);
+    command.arg("compile").arg("--input").arg(wasm).arg("--output").arg(output);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(|error| fault(format!("the compiler cannot be started: {error}")))?;
+    let ended = tokio::time::timeout(COMPILE_TIMEOUT, child.wait_with_output()).await;
+    let ended = ended.map_err(|_| fault(format!("compiling took longer than {COMPILE_TIMEOUT:?}")))?;
+    let ended = ended.map_err(|error| fault(error.to_string()))?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&ended.stderr);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
+    Err(match serde_json::from_str::<Failure>(last) {
+        Ok(failure) => BuildFault { stage: failure.stage, reason: failure.reason },
+        Err(_) => fault(format!("the compiler ended with {}: {last}", ended.status)),
+    })
+}
+
+/// The process behind `protoplex compile`: limits itself, then compiles one file.
+pub fn compile_main(input: &Path, output: &Path) -> ExitCode {
+    use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+    // A compiler that cannot be limited still works; the parent's time-out stands.
+    let _ = setpriority_process(None, COMPILE_NICE);
+    let hard = getrlimit(Resource::Data).maximum;
+    let _ = setrlimit(Resource::Data, Rlimit { current: Some(COMPILE_MEMORY_BYTES_MAX), maximum: hard });
+    let compile = || {
+        let wasm = fs::read(input).map_err(|error| fault(error.to_string()))?;
+        let native = protoplex_handler::precompile(&wasm)?;
+        fs::write(output, native).map_err(|error| fault(error.to_string()))
+    };
+    match compile() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = Failure { stage: error.stage, reason: error.reason };
+            let line = serde_json::to_string(&failure).expect("a failure has string keys");
+            #[expect(clippy::print_stderr, reason = "standard error is how the parent learns why")]
+            {
+                eprintln!("{line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_code_that_was_tampered_with_is_removed_and_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = NativeCache::open(dir.path()).unwrap();
+        let (component, other) = (Digest::of(b"component"), Digest::of(b"other"));
+        cache.write(&component, b"payload").unwrap();
+        assert_eq!(cache.read(&component).unwrap(), b"payload");
+        // Code of another component under this one's name.
+        fs::copy(cache.path(&component), cache.path(&other)).unwrap();
+        assert_eq!(cache.read(&other), None);
+        let mut bytes = fs::read(cache.path(&component)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(cache.path(&component), &bytes).unwrap();
+        assert_eq!(cache.read(&component), None);
+        assert!(!cache.path(&component).exists());
+        fs::write(cache.path(&component), b"PPNATIV1").unwrap();
+        assert_eq!(cache.read(&component), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! What a node keeps on disk: blobs by digest, and which builds it holds. Written before it is said.
+
+use anyhow::{Context, ensure};
+use protoplex_wire::{BuildId, Digest, ReleaseId, signature::Envelope};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Builds that are held: the active one and two before it.
+const HELD_MAX: usize = 3;
+
+/// The durable state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The highest release that was ever taken: a lower one is refused for ever.
+    pub release: ReleaseId,
+    /// The build that answers.
+    pub active: Option<BuildId>,
+    /// Held builds, newest first, the active one first of all.
+    pub held: Vec<Envelope>,
+}
+
+/// The folder of one node.
+pub struct Store {
+    dir: PathBuf,
+    state: State,
+}
+
+impl Store {
+    /// Opens or makes it.
+    ///
+    /// # Errors
+    /// When the folder cannot be used or `state.json` cannot be read; it says what to do.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir.join("blobs")).with_context(|| format!("{} cannot be made", dir.display()))?;
+        let state = read_json(&dir.join("state.json"))?.unwrap_or_default();
+        Ok(Self { dir: dir.to_owned(), state })
+    }
+
+    /// The durable state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where a blob lies.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        blob_path(&self.dir, digest)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes a release: from now on, lower ones are refused.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn take(&mut self, release: ReleaseId) -> anyhow::Result<()> {
+        if release == self.state.release {
+            return Ok(());
+        }
+        let state = State { release, ..self.state.clone() };
+        self.write(state)
+    }
+
+    /// Makes a build the active one and forgets the oldest held one. On disk when it returns.
+    ///
+    /// # Errors
+    /// The disk refused; nothing changed.
+    pub fn activate(&mut self, release: ReleaseId, envelope: Envelope) -> anyhow::Result<()> {
+        let mut state = self.state.clone();
+        state.release = release;
+        state.active = Some(envelope.build);
+        state.held.retain(|held| held.build != envelope.build);
+        state.held.insert(0, envelope);
+        state.held.truncate(HELD_MAX);
+        self.write(state)
+    }
+
+    fn write(&mut self, state: State) -> anyhow::Result<()> {
+        write_json(&self.dir.join("state.json"), &state)?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// Deletes blobs that no held build names.
+    pub fn sweep(&self, used: &HashSet<Digest>) {
+        let folders = fs::read_dir(self.dir.join("blobs")).into_iter().flatten().flatten();
+        for file in folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten() {
+            let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+            if digest.is_some_and(|digest| !used.contains(&digest)) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
+fn blob_path(dir: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    dir.join("blobs").join(&name[..2]).join(name)
+}
+
+/// A blob, if it is there and is what its name says.
+pub fn read_blob(dir: &Path, digest: &Digest) -> Option<Vec<u8>> {
+    let bytes = fs::read(blob_path(dir, digest)).ok()?;
+    if Digest::of(&bytes) == *digest {
+        return Some(bytes);
+    }
+    tracing::error!(digest = %digest, "a blob on disk is not what its name says; it is refused");
+    None
+}
+
+/// Keeps a blob that was verified.
+///
+/// # Errors
+/// The bytes are others, or the disk refused.
+pub fn write_blob(dir: &Path, digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
+    ensure!(Digest::of(bytes) == *digest, "the bytes are not blob {digest}");
+    write_file(&blob_path(dir, digest), bytes)
+}
+
+/// Reads a JSON file; `None` where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            let value = serde_json::from_slice(&bytes);
+            Ok(Some(value.with_context(|| format!("{} is damaged; restore it, or remove the node's data", path.display()))?))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Writes a JSON file as a whole.
+///
+/// # Errors
+/// The disk refused.
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    write_file(path, &serde_json::to_vec_pretty(value)?)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().context("a file has a folder")?;
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(name: &str) -> Envelope {
+        Envelope { build: Digest::of(name.as_bytes()), key_id: String::new(), sig: String::new() }
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let release = ReleaseId { epoch: 1, sequence: 2 };
+        let mut store = Store::open(dir.path()).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            store.activate(release, envelope(name)).unwrap();
+        }
+        let state = Store::open(dir.path()).unwrap().state().clone();
+        assert_eq!(state.active, Some(envelope("d").build));
+        assert_eq!(state.held, ["d", "c", "b"].map(envelope));
+        assert_eq!(state.release, release);
+    }
+
+    #[test]
+    fn a_blob_that_was_tampered_with_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"content");
+        write_blob(dir.path(), &digest, b"content").unwrap();
+        assert_eq!(read_blob(dir.path(), &digest).unwrap(), b"content");
+        fs::write(blob_path(dir.path(), &digest), b"contenT").unwrap();
+        assert_eq!(read_blob(dir.path(), &digest), None);
+        assert!(write_blob(dir.path(), &digest, b"other").is_err());
+    }
+
+    #[test]
+    fn a_damaged_state_is_refused_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(dir.path()).unwrap().take(ReleaseId { epoch: 1, sequence: 1 }).unwrap();
+        fs::write(dir.path().join("state.json"), b"{").unwrap();
+        let error = Store::open(dir.path()).err().unwrap();
+        assert!(format!("{error:#}").contains("is damaged"), "{error:#}");
+    }
+}

@@ -1,0 +1,323 @@
+//! The command line, as clap sees it. What a command does stands in the module of its name.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Seconds that `push` and `rollback` wait for a release before they say that it still runs.
+pub const TIMEOUT_S: u64 = 60;
+/// The default of `--port-base`.
+pub const PORT_BASE: u16 = 8080;
+/// Nodes of one role that `up` starts at most: the port layout has room for these.
+pub const NODES_MAX: i64 = 40;
+
+/// Web nodes whose behaviour is WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "protoplex", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 2 usage, 3 reverted, 4 timed out and still running, 5 refused, 1 anything else.\n\
+    PROTOPLEX_LOG filters the log (default: info). NO_COLOR turns colours off."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a Seed and nodes on this machine
+    Up(Up),
+    /// Make a build of a manifest and release it
+    Push(Push),
+    /// Run an earlier build again
+    Rollback(Rollback),
+    /// List releases, newest first
+    Releases(Show),
+    /// List nodes
+    Nodes(Show),
+    /// Say how the fleet is
+    Status(Show),
+    /// Print the nodes' recent log lines
+    Logs(Logs),
+    /// Make a build without pushing it, and say what is in it
+    Build(Build),
+    /// Make a new guest from a template
+    New(New),
+    /// Watch guests and files; rebuild and push what changed
+    Dev(Dev),
+    /// Run a Seed (started by `up`, or by an init system)
+    #[command(hide = true)]
+    Seed(SeedProcess),
+    /// Run a node (started by `up`, or by an init system)
+    #[command(hide = true)]
+    Node(Process),
+    /// Answer requests (started by a node)
+    #[command(hide = true)]
+    Child,
+    /// Make native code of a component (started by a node or a Seed)
+    #[command(hide = true)]
+    Compile(Compile),
+}
+
+/// `up`
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where everything is kept [default: ~/.local/state/protoplex/up]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// First port: HTTP at N and up, HTTPS at N+363, Seed at N+1000, health at N+1100, meta at N+1200; 0 takes free ports
+    #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
+    pub port_base: u16,
+    /// Print one line of JSON once everything serves
+    #[arg(long)]
+    pub json: bool,
+    /// Manifest to push when the Seed has no build yet [default: builds/sample.toml]
+    #[arg(long, value_name = "FILE")]
+    pub build: Option<PathBuf>,
+    /// Nodes of role proxy
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
+    pub proxies: u16,
+    /// Nodes of role app
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
+    pub apps: u16,
+    /// Cache of native code [default: ~/.cache/protoplex/native]
+    #[arg(long, value_name = "DIR", env = "PROTOPLEX_NATIVE", hide = true)]
+    pub native: Option<PathBuf>,
+}
+
+/// Which Seed to talk to.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// The Seed's URL [default: PROTOPLEX_SEED, else the newest running `up`]
+    // The variable is read in `target`: clap would take it for a flag, and refuse it beside --data.
+    #[arg(long, value_name = "URL")]
+    pub seed: Option<String>,
+    /// The data folder of a running `up`
+    #[arg(long, value_name = "DIR", conflicts_with = "seed")]
+    pub data: Option<PathBuf>,
+    /// PEM of the fleet's authority, with --seed
+    #[arg(long, value_name = "FILE", env = "PROTOPLEX_CA")]
+    pub ca: Option<PathBuf>,
+    /// PEM of an operator's certificate, with --seed
+    #[arg(long, value_name = "FILE", env = "PROTOPLEX_CERT")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, with --seed
+    #[arg(long, value_name = "FILE", env = "PROTOPLEX_KEY")]
+    pub key: Option<PathBuf>,
+}
+
+/// `push`
+#[derive(Clone, Debug, Args)]
+pub struct Push {
+    /// The manifest, such as builds/sample.toml
+    pub file: PathBuf,
+    /// Override a setting of the manifest
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<(String, String)>,
+    /// Release key that signs the build [default: the development key of the running `up`]
+    #[arg(long, value_name = "FILE", env = "PROTOPLEX_RELEASE_KEY")]
+    pub release_key: Option<PathBuf>,
+    /// Build (or the start of its id) that must be active now [default: whichever is]
+    #[arg(long, value_name = "BUILD")]
+    pub against: Option<String>,
+    /// Seconds to wait for the nodes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
+    pub timeout: u64,
+    /// Print the events of the release, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `rollback`
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// Build, or the start of its id [default: the one before the active one]
+    pub build: Option<String>,
+    /// Seconds to wait for the nodes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
+    pub timeout: u64,
+    /// Print the events of the release, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// Commands that only look.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// Go on with new lines as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// This node only
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Print the lines as the nodes wrote them
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `build`
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The manifest, such as builds/sample.toml
+    pub file: PathBuf,
+    /// Override a setting of the manifest
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<(String, String)>,
+    /// Print the canonical manifest
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `new`
+#[derive(Debug, Args)]
+pub struct New {
+    /// The handler's name: small letters, digits and `-`
+    pub name: String,
+    /// What it is
+    #[arg(long, value_enum)]
+    pub template: Template,
+    /// Folder to make [default: guests/NAME]
+    pub dir: Option<PathBuf>,
+}
+
+/// What `new` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Template {
+    /// Decides on request heads, in Rust
+    Edge,
+    /// Answers with streams by `wasi:http` 0.3, in Rust
+    App,
+}
+
+/// `dev`
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// The manifest
+    #[arg(default_value = "builds/sample.toml")]
+    pub file: PathBuf,
+    /// Override a setting of the manifest
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub sets: Vec<(String, String)>,
+    /// Release key that signs the builds [default: the development key of the running `up`]
+    #[arg(long, value_name = "FILE", env = "PROTOPLEX_RELEASE_KEY")]
+    pub release_key: Option<PathBuf>,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `seed`
+#[derive(Debug, Args)]
+pub struct SeedProcess {
+    /// As every process.
+    #[command(flatten)]
+    pub process: Process,
+    /// Cache of native code [default: in its data folder]
+    #[arg(long, value_name = "DIR")]
+    pub native: Option<PathBuf>,
+}
+
+/// `node`, and the half of `seed` that is the same
+#[derive(Debug, Args)]
+pub struct Process {
+    /// Its configuration, JSON
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Stop when this process is gone
+    #[arg(long, value_name = "PID")]
+    pub parent: Option<i32>,
+}
+
+/// `compile`
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// The component
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Where its native code goes
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, such as greeting=hello".to_owned()),
+    }
+}
+
+fn port_base(text: &str) -> Result<u16, String> {
+    let most = u16::MAX - crate::up::ports::SPAN;
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(base) if (1..=most).contains(&base) => Ok(base),
+        _ => Err(format!("it must be 0 (free ports) or 1 to {most}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sets_are_pairs_and_may_hold_equal_signs() {
+        let cli = parse("protoplex push x.toml --set a=b=c --set d=").expect("it parses");
+        let Command::Push(push) = cli.command else {
+            panic!("another command");
+        };
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        assert_eq!(push.sets, [pair("a", "b=c"), pair("d", "")]);
+        assert!(parse("protoplex push x.toml --set nothing").is_err());
+    }
+
+    #[test]
+    fn a_port_base_leaves_room_for_all_ports() {
+        assert!(parse("protoplex up --port-base 0").is_ok());
+        assert!(parse("protoplex up --port-base 64000").is_ok());
+        assert!(parse("protoplex up --port-base 65000").is_err());
+    }
+
+    #[test]
+    fn a_seed_and_a_data_folder_exclude_each_other() {
+        assert!(parse("protoplex status --seed https://x --data y").is_err());
+    }
+
+    #[test]
+    fn usage_errors_exit_with_two() {
+        assert_eq!(
+            parse("protoplex nonsense").expect_err("usage").exit_code(),
+            2
+        );
+    }
+}

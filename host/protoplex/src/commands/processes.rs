@@ -1,0 +1,111 @@
+//! The processes of a fleet: `seed`, `node`, `child`, `compile`. Configuration in, one ready line out on stdout.
+
+use crate::{check::Check, cli, exit::Code, output};
+use anyhow::{Context as _, Result, ensure};
+use protoplex_node::{config::NodeConfig, parent};
+use protoplex_seed::config::SeedConfig;
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::{fs, path::Path, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The Seed's work is small beside that of nodes, and beside the compiler it starts.
+const SEED_THREADS: usize = 2;
+/// A node's parent answers no visitors: one thread for the link, one for the rest.
+const NODE_THREADS: usize = 2;
+
+/// `seed`: until SIGTERM.
+///
+/// # Errors
+/// When the configuration is wrong or the Seed cannot start.
+pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
+    end_with(args.process.parent)?;
+    let config: SeedConfig = read(&args.process.config)?;
+    let native = args
+        .native
+        .clone()
+        .unwrap_or_else(|| config.data.join("native"));
+    let check = Check::new(&native)?;
+    runtime(SEED_THREADS)?.block_on(async {
+        let stop = stop_signal()?;
+        protoplex_seed::run(config, check, stop, |address| ready(&address.to_string())).await?;
+        Ok(Code::Done)
+    })
+}
+
+/// `node`: until SIGTERM, then it drains.
+///
+/// # Errors
+/// When the configuration is wrong or the node cannot start.
+pub fn node(args: &cli::Process) -> Result<Code> {
+    end_with(args.parent)?;
+    let config: NodeConfig = read(&args.config)?;
+    runtime(NODE_THREADS)?.block_on(async {
+        let stop = stop_signal()?;
+        parent::run(config, stop, |addresses| ready(&addresses)).await?;
+        Ok(Code::Done)
+    })
+}
+
+/// `child`: until its parent says so or is gone.
+///
+/// # Errors
+/// When a parent did not start it.
+pub fn child() -> Result<Code> {
+    protoplex_node::child::main()?;
+    Ok(Code::Done)
+}
+
+/// `compile`: one component. A failure is the last line of stderr, for the process that started this one.
+pub fn compile(args: &cli::Compile) -> Code {
+    match parent::native::compile_main(&args.input, &args.output) {
+        ExitCode::SUCCESS => Code::Done,
+        _ => Code::Failed,
+    }
+}
+
+/// One line, for whoever started this process. Nothing else is ever written to stdout.
+fn ready(addresses: &impl serde::Serialize) {
+    if let Err(error) = output::json(&json!({ "ready": addresses })) {
+        tracing::warn!(%error, "nobody hears that this process is ready");
+    }
+}
+
+/// Asks the kernel for SIGTERM when the process that started this one is gone.
+fn end_with(parent: Option<i32>) -> Result<()> {
+    let Some(parent) = parent else {
+        return Ok(());
+    };
+    set_parent_process_death_signal(Some(Signal::TERM)).context("asking for the death signal")?;
+    // It may have died before that.
+    let alive = getppid().is_some_and(|found| found.as_raw_nonzero().get() == parent);
+    ensure!(alive, "process {parent}, which started this one, is gone");
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no configuration", file.display()))
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads(threads).enable_all().build()?)
+}
+
+fn stop_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}

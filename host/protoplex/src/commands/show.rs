@@ -1,0 +1,180 @@
+//! `releases`, `nodes`, `status`: what the Seed knows, as JSON or as text.
+
+use crate::{cli, exit::Code, output, target::Found};
+use anyhow::Result;
+use protoplex_wire::{
+    BuildId,
+    status::{NodeStatus, Outcome, ReleaseRecord, SeedStatus},
+};
+
+/// `releases`: newest first.
+///
+/// # Errors
+/// When the Seed does not answer.
+pub async fn releases(args: &cli::Show) -> Result<Code> {
+    let releases = Found::by(&args.target)?.client()?.releases().await?;
+    if args.json {
+        output::json(&releases)?;
+        return Ok(Code::Done);
+    }
+    let heading = [
+        "RELEASE", "BUILD", "NAME", "OUTCOME", "TOOK", "WHEN", "REASON",
+    ];
+    let mut rows = vec![heading.map(str::to_owned)];
+    rows.extend(releases.iter().map(release_row));
+    output::table(&rows)?;
+    Ok(Code::Done)
+}
+
+fn release_row(record: &ReleaseRecord) -> [String; 7] {
+    [
+        record.release.to_string(),
+        record.build.short(),
+        record.name.clone(),
+        outcome(record.outcome).to_owned(),
+        format!("{} ms", record.elapsed_ms),
+        output::ago(record.started_unix_ms),
+        record.reason.clone().unwrap_or_default(),
+    ]
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Running => "running",
+        Outcome::Promoted => "promoted",
+        Outcome::Reverted => "reverted",
+    }
+}
+
+/// `nodes`
+///
+/// # Errors
+/// When the Seed does not answer.
+pub async fn nodes(args: &cli::Show) -> Result<Code> {
+    let nodes = Found::by(&args.target)?.client()?.nodes().await?;
+    if args.json {
+        output::json(&nodes)?;
+    } else {
+        node_table(&nodes)?;
+    }
+    Ok(Code::Done)
+}
+
+fn node_table(nodes: &[NodeStatus]) -> Result<()> {
+    let heading = [
+        "NODE", "ROLE", "STATE", "BUILD", "CHILDREN", "REQUESTS", "5XX", "TRAPS", "HTTP",
+    ];
+    let mut rows = vec![heading.map(str::to_owned)];
+    rows.extend(nodes.iter().map(|node| {
+        [
+            node.node.clone(),
+            node.role.to_string(),
+            if node.connected { "connected" } else { "gone" }.to_owned(),
+            short(node.active),
+            format!("{}/{}", node.children_ready, node.children),
+            node.requests.to_string(),
+            node.errors.to_string(),
+            node.traps.to_string(),
+            node.addresses.http.clone(),
+        ]
+    }));
+    output::table(&rows)
+}
+
+fn short(build: Option<BuildId>) -> String {
+    build.map_or_else(|| "-".to_owned(), |build| build.short())
+}
+
+/// `status`: one sentence first.
+///
+/// # Errors
+/// When the Seed does not answer.
+pub async fn status(args: &cli::Show) -> Result<Code> {
+    let found = Found::by(&args.target)?;
+    let client = found.client()?;
+    let status = client.status().await?;
+    if args.json {
+        output::json(&status)?;
+        return Ok(Code::Done);
+    }
+    let nodes = client.nodes().await?;
+    output::line(sentence(&status, &nodes))?;
+    output::line(format_args!(
+        "Seed {} (protoplex {}), release {}",
+        found.seed, status.host_version, status.release
+    ))?;
+    if !nodes.is_empty() {
+        output::line("")?;
+        node_table(&nodes)?;
+    }
+    Ok(Code::Done)
+}
+
+fn sentence(status: &SeedStatus, nodes: &[NodeStatus]) -> String {
+    if let Some(running) = status.running {
+        return format!("Release {running} is under way.");
+    }
+    let Some(active) = status.active else {
+        return "There is no build yet; make one with `protoplex push builds/sample.toml`."
+            .to_owned();
+    };
+    let serving = nodes
+        .iter()
+        .filter(|node| node.connected && node.active == Some(active) && node.children_ready > 0)
+        .count();
+    let build = active.short();
+    match (serving, nodes.len()) {
+        (_, 0) => format!("Build {build} is active, and no node has linked up yet."),
+        (serving, all) if serving == all => {
+            format!("All is well: build {build} runs on all {all} nodes.")
+        }
+        (serving, all) => {
+            format!("Build {build} runs on {serving} of {all} nodes; look at the others.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::{Digest, ReleaseId, manifest::Role, status::Addresses};
+
+    fn node(connected: bool, active: Option<BuildId>) -> NodeStatus {
+        NodeStatus {
+            node: "app-1".to_owned(),
+            role: Role::App,
+            connected,
+            addresses: Addresses::default(),
+            host_version: String::new(),
+            children: 2,
+            children_ready: 2,
+            active,
+            heartbeat_age_ms: 0,
+            requests: 0,
+            errors: 0,
+            traps: 0,
+        }
+    }
+
+    #[test]
+    fn the_sentence_counts_only_nodes_that_serve_the_active_build() {
+        let build = Digest::of(b"x");
+        let mut status = SeedStatus {
+            host_version: String::new(),
+            active: Some(build),
+            release: ReleaseId::default(),
+            running: None,
+            nodes_connected: 2,
+        };
+        let good = node(true, Some(build));
+        let all = sentence(&status, &[good.clone(), good.clone()]);
+        assert!(all.ends_with("runs on all 2 nodes."), "{all}");
+        let some = sentence(
+            &status,
+            &[good.clone(), node(false, Some(build)), node(true, None)],
+        );
+        assert!(some.contains("1 of 3 nodes"), "{some}");
+        status.active = None;
+        assert!(sentence(&status, &[good]).starts_with("There is no build yet"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What a release looks like: answers on stdout, a bar on stderr where a person watches.
+
+use crate::output;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use protoplex_push::Progress;
+use protoplex_wire::status::{Answer, NodeAnswer, ReleaseEvent};
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// A line for each answer of a node.
+    Text,
+    /// Refusals only.
+    Quiet,
+}
+
+/// Of one push or rollback.
+pub struct Shown {
+    format: Format,
+    bar: ProgressBar,
+}
+
+impl Shown {
+    /// Nothing is shown yet.
+    pub fn new(format: Format) -> Self {
+        let bar = ProgressBar::hidden();
+        let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self { format, bar }
+    }
+
+    fn print(&self, event: &ReleaseEvent) {
+        let written = match (self.format, event) {
+            (Format::Json, event) => output::json(event),
+            (
+                Format::Text,
+                ReleaseEvent::Started {
+                    release,
+                    build,
+                    nodes,
+                },
+            ) => output::line(format_args!(
+                "release {release}: build {} to {} node{}",
+                build.short(),
+                nodes.len(),
+                if nodes.len() == 1 { "" } else { "s" }
+            )),
+            (Format::Text, ReleaseEvent::Node(answer)) => output::line(answer_line(answer)),
+            (Format::Quiet, ReleaseEvent::Node(answer)) if is_refusal(answer) => {
+                output::say(answer_line(answer));
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "an event could not be written");
+        }
+    }
+}
+
+impl Progress for Shown {
+    fn note(&self, text: &str) {
+        if self.format != Format::Quiet {
+            output::say(text);
+        }
+    }
+
+    fn upload(&self, blobs: usize, bytes: u64) {
+        if blobs > 0 && self.format == Format::Text && output::is_watched() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.set_length(bytes);
+            let plural = if blobs == 1 { "" } else { "s" };
+            self.bar.set_message(format!("{blobs} blob{plural}"));
+        }
+    }
+
+    fn uploaded(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn event(&self, event: &ReleaseEvent) {
+        self.bar.finish_and_clear();
+        self.print(event);
+    }
+}
+
+fn is_refusal(answer: &NodeAnswer) -> bool {
+    matches!(answer.answer, Answer::Nack { .. } | Answer::Missing)
+}
+
+/// `app-1      prepared     12 ms`
+pub fn answer_line(answer: &NodeAnswer) -> String {
+    let good = !is_refusal(answer);
+    let word = match &answer.answer {
+        Answer::Prepared => "prepared",
+        Answer::Ack => "switched",
+        Answer::Nack { .. } => "refused ",
+        Answer::Missing => "missing ",
+    };
+    let word = output::state(word, good);
+    let line = format!("{:<10} {word} {:>6} ms", answer.node, answer.elapsed_ms);
+    match &answer.answer {
+        Answer::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),
+        _ => line,
+    }
+}

@@ -1,0 +1,163 @@
+//! The registry of running `up`s: one file each, so that other commands find their Seed.
+
+use crate::places::{create_private, write_whole};
+use anyhow::Result;
+use protoplex_wire::manifest::Role;
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The file of the same content in the data folder.
+pub const DATA_FILE: &str = "up.json";
+
+/// What `up --json` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The Seed's URL.
+    pub seed: String,
+    /// The nodes.
+    pub nodes: Vec<RunningNode>,
+    /// PEM of the authority.
+    pub ca: PathBuf,
+    /// PEM of the operator's certificate.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The release key that signs development builds.
+    pub release_key: PathBuf,
+    /// Of `up` itself.
+    pub pid: i32,
+    /// Of the Seed's process.
+    pub seed_pid: Option<u32>,
+    /// When it began to serve.
+    pub started_unix_ms: u64,
+}
+
+/// One of its nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningNode {
+    /// Its role.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// `http://…`
+    pub http: String,
+    /// `https://…`
+    pub https: String,
+    /// `http://…`, liveness and readiness.
+    pub health: String,
+    /// `https://…`, mutual TLS.
+    pub meta: String,
+    /// Of its parent process.
+    pub pid: Option<u32>,
+}
+
+impl Running {
+    /// Writes it to the data folder and to the registry.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn publish(&self, registry: &Path) -> Result<()> {
+        let content = serde_json::to_vec(self)?;
+        create_private(registry)?;
+        write_whole(&self.data.join(DATA_FILE), &content)?;
+        write_whole(&file_of(registry, self.pid), &content)
+    }
+
+    /// Takes it off both.
+    pub fn withdraw(&self, registry: &Path) {
+        // Nothing depends on it: a file whose process is gone counts for nothing.
+        let _ = fs::remove_file(self.data.join(DATA_FILE));
+        let _ = fs::remove_file(file_of(registry, self.pid));
+    }
+
+    /// From one file.
+    pub fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(file).ok()?).ok()
+    }
+
+    fn is_alive(&self) -> bool {
+        Pid::from_raw(self.pid).is_some_and(|pid| test_kill_process(pid).is_ok())
+    }
+}
+
+fn file_of(registry: &Path, pid: i32) -> PathBuf {
+    registry.join(format!("up-{pid}.json"))
+}
+
+/// All that run now, newest first. Files of those that are gone are removed.
+pub fn all(registry: &Path) -> Vec<Running> {
+    let Ok(entries) = fs::read_dir(registry) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match Running::read(&path) {
+            Some(running) if running.is_alive() => found.push(running),
+            Some(_) => {
+                let _ = fs::remove_file(&path);
+            }
+            None => {}
+        }
+    }
+    found.sort_by_key(|running| std::cmp::Reverse(running.started_unix_ms));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(data: &Path, pid: i32, started_unix_ms: u64) -> Running {
+        Running {
+            seed: format!("https://127.0.0.1:{started_unix_ms}"),
+            nodes: Vec::new(),
+            ca: "ca".into(),
+            cert: "cert".into(),
+            key: "key".into(),
+            data: data.to_owned(),
+            release_key: "release".into(),
+            pid,
+            seed_pid: None,
+            started_unix_ms,
+        }
+    }
+
+    #[test]
+    fn the_newest_living_one_comes_first_and_the_dead_are_forgotten() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let registry = folder.path().join("registry");
+        let (me, init) = (std::process::id() as i32, 1);
+        // Above the kernel's largest pid.
+        let gone = i32::MAX - 1;
+        for (pid, started) in [(me, 5), (gone, 9)] {
+            let one = running(folder.path(), pid, started);
+            one.publish(&registry).expect("published");
+        }
+        assert_eq!(all(&registry), [running(folder.path(), me, 5)]);
+        assert!(!file_of(&registry, gone).exists());
+        // A process of another user lives, but is not ours: the signal test refuses it unless we are root.
+        let other = running(folder.path(), init, 7);
+        other.publish(&registry).expect("published");
+        let expected = usize::from(rustix::process::geteuid().is_root()) + 1;
+        assert_eq!(all(&registry).len(), expected);
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_not_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let one = running(folder.path(), std::process::id() as i32, 5);
+        one.publish(folder.path()).expect("published");
+        assert_eq!(
+            Running::read(&folder.path().join(DATA_FILE)),
+            Some(one.clone())
+        );
+        one.withdraw(folder.path());
+        assert!(all(folder.path()).is_empty());
+    }
+}

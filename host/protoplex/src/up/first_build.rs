@@ -1,0 +1,96 @@
+//! A fresh Seed gets the sample build, so that the first start serves something.
+
+use super::plan::Plan;
+use crate::{
+    inspect,
+    progress::{Format, Shown},
+    target::Found,
+};
+use anyhow::{Context as _, Result, bail};
+use protoplex_push::{End, Options, package, push};
+use protoplex_seed::SeedClient;
+use protoplex_wire::status::SeedStatus;
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What a bare `up` serves.
+const SAMPLE: &str = "builds/sample.toml";
+/// Nodes link up in milliseconds; those that are late catch up by themselves.
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+/// The first release compiles everything.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Pushes the build file if no build is active. `named` is the one of the command line; `began` is set before
+/// anything is sent, and should not be cancelled from then on.
+///
+/// # Errors
+/// When there is no file, it is malformed, or the nodes refuse it.
+pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Result<()> {
+    let found = Found::from(plan.running.clone());
+    let client = found.client()?;
+    if linked(&client, plan.nodes.len()).await?.active.is_some() {
+        return Ok(());
+    }
+    began.set(true);
+    let file = build_file(named)?;
+    let package = package(&file, &[], &inspect::inspect)?;
+    let key = found.release_key(None)?;
+    let options = Options {
+        made_against: Some(None),
+        timeout: RELEASE_TIMEOUT,
+    };
+    let shown = Arc::new(Shown::new(Format::Quiet));
+    let end = push(&client, &package, &key, &options, shown).await?;
+    match end {
+        End::Promoted(_) => Ok(()),
+        End::Reverted(record) => bail!(
+            "the nodes refused {}: {}",
+            file.display(),
+            record.reason.as_deref().unwrap_or("no reason was given")
+        ),
+        End::StillRunning => bail!(
+            "the nodes have not answered for {} s; look into {}",
+            RELEASE_TIMEOUT.as_secs(),
+            plan.data.join("logs").display()
+        ),
+    }
+}
+
+/// The Seed's status, once it answers and (if it has no build) the nodes are there.
+async fn linked(client: &SeedClient, nodes: usize) -> Result<SeedStatus> {
+    let start = Instant::now();
+    loop {
+        match client.status().await {
+            Ok(status)
+                if status.active.is_some()
+                    || status.nodes_connected as usize >= nodes
+                    || start.elapsed() > LINK_TIMEOUT =>
+            {
+                return Ok(status);
+            }
+            Err(error) if start.elapsed() > LINK_TIMEOUT => {
+                return Err(error).context("the Seed does not answer");
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+fn build_file(named: Option<&Path>) -> Result<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    // Beside the sources that this program was built from: target/release/protoplex.
+    let program = std::env::current_exe().context("finding this program")?;
+    let beside = program.ancestors().nth(3).map(|root| root.join(SAMPLE));
+    let candidates = [Some(PathBuf::from(SAMPLE)), beside];
+    let found = candidates.into_iter().flatten().find(|file| file.exists());
+    found.with_context(|| {
+        format!("there is no build yet, and no {SAMPLE} here; name a manifest with --build FILE")
+    })
+}

@@ -1,0 +1,84 @@
+//! The log files of the processes: they write by themselves, `up` only keeps the files small.
+//!
+//! A process holds its file open in append mode, so a file is rotated by copying and truncating it; lines written in
+//! between may be lost. Writing through `up` instead would let a stuck `up` stop the fleet.
+
+use anyhow::{Context as _, Result};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::Path,
+    time::Duration,
+};
+
+/// A file above this is rotated; one older file is kept.
+pub const LOG_BYTES_MAX: u64 = 16 << 20;
+/// How often sizes are looked at: at 100 MB/s of log a file stays below 1 GiB.
+pub const ROTATE_INTERVAL: Duration = Duration::from_secs(10);
+/// What an error message quotes of a log.
+const TAIL_BYTES: u64 = 2_000;
+const TAIL_LINES: usize = 5;
+
+/// Opens a log file to append to.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.with_context(|| format!("opening the log {}", path.display()))
+}
+
+/// Rotates the file if it is too large.
+pub fn rotate(path: &Path) {
+    let large = fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
+    if large && let Err(error) = copy_and_truncate(path) {
+        tracing::warn!(log = %path.display(), %error, "a log file could not be rotated");
+    }
+}
+
+fn copy_and_truncate(path: &Path) -> io::Result<()> {
+    fs::copy(path, path.with_extension("log.1"))?;
+    OpenOptions::new().write(true).open(path)?.set_len(0)
+}
+
+/// The last lines, for an error message.
+pub fn tail(path: &Path) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        io::Result::Ok(String::from_utf8_lossy(&content).into_owned())
+    };
+    let text = read().unwrap_or_else(|error| format!("(it cannot be read: {error})"));
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_large_log_is_rotated_under_its_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.log");
+        let mut writer = open(&path).expect("opened");
+        writer.set_len(LOG_BYTES_MAX + 1).expect("grown");
+        rotate(&path);
+        writeln!(writer, "after").expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "after\n");
+        let kept = fs::metadata(folder.path().join("x.log.1")).expect("kept");
+        assert_eq!(kept.len(), LOG_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn the_tail_is_the_last_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.log");
+        fs::write(&path, "1\n2\n3\n4\n5\n6\n7\n").expect("written");
+        assert_eq!(tail(&path), "3\n4\n5\n6\n7");
+    }
+}

@@ -1,0 +1,289 @@
+//! `up`: a Seed and nodes on one machine, as real processes; watched, and stopped together.
+//!
+//! Nodes and Seed start side by side: a node serves its last good build from its disk, whether or not the Seed answers.
+
+mod first_build;
+mod lock;
+mod log_file;
+mod plan;
+pub mod ports;
+mod process;
+mod readiness;
+
+use crate::{
+    cli,
+    exit::Code,
+    output,
+    places::{Places, create_private},
+};
+use anyhow::{Context as _, Result};
+use futures::future::{join_all, select_all};
+use plan::Plan;
+use process::{Spec, State};
+use rustix::process::Signal;
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The file that remembers the port base.
+const PORT_BASE_FILE: &str = "port-base";
+
+/// Runs until Ctrl-C or SIGTERM. One thread: a child's death signal is bound to the thread that started it.
+///
+/// # Errors
+/// When it cannot come up; everything that was started is stopped again.
+pub async fn run(args: &cli::Up) -> Result<Code> {
+    let places = Places::from_env()?;
+    let data = args.data.clone().unwrap_or_else(|| places.state.join("up"));
+    let data = std::path::absolute(data)?;
+    create_private(&data)?;
+    let _lock = lock::take(&data)?;
+    let native = args
+        .native
+        .clone()
+        .unwrap_or_else(|| places.cache.join("native"));
+    let native = std::path::absolute(native)?;
+    let nodes = args.proxies + args.apps;
+    let file = data.join(PORT_BASE_FILE);
+    let base = ports::settle(args.port_base, nodes, &file, ports::RELEASE_TIMEOUT).await?;
+    let plan = plan::prepare(&data, &native, args, base)?;
+
+    let stop = stop_signal()?;
+    let mut fleet = Fleet::start(&plan);
+    let served = serve(&plan, &mut fleet, args, &places.running, &stop).await;
+    if served.is_ok() && !args.json && output::is_watched() {
+        output::say("\nstopping: requests in flight are finished first (Ctrl-C again to cut them)");
+    }
+    tokio::select! {
+        () = fleet.stop() => {}
+        () = second_signal() => fleet.kill(),
+    }
+    plan.running.withdraw(&places.running);
+    served.map(|()| Code::Done)
+}
+
+async fn serve(
+    plan: &Plan,
+    fleet: &mut Fleet,
+    args: &cli::Up,
+    registry: &Path,
+    stop: &CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        ready = fleet.ready(plan, args) => ready?,
+        () = stop.cancelled() => return Ok(()),
+    }
+    fleet.publish(plan, registry)?;
+    if args.json {
+        output::json(&fleet.running(plan))?;
+    } else {
+        greet(plan);
+    }
+    let mut rotate = tokio::time::interval(log_file::ROTATE_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = rotate.tick() => fleet.rotate_logs(),
+            () = fleet.changed() => fleet.publish(plan, registry)?,
+        }
+    }
+}
+
+/// The processes.
+struct Fleet {
+    tasks: JoinSet<Result<()>>,
+    seed: CancellationToken,
+    nodes: CancellationToken,
+    /// Of the nodes, in their order.
+    states: Vec<watch::Receiver<State>>,
+    seed_state: Option<watch::Receiver<State>>,
+    logs: Vec<PathBuf>,
+}
+
+impl Fleet {
+    fn start(plan: &Plan) -> Self {
+        let mut fleet = Self {
+            tasks: JoinSet::new(),
+            seed: CancellationToken::new(),
+            nodes: CancellationToken::new(),
+            states: Vec::new(),
+            seed_state: None,
+            logs: Vec::new(),
+        };
+        let native = plan.native.display().to_string();
+        let args = ["seed", "--native", &native];
+        let stop = fleet.seed.clone();
+        let state = fleet.add(plan, "seed", &args, &plan.seed.1, Duration::ZERO, stop);
+        fleet.seed_state = Some(state);
+        for (config, file) in &plan.nodes {
+            let drain = Duration::from_millis(config.drain_timeout_ms);
+            let stop = fleet.nodes.clone();
+            let state = fleet.add(plan, &config.name, &["node"], file, drain, stop);
+            fleet.states.push(state);
+        }
+        fleet
+    }
+
+    fn add(
+        &mut self,
+        plan: &Plan,
+        name: &str,
+        args: &[&str],
+        config: &Path,
+        drain_timeout: Duration,
+        stop: CancellationToken,
+    ) -> watch::Receiver<State> {
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(["--config".to_owned(), config.display().to_string()]);
+        let log = plan.data.join("logs").join(format!("{name}.log"));
+        self.logs.push(log.clone());
+        let spec = Spec {
+            name: name.to_owned(),
+            args,
+            log,
+            drain_timeout,
+        };
+        let (sender, receiver) = watch::channel(State::Starting);
+        self.tasks.spawn_local(process::keep(spec, sender, stop));
+        receiver
+    }
+
+    /// Until every node answers that it is ready. If the Seed has no build, it gets one in between.
+    async fn ready(&mut self, plan: &Plan, args: &cli::Up) -> Result<()> {
+        let mut ready = std::pin::pin!(join_all(
+            plan.running
+                .nodes
+                .iter()
+                .map(|node| readiness::wait(&node.health))
+        ));
+        let pushing = Cell::new(false);
+        let named = args.build.as_deref();
+        let mut build = std::pin::pin!(first_build::ensure(plan, named, &pushing));
+        // A node with a build on its disk is ready whether or not the Seed answers.
+        let (mut are_ready, mut has_build) = (plan.nodes.is_empty(), false);
+        while !are_ready || (pushing.get() && !has_build) {
+            tokio::select! {
+                _ = &mut ready, if !are_ready => are_ready = true,
+                pushed = &mut build, if !has_build => {
+                    pushed?;
+                    has_build = true;
+                }
+                Some(ended) = self.tasks.join_next() => {
+                    ended.context("watching a process")??;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When a process died or came back.
+    async fn changed(&mut self) {
+        if self.states.is_empty() {
+            return std::future::pending().await;
+        }
+        let changes = self
+            .states
+            .iter_mut()
+            .map(|state| Box::pin(state.changed()));
+        // A task that ended says nothing more: that is the fleet's end, which `stop` sees to.
+        if select_all(changes).await.0.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    fn running(&self, plan: &Plan) -> crate::running::Running {
+        let mut running = plan.running.clone();
+        let pid = |state: &watch::Receiver<State>| match *state.borrow() {
+            State::Ready { pid } => Some(pid),
+            State::Starting => None,
+        };
+        running.seed_pid = self.seed_state.as_ref().and_then(pid);
+        for (node, state) in running.nodes.iter_mut().zip(&self.states) {
+            node.pid = pid(state);
+        }
+        running
+    }
+
+    fn publish(&mut self, plan: &Plan, registry: &Path) -> Result<()> {
+        for state in &mut self.states {
+            state.mark_unchanged();
+        }
+        self.running(plan).publish(registry)
+    }
+
+    fn rotate_logs(&self) {
+        for log in &self.logs {
+            log_file::rotate(log);
+        }
+    }
+
+    /// Nodes first: while they drain, the Seed still knows of them.
+    async fn stop(&mut self) {
+        self.nodes.cancel();
+        while self.tasks.len() > 1 && self.tasks.join_next().await.is_some() {}
+        self.seed.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Ends everything now.
+    fn kill(&mut self) {
+        self.tasks.abort_all();
+        for state in self.states.iter().chain(&self.seed_state) {
+            if let State::Ready { pid } = *state.borrow() {
+                process::signal_group(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+fn greet(plan: &Plan) {
+    for node in &plan.running.nodes {
+        output::say(format_args!(
+            "{:<10} {}  {}",
+            node.name, node.http, node.https
+        ));
+    }
+    output::say(format_args!("{:<10} {}", "seed", plan.running.seed));
+    output::say(format_args!(
+        "{:<10} {}",
+        "logs",
+        plan.data.join("logs").display()
+    ));
+    output::say("\nEdit a guest, then: just build-guests && protoplex push builds/sample.toml");
+    output::say("Or let it happen on every save: just dev");
+    output::say(
+        "Look around: protoplex status | nodes | releases | logs -f.  Ctrl-C stops everything.",
+    );
+}
+
+fn stop_signal() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = stop.clone();
+    tokio::task::spawn_local(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+async fn second_signal() {
+    match signal(SignalKind::interrupt()) {
+        Ok(mut interrupt) => {
+            interrupt.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,197 @@
+//! What `up` runs: the folders, certificates, keys and configuration files of a Seed and its nodes.
+
+use super::ports;
+use crate::{
+    cli,
+    places::{create_private, write_whole},
+    running::{Running, RunningNode},
+};
+use anyhow::{Context as _, Result};
+use protoplex_node::config::NodeConfig;
+use protoplex_seed::{authority, authority::Authority, config::SeedConfig};
+use protoplex_wire::manifest::Role;
+use serde::Serialize;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+/// Everything runs on one machine and is reached from it alone.
+const BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// A person who pressed Ctrl-C waits for the longest request, but not for ever.
+pub const DRAIN_TIMEOUT_MS: u64 = 10_000;
+/// Compiling a large interpreter takes tens of seconds on a small machine.
+const PREPARE_TIMEOUT_MS: u64 = 45_000;
+/// A switch is a pointer in every child; a child may be busy restarting.
+const ACTIVATE_TIMEOUT_MS: u64 = 10_000;
+/// One must live to adopt the other's sockets.
+const CHILDREN_MIN: usize = 2;
+
+/// The whole of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The data folder, absolute.
+    pub data: PathBuf,
+    /// The Seed's configuration, and where it is written.
+    pub seed: (SeedConfig, PathBuf),
+    /// The nodes' likewise.
+    pub nodes: Vec<(NodeConfig, PathBuf)>,
+    /// Native code, shared by all of this user.
+    pub native: PathBuf,
+    /// What other commands need to know; pids are filled in later.
+    pub running: Running,
+}
+
+/// Makes what is missing, keeps what is there, and writes the configuration files.
+///
+/// # Errors
+/// When the disk refuses, or the authority in the folder is damaged.
+pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<Plan> {
+    let pki = data.join("pki");
+    create_private(&pki)?;
+    create_private(&data.join("logs"))?;
+    create_private(native)?;
+    let authority = Authority::open_or_create(&pki)?;
+    let operator = authority.issue_operator("operator")?;
+    let keys = data.join("keys");
+    create_private(&keys)?;
+    let release_key = authority::release_key(&keys)?;
+    let release_keys = vec![hex::encode(release_key.verifying_key().as_bytes())];
+
+    let seed = seed_config(data, &authority, &release_keys, base)?;
+    let seed_url = format!("https://{BIND}:{}", seed.port);
+    let roles = [(Role::Proxy, args.proxies), (Role::App, args.apps)];
+    let names = roles
+        .into_iter()
+        .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
+    let mut nodes = Vec::new();
+    for (index, (role, number)) in (0..).zip(names) {
+        let of_node = Node {
+            name: format!("{role}-{number}"),
+            role,
+            ports: ports::node(base, index),
+        };
+        let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
+        let file = config.data.with_file_name("node.json");
+        write_config(&file, &config)?;
+        nodes.push((config, file));
+    }
+    let running = Running {
+        seed: seed_url,
+        nodes: nodes
+            .iter()
+            .map(|(config, _)| running_node(config))
+            .collect(),
+        ca: authority.ca(),
+        cert: operator.cert,
+        key: operator.key,
+        data: data.to_owned(),
+        release_key: keys.join("release.key"),
+        pid: i32::try_from(std::process::id()).context("a pid is below 2^22")?,
+        seed_pid: None,
+        started_unix_ms: now_unix_ms(),
+    };
+    let file = seed.data.with_file_name("seed.json");
+    write_config(&file, &seed)?;
+    Ok(Plan {
+        data: data.to_owned(),
+        seed: (seed, file),
+        nodes,
+        native: native.to_owned(),
+        running,
+    })
+}
+
+fn seed_config(
+    data: &Path,
+    authority: &Authority,
+    release_keys: &[String],
+    base: u16,
+) -> Result<SeedConfig> {
+    let folder = data.join("seed/data");
+    create_private(&folder)?;
+    let issued = authority.issue_seed(&[])?;
+    Ok(SeedConfig {
+        data: folder,
+        ca: authority.ca(),
+        cert: issued.cert,
+        key: issued.key,
+        release_keys: release_keys.to_vec(),
+        bind: BIND,
+        port: ports::seed(base),
+        prepare_timeout_ms: PREPARE_TIMEOUT_MS,
+        activate_timeout_ms: ACTIVATE_TIMEOUT_MS,
+    })
+}
+
+struct Node {
+    name: String,
+    role: Role,
+    ports: ports::NodePorts,
+}
+
+impl Node {
+    fn config(
+        self,
+        data: &Path,
+        native: &Path,
+        authority: &Authority,
+        seed: &str,
+        release_keys: &[String],
+    ) -> Result<NodeConfig> {
+        let folder = data.join("nodes").join(&self.name).join("data");
+        create_private(&folder)?;
+        let issued = authority.issue_node(&self.name, &[])?;
+        let public = authority.issue_public(&[])?;
+        let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
+        let (children, threads) = match self.role {
+            Role::App => (CHILDREN_MIN, cores),
+            _ => (cores.max(CHILDREN_MIN), 1),
+        };
+        Ok(NodeConfig {
+            name: self.name,
+            role: self.role,
+            data: folder,
+            native: native.to_owned(),
+            seed: seed.to_owned(),
+            ca: authority.ca(),
+            cert: issued.cert,
+            key: issued.key,
+            tls_cert: public.cert,
+            tls_key: public.key,
+            release_keys: release_keys.to_vec(),
+            bind: BIND,
+            http_port: self.ports.http,
+            https_port: self.ports.https,
+            health_port: self.ports.health,
+            meta_port: self.ports.meta,
+            children,
+            threads,
+            drain_timeout_ms: DRAIN_TIMEOUT_MS,
+        })
+    }
+}
+
+fn running_node(config: &NodeConfig) -> RunningNode {
+    RunningNode {
+        role: config.role,
+        name: config.name.clone(),
+        http: format!("http://{BIND}:{}", config.http_port),
+        https: format!("https://{BIND}:{}", config.https_port),
+        health: format!("http://{BIND}:{}", config.health_port),
+        meta: format!("https://{BIND}:{}", config.meta_port),
+        pid: None,
+    }
+}
+
+fn write_config(file: &Path, config: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(config)?;
+    text.push(b'\n');
+    write_whole(file, &text)
+}
+
+fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

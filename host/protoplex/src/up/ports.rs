@@ -1,0 +1,186 @@
+//! Which port is whose, counted from one base.
+//!
+//! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (proxies first, then apps), the Seed 9080,
+//! health 9180, 9181, …, meta 9280, 9281, …
+
+use anyhow::{Context as _, Result, bail};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+const HTTPS: u16 = 363;
+const SEED: u16 = 1_000;
+const HEALTH: u16 = 1_100;
+const META: u16 = 1_200;
+/// All ports are below the base and this.
+pub const SPAN: u16 = 1_300;
+/// Free ports are looked for from here to [`FREE_END`]: below the kernel's ephemeral ports, so that no outgoing
+/// connection takes the port of a node while it restarts.
+const FREE_START: u16 = 10_000;
+const FREE_END: u16 = 31_000;
+/// Bases tried before giving up.
+const ATTEMPTS_MAX: usize = 50;
+/// Processes of an `up` that was killed may still be draining.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
+
+/// The ports of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    /// Plain HTTP.
+    pub http: u16,
+    /// TLS.
+    pub https: u16,
+    /// Liveness and readiness.
+    pub health: u16,
+    /// Mutual TLS.
+    pub meta: u16,
+}
+
+/// The ports of the node of that index.
+pub fn node(base: u16, index: u16) -> NodePorts {
+    NodePorts {
+        http: base + index,
+        https: base + HTTPS + index,
+        health: base + HEALTH + index,
+        meta: base + META + index,
+    }
+}
+
+/// The Seed's port.
+pub fn seed(base: u16) -> u16 {
+    base + SEED
+}
+
+/// Settles the base: the one that was asked for, or (0) the one of the last start, or another that is free. It is
+/// kept in `file` for the next start. A taken port is waited for until `patience` is over.
+///
+/// # Errors
+/// When a port of the base that was asked for is taken; says which.
+pub async fn settle(asked: u16, nodes: u16, file: &Path, patience: Duration) -> Result<u16> {
+    let saved = || fs::read_to_string(file).ok()?.trim().parse::<u16>().ok();
+    let base = match (asked, saved()) {
+        (0, Some(saved)) if (1..=u16::MAX - SPAN).contains(&saved) => {
+            match wait_free(saved, nodes, patience).await {
+                Ok(()) => saved,
+                Err(_) => free_base(nodes)?,
+            }
+        }
+        (0, _) => free_base(nodes)?,
+        (asked, _) => {
+            wait_free(asked, nodes, patience).await?;
+            asked
+        }
+    };
+    crate::places::write_whole(file, format!("{base}\n").as_bytes())?;
+    Ok(base)
+}
+
+async fn wait_free(base: u16, nodes: u16, patience: Duration) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let Err((port, error)) = check(base, nodes) else {
+            return Ok(());
+        };
+        if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > patience {
+            bail!(
+                "port {port} cannot be had ({error}); stop what uses it, or choose others with --port-base N \
+                 (0 takes free ones)"
+            );
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn free_base(nodes: u16) -> Result<u16> {
+    for _ in 0..ATTEMPTS_MAX {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random)
+            .map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+        let base = FREE_START + u16::from_le_bytes(random) % (FREE_END - SPAN - FREE_START);
+        if check(base, nodes).is_ok() {
+            return Ok(base);
+        }
+    }
+    None.with_context(|| format!("no free ports between {FREE_START} and {FREE_END}"))
+}
+
+/// Binds every port once, all at the same time, and lets them go.
+fn check(base: u16, nodes: u16) -> Result<(), (u16, io::Error)> {
+    let of_nodes = (0..nodes).flat_map(|index| {
+        let ports = node(base, index);
+        [ports.http, ports.https, ports.health, ports.meta]
+    });
+    let bound: Result<Vec<TcpListener>, _> = of_nodes
+        .chain([seed(base)])
+        .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| (port, error)))
+        .collect();
+    bound.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_ports_are_the_same() {
+        let nodes = 2 * crate::cli::NODES_MAX as u16;
+        let mut seen: HashSet<u16> = [seed(1)].into();
+        for index in 0..nodes {
+            let ports = node(1, index);
+            for port in [ports.http, ports.https, ports.health, ports.meta] {
+                assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_documented_ports_are_these() {
+        assert_eq!(
+            node(8080, 1),
+            NodePorts {
+                http: 8081,
+                https: 8444,
+                health: 9181,
+                meta: 9281
+            }
+        );
+        assert_eq!(seed(8080), 9080);
+    }
+
+    #[tokio::test]
+    async fn free_ports_are_kept_for_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("port-base");
+        let first = settle(0, 2, &file, Duration::ZERO)
+            .await
+            .expect("free ports");
+        assert_eq!(
+            settle(0, 2, &file, Duration::ZERO)
+                .await
+                .expect("free ports"),
+            first
+        );
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, node(first, 1).meta)).expect("free");
+        assert_ne!(
+            settle(0, 2, &file, Duration::ZERO)
+                .await
+                .expect("free ports"),
+            first
+        );
+        let error = settle(first, 2, &file, Duration::ZERO)
+            .await
+            .expect_err("taken");
+        let port = taken.local_addr().expect("bound").port();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("port {port} cannot be had")),
+            "{error}"
+        );
+    }
+}

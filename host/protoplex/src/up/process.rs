@@ -1,0 +1,186 @@
+//! One child process of `up`: started, watched, started again when it dies, and stopped.
+
+use super::log_file;
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A process that has said nothing for this long after its start is taken for stuck. A node may have to compile its
+/// last build first.
+const START_TIMEOUT: Duration = Duration::from_secs(130);
+/// The first pause before another start; doubled each time.
+const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+/// The longest.
+const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// A process that lived this long starts again at once.
+const STEADY: Duration = Duration::from_secs(30);
+/// What a process gets for its own clean-up after the drain deadline.
+const STOP_MARGIN: Duration = Duration::from_secs(3);
+/// The ready line is small.
+const READY_BYTES_MAX: u64 = 64 << 10;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// For messages and the log file.
+    pub name: String,
+    /// `seed --config …`
+    pub args: Vec<String>,
+    /// Its stderr goes here.
+    pub log: PathBuf,
+    /// How long it may drain.
+    pub drain_timeout: Duration,
+}
+
+/// How it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not ready yet.
+    Starting,
+    /// Its sockets are bound.
+    Ready {
+        /// The process.
+        pid: u32,
+    },
+}
+
+/// Keeps the process running until `stop`, then drains and ends it.
+///
+/// # Errors
+/// Only when it does not come up the first time: later deaths are answered by another start.
+pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationToken) -> Result<()> {
+    let mut back_off = BACK_OFF_MIN;
+    let mut came_up = false;
+    while !stop.is_cancelled() {
+        let start = Instant::now();
+        let reason = match run_once(&spec, &state, &stop).await {
+            Ok(End::Stopped) => return Ok(()),
+            Ok(End::Died(reason)) => {
+                came_up = true;
+                reason
+            }
+            Err(error) if !came_up => return Err(error),
+            Err(error) => format!("{error:#}"),
+        };
+        state.send_replace(State::Starting);
+        if start.elapsed() > STEADY {
+            back_off = BACK_OFF_MIN;
+        }
+        tracing::warn!(process = %spec.name, reason, back_off_ms = back_off.as_millis() as u64, "a process died; it is started again");
+        tokio::select! {
+            () = tokio::time::sleep(back_off) => {}
+            () = stop.cancelled() => {}
+        }
+        back_off = (back_off * 2).min(BACK_OFF_MAX);
+    }
+    Ok(())
+}
+
+enum End {
+    Stopped,
+    Died(String),
+}
+
+async fn run_once(
+    spec: &Spec,
+    state: &watch::Sender<State>,
+    stop: &CancellationToken,
+) -> Result<End> {
+    let mut child = spawn(spec)?;
+    let pid = child
+        .id()
+        .context("a process that was just started has an id")?;
+    let stdout = child.stdout.take().context("its stdout is a pipe")?;
+    let mut stdout = BufReader::new(stdout);
+    let mut line = String::new();
+    let mut first = (&mut stdout).take(READY_BYTES_MAX);
+    let ready = tokio::select! {
+        read = tokio::time::timeout(START_TIMEOUT, first.read_line(&mut line)) => read,
+        () = stop.cancelled() => {
+            end(&mut child, pid, spec.drain_timeout).await;
+            return Ok(End::Stopped);
+        }
+    };
+    if !matches!(ready, Ok(Ok(_))) || !is_ready_line(&line) {
+        let gone = tokio::time::timeout(Duration::from_millis(500), child.wait()).await;
+        let how = match gone {
+            Ok(Ok(status)) => format!("ended with {status}"),
+            _ => format!("was not ready within {} s", START_TIMEOUT.as_secs()),
+        };
+        end(&mut child, pid, Duration::ZERO).await;
+        let tail = log_file::tail(&spec.log);
+        bail!(
+            "{} {how}; the end of {}:\n{tail}",
+            spec.name,
+            spec.log.display()
+        );
+    }
+    state.send_replace(State::Ready { pid });
+    tokio::select! {
+        status = child.wait() => {
+            // Its own children must not outlive it on our ports.
+            signal_group(pid, Signal::TERM);
+            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+            Ok(End::Died(status))
+        }
+        () = stop.cancelled() => {
+            end(&mut child, pid, spec.drain_timeout).await;
+            Ok(End::Stopped)
+        }
+    }
+}
+
+/// In a group of its own, so that Ctrl-C reaches `up` alone, which then says who stops when.
+fn spawn(spec: &Spec) -> Result<Child> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let log = log_file::open(&spec.log)?;
+    Command::new(program)
+        .args(&spec.args)
+        .args(["--parent", &std::process::id().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("starting {}", spec.name))
+}
+
+fn is_ready_line(line: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.get("ready").is_some())
+}
+
+/// SIGTERM, the drain deadline, SIGKILL.
+async fn end(child: &mut Child, pid: u32, drain_timeout: Duration) {
+    if let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw)
+        && child.id().is_some()
+    {
+        // It may have ended by itself.
+        let _ = kill_process(id, Signal::TERM);
+    }
+    if tokio::time::timeout(drain_timeout + STOP_MARGIN, child.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(pid, "a process did not drain in time; it is killed");
+    }
+    signal_group(pid, Signal::KILL);
+    let _ = child.wait().await;
+}
+
+/// Signals a process and all that it started.
+pub fn signal_group(pid: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // Usually nobody is left in it.
+        let _ = kill_process_group(id, signal);
+    }
+}

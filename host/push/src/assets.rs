@@ -1,0 +1,199 @@
+//! The files of a build: found in a folder, named by digest, typed, and compressed where that pays.
+
+use crate::package::Blob;
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
+use protoplex_wire::{
+    Digest,
+    manifest::{Asset, Encoded},
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+/// Below this a coded form and its `Vary` cost more than they save.
+pub const GZIP_BYTES_MIN: usize = 256;
+/// A coded form must save this share of the bytes, in per cent, to be worth a second blob.
+pub const GZIP_SAVING_PERCENT_MIN: usize = 5;
+/// A folder with more files is refused: it was probably not meant.
+pub const FILES_MAX: usize = 20_000;
+/// What editors and desktops leave behind, and nobody means to publish.
+const LEFTOVERS: [&str; 4] = ["~", ".swp", ".swx", ".DS_Store"];
+
+/// The types that `mime_guess` does not know or gives an older name.
+const TYPES: [(&str, &str); 12] = [
+    ("js", "text/javascript"),
+    ("mjs", "text/javascript"),
+    ("wasm", "application/wasm"),
+    ("map", "application/json"),
+    ("webmanifest", "application/manifest+json"),
+    ("md", "text/markdown"),
+    ("svg", "image/svg+xml"),
+    ("ico", "image/x-icon"),
+    ("avif", "image/avif"),
+    ("woff2", "font/woff2"),
+    ("xml", "application/xml"),
+    ("atom", "application/atom+xml"),
+];
+
+/// Files of a folder, ready for the manifest.
+#[derive(Default)]
+pub(crate) struct Collected {
+    pub(crate) assets: BTreeMap<String, Asset>,
+    pub(crate) blobs: BTreeMap<Digest, Blob>,
+    pub(crate) faults: Vec<String>,
+}
+
+/// Takes in every regular file under `directory`; its path in the build is `prefix` and its path there.
+pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
+    let mut collected = Collected::default();
+    let mut files = Vec::new();
+    if let Err(fault) = walk(directory, &mut files) {
+        collected.faults.push(fault);
+        return collected;
+    }
+    files.sort();
+    for file in files {
+        let relative = file.strip_prefix(directory).unwrap_or(&file);
+        let Some(relative) = relative.to_str() else {
+            let text = format!("the name of {} is not UTF-8; rename it", file.display());
+            collected.faults.push(text);
+            continue;
+        };
+        let path = format!("{prefix}{relative}");
+        match fs::read(&file) {
+            Ok(content) => collected.add(path, content, &file),
+            Err(error) => {
+                let text = format!("{} cannot be read: {error}", file.display());
+                collected.faults.push(text);
+            }
+        }
+    }
+    collected
+}
+
+impl Collected {
+    fn add(&mut self, path: String, content: Vec<u8>, file: &Path) {
+        let digest = Digest::of(&content);
+        let content_type = content_type(&path, &content);
+        let gzip = gzip(&content_type, &content).map(|coded| {
+            let encoded = Encoded {
+                digest: Digest::of(&coded),
+                bytes: coded.len() as u64,
+            };
+            self.blobs.insert(encoded.digest, Blob::Bytes(coded));
+            encoded
+        });
+        let asset = Asset {
+            digest,
+            bytes: content.len() as u64,
+            content_type,
+            gzip,
+        };
+        // From the disk again when it is sent, so that a large site is not held in memory.
+        let blob = || Blob::File(file.to_owned());
+        self.blobs.entry(digest).or_insert_with(blob);
+        if let Some(folder) = path.strip_suffix("index.html")
+            && folder.ends_with('/')
+        {
+            self.assets.insert(folder.to_owned(), asset.clone());
+        }
+        self.assets.insert(path, asset);
+    }
+}
+
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("{} cannot be read: {error}", directory.display());
+    for entry in fs::read_dir(directory).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        let kind = entry.file_type().map_err(cannot)?;
+        let name = entry.file_name();
+        let leftover = LEFTOVERS
+            .iter()
+            .any(|end| name.to_string_lossy().ends_with(end));
+        if kind.is_dir() {
+            walk(&entry.path(), files)?;
+        } else if kind.is_file() && !leftover {
+            files.push(entry.path());
+        } else if kind.is_symlink() {
+            // Following it could publish what lies outside of the folder.
+            return Err(format!(
+                "{} is a symbolic link; put the file itself there",
+                entry.path().display()
+            ));
+        }
+        if files.len() > FILES_MAX {
+            return Err(format!(
+                "{} has more than {FILES_MAX} files; name the folder that holds the site alone",
+                directory.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The value of `Content-Type` for a file of that name.
+pub fn content_type(path: &str, content: &[u8]) -> String {
+    let extension = path.rsplit('/').next().and_then(|name| {
+        let (_, extension) = name.rsplit_once('.')?;
+        Some(extension.to_ascii_lowercase())
+    });
+    let ours = TYPES
+        .iter()
+        .find(|(ending, _)| Some(*ending) == extension.as_deref());
+    let essence = match ours {
+        Some((_, essence)) => (*essence).to_owned(),
+        None => mime_guess::from_path(path)
+            .first_or_octet_stream()
+            .essence_str()
+            .to_owned(),
+    };
+    // A promise of UTF-8 is made only where it is kept.
+    if essence.starts_with("text/") && std::str::from_utf8(content).is_ok() {
+        essence + "; charset=utf-8"
+    } else {
+        essence
+    }
+}
+
+fn compressible(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default();
+    essence.starts_with("text/")
+        || essence.ends_with("+xml")
+        || essence.ends_with("+json")
+        || matches!(
+            essence,
+            "application/json"
+                | "application/javascript"
+                | "application/xml"
+                | "application/wasm"
+                | "application/rtf"
+                | "font/ttf"
+                | "font/otf"
+                | "image/bmp"
+                | "image/x-icon"
+        )
+}
+
+/// The content by gzip, where its type is worth it and enough is saved. The same content gives the same bytes:
+/// no name and no time stand in it.
+pub fn gzip(content_type: &str, content: &[u8]) -> Option<Bytes> {
+    if content.len() < GZIP_BYTES_MIN || !compressible(content_type) {
+        return None;
+    }
+    let writer = Vec::with_capacity(content.len() / 2);
+    let mut encoder = GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(writer, Compression::best());
+    encoder.write_all(content).ok()?;
+    let coded = encoder.finish().ok()?;
+    let most = content.len() * (100 - GZIP_SAVING_PERCENT_MIN) / 100;
+    (coded.len() <= most).then(|| coded.into())
+}
+
+#[cfg(test)]
+mod tests;

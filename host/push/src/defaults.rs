@@ -1,0 +1,86 @@
+//! What a handler gets when its manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
+
+use protoplex_wire::manifest::{Isolation, Limits, World};
+
+/// A shared instance is replaced after this many requests, so that a slow leak in a guest stays small.
+pub const SHARED_REQUESTS_MAX: u64 = 100_000;
+/// Likewise for an instance that serves several requests at once.
+pub const CONCURRENT_REQUESTS_MAX: u64 = 100_000;
+/// An edge handler computes on heads, so it needs little, and every child holds an instance of each.
+pub const EDGE_MEMORY_BYTES_MAX: u64 = 16 << 20;
+/// An edge call blocks its child: neighbours wait at most this long.
+pub const EDGE_CPU_MS_MAX: u64 = 5;
+/// Only edge handlers with WASI imports can wait at all.
+pub const EDGE_DEADLINE_MS: u64 = 1_000;
+/// Function tables of ordinary guests have hundreds of elements.
+pub const EDGE_TABLE_ELEMENTS_MAX: u64 = 10_000;
+/// wit-component makes three or four.
+pub const EDGE_INSTANCES_MAX: u32 = 16;
+/// An inline answer is copied whole; what is larger belongs into an asset.
+pub const EDGE_RESPONSE_BYTES_MAX: u64 = 256 << 10;
+/// Copies out of a guest happen on the child's thread.
+pub const HOSTCALL_BYTES_MAX: u64 = 1 << 20;
+/// What one child takes on at once for an edge handler that waits.
+pub const EDGE_IN_FLIGHT_MAX: u32 = 128;
+/// An app does real work: JavaScript and Python engines start at 30 to 60 MiB.
+pub const APP_MEMORY_BYTES_MAX: u64 = 128 << 20;
+/// A page is rendered in far less; an endless loop ends here.
+pub const APP_CPU_MS_MAX: u64 = 1_000;
+/// Below the 60 seconds of load balancers, so that the visitor gets our answer.
+pub const APP_DEADLINE_MS: u64 = 30_000;
+/// Interpreters have tables of tens of thousands of elements.
+pub const APP_TABLE_ELEMENTS_MAX: u64 = 100_000;
+/// Componentized interpreters are several modules with adapters.
+pub const APP_INSTANCES_MAX: u32 = 64;
+/// 0 is no limit: a stream costs its buffer, however long it is.
+pub const APP_RESPONSE_BYTES_MAX: u64 = 0;
+/// At 128 MiB each this bounds a child's memory.
+pub const APP_IN_FLIGHT_MAX: u32 = 64;
+/// Requests that may wait for a place before the rest is told 503.
+pub const QUEUE_MAX: u32 = 256;
+/// A server of one's own network accepts in milliseconds; a second is one lost SYN.
+pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
+/// As the deadline of apps, which an upstream often is.
+pub const UPSTREAM_FIRST_BYTE_TIMEOUT_MS: u64 = 30_000;
+/// A stream that says nothing for a minute is taken for dead.
+pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 60_000;
+
+/// The limits of a handler of `world`.
+pub fn limits(world: World) -> Limits {
+    if world.is_edge() {
+        Limits {
+            memory_bytes_max: EDGE_MEMORY_BYTES_MAX,
+            table_elements_max: EDGE_TABLE_ELEMENTS_MAX,
+            instances_max: EDGE_INSTANCES_MAX,
+            cpu_ms_max: EDGE_CPU_MS_MAX,
+            deadline_ms: EDGE_DEADLINE_MS,
+            response_bytes_max: EDGE_RESPONSE_BYTES_MAX,
+            hostcall_bytes_max: HOSTCALL_BYTES_MAX,
+            in_flight_max: EDGE_IN_FLIGHT_MAX,
+            queue_max: QUEUE_MAX,
+        }
+    } else {
+        Limits {
+            memory_bytes_max: APP_MEMORY_BYTES_MAX,
+            table_elements_max: APP_TABLE_ELEMENTS_MAX,
+            instances_max: APP_INSTANCES_MAX,
+            cpu_ms_max: APP_CPU_MS_MAX,
+            deadline_ms: APP_DEADLINE_MS,
+            response_bytes_max: APP_RESPONSE_BYTES_MAX,
+            hostcall_bytes_max: HOSTCALL_BYTES_MAX,
+            in_flight_max: APP_IN_FLIGHT_MAX,
+            queue_max: QUEUE_MAX,
+        }
+    }
+}
+
+/// The isolation of a handler of `world`.
+pub fn isolation(world: World) -> Isolation {
+    if world.is_edge() {
+        Isolation::Shared {
+            requests_max: SHARED_REQUESTS_MAX,
+        }
+    } else {
+        Isolation::PerRequest
+    }
+}

@@ -1,0 +1,354 @@
+//! From `builds/*.toml` and the files it names to a canonical manifest and its blobs.
+//!
+//! Reads the disk, never the network. Nothing is sent and nothing is signed here.
+
+use crate::{
+    assets,
+    fault::{Faults, instead, nearest},
+    reader::{At, Report},
+    source::{self, Source, SourceHandler},
+};
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use protoplex_wire::{
+    BuildId, Digest, Manifest,
+    manifest::{FORMAT, Handler, ManifestError, World},
+    signature::Envelope,
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A manifest is a page or a few; above this the file is something else.
+pub const SOURCE_BYTES_MAX: u64 = 4 << 20;
+
+/// What a look at a component's imports and exports tells.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// Its world.
+    pub world: World,
+    /// Names of everything it imports.
+    pub imports: Vec<String>,
+}
+
+/// Tells a component's world, or why it has none. A parameter, so that this crate does not need the runtime:
+/// the binary passes the handler crate's `inspect`.
+pub type Inspect<'a> = &'a dyn Fn(&[u8]) -> Result<Inspected, String>;
+
+/// Where a blob's content is.
+#[derive(Clone, Debug)]
+pub enum Blob {
+    /// Made here.
+    Bytes(Bytes),
+    /// On the disk, unchanged since it was read: the Seed checks the digest anyway.
+    File(PathBuf),
+}
+
+impl Blob {
+    /// The content.
+    ///
+    /// # Errors
+    /// When the file is gone or cannot be read.
+    pub fn read(&self) -> io::Result<Bytes> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+            Self::File(path) => fs::read(path).map(Bytes::from),
+        }
+    }
+}
+
+/// A build, ready to be signed and sent.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// The canonical manifest.
+    pub manifest: Manifest,
+    /// Everything it names; the manifest itself is not among them.
+    pub blobs: BTreeMap<Digest, Blob>,
+    /// What the author should know although nothing is wrong.
+    pub notes: Vec<String>,
+}
+
+impl Package {
+    /// The build's id.
+    pub fn id(&self) -> BuildId {
+        self.manifest.id()
+    }
+
+    /// Vouches for the build.
+    pub fn sign(&self, key: &SigningKey) -> Envelope {
+        Envelope::sign(self.id(), key)
+    }
+}
+
+/// Makes a package of the manifest at `path`. `sets` override settings (`--set KEY=VALUE`), and so make another
+/// build.
+///
+/// # Errors
+/// Every fault that could be found, each with its line and what to write instead.
+pub fn package(
+    path: &Path,
+    sets: &[(String, String)],
+    inspect: Inspect<'_>,
+) -> Result<Package, Faults> {
+    let file = path.display().to_string();
+    let text = read_source(path, &file)?;
+    let report = Report::new(&file, &text);
+    let package = source::read(&report, &text).and_then(|mut source| {
+        override_settings(&report, &mut source.settings, sets);
+        assemble(&report, path, source, inspect)
+    });
+    let faults = report.into_faults();
+    match package {
+        Some(package) if faults.is_empty() => Ok(package),
+        _ => Err(Faults(faults)),
+    }
+}
+
+fn read_source(path: &Path, file: &str) -> Result<String, Faults> {
+    let cannot = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Faults::one(
+            file,
+            "there is no such file; name a manifest, such as builds/sample.toml",
+        ),
+        io::ErrorKind::InvalidData => Faults::one(file, "this is not UTF-8 text"),
+        _ => Faults::one(file, format!("cannot be read: {error}")),
+    };
+    let bytes = fs::metadata(path).map_err(cannot)?.len();
+    if bytes > SOURCE_BYTES_MAX {
+        let text = format!("the file has {bytes} bytes; {SOURCE_BYTES_MAX} is the most");
+        return Err(Faults::one(file, text));
+    }
+    fs::read_to_string(path).map_err(cannot)
+}
+
+fn override_settings(
+    report: &Report,
+    settings: &mut BTreeMap<String, String>,
+    sets: &[(String, String)],
+) {
+    for (key, value) in sets {
+        if let Some(setting) = settings.get_mut(key) {
+            setting.clone_from(value);
+            continue;
+        }
+        let known: Vec<&str> = settings.keys().map(String::as_str).collect();
+        let text = format!("unknown setting `{key}`; {}", instead(key, &known));
+        report.fault_elsewhere("--set", text);
+    }
+}
+
+fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) -> Option<Package> {
+    let mut package = Package {
+        manifest: Manifest {
+            format: FORMAT,
+            name: source.name,
+            handlers: BTreeMap::new(),
+            routes: source.routes,
+            assets: BTreeMap::new(),
+            upstreams: source.upstreams,
+            settings: source.settings,
+        },
+        blobs: BTreeMap::new(),
+        notes: Vec::new(),
+    };
+    for (name, handler) in source.handlers {
+        let made = component(report, path, &name, &handler, inspect, &mut package);
+        package.manifest.handlers.insert(name, made);
+    }
+    if let Some(from) = source.assets {
+        add_assets(report, path, &from.directory, &from.prefix, &mut package);
+    }
+    match package.manifest.check() {
+        Ok(()) => {}
+        Err(ManifestError::Inconsistent(faults)) => {
+            for fault in faults {
+                place(report, &package.manifest, &fault);
+            }
+        }
+        Err(other) => report.fault(0, other.to_string()),
+    }
+    Some(package)
+}
+
+/// Reads a handler's component. One that is missing or wrong gives a stand-in, so that the rest of the manifest is
+/// still checked; the fault refuses the package anyway.
+fn component(
+    report: &Report,
+    manifest: &Path,
+    name: &str,
+    handler: &SourceHandler,
+    inspect: Inspect<'_>,
+    package: &mut Package,
+) -> Handler {
+    let content = handler
+        .component
+        .as_ref()
+        .and_then(|at| read_component(report, manifest, at));
+    let world = content.as_ref().and_then(|content| {
+        let line = handler.component.as_ref().map_or(0, |at| at.line);
+        match inspect(content) {
+            Ok(inspection) => {
+                package.notes.extend(note(name, &inspection));
+                Some(inspection.world)
+            }
+            Err(fault) => {
+                report.fault(line, format!("handler `{name}`: {fault}"));
+                None
+            }
+        }
+    });
+    // App 0.3 takes every isolation, so the stand-in raises no fault of its own.
+    let world = world.unwrap_or(World::App03);
+    let content = content.unwrap_or_default();
+    let digest = Digest::of(&content);
+    let component_bytes = content.len() as u64;
+    package.blobs.insert(digest, Blob::Bytes(content));
+    Handler {
+        component: digest,
+        component_bytes,
+        world,
+        isolation: handler.isolation(world),
+        limits: handler.limits(world),
+        grants: handler.grants.clone(),
+        tenant: handler.tenant.clone(),
+        probe: handler.probe.clone(),
+    }
+}
+
+fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<Bytes> {
+    let path = locate(manifest, &at.value);
+    match fs::read(&path) {
+        Ok(content) => Some(content.into()),
+        Err(error) => {
+            let text = match error.kind() {
+                io::ErrorKind::NotFound => format!(
+                    "component `{}` is not there; run `just build-guests` to make it",
+                    at.value
+                ),
+                _ => format!("component `{}` cannot be read: {error}", at.value),
+            };
+            report.fault(at.line, text);
+            None
+        }
+    }
+}
+
+fn add_assets(
+    report: &Report,
+    manifest: &Path,
+    directory: &At<String>,
+    prefix: &str,
+    package: &mut Package,
+) {
+    let path = locate(manifest, &directory.value);
+    if !path.is_dir() {
+        let text = format!(
+            "directory `{}` is not there; make it, or leave [assets] out",
+            directory.value
+        );
+        report.fault(directory.line, text);
+        return;
+    }
+    let collected = assets::collect(&path, prefix);
+    for fault in collected.faults {
+        report.fault(directory.line, fault);
+    }
+    package.manifest.assets = collected.assets;
+    package.blobs.extend(collected.blobs);
+}
+
+/// A path of the manifest: from the current folder, else from the manifest's own, else from the one above it
+/// (which is the repository's root when manifests are in `builds/`).
+pub fn locate(manifest: &Path, named: &str) -> PathBuf {
+    let here = PathBuf::from(named);
+    if here.is_absolute() || here.exists() {
+        return here;
+    }
+    let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+    let mut folders = absolute.ancestors().skip(1).take(2);
+    folders
+        .find_map(|folder| Some(folder.join(named)).filter(|path| path.exists()))
+        .unwrap_or(here)
+}
+
+/// Why an edge handler is not called synchronously.
+fn note(name: &str, inspection: &Inspected) -> Option<String> {
+    if inspection.world != World::EdgeWasi {
+        return None;
+    }
+    let ours = |import: &&String| !import.starts_with("protoplex:edge/");
+    let foreign: Vec<&str> = inspection
+        .imports
+        .iter()
+        .filter(ours)
+        .map(String::as_str)
+        .collect();
+    Some(format!(
+        "handler `{name}` runs asynchronously, which costs more for each request, because it imports {}",
+        foreign.join(", ")
+    ))
+}
+
+/// Gives a fault of the finished manifest the line it comes from.
+fn place(report: &Report, manifest: &Manifest, fault: &str) {
+    let (subject, rest) = fault.split_once(": ").unwrap_or((fault, ""));
+    let quoted = subject.split('`').nth(1);
+    let word = rest
+        .split([' ', '`'])
+        .find(|word| !word.is_empty())
+        .unwrap_or("");
+    let keys: Vec<String> = match (subject.split(' ').next(), quoted) {
+        (Some("handler"), Some(name)) => {
+            let at = format!("handlers.{name}");
+            let word = match word {
+                "an" | "concurrency" => "isolation",
+                "the" => "component",
+                other => other,
+            };
+            vec![format!("{at}.limits.{word}"), format!("{at}.{word}"), at]
+        }
+        (Some("upstream"), Some(name)) => {
+            let name = format!("upstreams.{name}");
+            vec![format!("{name}.addresses"), name]
+        }
+        (Some("route"), _) => {
+            let number = subject.trim_start_matches("route ");
+            let word = match word {
+                "there" => "handler",
+                "method" => "methods",
+                other => other,
+            };
+            vec![
+                format!("routes.{number}.{word}"),
+                format!("routes.{number}"),
+            ]
+        }
+        (Some("asset"), _) => vec!["assets.directory".to_owned(), "assets".to_owned()],
+        _ => Vec::new(),
+    };
+    let line = keys.iter().find_map(|key| report.line_of(key)).unwrap_or(0);
+    if subject.starts_with("route ")
+        && (rest.ends_with("path `` must start with `/`") || rest.ends_with("handler ``"))
+    {
+        // The key is missing, which was said already.
+        return;
+    }
+    report.fault(line, fault.to_owned() + &hint(manifest, rest));
+}
+
+fn hint(manifest: &Manifest, rest: &str) -> String {
+    let wanted = rest.split('`').nth(1).unwrap_or("");
+    let near = if rest.starts_with("there is no handler") || rest.starts_with("grants.apps") {
+        nearest(wanted, manifest.handlers.keys().map(String::as_str))
+    } else if rest.starts_with("grants.relay") {
+        nearest(wanted, manifest.upstreams.keys().map(String::as_str))
+    } else {
+        None
+    };
+    near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests;

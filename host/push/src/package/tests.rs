@@ -1,0 +1,285 @@
+use super::*;
+use protoplex_wire::manifest::{Isolation, Role};
+
+/// The content of a stand-in component is its world's name.
+fn inspect(content: &[u8]) -> Result<Inspected, String> {
+    let (world, imports) = match content {
+        b"edge" => (World::Edge, vec!["protoplex:edge/log@0.1.0"]),
+        b"edge-wasi" => (
+            World::EdgeWasi,
+            vec!["protoplex:edge/log@0.1.0", "wasi:cli/environment@0.2.6"],
+        ),
+        b"app-0.2" => (World::App02, vec![]),
+        b"app-0.3" => (World::App03, vec![]),
+        _ => return Err("it is no component; build it with `just build-guests`".to_owned()),
+    };
+    let imports = imports.into_iter().map(str::to_owned).collect();
+    Ok(Inspected { world, imports })
+}
+
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new(manifest: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for world in ["edge", "edge-wasi", "app-0.2", "app-0.3", "broken"] {
+            fs::write(folder.path().join(format!("{world}.wasm")), world).expect("a file");
+        }
+        fs::create_dir(folder.path().join("site")).expect("a folder");
+        fs::write(folder.path().join("site/index.html"), "<p>hello</p>").expect("a file");
+        fs::write(folder.path().join("x.toml"), manifest).expect("a file");
+        Self(folder)
+    }
+
+    fn package(&self, sets: &[(&str, &str)]) -> Result<Package, Vec<String>> {
+        let sets: Vec<_> = sets
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let path = self.0.path().join("x.toml");
+        let folder = format!("{}/", self.0.path().display());
+        package(&path, &sets, &inspect).map_err(|faults| {
+            let lines = faults.0.iter();
+            lines.map(|f| f.to_string().replace(&folder, "")).collect()
+        })
+    }
+}
+
+#[track_caller]
+fn refused(manifest: &str, expected: &[&str]) {
+    let faults = Site::new(manifest).package(&[]).expect_err("a refusal");
+    assert_eq!(faults, expected);
+}
+
+const GOOD: &str = r#"name = "site"
+[settings]
+greeting = "hello"
+[handlers.router]
+component = "edge.wasm"
+[handlers.router.grants]
+settings = ["greeting"]
+relay = ["role:app", "back"]
+assets = ["/"]
+apps = ["page"]
+[handlers.router.probe]
+path = "/"
+[handlers.page]
+component = "app-0.3.wasm"
+isolation = { concurrency = 16 }
+requests_max = 10
+[handlers.page.limits]
+memory_bytes_max = 1_000_000
+[[routes]]
+role = "proxy"
+path = "/*"
+methods = ["GET"]
+handler = "router"
+[assets]
+directory = "site"
+[upstreams.back]
+addresses = ["127.0.0.1:9000"]
+"#;
+
+#[test]
+fn a_good_manifest_becomes_a_canonical_one_with_all_its_blobs() {
+    let package = Site::new(GOOD).package(&[]).expect("a package");
+    let manifest = &package.manifest;
+    assert_eq!(
+        Manifest::parse(&manifest.canonical()).expect("canonical"),
+        *manifest
+    );
+    assert!(manifest.blobs().keys().eq(package.blobs.keys()));
+    assert_eq!(
+        manifest.handlers["page"].isolation,
+        Isolation::Concurrent {
+            concurrency: 16,
+            requests_max: 10
+        }
+    );
+    assert_eq!(manifest.handlers["page"].limits.memory_bytes_max, 1_000_000);
+    assert_eq!(
+        manifest.handlers["router"].limits,
+        crate::defaults::limits(World::Edge)
+    );
+    assert_eq!(manifest.routes[0].role, Role::Proxy);
+    assert_eq!(manifest.assets["/"], manifest.assets["/index.html"]);
+    assert!(package.notes.is_empty());
+}
+
+#[test]
+fn the_same_files_make_the_same_build() {
+    let one = Site::new(GOOD).package(&[]).expect("a package");
+    let two = Site::new(GOOD).package(&[]).expect("a package");
+    assert_eq!(one.id(), two.id());
+}
+
+#[test]
+fn a_set_makes_another_build() {
+    let site = Site::new(GOOD);
+    let one = site.package(&[]).expect("a package");
+    let two = site.package(&[("greeting", "bye")]).expect("a package");
+    assert_ne!(one.id(), two.id());
+    assert_eq!(two.manifest.settings["greeting"], "bye");
+}
+
+#[test]
+fn a_set_of_an_unknown_setting_is_refused_with_the_nearest() {
+    let faults = Site::new(GOOD).package(&[("greetng", "x")]);
+    assert_eq!(
+        faults.expect_err("a refusal"),
+        ["--set: unknown setting `greetng`; did you mean `greeting`?"]
+    );
+}
+
+#[test]
+fn an_edge_handler_with_wasi_is_told_of() {
+    let manifest = "name = \"x\"\n[handlers.a]\ncomponent = \"edge-wasi.wasm\"\n";
+    let package = Site::new(manifest).package(&[]).expect("a package");
+    assert_eq!(
+        package.notes,
+        [
+            "handler `a` runs asynchronously, which costs more for each request, because it imports wasi:cli/environment@0.2.6"
+        ]
+    );
+}
+
+#[test]
+fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "name = ",
+            &["x.toml:1: this is not TOML: string values must be quoted, expected literal string"],
+        ),
+        (
+            "",
+            &["x.toml:1: `name` is missing at the top level; write name = \"my-site\""],
+        ),
+        (
+            "name = \"x\"\n[handlers.router]\ncomponnent = \"edge.wasm\"\n",
+            &[
+                "x.toml:2: `component` is missing in handlers.router; write component = \"builds/out/NAME.wasm\"",
+                "x.toml:3: unknown key `componnent` in handlers.router; did you mean `component`?",
+            ],
+        ),
+        (
+            "name = \"x\"\nzzz = 1\n",
+            &[
+                "x.toml:2: unknown key `zzz` at the top level; it may be `name`, `settings`, `handlers`, `routes`, `assets` or `upstreams`",
+            ],
+        ),
+        (
+            "name = 7\n",
+            &["x.toml:1: `name` at the top level must be a string in quotes, not the number 7"],
+        ),
+        (
+            "name = \"x\"\n[settings]\nport = 80\n",
+            &["x.toml:3: `port` in settings must be a string in quotes, not the number 80"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"gone.wasm\"\n",
+            &["x.toml:3: component `gone.wasm` is not there; run `just build-guests` to make it"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"broken.wasm\"\n",
+            &["x.toml:3: handler `a`: it is no component; build it with `just build-guests`"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\n[handlers.a.limits]\nmemory_bytes_max = \"16 MiB\"\ncpu_ms_max = 0\n",
+            &[
+                "x.toml:5: `memory_bytes_max` in handlers.a.limits must be a whole number without quotes or units, such as 16_777_216, not the string \"16 MiB\"",
+                "x.toml:6: handler `a`: cpu_ms_max is 0, so nothing could ever run; leave it out for the default",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\n[handlers.a.limits]\nmemory_byte_max = 1\nqueue_max = -1\nin_flight_max = 5_000_000_000\n",
+            &[
+                "x.toml:5: unknown key `memory_byte_max` in handlers.a.limits; did you mean `memory_bytes_max`?",
+                "x.toml:6: `queue_max` in handlers.a.limits must be a whole number without quotes or units, such as 16_777_216, not the number -1",
+                "x.toml:7: `in_flight_max` in handlers.a.limits is 5000000000; 4294967295 is the most",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\nisolation = \"share\"\n",
+            &["x.toml:4: isolation \"share\" is not known; did you mean `shared`?"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\nisolation = 3\n",
+            &[
+                "x.toml:4: `isolation` in handlers.a must be \"shared\", \"per-request\" or { concurrency = 16 }, not the number 3",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\nisolation = { concurrency = 4 }\n",
+            &["x.toml:4: handler `a`: concurrency needs an app-0.3 handler, and this one is edge"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"app-0.2.wasm\"\nisolation = \"shared\"\n",
+            &["x.toml:4: handler `a`: an app-0.2 handler runs per request only"],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\nrequests_max = 4\n",
+            &[
+                "x.toml:4: `requests_max` needs an `isolation` beside it: \"shared\" or { concurrency = 16 }",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\ngrants = { relay = [\"bakc\"] }\n[upstreams.back]\naddresses = [\"h\"]\n",
+            &[
+                "x.toml:4: handler `a`: grants.relay names upstream `bakc`, which the build does not have; did you mean `back`?",
+                "x.toml:6: upstream `back`: address `h` must be host:port",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.A]\ncomponent = \"edge.wasm\"\n[handlers.b]\ncomponent = \"edge.wasm\"\nprobe = { path = \"x\" }\n",
+            &[
+                "x.toml:2: handler `A`: a name is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter",
+                "x.toml:6: the probe's path `x` must start with `/`",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.router]\ncomponent = \"edge.wasm\"\n[[routes]]\nrole = \"prxy\"\npath = \"/a*\"\nhandler = \"ruoter\"\nhost = \"A:1\"\nmethods = [\"get\"]\n",
+            &[
+                "x.toml:5: role \"prxy\" is not known; did you mean `proxy`?",
+                "x.toml:6: route 1: path `/a*`: `*` may only be the whole last part, as in `/static/*`",
+                "x.toml:7: route 1: there is no handler `ruoter`; did you mean `router`?",
+                "x.toml:8: route 1: host `A:1` must be a lower-case name or `*.` and a name",
+                "x.toml:9: route 1: method `get` must be upper-case letters, such as GET",
+            ],
+        ),
+        (
+            "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\n[[routes]]\nrole = \"app\"\npath = \"/\"\nhandler = \"a\"\n[[routes]]\nrole = \"app\"\npath = \"/\"\nhandler = \"a\"\n[[routes]]\n",
+            &[
+                "x.toml:8: route 2: app any any host/ has a route already",
+                "x.toml:12: `role` is missing in routes.3; write role = \"proxy\"",
+                "x.toml:12: `path` is missing in routes.3; write path = \"/*\"",
+                "x.toml:12: `handler` is missing in routes.3; write handler = \"NAME\"",
+            ],
+        ),
+        (
+            "name = \"x\"\n[assets]\ndirectory = \"gone\"\nprefix = \"static\"\n",
+            &[
+                "x.toml:3: directory `gone` is not there; make it, or leave [assets] out",
+                "x.toml:4: prefix \"static\" must start and end with `/`, such as \"/static/\"",
+            ],
+        ),
+        (
+            "name = \"x\"\nroutes = 1\nhandlers = 2\n",
+            &[
+                "x.toml:2: `routes` at the top level must be a list of tables, each written [[routes]], not the number 1",
+                "x.toml:3: `handlers` at the top level must be a table, written [handlers], not the number 2",
+            ],
+        ),
+    ];
+    for (manifest, expected) in cases {
+        refused(manifest, expected);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_refused_by_name() {
+    let faults = package(Path::new("gone/x.toml"), &[], &inspect).expect_err("a refusal");
+    assert_eq!(
+        faults.to_string(),
+        "gone/x.toml: there is no such file; name a manifest, such as builds/sample.toml"
+    );
+}

@@ -1,0 +1,228 @@
+//! A package's way to the fleet: upload what is missing, submit, order the release, and follow it to its end.
+
+use crate::{
+    diff::{Diff, diff},
+    package::{Blob, Package},
+};
+use ed25519_dalek::SigningKey;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use protoplex_seed::{ClientError, SeedClient, client::Events};
+use protoplex_wire::{
+    BuildId, Digest,
+    status::{Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},
+};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+/// Blobs under way at once: enough to hide round trips, few enough to stay small in memory.
+pub const UPLOADS_MAX: usize = 4;
+
+/// Hears what happens.
+pub trait Progress: Send + Sync + 'static {
+    /// Something the author should know.
+    fn note(&self, text: &str);
+    /// So much will be sent.
+    fn upload(&self, blobs: usize, bytes: u64);
+    /// So many more bytes were sent.
+    fn uploaded(&self, bytes: u64);
+    /// The release went on.
+    fn event(&self, event: &ReleaseEvent);
+}
+
+/// How a build is released.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The build that must be active (`Some(None)`: none at all); absent: the one that is active when the push begins.
+    pub made_against: Option<Option<BuildId>>,
+    /// How long the release is followed.
+    pub timeout: Duration,
+}
+
+/// How far the release came while it was followed.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// Every node runs it.
+    Promoted(ReleaseRecord),
+    /// The build before it runs again.
+    Reverted(ReleaseRecord),
+    /// The time was over first.
+    StillRunning,
+}
+
+/// Why there was no release.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// Another build than the one it was made against is active.
+    #[error("{message}\nfrom the active build {active} to this one:\n{diff}")]
+    Conflict {
+        /// What the Seed said.
+        message: String,
+        /// The active build's short id.
+        active: String,
+        /// From the active build to this one.
+        diff: Diff,
+    },
+    /// The Seed refused the build or the order.
+    #[error("refused ({code}): {message}")]
+    Refused {
+        /// A word for programs.
+        code: String,
+        /// What was wrong and what to do instead.
+        message: String,
+    },
+    /// A file of the package is gone.
+    #[error("blob {digest} cannot be read: {source}")]
+    Read {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// The Seed is not there, or speaks otherwise.
+    #[error(transparent)]
+    Client(ClientError),
+}
+
+impl From<ClientError> for PushError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            // What is wrong with this side's request; 5xx is a Seed in trouble.
+            ClientError::Api {
+                status: 400..=499,
+                error,
+            } => Self::Refused {
+                code: error.code,
+                message: error.message,
+            },
+            other => Self::Client(other),
+        }
+    }
+}
+
+/// Releases a package. Blobs that the Seed has are not sent again.
+///
+/// # Errors
+/// When nothing was released. After an error of the connection in the middle of a release, that may go on.
+pub async fn push(
+    client: &SeedClient,
+    package: &Package,
+    key: &SigningKey,
+    options: &Options,
+    progress: Arc<dyn Progress>,
+) -> Result<End, PushError> {
+    for note in &package.notes {
+        progress.note(note);
+    }
+    let made_against = match options.made_against {
+        Some(named) => named,
+        None => client.status().await?.active,
+    };
+    upload(client, package, &progress).await?;
+    client.submit(&package.sign(key)).await?;
+    let order = ReleaseOrder {
+        build: package.id(),
+        made_against: Some(made_against),
+    };
+    let events = match client.release(&order).await {
+        Ok(events) => events,
+        Err(error) => return Err(explain(client, package, error).await),
+    };
+    follow(events, options.timeout, progress.as_ref()).await
+}
+
+/// Follows a release to its end, or until `timeout`.
+///
+/// # Errors
+/// When the connection to the Seed breaks before the end.
+pub async fn follow(
+    mut events: Events,
+    timeout: Duration,
+    progress: &dyn Progress,
+) -> Result<End, PushError> {
+    let finished = async {
+        while let Some(event) = events.next().await {
+            let event = event?;
+            progress.event(&event);
+            if let ReleaseEvent::Finished(record) = event {
+                return Ok(match record.outcome {
+                    Outcome::Promoted => End::Promoted(record),
+                    Outcome::Reverted => End::Reverted(record),
+                    Outcome::Running => End::StillRunning,
+                });
+            }
+        }
+        let text = "the events of the release ended before the release did";
+        Err(PushError::Client(ClientError::Protocol(text.to_owned())))
+    };
+    match tokio::time::timeout(timeout, finished).await {
+        Ok(end) => end,
+        Err(_) => Ok(End::StillRunning),
+    }
+}
+
+async fn upload(
+    client: &SeedClient,
+    package: &Package,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), PushError> {
+    let mut sizes = package.manifest.blobs();
+    let manifest = package.manifest.canonical();
+    let id = Digest::of(&manifest);
+    sizes.insert(id, manifest.len() as u64);
+    let mut blobs: BTreeMap<Digest, Blob> = package.blobs.clone();
+    blobs.insert(id, Blob::Bytes(manifest.into()));
+
+    let wanted: Vec<Digest> = sizes.keys().copied().collect();
+    let missing = client.missing(&wanted).await?;
+    let bytes = missing.iter().filter_map(|digest| sizes.get(digest)).sum();
+    progress.upload(missing.len(), bytes);
+    let uploads = missing
+        .iter()
+        .filter_map(|digest| Some((*digest, blobs.get(digest)?)));
+    stream::iter(uploads.map(Ok))
+        .map(|blob: Result<_, PushError>| blob)
+        .try_for_each_concurrent(UPLOADS_MAX, |(digest, blob)| {
+            upload_one(client, digest, blob, progress)
+        })
+        .await
+}
+
+async fn upload_one(
+    client: &SeedClient,
+    digest: Digest,
+    blob: &Blob,
+    progress: &Arc<dyn Progress>,
+) -> Result<(), PushError> {
+    let content = blob
+        .read()
+        .map_err(|source| PushError::Read { digest, source })?;
+    let progress = Arc::clone(progress);
+    let mut before = 0;
+    let heard = move |sent: u64| {
+        progress.uploaded(sent.saturating_sub(before));
+        before = sent;
+    };
+    Ok(client.put_blob(digest, content, heard).await?)
+}
+
+/// A refusal because another build is active comes with what is different.
+async fn explain(client: &SeedClient, package: &Package, error: ClientError) -> PushError {
+    let refused = PushError::from(error);
+    let PushError::Refused { code, message } = &refused else {
+        return refused;
+    };
+    if code != "conflict" {
+        return refused;
+    }
+    let active = async {
+        let active = client.status().await.ok()?.active?;
+        Some((active, client.build(active).await.ok()?.manifest))
+    };
+    match active.await {
+        Some((active, manifest)) => PushError::Conflict {
+            message: message.clone(),
+            active: active.short(),
+            diff: diff(&manifest, &package.manifest),
+        },
+        None => refused,
+    }
+}

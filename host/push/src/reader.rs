@@ -1,0 +1,365 @@
+//! A TOML document, read key by key: every fault is kept with its line, and reading goes on.
+//!
+//! Done by hand and not by serde's derive, which stops at the first fault and knows no line of a missing key.
+
+use crate::fault::{Fault, instead};
+use std::{cell::RefCell, collections::BTreeMap, ops::Range};
+use toml::{
+    Spanned,
+    de::{DeArray, DeTable, DeValue},
+};
+
+/// Where faults and the lines of keys are collected.
+pub(crate) struct Report {
+    file: String,
+    line_starts: Vec<usize>,
+    faults: RefCell<Vec<Fault>>,
+    lines: RefCell<BTreeMap<String, usize>>,
+}
+
+impl Report {
+    pub(crate) fn new(file: &str, text: &str) -> Self {
+        let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        Self {
+            file: file.to_owned(),
+            line_starts: std::iter::once(0)
+                .chain(starts.map(|(at, _)| at + 1))
+                .collect(),
+            faults: RefCell::default(),
+            lines: RefCell::default(),
+        }
+    }
+
+    /// The line of a byte, from 1.
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
+    }
+
+    /// The line of a key that was read, by its dotted path.
+    pub(crate) fn line_of(&self, path: &str) -> Option<usize> {
+        self.lines.borrow().get(path).copied()
+    }
+
+    pub(crate) fn fault(&self, line: usize, text: impl Into<String>) {
+        self.faults.borrow_mut().push(Fault {
+            file: self.file.clone(),
+            line,
+            text: text.into(),
+        });
+    }
+
+    /// A fault of something that is no line of the file, such as a flag.
+    pub(crate) fn fault_elsewhere(&self, place: &str, text: impl Into<String>) {
+        self.faults.borrow_mut().push(Fault {
+            file: place.to_owned(),
+            line: 0,
+            text: text.into(),
+        });
+    }
+
+    /// Everything found, by line.
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        let mut faults = self.faults.into_inner();
+        faults.sort_by_key(|fault| fault.line);
+        faults
+    }
+
+    fn note_line(&self, path: String, span: Range<usize>) -> usize {
+        let line = self.line_at(span.start);
+        self.lines.borrow_mut().insert(path, line);
+        line
+    }
+}
+
+/// A value and its line.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) line: usize,
+}
+
+/// One table. Keys that are asked for are known; [`Section::finish`] refuses all others.
+pub(crate) struct Section<'a> {
+    report: &'a Report,
+    /// Dotted path, empty at the top.
+    pub(crate) path: String,
+    pub(crate) line: usize,
+    table: &'a DeTable<'a>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    pub(crate) fn top(report: &'a Report, table: &'a DeTable<'a>) -> Self {
+        Self {
+            report,
+            path: String::new(),
+            line: 1,
+            table,
+            known: Vec::new(),
+        }
+    }
+
+    fn join(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    fn place(&self) -> String {
+        if self.path.is_empty() {
+            "at the top level".to_owned()
+        } else {
+            format!("in {}", self.path)
+        }
+    }
+
+    fn raw(&mut self, key: &'static str) -> Option<(&'a Spanned<DeValue<'a>>, usize)> {
+        self.known.push(key);
+        let (name, value) = self.table.get_key_value(key)?;
+        let line = self.report.note_line(self.join(key), name.span());
+        Some((value, line))
+    }
+
+    fn wrong(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>) {
+        let text = format!(
+            "`{key}` {} must be {wanted}, not {}",
+            self.place(),
+            kind(value)
+        );
+        self.report.fault(line, text);
+    }
+
+    /// A key that must be there.
+    pub(crate) fn required<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
+        if value.is_none() && !self.table.contains_key(key) {
+            let text = format!("`{key}` is missing {}; write {example}", self.place());
+            self.report.fault(self.line, text);
+        }
+        value
+    }
+
+    pub(crate) fn string(&mut self, key: &'static str) -> Option<At<String>> {
+        let (value, line) = self.raw(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(At {
+                value: text.to_string(),
+                line,
+            }),
+            other => {
+                self.wrong(key, line, "a string in quotes", other);
+                None
+            }
+        }
+    }
+
+    /// A list of strings; absent is empty.
+    pub(crate) fn strings(&mut self, key: &'static str) -> Vec<String> {
+        let Some((value, line)) = self.raw(key) else {
+            return Vec::new();
+        };
+        let wanted = r#"a list of strings, such as ["a", "b"]"#;
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong(key, line, wanted, value.get_ref());
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(text.to_string()),
+                other => self.wrong(key, self.report.line_at(item.span().start), wanted, other),
+            }
+        }
+        texts
+    }
+
+    /// A whole number, not negative.
+    pub(crate) fn integer(&mut self, key: &'static str) -> Option<At<u64>> {
+        let (value, line) = self.raw(key)?;
+        let wanted = "a whole number without quotes or units, such as 16_777_216";
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        // The canonical form has no number that a double cannot hold.
+        match number.filter(|n| *n <= 1 << 53) {
+            Some(value) => Some(At { value, line }),
+            None => {
+                self.wrong(key, line, wanted, value.get_ref());
+                None
+            }
+        }
+    }
+
+    pub(crate) fn integer_u32(&mut self, key: &'static str) -> Option<At<u32>> {
+        let At { value, line } = self.integer(key)?;
+        if let Ok(value) = u32::try_from(value) {
+            return Some(At { value, line });
+        }
+        let text = format!(
+            "`{key}` {} is {value}; {} is the most",
+            self.place(),
+            u32::MAX
+        );
+        self.report.fault(line, text);
+        None
+    }
+
+    /// The value of a key that may be a string or a table.
+    pub(crate) fn string_or_section(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+    ) -> Option<Either<'a>> {
+        let (value, line) = self.raw(key)?;
+        match value.get_ref() {
+            DeValue::String(text) => Some(Either::String(At {
+                value: text.to_string(),
+                line,
+            })),
+            DeValue::Table(table) => Some(Either::Section(self.child(key, line, table))),
+            other => {
+                self.wrong(key, line, wanted, other);
+                None
+            }
+        }
+    }
+
+    /// A table under this one.
+    pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+        let (value, line) = self.raw(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(self.child(key, line, table)),
+            other => {
+                let wanted = format!("a table, written [{}]", self.join(key));
+                self.wrong(key, line, &wanted, other);
+                None
+            }
+        }
+    }
+
+    /// A list of tables; their paths are `key.1`, `key.2`, …
+    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
+        let Some((value, line)) = self.raw(key) else {
+            return Vec::new();
+        };
+        let wanted = format!("a list of tables, each written [[{}]]", self.join(key));
+        let mut found = Vec::new();
+        let DeValue::Array(items) = value.get_ref() else {
+            self.wrong(key, line, &wanted, value.get_ref());
+            return found;
+        };
+        let items: &DeArray<'_> = items;
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{}.{}", self.join(key), index + 1);
+            let line = self.report.note_line(path.clone(), item.span());
+            match item.get_ref() {
+                DeValue::Table(table) => found.push(Section {
+                    report: self.report,
+                    path,
+                    line,
+                    table,
+                    known: Vec::new(),
+                }),
+                other => self.wrong(key, line, &wanted, other),
+            }
+        }
+        found
+    }
+
+    /// Tables under names that people choose.
+    pub(crate) fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        let Some(section) = self.section(key) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (name, value) in section.table {
+            let path = section.join(name.get_ref());
+            let line = self.report.note_line(path.clone(), name.span());
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    found.push((
+                        name.get_ref().to_string(),
+                        section.child(name.get_ref(), line, table),
+                    ));
+                }
+                other => section.wrong(
+                    name.get_ref(),
+                    line,
+                    &format!("a table, written [{path}]"),
+                    other,
+                ),
+            }
+        }
+        found
+    }
+
+    /// Strings under names that people choose.
+    pub(crate) fn named_strings(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        let Some(section) = self.section(key) else {
+            return BTreeMap::new();
+        };
+        let mut found = BTreeMap::new();
+        for (name, value) in section.table {
+            let line = self
+                .report
+                .note_line(section.join(name.get_ref()), name.span());
+            match value.get_ref() {
+                DeValue::String(text) => {
+                    found.insert(name.get_ref().to_string(), text.to_string());
+                }
+                other => section.wrong(name.get_ref(), line, "a string in quotes", other),
+            }
+        }
+        found
+    }
+
+    fn child(&self, key: &str, line: usize, table: &'a DeTable<'a>) -> Section<'a> {
+        Section {
+            report: self.report,
+            path: self.join(key),
+            line,
+            table,
+            known: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fault(&self, line: usize, text: impl Into<String>) {
+        self.report.fault(line, text);
+    }
+
+    /// Refuses every key that nobody asked for.
+    pub(crate) fn finish(self) {
+        for name in self.table.keys() {
+            let key: &str = name.get_ref();
+            if !self.known.contains(&key) {
+                let text = format!(
+                    "unknown key `{key}` {}; {}",
+                    self.place(),
+                    instead(key, &self.known)
+                );
+                self.report
+                    .fault(self.report.line_at(name.span().start), text);
+            }
+        }
+    }
+}
+
+/// What [`Section::string_or_section`] found.
+pub(crate) enum Either<'a> {
+    String(At<String>),
+    Section(Section<'a>),
+}
+
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {text:?}"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => format!("`{value}`"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

@@ -1,0 +1,328 @@
+//! `builds/*.toml` as people write it: shapes and spelling are checked here, nothing on disk is touched.
+
+use crate::{
+    defaults,
+    fault::instead,
+    reader::{At, Either, Report, Section},
+};
+use protoplex_wire::manifest::{Grants, Isolation, Limits, Probe, Role, Route, Upstream, World};
+use std::collections::BTreeMap;
+use toml::de::DeTable;
+
+/// The roles, as `role = "…"` names them.
+const ROLES: [(&str, Role); 6] = [
+    ("proxy", Role::Proxy),
+    ("app", Role::App),
+    ("fileserver", Role::Fileserver),
+    ("live", Role::Live),
+    ("mail", Role::Mail),
+    ("admin", Role::Admin),
+];
+
+/// What the file says.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) handlers: BTreeMap<String, SourceHandler>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) assets: Option<SourceAssets>,
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+}
+
+/// A handler before its component was looked at.
+pub(crate) struct SourceHandler {
+    pub(crate) component: Option<At<String>>,
+    isolation: Option<SourceIsolation>,
+    limits: SourceLimits,
+    pub(crate) grants: Grants,
+    pub(crate) tenant: Option<String>,
+    pub(crate) probe: Option<Probe>,
+}
+
+enum SourceIsolation {
+    PerRequest,
+    Shared(Option<u64>),
+    Concurrent(u32, Option<u64>),
+}
+
+#[derive(Default)]
+struct SourceLimits {
+    memory_bytes_max: Option<u64>,
+    table_elements_max: Option<u64>,
+    instances_max: Option<u32>,
+    cpu_ms_max: Option<u64>,
+    deadline_ms: Option<u64>,
+    response_bytes_max: Option<u64>,
+    hostcall_bytes_max: Option<u64>,
+    in_flight_max: Option<u32>,
+    queue_max: Option<u32>,
+}
+
+/// The folder of files.
+pub(crate) struct SourceAssets {
+    pub(crate) directory: At<String>,
+    pub(crate) prefix: String,
+}
+
+/// Reads the text. Faults go to `report`; `None` when it is no TOML at all.
+pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        for error in &errors {
+            let line = error.span().map_or(0, |span| report.line_at(span.start));
+            report.fault(line, format!("this is not TOML: {}", error.message()));
+        }
+        return None;
+    }
+    let mut top = Section::top(report, document.get_ref());
+    let name = top.string("name");
+    let name = top.required("name", name, "name = \"my-site\"");
+    let source = Source {
+        name: name.map(|name| name.value).unwrap_or_default(),
+        settings: top.named_strings("settings"),
+        handlers: handlers(&mut top),
+        routes: routes(&mut top),
+        assets: assets(&mut top),
+        upstreams: upstreams(&mut top),
+    };
+    top.finish();
+    Some(source)
+}
+
+fn handlers(top: &mut Section<'_>) -> BTreeMap<String, SourceHandler> {
+    let sections = top.named_sections("handlers");
+    sections
+        .into_iter()
+        .map(|(name, s)| (name, handler(s)))
+        .collect()
+}
+
+fn handler(mut section: Section<'_>) -> SourceHandler {
+    let component = section.string("component");
+    let component = section.required(
+        "component",
+        component,
+        "component = \"builds/out/NAME.wasm\"",
+    );
+    let handler = SourceHandler {
+        component,
+        isolation: isolation(&mut section),
+        limits: section.section("limits").map(limits).unwrap_or_default(),
+        grants: section.section("grants").map(grants).unwrap_or_default(),
+        tenant: section.string("tenant").map(|tenant| tenant.value),
+        probe: section.section("probe").and_then(probe),
+    };
+    section.finish();
+    handler
+}
+
+fn isolation(section: &mut Section<'_>) -> Option<SourceIsolation> {
+    const WANTED: &str = "\"shared\", \"per-request\" or { concurrency = 16 }";
+    let written = section.string_or_section("isolation", WANTED);
+    let requests_max = section.integer("requests_max");
+    let requests = requests_max.as_ref().map(|at| at.value);
+    match written {
+        Some(Either::String(at)) => match at.value.as_str() {
+            "shared" => Some(SourceIsolation::Shared(requests)),
+            "per-request" => {
+                if let Some(at) = requests_max {
+                    let text = "`requests_max` has no meaning with isolation \"per-request\"; leave it out, or write isolation = \"shared\"";
+                    section.fault(at.line, text);
+                }
+                Some(SourceIsolation::PerRequest)
+            }
+            other => {
+                let hint = instead(other, &["shared", "per-request"]);
+                let text = format!("isolation {other:?} is not known; {hint}");
+                section.fault(at.line, text);
+                None
+            }
+        },
+        Some(Either::Section(mut table)) => {
+            let concurrency = table.integer_u32("concurrency");
+            let concurrency = table.required("concurrency", concurrency, "{ concurrency = 16 }");
+            table.finish();
+            concurrency.map(|at| SourceIsolation::Concurrent(at.value, requests))
+        }
+        None => {
+            if let Some(at) = requests_max {
+                let text = "`requests_max` needs an `isolation` beside it: \"shared\" or { concurrency = 16 }";
+                section.fault(at.line, text);
+            }
+            None
+        }
+    }
+}
+
+fn limits(mut section: Section<'_>) -> SourceLimits {
+    let limits = SourceLimits {
+        memory_bytes_max: section.integer("memory_bytes_max").map(|at| at.value),
+        table_elements_max: section.integer("table_elements_max").map(|at| at.value),
+        instances_max: section.integer_u32("instances_max").map(|at| at.value),
+        cpu_ms_max: section.integer("cpu_ms_max").map(|at| at.value),
+        deadline_ms: section.integer("deadline_ms").map(|at| at.value),
+        response_bytes_max: section.integer("response_bytes_max").map(|at| at.value),
+        hostcall_bytes_max: section.integer("hostcall_bytes_max").map(|at| at.value),
+        in_flight_max: section.integer_u32("in_flight_max").map(|at| at.value),
+        queue_max: section.integer_u32("queue_max").map(|at| at.value),
+    };
+    section.finish();
+    limits
+}
+
+fn grants(mut section: Section<'_>) -> Grants {
+    let grants = Grants {
+        settings: section.strings("settings"),
+        relay: section.strings("relay"),
+        assets: section.strings("assets"),
+        apps: section.strings("apps"),
+        outgoing: section.strings("outgoing"),
+    };
+    section.finish();
+    grants
+}
+
+fn probe(mut section: Section<'_>) -> Option<Probe> {
+    let path = section.string("path");
+    let path = section.required("path", path, "path = \"/\"");
+    let host = section.string("host").map(|host| host.value);
+    if let Some(at) = &path
+        && !at.value.starts_with('/')
+    {
+        section.fault(
+            at.line,
+            format!("the probe's path `{}` must start with `/`", at.value),
+        );
+    }
+    section.finish();
+    path.map(|path| Probe {
+        path: path.value,
+        host,
+    })
+}
+
+fn routes(top: &mut Section<'_>) -> Vec<Route> {
+    // A route that cannot be read keeps its place, so that later ones keep their numbers in messages.
+    top.sections("routes").into_iter().map(route).collect()
+}
+
+fn route(mut section: Section<'_>) -> Route {
+    let role = section.string("role");
+    let role = section.required("role", role, "role = \"proxy\"");
+    let path = section.string("path");
+    let path = section.required("path", path, "path = \"/*\"");
+    let handler = section.string("handler");
+    let handler = section.required("handler", handler, "handler = \"NAME\"");
+    let route = Route {
+        role: role
+            .and_then(|at| parse_role(&section, &at))
+            .unwrap_or(Role::Proxy),
+        host: section.string("host").map(|host| host.value),
+        path: path.map(|path| path.value).unwrap_or_default(),
+        methods: section.strings("methods"),
+        handler: handler.map(|handler| handler.value).unwrap_or_default(),
+    };
+    section.finish();
+    route
+}
+
+fn parse_role(section: &Section<'_>, at: &At<String>) -> Option<Role> {
+    let found = ROLES.iter().find(|(name, _)| *name == at.value);
+    if found.is_none() {
+        let hint = instead(&at.value, &ROLES.map(|(name, _)| name));
+        section.fault(at.line, format!("role {:?} is not known; {hint}", at.value));
+    }
+    found.map(|(_, role)| *role)
+}
+
+fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {
+    let mut section = top.section("assets")?;
+    let directory = section.string("directory");
+    let directory = section.required("directory", directory, "directory = \"guests/site\"");
+    let prefix = section.string("prefix");
+    if let Some(at) = &prefix
+        && !(at.value.starts_with('/') && at.value.ends_with('/'))
+    {
+        section.fault(
+            at.line,
+            format!(
+                "prefix {:?} must start and end with `/`, such as \"/static/\"",
+                at.value
+            ),
+        );
+    }
+    section.finish();
+    Some(SourceAssets {
+        directory: directory?,
+        prefix: prefix.map_or_else(|| "/".to_owned(), |prefix| prefix.value),
+    })
+}
+
+fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, Upstream> {
+    let sections = top.named_sections("upstreams");
+    sections
+        .into_iter()
+        .map(|(name, s)| (name, upstream(s)))
+        .collect()
+}
+
+fn upstream(mut section: Section<'_>) -> Upstream {
+    let addresses = section.strings("addresses");
+    section.required(
+        "addresses",
+        (!addresses.is_empty()).then_some(()),
+        "addresses = [\"127.0.0.1:9000\"]",
+    );
+    let mut timeout = |key, default| section.integer(key).map_or(default, |at| at.value);
+    let upstream = Upstream {
+        addresses,
+        connect_timeout_ms: timeout("connect_timeout_ms", defaults::UPSTREAM_CONNECT_TIMEOUT_MS),
+        first_byte_timeout_ms: timeout(
+            "first_byte_timeout_ms",
+            defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
+        ),
+        idle_timeout_ms: timeout("idle_timeout_ms", defaults::UPSTREAM_IDLE_TIMEOUT_MS),
+    };
+    section.finish();
+    upstream
+}
+
+impl SourceHandler {
+    /// What was written, else the default of the world.
+    pub(crate) fn isolation(&self, world: World) -> Isolation {
+        match self.isolation {
+            None => defaults::isolation(world),
+            Some(SourceIsolation::PerRequest) => Isolation::PerRequest,
+            Some(SourceIsolation::Shared(requests)) => Isolation::Shared {
+                requests_max: requests.unwrap_or(defaults::SHARED_REQUESTS_MAX),
+            },
+            Some(SourceIsolation::Concurrent(concurrency, requests)) => Isolation::Concurrent {
+                concurrency,
+                requests_max: requests.unwrap_or(defaults::CONCURRENT_REQUESTS_MAX),
+            },
+        }
+    }
+
+    /// What was written, over the defaults of the world.
+    pub(crate) fn limits(&self, world: World) -> Limits {
+        let default = defaults::limits(world);
+        let written = &self.limits;
+        Limits {
+            memory_bytes_max: written.memory_bytes_max.unwrap_or(default.memory_bytes_max),
+            table_elements_max: written
+                .table_elements_max
+                .unwrap_or(default.table_elements_max),
+            instances_max: written.instances_max.unwrap_or(default.instances_max),
+            cpu_ms_max: written.cpu_ms_max.unwrap_or(default.cpu_ms_max),
+            deadline_ms: written.deadline_ms.unwrap_or(default.deadline_ms),
+            response_bytes_max: written
+                .response_bytes_max
+                .unwrap_or(default.response_bytes_max),
+            hostcall_bytes_max: written
+                .hostcall_bytes_max
+                .unwrap_or(default.hostcall_bytes_max),
+            in_flight_max: written.in_flight_max.unwrap_or(default.in_flight_max),
+            queue_max: written.queue_max.unwrap_or(default.queue_max),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a Seed must never forget: the fence, the active build, the history.
+
+use protoplex_wire::{
+    BuildId, ReleaseId,
+    signature::Envelope,
+    status::{NodeAnswer, Outcome, ReleaseRecord},
+};
+use serde::{Deserialize, Serialize};
+
+/// Releases that the history keeps: a rollback may go to any of them.
+pub const HISTORY_MAX: usize = 100;
+/// The only form so far.
+pub const FORMAT: u32 = 1;
+
+/// Persisted as a whole before any effect that depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Durable {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Of the last release.
+    pub epoch: u64,
+    /// Of the last release. Neither ever falls, failed releases included.
+    pub sequence: u64,
+    /// What the fleet is ordered to run.
+    pub active: Option<Active>,
+    /// Secret of the fleet, 64 hexadecimal digits.
+    pub hop_key: String,
+    /// Oldest first, at most [`HISTORY_MAX`].
+    pub history: Vec<ReleaseRecord>,
+}
+
+/// A build that was checked and may be released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// Its id.
+    pub id: BuildId,
+    /// Its name.
+    pub name: String,
+    /// Who vouches for it.
+    pub envelope: Envelope,
+}
+
+/// The fleet's standing order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Active {
+    /// Nodes that come are given the build under this number.
+    pub release: ReleaseId,
+    /// The build.
+    pub build: Build,
+}
+
+pub(super) fn is_running(record: &ReleaseRecord) -> bool {
+    record.outcome == Outcome::Running
+}
+
+impl Durable {
+    /// The state of a Seed that has never released anything.
+    pub fn new(hop_key: String) -> Self {
+        Self {
+            format: FORMAT,
+            epoch: 1,
+            sequence: 0,
+            active: None,
+            hop_key,
+            history: Vec::new(),
+        }
+    }
+
+    /// The highest release so far.
+    pub fn last(&self) -> ReleaseId {
+        ReleaseId {
+            epoch: self.epoch,
+            sequence: self.sequence,
+        }
+    }
+
+    /// The active build's id.
+    pub fn active_build(&self) -> Option<BuildId> {
+        self.active.as_ref().map(|active| active.build.id)
+    }
+
+    pub(super) fn next(&mut self) -> ReleaseId {
+        self.sequence += 1;
+        self.last()
+    }
+
+    /// Gives the active build a number above everything that was handed out.
+    pub(super) fn renew_active(&mut self) {
+        if self.active.is_none() {
+            return;
+        }
+        let release = self.next();
+        if let Some(active) = &mut self.active {
+            active.release = release;
+        }
+    }
+
+    pub(super) fn rollback_target(&self) -> Option<BuildId> {
+        let active = self.active_build();
+        let promoted = |r: &&ReleaseRecord| r.outcome == Outcome::Promoted;
+        let mut builds = self.history.iter().rev().filter(promoted).map(|r| r.build);
+        builds.find(|build| Some(*build) != active)
+    }
+
+    pub(super) fn begin(&mut self, record: ReleaseRecord) {
+        self.history.push(record);
+        let excess = self.history.len().saturating_sub(HISTORY_MAX);
+        self.history.drain(..excess);
+    }
+
+    pub(super) fn end_running(&mut self, reason: &str) {
+        for record in self.history.iter_mut().filter(|r| is_running(r)) {
+            record.outcome = Outcome::Reverted;
+            record.reason = Some(reason.to_owned());
+        }
+    }
+
+    /// Completes the record of a release and returns it.
+    pub(super) fn end(
+        &mut self,
+        release: ReleaseId,
+        outcome: Outcome,
+        reason: Option<String>,
+        now_ms: u64,
+        answers: Vec<NodeAnswer>,
+    ) -> Option<ReleaseRecord> {
+        let record = self.history.iter_mut().find(|r| r.release == release)?;
+        record.outcome = outcome;
+        record.reason = reason;
+        record.elapsed_ms = now_ms.saturating_sub(record.started_unix_ms);
+        record.answers = answers;
+        Some(record.clone())
+    }
+}

@@ -1,0 +1,408 @@
+//! Who is here, who serves (the directory), and bringing a node that fell behind to the active build.
+
+use super::{
+    CATCH_UP_RETRY_MS, Core, Effect, Known, LinkId, NODES_MAX, RELEASE_NUMBER_MAX,
+    durable::Build,
+};
+use protoplex_wire::{
+    BuildId, ReleaseId,
+    link::{FromNode, FromSeed, Heartbeat, Hello, SILENCE_MS_MAX},
+    manifest::Role,
+    release::Stage,
+    status::{Addresses, NodeStatus},
+};
+use std::collections::BTreeMap;
+
+/// A node that is or was here.
+#[derive(Clone)]
+pub(super) struct Node {
+    /// `active` and `release` are kept up to date.
+    pub hello: Hello,
+    pub link: Option<LinkId>,
+    heard_ms: u64,
+    beat: Heartbeat,
+    /// The highest release it was told of: it refuses lower ones.
+    pub fence: ReleaseId,
+    /// An order outside of the rollout's two phases.
+    pub task: Option<Task>,
+    retry_ms: u64,
+}
+
+/// A single node on its way to a build.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub release: ReleaseId,
+    build: Build,
+    activating: bool,
+    deadline_ms: u64,
+}
+
+/// How a task ended without success.
+pub(super) struct Failure {
+    pub stage: Option<Stage>,
+    pub reason: String,
+    pub elapsed_ms: u64,
+}
+
+impl Node {
+    pub(super) fn status(&self, now_ms: u64) -> NodeStatus {
+        NodeStatus {
+            node: self.hello.node.clone(),
+            role: self.hello.role,
+            connected: self.link.is_some(),
+            addresses: self.hello.addresses.clone(),
+            host_version: self.hello.host_version.clone(),
+            children: self.hello.children,
+            children_ready: self.beat.children_ready,
+            active: self.hello.active,
+            heartbeat_age_ms: now_ms.saturating_sub(self.heard_ms),
+            requests: self.beat.requests,
+            errors: self.beat.errors,
+            traps: self.beat.traps,
+        }
+    }
+
+    fn serves(&self) -> bool {
+        self.link.is_some() && self.hello.active.is_some() && self.beat.children_ready > 0
+    }
+
+    /// An ACK: every child runs the build.
+    pub(super) fn switched(&mut self, release: ReleaseId, build: BuildId) {
+        self.hello.active = Some(build);
+        self.hello.release = release;
+        self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
+    }
+
+    /// Until the first heartbeat, a node with a build is believed to serve it.
+    fn presumed_beat(hello: &Hello) -> Heartbeat {
+        Heartbeat {
+            children_ready: if hello.active.is_some() { hello.children } else { 0 },
+            ..Heartbeat::default()
+        }
+    }
+}
+
+/// Which addresses are healthy, and who has been told.
+#[derive(Clone)]
+pub(super) struct Directory {
+    version: u64,
+    nodes: BTreeMap<Role, Vec<Addresses>>,
+    serving: BTreeMap<String, Known>,
+    /// Nodes from before the Seed's restart that have not come back yet.
+    remembered: BTreeMap<String, Known>,
+    remembered_until_ms: u64,
+    /// A link that has not had a directory yet.
+    fresh: Option<LinkId>,
+}
+
+impl Directory {
+    /// The version starts at the clock, so that it rises over restarts too.
+    pub(super) fn new(remembered: BTreeMap<String, Known>, now_ms: u64) -> Self {
+        Self {
+            version: now_ms,
+            nodes: by_role(&remembered),
+            serving: remembered.clone(),
+            remembered,
+            remembered_until_ms: now_ms + SILENCE_MS_MAX,
+            fresh: None,
+        }
+    }
+
+    fn frame(&self) -> FromSeed {
+        FromSeed::Directory {
+            version: self.version,
+            nodes: self.nodes.clone(),
+        }
+    }
+}
+
+fn by_role(serving: &BTreeMap<String, Known>) -> BTreeMap<Role, Vec<Addresses>> {
+    let mut nodes = BTreeMap::<Role, Vec<Addresses>>::new();
+    for known in serving.values() {
+        nodes.entry(known.role).or_default().push(known.addresses.clone());
+    }
+    nodes
+}
+
+impl Core {
+    pub(super) fn hello(&mut self, link: LinkId, hello: Hello) {
+        if let Err(reason) = self.admit(&hello) {
+            self.out.push(Effect::Close { link, reason });
+            return;
+        }
+        let name = hello.node.clone();
+        if let Some(old) = self.nodes.get(&name).and_then(|node| node.link) {
+            let reason = "the node opened another link".to_owned();
+            self.out.push(Effect::Close { link: old, reason });
+            self.gone(old);
+        }
+        self.directory.remembered.remove(&name);
+        self.directory.fresh = Some(link);
+        self.links.insert(link, name.clone());
+        if hello.release > self.durable.last() {
+            // This Seed has lost what it knew. What the node holds stands; our next number is above it.
+            self.change().epoch = hello.release.epoch + 1;
+        }
+        let node = Node {
+            link: Some(link),
+            heard_ms: self.now_ms,
+            beat: Node::presumed_beat(&hello),
+            fence: hello.release,
+            task: None,
+            retry_ms: self.now_ms,
+            hello,
+        };
+        let behind = self.durable.active.as_ref().is_some_and(|active| {
+            node.hello.active != Some(active.build.id) || node.hello.release < active.release
+        });
+        self.nodes.insert(name.clone(), node);
+        let hop_key = self.durable.hop_key.clone();
+        self.send(&name, FromSeed::Welcome { hop_key });
+        if !self.rejoin_rollout(&name) && behind {
+            self.catch_up(&name);
+        }
+    }
+
+    fn admit(&self, hello: &Hello) -> Result<(), String> {
+        let numbers = [hello.release.epoch, hello.release.sequence];
+        if numbers.iter().any(|n| *n >= RELEASE_NUMBER_MAX) {
+            return Err(format!("release {} is no Seed's work", hello.release));
+        }
+        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&hello.node) {
+            return Err(format!("there are {NODES_MAX} nodes already"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn frame(&mut self, link: LinkId, frame: FromNode) {
+        let Some(name) = self.links.get(&link).cloned() else {
+            return; // A link that was closed here may still have had something to say.
+        };
+        let now_ms = self.now_ms;
+        let Some(node) = self.nodes.get_mut(&name) else {
+            return;
+        };
+        node.heard_ms = now_ms;
+        match frame {
+            FromNode::Heartbeat(beat) => node.beat = beat,
+            FromNode::Hello(hello) => {
+                // Said again on the same link: something about the node changed, its orders did not.
+                node.hello.addresses = hello.addresses;
+                node.hello.children = hello.children;
+                node.hello.held = hello.held;
+            }
+            FromNode::Prepared { release, elapsed_ms } => {
+                if !self.task_prepared(&name, release) {
+                    self.rollout_prepared(&name, release, elapsed_ms);
+                }
+            }
+            FromNode::Ack { release, elapsed_ms } => {
+                self.task_acked(&name, release);
+                self.rollout_acked(&name, release, elapsed_ms);
+            }
+            FromNode::Nack {
+                release,
+                stage,
+                reason,
+                elapsed_ms,
+            } => {
+                let failure = Failure {
+                    stage: Some(stage),
+                    reason,
+                    elapsed_ms,
+                };
+                self.end_task(&name, release);
+                self.rollout_failed(&name, release, failure);
+            }
+        }
+    }
+
+    pub(super) fn gone(&mut self, link: LinkId) {
+        let Some(name) = self.links.remove(&link) else {
+            return;
+        };
+        if let Some(node) = self.nodes.get_mut(&name) {
+            node.link = None;
+            node.task = None;
+        }
+        self.rollout_left(&name);
+    }
+
+    pub(super) fn forgive(&mut self, gap_ms: u64) {
+        for node in self.nodes.values_mut() {
+            node.heard_ms += gap_ms;
+        }
+    }
+
+    pub(super) fn silence(&mut self) {
+        let now_ms = self.now_ms;
+        let silent = |node: &Node| now_ms.saturating_sub(node.heard_ms) > SILENCE_MS_MAX;
+        let links: Vec<_> = self.nodes.values().filter(|n| silent(n)).filter_map(|n| n.link).collect();
+        for link in links {
+            let reason = format!("nothing heard for {SILENCE_MS_MAX} ms");
+            self.out.push(Effect::Close { link, reason });
+            self.gone(link);
+        }
+    }
+
+    /// Every node that does not run the active build is brought to it.
+    pub(super) fn sweep(&mut self) {
+        let Some(active) = self.durable.active_build() else {
+            return;
+        };
+        let now_ms = self.now_ms;
+        let behind = |node: &Node| {
+            node.link.is_some() && node.hello.active != Some(active) && node.retry_ms <= now_ms
+        };
+        let names: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| behind(node))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            self.catch_up(&name);
+        }
+    }
+
+    /// Orders one node to run the active build, outside of any rollout.
+    pub(super) fn catch_up(&mut self, name: &str) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        let Some(active) = &self.durable.active else {
+            return;
+        };
+        if node.task.as_ref().is_some_and(|task| task.release >= active.release) {
+            return;
+        }
+        if node.fence > active.release {
+            if self.rollout.is_some() {
+                return; // A number above the running release would fence it off; the end of it sweeps.
+            }
+            self.change().renew_active();
+        }
+        self.start_active_task(name);
+    }
+
+    /// Prepare, then activate, what is active, on one node.
+    pub(super) fn start_active_task(&mut self, name: &str) {
+        if let Some(active) = self.durable.active.clone() {
+            self.start_task(name, active.release, active.build);
+        }
+    }
+
+    pub(super) fn start_task(&mut self, name: &str, release: ReleaseId, build: Build) {
+        let deadline_ms = self.now_ms + self.plan.prepare_timeout_ms;
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        node.task = Some(Task {
+            release,
+            build: build.clone(),
+            activating: false,
+            deadline_ms,
+        });
+        self.order_prepare(name, release, &build);
+    }
+
+    pub(super) fn order_prepare(&mut self, name: &str, release: ReleaseId, build: &Build) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.fence = node.fence.max(release);
+        }
+        let message = FromSeed::Prepare {
+            release,
+            build: build.id,
+            envelope: build.envelope.clone(),
+        };
+        self.send(name, message);
+    }
+
+    fn task_prepared(&mut self, name: &str, release: ReleaseId) -> bool {
+        let deadline_ms = self.now_ms + self.plan.activate_timeout_ms;
+        let Some(task) = self.task_of(name, release).filter(|task| !task.activating) else {
+            return false;
+        };
+        task.activating = true;
+        task.deadline_ms = deadline_ms;
+        let build = task.build.id;
+        self.send(name, FromSeed::Activate { release, build });
+        true
+    }
+
+    fn task_acked(&mut self, name: &str, release: ReleaseId) {
+        let Some(task) = self.task_of(name, release).filter(|task| task.activating) else {
+            return;
+        };
+        let build = task.build.id;
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.task = None;
+            node.switched(release, build);
+        }
+    }
+
+    fn task_of(&mut self, name: &str, release: ReleaseId) -> Option<&mut Task> {
+        let task = self.nodes.get_mut(name)?.task.as_mut()?;
+        (task.release == release).then_some(task)
+    }
+
+    /// A task that failed is taken up again after [`CATCH_UP_RETRY_MS`].
+    fn end_task(&mut self, name: &str, release: ReleaseId) {
+        let retry_ms = self.now_ms + CATCH_UP_RETRY_MS;
+        if self.task_of(name, release).is_some()
+            && let Some(node) = self.nodes.get_mut(name)
+        {
+            node.task = None;
+            node.retry_ms = retry_ms;
+        }
+    }
+
+    pub(super) fn catch_up_deadlines(&mut self) {
+        let now_ms = self.now_ms;
+        let late = |node: &Node| node.task.as_ref().filter(|t| t.deadline_ms <= now_ms).map(|t| t.release);
+        let names: Vec<_> = self
+            .nodes
+            .iter()
+            .filter_map(|(name, node)| Some((name.clone(), late(node)?)))
+            .collect();
+        for (name, release) in names {
+            self.end_task(&name, release);
+            let failure = Failure {
+                stage: None,
+                reason: "it did not answer in time".to_owned(),
+                elapsed_ms: self.plan.prepare_timeout_ms,
+            };
+            self.rollout_failed(&name, release, failure);
+        }
+    }
+
+    /// Tells everybody when the healthy addresses changed, and a new link in any case.
+    pub(super) fn refresh_directory(&mut self) {
+        if self.now_ms >= self.directory.remembered_until_ms {
+            self.directory.remembered.clear();
+        }
+        let mut serving = self.directory.remembered.clone();
+        for (name, node) in self.nodes.iter().filter(|(_, node)| node.serves()) {
+            let known = Known {
+                role: node.hello.role,
+                addresses: node.hello.addresses.clone(),
+            };
+            serving.insert(name.clone(), known);
+        }
+        let fresh = self.directory.fresh.take();
+        let links: Vec<LinkId> = if serving == self.directory.serving {
+            fresh.into_iter().filter(|link| self.links.contains_key(link)).collect()
+        } else {
+            self.directory.version += 1;
+            self.directory.nodes = by_role(&serving);
+            self.directory.serving = serving.clone();
+            self.out.push(Effect::Remember(serving));
+            self.links.keys().copied().collect()
+        };
+        for link in links {
+            let message = self.directory.frame();
+            self.out.push(Effect::Send { link, message });
+        }
+    }
+}
+

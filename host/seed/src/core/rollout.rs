@@ -1,0 +1,370 @@
+//! One release at a time: waves of prepare and activate, and the way back.
+//!
+//! It ends by itself in every case: each phase has a deadline, and so has the way back.
+
+use super::{
+    Core, Effect, Refusal, RequestId,
+    durable::{Active, Build},
+    fleet::Failure,
+};
+use protoplex_wire::{
+    BuildId, ReleaseId,
+    link::FromSeed,
+    status::{Answer, NodeAnswer, Outcome, ReleaseEvent, ReleaseRecord},
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The release that is going on.
+#[derive(Clone)]
+pub(super) struct Rollout {
+    pub release: ReleaseId,
+    build: Build,
+    phase: Phase,
+    /// Nodes of the running wave that have not answered its phase yet.
+    waiting: BTreeSet<String>,
+    /// All nodes of the running wave.
+    wave: BTreeSet<String>,
+    /// Waves that have not begun.
+    waves: VecDeque<Vec<String>>,
+    /// Every node that was told to switch, whether it said that it did or not.
+    switching: BTreeSet<String>,
+    answers: BTreeMap<String, NodeAnswer>,
+    deadline_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Preparing,
+    Activating,
+    /// The nodes that were told to switch go back to the build before, by a release of its own.
+    Reverting { release: ReleaseId, reason: String },
+}
+
+impl Core {
+    pub(super) fn order(
+        &mut self,
+        request: RequestId,
+        build: Build,
+        made_against: Option<Option<BuildId>>,
+    ) {
+        if let Err(refusal) = self.may_order(made_against) {
+            self.out.push(Effect::Refused { request, refusal });
+            return;
+        }
+        let release = self.begin_record(&build);
+        self.out.push(Effect::Accepted { request, release });
+        let names: Vec<_> = self.links.values().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        self.out.push(Effect::Emit(ReleaseEvent::Started {
+            release,
+            build: build.id,
+            nodes: names.clone(),
+        }));
+        let size = self.plan.wave_nodes_max.max(1);
+        self.rollout = Some(Rollout {
+            release,
+            build,
+            phase: Phase::Preparing,
+            waiting: BTreeSet::new(),
+            wave: BTreeSet::new(),
+            waves: names.chunks(size).map(<[String]>::to_vec).collect(),
+            switching: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            deadline_ms: self.now_ms,
+        });
+        self.next_wave();
+    }
+
+    fn may_order(&self, made_against: Option<Option<BuildId>>) -> Result<(), Refusal> {
+        if let Some(rollout) = &self.rollout {
+            return Err(Refusal::Busy {
+                running: rollout.release,
+            });
+        }
+        let active = self.durable.active_build();
+        match made_against {
+            Some(made_against) if made_against != active => Err(Refusal::Conflict {
+                active,
+                made_against,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_record(&mut self, build: &Build) -> ReleaseId {
+        let started_unix_ms = self.now_ms;
+        let previous = self.durable.active_build();
+        let durable = self.change();
+        let release = durable.next();
+        durable.begin(ReleaseRecord {
+            release,
+            build: build.id,
+            name: build.name.clone(),
+            previous,
+            outcome: Outcome::Running,
+            reason: None,
+            started_unix_ms,
+            elapsed_ms: 0,
+            answers: Vec::new(),
+        });
+        release
+    }
+
+    /// Begins the next wave that has a node in it, or promotes when there is none.
+    fn next_wave(&mut self) {
+        let connected: BTreeSet<String> = self.links.values().cloned().collect();
+        let deadline_ms = self.now_ms + self.plan.prepare_timeout_ms;
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        let next = std::iter::from_fn(|| rollout.waves.pop_front())
+            .map(|wave| wave.into_iter().filter(|name| connected.contains(name)))
+            .map(Iterator::collect::<BTreeSet<_>>)
+            .find(|wave| !wave.is_empty());
+        let Some(wave) = next else {
+            self.promote();
+            return;
+        };
+        rollout.phase = Phase::Preparing;
+        rollout.deadline_ms = deadline_ms;
+        rollout.waiting = wave.clone();
+        rollout.wave = wave.clone();
+        let (release, build) = (rollout.release, rollout.build.clone());
+        for name in &wave {
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.task = None; // The release takes the place of a catch-up.
+            }
+            self.order_prepare(name, release, &build);
+        }
+    }
+
+    pub(super) fn rollout_prepared(&mut self, name: &str, release: ReleaseId, elapsed_ms: u64) {
+        if self.answered(name, release, &Phase::Preparing, Answer::Prepared, elapsed_ms) {
+            self.activate();
+        }
+    }
+
+    pub(super) fn rollout_acked(&mut self, name: &str, release: ReleaseId, elapsed_ms: u64) {
+        let waited = self.rollout.as_ref().is_some_and(|rollout| {
+            rollout.phase == Phase::Activating
+                && rollout.release == release
+                && rollout.waiting.contains(name)
+        });
+        if waited && let Some(rollout) = &self.rollout {
+            let build = rollout.build.id;
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.switched(release, build);
+            }
+        }
+        if self.answered(name, release, &Phase::Activating, Answer::Ack, elapsed_ms) {
+            self.next_wave();
+        }
+        self.gone_back(name, release);
+    }
+
+    /// Counts an answer, and tells whether it was the last one of the phase.
+    fn answered(
+        &mut self,
+        name: &str,
+        release: ReleaseId,
+        phase: &Phase,
+        answer: Answer,
+        elapsed_ms: u64,
+    ) -> bool {
+        let Some(rollout) = &mut self.rollout else {
+            return false;
+        };
+        if rollout.release != release || rollout.phase != *phase || !rollout.waiting.remove(name) {
+            return false;
+        }
+        let last = rollout.waiting.is_empty();
+        self.record(name, answer, elapsed_ms);
+        last
+    }
+
+    fn record(&mut self, name: &str, answer: Answer, elapsed_ms: u64) {
+        let answer = NodeAnswer {
+            node: name.to_owned(),
+            answer,
+            elapsed_ms,
+        };
+        if let Some(rollout) = &mut self.rollout {
+            rollout.answers.insert(name.to_owned(), answer.clone());
+        }
+        self.out.push(Effect::Emit(ReleaseEvent::Node(answer)));
+    }
+
+    fn activate(&mut self) {
+        let deadline_ms = self.now_ms + self.plan.activate_timeout_ms;
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        rollout.phase = Phase::Activating;
+        rollout.deadline_ms = deadline_ms;
+        rollout.waiting = rollout.wave.clone();
+        rollout.switching.extend(rollout.wave.iter().cloned());
+        let (release, build) = (rollout.release, rollout.build.id);
+        let wave = rollout.wave.clone();
+        self.out.push(Effect::Emit(ReleaseEvent::Activating { release }));
+        for name in wave {
+            self.send(&name, FromSeed::Activate { release, build });
+        }
+    }
+
+    /// A node of the wave came back while the others switch: it has switched, or it is led there again.
+    /// Tells whether the rollout looks after this node.
+    pub(super) fn rejoin_rollout(&mut self, name: &str) -> bool {
+        let Some(rollout) = &self.rollout else {
+            return false;
+        };
+        if rollout.phase != Phase::Activating || !rollout.waiting.contains(name) {
+            return false;
+        }
+        let (release, build) = (rollout.release, rollout.build.clone());
+        let hello = self.nodes.get(name).map(|node| (node.hello.active, node.hello.release));
+        if hello == Some((Some(build.id), release)) {
+            self.rollout_acked(name, release, 0);
+        } else {
+            self.start_task(name, release, build);
+        }
+        true
+    }
+
+    /// A node refused, or missed the deadline of an order of its own.
+    pub(super) fn rollout_failed(&mut self, name: &str, release: ReleaseId, failure: Failure) {
+        let Some(rollout) = &self.rollout else {
+            return;
+        };
+        if rollout.release == release && rollout.waiting.contains(name) {
+            let reason = match failure.stage {
+                Some(stage) => format!("node {name} refused it at {stage}: {}", failure.reason),
+                None => format!("node {name}: {}", failure.reason),
+            };
+            let answer = match failure.stage {
+                Some(stage) => Answer::Nack {
+                    stage,
+                    reason: failure.reason,
+                },
+                None => Answer::Missing,
+            };
+            let forward = !matches!(rollout.phase, Phase::Reverting { .. });
+            if forward {
+                self.record(name, answer, failure.elapsed_ms);
+                self.revert(reason);
+                return;
+            }
+        }
+        self.gone_back(name, release);
+    }
+
+    /// A node left. While preparing that ends the release; one that is switching may come back until the deadline.
+    pub(super) fn rollout_left(&mut self, name: &str) {
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        match rollout.phase.clone() {
+            Phase::Preparing if rollout.wave.contains(name) => {
+                self.record(name, Answer::Missing, 0);
+                self.revert(format!("node {name} left while it prepared the build"));
+            }
+            Phase::Reverting { release, .. } => self.gone_back(name, release),
+            _ => {}
+        }
+    }
+
+    pub(super) fn rollout_deadline(&mut self) {
+        let now_ms = self.now_ms;
+        let Some(rollout) = self.rollout.as_ref().filter(|r| r.deadline_ms <= now_ms) else {
+            return;
+        };
+        let late: Vec<String> = rollout.waiting.iter().cloned().collect();
+        let (doing, timeout_ms) = match &rollout.phase {
+            Phase::Preparing => ("prepare", self.plan.prepare_timeout_ms),
+            Phase::Activating => ("activate", self.plan.activate_timeout_ms),
+            Phase::Reverting { reason, .. } => {
+                let reason = format!("{reason}; not back yet: {}", late.join(", "));
+                self.conclude(Outcome::Reverted, Some(reason));
+                return;
+            }
+        };
+        for name in &late {
+            self.record(name, Answer::Missing, timeout_ms);
+        }
+        self.revert(format!(
+            "no answer to {doing} within {timeout_ms} ms from {}",
+            late.join(", ")
+        ));
+    }
+
+    /// The way back. Nodes that only prepared forget it; those that were told to switch get the build before,
+    /// which they still hold, under a number above this release's.
+    fn revert(&mut self, reason: String) {
+        let connected: BTreeSet<String> = self.links.values().cloned().collect();
+        let timeout_ms = self.plan.prepare_timeout_ms + self.plan.activate_timeout_ms;
+        let deadline_ms = self.now_ms + timeout_ms;
+        let Some(rollout) = &self.rollout else {
+            return;
+        };
+        let release = rollout.release;
+        let back: BTreeSet<String> = rollout.switching.intersection(&connected).cloned().collect();
+        let forget: Vec<String> = rollout.wave.difference(&rollout.switching).cloned().collect();
+        for name in forget {
+            self.send(&name, FromSeed::Abandon { release });
+        }
+        if self.durable.active.is_none() || back.is_empty() {
+            self.conclude(Outcome::Reverted, Some(reason));
+            return;
+        }
+        let durable = self.change();
+        durable.renew_active();
+        let release = durable.last();
+        if let Some(rollout) = &mut self.rollout {
+            rollout.phase = Phase::Reverting { release, reason };
+            rollout.deadline_ms = deadline_ms;
+            rollout.waiting = back.clone();
+        }
+        for name in back {
+            self.start_active_task(&name);
+        }
+    }
+
+    /// A node is back on the build before, or will not be for now: it is not waited for.
+    fn gone_back(&mut self, name: &str, back: ReleaseId) {
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        let Phase::Reverting { release, reason } = &rollout.phase else {
+            return;
+        };
+        if *release != back || !rollout.waiting.remove(name) || !rollout.waiting.is_empty() {
+            return;
+        }
+        let reason = reason.clone();
+        self.conclude(Outcome::Reverted, Some(reason));
+    }
+
+    fn promote(&mut self) {
+        let Some(rollout) = &self.rollout else {
+            return;
+        };
+        let active = Active {
+            release: rollout.release,
+            build: rollout.build.clone(),
+        };
+        self.change().active = Some(active);
+        self.conclude(Outcome::Promoted, None);
+    }
+
+    /// Records the end, tells it, and looks after the nodes that came meanwhile.
+    fn conclude(&mut self, outcome: Outcome, reason: Option<String>) {
+        let Some(rollout) = self.rollout.take() else {
+            return;
+        };
+        let answers = rollout.answers.into_values().collect();
+        let now_ms = self.now_ms;
+        let ended = self.change().end(rollout.release, outcome, reason, now_ms, answers);
+        if let Some(record) = ended {
+            self.out.push(Effect::Emit(ReleaseEvent::Finished(record)));
+        }
+        self.sweep();
+    }
+}

@@ -1,0 +1,232 @@
+//! The promises of the control plane, checked without I/O on a fleet of simulated nodes.
+
+use super::*;
+use protoplex_wire::{
+    Digest,
+    link::{Heartbeat, SILENCE_MS_MAX},
+    release::Stage,
+    signature::Envelope,
+    status::Outcome,
+};
+
+mod fleet;
+mod random;
+
+use fleet::{Behaviour, Fleet, build};
+
+#[test]
+fn a_release_is_prepared_everywhere_before_anything_switches() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.order("one", None);
+    assert_eq!(fleet.orders("a"), ["prepare 1.1"]);
+    fleet.deliver("a");
+    assert_eq!(fleet.orders("a"), ["prepare 1.1"], "b has not prepared yet");
+    fleet.settle();
+    assert_eq!(fleet.orders("a"), ["prepare 1.1", "activate 1.1"]);
+    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.core.status().active, Some(build("one").id));
+}
+
+#[test]
+fn a_nack_while_preparing_abandons_and_leaves_the_build_before() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.behave("b", Behaviour::NackPrepare);
+    fleet.order("two", None);
+    fleet.settle();
+    let record = fleet.last_record();
+    assert_eq!(record.outcome, Outcome::Reverted);
+    let reason = record.reason.expect("a reason");
+    assert!(reason.contains("node b") && reason.contains("compile"), "{reason}");
+    assert!(fleet.orders("a").ends_with(&["prepare 1.2".into(), "abandon 1.2".into()]));
+    fleet.all_run("one");
+}
+
+#[test]
+fn a_nack_while_activating_takes_everyone_back_under_a_higher_number() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.behave("b", Behaviour::NackActivate);
+    fleet.order("two", None);
+    fleet.settle();
+    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert!(fleet.orders("a").ends_with(&["activate 1.2".into(), "prepare 1.3".into(), "activate 1.3".into()]));
+    fleet.all_run("one");
+    assert!(fleet.core.rollback_target().is_none(), "a reverted build is no target");
+}
+
+#[test]
+fn a_silent_node_ends_the_release_at_the_deadline() {
+    for behaviour in [Behaviour::MutePrepare, Behaviour::MuteActivate] {
+        let mut fleet = Fleet::running(&["a", "b"], "one");
+        fleet.behave("b", behaviour);
+        fleet.order("two", None);
+        fleet.settle();
+        assert!(fleet.core.status().running.is_some());
+        fleet.pass(2_000);
+        let record = fleet.last_record();
+        assert_eq!(record.outcome, Outcome::Reverted, "{behaviour:?}");
+        let reason = record.reason.expect("a reason");
+        assert!(reason.contains("no answer") && reason.contains('b'), "{reason}");
+        fleet.behave("b", Behaviour::Well);
+        fleet.pass(30_000);
+        fleet.all_run("one");
+    }
+}
+
+#[test]
+fn a_node_that_leaves_while_preparing_ends_the_release() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.order("two", None);
+    fleet.leave("b");
+    fleet.settle();
+    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    fleet.join("b");
+    fleet.settle();
+    fleet.all_run("one");
+}
+
+#[test]
+fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.behave("b", Behaviour::MuteActivate);
+    fleet.order("two", None);
+    fleet.settle();
+    fleet.leave("b");
+    fleet.behave("b", Behaviour::Well);
+    fleet.join("b");
+    fleet.settle();
+    assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+    fleet.all_run("two");
+}
+
+#[test]
+fn silence_is_leaving() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    fleet.behave("a", Behaviour::Dead);
+    fleet.pass(SILENCE_MS_MAX + 500);
+    assert_eq!(fleet.core.status().nodes_connected, 0);
+    assert!(!fleet.core.nodes(fleet.now_ms)[0].connected);
+}
+
+#[test]
+fn a_seed_that_stood_still_blames_nobody_for_silence() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    fleet.now_ms += 60_000;
+    fleet.event(Event::Tick);
+    assert_eq!(fleet.core.status().nodes_connected, 1);
+}
+
+#[test]
+fn an_order_without_nodes_stands_for_those_who_come() {
+    let mut fleet = Fleet::new(&[]);
+    fleet.order("one", Some(None));
+    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    fleet.join("a");
+    fleet.settle();
+    fleet.all_run("one");
+    assert_eq!(fleet.orders("a"), ["prepare 1.1", "activate 1.1"]);
+}
+
+#[test]
+fn orders_are_refused_while_one_runs_and_when_made_against_another_build() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    fleet.order("two", Some(None));
+    let refusal = fleet.refusals.pop().expect("refused");
+    assert!(matches!(refusal, Refusal::Conflict { .. }));
+    assert!(refusal.to_string().contains(&build("one").id.to_string()));
+    fleet.order("two", Some(Some(build("one").id)));
+    fleet.order("three", None);
+    assert!(matches!(fleet.refusals.pop(), Some(Refusal::Busy { .. })));
+    fleet.settle();
+    fleet.all_run("two");
+}
+
+#[test]
+fn a_release_of_the_active_build_is_a_release() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    fleet.order("one", None);
+    fleet.settle();
+    assert_eq!(fleet.last_record().release.sequence, 2);
+    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+}
+
+#[test]
+fn a_rollback_goes_to_the_last_promoted_build_that_is_not_active() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    fleet.order("two", None);
+    fleet.settle();
+    assert_eq!(fleet.core.rollback_target(), Some(build("one").id));
+    fleet.order("one", None);
+    fleet.settle();
+    assert_eq!(fleet.core.rollback_target(), Some(build("two").id));
+}
+
+#[test]
+fn a_seed_that_lost_its_data_goes_above_what_nodes_hold() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.lose_data();
+    fleet.settle();
+    assert_eq!(fleet.core.durable().epoch, 2);
+    fleet.all_hold("one");
+    fleet.order("two", None);
+    fleet.settle();
+    assert!(fleet.last_record().release > ReleaseId { epoch: 2, sequence: 0 });
+    fleet.all_run("two");
+}
+
+#[test]
+fn a_release_cut_by_a_restart_is_reverted() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.order("two", None);
+    fleet.deliver("a");
+    fleet.deliver("b");
+    fleet.deliver("a"); // a has switched, b has not.
+    fleet.restart();
+    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    fleet.settle();
+    fleet.all_run("one");
+}
+
+#[test]
+fn waves_go_one_after_another_and_come_back_together() {
+    let mut fleet = Fleet::running(&["a", "b", "c"], "one");
+    fleet.core.plan.wave_nodes_max = 1;
+    fleet.behave("c", Behaviour::NackPrepare);
+    fleet.order("two", None);
+    fleet.settle();
+    assert!(fleet.orders("a").contains(&"activate 1.2".to_owned()));
+    assert!(!fleet.orders("c").contains(&"activate 1.2".to_owned()));
+    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    fleet.all_run("one");
+}
+
+#[test]
+fn the_directory_follows_the_fleet_and_outlives_a_restart_of_the_seed() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    assert_eq!(fleet.directory("a"), 2);
+    fleet.leave("b");
+    assert_eq!(fleet.directory("a"), 1);
+    fleet.join("b");
+    fleet.settle();
+    fleet.restart_without_nodes();
+    fleet.join("a");
+    assert_eq!(fleet.directory("a"), 2, "b has not had time to come back");
+    fleet.pass(SILENCE_MS_MAX + 500);
+    assert_eq!(fleet.directory("a"), 1);
+}
+
+#[test]
+fn children_that_stop_serving_leave_the_directory() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let beat = Heartbeat::default();
+    fleet.say("b", FromNode::Heartbeat(beat));
+    assert_eq!(fleet.directory("a"), 1);
+}
+
+#[test]
+fn a_node_of_another_world_is_not_let_in() {
+    let mut fleet = Fleet::new(&[]);
+    let mut hello = fleet::hello("x");
+    hello.release.epoch = u64::MAX;
+    let effects = fleet.core.step(Event::NodeHello { link: 9, hello }, 1);
+    assert!(matches!(effects[..], [Effect::Close { .. }]));
+}

@@ -1,0 +1,353 @@
+//! Simulated nodes around a core, and the invariants that hold at every step.
+
+use super::*;
+use std::collections::{BTreeSet, VecDeque};
+
+pub const PLAN: Plan = Plan {
+    prepare_timeout_ms: 1_000,
+    activate_timeout_ms: 500,
+    wave_nodes_max: usize::MAX,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Well,
+    NackPrepare,
+    NackActivate,
+    MutePrepare,
+    MuteActivate,
+    Dead,
+}
+
+/// A node as it should be: refuses lower releases for ever, runs only what it has prepared.
+pub struct SimNode {
+    pub link: Option<LinkId>,
+    pub behaviour: Behaviour,
+    pub inbox: VecDeque<FromSeed>,
+    pub seen: Vec<String>,
+    fence: ReleaseId,
+    prepared: BTreeMap<ReleaseId, BuildId>,
+    held: BTreeSet<BuildId>,
+    pub active: Option<BuildId>,
+    /// The highest version seen, and its number of addresses.
+    directory: (u64, usize),
+}
+
+pub struct Fleet {
+    pub core: Core,
+    pub nodes: BTreeMap<String, SimNode>,
+    pub now_ms: u64,
+    pub refusals: Vec<Refusal>,
+    pub events: Vec<ReleaseEvent>,
+    disk: Durable,
+    known: BTreeMap<String, Known>,
+    links: u64,
+    requests: u64,
+}
+
+pub fn build(name: &str) -> Build {
+    let id = Digest::of(name.as_bytes());
+    Build {
+        id,
+        name: name.to_owned(),
+        envelope: Envelope {
+            build: id,
+            key_id: String::new(),
+            sig: String::new(),
+        },
+    }
+}
+
+pub fn hello(name: &str) -> Hello {
+    Hello {
+        node: name.to_owned(),
+        role: Role::App,
+        host_version: "0".to_owned(),
+        target: "sim".to_owned(),
+        addresses: Addresses {
+            http: format!("http://{name}"),
+            ..Addresses::default()
+        },
+        children: 2,
+        held: Vec::new(),
+        active: None,
+        release: ReleaseId::default(),
+    }
+}
+
+impl Fleet {
+    pub fn new(names: &[&str]) -> Self {
+        let disk = Durable::new("00".repeat(32));
+        let (core, _) = Core::new(PLAN, disk.clone(), BTreeMap::new(), 1_000);
+        let mut fleet = Self {
+            core,
+            nodes: BTreeMap::new(),
+            now_ms: 1_000,
+            refusals: Vec::new(),
+            events: Vec::new(),
+            disk,
+            known: BTreeMap::new(),
+            links: 0,
+            requests: 0,
+        };
+        for name in names {
+            fleet.join(name);
+        }
+        fleet
+    }
+
+    /// A fleet that runs a build.
+    pub fn running(names: &[&str], first: &str) -> Self {
+        let mut fleet = Self::new(names);
+        fleet.order(first, None);
+        fleet.settle();
+        fleet.all_run(first);
+        fleet
+    }
+
+    pub fn event(&mut self, event: Event) {
+        let effects = self.core.step(event, self.now_ms);
+        self.run(effects);
+    }
+
+    fn run(&mut self, effects: Vec<Effect>) {
+        for (index, effect) in effects.into_iter().enumerate() {
+            match effect {
+                Effect::Persist(durable) => {
+                    assert_eq!(index, 0, "what depends on the disk comes after it");
+                    let (old, new) = (self.disk.last(), durable.last());
+                    assert!(new >= old, "the fence fell from {old} to {new}");
+                    self.disk = (*durable).clone();
+                }
+                Effect::Remember(known) => self.known = known,
+                Effect::Send { link, message } => self.receive(link, message),
+                Effect::Close { link, .. } => self.cut(link),
+                Effect::Accepted { .. } => {}
+                Effect::Refused { refusal, .. } => self.refusals.push(refusal),
+                Effect::Emit(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn receive(&mut self, link: LinkId, message: FromSeed) {
+        let last = self.disk.last();
+        let node = self.nodes.values_mut().find(|node| node.link == Some(link));
+        let Some(node) = node else {
+            return;
+        };
+        if let FromSeed::Prepare { release, .. } | FromSeed::Activate { release, .. } = &message {
+            assert!(*release <= last, "{release} was used before it was on disk");
+        }
+        match &message {
+            FromSeed::Prepare { release, .. } => node.seen.push(format!("prepare {release}")),
+            FromSeed::Activate { release, build } => {
+                // The node may not have read its PREPARED's answer yet, but it must have sent one.
+                assert_eq!(node.prepared.get(release), Some(build), "not prepared there");
+                node.seen.push(format!("activate {release}"));
+            }
+            FromSeed::Abandon { release } => node.seen.push(format!("abandon {release}")),
+            FromSeed::Directory { version, nodes } => {
+                assert!(*version >= node.directory.0, "an old directory");
+                node.directory = (*version, nodes.values().map(Vec::len).sum());
+            }
+            FromSeed::Welcome { .. } => {}
+        }
+        node.inbox.push_back(message);
+    }
+
+    fn cut(&mut self, link: LinkId) {
+        for node in self.nodes.values_mut().filter(|n| n.link == Some(link)) {
+            node.link = None;
+            node.inbox.clear();
+        }
+    }
+
+    pub fn join(&mut self, name: &str) {
+        self.links += 1;
+        let link = self.links;
+        let node = self.nodes.entry(name.to_owned()).or_insert_with(|| SimNode {
+            link: None,
+            behaviour: Behaviour::Well,
+            inbox: VecDeque::new(),
+            seen: Vec::new(),
+            fence: ReleaseId::default(),
+            prepared: BTreeMap::new(),
+            held: BTreeSet::new(),
+            active: None,
+            directory: (0, 0),
+        });
+        node.link = Some(link);
+        node.inbox.clear();
+        let hello = Hello {
+            held: node.held.iter().copied().collect(),
+            active: node.active,
+            release: node.fence,
+            ..hello(name)
+        };
+        self.event(Event::NodeHello { link, hello });
+    }
+
+    pub fn leave(&mut self, name: &str) {
+        if let Some(node) = self.nodes.get_mut(name)
+            && let Some(link) = node.link.take()
+        {
+            node.inbox.clear();
+            self.event(Event::NodeGone { link });
+        }
+    }
+
+    pub fn behave(&mut self, name: &str, behaviour: Behaviour) {
+        self.nodes.get_mut(name).expect("a node").behaviour = behaviour;
+    }
+
+    pub fn order(&mut self, name: &str, made_against: Option<Option<BuildId>>) {
+        self.requests += 1;
+        self.event(Event::Order {
+            request: self.requests,
+            build: build(name),
+            made_against,
+        });
+    }
+
+    pub fn say(&mut self, name: &str, frame: FromNode) {
+        if let Some(link) = self.nodes[name].link {
+            self.event(Event::NodeFrame { link, frame });
+        }
+    }
+
+    /// The node reads one message and answers it. False when there was none.
+    pub fn deliver(&mut self, name: &str) -> bool {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return false;
+        };
+        while let Some(message) = node.inbox.pop_front() {
+            if let Some(answer) = node.answer(message) {
+                self.say(name, answer);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub fn settle(&mut self) {
+        let names: Vec<_> = self.nodes.keys().cloned().collect();
+        while names.iter().any(|name| self.deliver(name)) {}
+    }
+
+    /// Time goes on, with heartbeats and answers.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms += 100;
+            let alive: Vec<_> = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| node.behaviour != Behaviour::Dead && node.link.is_some())
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in alive {
+                self.say(&name, FromNode::Heartbeat(Heartbeat { children_ready: 2, ..Heartbeat::default() }));
+            }
+            self.event(Event::Tick);
+            self.settle();
+        }
+    }
+
+    pub fn restart_without_nodes(&mut self) {
+        self.now_ms += 100;
+        let (core, effects) = Core::new(PLAN, self.disk.clone(), self.known.clone(), self.now_ms);
+        self.core = core;
+        self.nodes.values_mut().for_each(|node| {
+            node.link = None;
+            node.inbox.clear();
+        });
+        self.run(effects);
+    }
+
+    pub fn restart(&mut self) {
+        self.restart_without_nodes();
+        for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            self.join(&name);
+        }
+    }
+
+    pub fn lose_data(&mut self) {
+        self.disk = Durable::new("00".repeat(32));
+        self.known.clear();
+        self.restart();
+    }
+
+    pub fn orders(&self, name: &str) -> Vec<String> {
+        self.nodes[name].seen.clone()
+    }
+
+    pub fn directory(&self, name: &str) -> usize {
+        self.nodes[name].directory.1
+    }
+
+    pub fn last_record(&self) -> protoplex_wire::status::ReleaseRecord {
+        self.disk.history.last().expect("a release").clone()
+    }
+
+    pub fn last_outcome(&self) -> Outcome {
+        self.last_record().outcome
+    }
+
+    pub fn all_hold(&self, name: &str) {
+        for (node, state) in &self.nodes {
+            assert_eq!(state.active, Some(build(name).id), "{node} should run {name}");
+        }
+    }
+
+    pub fn all_run(&self, name: &str) {
+        self.all_hold(name);
+        assert_eq!(self.core.status().active, Some(build(name).id));
+        assert_eq!(self.core.status().running, None);
+    }
+}
+
+impl SimNode {
+    fn answer(&mut self, message: FromSeed) -> Option<FromNode> {
+        let nack = |release, stage| {
+            Some(FromNode::Nack {
+                release,
+                stage,
+                reason: "as told".to_owned(),
+                elapsed_ms: 1,
+            })
+        };
+        match message {
+            FromSeed::Prepare { release, build, .. } => {
+                if release < self.fence {
+                    return nack(release, Stage::Protocol);
+                }
+                self.fence = release;
+                match self.behaviour {
+                    Behaviour::NackPrepare => nack(release, Stage::Compile),
+                    Behaviour::MutePrepare | Behaviour::Dead => None,
+                    _ => {
+                        self.prepared.insert(release, build);
+                        self.held.insert(build);
+                        Some(FromNode::Prepared { release, elapsed_ms: 1 })
+                    }
+                }
+            }
+            FromSeed::Activate { release, build } => {
+                if release < self.fence || self.prepared.get(&release) != Some(&build) {
+                    return nack(release, Stage::Protocol);
+                }
+                match self.behaviour {
+                    Behaviour::NackActivate if self.active.is_some_and(|active| active != build) => {
+                        nack(release, Stage::WarmUp)
+                    }
+                    Behaviour::MuteActivate | Behaviour::Dead => None,
+                    _ => {
+                        self.active = Some(build);
+                        Some(FromNode::Ack { release, elapsed_ms: 1 })
+                    }
+                }
+            }
+            _ => None,
+        }
+    }
+}

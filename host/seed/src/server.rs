@@ -1,0 +1,138 @@
+//! The Seed around its core: one mutual-TLS port, one task that owns the core, the store behind it.
+//!
+//! Only the actor touches the core; only the store touches the disk. What a peer may do is told by its certificate.
+
+use crate::{
+    config::SeedConfig,
+    core::{Core, Plan},
+    store::Store,
+};
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use protoplex_wire::{manifest::Handler, release::Stage, signature::verifying_key};
+use std::{future::Future, net::SocketAddr, path::Path, sync::Arc};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+mod accept;
+mod actor;
+mod api;
+mod blobs;
+mod builds;
+mod fault;
+mod link;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+/// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
+/// The binary does that in a subprocess; the Seed itself never runs guests.
+pub trait ComponentCheck: Send + Sync + 'static {
+    /// Checks the component in the file `wasm` for the handler `name`.
+    ///
+    /// The error is where it failed and why, for the handler's author.
+    fn check(
+        &self,
+        name: &str,
+        handler: &Handler,
+        wasm: &Path,
+    ) -> impl Future<Output = Result<(), (Stage, String)>> + Send;
+}
+
+/// The same, behind a pointer.
+trait DynCheck: Send + Sync {
+    fn check<'a>(
+        &'a self,
+        name: &'a str,
+        handler: &'a Handler,
+        wasm: &'a Path,
+    ) -> BoxFuture<'a, Result<(), (Stage, String)>>;
+}
+
+impl<C: ComponentCheck> DynCheck for C {
+    fn check<'a>(
+        &'a self,
+        name: &'a str,
+        handler: &'a Handler,
+        wasm: &'a Path,
+    ) -> BoxFuture<'a, Result<(), (Stage, String)>> {
+        Box::pin(ComponentCheck::check(self, name, handler, wasm))
+    }
+}
+
+/// What every request may use.
+struct Shared {
+    store: Arc<Store>,
+    seed: actor::Seed,
+    builds: builds::Builds,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Serves `router` to members of the fleet by mutual TLS until `shutdown`: the accept loop of the Seed's port, which
+/// nodes use for their meta port as well. `identity` is the authority's, this process's and its key's PEM file.
+///
+/// # Errors
+/// A certificate or key cannot be used.
+pub fn serve_mutual_tls(
+    listener: TcpListener,
+    identity: (&Path, &Path, &Path),
+    router: axum::Router,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + use<>> {
+    let tls = peer::server_config(identity.0, identity.1, identity.2)?;
+    Ok(accept::serve(listener, tls, router, tasks, shutdown))
+}
+
+/// Runs a Seed until `shutdown`. `on_ready` hears the bound address when it answers.
+///
+/// A release that is going on at the end is recorded as reverted by the next start, which takes its nodes back.
+///
+/// # Errors
+/// The configuration, the certificates, the data directory or the port cannot be used; or the Seed's one task died.
+pub async fn run(
+    config: SeedConfig,
+    check: impl ComponentCheck,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let tls = peer::server_config(&config.ca, &config.cert, &config.key)?;
+    let keys = config.release_keys.iter().map(|text| verifying_key(text));
+    let keys = keys.collect::<Result<Vec<_>, _>>().context("release_keys")?;
+    let store = Arc::new(Store::open(&config.data)?);
+    let clock = actor::Clock::start();
+    let plan = Plan {
+        prepare_timeout_ms: config.prepare_timeout_ms,
+        activate_timeout_ms: config.activate_timeout_ms,
+        wave_nodes_max: usize::MAX,
+    };
+    let (core, effects) = Core::new(plan, store.load_state()?, store.load_known(), clock.now_ms());
+    let listener = TcpListener::bind((config.bind, config.port))
+        .await
+        .with_context(|| format!("binding {}:{}", config.bind, config.port))?;
+    let address = listener.local_addr()?;
+
+    let (seed, actor) = actor::start(core, Arc::clone(&store), clock);
+    let tasks = TaskTracker::new();
+    let actor = tasks.spawn(actor.run(effects, shutdown.clone()));
+    let shared = Arc::new(Shared {
+        store: Arc::clone(&store),
+        builds: builds::Builds::new(store, keys, Arc::new(check)),
+        seed,
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+    });
+    tracing::info!(%address, data = %config.data.display(), "the seed is up");
+    on_ready(address);
+    let accepting = accept::serve(listener, tls, api::router(shared), tasks.clone(), shutdown.clone());
+    let accepting = tasks.spawn(accepting);
+
+    let ended = actor.await.context("the Seed's task died");
+    shutdown.cancel();
+    tasks.close();
+    accepting.await.context("the accepting task died")?;
+    tasks.wait().await;
+    tracing::info!("the seed has stopped");
+    ended
+}

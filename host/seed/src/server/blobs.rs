@@ -1,0 +1,139 @@
+//! `/v1/blobs`: content in and out, verified both ways.
+
+use super::{
+    Shared,
+    fault::ApiFault,
+    peer::{Member, Operator},
+};
+use crate::store::{BLOB_BYTES_MAX, BlobError, BlobWriter};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{StatusCode, header};
+use protoplex_wire::{
+    Digest,
+    status::{BlobsMissing, BlobsWanted},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
+
+/// What is read from disk at once.
+const READ_BYTES: usize = 128 << 10;
+/// Chunks of an upload that may wait for the disk; the client waits beyond.
+const UPLOAD_CHUNKS_MAX: usize = 16;
+/// An upload that brings nothing for this long is given up.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A question about more blobs than a build may have assets is refused.
+const WANTED_MAX: usize = 100_000;
+
+/// Runs what blocks where it may.
+pub(super) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, ApiFault>
+where
+    T: Send + 'static,
+    E: Into<ApiFault> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(error) => Err(ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())),
+    }
+}
+
+pub(super) fn digest(text: &str) -> Result<Digest, ApiFault> {
+    text.parse().map_err(|error: protoplex_wire::digest::DigestError| ApiFault::bad_request(error.to_string()))
+}
+
+/// GET and HEAD.
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    _: Member,
+    Path(text): Path<String>,
+) -> Result<Response, ApiFault> {
+    let digest = digest(&text)?;
+    let (file, bytes) = blocking(move || shared.store.blobs().file(digest)).await?;
+    let content = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_BYTES);
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, bytes.to_string()),
+    ];
+    Ok((headers, Body::from_stream(content)).into_response())
+}
+
+/// PUT: hashed while it comes, and seen by nobody before it is whole and right.
+pub(super) async fn put(
+    State(shared): State<Arc<Shared>>,
+    _: Operator,
+    Path(text): Path<String>,
+    body: Body,
+) -> Result<StatusCode, ApiFault> {
+    let digest = digest(&text)?;
+    let (chunks, queue) = mpsc::channel(UPLOAD_CHUNKS_MAX);
+    let store = Arc::clone(&shared.store);
+    let writing = tokio::task::spawn_blocking(move || {
+        let writer = store.blobs().writer(digest, BLOB_BYTES_MAX)?;
+        write(writer, queue)
+    });
+    let received = receive(body, chunks).await;
+    let written = writing.await;
+    let written = written.map_err(|error| {
+        ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+    })?;
+    // A disk that refused is why receiving stopped, so it is told first.
+    let writer = written?;
+    received?;
+    blocking(move || writer.finish()).await?;
+    Ok(StatusCode::CREATED)
+}
+
+fn write(mut writer: BlobWriter, mut queue: mpsc::Receiver<Bytes>) -> Result<BlobWriter, BlobError> {
+    while let Some(chunk) = queue.blocking_recv() {
+        writer.write(&chunk)?;
+    }
+    Ok(writer)
+}
+
+async fn receive(body: Body, chunks: mpsc::Sender<Bytes>) -> Result<(), ApiFault> {
+    let mut body = body.into_data_stream();
+    loop {
+        let chunk = tokio::time::timeout(UPLOAD_TIMEOUT, body.next()).await;
+        let chunk = chunk.map_err(|_| {
+            ApiFault::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the upload brought nothing more; send it again")
+        })?;
+        let Some(chunk) = chunk else {
+            return Ok(());
+        };
+        let chunk = chunk.map_err(|error| ApiFault::bad_request(format!("the upload broke: {error}")))?;
+        if chunks.send(chunk).await.is_err() {
+            return Ok(()); // The writer says why.
+        }
+    }
+}
+
+/// POST `missing`.
+pub(super) async fn missing(
+    State(shared): State<Arc<Shared>>,
+    _: Operator,
+    body: Body,
+) -> Result<Json<BlobsMissing>, ApiFault> {
+    let wanted: BlobsWanted = super::api::json(body).await?;
+    if wanted.digests.len() > WANTED_MAX {
+        return Err(ApiFault::bad_request(format!("ask for at most {WANTED_MAX} blobs at once")));
+    }
+    let missing = blocking(move || absent(&shared, wanted.digests)).await?;
+    Ok(Json(BlobsMissing { missing }))
+}
+
+fn absent(shared: &Shared, digests: Vec<Digest>) -> Result<Vec<Digest>, BlobError> {
+    let mut missing = Vec::new();
+    for digest in digests {
+        if shared.store.blobs().size(digest)?.is_none() {
+            missing.push(digest);
+        }
+    }
+    Ok(missing)
+}

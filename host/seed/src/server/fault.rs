@@ -1,0 +1,99 @@
+//! What is answered when something is not done: one place that maps causes to statuses.
+
+use crate::{
+    core::Refusal,
+    store::{BlobError, StoreError},
+};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use protoplex_wire::status::ApiError;
+use std::io;
+
+/// A status and an [`ApiError`].
+#[derive(Debug)]
+pub(super) struct ApiFault {
+    status: StatusCode,
+    error: ApiError,
+}
+
+impl ApiFault {
+    pub(super) fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: ApiError {
+                code: code.into(),
+                message: message.into(),
+            },
+        }
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "request", message)
+    }
+
+    pub(super) fn not_found(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    /// A build that is refused for what it is.
+    pub(super) fn build(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the Seed is stopping; try again")
+    }
+}
+
+impl IntoResponse for ApiFault {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::error!(code = self.error.code, message = self.error.message, "a request failed");
+        }
+        (self.status, Json(self.error)).into_response()
+    }
+}
+
+impl From<Refusal> for ApiFault {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match refusal {
+            Refusal::Busy { .. } => (StatusCode::CONFLICT, "busy"),
+            Refusal::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
+            Refusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
+        };
+        Self::new(status, code, refusal.to_string())
+    }
+}
+
+impl From<StoreError> for ApiFault {
+    fn from(error: StoreError) -> Self {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let status = match &error {
+            StoreError::Io { source, .. } if full(source.kind()) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Io { .. } | StoreError::Corrupt { .. } | StoreError::InUse(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self::new(status, "storage", error.to_string())
+    }
+}
+
+impl From<BlobError> for ApiFault {
+    fn from(error: BlobError) -> Self {
+        let (status, code) = match error {
+            BlobError::Absent(_) => (StatusCode::NOT_FOUND, "blob"),
+            BlobError::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "digest"),
+            BlobError::OtherContent { .. } => (StatusCode::BAD_REQUEST, "digest"),
+            BlobError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "limit"),
+            BlobError::Store(error) => return error.into(),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}

@@ -1,0 +1,93 @@
+//! `POST /v1/link`: a node's stream of frames, both ways.
+
+use super::{Shared, fault::ApiFault, peer::Node};
+use crate::lines::Lines;
+use axum::{
+    body::{Body, BodyDataStream},
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use futures::stream;
+use protoplex_wire::link::{self, FrameError, FromNode, Hello};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A link that has not said hello by then is refused.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Links since the start, over all Seeds of this process.
+static LINKS: AtomicU64 = AtomicU64::new(1);
+
+type Frames = Lines<BodyDataStream>;
+
+pub(super) async fn link(
+    State(shared): State<Arc<Shared>>,
+    Node(name): Node,
+    body: Body,
+) -> Result<Response, ApiFault> {
+    let mut frames = Lines::new(body.into_data_stream());
+    let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut frames)).await;
+    let hello = hello.map_err(|_| ApiFault::bad_request("no `hello` came in time"))??;
+    if hello.node != name {
+        return Err(ApiFault::forbidden(format!(
+            "this certificate is node {name}'s, but `hello` says {}",
+            hello.node
+        )));
+    }
+    let link = LINKS.fetch_add(1, Ordering::Relaxed);
+    let end = shared.shutdown.child_token();
+    let mut queue = shared.seed.hello(link, hello, end.clone()).await;
+    let reader = read(Arc::clone(&shared), link, name, frames, end);
+    shared.tasks.spawn(reader);
+    let lines = stream::poll_fn(move |cx| queue.poll_recv(cx).map(|line| line.map(Ok::<Bytes, Infallible>)));
+    let headers = [(http::header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {
+    let line = match frames.next().await {
+        Some(Ok(line)) => line,
+        Some(Err(error)) => return Err(ApiFault::bad_request(error.to_string())),
+        None => return Err(ApiFault::bad_request("the link ended before `hello`")),
+    };
+    match link::decode(&line) {
+        Ok(FromNode::Hello(hello)) => Ok(hello),
+        Ok(_) => Err(ApiFault::bad_request("the first line must be `hello`")),
+        Err(error) => Err(ApiFault::bad_request(error.to_string())),
+    }
+}
+
+/// Reads until the link ends, one way or the other, and tells the Seed.
+async fn read(shared: Arc<Shared>, link: u64, node: String, mut frames: Frames, end: CancellationToken) {
+    let reason = tokio::select! {
+        reason = pass_on(&shared, link, &node, &mut frames) => reason,
+        () = end.cancelled() => "the Seed ended it".to_owned(),
+    };
+    tracing::info!(node, link, reason, "a node's link ended");
+    shared.seed.gone(link).await;
+}
+
+async fn pass_on(shared: &Shared, link: u64, node: &str, frames: &mut Frames) -> String {
+    loop {
+        let line = match frames.next().await {
+            Some(Ok(line)) => line,
+            Some(Err(error)) => return error.to_string(),
+            None => return "the node ended it".to_owned(),
+        };
+        match link::decode(&line) {
+            Ok(frame) => shared.seed.frame(link, frame).await,
+            Err(FrameError::UnknownType(kind)) => {
+                tracing::warn!(node, link, kind, "a message of an unknown type is ignored");
+            }
+            Err(error @ (FrameError::TooLong(_) | FrameError::Syntax(_))) => return error.to_string(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the Seed has on disk: blobs by digest, accepted builds, the fence and the history.
+//!
+//! One Seed at a time: the directory is locked while it is open. What is written is on the disk (fsync, rename,
+//! fsync of the directory) when a function returns. All functions block.
+
+use crate::core::{Durable, Known};
+use protoplex_wire::{BuildId, signature::Envelope};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+mod blobs;
+#[cfg(test)]
+mod tests;
+
+pub use blobs::{BLOB_BYTES_MAX, BlobError, BlobWriter, Blobs};
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Two Seeds on one directory would each hand out the same release numbers.
+    #[error("{0} is in use by another Seed; stop that one first, or give this one a directory of its own")]
+    InUse(PathBuf),
+    /// A file is not what it was written as.
+    #[error("{path} is damaged: {reason}. Restore it from a copy, or move it away to start without it (nodes keep what they run)")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        reason: String,
+    },
+    /// The disk refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { path, source }
+}
+
+/// The Seed's directory.
+pub struct Store {
+    dir: PathBuf,
+    blobs: Blobs,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the directory, or makes it, and locks it until the store is dropped.
+    ///
+    /// # Errors
+    /// Another Seed has it, or the disk refuses.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir.join("builds")).map_err(at(dir))?;
+        let path = dir.join("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(at(&path))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::InUse(dir.to_owned()))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            blobs: Blobs::open(&dir.join("blobs"))?,
+            _lock: lock,
+        })
+    }
+
+    /// Content by digest.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// The fence and the history; a new one with a fresh hop key at the first start.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] rather than starting over: numbers that were handed out must not come twice.
+    pub fn load_state(&self) -> Result<Durable, StoreError> {
+        let path = self.dir.join("state.json");
+        let Some(state) = read_json::<Durable>(&path)? else {
+            let mut key = [0; 32];
+            let no_random = |e: getrandom::Error| at(&path)(io::Error::other(e.to_string()));
+            getrandom::fill(&mut key).map_err(no_random)?;
+            let state = Durable::new(hex::encode(key));
+            self.save_state(&state)?;
+            return Ok(state);
+        };
+        match state_fault(&state) {
+            Some(reason) => Err(StoreError::Corrupt { path, reason }),
+            None => Ok(state),
+        }
+    }
+
+    /// Writes the fence and the history.
+    ///
+    /// # Errors
+    /// The disk refuses; then the file is as it was before.
+    pub fn save_state(&self, state: &Durable) -> Result<(), StoreError> {
+        write_json(&self.dir.join("state.json"), state)
+    }
+
+    /// Who was in the directory when the Seed stopped. A convenience: a damaged file counts as none.
+    pub fn load_known(&self) -> BTreeMap<String, Known> {
+        let path = self.dir.join("directory.json");
+        match read_json(&path) {
+            Ok(known) => known.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "the remembered directory is left out");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// Remembers who is in the directory.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn save_known(&self, known: &BTreeMap<String, Known>) -> Result<(), StoreError> {
+        write_json(&self.dir.join("directory.json"), known)
+    }
+
+    /// Accepts a build: from now on it may be released.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn save_build(&self, envelope: &Envelope) -> Result<(), StoreError> {
+        write_json(&self.build_path(envelope.build), envelope)
+    }
+
+    /// The envelope of an accepted build.
+    ///
+    /// # Errors
+    /// The file is damaged or the disk refuses.
+    pub fn load_build(&self, build: BuildId) -> Result<Option<Envelope>, StoreError> {
+        read_json(&self.build_path(build))
+    }
+
+    fn build_path(&self, build: BuildId) -> PathBuf {
+        self.dir.join("builds").join(format!("{build}.json"))
+    }
+}
+
+fn state_fault(state: &Durable) -> Option<String> {
+    if state.format != crate::core::FORMAT {
+        return Some(format!("format {} is not known to this version", state.format));
+    }
+    if state.hop_key.len() != 64 || !state.hop_key.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some("the hop key is not 64 hexadecimal digits".to_owned());
+    }
+    let used = state.active.iter().map(|active| active.release);
+    let mut used = used.chain(state.history.iter().map(|record| record.release));
+    let above = used.find(|release| *release > state.last())?;
+    Some(format!("release {above} is above the fence {}", state.last()))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let value = serde_json::from_slice(&bytes).map_err(|error| StoreError::Corrupt {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(Some(value))
+}
+
+fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec_pretty(value).expect("all keys are strings");
+    write_atomic(path, &bytes).map_err(at(path))
+}
+
+/// Replaces a file as a whole: a reader, or a power cut, sees the old bytes or the new ones.
+fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_dir(dir)
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

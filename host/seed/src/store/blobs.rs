@@ -1,0 +1,214 @@
+//! Content by digest: `blobs/<2 hex>/<digest>`. Verified when it comes in and when it goes out.
+
+use super::{StoreError, at, sync_dir};
+use parking_lot::Mutex;
+use protoplex_wire::Digest;
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashMap,
+    fs::{self, File, Metadata},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tempfile::NamedTempFile;
+
+/// The largest blob: the largest asset that a manifest may have.
+pub const BLOB_BYTES_MAX: u64 = 256 << 20;
+/// A file that changed this recently is verified again next time, since two changes may bear the same time.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a blob cannot be had, or not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// Never came.
+    #[error("there is no blob {0}")]
+    Absent(Digest),
+    /// The bytes on disk are not what the name says.
+    #[error("blob {0} is damaged on the Seed's disk; push the build again")]
+    Damaged(Digest),
+    /// The bytes that came are not what the name says.
+    #[error("the bytes are blob {found}, not {expected}; nothing was kept")]
+    OtherContent {
+        /// What was announced.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// Too many bytes.
+    #[error("a blob has at most {0} bytes")]
+    TooLarge(u64),
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What tells that a file is still the one that was verified.
+type Stamp = (u64, u64, i64, i64);
+
+/// All blobs.
+#[derive(Clone)]
+pub struct Blobs {
+    dir: PathBuf,
+    verified: Arc<Mutex<HashMap<Digest, Stamp>>>,
+}
+
+impl Blobs {
+    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let incoming = dir.join("incoming");
+        // What a killed Seed left half-written.
+        if let Err(error) = fs::remove_dir_all(&incoming)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(at(&incoming)(error));
+        }
+        fs::create_dir_all(&incoming).map_err(at(&incoming))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            verified: Arc::default(),
+        })
+    }
+
+    /// Where a blob is, or would be.
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.dir.join(&name[..2]).join(name)
+    }
+
+    /// Size of a blob whose bytes are right; `None` when it is absent or damaged.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn size(&self, digest: Digest) -> Result<Option<u64>, BlobError> {
+        match self.file(digest) {
+            Ok((_, bytes)) => Ok(Some(bytes)),
+            Err(BlobError::Absent(_) | BlobError::Damaged(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a blob at its start after verifying it, with its size.
+    ///
+    /// # Errors
+    /// Absent, damaged, or the disk refuses.
+    pub fn file(&self, digest: Digest) -> Result<(File, u64), BlobError> {
+        let path = self.path(digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BlobError::Absent(digest));
+            }
+            Err(error) => return Err(at(&path)(error).into()),
+        };
+        let metadata = file.metadata().map_err(at(&path))?;
+        let stamp = stamp(&metadata);
+        if self.verified.lock().get(&digest) == Some(&stamp) {
+            return Ok((file, metadata.len()));
+        }
+        if digest_of(&mut file).map_err(at(&path))? != digest {
+            tracing::error!(%digest, path = %path.display(), "a blob is damaged");
+            return Err(BlobError::Damaged(digest));
+        }
+        if settled(&metadata) {
+            self.verified.lock().insert(digest, stamp);
+        }
+        file.rewind().map_err(at(&path))?;
+        Ok((file, metadata.len()))
+    }
+
+    /// A small blob as a whole.
+    ///
+    /// # Errors
+    /// As for [`Self::file`], or it has more than `bytes_max`.
+    pub fn read(&self, digest: Digest, bytes_max: u64) -> Result<Vec<u8>, BlobError> {
+        let (file, bytes) = self.file(digest)?;
+        if bytes > bytes_max {
+            return Err(BlobError::TooLarge(bytes_max));
+        }
+        let mut content = Vec::new();
+        file.take(bytes_max).read_to_end(&mut content).map_err(at(&self.path(digest)))?;
+        Ok(content)
+    }
+
+    /// Starts to take a blob. Nothing is seen of it before [`BlobWriter::finish`].
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn writer(&self, digest: Digest, bytes_max: u64) -> Result<BlobWriter, BlobError> {
+        let incoming = self.dir.join("incoming");
+        Ok(BlobWriter {
+            path: self.path(digest),
+            digest,
+            file: NamedTempFile::new_in(&incoming).map_err(at(&incoming))?,
+            hasher: Sha256::new(),
+            room_bytes: bytes_max,
+            bytes_max,
+        })
+    }
+}
+
+/// A blob that is coming in. Dropped, it leaves nothing behind.
+pub struct BlobWriter {
+    path: PathBuf,
+    digest: Digest,
+    file: NamedTempFile,
+    hasher: Sha256,
+    room_bytes: u64,
+    bytes_max: u64,
+}
+
+impl BlobWriter {
+    /// Takes some bytes.
+    ///
+    /// # Errors
+    /// Too many, or the disk refuses.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        let left = self.room_bytes.checked_sub(bytes.len() as u64);
+        self.room_bytes = left.ok_or(BlobError::TooLarge(self.bytes_max))?;
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(at(&self.path))?;
+        Ok(())
+    }
+
+    /// Verifies, and puts the blob in its place, on disk.
+    ///
+    /// # Errors
+    /// The bytes are others than announced, or the disk refuses; then nothing changed.
+    pub fn finish(self) -> Result<(), BlobError> {
+        let found = Digest::from_bytes(self.hasher.finalize().into());
+        if found != self.digest {
+            let expected = self.digest;
+            return Err(BlobError::OtherContent { expected, found });
+        }
+        let path = &self.path;
+        let dir = path.parent().unwrap_or(path);
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        self.file.as_file().sync_all().map_err(at(path))?;
+        self.file.persist(path).map_err(|error| at(path)(error.error))?;
+        sync_dir(dir).map_err(at(dir))?;
+        Ok(())
+    }
+}
+
+fn digest_of(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+fn settled(metadata: &Metadata) -> bool {
+    let changed = u64::try_from(metadata.ctime()).unwrap_or(0);
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(changed);
+    changed.elapsed().is_ok_and(|age| age > SETTLED_AFTER)
+}

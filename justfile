@@ -1,0 +1,49 @@
+# The work of a day, one short recipe each. CI calls these and nothing else.
+set positional-arguments
+
+export PATH := env('HOME') / ".cargo/bin:" + justfile_directory() / ".venv/bin:" + env('PATH')
+
+guests := "cargo run --quiet --manifest-path guests/Cargo.toml --package protoplex-guest-tool -- "
+
+# List the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# Install what building and testing need; quick when it is all there
+setup:
+    ./.ci/setup
+
+# Build guests into builds/out: those named, or all
+build-guests *NAMES:
+    @{{ guests }} build "$@"
+
+# Build everything, then run a Seed and nodes on this machine
+up *ARGS: build build-guests
+    target/release/protoplex up "$@"
+
+# Watch the guests; rebuild and push what changes
+dev *ARGS: build build-guests
+    target/release/protoplex dev "$@"
+
+# Run all tests
+test *ARGS: build build-guests
+    cargo $(command -v cargo-nextest >/dev/null && echo nextest run || echo test) --release --workspace "$@"
+
+# Check format, lints, docs, and licences and sources of dependencies
+check:
+    cargo fmt --all --check
+    cargo fmt --all --check --manifest-path guests/Cargo.toml
+    cargo clippy --quiet --release --workspace --all-targets -- -D warnings
+    @{{ guests }} clippy
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --workspace --no-deps
+    cargo deny --offline check --hide-inclusion-graph licenses bans sources
+    cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
+
+# Measure against the peers: all rows, or those named
+bench *NAMES: build build-guests
+    cargo run --release --quiet --package protoplex-tests --bin bench -- "$@"
+
+[private]
+build:
+    cargo build --release --package protoplex

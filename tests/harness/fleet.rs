@@ -1,0 +1,245 @@
+//! `protoplex up` in a temporary folder, on free ports. Everything it starts, it stops.
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// `up` has to serve by then. Generous: it compiles components on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+}
+
+/// The program under test; `just test` builds it.
+fn program() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let target = path.ancestors().nth(2).context("a test runs from target/release/deps")?;
+    let program = target.join("protoplex");
+    ensure!(program.exists(), "{} is missing; run `just test`, which builds it", program.display());
+    Ok(program)
+}
+
+/// A running fleet.
+pub struct Fleet {
+    up: Child,
+    data: Option<TempDir>,
+    root: PathBuf,
+    /// The line that `up --json` printed.
+    pub info: Value,
+}
+
+/// Where a node is reached.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// `127.0.0.1:port`.
+    pub http: String,
+    /// Likewise.
+    pub health: String,
+    /// Process id of the parent.
+    pub pid: i32,
+}
+
+/// What `push` said.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Its exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Fleet {
+    /// Starts a fleet with a build of `tests/builds/` (or any path from the root).
+    ///
+    /// # Errors
+    /// It did not serve in time; the text has what it said.
+    pub fn start(build: &str) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let root = data.path().join("data");
+        let (up, info) = up(&root, build)?;
+        Ok(Self { up, data: Some(data), root, info })
+    }
+
+    /// Stops `up` as Ctrl-C does, and starts it again on the same data.
+    ///
+    /// # Errors
+    /// It did not stop, or does not serve.
+    pub fn restart(&mut self, build: &str) -> anyhow::Result<Duration> {
+        self.stop()?;
+        let started = Instant::now();
+        let (up, info) = up(&self.root, build)?;
+        (self.up, self.info) = (up, info);
+        Ok(started.elapsed())
+    }
+
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// It did not stop within 60 s.
+    pub fn stop(&mut self) -> anyhow::Result<i32> {
+        signal(i32::try_from(self.up.id())?, Signal::TERM)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(status) = self.up.try_wait()? {
+                return Ok(status.code().unwrap_or(-1));
+            }
+            ensure!(Instant::now() < deadline, "`up` did not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The folder of the fleet's data.
+    pub fn data(&self) -> &Path {
+        &self.root
+    }
+
+    /// The first node of a role.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node(&self, role: &str) -> Node {
+        let nodes = self.info["nodes"].as_array().expect("`nodes` is a list");
+        let node = nodes.iter().find(|node| node["role"] == role).expect("the role runs");
+        let address = |key: &str| node[key].as_str().and_then(|u| u.split("//").nth(1)).unwrap_or_default().to_owned();
+        Node {
+            name: node["name"].as_str().unwrap_or_default().to_owned(),
+            http: address("http"),
+            health: address("health"),
+            pid: node["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("`pid` is a number"),
+        }
+    }
+
+    /// Children of a node, by process id.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn children(&self, node: &Node) -> anyhow::Result<Vec<i32>> {
+        children(node.pid)
+    }
+
+    /// Process id of the Seed.
+    ///
+    /// # Errors
+    /// `up` names none.
+    pub fn seed_pid(&self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.info["seed_pid"].as_i64().context("`seed_pid` is a number")?)?)
+    }
+
+    /// Runs `protoplex ARGS --data …`.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn run(&self, args: &[&str]) -> anyhow::Result<Pushed> {
+        let mut command = Command::new(program()?);
+        command.args(args).arg("--data").arg(&self.root).current_dir(repository()).stdin(Stdio::null());
+        Ok(said(command.output()?))
+    }
+
+    /// `push FILE --set …`.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn push(&self, file: &str, sets: &[&str]) -> anyhow::Result<Pushed> {
+        let mut args = vec!["push", file];
+        for set in sets {
+            args.extend(["--set", set]);
+        }
+        self.run(&args)
+    }
+
+    /// The last lines of every process's log, for a failed test's message.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(self.root.join("logs")).into_iter().flatten().flatten() {
+            let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            text += &format!("--- {}\n", entry.path().display());
+            lines.iter().rev().for_each(|line| text += &format!("{line}\n"));
+        }
+        text
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the program logged")]
+            {
+                eprintln!("{}", self.logs());
+            }
+        }
+        if self.up.try_wait().is_ok_and(|status| status.is_none()) && self.stop().is_err() {
+            let _ = self.up.kill();
+            let _ = self.up.wait();
+        }
+        drop(self.data.take());
+    }
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// There is no such process.
+pub fn signal(pid: i32, signal: Signal) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(pid).context("a process id is positive")?;
+    kill_process(pid, signal).with_context(|| format!("process {pid:?} cannot be signalled"))
+}
+
+/// Processes that a process started.
+///
+/// # Errors
+/// The process is gone.
+pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Ok(all)
+}
+
+fn up(data: &Path, build: &str) -> anyhow::Result<(Child, Value)> {
+    let mut command = Command::new(program()?);
+    command.args(["up", "--port-base", "0", "--json", "--build", build, "--data"]).arg(data);
+    command.current_dir(repository()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let stderr = child.stderr.take().context("stderr is piped")?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    let errors = std::thread::spawn(move || {
+        let lines: Vec<_> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
+        lines.join("\n")
+    });
+    let line = receiver.recv_timeout(START_TIMEOUT).unwrap_or_default();
+    match serde_json::from_str(&line) {
+        Ok(info) => Ok((child, info)),
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("`up` did not serve: {line:?}\n{}", errors.join().unwrap_or_default())
+        }
+    }
+}
+
+fn said(output: Output) -> Pushed {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Pushed { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
