@@ -16,15 +16,28 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the repository")
+        .to_owned()
 }
 
 /// The program under test; `just test` builds it.
-fn program() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// It has not been built.
+pub fn program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?;
-    let target = path.ancestors().nth(2).context("a test runs from target/release/deps")?;
+    let target = path
+        .ancestors()
+        .nth(2)
+        .context("a test runs from target/release/deps")?;
     let program = target.join("protoplex");
-    ensure!(program.exists(), "{} is missing; run `just test`, which builds it", program.display());
+    ensure!(
+        program.exists(),
+        "{} is missing; run `just test`, which builds it",
+        program.display()
+    );
     Ok(program)
 }
 
@@ -33,6 +46,7 @@ pub struct Fleet {
     up: Child,
     data: Option<TempDir>,
     root: PathBuf,
+    registry: PathBuf,
     /// The line that `up --json` printed.
     pub info: Value,
 }
@@ -67,10 +81,42 @@ impl Fleet {
     /// # Errors
     /// It did not serve in time; the text has what it said.
     pub fn start(build: &str) -> anyhow::Result<Self> {
+        Self::start_with(build, &[])
+    }
+
+    /// The same with more arguments for `up`.
+    ///
+    /// # Errors
+    /// It did not serve in time; the text has what it said.
+    pub fn start_with(build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
+        let registry = data.path().join("registry");
+        Self::start_in(data, registry, build, more)
+    }
+
+    /// Starts a fleet that is found where that one is, when nothing says which is meant.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_beside(other: &Self, build: &str) -> anyhow::Result<Self> {
+        Self::start_in(tempfile::tempdir()?, other.registry.clone(), build, &[])
+    }
+
+    fn start_in(
+        data: TempDir,
+        registry: PathBuf,
+        build: &str,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
         let root = data.path().join("data");
-        let (up, info) = up(&root, build)?;
-        Ok(Self { up, data: Some(data), root, info })
+        let (up, info) = up(&root, &registry, build, more)?;
+        Ok(Self {
+            up,
+            data: Some(data),
+            root,
+            registry,
+            info,
+        })
     }
 
     /// Stops `up` as Ctrl-C does, and starts it again on the same data.
@@ -79,8 +125,16 @@ impl Fleet {
     /// It did not stop, or does not serve.
     pub fn restart(&mut self, build: &str) -> anyhow::Result<Duration> {
         self.stop()?;
+        self.start_again(build)
+    }
+
+    /// Starts it on the same data after [`Self::stop`]. The time it took to serve.
+    ///
+    /// # Errors
+    /// It does not serve.
+    pub fn start_again(&mut self, build: &str) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let (up, info) = up(&self.root, build)?;
+        let (up, info) = up(&self.root, &self.registry, build, &[])?;
         (self.up, self.info) = (up, info);
         Ok(started.elapsed())
     }
@@ -90,7 +144,15 @@ impl Fleet {
     /// # Errors
     /// It did not stop within 60 s.
     pub fn stop(&mut self) -> anyhow::Result<i32> {
-        signal(i32::try_from(self.up.id())?, Signal::TERM)?;
+        signal(self.pid(), Signal::TERM)?;
+        self.stopped()
+    }
+
+    /// Waits for the end of `up`, which a signal has asked for.
+    ///
+    /// # Errors
+    /// It did not stop within 60 s.
+    pub fn stopped(&mut self) -> anyhow::Result<i32> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(status) = self.up.try_wait()? {
@@ -112,13 +174,25 @@ impl Fleet {
     /// When there is none.
     pub fn node(&self, role: &str) -> Node {
         let nodes = self.info["nodes"].as_array().expect("`nodes` is a list");
-        let node = nodes.iter().find(|node| node["role"] == role).expect("the role runs");
-        let address = |key: &str| node[key].as_str().and_then(|u| u.split("//").nth(1)).unwrap_or_default().to_owned();
+        let node = nodes
+            .iter()
+            .find(|node| node["role"] == role)
+            .expect("the role runs");
+        let address = |key: &str| {
+            node[key]
+                .as_str()
+                .and_then(|u| u.split("//").nth(1))
+                .unwrap_or_default()
+                .to_owned()
+        };
         Node {
             name: node["name"].as_str().unwrap_or_default().to_owned(),
             http: address("http"),
             health: address("health"),
-            pid: node["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("`pid` is a number"),
+            pid: node["pid"]
+                .as_i64()
+                .and_then(|pid| i32::try_from(pid).ok())
+                .expect("`pid` is a number"),
         }
     }
 
@@ -130,12 +204,21 @@ impl Fleet {
         children(node.pid)
     }
 
+    /// Process id of `up`.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.up.id()).expect("a process id is below 2^22")
+    }
+
     /// Process id of the Seed.
     ///
     /// # Errors
     /// `up` names none.
     pub fn seed_pid(&self) -> anyhow::Result<i32> {
-        Ok(i32::try_from(self.info["seed_pid"].as_i64().context("`seed_pid` is a number")?)?)
+        Ok(i32::try_from(
+            self.info["seed_pid"]
+                .as_i64()
+                .context("`seed_pid` is a number")?,
+        )?)
     }
 
     /// Runs `protoplex ARGS --data …`.
@@ -143,9 +226,22 @@ impl Fleet {
     /// # Errors
     /// The program cannot be run.
     pub fn run(&self, args: &[&str]) -> anyhow::Result<Pushed> {
+        said(self.command(args)?.arg("--data").arg(&self.root))
+    }
+
+    /// `protoplex ARGS`, to be run where this fleet is the newest.
+    ///
+    /// # Errors
+    /// The program has not been built.
+    pub fn command(&self, args: &[&str]) -> anyhow::Result<Command> {
         let mut command = Command::new(program()?);
-        command.args(args).arg("--data").arg(&self.root).current_dir(repository()).stdin(Stdio::null());
-        Ok(said(command.output()?))
+        command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", &self.registry)
+            .env_remove("PROTOPLEX_SEED")
+            .current_dir(repository())
+            .stdin(Stdio::null());
+        Ok(command)
     }
 
     /// `push FILE --set …`.
@@ -163,11 +259,18 @@ impl Fleet {
     /// The last lines of every process's log, for a failed test's message.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        for entry in std::fs::read_dir(self.root.join("logs")).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(self.root.join("logs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
             let lines: Vec<_> = log.lines().rev().take(40).collect();
             text += &format!("--- {}\n", entry.path().display());
-            lines.iter().rev().for_each(|line| text += &format!("{line}\n"));
+            lines
+                .iter()
+                .rev()
+                .for_each(|line| text += &format!("{line}\n"));
         }
         text
     }
@@ -176,7 +279,10 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            #[expect(clippy::print_stderr, reason = "a failed test shows what the program logged")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "a failed test shows what the program logged"
+            )]
             {
                 eprintln!("{}", self.logs());
             }
@@ -206,15 +312,32 @@ pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
     let mut all = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
-        all.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
     }
     Ok(all)
 }
 
-fn up(data: &Path, build: &str) -> anyhow::Result<(Child, Value)> {
-    let mut command = Command::new(program()?);
-    command.args(["up", "--port-base", "0", "--json", "--build", build, "--data"]).arg(data);
-    command.current_dir(repository()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+fn up(data: &Path, registry: &Path, build: &str, more: &[&str]) -> anyhow::Result<(Child, Value)> {
+    let program = program()?;
+    // Shared by all tests, because compiling an interpreter takes long; and apart from the user's own.
+    let native = program.with_file_name("test-native");
+    let mut command = Command::new(program);
+    command
+        .args(["up", "--port-base", "0", "--json", "--build", build])
+        .arg("--data")
+        .arg(data)
+        .arg("--native")
+        .arg(native)
+        .args(more)
+        // Apart from the user's own, too: nobody's `push` shall find a fleet of a test.
+        .env("XDG_RUNTIME_DIR", registry)
+        .current_dir(repository())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let stdout = child.stdout.take().context("stdout is piped")?;
     let stderr = child.stderr.take().context("stderr is piped")?;
@@ -225,7 +348,10 @@ fn up(data: &Path, build: &str) -> anyhow::Result<(Child, Value)> {
         let _ = sender.send(line);
     });
     let errors = std::thread::spawn(move || {
-        let lines: Vec<_> = BufReader::new(stderr).lines().map_while(Result::ok).collect();
+        let lines: Vec<_> = BufReader::new(stderr)
+            .lines()
+            .map_while(Result::ok)
+            .collect();
         lines.join("\n")
     });
     let line = receiver.recv_timeout(START_TIMEOUT).unwrap_or_default();
@@ -234,12 +360,29 @@ fn up(data: &Path, build: &str) -> anyhow::Result<(Child, Value)> {
         Err(_) => {
             let _ = child.kill();
             let _ = child.wait();
-            bail!("`up` did not serve: {line:?}\n{}", errors.join().unwrap_or_default())
+            bail!(
+                "`up` did not serve: {line:?}\n{}",
+                errors.join().unwrap_or_default()
+            )
         }
     }
 }
 
-fn said(output: Output) -> Pushed {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Pushed { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+/// Runs a command to its end.
+///
+/// # Errors
+/// It cannot be run.
+pub fn said(command: &mut Command) -> anyhow::Result<Pushed> {
+    Ok(command.output()?.into())
+}
+
+impl From<Output> for Pushed {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
 }

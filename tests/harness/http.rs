@@ -32,7 +32,10 @@ pub struct Response {
 impl Response {
     /// The first value of a header, by lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -49,7 +52,11 @@ impl Connection {
     pub async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = timeout(STEP_TIMEOUT, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new(), host: address.to_owned() })
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            host: address.to_owned(),
+        })
     }
 
     /// One GET on a connection of its own.
@@ -57,7 +64,10 @@ impl Connection {
     /// # Errors
     /// No whole response.
     pub async fn get_once(address: &str, path: &str) -> anyhow::Result<Response> {
-        Self::open(address).await?.request("GET", path, &[], b"").await
+        Self::open(address)
+            .await?
+            .request("GET", path, &[], b"")
+            .await
     }
 
     /// GET.
@@ -106,7 +116,10 @@ impl Connection {
     /// It neither closed nor reset within the step's time.
     pub async fn closed(&mut self) -> anyhow::Result<bool> {
         let mut byte = [0];
-        Ok(matches!(timeout(STEP_TIMEOUT, self.stream.read(&mut byte)).await?, Ok(0) | Err(_)))
+        Ok(matches!(
+            timeout(STEP_TIMEOUT, self.stream.read(&mut byte)).await?,
+            Ok(0) | Err(_)
+        ))
     }
 
     /// Reads one response.
@@ -114,12 +127,18 @@ impl Connection {
     /// # Errors
     /// The connection ended before its end.
     pub async fn response(&mut self, head_only: bool) -> anyhow::Result<Response> {
-        timeout(STEP_TIMEOUT, self.read_response(head_only)).await.context("no response in time")?
+        timeout(STEP_TIMEOUT, self.read_response(head_only))
+            .await
+            .context("no response in time")?
     }
 
     async fn read_response(&mut self, head_only: bool) -> anyhow::Result<Response> {
         let end = loop {
-            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(at) = self
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+            {
                 break at;
             }
             self.fill().await?;
@@ -127,16 +146,26 @@ impl Connection {
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end + 4);
         let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("no status line")?;
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+            .context("no status line")?;
         let headers: Vec<_> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut response = Response { status, headers, body: Vec::new() };
+        let mut response = Response {
+            status,
+            headers,
+            body: Vec::new(),
+        };
         if head_only || status == 304 || status == 204 || (100..200).contains(&status) {
             return Ok(response);
         }
-        response.body = if response.header("transfer-encoding").is_some_and(|te| te.eq_ignore_ascii_case("chunked")) {
+        response.body = if response
+            .header("transfer-encoding")
+            .is_some_and(|te| te.eq_ignore_ascii_case("chunked"))
+        {
             self.chunks().await?
         } else if let Some(length) = response.header("content-length") {
             let length = length.parse()?;
@@ -151,13 +180,17 @@ impl Connection {
         let mut body = Vec::new();
         loop {
             let line = self.line().await?;
-            let size = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)?;
+            let size =
+                usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)?;
             if size == 0 {
                 while !self.line().await?.is_empty() {}
                 return Ok(body);
             }
             body.extend(self.exactly(size).await?);
-            ensure!(self.line().await?.is_empty(), "a chunk is longer than its size");
+            ensure!(
+                self.line().await?.is_empty(),
+                "a chunk is longer than its size"
+            );
         }
     }
 
@@ -181,7 +214,10 @@ impl Connection {
 
     async fn fill(&mut self) -> anyhow::Result<()> {
         let read = self.stream.read_buf(&mut self.buffer).await?;
-        ensure!(read > 0, "the connection was closed in the middle of a response");
+        ensure!(
+            read > 0,
+            "the connection was closed in the middle of a response"
+        );
         Ok(())
     }
 }

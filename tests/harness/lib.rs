@@ -3,7 +3,8 @@
 mod fleet;
 mod http;
 mod load;
+mod meta;
 
-pub use fleet::{Fleet, Node, Pushed, children, repository, signal};
+pub use fleet::{Fleet, Node, Pushed, children, program, repository, said, signal};
 pub use http::{Connection, Response};
 pub use load::{Load, LoadReport};

@@ -41,7 +41,10 @@ impl Load {
         connections: usize,
         check: impl Fn(&Response) -> Result<String, String> + Clone + Send + Sync + 'static,
     ) -> Self {
-        let (stop, report) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(LoadReport::default())));
+        let (stop, report) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(Mutex::new(LoadReport::default())),
+        );
         let mut tasks = JoinSet::new();
         for _ in 0..connections {
             let (address, path, check) = (address.to_owned(), path.to_owned(), check.clone());
@@ -50,12 +53,20 @@ impl Load {
                 while !stop.load(Ordering::Relaxed) {
                     let ended = ask(&address, &path, &stop, &report, &check).await;
                     if let Err(error) = ended {
-                        report.lock().expect("no panic holds it").failures.push(format!("{error:#}"));
+                        report
+                            .lock()
+                            .expect("no panic holds it")
+                            .failures
+                            .push(format!("{error:#}"));
                     }
                 }
             });
         }
-        Self { stop, tasks, report }
+        Self {
+            stop,
+            tasks,
+            report,
+        }
     }
 
     /// Accepted answers so far.
@@ -88,7 +99,10 @@ async fn ask(
             Err(fault) => report.failures.push(fault),
         }
         drop(report);
-        if response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+        if response
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"))
+        {
             return Ok(());
         }
     }

@@ -1,69 +1,247 @@
 //! Guarantees of a push (DESIGN.md, section 5).
 
 use protoplex_tests::{Connection, Fleet, Load, LoadReport, Response};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 const SWAP: &str = "tests/builds/swap.toml";
+const WITNESS: &str = "tests/builds/witness.toml";
+const STREAMING: &str = "tests/builds/streaming.toml";
 const CONNECTIONS: usize = 16;
+const PUSHES: usize = 100;
+/// Memory is compared between this push, when everything has been used, and the last.
+const WARM_AFTER: usize = 20;
+const MEMORY_GROWTH_MAX: f64 = 1.05;
 
-/// The body of `hello` is the setting `greeting`; both builds answer with their own.
-fn greeting(response: &Response) -> Result<String, String> {
-    let text = response.text();
-    match (response.status, text.trim()) {
-        (200, "blue" | "green") => Ok(text.trim().to_owned()),
-        (status, text) => Err(format!("{status}: {text}")),
-    }
+fn text(response: &Response) -> String {
+    format!("{} {}", response.status, response.text().trim())
 }
 
 fn assert_no_failure(report: &LoadReport) {
-    assert!(report.failures.is_empty(), "{} failed: {:?}", report.failures.len(), &report.failures[..report.failures.len().min(5)]);
+    let some = &report.failures[..report.failures.len().min(5)];
+    assert!(
+        report.failures.is_empty(),
+        "{} failed: {some:?}",
+        report.failures.len()
+    );
     assert!(report.total() > 0, "nothing was asked");
 }
 
+/// Bytes that belong to the node's processes alone: its parent and children.
+fn private_bytes(fleet: &Fleet, role: &str) -> u64 {
+    let node = fleet.node(role);
+    let pids = fleet.children(&node).unwrap().into_iter().chain([node.pid]);
+    let of = |pid: i32| {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+        let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        kib.sum::<u64>() << 10
+    };
+    pids.map(of).sum()
+}
+
+/// Guarantees 1, 2, 3 and 8. The builds differ in component and in setting: half a switch would show.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_under_load_fails_no_request_and_every_answer_is_wholly_of_one_build() {
-    let fleet = Fleet::start(SWAP).unwrap();
-    let proxy = fleet.node("proxy");
-    let load = Load::start(&proxy.http, "/", CONNECTIONS, greeting);
-    for round in 0..100 {
-        let color = if round % 2 == 0 { "greeting=green" } else { "greeting=blue" };
-        let pushed = tokio::task::block_in_place(|| fleet.push(SWAP, &[color])).unwrap();
-        assert_eq!(pushed.code, 0, "{pushed:?}\n{}", fleet.logs());
+async fn a_hundred_pushes_at_full_load_fail_no_request_and_every_answer_is_of_one_build() {
+    const A: &str = "tests/builds/hello.toml";
+    const B: &str = "tests/builds/hello-b.toml";
+    let fleet = Fleet::start(A).unwrap();
+    let load = Load::start(
+        &fleet.node("proxy").http,
+        "/",
+        CONNECTIONS,
+        |response| match text(response).as_str() {
+            "200 hello" => Ok("a".into()),
+            "200 hej from b" => Ok("b".into()),
+            other => Err(other.into()),
+        },
+    );
+    let mut memory = Vec::new();
+    for push in 1..=PUSHES {
+        let build = if push % 2 == 1 { B } else { A };
+        let pushed = tokio::task::block_in_place(|| fleet.push(build, &[])).unwrap();
+        assert_eq!(pushed.code, 0, "push {push}: {pushed:?}");
+        if push == WARM_AFTER || push == PUSHES {
+            memory.push(["proxy", "app"].map(|role| private_bytes(&fleet, role)));
+        }
     }
     let report = load.finish().await;
     assert_no_failure(&report);
-    assert!(report.seen["blue"] > 0 && report.seen["green"] > 0, "{:?}", report.seen);
+    assert!(
+        report.seen["a"] > 0 && report.seen["b"] > 0,
+        "{:?}",
+        report.seen
+    );
+    for (role, (early, late)) in memory[0].iter().zip(memory[1]).enumerate() {
+        let growth = late as f64 / *early as f64;
+        assert!(
+            growth <= MEMORY_GROWTH_MAX,
+            "role {role} grew by {growth:.3}: {memory:?}"
+        );
+    }
 }
 
+/// Guarantee 1, over two nodes: the hop carries the build.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_ack_no_answer_is_of_the_old_build() {
-    let fleet = Fleet::start(SWAP).unwrap();
-    let proxy = fleet.node("proxy");
-    let mut connection = Connection::open(&proxy.http).await.unwrap();
-    assert_eq!(connection.get("/").await.unwrap().text().trim(), "blue");
-    assert_eq!(fleet.push(SWAP, &["greeting=green"]).unwrap().code, 0);
-    // The same connection: a switch closes none.
-    assert_eq!(connection.get("/").await.unwrap().text().trim(), "green");
-    assert_eq!(fleet.run(&["rollback"]).unwrap().code, 0);
-    assert_eq!(connection.get("/").await.unwrap().text().trim(), "blue");
+async fn a_request_over_two_nodes_sees_one_build() {
+    let fleet = Fleet::start(WITNESS).unwrap();
+    let load = Load::start(
+        &fleet.node("proxy").http,
+        "/",
+        CONNECTIONS,
+        |response| match text(response).as_str() {
+            "200 blue blue" => Ok("blue".into()),
+            "200 green green" => Ok("green".into()),
+            other => Err(other.into()),
+        },
+    );
+    for push in 0..30 {
+        let color = ["greeting=green", "greeting=blue"][push % 2];
+        let pushed = tokio::task::block_in_place(|| fleet.push(WITNESS, &[color])).unwrap();
+        assert_eq!(pushed.code, 0, "{pushed:?}");
+    }
+    let report = load.finish().await;
+    assert_no_failure(&report);
+    assert_eq!(report.seen.len(), 2, "{:?}", report.seen);
 }
 
+/// Guarantees 2 and 3: the switch reaches connections that are open, and closes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_ack_no_answer_is_of_the_old_build_on_any_connection() {
+    let fleet = Fleet::start(SWAP).unwrap();
+    let mut connections = Vec::new();
+    for role in ["proxy", "app"] {
+        for _ in 0..CONNECTIONS {
+            let mut connection = Connection::open(&fleet.node(role).http).await.unwrap();
+            assert_eq!(text(&connection.get("/").await.unwrap()), "200 blue");
+            connections.push(connection);
+        }
+    }
+    for (order, expected) in [
+        (&["push", SWAP, "--set", "greeting=green"][..], "200 green"),
+        (&["rollback"], "200 blue"),
+    ] {
+        let said = fleet.run(order).unwrap();
+        assert_eq!(said.code, 0, "{said:?}");
+        for connection in &mut connections {
+            assert_eq!(text(&connection.get("/").await.unwrap()), expected);
+        }
+    }
+}
+
+/// Guarantee 4.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_finishes_on_the_old_build() {
+    let fleet = Fleet::start(STREAMING).unwrap();
+    let app = fleet.node("app").http;
+    let streaming = tokio::spawn({
+        let app = app.clone();
+        async move { Connection::get_once(&app, "/api/stream").await }
+    });
+    let slow = tokio::spawn({
+        let app = app.clone();
+        async move { Connection::get_once(&app, "/sleep?n=1500").await }
+    });
+    fleet
+        .wait_for_metric("app", "protoplex_in_flight", |in_flight| in_flight >= 2.0)
+        .await;
+    // A build without either of them.
+    let pushed = tokio::task::block_in_place(|| fleet.push(SWAP, &[])).unwrap();
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert_eq!(
+        text(&Connection::get_once(&app, "/api/stream").await.unwrap()),
+        "200 blue"
+    );
+    assert!(
+        !streaming.is_finished() && !slow.is_finished(),
+        "both outlast the push"
+    );
+    let whole = streaming.await.unwrap().unwrap();
+    assert_eq!(whole.text().lines().count(), 10, "{}", whole.text());
+    assert_eq!(text(&slow.await.unwrap().unwrap()), "200 slept");
+}
+
+/// Guarantee 4, the other end of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_outlives_the_drain_deadline_is_cut_and_counted() {
+    let fleet = Fleet::start_with(STREAMING, &["--drain-timeout", "1"]).unwrap();
+    let app = fleet.node("app").http;
+    let slow = tokio::spawn(async move { Connection::get_once(&app, "/sleep?n=20000").await });
+    fleet
+        .wait_for_metric("app", "protoplex_in_flight", |in_flight| in_flight >= 1.0)
+        .await;
+    let started = Instant::now();
+    let pushed = tokio::task::block_in_place(|| fleet.push(SWAP, &[])).unwrap();
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert_eq!(slow.await.unwrap().unwrap().status, 503);
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+    fleet
+        .wait_for_metric("app", "protoplex_requests_cut_total", |cut| cut == 1.0)
+        .await;
+}
+
+/// Guarantees 5 and 6: refused where it fails, with stage and reason, and visitors see nothing of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_fails_its_warm_up_takes_no_traffic_and_says_why() {
     let fleet = Fleet::start(SWAP).unwrap();
-    let proxy = fleet.node("proxy");
-    let pushed = fleet.push("tests/builds/broken-probe.toml", &[]).unwrap();
+    let load = Load::start(&fleet.node("proxy").http, "/", 4, |response| {
+        match text(response).as_str() {
+            "200 blue" => Ok("blue".into()),
+            other => Err(other.into()),
+        }
+    });
+    let push = || fleet.push("tests/builds/broken-probe.toml", &[]);
+    let pushed = tokio::task::block_in_place(push).unwrap();
     assert_eq!(pushed.code, 3, "{pushed:?}");
-    assert!(format!("{}{}", pushed.out, pushed.err).contains("warm-up"), "{pushed:?}");
-    assert_eq!(Connection::get_once(&proxy.http, "/").await.unwrap().text().trim(), "blue");
+    let said = format!("{}{}", pushed.out, pushed.err);
+    assert!(
+        said.contains("at warm-up: handler `broken`") && said.contains("unreachable"),
+        "{said}"
+    );
+    assert_no_failure(&load.finish().await);
 }
 
+/// Guarantee 10: a Seed that was restored from an old backup cannot take nodes back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_below_one_that_a_node_has_held_is_refused_for_ever() {
+async fn a_seed_restored_from_an_old_backup_is_fenced_and_takes_nothing_away() {
     let mut fleet = Fleet::start(SWAP).unwrap();
+    let (seed, backup) = (fleet.data().join("seed"), fleet.data().join("backup"));
+    fleet.stop().unwrap();
+    copy(&seed, &backup);
+    fleet.start_again(SWAP).unwrap();
     assert_eq!(fleet.push(SWAP, &["greeting=green"]).unwrap().code, 0);
-    fleet.restart(SWAP).unwrap();
-    let proxy = fleet.node("proxy");
-    assert_eq!(Connection::get_once(&proxy.http, "/").await.unwrap().text().trim(), "green");
-    let releases = fleet.run(&["releases", "--json"]).unwrap();
-    assert_eq!(releases.code, 0, "{releases:?}");
+    assert_eq!(fleet.push(SWAP, &["greeting=red"]).unwrap().code, 0);
+    fleet.stop().unwrap();
+    fs::remove_dir_all(&seed).unwrap();
+    copy(&backup, &seed);
+    fleet.start_again(SWAP).unwrap();
+    // The old Seed's order is to run `blue`; it may only come as a release above what the nodes took.
+    let held = |fleet: &Fleet| {
+        let state = fs::read_to_string(fleet.data().join("nodes/proxy-1/data/state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let number = |key: &str| state["release"][key].as_u64().unwrap();
+        (number("epoch"), number("sequence"))
+    };
+    assert!(held(&fleet) >= (1, 3), "{:?}", held(&fleet));
+    let pushed = fleet.push(SWAP, &["greeting=white"]).unwrap();
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert!(held(&fleet).0 >= 2, "a new epoch: {:?}", held(&fleet));
+    let answer = Connection::get_once(&fleet.node("proxy").http, "/")
+        .await
+        .unwrap();
+    assert_eq!(text(&answer), "200 white");
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status();
+    assert!(copied.unwrap().success());
 }

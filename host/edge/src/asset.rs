@@ -33,7 +33,11 @@ impl Asset {
             Some(gzip) => Some(form(gzip, "-gz")?),
             None => None,
         };
-        Some(Self { plain: form(body, "")?, gzip, content_type: HeaderValue::from_str(content_type).ok()? })
+        Some(Self {
+            plain: form(body, "")?,
+            gzip,
+            content_type: HeaderValue::from_str(content_type).ok()?,
+        })
     }
 }
 
@@ -43,7 +47,10 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
         return Reply::text(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed\n")
             .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    let gzip = asset.gzip.as_ref().filter(|_| accepts_gzip(head.header("accept-encoding")));
+    let gzip = asset
+        .gzip
+        .as_ref()
+        .filter(|_| accepts_gzip(head.header("accept-encoding")));
     let form = gzip.unwrap_or(&asset.plain);
     let mut reply = Reply::empty(StatusCode::OK);
     reply.headers.reserve(8);
@@ -53,25 +60,38 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
     if asset.gzip.is_some() {
         add(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
-    if let Some(status) = condition(head, &form.etag) {
+    // Conditions and ranges are about a 200; an error page is itself (RFC 9110, sections 13.2.1 and 14.2).
+    let plain = status.is_none_or(|status| status == 200);
+    if plain && let Some(status) = condition(head, &form.etag) {
         reply.status = status;
         return reply;
     }
     add(header::CONTENT_TYPE, asset.content_type.clone());
-    add(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    add(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     add(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let length = form.body.len() as u64;
-    let range = if head.method == "GET" { range(head, &form.etag, length) } else { Range::Whole };
+    let range = if plain && head.method == "GET" {
+        range(head, &form.etag, length)
+    } else {
+        Range::Whole
+    };
     if let Range::Unsatisfiable = range {
         reply.status = StatusCode::RANGE_NOT_SATISFIABLE;
-        reply.headers.retain(|(name, _)| *name != header::CONTENT_TYPE);
+        reply
+            .headers
+            .retain(|(name, _)| *name != header::CONTENT_TYPE);
         if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
             reply.headers.push((header::CONTENT_RANGE, value));
         }
         return reply;
     }
     if gzip.is_some() {
-        reply.headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        reply
+            .headers
+            .push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
     }
     match range {
         Range::Part(first, last) => {
@@ -80,13 +100,21 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
                 reply.headers.push((header::CONTENT_RANGE, value));
             }
             let (first, last) = (usize::try_from(first), usize::try_from(last));
-            let part = first.ok().zip(last.ok()).map(|(first, last)| form.body.slice(first..=last));
+            let part = first
+                .ok()
+                .zip(last.ok())
+                .map(|(first, last)| form.body.slice(first..=last));
             reply.body = ReplyBody::Full(part.unwrap_or_default());
         }
         _ => {
-            reply.status = status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
-            reply.body =
-                if head.is_head() { ReplyBody::Absent { bytes: length } } else { ReplyBody::Full(form.body.clone()) };
+            reply.status = status
+                .and_then(|status| StatusCode::from_u16(status).ok())
+                .unwrap_or(StatusCode::OK);
+            reply.body = if head.is_head() {
+                ReplyBody::Absent { bytes: length }
+            } else {
+                ReplyBody::Full(form.body.clone())
+            };
         }
     }
     reply
@@ -105,10 +133,16 @@ fn condition(head: &Head<'_>, etag: &HeaderValue) -> Option<StatusCode> {
 
 /// Whether a list of entity tags names this one. A weak one never does in a strong comparison.
 fn matches(list: &[u8], etag: &HeaderValue, strong: bool) -> bool {
-    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).any(|tag| {
-        let tag = if strong { tag } else { tag.strip_prefix(b"W/").unwrap_or(tag) };
-        tag == b"*" || tag == etag.as_bytes()
-    })
+    list.split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .any(|tag| {
+            let tag = if strong {
+                tag
+            } else {
+                tag.strip_prefix(b"W/").unwrap_or(tag)
+            };
+            tag == b"*" || tag == etag.as_bytes()
+        })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -120,15 +154,33 @@ enum Range {
 
 /// A single range; several, or none that can be read, are the whole (RFC 9110, section 14.2).
 fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
-    let Some(text) = head.header_str("range").and_then(|text| text.trim().strip_prefix("bytes=")) else {
+    let Some(text) = head
+        .header_str("range")
+        .and_then(|text| text.trim().strip_prefix("bytes="))
+    else {
         return Range::Whole;
     };
-    if head.header("if-range").is_some_and(|tag| tag.trim_ascii() != etag.as_bytes()) {
+    if head
+        .header("if-range")
+        .is_some_and(|tag| tag.trim_ascii() != etag.as_bytes())
+    {
         return Range::Whole;
     }
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
-    let Some((first, last)) = text.trim().split_once('-') else { return Range::Whole };
-    match (first.is_empty(), number(first), last.is_empty(), number(last)) {
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse::<u64>().ok())
+            .flatten()
+    };
+    let Some((first, last)) = text.trim().split_once('-') else {
+        return Range::Whole;
+    };
+    match (
+        first.is_empty(),
+        number(first),
+        last.is_empty(),
+        number(last),
+    ) {
         (true, _, false, Some(0)) => Range::Unsatisfiable,
         (true, _, false, Some(_)) if length == 0 => Range::Unsatisfiable,
         (true, _, false, Some(count)) => Range::Part(length.saturating_sub(count), length - 1),
@@ -136,7 +188,9 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
         (false, Some(first), false, Some(last)) if first <= last && first < length => {
             Range::Part(first, last.min(length - 1))
         }
-        (false, Some(first), _, last) if first >= length && last.is_none_or(|last| last >= first) => {
+        (false, Some(first), _, last)
+            if first >= length && last.is_none_or(|last| last >= first) =>
+        {
             Range::Unsatisfiable
         }
         _ => Range::Whole,
@@ -145,13 +199,18 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
 
 /// Whether gzip is at least as welcome as no coding.
 fn accepts_gzip(header: Option<&[u8]>) -> bool {
-    let Some(text) = header.and_then(|value| std::str::from_utf8(value).ok()) else { return false };
+    let Some(text) = header.and_then(|value| std::str::from_utf8(value).ok()) else {
+        return false;
+    };
     let (mut gzip, mut any, mut identity) = (None, None, None);
     for item in text.split(',') {
         let mut parts = item.split(';').map(str::trim);
         let coding = parts.next().unwrap_or_default();
-        let quality = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let quality: f32 = quality.map_or(Some(1.0), |q| q.trim().parse().ok()).unwrap_or(0.0);
+        let quality =
+            parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let quality: f32 = quality
+            .map_or(Some(1.0), |q| q.trim().parse().ok())
+            .unwrap_or(0.0);
         if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
             gzip = Some(quality);
         } else if coding == "*" {
@@ -170,13 +229,23 @@ mod tests {
     use protoplex_http::{HeaderField, Scheme};
 
     fn ask(method: &str, headers: &[(&str, &str)]) -> Reply {
+        ask_as(None, method, headers)
+    }
+
+    fn ask_as(status: Option<u16>, method: &str, headers: &[(&str, &str)]) -> Reply {
         let asset = Asset::new(
             Bytes::from_static(b"0123456789"),
             Some(Bytes::from_static(b"gz")),
             "text/plain",
             &"ab".repeat(32),
         );
-        let fields: Vec<_> = headers.iter().map(|(name, value)| HeaderField { name, value: value.as_bytes() }).collect();
+        let fields: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| HeaderField {
+                name,
+                value: value.as_bytes(),
+            })
+            .collect();
         let head = Head {
             method,
             path: "/a",
@@ -187,11 +256,15 @@ mod tests {
             client: [127, 0, 0, 1].into(),
             request_id: "",
         };
-        reply(&asset.unwrap(), &head, None)
+        reply(&asset.unwrap(), &head, status)
     }
 
     fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
-        reply.headers.iter().find(|(n, _)| n.as_str() == name).map(|(_, value)| value.to_str().unwrap())
+        reply
+            .headers
+            .iter()
+            .find(|(n, _)| n.as_str() == name)
+            .map(|(_, value)| value.to_str().unwrap())
     }
 
     #[test]
@@ -216,8 +289,23 @@ mod tests {
                 assert_eq!(bytes, body, "{range}");
             }
         }
-        assert_eq!(header(&ask("GET", &[("range", "bytes=10-")]), "content-range"), Some("bytes */10"));
-        assert_eq!(ask("GET", &[("range", "bytes=0-1"), ("if-range", "\"other\"")]).status, 200);
+        assert_eq!(
+            header(&ask("GET", &[("range", "bytes=10-")]), "content-range"),
+            Some("bytes */10")
+        );
+        assert_eq!(
+            ask("GET", &[("range", "bytes=0-1"), ("if-range", "\"other\"")]).status,
+            200
+        );
+    }
+
+    #[test]
+    fn an_error_page_is_answered_whole_whatever_the_conditions() {
+        for (name, value) in [("range", "bytes=0-0"), ("if-none-match", "*")] {
+            let reply = ask_as(Some(404), "GET", &[(name, value)]);
+            assert_eq!(reply.status, 404, "{name}");
+            assert!(matches!(reply.body, ReplyBody::Full(body) if body.len() == 10));
+        }
     }
 
     #[test]
@@ -233,9 +321,16 @@ mod tests {
             ("if-match", weak.as_str(), 412),
             ("if-match", "\"x\"", 412),
         ] {
-            assert_eq!(ask("GET", &[(name, value)]).status.as_u16(), status, "{name}: {value}");
+            assert_eq!(
+                ask("GET", &[(name, value)]).status.as_u16(),
+                status,
+                "{name}: {value}"
+            );
         }
-        assert_eq!(header(&ask("GET", &[("if-none-match", "*")]), "vary"), Some("accept-encoding"));
+        assert_eq!(
+            header(&ask("GET", &[("if-none-match", "*")]), "vary"),
+            Some("accept-encoding")
+        );
     }
 
     #[test]
@@ -250,15 +345,25 @@ mod tests {
             ("br", false),
         ] {
             let reply = ask("GET", &[("accept-encoding", accept)]);
-            assert_eq!(header(&reply, "content-encoding").is_some(), gzip, "{accept}");
+            assert_eq!(
+                header(&reply, "content-encoding").is_some(),
+                gzip,
+                "{accept}"
+            );
             assert_eq!(header(&reply, "vary"), Some("accept-encoding"));
         }
     }
 
     #[test]
     fn head_has_the_length_and_other_methods_are_refused() {
-        assert!(matches!(ask("HEAD", &[]).body, ReplyBody::Absent { bytes: 10 }));
+        assert!(matches!(
+            ask("HEAD", &[]).body,
+            ReplyBody::Absent { bytes: 10 }
+        ));
         let refused = ask("POST", &[]);
-        assert_eq!((refused.status.as_u16(), header(&refused, "allow")), (405, Some("GET, HEAD")));
+        assert_eq!(
+            (refused.status.as_u16(), header(&refused, "allow")),
+            (405, Some("GET, HEAD"))
+        );
     }
 }

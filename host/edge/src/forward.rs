@@ -58,9 +58,15 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
             Err(_) => drop(headers.remove(name)),
         }
     }
-    let valid = headers.get("traceparent").is_some_and(|value| is_traceparent(value.as_bytes()));
+    let valid = headers
+        .get("traceparent")
+        .is_some_and(|value| is_traceparent(value.as_bytes()));
     if !valid {
-        let made = format!("00-{:032x}-{:016x}-00", rand::random::<u128>().max(1), rand::random::<u64>().max(1));
+        let made = format!(
+            "00-{:032x}-{:016x}-00",
+            rand::random::<u128>().max(1),
+            rand::random::<u64>().max(1)
+        );
         headers.remove("tracestate");
         if let Ok(made) = HeaderValue::from_str(&made) {
             headers.insert("traceparent", made);
@@ -70,7 +76,10 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
 
 /// W3C Trace Context, version 00.
 fn is_traceparent(value: &[u8]) -> bool {
-    let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let hex = |part: &[u8]| {
+        part.iter()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+    };
     let some = |part: &[u8]| part.iter().any(|&b| b != b'0');
     value.len() == 55
         && value.starts_with(b"00-")
@@ -98,7 +107,10 @@ mod tests {
             ("upgrade", "h2c"),
             ("content-length", "5"),
             ("accept", "*/*"),
-            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            (
+                "traceparent",
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ),
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
@@ -116,8 +128,14 @@ mod tests {
         overwrite_forwarded(&head, &mut headers);
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(text("x-forwarded-for"), Some("2001:db8::1"));
-        assert_eq!(text("forwarded"), Some("for=\"[2001:db8::1]\";host=\"example.com\";proto=https"));
-        assert_eq!(text("traceparent"), Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert_eq!(
+            text("forwarded"),
+            Some("for=\"[2001:db8::1]\";host=\"example.com\";proto=https")
+        );
+        assert_eq!(
+            text("traceparent"),
+            Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        );
         assert_eq!(text("accept"), Some("*/*"));
         for gone in ["x-secret", "connection", "upgrade", "content-length"] {
             assert_eq!(text(gone), None, "{gone}");

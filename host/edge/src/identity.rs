@@ -1,4 +1,4 @@
-//! Ids of requests: unique, cheap, and not guessable from each other's neighbours.
+//! Ids of requests: unique and cheap. They are names, not secrets: who sees one can compute the next.
 
 /// Makes the ids of one connection.
 pub(crate) struct RequestIds {
@@ -7,7 +7,9 @@ pub(crate) struct RequestIds {
 
 impl RequestIds {
     pub(crate) fn new() -> Self {
-        Self { next: rand::random() }
+        Self {
+            next: rand::random(),
+        }
     }
 
     /// 16 hexadecimal digits: a counter from a random start, mixed (splitmix64).

@@ -4,6 +4,7 @@ use crate::{Limits, Service, http1, http2};
 use protoplex_http::Scheme;
 use rustls::ServerConfig;
 use std::{
+    io,
     net::IpAddr,
     sync::{
         Arc,
@@ -27,11 +28,11 @@ pub(crate) struct Shared<S> {
     pub(crate) service: Arc<S>,
     pub(crate) limits: Limits,
     pub(crate) draining: CancellationToken,
-    pub(crate) in_flight: AtomicUsize,
+    pub(crate) in_flight: Arc<AtomicUsize>,
+    pub(crate) tasks: TaskTracker,
     tls: Option<TlsAcceptor>,
     connections: AtomicUsize,
     permits: Arc<Semaphore>,
-    tasks: TaskTracker,
 }
 
 /// A set of listeners that call one service.
@@ -63,6 +64,22 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// Counts while it lives, wherever it goes.
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl<S: Service> Server<S> {
     /// Nothing is accepted yet. Without `tls`, HTTPS listeners close every connection.
     pub fn new(service: Arc<S>, limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
@@ -71,7 +88,7 @@ impl<S: Service> Server<S> {
             service,
             limits,
             draining: CancellationToken::new(),
-            in_flight: AtomicUsize::new(0),
+            in_flight: Arc::default(),
             tls: tls.map(TlsAcceptor::from),
             connections: AtomicUsize::new(0),
             permits,
@@ -117,7 +134,9 @@ impl<S: Service> Server<S> {
 
 async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, scheme: Scheme) {
     loop {
-        let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Not fatal: the connection is slower.
@@ -128,6 +147,8 @@ async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, sch
                     drop(permit);
                 });
             }
+            // The client's doing, and no reason to keep the next one waiting.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -136,13 +157,22 @@ async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, sch
     }
 }
 
-async fn connection<S: Service>(shared: Arc<Shared<S>>, stream: TcpStream, peer: IpAddr, scheme: Scheme) {
+async fn connection<S: Service>(
+    shared: Arc<Shared<S>>,
+    stream: TcpStream,
+    peer: IpAddr,
+    scheme: Scheme,
+) {
     let _counted = Counted::new(&shared.connections);
     let client = peer.to_canonical();
     match (scheme, &shared.tls) {
         (Scheme::Http, _) => http1::serve(&shared, stream, scheme, client).await,
         (Scheme::Https, Some(tls)) => {
-            let Ok(Ok(stream)) = timeout(shared.limits.handshake_timeout, tls.accept(stream)).await else { return };
+            let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
+            let handshake = tokio::select! { biased; done = handshake => done, () = shared.draining.cancelled() => return };
+            let Ok(Ok(stream)) = handshake else {
+                return;
+            };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 http2::serve(&shared, stream, scheme, client).await;
             } else {

@@ -7,7 +7,9 @@ mod body;
 mod state;
 mod worker;
 
-use crate::{BuildFault, HandlerError, Linkers, Runtime, error_of, outgoing::Outgoing, outgoing::Policy};
+use crate::{
+    BuildFault, HandlerError, Linkers, Runtime, error_of, outgoing::Outgoing, outgoing::Policy,
+};
 use body::GuardedBody;
 use http_body_util::BodyExt;
 use protoplex_http::Body;
@@ -53,7 +55,9 @@ impl AppHandler {
         handler: &Handler,
     ) -> Result<Self, BuildFault> {
         let component = crate::linkers::map_native(runtime.engine(), native)?;
-        let pre = linkers.app(&component, handler.world).map_err(|error| BuildFault::new(Stage::Link, &error))?;
+        let pre = linkers
+            .app(&component, handler.world)
+            .map_err(|error| BuildFault::new(Stage::Link, &error))?;
         let factory = Factory {
             engine: runtime.engine().clone(),
             pre,
@@ -77,9 +81,13 @@ impl AppHandler {
     ///
     /// # Cancel safety
     /// Dropping the future gives the place back; the instance ends by its own deadline.
-    pub async fn handle(&self, request: http::Request<Body>) -> Result<http::Response<WasiBody>, HandlerError> {
+    pub async fn handle(
+        &self,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<WasiBody>, HandlerError> {
         let place = self.place().await?;
-        let request = request.map(|body| body.map_err(|_| Error::ConnectionTerminated).boxed_unsync());
+        let request =
+            request.map(|body| body.map_err(|_| Error::ConnectionTerminated).boxed_unsync());
         let track = Arc::new(RequestTrack::default());
         let answer = self.proxy.handle(Arc::clone(&track), request);
         let deadline = self.limits.deadline_ms;
@@ -97,7 +105,9 @@ impl AppHandler {
     /// Whatever keeps an instance from being made.
     pub async fn warm(&self) -> Result<(), HandlerError> {
         let instance = self.proxy.state().instantiate().await;
-        instance.map(drop).map_err(|error| error_of::instantiation(&error, &self.limits, None))
+        instance
+            .map(drop)
+            .map_err(|error| error_of::instantiation(&error, &self.limits, None))
     }
 
     /// Waits for a place, in a queue of bounded length.
@@ -108,13 +118,22 @@ impl AppHandler {
         let queued = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _leave = Leave(&self.waiting);
         if queued >= self.limits.queue_max {
-            return Err(HandlerError::Busy { in_flight: self.limits.in_flight_max, queued });
+            return Err(HandlerError::Busy {
+                in_flight: self.limits.in_flight_max,
+                queued,
+            });
         }
         let deadline = self.limits.deadline_ms;
-        let place = tokio::time::timeout(Duration::from_millis(deadline), Arc::clone(&self.places).acquire_owned());
+        let place = tokio::time::timeout(
+            Duration::from_millis(deadline),
+            Arc::clone(&self.places).acquire_owned(),
+        );
         match place.await {
             Ok(place) => Ok(place.expect("the semaphore is never closed")),
-            Err(_) => Err(HandlerError::Busy { in_flight: self.limits.in_flight_max, queued }),
+            Err(_) => Err(HandlerError::Busy {
+                in_flight: self.limits.in_flight_max,
+                queued,
+            }),
         }
     }
 
@@ -130,7 +149,10 @@ impl AppHandler {
         }
         if error.is::<TrapOrPanicError>() {
             let hit = track.take_hit();
-            return hit.map_or_else(|| HandlerError::Trap("the instance died".into()), HandlerError::Memory);
+            return hit.map_or_else(
+                || HandlerError::Trap("the instance died".into()),
+                HandlerError::Memory,
+            );
         }
         error_of::call(error, &self.limits, track.take_hit())
     }

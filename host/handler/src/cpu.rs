@@ -33,7 +33,8 @@ impl CpuMeter {
         let (cpu, now) = (thread_cpu(), Instant::now());
         if let Some((last_thread, last_cpu, last_now)) = self.last
             && last_thread == thread
-            && (now - last_now < STRETCH_GAP || cpu.saturating_sub(last_cpu) + TICK >= now - last_now)
+            && (now - last_now < STRETCH_GAP
+                || cpu.saturating_sub(last_cpu) + TICK >= now - last_now)
         {
             self.used += cpu.saturating_sub(last_cpu);
         }
@@ -44,5 +45,8 @@ impl CpuMeter {
 
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }

@@ -22,7 +22,9 @@ use protoplex_wire::{
 };
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
-pub use sync::protoplex::edge::types::{Asset, Decision, Redirect, Relay as RelayDecision, Response};
+pub use sync::protoplex::edge::types::{
+    Asset, Decision, Redirect, Relay as RelayDecision, Response,
+};
 
 /// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more
 /// are kept where threads overlap.
@@ -62,7 +64,12 @@ impl EdgeHandler {
     ///
     /// # Errors
     /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
-    pub fn load(runtime: &Runtime, linkers: &Linkers, native: &File, handler: &Handler) -> Result<Self, BuildFault> {
+    pub fn load(
+        runtime: &Runtime,
+        linkers: &Linkers,
+        native: &File,
+        handler: &Handler,
+    ) -> Result<Self, BuildFault> {
         let component = crate::linkers::map_native(runtime.engine(), native)?;
         let link = |error: wasmtime::Error| BuildFault::new(Stage::Link, &error);
         let pre = match handler.world {
@@ -70,7 +77,10 @@ impl EdgeHandler {
             World::EdgeWasi => Pre::Async(linkers.edge_wasi(&component).map_err(link)?),
             other => {
                 let reason = format!("an {other} handler is no edge handler");
-                return Err(BuildFault { stage: Stage::Link, reason });
+                return Err(BuildFault {
+                    stage: Stage::Link,
+                    reason,
+                });
             }
         };
         Ok(Self {
@@ -93,9 +103,15 @@ impl EdgeHandler {
     ///
     /// # Errors
     /// Whatever the last instance died of.
-    pub fn decide(&self, head: &Head<'_>, context: &Arc<EdgeContext>) -> Result<Decision, HandlerError> {
+    pub fn decide(
+        &self,
+        head: &Head<'_>,
+        context: &Arc<EdgeContext>,
+    ) -> Result<Decision, HandlerError> {
         let Pre::Sync(pre) = &self.pre else {
-            return Err(HandlerError::Instantiate("this handler imports WASI and is called asynchronously".into()));
+            return Err(HandlerError::Instantiate(
+                "this handler imports WASI and is called asynchronously".into(),
+            ));
         };
         if let Some(mut instance) = self.take_idle() {
             match instance.decide(head, context, &self.limits) {
@@ -103,8 +119,12 @@ impl EdgeHandler {
                     self.put_back(instance);
                     return Ok(decision);
                 }
-                Err(error) if !matches!(error, HandlerError::Trap(_) | HandlerError::Memory(_)) => return Err(error),
-                Err(error) => tracing::debug!(handler = context.handler, %error, "asking a fresh instance"),
+                Err(error) if !matches!(error, HandlerError::Trap(_) | HandlerError::Memory(_)) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::debug!(handler = context.handler, %error, "asking a fresh instance")
+                }
             }
         }
         let mut instance = Instance::new(&self.engine, pre, &self.limits)?;
@@ -137,7 +157,9 @@ impl EdgeHandler {
         context: Arc<EdgeContext>,
     ) -> Result<Decision, HandlerError> {
         let Pre::Async(pre) = &self.pre else {
-            return Err(HandlerError::Instantiate("this handler is called synchronously".into()));
+            return Err(HandlerError::Instantiate(
+                "this handler is called synchronously".into(),
+            ));
         };
         let idle = self.idle_async.lock().pop();
         let mut instance = match idle {
@@ -193,7 +215,9 @@ impl EdgeHandler {
     fn may_serve_again(&self, served: u64) -> bool {
         match self.isolation {
             Isolation::PerRequest => false,
-            Isolation::Shared { requests_max } | Isolation::Concurrent { requests_max, .. } => served < requests_max,
+            Isolation::Shared { requests_max } | Isolation::Concurrent { requests_max, .. } => {
+                served < requests_max
+            }
         }
     }
 }

@@ -8,7 +8,10 @@ use std::{
     },
     thread::JoinHandle,
 };
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
+    PoolingAllocationConfig,
+};
 
 /// Raised with every change of ours that makes old native code unusable.
 const NATIVE_FORMAT: u32 = 1;
@@ -32,7 +35,9 @@ pub struct RuntimeConfig {
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
-        Self { instances_max: 1_000 }
+        Self {
+            instances_max: 1_000,
+        }
     }
 }
 
@@ -66,7 +71,11 @@ impl Runtime {
                 }
             }
         })?;
-        Ok(Self { engine, stop, ticker: Some(ticker) })
+        Ok(Self {
+            engine,
+            stop,
+            ticker: Some(ticker),
+        })
     }
 
     /// The engine.
@@ -76,7 +85,9 @@ impl Runtime {
 
     /// Component instances alive now.
     pub fn instances(&self) -> u64 {
-        self.engine.pooling_allocator_metrics().map_or(0, |metrics| metrics.component_instances())
+        self.engine
+            .pooling_allocator_metrics()
+            .map_or(0, |metrics| metrics.component_instances())
     }
 
     /// Whether freed slots keep pages resident (Linux 6.7 or newer).
@@ -101,13 +112,18 @@ fn base() -> Config {
     config.wasm_component_model_async(true);
     config.wasm_component_model_more_async_builtins(true);
     config.epoch_interruption(true);
-    config.module_version(ModuleVersionStrategy::Custom(host_version())).expect("the version is short");
+    config
+        .module_version(ModuleVersionStrategy::Custom(host_version()))
+        .expect("the version is short");
     config
 }
 
 /// The part of a native file's name that stands for this program.
 pub(crate) fn host_version() -> String {
-    format!("protoplex-{}+wasmtime-{WASMTIME_VERSION}+{NATIVE_FORMAT}", env!("CARGO_PKG_VERSION"))
+    format!(
+        "protoplex-{}+wasmtime-{WASMTIME_VERSION}+{NATIVE_FORMAT}",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn pool(config: RuntimeConfig) -> PoolingAllocationConfig {

@@ -18,7 +18,9 @@ pub enum HandlerError {
     #[error("out of memory: {0}")]
     Memory(String),
     /// A host call moved more than `hostcall_bytes_max` out of the guest.
-    #[error("a host call copied too much out of the guest: {0} bytes is the most (hostcall_bytes_max)")]
+    #[error(
+        "a host call copied too much out of the guest: {0} bytes is the most (hostcall_bytes_max)"
+    )]
     HostcallBytes(u64),
     /// An inline response above `response_bytes_max`.
     #[error("the response has {bytes} bytes; {max} is the most (response_bytes_max)")]
@@ -80,6 +82,13 @@ impl HandlerError {
 
     /// Whether an instance died of it (and not merely a request).
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Trap(_) | Self::Cpu(_) | Self::Deadline(_) | Self::Memory(_) | Self::HostcallBytes(_))
+        matches!(
+            self,
+            Self::Trap(_)
+                | Self::Cpu(_)
+                | Self::Deadline(_)
+                | Self::Memory(_)
+                | Self::HostcallBytes(_)
+        )
     }
 }

@@ -2,7 +2,10 @@
 
 use crate::HandlerError;
 use protoplex_wire::manifest::Limits;
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+
+/// Of a trap's backtrace: the innermost ones tell most.
+const TRAP_FRAMES_MAX: usize = 8;
 
 /// What the epoch callback ends a guest with.
 #[derive(Debug, thiserror::Error)]
@@ -21,16 +24,36 @@ pub(crate) fn call(error: &wasmtime::Error, limits: &Limits, hit: Option<String>
     if text.contains("fuel allocated for hostcalls") {
         return HandlerError::HostcallBytes(limits.hostcall_bytes_max);
     }
-    HandlerError::Trap(text)
+    HandlerError::Trap(trap(error))
+}
+
+/// The cause and then the way to it, in one line.
+fn trap(error: &wasmtime::Error) -> String {
+    let cause = error.root_cause().to_string();
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return format!("{error:#}");
+    };
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+        None => format!("offset {:#x}", frame.module_offset().unwrap_or_default()),
+    };
+    let frames = backtrace.frames().iter().take(TRAP_FRAMES_MAX).map(name);
+    format!("{cause}, in {}", frames.collect::<Vec<_>>().join(" < "))
 }
 
 /// No instance could be made, because the pool is exhausted or because the guest's start died.
-pub(crate) fn instantiation(error: &wasmtime::Error, limits: &Limits, hit: Option<String>) -> HandlerError {
+pub(crate) fn instantiation(
+    error: &wasmtime::Error,
+    limits: &Limits,
+    hit: Option<String>,
+) -> HandlerError {
     if error.is::<PoolConcurrencyLimitError>() {
         return HandlerError::Instantiate(format!("{error:#}"));
     }
     match call(error, limits, hit) {
-        HandlerError::Trap(text) if error.downcast_ref::<Trap>().is_none() => HandlerError::Instantiate(text),
+        HandlerError::Trap(text) if error.downcast_ref::<Trap>().is_none() => {
+            HandlerError::Instantiate(text)
+        }
         other => other,
     }
 }

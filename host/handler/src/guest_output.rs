@@ -27,7 +27,10 @@ impl IsTerminal for GuestOutput {
 
 impl StdoutStream for GuestOutput {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Lines { output: self.clone(), line: Vec::new() })
+        Box::new(Lines {
+            output: self.clone(),
+            line: Vec::new(),
+        })
     }
 }
 
@@ -47,7 +50,11 @@ impl Lines {
 }
 
 impl AsyncWrite for Lines {
-    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         for &byte in bytes {
             if byte == b'\n' {
                 self.flush_line();

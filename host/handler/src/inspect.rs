@@ -2,7 +2,7 @@
 
 use crate::BuildFault;
 use protoplex_wire::{manifest::World, release::Stage};
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
 /// What `inspect` found.
 #[derive(Clone, Debug)]
@@ -26,15 +26,25 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, BuildFault> {
     } else if exports_any("wasi:http/incoming-handler@0.2") {
         World::App02
     } else if exports.iter().any(|name| name == "decide") {
-        let foreign = imports.iter().any(|name| !name.starts_with("protoplex:edge/"));
-        if foreign { World::EdgeWasi } else { World::Edge }
+        let foreign = imports
+            .iter()
+            .any(|name| !name.starts_with("protoplex:edge/"));
+        if foreign {
+            World::EdgeWasi
+        } else {
+            World::Edge
+        }
     } else {
         return Err(fault(
             Stage::Link,
             format!(
                 "it exports {}, and no world of ours; a handler exports `decide` (world protoplex:edge/edge), \
                  `wasi:http/handler@0.3` or `wasi:http/incoming-handler@0.2`",
-                if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+                if exports.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    exports.join(", ")
+                }
             ),
         ));
     };
@@ -46,8 +56,13 @@ fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), BuildFault> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(|error| fault(Stage::Compile, format!("not a WebAssembly binary: {error}")))? {
-            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+        match payload
+            .map_err(|error| fault(Stage::Compile, format!("not a WebAssembly binary: {error}")))?
+        {
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } if depth == 0 => {
                 return Err(fault(
                     Stage::Compile,
                     "it is a core module; a handler is a component (wrap it with wit-component, as `just build-guests` does)".into(),
@@ -57,13 +72,18 @@ fn names(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>), BuildFault> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    let import = import.map_err(|error| fault(Stage::Compile, error.to_string()))?;
-                    imports.push(import.name.name.to_owned());
+                    let import =
+                        import.map_err(|error| fault(Stage::Compile, error.to_string()))?;
+                    // Types that a world names are no things to be given.
+                    if !matches!(import.ty, ComponentTypeRef::Type(_)) {
+                        imports.push(import.name.name.to_owned());
+                    }
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
                 for export in section {
-                    let export = export.map_err(|error| fault(Stage::Compile, error.to_string()))?;
+                    let export =
+                        export.map_err(|error| fault(Stage::Compile, error.to_string()))?;
                     exports.push(export.name.name.to_owned());
                 }
             }

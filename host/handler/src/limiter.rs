@@ -52,20 +52,34 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let total = self.memory_bytes - current.min(self.memory_bytes) + desired;
         if total > self.memory_bytes_max {
             let max = self.memory_bytes_max;
-            return Ok(self.refuse(format!("{total} bytes of memory asked for; {max} is the most (memory_bytes_max)")));
+            return Ok(self.refuse(format!(
+                "{total} bytes of memory asked for; {max} is the most (memory_bytes_max)"
+            )));
         }
         self.memory_bytes = total;
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let max = self.table_elements_max;
         if desired > max {
-            return Ok(self.refuse(format!("a table of {desired} elements asked for; {max} is the most (table_elements_max)")));
+            return Ok(self.refuse(format!(
+                "a table of {desired} elements asked for; {max} is the most (table_elements_max)"
+            )));
         }
         Ok(true)
     }

@@ -13,9 +13,7 @@ use wasmtime::{
     component::{Component, HasSelf, Linker},
 };
 use wasmtime_wasi_http::{
-    handler::ProxyPre,
-    p2::bindings::ProxyPre as App02Pre,
-    p3::bindings::ServicePre as App03Pre,
+    handler::ProxyPre, p2::bindings::ProxyPre as App02Pre, p3::bindings::ServicePre as App03Pre,
 };
 
 /// Linkers of all worlds.
@@ -34,16 +32,21 @@ impl Linkers {
         let mut edge = Linker::new(engine);
         edge::Edge::add_to_linker::<_, HasSelf<_>>(&mut edge, |state: &mut EdgeState| state)?;
         let mut edge_wasi = Linker::new(engine);
-        edge_async::Edge::add_to_linker::<_, HasSelf<EdgeState>>(&mut edge_wasi, |state: &mut WasiEdgeState| {
-            &mut state.edge
-        })?;
+        edge_async::Edge::add_to_linker::<_, HasSelf<EdgeState>>(
+            &mut edge_wasi,
+            |state: &mut WasiEdgeState| &mut state.edge,
+        )?;
         wasmtime_wasi::p2::add_to_linker_async(&mut edge_wasi)?;
         let mut app = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut app)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut app)?;
         wasmtime_wasi::p3::add_to_linker(&mut app)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut app)?;
-        Ok(Self { edge, edge_wasi, app })
+        Ok(Self {
+            edge,
+            edge_wasi,
+            app,
+        })
     }
 
     /// For a runtime.
@@ -58,7 +61,10 @@ impl Linkers {
         edge::EdgePre::new(self.edge.instantiate_pre(component)?)
     }
 
-    pub(crate) fn edge_wasi(&self, component: &Component) -> Result<edge_async::EdgePre<WasiEdgeState>> {
+    pub(crate) fn edge_wasi(
+        &self,
+        component: &Component,
+    ) -> Result<edge_async::EdgePre<WasiEdgeState>> {
         edge_async::EdgePre::new(self.edge_wasi.instantiate_pre(component)?)
     }
 
@@ -82,12 +88,17 @@ impl Linkers {
 }
 
 /// Maps native code from a sealed file.
-pub(crate) fn map_native(engine: &Engine, native: &File) -> std::result::Result<Component, BuildFault> {
+pub(crate) fn map_native(
+    engine: &Engine,
+    native: &File,
+) -> std::result::Result<Component, BuildFault> {
     let path = format!("/proc/self/fd/{}", native.as_raw_fd());
     // SAFETY: the file is a sealed memfd that the parent filled from its own cache after checking the file's MAC, so
     // it is what our own compiler wrote, and nobody can change it while it is mapped.
     let component = unsafe { Component::deserialize_file(engine, path) };
     let component = component.map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    component.initialize_copy_on_write_image().map_err(|error| BuildFault::new(Stage::WarmUp, &error))?;
+    component
+        .initialize_copy_on_write_image()
+        .map_err(|error| BuildFault::new(Stage::WarmUp, &error))?;
     Ok(component)
 }

@@ -20,7 +20,10 @@ pub struct BuildFault {
 
 impl BuildFault {
     pub(crate) fn new(stage: Stage, error: &wasmtime::Error) -> Self {
-        Self { stage, reason: format!("{error:#}") }
+        Self {
+            stage,
+            reason: format!("{error:#}"),
+        }
     }
 }
 
@@ -46,8 +49,11 @@ pub fn native_file_name(component: &Digest) -> String {
 pub fn precompile(wasm: &[u8]) -> Result<Vec<u8>, BuildFault> {
     let inspection = inspect(wasm)?;
     let engine = engine::compiler().map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    let component = Component::new(&engine, wasm).map_err(|error| BuildFault::new(Stage::Compile, &error))?;
+    let component =
+        Component::new(&engine, wasm).map_err(|error| BuildFault::new(Stage::Compile, &error))?;
     let linkers = Linkers::new(&engine).map_err(|error| BuildFault::new(Stage::Link, &error))?;
     linkers.check(&component, inspection.world)?;
-    component.serialize().map_err(|error| BuildFault::new(Stage::Compile, &error))
+    component
+        .serialize()
+        .map_err(|error| BuildFault::new(Stage::Compile, &error))
 }

@@ -59,13 +59,24 @@ impl Outgoing {
         Self { policy, client }
     }
 
-    async fn send(self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> SendResult {
+    async fn send(
+        self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+    ) -> SendResult {
         self.policy.check_request(request.uri())?;
-        let first_byte = options.and_then(|options| options.first_byte_timeout).unwrap_or(FIRST_BYTE_TIMEOUT);
+        let first_byte = options
+            .and_then(|options| options.first_byte_timeout)
+            .unwrap_or(FIRST_BYTE_TIMEOUT);
         let response = tokio::time::timeout(first_byte, self.client.request(request)).await;
-        let response = response.map_err(|_| Error::HttpResponseTimeout)?.map_err(|error| cause(&error))?;
+        let response = response
+            .map_err(|_| Error::HttpResponseTimeout)?
+            .map_err(|error| cause(&error))?;
         let done: IoResult = Box::new(std::future::ready(Ok(())));
-        Ok((response.map(|body| body.map_err(Error::Hyper).boxed_unsync()), done))
+        Ok((
+            response.map(|body| body.map_err(Error::Hyper).boxed_unsync()),
+            done,
+        ))
     }
 }
 
@@ -76,7 +87,10 @@ fn cause(error: &hyper_util::client::legacy::Error) -> Error {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
             return match io.kind() {
                 io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
-                io::ErrorKind::NotFound => Error::DnsError { rcode: None, info_code: None },
+                io::ErrorKind::NotFound => Error::DnsError {
+                    rcode: None,
+                    info_code: None,
+                },
                 io::ErrorKind::TimedOut => Error::ConnectionTimeout,
                 io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
                 _ => Error::ConnectionTerminated,
@@ -84,7 +98,11 @@ fn cause(error: &hyper_util::client::legacy::Error) -> Error {
         }
         source = inner.source();
     }
-    if error.is_connect() { Error::ConnectionRefused } else { Error::HttpProtocolError }
+    if error.is_connect() {
+        Error::ConnectionRefused
+    } else {
+        Error::HttpProtocolError
+    }
 }
 
 impl WasiHttpHooks for Outgoing {
@@ -118,13 +136,18 @@ impl tower_service::Service<Name> for CheckedResolver {
                 .await
                 .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?
                 .collect();
-            let allowed: Vec<_> = found.into_iter().filter(|a| policy.allows_address(name.as_str(), a.ip())).collect();
+            let allowed: Vec<_> = found
+                .into_iter()
+                .filter(|a| policy.allows_address(name.as_str(), a.ip()))
+                .collect();
             if allowed.is_empty() {
-                let text = format!("{} has only addresses that the handler's grants do not name", name.as_str());
+                let text = format!(
+                    "{} has only addresses that the handler's grants do not name",
+                    name.as_str()
+                );
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
             }
             Ok(allowed.into_iter())
         })
     }
 }
-

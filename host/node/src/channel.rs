@@ -44,7 +44,9 @@ impl Channel {
         rustix::io::ioctl_fionbio(&fd, true)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         // SAFETY: an `OwnedFd` is open, and the same, for as long as the registration owns it.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) }?))
+        Ok(Self(unsafe {
+            AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE)
+        }?))
     }
 
     /// Sends one packet. Waits while the other end is behind.
@@ -54,20 +56,30 @@ impl Channel {
     pub async fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let packet = serde_json::to_vec(message)?;
         if packet.len() > PACKET_BYTES_MAX || fds.len() > FDS_MAX {
-            let text = format!("a packet of {} bytes and {} descriptors", packet.len(), fds.len());
+            let text = format!(
+                "a packet of {} bytes and {} descriptors",
+                packet.len(),
+                fds.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        self.0.async_io(Interest::WRITABLE, |fd| {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-            let mut ancillary = SendAncillaryBuffer::new(&mut space);
-            if !fds.is_empty() {
-                ancillary.push(SendAncillaryMessage::ScmRights(fds));
-            }
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            Ok(sendmsg(fd, &[IoSlice::new(&packet)], &mut ancillary, flags)?)
-        })
-        .await
-        .map(drop)
+        self.0
+            .async_io(Interest::WRITABLE, |fd| {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                if !fds.is_empty() {
+                    ancillary.push(SendAncillaryMessage::ScmRights(fds));
+                }
+                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                Ok(sendmsg(
+                    fd,
+                    &[IoSlice::new(&packet)],
+                    &mut ancillary,
+                    flags,
+                )?)
+            })
+            .await
+            .map(drop)
     }
 
     /// The next packet, or `None` when the other end is gone.
@@ -79,10 +91,15 @@ impl Channel {
     /// A packet is taken whole or stays.
     pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut packet = vec![0; PACKET_BYTES_MAX];
-        let received = self.0.async_io(Interest::READABLE, |fd| receive_packet(fd, &mut packet)).await;
+        let received = self
+            .0
+            .async_io(Interest::READABLE, |fd| receive_packet(fd, &mut packet))
+            .await;
         let (length, fds) = match received {
             Ok(received) => received,
-            Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::CONNRESET.raw_os_error()) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         if length == 0 {
@@ -110,11 +127,20 @@ fn receive_packet(fd: &OwnedFd, packet: &mut [u8]) -> io::Result<(usize, Vec<Own
 ///
 /// # Errors
 /// No memory or descriptors left, or what `fill` says.
-pub fn sealed_memfd(name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+pub fn sealed_memfd(
+    name: &str,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(
+        name,
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?);
     fill(&mut file)?;
     file.flush()?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
     Ok(file.into())
 }
 
@@ -135,7 +161,11 @@ mod tests {
         // SAFETY: the file is sealed.
         let map = unsafe { memmap2::Mmap::map(&fds[0]) }.unwrap();
         assert_eq!(&map[..], b"content");
-        assert!(File::from(fds.into_iter().next().unwrap()).write_all(b"x").is_err());
+        assert!(
+            File::from(fds.into_iter().next().unwrap())
+                .write_all(b"x")
+                .is_err()
+        );
         let (text, fds) = theirs.receive::<String>().await.unwrap().unwrap();
         assert_eq!((text.as_str(), fds.len()), ("without", 0));
         drop(ours);

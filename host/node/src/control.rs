@@ -107,11 +107,15 @@ pub enum FromChild {
     Prepared {
         /// The release.
         release: ReleaseId,
+        /// The build.
+        build: BuildId,
     },
     /// It is not, and nothing changed.
     Failed {
         /// The release.
         release: ReleaseId,
+        /// The build.
+        build: BuildId,
         /// Where.
         stage: Stage,
         /// Why.
@@ -121,6 +125,8 @@ pub enum FromChild {
     Activated {
         /// The release.
         release: ReleaseId,
+        /// The build.
+        build: BuildId,
     },
     /// Every 250 ms, and the sign of life.
     Beat(Beat),

@@ -5,3 +5,4 @@ pub mod child;
 pub mod config;
 pub mod control;
 pub mod parent;
+pub mod program;

@@ -24,21 +24,14 @@ impl Check {
 }
 
 impl ComponentCheck for Check {
-    async fn check(
-        &self,
-        name: &str,
-        handler: &Handler,
-        wasm: &Path,
-    ) -> Result<(), (Stage, String)> {
-        let fault =
-            |fault: BuildFault| (fault.stage, format!("handler `{name}`: {}", fault.reason));
+    async fn check(&self, _: &str, handler: &Handler, wasm: &Path) -> Result<(), (Stage, String)> {
+        let fault = |fault: BuildFault| (fault.stage, fault.reason);
         let content = tokio::fs::read(wasm).await;
-        let content =
-            content.map_err(|error| (Stage::Fetch, format!("handler `{name}`: {error}")))?;
+        let content = content.map_err(|error| (Stage::Fetch, error.to_string()))?;
         let found = protoplex_handler::inspect(&content).map_err(fault)?;
         if found.world != handler.world {
             let reason = format!(
-                "handler `{name}`: the component is {}, and the manifest says {}; push it again",
+                "the component is {}, and the manifest says {}; push it again",
                 found.world, handler.world
             );
             return Err((Stage::Link, reason));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 /// Seconds that `push` and `rollback` wait for a release before they say that it still runs.
 pub const TIMEOUT_S: u64 = 60;
+/// The default of `--drain-timeout`: a person who pressed Ctrl-C waits for the longest request, but not for ever.
+pub const DRAIN_TIMEOUT_S: u32 = 10;
 /// The default of `--port-base`.
 pub const PORT_BASE: u16 = 8080;
 /// Nodes of one role that `up` starts at most: the port layout has room for these.
@@ -81,6 +83,9 @@ pub struct Up {
     /// Nodes of role app
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
     pub apps: u16,
+    /// How long requests in flight may go on after a drain or a switch began
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT_S, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub drain_timeout: u32,
     /// Cache of native code [default: ~/.cache/protoplex/native]
     #[arg(long, value_name = "DIR", env = "PROTOPLEX_NATIVE", hide = true)]
     pub native: Option<PathBuf>,
@@ -118,7 +123,7 @@ pub struct Push {
     /// Release key that signs the build [default: the development key of the running `up`]
     #[arg(long, value_name = "FILE", env = "PROTOPLEX_RELEASE_KEY")]
     pub release_key: Option<PathBuf>,
-    /// Build (or the start of its id) that must be active now [default: whichever is]
+    /// Build (the start of its id) or release that must be active now; `none` for none [default: whichever is]
     #[arg(long, value_name = "BUILD")]
     pub against: Option<String>,
     /// Seconds to wait for the nodes
@@ -135,7 +140,7 @@ pub struct Push {
 /// `rollback`
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// Build, or the start of its id [default: the one before the active one]
+    /// Build (the start of its id) or release (such as 1.7) to run again [default: the build before the active one]
     pub build: Option<String>,
     /// Seconds to wait for the nodes
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]

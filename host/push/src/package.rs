@@ -311,7 +311,7 @@ fn place(report: &Report, manifest: &Manifest, fault: &str) {
         }
         (Some("upstream"), Some(name)) => {
             let name = format!("upstreams.{name}");
-            vec![format!("{name}.addresses"), name]
+            vec![format!("{name}.{word}"), format!("{name}.addresses"), name]
         }
         (Some("route"), _) => {
             let number = subject.trim_start_matches("route ");
@@ -342,8 +342,10 @@ fn hint(manifest: &Manifest, rest: &str) -> String {
     let wanted = rest.split('`').nth(1).unwrap_or("");
     let near = if rest.starts_with("there is no handler") || rest.starts_with("grants.apps") {
         nearest(wanted, manifest.handlers.keys().map(String::as_str))
-    } else if rest.starts_with("grants.relay") {
+    } else if rest.starts_with("grants.relay names upstream") {
         nearest(wanted, manifest.upstreams.keys().map(String::as_str))
+    } else if rest.starts_with("grants.settings") {
+        nearest(wanted, manifest.settings.keys().map(String::as_str))
     } else {
         None
     };

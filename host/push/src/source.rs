@@ -186,14 +186,6 @@ fn probe(mut section: Section<'_>) -> Option<Probe> {
     let path = section.string("path");
     let path = section.required("path", path, "path = \"/\"");
     let host = section.string("host").map(|host| host.value);
-    if let Some(at) = &path
-        && !at.value.starts_with('/')
-    {
-        section.fault(
-            at.line,
-            format!("the probe's path `{}` must start with `/`", at.value),
-        );
-    }
     section.finish();
     path.map(|path| Probe {
         path: path.value,

@@ -112,14 +112,22 @@ impl Authority {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let reserved = ["ca", "release"].contains(&file);
         anyhow::ensure!(
-            !file.is_empty() && file.len() <= 64 && file.bytes().all(safe) && !file.starts_with('.') && !reserved,
+            !file.is_empty()
+                && file.len() <= 64
+                && file.bytes().all(safe)
+                && !file.starts_with('.')
+                && !reserved,
             "`{file}` cannot be a name: use 1 to 64 letters, digits, `-`, `_`, `.`, and neither `ca` nor `release`"
         );
         let issued = Issued {
             cert: self.dir.join(format!("{file}.pem")),
             key: self.dir.join(format!("{file}.key")),
         };
-        let names: BTreeSet<String> = names.iter().cloned().chain(uri.map(str::to_owned)).collect();
+        let names: BTreeSet<String> = names
+            .iter()
+            .cloned()
+            .chain(uri.map(str::to_owned))
+            .collect();
         if self.still_good(&issued, &names) {
             return Ok(issued);
         }
@@ -195,7 +203,9 @@ fn dated(name: &str, days: i64) -> Result<CertificateParams> {
     params.not_before = now - Duration::days(1);
     params.not_after = now + Duration::days(days);
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Protoplex");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Protoplex");
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
 }
@@ -214,16 +224,20 @@ fn names_of(cert: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<St
     let Ok(Some(names)) = cert.subject_alternative_name() else {
         return BTreeSet::new();
     };
-    let names = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
-            16 => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+    let names = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
+                16 => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    });
+        });
     names.collect()
 }
 
@@ -271,10 +285,12 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().context("a file has a directory")?;
     let mut file = tempfile::NamedTempFile::new_in(dir)
         .with_context(|| format!("writing to {}", dir.display()))?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).with_context(|| format!("writing {}", path.display()))?;
+    file.persist(path)
+        .with_context(|| format!("writing {}", path.display()))?;
     Ok(())
 }
 
@@ -293,17 +309,25 @@ mod tests {
         let authority = Authority::open_or_create(dir.path()).unwrap();
         let again = authority.issue_node("app-1", &[]).unwrap();
         assert_eq!(fs::read(&again.cert).unwrap(), bytes);
-        let other = authority.issue_node("app-1", &["10.0.0.9".to_owned()]).unwrap();
+        let other = authority
+            .issue_node("app-1", &["10.0.0.9".to_owned()])
+            .unwrap();
         assert_ne!(fs::read(&other.cert).unwrap(), bytes);
     }
 
     #[test]
     fn certificates_of_another_authority_are_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let issued = Authority::open_or_create(dir.path()).unwrap().issue_seed(&[]).unwrap();
+        let issued = Authority::open_or_create(dir.path())
+            .unwrap()
+            .issue_seed(&[])
+            .unwrap();
         let bytes = fs::read(&issued.cert).unwrap();
         fs::remove_file(dir.path().join("ca.pem")).unwrap();
-        Authority::open_or_create(dir.path()).unwrap().issue_seed(&[]).unwrap();
+        Authority::open_or_create(dir.path())
+            .unwrap()
+            .issue_seed(&[])
+            .unwrap();
         assert_ne!(fs::read(&issued.cert).unwrap(), bytes);
     }
 
@@ -315,7 +339,10 @@ mod tests {
         authority.issue_public(&[]).unwrap();
         release_key(dir.path()).unwrap();
         for name in ["ca.key", "me.key", "public.key", "release.key"] {
-            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            let mode = fs::metadata(dir.path().join(name))
+                .unwrap()
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

@@ -107,7 +107,9 @@ impl SeedClient {
     pub fn new(url: &str, ca: &Path, cert: &Path, key: &Path) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/').to_owned();
         if !url.starts_with("https://") {
-            return Err(ClientError::Config(format!("`{url}` must start with https://")));
+            return Err(ClientError::Config(format!(
+                "`{url}` must start with https://"
+            )));
         }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -139,7 +141,9 @@ impl SeedClient {
     /// # Errors
     /// Every variant of [`ClientError`] but `Frame` and `Config`.
     pub async fn get_blob(&self, digest: Digest, bytes_max: u64) -> Result<Bytes, ClientError> {
-        let answer = self.call(Method::GET, &format!("/v1/blobs/{digest}"), empty()).await?;
+        let answer = self
+            .call(Method::GET, &format!("/v1/blobs/{digest}"), empty())
+            .await?;
         let content = Streaming::new(answer).collect(bytes_max).await?;
         let (content, found) = hash(content).await?;
         if found != digest {
@@ -173,7 +177,9 @@ impl SeedClient {
     /// The Seed refuses or is not there.
     pub async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
         let digests = digests.to_vec();
-        let answer: BlobsMissing = self.post("/v1/blobs/missing", &BlobsWanted { digests }, HEAD_TIMEOUT).await?;
+        let answer: BlobsMissing = self
+            .post("/v1/blobs/missing", &BlobsWanted { digests }, HEAD_TIMEOUT)
+            .await?;
         Ok(answer.missing)
     }
 
@@ -242,7 +248,9 @@ impl SeedClient {
     /// The Seed refuses the node or is not there.
     pub async fn link(&self, hello: Hello) -> Result<(LinkSender, LinkReceiver), ClientError> {
         let (sender, body) = link::sender(hello);
-        let answer = self.call(Method::POST, "/v1/link", body.boxed_unsync()).await?;
+        let answer = self
+            .call(Method::POST, "/v1/link", body.boxed_unsync())
+            .await?;
         Ok((sender, LinkReceiver::new(Streaming::new(answer))))
     }
 
@@ -283,7 +291,12 @@ impl SeedClient {
         parse(checked(timed(&url, timeout, self.send(request)).await?).await?).await
     }
 
-    async fn call(&self, method: Method, path: &str, body: Body) -> Result<Response<Incoming>, ClientError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
         let url = self.at(path);
         let request = request(method, &url, body, Some("application/json"))?;
         checked(timed(&url, HEAD_TIMEOUT, self.send(request)).await?).await
@@ -291,19 +304,29 @@ impl SeedClient {
 
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
         let url = format!("{}", request.uri());
-        self.http.request(request).await.map_err(|error| ClientError::Unreachable {
-            url,
-            reason: causes(&error),
-        })
+        self.http
+            .request(request)
+            .await
+            .map_err(|error| ClientError::Unreachable {
+                url,
+                reason: causes(&error),
+            })
     }
 }
 
-fn request(method: Method, url: &str, body: Body, content_type: Option<&str>) -> Result<Request<Body>, ClientError> {
+fn request(
+    method: Method,
+    url: &str,
+    body: Body,
+    content_type: Option<&str>,
+) -> Result<Request<Body>, ClientError> {
     let mut builder = Request::builder().method(method).uri(url);
     if let Some(content_type) = content_type {
         builder = builder.header(http::header::CONTENT_TYPE, content_type);
     }
-    builder.body(body).map_err(|error| ClientError::Config(format!("`{url}`: {error}")))
+    builder
+        .body(body)
+        .map_err(|error| ClientError::Config(format!("`{url}`: {error}")))
 }
 
 async fn timed<T>(
@@ -326,7 +349,10 @@ async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, Clien
         return Ok(answer);
     }
     let status = answer.status();
-    let text = Streaming::new(answer).collect(ANSWER_BYTES_MAX).await.unwrap_or_default();
+    let text = Streaming::new(answer)
+        .collect(ANSWER_BYTES_MAX)
+        .await
+        .unwrap_or_default();
     let error = serde_json::from_slice(&text).unwrap_or_else(|_| ApiError {
         code: status.as_str().to_owned(),
         message: plain(status, &text),
@@ -358,7 +384,9 @@ async fn hash(content: Bytes) -> Result<(Bytes, Digest), ClientError> {
         let found = Digest::of(&content);
         (content, found)
     });
-    hashed.await.map_err(|error| ClientError::Protocol(error.to_string()))
+    hashed
+        .await
+        .map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> Body {

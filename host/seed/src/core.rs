@@ -11,7 +11,10 @@ use protoplex_wire::{
     status::{Addresses, NodeStatus, ReleaseEvent, SeedStatus},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 mod durable;
 mod fleet;
@@ -154,6 +157,14 @@ fn conflict(active: &Option<BuildId>, made_against: &Option<BuildId>) -> String 
     )
 }
 
+/// [`Event::Order`].
+#[derive(Clone, Debug)]
+struct Order {
+    request: RequestId,
+    build: Build,
+    made_against: Option<Option<BuildId>>,
+}
+
 /// A node that was in the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
@@ -172,6 +183,8 @@ pub struct Core {
     nodes: BTreeMap<String, fleet::Node>,
     links: BTreeMap<LinkId, String>,
     rollout: Option<rollout::Rollout>,
+    /// Orders that came while the nodes of before a restart were still on their way back.
+    waiting: VecDeque<Order>,
     directory: fleet::Directory,
     now_ms: u64,
     tick_ms: u64,
@@ -194,6 +207,7 @@ impl Core {
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
             rollout: None,
+            waiting: VecDeque::new(),
             directory: fleet::Directory::new(known, now_ms),
             now_ms,
             tick_ms: now_ms,
@@ -215,7 +229,11 @@ impl Core {
                 request,
                 build,
                 made_against,
-            } => self.order(request, build, made_against),
+            } => self.waiting.push_back(Order {
+                request,
+                build,
+                made_against,
+            }),
             Event::Tick => self.tick(),
         }
         self.finish_step()
@@ -223,6 +241,11 @@ impl Core {
 
     fn finish_step(&mut self) -> Vec<Effect> {
         self.refresh_directory();
+        while self.directory.is_settled()
+            && let Some(order) = self.waiting.pop_front()
+        {
+            self.order(order);
+        }
         let mut effects = std::mem::take(&mut self.out);
         if std::mem::take(&mut self.dirty) {
             effects.insert(0, Effect::Persist(Arc::clone(&self.durable)));

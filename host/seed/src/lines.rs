@@ -86,12 +86,18 @@ mod tests {
     use super::*;
 
     async fn lines(chunks: &[&str]) -> Vec<Result<String, String>> {
-        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, String>(Bytes::copy_from_slice(c.as_bytes()))).collect();
+        let chunks: Vec<_> = chunks
+            .iter()
+            .map(|c| Ok::<_, String>(Bytes::copy_from_slice(c.as_bytes())))
+            .collect();
         let mut lines = Lines::new(futures::stream::iter(chunks));
         let mut all = Vec::new();
         while let Some(line) = lines.next().await {
             let failed = line.is_err();
-            all.push(line.map(|l| String::from_utf8(l.to_vec()).unwrap()).map_err(|e| e.to_string()));
+            all.push(
+                line.map(|l| String::from_utf8(l.to_vec()).unwrap())
+                    .map_err(|e| e.to_string()),
+            );
             if failed {
                 break;
             }
@@ -101,9 +107,16 @@ mod tests {
 
     #[tokio::test]
     async fn lines_do_not_depend_on_where_chunks_end() {
-        let expected = [Ok("one".to_owned()), Ok("two".to_owned()), Ok("three".to_owned())];
+        let expected = [
+            Ok("one".to_owned()),
+            Ok("two".to_owned()),
+            Ok("three".to_owned()),
+        ];
         assert_eq!(lines(&["one\ntwo\n\nthree"]).await, expected);
-        assert_eq!(lines(&["on", "e", "\n", "two\nth", "ree\n"]).await, expected);
+        assert_eq!(
+            lines(&["on", "e", "\n", "two\nth", "ree\n"]).await,
+            expected
+        );
         assert_eq!(lines(&[]).await, []);
     }
 

@@ -99,7 +99,9 @@ pub async fn run(
 ) -> Result<()> {
     let tls = peer::server_config(&config.ca, &config.cert, &config.key)?;
     let keys = config.release_keys.iter().map(|text| verifying_key(text));
-    let keys = keys.collect::<Result<Vec<_>, _>>().context("release_keys")?;
+    let keys = keys
+        .collect::<Result<Vec<_>, _>>()
+        .context("release_keys")?;
     let store = Arc::new(Store::open(&config.data)?);
     let clock = actor::Clock::start();
     let plan = Plan {
@@ -107,7 +109,12 @@ pub async fn run(
         activate_timeout_ms: config.activate_timeout_ms,
         wave_nodes_max: usize::MAX,
     };
-    let (core, effects) = Core::new(plan, store.load_state()?, store.load_known(), clock.now_ms());
+    let (core, effects) = Core::new(
+        plan,
+        store.load_state()?,
+        store.load_known(),
+        clock.now_ms(),
+    );
     let listener = TcpListener::bind((config.bind, config.port))
         .await
         .with_context(|| format!("binding {}:{}", config.bind, config.port))?;
@@ -125,7 +132,13 @@ pub async fn run(
     });
     tracing::info!(%address, data = %config.data.display(), "the seed is up");
     on_ready(address);
-    let accepting = accept::serve(listener, tls, api::router(shared), tasks.clone(), shutdown.clone());
+    let accepting = accept::serve(
+        listener,
+        tls,
+        api::router(shared),
+        tasks.clone(),
+        shutdown.clone(),
+    );
     let accepting = tasks.spawn(accepting);
 
     let ended = actor.await.context("the Seed's task died");

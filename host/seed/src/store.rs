@@ -24,10 +24,14 @@ pub use blobs::{BLOB_BYTES_MAX, BlobError, BlobWriter, Blobs};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Two Seeds on one directory would each hand out the same release numbers.
-    #[error("{0} is in use by another Seed; stop that one first, or give this one a directory of its own")]
+    #[error(
+        "{0} is in use by another Seed; stop that one first, or give this one a directory of its own"
+    )]
     InUse(PathBuf),
     /// A file is not what it was written as.
-    #[error("{path} is damaged: {reason}. Restore it from a copy, or move it away to start without it (nodes keep what they run)")]
+    #[error(
+        "{path} is damaged: {reason}. Restore it from a copy, or move it away to start without it (nodes keep what they run)"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -64,7 +68,11 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(dir.join("builds")).map_err(at(dir))?;
         let path = dir.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let lock = lock.map_err(at(&path))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| StoreError::InUse(dir.to_owned()))?;
@@ -151,7 +159,10 @@ impl Store {
 
 fn state_fault(state: &Durable) -> Option<String> {
     if state.format != crate::core::FORMAT {
-        return Some(format!("format {} is not known to this version", state.format));
+        return Some(format!(
+            "format {} is not known to this version",
+            state.format
+        ));
     }
     if state.hop_key.len() != 64 || !state.hop_key.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Some("the hop key is not 64 hexadecimal digits".to_owned());
@@ -159,7 +170,10 @@ fn state_fault(state: &Durable) -> Option<String> {
     let used = state.active.iter().map(|active| active.release);
     let mut used = used.chain(state.history.iter().map(|record| record.release));
     let above = used.find(|release| *release > state.last())?;
-    Some(format!("release {above} is above the fence {}", state.last()))
+    Some(format!(
+        "release {above} is above the fence {}",
+        state.last()
+    ))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {

@@ -17,7 +17,8 @@ fn check<T: Serialize + DeserializeOwned>(name: &str, text: &str, types: &[&str]
     let mut seen = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
         let golden: Value = serde_json::from_str(line).expect("a golden line is JSON");
-        let message: T = serde_json::from_str(line).unwrap_or_else(|e| panic!("{name}: {e}: {line}"));
+        let message: T =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{name}: {e}: {line}"));
         let written: Value = serde_json::to_value(&message).expect("it can be written");
         assert_eq!(written, golden, "{name} changed its form");
         if let Some(kind) = golden.get("type").and_then(Value::as_str) {
@@ -25,7 +26,10 @@ fn check<T: Serialize + DeserializeOwned>(name: &str, text: &str, types: &[&str]
         }
     }
     for kind in types {
-        assert!(seen.iter().any(|k| k == kind), "{name} has no example of `{kind}`");
+        assert!(
+            seen.iter().any(|k| k == kind),
+            "{name} has no example of `{kind}`"
+        );
     }
 }
 
@@ -106,11 +110,17 @@ fn unknown_fields_are_ignored_and_unknown_types_told_apart() {
         assert!(matches!(link::decode::<FromNode>(line), Err(FrameError::Syntax(_) | FrameError::UnknownType(_))));
     }
     let nack = br#"{"type":"nack","release":{"epoch":1,"sequence":2},"stage":"moon","reason":"","elapsed_ms":0}"#;
-    assert!(matches!(link::decode::<FromNode>(nack), Err(FrameError::Syntax(_))));
+    assert!(matches!(
+        link::decode::<FromNode>(nack),
+        Err(FrameError::Syntax(_))
+    ));
 }
 
 #[test]
 fn a_frame_over_the_limit_is_refused_unread() {
     let line = vec![b' '; link::FRAME_BYTES_MAX + 1];
-    assert!(matches!(link::decode::<FromSeed>(&line), Err(FrameError::TooLong(_))));
+    assert!(matches!(
+        link::decode::<FromSeed>(&line),
+        Err(FrameError::TooLong(_))
+    ));
 }

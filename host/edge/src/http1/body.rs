@@ -1,5 +1,5 @@
 //! A request's body between the connection, which reads it, and whoever wants it: a slot of one piece. The reader
-//! does not read ahead of the consumer, so backpressure reaches the client.
+//! is at most one more piece ahead of the consumer, so backpressure reaches the client.
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -46,7 +46,10 @@ pub(super) enum Want {
 
 impl Producer {
     pub(super) fn consumer(&self, length: Option<u64>) -> Consumer {
-        Consumer { slot: Arc::clone(&self.0), length }
+        Consumer {
+            slot: Arc::clone(&self.0),
+            length,
+        }
     }
 
     pub(super) fn want(&self, cx: &mut Context<'_>) -> Want {
@@ -59,6 +62,10 @@ impl Producer {
         }
         slot.producer = Some(cx.waker().clone());
         Want::Nothing
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.0.lock().consumer_gone
     }
 
     pub(super) fn give(&self, piece: Bytes) {
@@ -107,7 +114,10 @@ impl HttpBody for Consumer {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut slot = self.slot.lock();
         if let Some(piece) = slot.piece.take() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -133,6 +143,10 @@ impl HttpBody for Consumer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests;

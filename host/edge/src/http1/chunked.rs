@@ -4,8 +4,12 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// Extensions of one chunk; nobody uses them, attackers do.
 const EXTENSION_BYTES_MAX: usize = 256;
-/// A size line: 16 digits and the extensions.
-const SIZE_LINE_BYTES_MAX: usize = 16 + EXTENSION_BYTES_MAX;
+/// Extensions of a whole body: a byte of content shall not cost hundreds of others.
+const EXTENSIONS_BYTES_MAX: usize = 16 << 10;
+/// 64 bits.
+const SIZE_DIGITS_MAX: usize = 16;
+/// A size line: the digits, the extension and CR.
+const SIZE_LINE_BYTES_MAX: usize = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 1;
 /// All trailers together; they are checked and dropped.
 const TRAILER_BYTES_MAX: usize = 8 << 10;
 /// No body is larger.
@@ -24,7 +28,11 @@ enum State {
 
 /// Decodes from a buffer that grows.
 #[derive(Debug)]
-pub(super) struct Decoder(State);
+pub(super) struct Decoder {
+    state: State,
+    /// Of extensions, so far.
+    extensions_bytes: usize,
+}
 
 /// What the buffer held.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,15 +44,25 @@ pub(super) enum Decoded {
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self(State::Size)
+        Self {
+            state: State::Size,
+            extensions_bytes: 0,
+        }
     }
 
     pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
-            match &mut self.0 {
+            match &mut self.state {
                 State::Size => {
-                    let Some(line) = line(buffer, SIZE_LINE_BYTES_MAX)? else { return Ok(Decoded::NeedsMore) };
-                    self.0 = match size(&line)? {
+                    let Some(line) = line(buffer, SIZE_LINE_BYTES_MAX)? else {
+                        return Ok(Decoded::NeedsMore);
+                    };
+                    let (size, extension) = size(&line)?;
+                    self.extensions_bytes += extension;
+                    if self.extensions_bytes > EXTENSIONS_BYTES_MAX {
+                        return Err("the chunks' extensions are too long");
+                    }
+                    self.state = match size {
                         0 => State::Trailers(0),
                         size => State::Data(size),
                     };
@@ -56,9 +74,13 @@ impl Decoder {
                     let take = (buffer.len() as u64).min(*left).min(PIECE_BYTES_MAX);
                     *left -= take;
                     if *left == 0 {
-                        self.0 = State::DataEnd;
+                        self.state = State::DataEnd;
                     }
-                    return Ok(Decoded::Data(buffer.split_to(usize::try_from(take).unwrap_or(usize::MAX)).freeze()));
+                    return Ok(Decoded::Data(
+                        buffer
+                            .split_to(usize::try_from(take).unwrap_or(usize::MAX))
+                            .freeze(),
+                    ));
                 }
                 State::DataEnd => {
                     if buffer.len() < 2 {
@@ -68,12 +90,14 @@ impl Decoder {
                         return Err("a chunk is longer than its size");
                     }
                     buffer.advance(2);
-                    self.0 = State::Size;
+                    self.state = State::Size;
                 }
                 State::Trailers(seen) => {
-                    let Some(line) = line(buffer, TRAILER_BYTES_MAX - *seen)? else { return Ok(Decoded::NeedsMore) };
+                    let Some(line) = line(buffer, TRAILER_BYTES_MAX - *seen)? else {
+                        return Ok(Decoded::NeedsMore);
+                    };
                     if line.is_empty() {
-                        self.0 = State::Done;
+                        self.state = State::Done;
                     } else {
                         check_trailer(&line)?;
                         *seen = (*seen + line.len() + 2).min(TRAILER_BYTES_MAX);
@@ -94,29 +118,70 @@ fn line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, &'static str
         Some(at) => {
             let line = buffer.split_to(at - 1).freeze();
             buffer.advance(2);
-            if line.contains(&b'\r') { Err("CR stands alone in a chunk's line") } else { Ok(Some(line)) }
+            if line.contains(&b'\r') {
+                Err("CR stands alone in a chunk's line")
+            } else {
+                Ok(Some(line))
+            }
         }
         None if buffer.len() > max => Err("a chunk's line is too long"),
         None => Ok(None),
     }
 }
 
-fn size(line: &[u8]) -> Result<u64, &'static str> {
-    let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    let rest = line[digits..].trim_ascii_start();
-    if !rest.is_empty() && rest[0] != b';' || rest.is_empty() && digits != line.len() {
+/// The size that a line announces, and how long its extension is.
+fn size(line: &[u8]) -> Result<(u64, usize), &'static str> {
+    let digits = line
+        .iter()
+        .position(|byte| !byte.is_ascii_hexdigit())
+        .unwrap_or(line.len());
+    let (digits, extension) = line.split_at(digits);
+    if digits.is_empty() || digits.len() > SIZE_DIGITS_MAX || !is_extension(extension) {
         return Err("a chunk's size is no number");
     }
-    let text = std::str::from_utf8(&line[..digits]).unwrap_or_default();
-    let size = u64::from_str_radix(text, 16).map_err(|_| "a chunk's size is no number")?;
-    if size > CHUNK_BYTES_MAX { Err("a chunk is too large") } else { Ok(size) }
+    if extension.len() > EXTENSION_BYTES_MAX {
+        return Err("a chunk's extension is too long");
+    }
+    let size = digits.iter().fold(0, |size: u64, &digit| {
+        size << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or_default())
+    });
+    if size > CHUNK_BYTES_MAX {
+        Err("a chunk is too large")
+    } else {
+        Ok((size, extension.len()))
+    }
+}
+
+/// Nothing, or a semicolon (spaces may stand before it) and text.
+fn is_extension(bytes: &[u8]) -> bool {
+    let start = bytes.iter().position(|byte| !is_space(*byte));
+    match start {
+        Some(start) => bytes[start] == b';' && bytes.iter().copied().all(is_text),
+        None => bytes.is_empty(),
+    }
 }
 
 fn check_trailer(line: &[u8]) -> Result<(), &'static str> {
-    let name = line.iter().position(|&byte| byte == b':').map(|at| &line[..at]);
     let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    match name {
-        Some(name) if !name.is_empty() && name.iter().all(token) => Ok(()),
+    let colon = line.iter().position(|&byte| byte == b':');
+    match colon.map(|at| line.split_at(at)) {
+        Some((name, value))
+            if !name.is_empty() && name.iter().all(token) && value.iter().copied().all(is_text) =>
+        {
+            Ok(())
+        }
         _ => Err("a trailer is malformed"),
     }
 }
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// What may stand in a header's value: no control characters.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 127)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Reading a request's head. Lines end with CRLF and nothing else; framing is unambiguous; there is one authority.
 
+use super::target;
 use crate::Limits;
 use http::StatusCode;
 use protoplex_http::HeaderField;
@@ -32,34 +33,50 @@ pub(super) struct Parsed<'a, 'h> {
     pub(super) expects_continue: bool,
 }
 
-const fn bad(why: &'static str) -> Refusal {
+pub(super) const fn bad(why: &'static str) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, why)
 }
 
 /// Where the first head in the buffer ends, or `None` while it is incomplete. `from` is where an earlier call has
 /// already looked; it is updated.
-pub(super) fn find_end(buffer: &[u8], from: &mut usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
-    let start = from.saturating_sub(3);
-    if let Some(at) = buffer[start..].windows(4).position(|window| window == b"\r\n\r\n") {
+pub(super) fn find_end(
+    buffer: &[u8],
+    from: &mut usize,
+    limits: &Limits,
+) -> Result<Option<usize>, Refusal> {
+    let start = from.saturating_sub(3).min(buffer.len());
+    if let Some(at) = buffer[start..]
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+    {
         let end = start + at + 4;
-        return if end > limits.head_bytes_max { Err(too_large(buffer, limits)) } else { Ok(Some(end)) };
+        return if end > limits.head_bytes_max {
+            Err(too_large(buffer, limits))
+        } else {
+            Ok(Some(end))
+        };
     }
-    *from = buffer.len();
     // Lines that end with a bare LF would never end for us: refuse them as soon as they show.
-    if buffer.windows(2).any(|window| window[1] == b'\n' && window[0] != b'\r') || buffer.first() == Some(&b'\n') {
+    if buffer[start..]
+        .windows(2)
+        .any(|window| window[1] == b'\n' && window[0] != b'\r')
+        || buffer.first() == Some(&b'\n')
+    {
         return Err(bad("a line ends with LF alone"));
     }
     if buffer.len() >= limits.head_bytes_max {
         return Err(too_large(buffer, limits));
     }
+    *from = buffer.len();
     Ok(None)
 }
 
 fn too_large(buffer: &[u8], limits: &Limits) -> Refusal {
     match buffer.iter().position(|&byte| byte == b'\n') {
-        Some(line) if line <= limits.line_bytes_max => {
-            Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large")
-        }
+        Some(line) if line <= limits.line_bytes_max => Refusal(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the head is too large",
+        ),
         _ => Refusal(StatusCode::URI_TOO_LONG, "the request line is too long"),
     }
 }
@@ -77,27 +94,43 @@ pub(super) fn parse<'a, 'h>(
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the head is incomplete")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header lines"));
+            return Err(Refusal(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many header lines",
+            ));
         }
-        Err(httparse::Error::Version) => {
-            return Err(Refusal(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 is spoken here"));
+        Err(httparse::Error::Version) if names_version(bytes) => {
+            return Err(Refusal(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                "HTTP/1.1 is spoken here",
+            ));
         }
         Err(_) => return Err(bad("the head is malformed")),
     }
-    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+    let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
+    else {
         return Err(bad("the request line is malformed"));
     };
     if request.headers.len() > limits.headers_max {
-        return Err(Refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header lines"));
+        return Err(Refusal(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too many header lines",
+        ));
     }
     let count = request.headers.len();
     for (field, header) in fields.iter_mut().zip(request.headers.iter()) {
-        *field = HeaderField { name: header.name, value: header.value };
+        *field = HeaderField {
+            name: header.name,
+            value: header.value,
+        };
+    }
+    let version = 10 + minor;
+    let meaning = Meaning::of(&fields[..count], version)?;
+    let (path, authority) = target::split(method, target, meaning.host)?;
+    if meaning.host.is_some_and(|host| host != authority) {
+        name_one_host(&mut fields[..count], authority);
     }
     let headers = &fields[..count];
-    let version = 10 + minor;
-    let meaning = Meaning::of(headers, version)?;
-    let (path, authority) = target_of(method, target, meaning.host)?;
     Ok(Parsed {
         method,
         path,
@@ -110,15 +143,40 @@ pub(super) fn parse<'a, 'h>(
     })
 }
 
+/// Whether the request line has three words and the last is a version, known or not.
+fn names_version(bytes: &[u8]) -> bool {
+    let line = bytes.split(|&byte| byte == b'\r').next();
+    let mut words = line.unwrap_or_default().split(|&byte| byte == b' ');
+    let version = words.nth(2);
+    words.next().is_none()
+        && matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// An absolute target outranks `Host`; nobody behind us shall read another name there.
+fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
+    for field in fields {
+        if field.name.eq_ignore_ascii_case("host") {
+            field.value = authority.as_bytes();
+        }
+    }
+}
+
 /// Line ends, folding and control characters: what httparse is laxer about.
 fn check_lines(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
     let mut line_start = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
-            b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(bad("a line ends with LF alone")),
+            b'\n' if at == 0 || bytes[at - 1] != b'\r' => {
+                return Err(bad("a line ends with LF alone"));
+            }
+            b'\n' if at == 1 => return Err(bad("an empty line before the request")),
             b'\n' => {
                 if line_start == 0 && at > limits.line_bytes_max {
-                    return Err(Refusal(StatusCode::URI_TOO_LONG, "the request line is too long"));
+                    return Err(Refusal(
+                        StatusCode::URI_TOO_LONG,
+                        "the request line is too long",
+                    ));
                 }
                 line_start = at + 1;
             }
@@ -142,38 +200,55 @@ struct Meaning<'a> {
 impl<'a> Meaning<'a> {
     fn of(headers: &[HeaderField<'a>], version: u8) -> Result<Self, Refusal> {
         let (mut length, mut chunked, mut host) = (None, false, None);
-        let (mut keep_alive, mut expects_continue) = (version >= 11, false);
+        let (mut close, mut keep_alive) = (false, version >= 11);
+        let mut expects_continue = false;
         for field in headers {
             match field.name.len() {
                 4 if field.name.eq_ignore_ascii_case("host") => {
-                    let value = std::str::from_utf8(field.value).ok().filter(|value| is_authority(value));
-                    if host.replace(value.ok_or(bad("Host is malformed"))?).is_some() {
+                    let value = std::str::from_utf8(field.value)
+                        .ok()
+                        .filter(|value| target::is_authority(value));
+                    if host
+                        .replace(value.ok_or(bad("Host is malformed"))?)
+                        .is_some()
+                    {
                         return Err(bad("Host stands twice"));
                     }
                 }
                 6 if field.name.eq_ignore_ascii_case("expect") => {
-                    expects_continue = version >= 11 && field.value.eq_ignore_ascii_case(b"100-continue");
+                    expects_continue =
+                        version >= 11 && field.value.eq_ignore_ascii_case(b"100-continue");
                 }
                 10 if field.name.eq_ignore_ascii_case("connection") => {
-                    for token in field.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                    for token in field
+                        .value
+                        .split(|&byte| byte == b',')
+                        .map(<[u8]>::trim_ascii)
+                    {
                         if token.eq_ignore_ascii_case(b"close") {
-                            keep_alive = false;
-                        } else if version == 10 && token.eq_ignore_ascii_case(b"keep-alive") {
+                            close = true;
+                        } else if token.eq_ignore_ascii_case(b"keep-alive") {
                             keep_alive = true;
                         }
                     }
                 }
-                14 if field.name.eq_ignore_ascii_case("content-length") => {
-                    if length.replace(digits(field.value)?).is_some() {
-                        return Err(bad("Content-Length stands twice"));
-                    }
+                14 if field.name.eq_ignore_ascii_case("content-length")
+                    && length.replace(digits(field.value)?).is_some() =>
+                {
+                    return Err(bad("Content-Length stands twice"));
                 }
                 17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
                     if version < 11 {
                         return Err(bad("Transfer-Encoding in HTTP/1.0"));
                     }
-                    if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Refusal(StatusCode::NOT_IMPLEMENTED, "only `chunked` is known"));
+                    if chunked {
+                        return Err(bad("Transfer-Encoding stands twice"));
+                    }
+                    if !field.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(Refusal(
+                            StatusCode::NOT_IMPLEMENTED,
+                            "only `chunked` is known",
+                        ));
                     }
                     chunked = true;
                 }
@@ -189,34 +264,22 @@ impl<'a> Meaning<'a> {
         if version >= 11 && host.is_none() {
             return Err(bad("Host is missing"));
         }
-        Ok(Self { framing, keep_alive, expects_continue, host })
+        Ok(Self {
+            framing,
+            keep_alive: keep_alive && !close,
+            expects_continue,
+            host,
+        })
     }
 }
 
 fn digits(value: &[u8]) -> Result<u64, Refusal> {
-    let text = std::str::from_utf8(value).ok().filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok()).ok_or(bad("Content-Length is no number"))
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok())
+        .ok_or(bad("Content-Length is no number"))
 }
 
-fn is_authority(value: &str) -> bool {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%');
-    !value.is_empty() && value.bytes().all(ok)
-}
-
-/// Path and authority of a target. An absolute one outranks `Host` (RFC 9112, section 3.2.2).
-fn target_of<'a>(method: &str, target: &'a str, host: Option<&'a str>) -> Result<(&'a str, &'a str), Refusal> {
-    if !target.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#') {
-        return Err(bad("the target has a character that must be escaped"));
-    }
-    if method == "CONNECT" {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is off"));
-    }
-    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok((target, host.unwrap_or_default()));
-    }
-    let rest = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")).map(|_| &target[7..]);
-    let rest = rest.or_else(|| target.get(..8).filter(|s| s.eq_ignore_ascii_case("https://")).map(|_| &target[8..]));
-    let rest = rest.ok_or(bad("the target is neither a path nor a URI"))?;
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    if is_authority(authority) { Ok((path, authority)) } else { Err(bad("the target's authority is malformed")) }
-}
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,9 @@ mod body;
 mod chunked;
 mod connection;
 mod head;
-mod respond;
+mod intake;
+mod output;
+pub(crate) mod respond;
+pub(crate) mod target;
 
 pub(crate) use connection::serve;

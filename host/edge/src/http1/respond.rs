@@ -10,7 +10,7 @@ use std::{
 
 /// How a reply's body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// No body follows.
     None,
     /// Exactly this many bytes follow.
@@ -22,29 +22,38 @@ pub(super) enum Framing {
 
 /// What of a request shapes its reply.
 #[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) version: u8,
-    pub(super) is_head: bool,
-    pub(super) keep_alive: bool,
-    pub(super) id: [u8; 16],
+pub(crate) struct Asked {
+    pub(crate) version: u8,
+    pub(crate) is_head: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) id: [u8; 16],
 }
 
 /// The framing of a reply, and the length to announce where that is known.
-pub(super) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
-    let stream_length = |body: &dyn http_body::Body<Data = bytes::Bytes, Error = protoplex_http::StreamError>| {
-        let announced = reply.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
-        let announced = announced.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
-        announced.or_else(|| body.size_hint().exact())
-    };
-    let no_body = reply.status == StatusCode::NO_CONTENT || reply.status.is_informational();
-    if no_body {
+pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
+    let stream_length =
+        |body: &dyn http_body::Body<Data = bytes::Bytes, Error = protoplex_http::StreamError>| {
+            let announced = reply
+                .headers
+                .iter()
+                .find(|(name, _)| *name == header::CONTENT_LENGTH);
+            let announced = announced.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
+            announced.or_else(|| body.size_hint().exact())
+        };
+    if reply.status == StatusCode::NO_CONTENT {
         return (Framing::None, None);
     }
     let length = match &reply.body {
         ReplyBody::Empty if reply.status == StatusCode::NOT_MODIFIED => None,
         ReplyBody::Empty => Some(0),
         ReplyBody::Full(bytes) => Some(bytes.len() as u64),
-        ReplyBody::Absent { bytes } => Some(*bytes),
+        ReplyBody::Absent { bytes }
+            if asked.is_head || reply.status == StatusCode::NOT_MODIFIED =>
+        {
+            Some(*bytes)
+        }
+        // A body was asked for and there is none: say so, or the next reply is taken for it.
+        ReplyBody::Absent { .. } => Some(0),
         ReplyBody::Stream(body) => stream_length(body),
     };
     let absent = asked.is_head || reply.status == StatusCode::NOT_MODIFIED;
@@ -57,8 +66,43 @@ pub(super) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
     }
 }
 
+/// The reply itself, or a 500 where its status ends nothing: what follows an interim answer, or the switch of
+/// protocols that only a connection can decide, would be read as something else.
+pub(crate) fn conclusive(reply: Reply, id: &[u8; 16]) -> Reply {
+    if !reply.status.is_informational() {
+        return reply;
+    }
+    let request = identity::text(id);
+    tracing::error!(request, status = %reply.status, "a handler answered with an interim status");
+    failed(id)
+}
+
+/// The reply to a request whose service panicked.
+pub(crate) fn panicked(id: &[u8; 16]) -> Reply {
+    let request = identity::text(id);
+    tracing::error!(request, "the host panicked while it answered a request");
+    failed(id)
+}
+
+fn failed(id: &[u8; 16]) -> Reply {
+    let text = format!(
+        "500 Internal Server Error\nrequest {}\n",
+        identity::text(id)
+    );
+    let mut reply = Reply::text(StatusCode::INTERNAL_SERVER_ERROR, text);
+    reply.close = true;
+    reply
+}
+
 /// Appends the head.
-pub(super) fn head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked, framing: Framing, length: Option<u64>, close: bool) {
+pub(crate) fn head(
+    out: &mut Vec<u8>,
+    reply: &Reply,
+    asked: &Asked,
+    framing: Framing,
+    length: Option<u64>,
+    close: bool,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(reply.status.as_str().as_bytes());
     out.push(b' ');
@@ -106,10 +150,18 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 }
 
 /// Headers of the connection: a service cannot set them.
-fn is_ours(name: &HeaderName) -> bool {
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
     const OURS: [&str; 10] = [
-        "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "proxy-connection", "te",
-        "trailer", "date", "x-request-id",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "date",
+        "x-request-id",
     ];
     OURS.contains(&name.as_str())
 }
@@ -118,7 +170,9 @@ fn is_ours(name: &HeaderName) -> bool {
 fn date(out: &mut Vec<u8>) {
     thread_local!(static LINE: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) });
     let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     LINE.with_borrow_mut(|(of, line)| {
         if *of != second || line.is_empty() {
             *of = second;
@@ -128,8 +182,11 @@ fn date(out: &mut Vec<u8>) {
     });
 }
 
+/// What a client that asked for it waits for before it sends its body.
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Appends one chunk.
-pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
         out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
         out.extend_from_slice(data);
@@ -138,7 +195,7 @@ pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// Appends the end of a chunked body.
-pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
+pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
         if !is_ours(name) {
@@ -147,3 +204,6 @@ pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) 
     }
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,18 @@ pub(super) struct GuardedBody {
 
 impl GuardedBody {
     /// `max` is `response_bytes_max`; 0 is no limit.
-    pub(super) fn new(inner: WasiBody, max: u64, track: Arc<RequestTrack>, place: OwnedSemaphorePermit) -> Self {
-        Self { inner, left: (max > 0).then_some(max), _track: track, _place: place }
+    pub(super) fn new(
+        inner: WasiBody,
+        max: u64,
+        track: Arc<RequestTrack>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            inner,
+            left: (max > 0).then_some(max),
+            _track: track,
+            _place: place,
+        }
     }
 }
 
@@ -30,14 +40,21 @@ impl Body for GuardedBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let (Some(left), Some(Ok(frame))) = (&mut self.left, &frame)
             && let Some(data) = frame.data_ref()
         {
             match left.checked_sub(data.len() as u64) {
                 Some(rest) => *left = rest,
-                None => return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(data.len() as u64))))),
+                None => {
+                    return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(
+                        data.len() as u64
+                    )))));
+                }
             }
         }
         Poll::Ready(frame)

@@ -21,12 +21,18 @@ pub(crate) struct AppState {
 
 impl AppState {
     pub(super) fn new(name: &Arc<str>, limits: &Limits, outgoing: &Outgoing) -> Self {
-        let output = |stream| GuestOutput { handler: Arc::clone(name), stream };
+        let output = |stream| GuestOutput {
+            handler: Arc::clone(name),
+            stream,
+        };
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self {
             table,
-            wasi: WasiCtxBuilder::new().stdout(output("stdout")).stderr(output("stderr")).build(),
+            wasi: WasiCtxBuilder::new()
+                .stdout(output("stdout"))
+                .stderr(output("stderr"))
+                .build(),
             http: WasiHttpCtx::new(),
             outgoing: outgoing.clone(),
             limiter: Limiter::new(limits),
@@ -37,12 +43,19 @@ impl AppState {
 
 impl WasiView for AppState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
 impl WasiHttpView for AppState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.outgoing,
+        }
     }
 }

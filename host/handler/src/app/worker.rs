@@ -15,7 +15,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 use wasmtime::{Engine, Result, Store, StoreContextMut, component::GuestTaskId};
 use wasmtime_wasi_http::{
     WasiHttpView,
-    handler::{HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus},
+    handler::{
+        HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
+    },
 };
 
 /// An instance without requests is kept this long.
@@ -60,16 +62,23 @@ impl HandlerState for Factory {
 
     async fn instantiate(&self) -> Result<Instance<AppState, Expiration, Worker>> {
         let limits = self.limits;
-        let mut store = Store::new(&self.engine, AppState::new(&self.name, &limits, &self.outgoing));
+        let mut store = Store::new(
+            &self.engine,
+            AppState::new(&self.name, &limits, &self.outgoing),
+        );
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| yield_within(&mut state.data_mut().meter, budget));
+        store.epoch_deadline_callback(move |mut state| {
+            yield_within(&mut state.data_mut().meter, budget)
+        });
         store.set_epoch_deadline(1);
         let deadline = Duration::from_millis(limits.deadline_ms);
         let proxy = tokio::time::timeout(deadline, self.pre.instantiate_async(&mut store))
             .await
-            .map_err(|_| wasmtime::format_err!("the instance was not made within {} ms", limits.deadline_ms))??;
+            .map_err(|_| {
+                wasmtime::format_err!("the instance was not made within {} ms", limits.deadline_ms)
+            })??;
         let tracks = Tracks::default();
         let mut checks = tokio::time::interval(CHECK_PERIOD);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,8 +86,17 @@ impl HandlerState for Factory {
             store,
             proxy,
             view: AppState::http,
-            expiration: Expiration { checks, deadline, tracks: Arc::clone(&tracks) },
-            state: Worker { isolation: self.isolation, tracks, name: Arc::clone(&self.name), deadline },
+            expiration: Expiration {
+                checks,
+                deadline,
+                tracks: Arc::clone(&tracks),
+            },
+            state: Worker {
+                isolation: self.isolation,
+                tracks,
+                name: Arc::clone(&self.name),
+                deadline,
+            },
         })
     }
 }
@@ -91,7 +109,12 @@ pub(crate) struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
         while self.checks.poll_tick(cx).is_ready() {}
         let age = start.elapsed();
         let expired = match status {
@@ -103,7 +126,11 @@ impl WorkerExpiration for Expiration {
                 tracks.is_empty() && age > AFTER_RESPONSE_MAX
             }
         };
-        if expired { Poll::Ready(()) } else { Poll::Pending }
+        if expired {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -123,7 +150,10 @@ impl WorkerState for Worker {
         let (concurrency, requests_max) = match self.isolation {
             Isolation::PerRequest => (1, 1),
             Isolation::Shared { requests_max } => (1, requests_max),
-            Isolation::Concurrent { concurrency, requests_max } => (concurrency as usize, requests_max),
+            Isolation::Concurrent {
+                concurrency,
+                requests_max,
+            } => (concurrency as usize, requests_max),
         };
         if total as u64 >= requests_max {
             ShouldAccept::Never
@@ -151,7 +181,11 @@ impl WorkerState for Worker {
 
     fn drop(&self, store: Store<AppState>, result: Result<(), wasmtime::Error>) {
         if let Err(error) = result {
-            tracing::debug!(handler = &*self.name, error = format!("{error:#}"), "an instance was thrown away");
+            tracing::debug!(
+                handler = &*self.name,
+                error = format!("{error:#}"),
+                "an instance was thrown away"
+            );
         }
         drop(store);
     }

@@ -52,7 +52,10 @@ pub(crate) struct WasiEdgeState {
 
 impl WasiView for WasiEdgeState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -60,13 +63,22 @@ impl types::Host for EdgeState {}
 
 impl request::Host for EdgeState {
     fn header(&mut self, name: String) -> Option<String> {
-        let found = self.request.headers().find(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes()));
+        let found = self
+            .request
+            .headers()
+            .find(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes()));
         found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
     }
 
     fn headers(&mut self) -> Vec<types::Field> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.request.headers().map(|(name, value)| types::Field { name: text(name), value: text(value) }).collect()
+        self.request
+            .headers()
+            .map(|(name, value)| types::Field {
+                name: text(name),
+                value: text(value),
+            })
+            .collect()
     }
 
     fn authority(&mut self) -> String {
@@ -88,22 +100,38 @@ impl request::Host for EdgeState {
 
 impl log::Host for EdgeState {
     fn log(&mut self, level: log::Level, message: String) {
-        let message: &str = message.get(..message.floor_char_boundary(LOG_LINE_BYTES_MAX)).unwrap_or_default();
-        let (handler, build) =
-            self.context.as_ref().map_or(("", String::new()), |context| (context.handler.as_str(), context.build.short()));
+        let message: &str = message
+            .get(..message.floor_char_boundary(LOG_LINE_BYTES_MAX))
+            .unwrap_or_default();
+        let (handler, build) = self
+            .context
+            .as_ref()
+            .map_or(("", String::new()), |context| {
+                (context.handler.as_str(), context.build.short())
+            });
         let request = self.request.request_id();
         match level {
-            log::Level::Debug => tracing::debug!(target: "guest", handler, build, request, "{message}"),
-            log::Level::Info => tracing::info!(target: "guest", handler, build, request, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "guest", handler, build, request, "{message}"),
-            log::Level::Error => tracing::error!(target: "guest", handler, build, request, "{message}"),
+            log::Level::Debug => {
+                tracing::debug!(target: "guest", handler, build, request, "{message}")
+            }
+            log::Level::Info => {
+                tracing::info!(target: "guest", handler, build, request, "{message}")
+            }
+            log::Level::Warn => {
+                tracing::warn!(target: "guest", handler, build, request, "{message}")
+            }
+            log::Level::Error => {
+                tracing::error!(target: "guest", handler, build, request, "{message}")
+            }
         }
     }
 }
 
 impl clock::Host for EdgeState {
     fn now_ms(&mut self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 

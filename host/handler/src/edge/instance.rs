@@ -40,11 +40,21 @@ impl Instance {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| continue_within(&mut state.data_mut().meter, budget));
+        store.epoch_deadline_callback(move |mut state| {
+            continue_within(&mut state.data_mut().meter, budget)
+        });
         store.set_epoch_deadline(1);
         match pre.instantiate(&mut store) {
-            Ok(edge) => Ok(Self { store, edge, served: 0 }),
-            Err(error) => Err(error_of::instantiation(&error, limits, store.data_mut().limiter.take_hit())),
+            Ok(edge) => Ok(Self {
+                store,
+                edge,
+                served: 0,
+            }),
+            Err(error) => Err(error_of::instantiation(
+                &error,
+                limits,
+                store.data_mut().limiter.take_hit(),
+            )),
         }
     }
 
@@ -58,13 +68,22 @@ impl Instance {
         let state = self.store.data_mut();
         state.meter.reset();
         state.request.fill(head);
-        if !state.context.as_ref().is_some_and(|held| Arc::ptr_eq(held, context)) {
+        if !state
+            .context
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, context))
+        {
             state.context = Some(Arc::clone(context));
         }
         self.store.set_epoch_deadline(1);
-        let request = RequestHead { method: method(head.method), path: head.path };
+        let request = RequestHead {
+            method: method(head.method),
+            path: head.path,
+        };
         let decision = self.edge.call_decide(&mut self.store, request);
-        decision.map_err(|error| error_of::call(&error, limits, self.store.data_mut().limiter.take_hit()))
+        decision.map_err(|error| {
+            error_of::call(&error, limits, self.store.data_mut().limiter.take_hit())
+        })
     }
 }
 
@@ -90,11 +109,21 @@ impl AsyncInstance {
         store.limiter(|state| &mut state.edge.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| yield_within(&mut state.data_mut().edge.meter, budget));
+        store.epoch_deadline_callback(move |mut state| {
+            yield_within(&mut state.data_mut().edge.meter, budget)
+        });
         store.set_epoch_deadline(1);
         match pre.instantiate_async(&mut store).await {
-            Ok(edge) => Ok(Self { store, edge, served: 0 }),
-            Err(error) => Err(error_of::instantiation(&error, limits, store.data_mut().edge.limiter.take_hit())),
+            Ok(edge) => Ok(Self {
+                store,
+                edge,
+                served: 0,
+            }),
+            Err(error) => Err(error_of::instantiation(
+                &error,
+                limits,
+                store.data_mut().edge.limiter.take_hit(),
+            )),
         }
     }
 
@@ -111,22 +140,41 @@ impl AsyncInstance {
         state.request = request;
         state.context = Some(context);
         self.store.set_epoch_deadline(1);
-        let head = RequestHead { method: method(&verb), path: &path };
+        let head = RequestHead {
+            method: method(&verb),
+            path: &path,
+        };
         let decision = self.edge.call_decide(&mut self.store, head).await;
-        decision.map_err(|error| error_of::call(&error, limits, self.store.data_mut().edge.limiter.take_hit()))
+        decision.map_err(|error| {
+            error_of::call(
+                &error,
+                limits,
+                self.store.data_mut().edge.limiter.take_hit(),
+            )
+        })
     }
 }
 
 fn continue_within(meter: &mut CpuMeter, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
-    if meter.tick() > budget { Err(error_of::OutOfCpu.into()) } else { Ok(UpdateDeadline::Continue(1)) }
+    if meter.tick() > budget {
+        Err(error_of::OutOfCpu.into())
+    } else {
+        Ok(UpdateDeadline::Continue(1))
+    }
 }
 
 /// Lets others run, then goes on. The runtime's own yield would be polled again at once.
-pub(crate) fn yield_within(meter: &mut CpuMeter, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
+pub(crate) fn yield_within(
+    meter: &mut CpuMeter,
+    budget: Duration,
+) -> wasmtime::Result<UpdateDeadline> {
     if meter.tick() > budget {
         return Err(error_of::OutOfCpu.into());
     }
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    Ok(UpdateDeadline::YieldCustom(
+        1,
+        Box::pin(tokio::task::yield_now()),
+    ))
 }
 
 fn method(name: &str) -> Method<'_> {

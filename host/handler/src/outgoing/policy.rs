@@ -28,15 +28,26 @@ impl Policy {
             return Err(Error::HttpRequestUriInvalid);
         }
         let host = uri.host().ok_or(Error::HttpRequestUriInvalid)?;
-        let default_port = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+        let default_port = if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
         let port = uri.port_u16().unwrap_or(default_port);
-        let entry = self.0.iter().find(|entry| entry.names(host) && entry.port.is_none_or(|p| p == port));
+        let entry = self
+            .0
+            .iter()
+            .find(|entry| entry.names(host) && entry.port.is_none_or(|p| p == port));
         entry.map(drop).ok_or(Error::HttpRequestDenied)
     }
 
     /// Whether a name may lead to this address.
     pub(crate) fn allows_address(&self, name: &str, address: IpAddr) -> bool {
-        is_public(address) || self.0.iter().any(|entry| entry.private && entry.names(name))
+        is_public(address)
+            || self
+                .0
+                .iter()
+                .any(|entry| entry.private && entry.names(name))
     }
 }
 
@@ -47,22 +58,30 @@ impl Entry {
             None => (text, false),
         };
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
-                Ok(port) => (host, Some(port)),
-                Err(_) => (text, None),
-            },
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                match port.parse() {
+                    Ok(port) => (host, Some(port)),
+                    Err(_) => (text, None),
+                }
+            }
             _ => (text, None),
         };
         let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
         // An address that is written out is named, whatever kind it is.
         let private = private || host.parse::<IpAddr>().is_ok();
-        Self { host, port, private }
+        Self {
+            host,
+            port,
+            private,
+        }
     }
 
     fn names(&self, host: &str) -> bool {
         let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
         match self.host.strip_prefix("*.") {
-            Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
+            Some(suffix) => host
+                .strip_suffix(suffix)
+                .is_some_and(|rest| rest.ends_with('.')),
             None => self.host == host,
         }
     }
@@ -101,7 +120,10 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     let first = v6.segments()[0];
     let translated = v6.segments()[..2] == [0x64, 0xff9b];
     // 2000::/3 is all that is given out; 2001:db8::/32 is documentation, 2002::/16 wraps IPv4.
-    (first & 0xe000) == 0x2000 && !(first == 0x2001 && v6.segments()[1] == 0x0db8) && first != 0x2002 && !translated
+    (first & 0xe000) == 0x2000
+        && !(first == 0x2001 && v6.segments()[1] == 0x0db8)
+        && first != 0x2002
+        && !translated
 }
 
 #[cfg(test)]
@@ -110,7 +132,9 @@ mod tests {
 
     fn check(grants: &[&str], uri: &str) -> bool {
         let grants: Vec<_> = grants.iter().map(|&s| s.to_owned()).collect();
-        Policy::new(&grants).check_request(&uri.parse().unwrap()).is_ok()
+        Policy::new(&grants)
+            .check_request(&uri.parse().unwrap())
+            .is_ok()
     }
 
     #[test]
@@ -130,7 +154,16 @@ mod tests {
     #[test]
     fn private_addresses_are_denied_after_dns_unless_named() {
         let policy = Policy::new(&["example.com".into(), "db.internal!private".into()]);
-        for address in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1", "fe80::1"] {
+        for address in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+        ] {
             let address: IpAddr = address.parse().unwrap();
             assert!(!policy.allows_address("example.com", address), "{address}");
             assert!(policy.allows_address("db.internal", address), "{address}");

@@ -11,12 +11,28 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// What cannot be said in a `wasi:http` request.
-pub(super) fn request(head: &Head<'_>, body: Body, from_our_node: bool) -> Result<Request<Body>, HandlerError> {
-    let refused = |what: &str| HandlerError::Refused(format!("the request's {what} cannot be given to an app handler"));
-    let authority = if head.authority.is_empty() { "localhost" } else { head.authority };
-    let uri = Uri::builder().scheme(head.scheme.as_str()).authority(authority).path_and_query(head.path);
+pub(super) fn request(
+    head: &Head<'_>,
+    body: Body,
+    from_our_node: bool,
+) -> Result<Request<Body>, HandlerError> {
+    let refused = |what: &str| {
+        HandlerError::Refused(format!(
+            "the request's {what} cannot be given to an app handler"
+        ))
+    };
+    let authority = if head.authority.is_empty() {
+        "localhost"
+    } else {
+        head.authority
+    };
+    let uri = Uri::builder()
+        .scheme(head.scheme.as_str())
+        .authority(authority)
+        .path_and_query(head.path);
     let mut request = Request::new(body);
-    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).map_err(|_| refused("method"))?;
+    *request.method_mut() =
+        Method::from_bytes(head.method.as_bytes()).map_err(|_| refused("method"))?;
     *request.uri_mut() = uri.build().map_err(|_| refused("target"))?;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = forwarded::headers(head, from_our_node);

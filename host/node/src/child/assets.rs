@@ -24,22 +24,35 @@ pub(super) fn map_fd(fd: &OwnedFd) -> io::Result<Mmap> {
 
 /// Cuts the pack into assets.
 pub(super) fn map(manifest: &Manifest, pack: OwnedFd) -> Result<Assets, BuildFault> {
-    let fault = |reason: String| BuildFault { stage: Stage::WarmUp, reason };
+    let fault = |reason: String| BuildFault {
+        stage: Stage::WarmUp,
+        reason,
+    };
     let (offsets, length) = asset_offsets(manifest);
     if length == 0 {
         return Ok(Assets::new());
     }
-    let pack = map_fd(&pack).map_err(|error| fault(format!("the asset pack cannot be mapped: {error}")))?;
+    let pack = map_fd(&pack)
+        .map_err(|error| fault(format!("the asset pack cannot be mapped: {error}")))?;
     if (pack.len() as u64) < length {
-        return Err(fault(format!("the asset pack has {} bytes and should have {length}", pack.len())));
+        return Err(fault(format!(
+            "the asset pack has {} bytes and should have {length}",
+            pack.len()
+        )));
     }
     let pack = Bytes::from_owner(pack);
     let mut assets = Assets::new();
     for (path, asset) in &manifest.assets {
         let body = slice(&pack, &offsets, &asset.digest, asset.bytes);
-        let gzip = asset.gzip.as_ref().map(|gzip| slice(&pack, &offsets, &gzip.digest, gzip.bytes));
+        let gzip = asset
+            .gzip
+            .as_ref()
+            .map(|gzip| slice(&pack, &offsets, &gzip.digest, gzip.bytes));
         let made = Asset::new(body, gzip, &asset.content_type, &asset.digest.to_string());
-        assets.insert(path.clone(), made.ok_or_else(|| fault(format!("asset `{path}`: bad content type")))?);
+        assets.insert(
+            path.clone(),
+            made.ok_or_else(|| fault(format!("asset `{path}`: bad content type")))?,
+        );
     }
     Ok(assets)
 }

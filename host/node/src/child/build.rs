@@ -58,7 +58,12 @@ pub(super) enum Code {
 
 impl LoadedBuild {
     /// Reads, maps and links; nothing runs yet.
-    pub(super) fn load(loader: &Loader<'_>, id: BuildId, manifest: OwnedFd, pack: OwnedFd) -> Result<Self, BuildFault> {
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        id: BuildId,
+        manifest: OwnedFd,
+        pack: OwnedFd,
+    ) -> Result<Self, BuildFault> {
         let manifest = read_manifest(id, manifest)?;
         let assets = assets::map(&manifest, pack)?;
         let mut handlers = Vec::new();
@@ -79,7 +84,15 @@ impl LoadedBuild {
         let index = |name: &str| handlers.iter().position(|slot| slot.name == name);
         let router = Router::new(loader.role, &manifest.routes, index);
         let upstreams = Upstreams::new(&manifest.upstreams);
-        Ok(Self { id, router, handlers, assets, upstreams, manifest, cut: ArcSwap::from_pointee(CancellationToken::new()) })
+        Ok(Self {
+            id,
+            router,
+            handlers,
+            assets,
+            upstreams,
+            manifest,
+            cut: ArcSwap::from_pointee(CancellationToken::new()),
+        })
     }
 
     pub(super) fn handler(&self, name: &str) -> Option<&Slot> {
@@ -100,7 +113,10 @@ impl LoadedBuild {
     pub(super) fn cool(&self, except: &LoadedBuild) {
         for slot in &self.handlers {
             if let Code::Edge(edge) = &slot.code
-                && !except.handlers.iter().any(|other| matches!(&other.code, Code::Edge(o) if Arc::ptr_eq(o, edge)))
+                && !except
+                    .handlers
+                    .iter()
+                    .any(|other| matches!(&other.code, Code::Edge(o) if Arc::ptr_eq(o, edge)))
             {
                 edge.cool();
             }
@@ -111,33 +127,70 @@ impl LoadedBuild {
 impl Loader<'_> {
     /// Carries a handler over whose name, component, grants and limits did not change; loads any other.
     fn code(&self, name: &str, handler: &Handler) -> Result<Code, BuildFault> {
-        let unchanged = |build: &&Arc<LoadedBuild>| build.manifest.handlers.get(name) == Some(handler);
-        if let Some(slot) = self.loaded.iter().find(unchanged).and_then(|build| build.handler(name)) {
+        let unchanged =
+            |build: &&Arc<LoadedBuild>| build.manifest.handlers.get(name) == Some(handler);
+        if let Some(slot) = self
+            .loaded
+            .iter()
+            .find(unchanged)
+            .and_then(|build| build.handler(name))
+        {
             return Ok(slot.code.clone());
         }
-        let native = self.native.get(&handler.component).ok_or_else(|| BuildFault {
-            stage: Stage::Compile,
-            reason: format!("handler `{name}`: the parent sent no native code of {}", handler.component.short()),
-        })?;
-        let named = |fault: BuildFault| BuildFault { reason: format!("handler `{name}`: {}", fault.reason), ..fault };
+        let native = self
+            .native
+            .get(&handler.component)
+            .ok_or_else(|| BuildFault {
+                stage: Stage::Compile,
+                reason: format!(
+                    "handler `{name}`: the parent sent no native code of {}",
+                    handler.component.short()
+                ),
+            })?;
+        let named = |fault: BuildFault| BuildFault {
+            reason: format!("handler `{name}`: {}", fault.reason),
+            ..fault
+        };
         Ok(if handler.world.is_edge() {
-            Code::Edge(Arc::new(EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?))
+            Code::Edge(Arc::new(
+                EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
+            ))
         } else {
-            Code::App(Arc::new(AppHandler::load(self.runtime, self.linkers, native, name, handler).map_err(named)?))
+            Code::App(Arc::new(
+                AppHandler::load(self.runtime, self.linkers, native, name, handler)
+                    .map_err(named)?,
+            ))
         })
     }
 }
 
 fn read_manifest(id: BuildId, fd: OwnedFd) -> Result<Manifest, BuildFault> {
-    let fault = |reason: String| BuildFault { stage: Stage::Digest, reason };
-    let map = assets::map_fd(&fd).map_err(|error| fault(format!("the manifest cannot be mapped: {error}")))?;
+    let fault = |reason: String| BuildFault {
+        stage: Stage::Digest,
+        reason,
+    };
+    let map = assets::map_fd(&fd)
+        .map_err(|error| fault(format!("the manifest cannot be mapped: {error}")))?;
     if Digest::of(&map) != id {
-        return Err(fault(format!("the manifest is not that of build {}", id.short())));
+        return Err(fault(format!(
+            "the manifest is not that of build {}",
+            id.short()
+        )));
     }
     Manifest::parse(&map).map_err(|error| fault(error.to_string()))
 }
 
 fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
-    let granted = |name: &str| grants.settings.iter().any(|grant| grant == name || grant == "*");
-    manifest.settings.iter().filter(|(name, _)| granted(name)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    let granted = |name: &str| {
+        grants
+            .settings
+            .iter()
+            .any(|grant| grant == name || grant == "*")
+    };
+    manifest
+        .settings
+        .iter()
+        .filter(|(name, _)| granted(name))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
 }

@@ -37,7 +37,7 @@ struct Child {
     runtime: Runtime,
     linkers: Linkers,
     shared: Arc<Shared>,
-    server: Server<Requests>,
+    server: Arc<Server<Requests>>,
     native: HashMap<Digest, File>,
     /// Own and adopted sockets that are accepted on, by index.
     listening: HashMap<usize, Vec<ListenHandle>>,
@@ -46,30 +46,55 @@ struct Child {
 /// Serves until the parent says `drain`, or is gone.
 pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
     let mut child = Child::start(config)?;
-    child.say(&FromChild::Started).await?;
-    let mut beats = tokio::time::interval(BEAT_PERIOD);
+    let beats = beat(
+        Arc::clone(&child.channel),
+        Arc::clone(&child.shared),
+        Arc::clone(&child.server),
+    );
+    tokio::select! {
+        ended = child.obey_all() => ended?,
+        ended = beats => ended?,
+    }
+    child.drain().await
+}
+
+/// Says that this process lives, however long an order takes.
+async fn beat(
+    channel: Arc<Channel>,
+    shared: Arc<Shared>,
+    server: Arc<Server<Requests>>,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(BEAT_PERIOD);
     loop {
-        tokio::select! {
-            message = child.channel.receive::<ToChild>() => match message? {
-                Some((ToChild::Drain, _)) => return child.drain().await,
-                Some((message, fds)) => child.obey(message, fds).await?,
-                None => {
-                    tracing::warn!("the parent is gone; draining");
-                    return child.drain().await;
-                }
-            },
-            _ = beats.tick() => child.say(&FromChild::Beat(child.beat())).await?,
-        }
+        ticks.tick().await;
+        let beat = FromChild::Beat(beat_of(&shared.metrics, &server));
+        channel
+            .send(&beat, &[])
+            .await
+            .context("the parent cannot be told")?;
+    }
+}
+
+fn beat_of(metrics: &Metrics, server: &Server<Requests>) -> Beat {
+    Beat {
+        requests: metrics.requests.load(Relaxed),
+        errors: metrics.errors.load(Relaxed),
+        traps: metrics.traps.load(Relaxed),
+        in_flight: server.in_flight() as u64,
+        connections: server.connections() as u64,
     }
 }
 
 impl Child {
     fn start(config: ChildConfig) -> anyhow::Result<Self> {
         let control = inherited(config.control_fd)?;
-        let channel = Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
+        let channel =
+            Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
         let runtime = Runtime::start(RuntimeConfig::default())?;
         let linkers = Linkers::for_runtime(&runtime)?;
-        let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+        };
         let tls = protoplex_edge::tls_config(&read(&config.tls_cert)?, &read(&config.tls_key)?)?;
         let shared = Arc::new(Shared {
             role: config.role,
@@ -78,21 +103,52 @@ impl Child {
             relay: Relay::new(),
             metrics: Metrics::default(),
         });
-        let server = Server::new(Arc::new(Requests(Arc::clone(&shared))), Limits::default(), Some(Arc::new(tls)));
+        let server = Arc::new(Server::new(
+            Arc::new(Requests(Arc::clone(&shared))),
+            Limits::default(),
+            Some(Arc::new(tls)),
+        ));
         tracing::info!(
             node = config.node,
             child = config.index,
             keeps_resident = runtime.keeps_resident(),
             "a child started"
         );
-        Ok(Self { config, channel, runtime, linkers, shared, server, native: HashMap::new(), listening: HashMap::new() })
+        Ok(Self {
+            config,
+            channel,
+            runtime,
+            linkers,
+            shared,
+            server,
+            native: HashMap::new(),
+            listening: HashMap::new(),
+        })
     }
 
     async fn say(&self, message: &FromChild) -> anyhow::Result<()> {
-        self.channel.send(message, &[]).await.context("the parent cannot be told")
+        self.channel
+            .send(message, &[])
+            .await
+            .context("the parent cannot be told")
     }
 
-    async fn obey(&mut self, message: ToChild, fds: Vec<OwnedFd>) -> anyhow::Result<()> {
+    /// Until it is told to drain.
+    async fn obey_all(&mut self) -> anyhow::Result<()> {
+        self.say(&FromChild::Started).await?;
+        loop {
+            let Some((message, fds)) = self.channel.receive::<ToChild>().await? else {
+                tracing::warn!("the parent is gone; draining");
+                return Ok(());
+            };
+            if !self.obey(message, fds).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether to go on.
+    async fn obey(&mut self, message: ToChild, fds: Vec<OwnedFd>) -> anyhow::Result<bool> {
         match message {
             ToChild::Native { component } => {
                 if let Some(fd) = fds.into_iter().next() {
@@ -101,8 +157,13 @@ impl Child {
             }
             ToChild::Prepare { release, build } => {
                 let answer = match self.prepare(build, fds).await {
-                    Ok(()) => FromChild::Prepared { release },
-                    Err(fault) => FromChild::Failed { release, stage: fault.stage, reason: fault.reason },
+                    Ok(()) => FromChild::Prepared { release, build },
+                    Err(fault) => FromChild::Failed {
+                        release,
+                        build,
+                        stage: fault.stage,
+                        reason: fault.reason,
+                    },
                 };
                 self.say(&answer).await?;
             }
@@ -114,13 +175,16 @@ impl Child {
                 self.shared.builds.abandon(&build);
                 self.forget_native();
             }
-            ToChild::Directory { hop_key, nodes } => self.shared.fleet.store(Arc::new(Fleet::new(&hop_key, &nodes))),
+            ToChild::Directory { hop_key, nodes } => self
+                .shared
+                .fleet
+                .store(Arc::new(Fleet::new(&hop_key, &nodes))),
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await?,
-            ToChild::Drain => unreachable!("handled by the loop"),
+            ToChild::Drain => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn prepare(&mut self, id: BuildId, fds: Vec<OwnedFd>) -> Result<(), BuildFault> {
@@ -129,7 +193,10 @@ impl Child {
         }
         let [manifest, pack] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| BuildFault {
             stage: Stage::Protocol,
-            reason: format!("`prepare` came with {} files instead of a manifest and an asset pack", fds.len()),
+            reason: format!(
+                "`prepare` came with {} files instead of a manifest and an asset pack",
+                fds.len()
+            ),
         })?;
         let loaded = self.shared.builds.all();
         let loader = Loader {
@@ -148,34 +215,55 @@ impl Child {
 
     fn activate(&mut self, release: ReleaseId, id: BuildId) -> FromChild {
         let started = Instant::now();
+        let failed = |stage, reason| FromChild::Failed {
+            release,
+            build: id,
+            stage,
+            reason,
+        };
         let old = match self.shared.builds.activate(&id) {
             Ok(old) => old,
-            Err(reason) => return FromChild::Failed { release, stage: Stage::Protocol, reason },
+            Err(reason) => return failed(Stage::Protocol, reason),
         };
         let took = started.elapsed();
         let metrics = &self.shared.metrics;
         metrics.swaps.fetch_add(1, Relaxed);
-        metrics.swap_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        metrics
+            .swap_ns
+            .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         if let (Some(old), Some(new)) = (old, &*self.shared.builds.active()) {
-            tracing::info!(build = id.short(), before = old.id.short(), took_us = took.as_micros(), "switched");
+            tracing::info!(
+                build = id.short(),
+                before = old.id.short(),
+                took_us = took.as_micros(),
+                "switched"
+            );
             old.cool(new);
             self.cut_after_drain(old);
         }
         self.forget_native();
         match self.listen(self.config.index) {
-            Ok(()) => FromChild::Activated { release },
-            Err(error) => FromChild::Failed { release, stage: Stage::Limit, reason: format!("{error:#}") },
+            Ok(()) => FromChild::Activated { release, build: id },
+            Err(error) => failed(Stage::Limit, format!("{error:#}")),
         }
     }
 
     /// Ends what the old build still does when its drain deadline passes, unless it answers again by then.
     fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
-        let (shared, timeout) = (Arc::clone(&self.shared), Duration::from_millis(self.config.drain_timeout_ms));
+        let (shared, timeout) = (
+            Arc::clone(&self.shared),
+            Duration::from_millis(self.config.drain_timeout_ms),
+        );
         let old = Arc::downgrade(&old);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             let Some(old) = old.upgrade() else { return };
-            if !shared.builds.active().as_ref().is_some_and(|active| active.id == old.id) {
+            if shared
+                .builds
+                .active()
+                .as_ref()
+                .is_none_or(|active| active.id != old.id)
+            {
                 old.cut();
             }
         });
@@ -184,8 +272,16 @@ impl Child {
     /// Native code is mapped once loaded; the files of components that no held build uses go.
     fn forget_native(&mut self) {
         let builds = self.shared.builds.all();
-        let used: HashSet<Digest> =
-            builds.iter().flat_map(|build| build.manifest.handlers.values().map(|handler| handler.component)).collect();
+        let used: HashSet<Digest> = builds
+            .iter()
+            .flat_map(|build| {
+                build
+                    .manifest
+                    .handlers
+                    .values()
+                    .map(|handler| handler.component)
+            })
+            .collect();
         self.native.retain(|component, _| used.contains(component));
     }
 
@@ -194,11 +290,19 @@ impl Child {
             return Ok(());
         }
         let mut handles = Vec::new();
-        for (fds, scheme) in [(&self.config.http_fds, Scheme::Http), (&self.config.https_fds, Scheme::Https)] {
-            let fd = fds.get(index).with_context(|| format!("there is no socket {index}"))?;
+        for (fds, scheme) in [
+            (&self.config.http_fds, Scheme::Http),
+            (&self.config.https_fds, Scheme::Https),
+        ] {
+            let fd = fds
+                .get(index)
+                .with_context(|| format!("there is no socket {index}"))?;
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
-            handles.push(self.server.listen(tokio::net::TcpListener::from_std(listener)?, scheme));
+            handles.push(
+                self.server
+                    .listen(tokio::net::TcpListener::from_std(listener)?, scheme),
+            );
         }
         self.listening.insert(index, handles);
         Ok(())
@@ -206,32 +310,46 @@ impl Child {
 
     fn stop_listening(&mut self, index: usize) {
         if index != self.config.index {
-            self.listening.remove(&index).into_iter().flatten().for_each(ListenHandle::stop);
-        }
-    }
-
-    fn beat(&self) -> Beat {
-        let metrics = &self.shared.metrics;
-        Beat {
-            requests: metrics.requests.load(Relaxed),
-            errors: metrics.errors.load(Relaxed),
-            traps: metrics.traps.load(Relaxed),
-            in_flight: self.server.in_flight() as u64,
-            connections: self.server.connections() as u64,
+            self.listening
+                .remove(&index)
+                .into_iter()
+                .flatten()
+                .for_each(ListenHandle::stop);
         }
     }
 
     async fn send_metrics(&self) -> anyhow::Result<()> {
-        let beat = self.beat();
-        let build = self.shared.builds.active().as_ref().map(|build| build.id.to_string()).unwrap_or_default();
+        let beat = beat_of(&self.shared.metrics, &self.server);
+        let build = self
+            .shared
+            .builds
+            .active()
+            .as_ref()
+            .map(|build| build.id.to_string())
+            .unwrap_or_default();
         let gauges = [
-            ("protoplex_in_flight", "Requests being answered.", beat.in_flight),
-            ("protoplex_connections", "Open connections.", beat.connections),
-            ("protoplex_pool_instances", "Component instances alive.", self.runtime.instances()),
+            (
+                "protoplex_in_flight",
+                "Requests being answered.",
+                beat.in_flight,
+            ),
+            (
+                "protoplex_connections",
+                "Open connections.",
+                beat.connections,
+            ),
+            (
+                "protoplex_pool_instances",
+                "Component instances alive.",
+                self.runtime.instances(),
+            ),
         ];
         let text = self.shared.metrics.text(self.config.index, &build, &gauges);
         let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
-        self.channel.send(&FromChild::Metrics, &[file.as_fd()]).await.context("the parent cannot be told")
+        self.channel
+            .send(&FromChild::Metrics, &[file.as_fd()])
+            .await
+            .context("the parent cannot be told")
     }
 
     /// Finishes what is in flight, by the deadline.
@@ -263,5 +381,7 @@ fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {
 fn duplicate(fd: i32) -> anyhow::Result<OwnedFd> {
     // SAFETY: the parent opened it for us across exec, and it stays open for the life of this process.
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    borrowed.try_clone_to_owned().with_context(|| format!("descriptor {fd} was not inherited"))
+    borrowed
+        .try_clone_to_owned()
+        .with_context(|| format!("descriptor {fd} was not inherited"))
 }

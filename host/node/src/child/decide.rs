@@ -26,12 +26,22 @@ pub(super) struct Request<'a> {
 }
 
 /// Does what a handler decided.
-pub(super) fn act(shared: &Arc<Shared>, slot: &Slot, request: Request<'_>, decision: Decision) -> Answer {
+pub(super) fn act(
+    shared: &Arc<Shared>,
+    slot: &Slot,
+    request: Request<'_>,
+    decision: Decision,
+) -> Answer {
     let head = request.head;
     let (kind, answer) = match decision {
         Decision::Respond(response) => (Kind::Respond, respond(slot, response).map(Answer::Ready)),
-        Decision::Redirect(redirect) => (Kind::Redirect, redirect_reply(&redirect).map(Answer::Ready)),
-        Decision::Asset(asset) => (Kind::Asset, asset_reply(slot, request.build, head, asset).map(Answer::Ready)),
+        Decision::Redirect(redirect) => {
+            (Kind::Redirect, redirect_reply(&redirect).map(Answer::Ready))
+        }
+        Decision::Asset(asset) => (
+            Kind::Asset,
+            asset_reply(slot, request.build, head, asset).map(Answer::Ready),
+        ),
         Decision::Relay(decision) => (Kind::Relay, relay(shared, slot, request, decision)),
         Decision::App(name) => (Kind::App, app_by_name(shared, slot, request, &name)),
     };
@@ -56,28 +66,41 @@ fn checked_status(status: u16) -> Result<StatusCode, HandlerError> {
 }
 
 fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+    match (
+        HeaderName::from_bytes(name.as_bytes()),
+        HeaderValue::from_str(value),
+    ) {
         (Ok(name), Ok(value)) => Ok((name, value)),
-        _ => refused(format!("`{name}` is no header name, or its value has control characters")),
+        _ => refused(format!(
+            "`{name}` is no header name, or its value has control characters"
+        )),
     }
 }
 
 fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, HandlerError> {
     let bytes = response.body.len() as u64;
     if bytes > slot.response_bytes_max {
-        return Err(HandlerError::ResponseTooLarge { bytes, max: slot.response_bytes_max });
+        return Err(HandlerError::ResponseTooLarge {
+            bytes,
+            max: slot.response_bytes_max,
+        });
     }
     let mut reply = Reply::empty(checked_status(response.status)?);
     reply.headers.reserve(response.headers.len());
     for field in &response.headers {
-        reply.headers.push(checked_header(&field.name, &field.value)?);
+        reply
+            .headers
+            .push(checked_header(&field.name, &field.value)?);
     }
     Ok(reply.with_body(response.body))
 }
 
 fn redirect_reply(redirect: &protoplex_handler::Redirect) -> Result<Reply, HandlerError> {
     if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
-        return refused(format!("{} is no redirect; use 301, 302, 303, 307 or 308", redirect.status));
+        return refused(format!(
+            "{} is no redirect; use 301, 302, 303, 307 or 308",
+            redirect.status
+        ));
     }
     let (name, value) = checked_header("location", &redirect.location)?;
     Ok(Reply::empty(checked_status(redirect.status)?).with(name, value))
@@ -89,8 +112,16 @@ fn asset_reply(
     head: &Head<'_>,
     decision: protoplex_handler::Asset,
 ) -> Result<Reply, HandlerError> {
-    if !slot.grants.assets.iter().any(|prefix| decision.path.starts_with(prefix.as_str())) {
-        return refused(format!("asset `{}` is outside grants.assets", decision.path));
+    if !slot
+        .grants
+        .assets
+        .iter()
+        .any(|prefix| decision.path.starts_with(prefix.as_str()))
+    {
+        return refused(format!(
+            "asset `{}` is outside grants.assets",
+            decision.path
+        ));
     }
     let Some(asset) = build.assets.get(&decision.path) else {
         return Ok(reply::status(StatusCode::NOT_FOUND, head.request_id));
@@ -115,7 +146,10 @@ fn relay(
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
     if !slot.grants.relay.contains(&decision.upstream) {
-        return refused(format!("upstream `{}` is not in grants.relay", decision.upstream));
+        return refused(format!(
+            "upstream `{}` is not in grants.relay",
+            decision.upstream
+        ));
     }
     let fleet = shared.fleet.load();
     let target = match decision.upstream.strip_prefix("role:") {
@@ -123,11 +157,23 @@ fn relay(
         None => request.build.upstreams.pick(&decision.upstream),
     };
     let Some(target) = target else {
-        tracing::warn!(upstream = decision.upstream, request = head.request_id, "no server to relay to");
+        tracing::warn!(
+            upstream = decision.upstream,
+            request = head.request_id,
+            "no server to relay to"
+        );
         return Ok(Answer::Ready(reply::unavailable(head.request_id)));
     };
-    let outbound = outbound(&request, &decision, &target, fleet.hop_key.value(&request.build.id))?;
-    let outbound = Outbound { body: request.body, ..outbound };
+    let outbound = outbound(
+        &request,
+        &decision,
+        &target,
+        fleet.hop_key.value(&request.build.id),
+    )?;
+    let outbound = Outbound {
+        body: request.body,
+        ..outbound
+    };
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     Ok(Answer::Later(Box::pin(async move {
@@ -145,7 +191,9 @@ fn outbound(
     let head = request.head;
     let method = Method::from_bytes(head.method.as_bytes());
     let path = decision.path.as_deref().unwrap_or(head.path);
-    let path = PathAndQuery::try_from(path).ok().filter(|path| path.as_str().starts_with('/'));
+    let path = PathAndQuery::try_from(path)
+        .ok()
+        .filter(|path| path.as_str().starts_with('/'));
     let (Ok(method), Some(path)) = (method, path) else {
         return refused("the path to relay to must start with `/`");
     };
@@ -163,7 +211,12 @@ fn outbound(
     if let (true, Some(Ok(value))) = (target.internal, hop.map(|hop| HeaderValue::from_str(&hop))) {
         headers.insert(super::hop::HOP_HEADER, value);
     }
-    Ok(Outbound { method, path, headers, body: Body::empty() })
+    Ok(Outbound {
+        method,
+        path,
+        headers,
+        body: Body::empty(),
+    })
 }
 
 fn app_by_name(
@@ -178,19 +231,32 @@ fn app_by_name(
     if !slot.grants.apps.iter().any(|granted| granted == name) {
         return refused(format!("app `{name}` is not in grants.apps"));
     }
-    match request.build.handlers.iter().position(|slot| slot.name == name) {
+    match request
+        .build
+        .handlers
+        .iter()
+        .position(|slot| slot.name == name)
+    {
         Some(index) => run_app(shared, index, request),
         None => refused(format!("the build has no app `{name}`")),
     }
 }
 
 /// Runs the app handler at `index` of the request's build.
-pub(super) fn run_app(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Result<Answer, HandlerError> {
+pub(super) fn run_app(
+    shared: &Arc<Shared>,
+    index: usize,
+    request: Request<'_>,
+) -> Result<Answer, HandlerError> {
     let slot = &request.build.handlers[index];
     let Code::App(app) = &slot.code else {
         return refused(format!("`{}` is no app handler", slot.name));
     };
-    let (app, shared, build) = (Arc::clone(app), Arc::clone(shared), Arc::clone(request.build));
+    let (app, shared, build) = (
+        Arc::clone(app),
+        Arc::clone(shared),
+        Arc::clone(request.build),
+    );
     let request_id = request.head.request_id.to_owned();
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {

@@ -10,7 +10,10 @@ use protoplex_http::Head;
 pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
     for field in head.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value)) {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(field.name.as_bytes()),
+            HeaderValue::from_bytes(field.value),
+        ) {
             headers.append(name, value);
         }
     }

@@ -75,16 +75,56 @@ impl Metrics {
             }
         };
         let one = |counter: &AtomicU64| vec![(String::new(), counter.load(Relaxed).to_string())];
-        family("protoplex_requests_total", "counter", "Requests.", &one(&self.requests));
-        family("protoplex_request_errors_total", "counter", "Answers with 5xx.", &one(&self.errors));
-        family("protoplex_handler_traps_total", "counter", "Instances that died.", &one(&self.traps));
-        family("protoplex_hop_build_misses_total", "counter", "Requests for a build not held.", &one(&self.hop_misses));
-        family("protoplex_requests_cut_total", "counter", "Requests past their drain deadline.", &one(&self.cut));
-        family("protoplex_swaps_total", "counter", "Switches of the build.", &one(&self.swaps));
+        family(
+            "protoplex_requests_total",
+            "counter",
+            "Requests.",
+            &one(&self.requests),
+        );
+        family(
+            "protoplex_request_errors_total",
+            "counter",
+            "Answers with 5xx.",
+            &one(&self.errors),
+        );
+        family(
+            "protoplex_handler_traps_total",
+            "counter",
+            "Instances that died.",
+            &one(&self.traps),
+        );
+        family(
+            "protoplex_hop_build_misses_total",
+            "counter",
+            "Requests for a build not held.",
+            &one(&self.hop_misses),
+        );
+        family(
+            "protoplex_requests_cut_total",
+            "counter",
+            "Requests past their drain deadline.",
+            &one(&self.cut),
+        );
+        family(
+            "protoplex_swaps_total",
+            "counter",
+            "Switches of the build.",
+            &one(&self.swaps),
+        );
         let seconds = self.swap_ns.load(Relaxed) as f64 / 1e9;
         let swap = [(String::new(), seconds.to_string())];
-        family("protoplex_swap_seconds_total", "counter", "Time that switches took.", &swap);
-        family("protoplex_build_info", "gauge", "The build that answers.", &[(format!("build=\"{build}\""), "1".into())]);
+        family(
+            "protoplex_swap_seconds_total",
+            "counter",
+            "Time that switches took.",
+            &swap,
+        );
+        family(
+            "protoplex_build_info",
+            "gauge",
+            "The build that answers.",
+            &[(format!("build=\"{build}\""), "1".into())],
+        );
         for (name, help, value) in gauges {
             family(name, "gauge", help, &[(String::new(), value.to_string())]);
         }
@@ -92,14 +132,30 @@ impl Metrics {
         for (name, handler) in self.handlers.lock().iter() {
             for (kind, count) in DECISIONS.iter().zip(&handler.decisions) {
                 let count = count.load(Relaxed);
-                decisions.push((format!("handler=\"{name}\",decision=\"{kind}\""), count.to_string()));
+                decisions.push((
+                    format!("handler=\"{name}\",decision=\"{kind}\""),
+                    count.to_string(),
+                ));
             }
             for (kind, count) in handler.errors.lock().iter() {
-                errors.push((format!("handler=\"{name}\",kind=\"{kind}\""), count.to_string()));
+                errors.push((
+                    format!("handler=\"{name}\",kind=\"{kind}\""),
+                    count.to_string(),
+                ));
             }
         }
-        family("protoplex_decisions_total", "counter", "Decisions by handler.", &decisions);
-        family("protoplex_handler_errors_total", "counter", "Failed calls by handler and cause.", &errors);
+        family(
+            "protoplex_decisions_total",
+            "counter",
+            "Decisions by handler.",
+            &decisions,
+        );
+        family(
+            "protoplex_handler_errors_total",
+            "counter",
+            "Failed calls by handler and cause.",
+            &errors,
+        );
         out
     }
 }

@@ -28,8 +28,10 @@ use anyhow::Context;
 /// # Errors
 /// When the environment is not one that a parent made, or the instance pool does not fit.
 pub fn main() -> anyhow::Result<()> {
-    let config = std::env::var(CHILD_ENV).with_context(|| format!("{CHILD_ENV} is not set: only a node's parent starts a child"))?;
-    let config: ChildConfig = serde_json::from_str(&config).with_context(|| format!("{CHILD_ENV} cannot be read"))?;
+    let config = std::env::var(CHILD_ENV)
+        .with_context(|| format!("{CHILD_ENV} is not set: only a node's parent starts a child"))?;
+    let config: ChildConfig =
+        serde_json::from_str(&config).with_context(|| format!("{CHILD_ENV} cannot be read"))?;
     let mut runtime = if config.threads <= 1 {
         tokio::runtime::Builder::new_current_thread()
     } else {

@@ -24,13 +24,20 @@ impl OwnedHead {
             scheme: head.scheme,
             version: head.version,
             client: head.client,
-            headers: head.headers.iter().map(|field| (field.name.to_owned(), field.value.to_owned())).collect(),
+            headers: head
+                .headers
+                .iter()
+                .map(|field| (field.name.to_owned(), field.value.to_owned()))
+                .collect(),
         }
     }
 
     /// What [`Self::head`] borrows.
     pub(super) fn fields(&self) -> Vec<HeaderField<'_>> {
-        self.headers.iter().map(|(name, value)| HeaderField { name, value }).collect()
+        self.headers
+            .iter()
+            .map(|(name, value)| HeaderField { name, value })
+            .collect()
     }
 
     pub(super) fn head<'a>(&'a self, fields: &'a [HeaderField<'a>]) -> Head<'a> {

@@ -36,12 +36,18 @@ pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
 }
 
 fn fault(slot: &Slot, what: &str, why: &str) -> BuildFault {
-    BuildFault { stage: Stage::WarmUp, reason: format!("handler `{}`, {what}: {why}", slot.name) }
+    BuildFault {
+        stage: Stage::WarmUp,
+        reason: format!("handler `{}`, {what}: {why}", slot.name),
+    }
 }
 
 async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16, HandlerError> {
     let host = probe.host.as_deref().unwrap_or(PROBE_HOST);
-    let headers = [HeaderField { name: "host", value: host.as_bytes() }];
+    let headers = [HeaderField {
+        name: "host",
+        value: host.as_bytes(),
+    }];
     let head = Head {
         method: "GET",
         path: &probe.path,
@@ -53,8 +59,13 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         request_id: "probe",
     };
     match &slot.code {
-        Code::Edge(edge) if edge.is_sync() => edge.decide(&head, &slot.context).map(|decision| status(&decision)),
-        Code::Edge(edge) => edge.decide_later(&head, &slot.context).await.map(|decision| status(&decision)),
+        Code::Edge(edge) if edge.is_sync() => edge
+            .decide(&head, &slot.context)
+            .map(|decision| status(&decision)),
+        Code::Edge(edge) => edge
+            .decide_later(&head, &slot.context)
+            .await
+            .map(|decision| status(&decision)),
         Code::App(handler) => {
             let request = app::request(&head, Body::empty(), false)?;
             let reply = app::run(Arc::clone(handler), request, Arc::clone(build)).await?;

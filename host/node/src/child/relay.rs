@@ -45,13 +45,22 @@ impl Relay {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let mut client = Client::builder(TokioExecutor::new());
-        client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
-        Self(client.pool_max_idle_per_host(IDLE_CONNECTIONS_MAX).build(connector))
+        client
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT);
+        Self(
+            client
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .build(connector),
+        )
     }
 
     /// Sends the request and answers with the upstream's response, or with 502 or 504.
     pub(super) async fn send(&self, target: Target, outbound: Outbound, request_id: &str) -> Reply {
-        let uri = Uri::builder().scheme("http").authority(target.authority.clone()).path_and_query(outbound.path);
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(target.authority.clone())
+            .path_and_query(outbound.path);
         let mut request = Request::new(outbound.body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = uri.build().expect("all three parts were parsed before");
@@ -59,7 +68,9 @@ impl Relay {
         match tokio::time::timeout(target.timeouts.first_byte, self.0.request(request)).await {
             Ok(Ok(response)) => answer(response, target.timeouts.idle),
             Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                let cause = std::error::Error::source(&error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 tracing::warn!(upstream = %target.authority, request = request_id, %error, cause, "the upstream failed");
                 reply::status(StatusCode::BAD_GATEWAY, request_id)
             }
@@ -101,7 +112,11 @@ struct IdleLimited {
 
 impl IdleLimited {
     fn new(inner: Incoming, limit: Duration) -> Self {
-        Self { inner, limit, timer: Box::pin(tokio::time::sleep(limit)) }
+        Self {
+            inner,
+            limit,
+            timer: Box::pin(tokio::time::sleep(limit)),
+        }
     }
 }
 

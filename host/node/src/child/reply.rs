@@ -10,13 +10,18 @@ const RETRY_AFTER_SECONDS: &str = "1";
 /// A plain text with the status' own words and the request id.
 pub(super) fn status(status: StatusCode, request_id: &str) -> Reply {
     let words = status.canonical_reason().unwrap_or("error");
-    Reply::text(status, format!("{} {words}\nrequest {request_id}\n", status.as_u16()))
+    Reply::text(
+        status,
+        format!("{} {words}\nrequest {request_id}\n", status.as_u16()),
+    )
 }
 
 /// 503 that says when to come back.
 pub(super) fn unavailable(request_id: &str) -> Reply {
-    status(StatusCode::SERVICE_UNAVAILABLE, request_id)
-        .with(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS))
+    status(StatusCode::SERVICE_UNAVAILABLE, request_id).with(
+        header::RETRY_AFTER,
+        HeaderValue::from_static(RETRY_AFTER_SECONDS),
+    )
 }
 
 /// What a visitor sees of a handler that gave no answer.

@@ -49,9 +49,14 @@ impl Builds {
 
     /// The switch. Returns the build that answered before, where it was another.
     pub(super) fn activate(&self, id: &BuildId) -> Result<Option<Arc<LoadedBuild>>, String> {
-        let build = self.held(id).ok_or_else(|| format!("build {} was not prepared here", id.short()))?;
+        let build = self
+            .held(id)
+            .ok_or_else(|| format!("build {} was not prepared here", id.short()))?;
         self.abandon(id);
-        let old = self.active.swap(Some(Arc::clone(&build))).filter(|old| old.id != build.id);
+        let old = self
+            .active
+            .swap(Some(Arc::clone(&build)))
+            .filter(|old| old.id != build.id);
         let mut previous = self.previous.lock();
         previous.retain(|other| other.id != build.id);
         if let Some(old) = &old {

@@ -48,7 +48,9 @@ impl Router {
     ) -> Self {
         let mut router = Self::default();
         for route in routes.into_iter().filter(|route| route.role == role) {
-            let Some(index) = handler(&route.handler) else { continue };
+            let Some(index) = handler(&route.handler) else {
+                continue;
+            };
             let paths = match route.host.as_deref() {
                 None => &mut router.any_host,
                 Some(host) => match host.strip_prefix('*') {
@@ -63,7 +65,9 @@ impl Router {
             if route.methods.is_empty() {
                 methods.any = Some(index);
             }
-            methods.named.extend(route.methods.iter().map(|method| (method.clone(), index)));
+            methods
+                .named
+                .extend(route.methods.iter().map(|method| (method.clone(), index)));
         }
         router
     }
@@ -80,7 +84,9 @@ impl Router {
                 }
             }
         }
-        wrong.map_or(Found::Nothing, |methods| Found::WrongMethod(methods.allowed()))
+        wrong.map_or(Found::Nothing, |methods| {
+            Found::WrongMethod(methods.allowed())
+        })
     }
 
     /// The tables that a host may use, most specific first.
@@ -99,8 +105,13 @@ impl Router {
 
 impl Paths {
     /// The entries that match, most specific first.
-    fn candidates<'a, 'p>(&'a self, path: &'p str) -> impl Iterator<Item = &'a Methods> + use<'a, 'p> {
-        let exact = (!self.exact.is_empty()).then(|| self.exact.get(path)).flatten();
+    fn candidates<'a, 'p>(
+        &'a self,
+        path: &'p str,
+    ) -> impl Iterator<Item = &'a Methods> + use<'a, 'p> {
+        let exact = (!self.exact.is_empty())
+            .then(|| self.exact.get(path))
+            .flatten();
         let mut rest = (!self.prefixes.is_empty()).then_some(path);
         let prefixes = std::iter::from_fn(move || {
             let current = rest?;
@@ -113,7 +124,10 @@ impl Paths {
 
 impl Methods {
     fn find(&self, method: &str) -> Option<usize> {
-        let named = self.named.iter().find(|(name, _)| name == method || (method == "HEAD" && name == "GET"));
+        let named = self
+            .named
+            .iter()
+            .find(|(name, _)| name == method || (method == "HEAD" && name == "GET"));
         named.map(|(_, index)| *index).or(self.any)
     }
 
@@ -178,15 +192,26 @@ mod tests {
             ("GET", "www.example.com", "/y", 4),
             ("GET", "example.com", "/x", 0),
         ] {
-            assert_eq!(find(&router, method, host, path), Some(expected), "{method} {host}{path}");
+            assert_eq!(
+                find(&router, method, host, path),
+                Some(expected),
+                "{method} {host}{path}"
+            );
         }
     }
 
     #[test]
     fn a_wrong_method_names_the_right_ones() {
-        let router = Router::new(Role::Proxy, &[route(None, "/a", &["GET", "PUT"], "0")], |name| name.parse().ok());
+        let router = Router::new(
+            Role::Proxy,
+            &[route(None, "/a", &["GET", "PUT"], "0")],
+            |name| name.parse().ok(),
+        );
         assert_eq!(find(&router, "POST", "h", "/a"), None);
-        let methods = Methods { any: None, named: vec![("GET".into(), 0), ("PUT".into(), 0)] };
+        let methods = Methods {
+            any: None,
+            named: vec![("GET".into(), 0), ("PUT".into(), 0)],
+        };
         assert_eq!(methods.allowed(), ["GET", "PUT"]);
     }
 }

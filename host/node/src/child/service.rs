@@ -44,16 +44,39 @@ impl Service for Requests {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
         let shared = &self.0;
         shared.metrics.requests.fetch_add(1, Relaxed);
-        let answer = match head.header(HOP_HEADER).and_then(|value| shared.fleet.load().hop_key.verify(value)) {
+        let answer = match head
+            .header(HOP_HEADER)
+            .and_then(|value| shared.fleet.load().hop_key.verify(value))
+        {
             None => match &*shared.builds.active() {
-                Some(build) => answer(shared, Request { head, body, build, from_our_node: false }),
+                Some(build) => answer(
+                    shared,
+                    Request {
+                        head,
+                        body,
+                        build,
+                        from_our_node: false,
+                    },
+                ),
                 None => Answer::Ready(reply::unavailable(head.request_id)),
             },
             Some(id) => match shared.builds.held(&id) {
-                Some(build) => answer(shared, Request { head, body, build: &build, from_our_node: true }),
+                Some(build) => answer(
+                    shared,
+                    Request {
+                        head,
+                        body,
+                        build: &build,
+                        from_our_node: true,
+                    },
+                ),
                 None => {
                     shared.metrics.hop_misses.fetch_add(1, Relaxed);
-                    tracing::warn!(build = id.short(), request = head.request_id, "a hop named a build not held here");
+                    tracing::warn!(
+                        build = id.short(),
+                        request = head.request_id,
+                        "a hop named a build not held here"
+                    );
                     Answer::Ready(reply::unavailable(head.request_id))
                 }
             },
@@ -66,8 +89,12 @@ fn answer(shared: &Arc<Shared>, request: Request<'_>) -> Answer {
     let (head, build) = (request.head, request.build);
     let index = match build.router.find(head) {
         Found::Handler(index) => index,
-        Found::WrongMethod(allowed) => return Answer::Ready(reply::wrong_method(&allowed, head.request_id)),
-        Found::Nothing => return Answer::Ready(reply::status(StatusCode::NOT_FOUND, head.request_id)),
+        Found::WrongMethod(allowed) => {
+            return Answer::Ready(reply::wrong_method(&allowed, head.request_id));
+        }
+        Found::Nothing => {
+            return Answer::Ready(reply::status(StatusCode::NOT_FOUND, head.request_id));
+        }
     };
     let slot = &build.handlers[index];
     match &slot.code {
@@ -101,9 +128,17 @@ fn decide_later(
             let fields = owned.fields();
             let head = owned.head(&fields);
             match decision {
-                Ok(decision) => {
-                    decide::act(&shared, slot, Request { head: &head, body, build: &build, from_our_node }, decision)
-                }
+                Ok(decision) => decide::act(
+                    &shared,
+                    slot,
+                    Request {
+                        head: &head,
+                        body,
+                        build: &build,
+                        from_our_node,
+                    },
+                    decision,
+                ),
                 Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
             }
         };
@@ -152,7 +187,10 @@ impl Shared {
 
     fn count_cut(&self, request_id: &str) {
         self.metrics.cut.fetch_add(1, Relaxed);
-        tracing::warn!(request = request_id, "a request outlived its build's drain deadline and was cut");
+        tracing::warn!(
+            request = request_id,
+            "a request outlived its build's drain deadline and was cut"
+        );
     }
 
     /// Counts 5xx answers.
@@ -191,7 +229,10 @@ impl HttpBody for Cut {
     type Data = Bytes;
     type Error = StreamError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             return Poll::Ready(frame);
         }

@@ -2,7 +2,7 @@
 
 use super::{
     builds::{Builder, ReadyBuild},
-    children::{Adoption, Phase, SILENCE_MAX, Seat, adoptions},
+    children::{Adoption, Phase, SILENCE_MAX, Seat, adoptions, hasten},
     link::LinkEvent,
     logs::Logs,
     orders::{Made, Orders},
@@ -10,6 +10,7 @@ use super::{
     store::{Store, read_json, write_json},
 };
 use crate::control::{Beat, ChildConfig, FromChild, ToChild};
+use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{
     BuildId,
@@ -41,6 +42,9 @@ const METRICS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that children may have waiting.
 const EVENTS_MAX: usize = 1_024;
 
+/// A child's index and generation, and what happened to it.
+type OfChild = (usize, u64, ChildEvent);
+
 /// What the meta port asks.
 pub(super) enum Question {
     Metrics(oneshot::Sender<String>),
@@ -68,7 +72,7 @@ pub(super) struct Actor {
     directory: Directory,
     ready: Arc<AtomicBool>,
     logs: Arc<Logs>,
-    child_events: (mpsc::Sender<(usize, u64, ChildEvent)>, Option<mpsc::Receiver<(usize, u64, ChildEvent)>>),
+    child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
     metrics: Option<(oneshot::Sender<String>, usize, Vec<String>, Instant)>,
     draining: bool,
 }
@@ -173,15 +177,27 @@ impl Actor {
                 _ => {}
             }
         }
-        if self.metrics.as_ref().is_some_and(|(.., since)| since.elapsed() > METRICS_TIMEOUT) {
+        if self
+            .metrics
+            .as_ref()
+            .is_some_and(|(.., since)| since.elapsed() > METRICS_TIMEOUT)
+        {
             self.finish_metrics();
         }
     }
 
     fn start(&mut self, index: usize) {
         let generation = self.seats[index].generation + 1;
-        let config = ChildConfig { index, ..self.config.clone() };
-        let started = process::start(config, generation, Arc::clone(&self.logs), self.child_events.0.clone());
+        let config = ChildConfig {
+            index,
+            ..self.config.clone()
+        };
+        let started = process::start(
+            config,
+            generation,
+            Arc::clone(&self.logs),
+            self.child_events.0.clone(),
+        );
         let seat = &mut self.seats[index];
         seat.generation = generation;
         seat.heard = Instant::now();
@@ -191,7 +207,11 @@ impl Actor {
                 seat.phase = Phase::Starting;
             }
             Err(error) => {
-                tracing::error!(child = index, error = format!("{error:#}"), "a child cannot be started");
+                tracing::error!(
+                    child = index,
+                    error = format!("{error:#}"),
+                    "a child cannot be started"
+                );
                 seat.died(Instant::now());
             }
         }
@@ -214,26 +234,47 @@ impl Actor {
                 self.seats[index].phase = Phase::Loading;
                 self.send(index, &self.directory_message(), &[]).await;
                 self.load_active(index).await;
+                self.join_step(index).await;
+                if self.active.is_none() {
+                    // Visitors of a node that has nothing to serve hear so, instead of waiting.
+                    self.send(index, &ToChild::Adopt { index }, &[]).await;
+                }
             }
-            ChildEvent::Said(FromChild::Prepared { release }, _) => self.child_prepared(index, release).await,
-            ChildEvent::Said(FromChild::Failed { release, stage, reason }, _) => {
-                self.child_failed(index, release, stage, reason).await;
+            ChildEvent::Said(FromChild::Prepared { release, build }, _) => {
+                self.child_did(index, release, build, false).await;
             }
-            ChildEvent::Said(FromChild::Activated { release }, _) => {
+            ChildEvent::Said(
+                FromChild::Failed {
+                    release,
+                    build,
+                    stage,
+                    reason,
+                },
+                _,
+            ) => {
+                let fault = BuildFault { stage, reason };
+                self.child_failed(index, release, build, fault).await;
+            }
+            ChildEvent::Said(FromChild::Activated { release, build }, _) => {
                 if !self.seats[index].serves() {
-                    self.seats[index].phase = Phase::Serving { since: Instant::now() };
+                    self.seats[index].phase = Phase::Serving {
+                        since: Instant::now(),
+                    };
                     self.rebalance().await;
                 }
-                self.child_activated(index, release).await;
+                self.child_did(index, release, build, true).await;
             }
             ChildEvent::Said(FromChild::Beat(beat), _) => self.seats[index].beat = beat,
             ChildEvent::Said(FromChild::Metrics, fds) => self.child_metrics(fds),
-            ChildEvent::Said(FromChild::Drained { cut }, _) => tracing::info!(child = index, cut, "a child drained"),
+            ChildEvent::Said(FromChild::Drained { cut }, _) => {
+                tracing::info!(child = index, cut, "a child drained")
+            }
             ChildEvent::Ended(status) => {
                 if !self.draining {
                     tracing::error!(child = index, status, "a child ended");
                 }
                 self.seats[index].died(Instant::now());
+                hasten(&mut self.seats, Instant::now());
                 self.rebalance().await;
                 self.child_gone(index).await;
                 self.tick().await;
@@ -246,24 +287,54 @@ impl Actor {
         if let Some(active) = self.active.clone() {
             let release = self.store.state().release;
             self.give(index, &active, release).await;
-            self.send(index, &ToChild::Activate { release, build: active.id }, &[]).await;
+            self.send(
+                index,
+                &ToChild::Activate {
+                    release,
+                    build: active.id,
+                },
+                &[],
+            )
+            .await;
         }
     }
 
     /// Sends a child what it lacks of a build, and the order to prepare it.
-    pub(super) async fn give(&mut self, index: usize, build: &Arc<ReadyBuild>, release: protoplex_wire::ReleaseId) {
+    pub(super) async fn give(
+        &mut self,
+        index: usize,
+        build: &Arc<ReadyBuild>,
+        release: protoplex_wire::ReleaseId,
+    ) {
         for (component, fd) in &build.native {
             if self.seats[index].native.insert(*component) {
-                self.send(index, &ToChild::Native { component: *component }, &[fd]).await;
+                self.send(
+                    index,
+                    &ToChild::Native {
+                        component: *component,
+                    },
+                    &[fd],
+                )
+                .await;
             }
         }
         self.seats[index].builds.insert(build.id);
         let files = [&build.manifest_fd, &build.pack_fd];
-        self.send(index, &ToChild::Prepare { release, build: build.id }, &files).await;
+        self.send(
+            index,
+            &ToChild::Prepare {
+                release,
+                build: build.id,
+            },
+            &files,
+        )
+        .await;
     }
 
     pub(super) async fn send(&self, index: usize, message: &ToChild, fds: &[&OwnedFd]) {
-        let Some(process) = &self.seats[index].process else { return };
+        let Some(process) = &self.seats[index].process else {
+            return;
+        };
         let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         if let Err(error) = process.channel.send(message, &fds).await {
             // Its end is on its way as an event.
@@ -279,8 +350,12 @@ impl Actor {
         }
         for change in adoptions(&mut self.seats) {
             match change {
-                Adoption::Adopt { by, index } => self.send(by, &ToChild::Adopt { index }, &[]).await,
-                Adoption::Disown { by, index } => self.send(by, &ToChild::Disown { index }, &[]).await,
+                Adoption::Adopt { by, index } => {
+                    self.send(by, &ToChild::Adopt { index }, &[]).await
+                }
+                Adoption::Disown { by, index } => {
+                    self.send(by, &ToChild::Disown { index }, &[]).await
+                }
             }
         }
     }
@@ -307,13 +382,23 @@ impl Actor {
                 self.directory_changed().await;
             }
             LinkEvent::Said(FromSeed::Directory { version, nodes }) => {
-                self.directory = Directory { hop_key: std::mem::take(&mut self.directory.hop_key), version, nodes };
+                self.directory = Directory {
+                    hop_key: std::mem::take(&mut self.directory.hop_key),
+                    version,
+                    nodes,
+                };
                 self.directory_changed().await;
             }
-            LinkEvent::Said(FromSeed::Prepare { release, build, envelope }) => {
+            LinkEvent::Said(FromSeed::Prepare {
+                release,
+                build,
+                envelope,
+            }) => {
                 self.prepare(release, build, envelope).await;
             }
-            LinkEvent::Said(FromSeed::Activate { release, build }) => self.activate(release, build).await,
+            LinkEvent::Said(FromSeed::Activate { release, build }) => {
+                self.activate(release, build).await
+            }
             LinkEvent::Said(FromSeed::Abandon { release }) => self.abandon(release).await,
         }
     }
@@ -327,7 +412,10 @@ impl Actor {
     }
 
     fn directory_message(&self) -> ToChild {
-        ToChild::Directory { hop_key: self.directory.hop_key.clone(), nodes: self.directory.nodes.clone() }
+        ToChild::Directory {
+            hop_key: self.directory.hop_key.clone(),
+            nodes: self.directory.nodes.clone(),
+        }
     }
 
     async fn directory_changed(&mut self) {
@@ -359,13 +447,16 @@ impl Actor {
     }
 
     fn sums(&self) -> Beat {
-        self.seats.iter().flat_map(|seat| [seat.beat, seat.past]).fold(Beat::default(), |sum, beat| Beat {
-            requests: sum.requests + beat.requests,
-            errors: sum.errors + beat.errors,
-            traps: sum.traps + beat.traps,
-            in_flight: sum.in_flight + beat.in_flight,
-            connections: sum.connections + beat.connections,
-        })
+        self.seats
+            .iter()
+            .flat_map(|seat| [seat.beat, seat.past])
+            .fold(Beat::default(), |sum, beat| Beat {
+                requests: sum.requests + beat.requests,
+                errors: sum.errors + beat.errors,
+                traps: sum.traps + beat.traps,
+                in_flight: sum.in_flight + beat.in_flight,
+                connections: sum.connections + beat.connections,
+            })
     }
 
     fn heartbeat(&self) -> Heartbeat {
@@ -385,7 +476,9 @@ impl Actor {
                 let _ = answer.send(self.status());
             }
             Question::Metrics(answer) => {
-                let serving: Vec<_> = (0..self.seats.len()).filter(|&index| self.seats[index].serves()).collect();
+                let serving: Vec<_> = (0..self.seats.len())
+                    .filter(|&index| self.seats[index].serves())
+                    .collect();
                 self.metrics = Some((answer, serving.len(), Vec::new(), Instant::now()));
                 for index in &serving {
                     self.send(*index, &ToChild::Metrics, &[]).await;
@@ -424,7 +517,9 @@ impl Actor {
     }
 
     fn child_metrics(&mut self, fds: Vec<OwnedFd>) {
-        let Some((_, expected, texts, _)) = &mut self.metrics else { return };
+        let Some((_, expected, texts, _)) = &mut self.metrics else {
+            return;
+        };
         let mut text = String::new();
         if let Some(fd) = fds.into_iter().next() {
             let mut file = File::from(fd);
@@ -438,7 +533,9 @@ impl Actor {
     }
 
     fn finish_metrics(&mut self) {
-        let Some((answer, _, mut texts, _)) = self.metrics.take() else { return };
+        let Some((answer, _, mut texts, _)) = self.metrics.take() else {
+            return;
+        };
         let release = self.store.state().release;
         let restarts: u64 = self.seats.iter().map(|seat| seat.restarts).sum();
         let serving = self.seats.iter().filter(|seat| seat.serves()).count();
@@ -468,12 +565,18 @@ fn merge(texts: &[String]) -> String {
             order.push(name);
             Default::default()
         });
-        let lines = if line.starts_with('#') { &mut family.0 } else { &mut family.1 };
+        let lines = if line.starts_with('#') {
+            &mut family.0
+        } else {
+            &mut family.1
+        };
         if !line.starts_with('#') || !lines.contains(&line) {
             lines.push(line);
         }
     }
-    let lines = order.iter().flat_map(|name| families[name].0.iter().chain(&families[name].1));
+    let lines = order
+        .iter()
+        .flat_map(|name| families[name].0.iter().chain(&families[name].1));
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -483,9 +586,16 @@ mod tests {
 
     #[test]
     fn families_of_several_children_are_merged_under_one_help() {
-        let child = |n: u32| format!("# HELP a A.\n# TYPE a counter\na{{child=\"{n}\"}} {n}\n# HELP b B.\n# TYPE b gauge\nb 1\n");
+        let child = |n: u32| {
+            format!(
+                "# HELP a A.\n# TYPE a counter\na{{child=\"{n}\"}} {n}\n# HELP b B.\n# TYPE b gauge\nb 1\n"
+            )
+        };
         let merged = merge(&[child(0), child(1)]);
         assert_eq!(merged.matches("# HELP a").count(), 1);
-        assert!(merged.contains("a{child=\"0\"} 0\na{child=\"1\"} 1\n"), "{merged}");
+        assert!(
+            merged.contains("a{child=\"0\"} 0\na{child=\"1\"} 1\n"),
+            "{merged}"
+        );
     }
 }

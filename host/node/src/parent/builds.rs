@@ -11,10 +11,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use protoplex_handler::BuildFault;
 use protoplex_seed::SeedClient;
 use protoplex_wire::{
-    BuildId, Digest, Manifest,
-    manifest::MANIFEST_BYTES_MAX,
-    release::Stage,
-    signature::Envelope,
+    BuildId, Digest, Manifest, manifest::MANIFEST_BYTES_MAX, release::Stage, signature::Envelope,
 };
 use std::{
     collections::BTreeMap,
@@ -47,7 +44,10 @@ pub(super) struct Builder {
 }
 
 fn fault(stage: Stage, reason: impl ToString) -> BuildFault {
-    BuildFault { stage, reason: reason.to_string() }
+    BuildFault {
+        stage,
+        reason: reason.to_string(),
+    }
 }
 
 impl Builder {
@@ -55,9 +55,15 @@ impl Builder {
     ///
     /// # Errors
     /// The stage that failed, and why. Nothing that was held before changes.
-    pub(super) async fn make(&self, envelope: &Envelope, online: bool) -> Result<ReadyBuild, BuildFault> {
+    pub(super) async fn make(
+        &self,
+        envelope: &Envelope,
+        online: bool,
+    ) -> Result<ReadyBuild, BuildFault> {
         let id = envelope.build;
-        envelope.verify(id, &self.trusted).map_err(|error| fault(Stage::Signature, error))?;
+        envelope
+            .verify(id, &self.trusted)
+            .map_err(|error| fault(Stage::Signature, error))?;
         let canonical = self.blob(&id, MANIFEST_BYTES_MAX as u64, online).await?;
         let manifest = Manifest::parse(&canonical).map_err(|error| fault(Stage::Digest, error))?;
         let blobs: Vec<_> = manifest.blobs().into_iter().collect();
@@ -65,7 +71,10 @@ impl Builder {
             .map(|(digest, bytes)| async move {
                 let blob = self.blob(&digest, bytes, online).await?;
                 if blob.len() as u64 != bytes {
-                    let reason = format!("blob {digest} has {} bytes; the manifest says {bytes}", blob.len());
+                    let reason = format!(
+                        "blob {digest} has {} bytes; the manifest says {bytes}",
+                        blob.len()
+                    );
                     return Err(fault(Stage::Digest, reason));
                 }
                 Ok(())
@@ -77,13 +86,25 @@ impl Builder {
         for (name, handler) in &manifest.handlers {
             let wasm = self.blob_path(&handler.component);
             let code = self.native.load(&handler.component, &wasm).await;
-            let code = code.map_err(|error| BuildFault { reason: format!("handler `{name}`: {}", error.reason), ..error })?;
+            let code = code.map_err(|error| BuildFault {
+                reason: format!("handler `{name}`: {}", error.reason),
+                ..error
+            })?;
             native.insert(handler.component, code);
         }
-        let memory = |error: std::io::Error| fault(Stage::Limit, format!("no memory file: {error}"));
-        let manifest_fd = sealed_memfd("manifest", |file| file.write_all(&canonical)).map_err(memory)?;
+        let memory =
+            |error: std::io::Error| fault(Stage::Limit, format!("no memory file: {error}"));
+        let manifest_fd =
+            sealed_memfd("manifest", |file| file.write_all(&canonical)).map_err(memory)?;
         let pack_fd = self.pack(&manifest).map_err(memory)?;
-        Ok(ReadyBuild { id, envelope: envelope.clone(), manifest, manifest_fd, pack_fd, native })
+        Ok(ReadyBuild {
+            id,
+            envelope: envelope.clone(),
+            manifest,
+            manifest_fd,
+            pack_fd,
+            native,
+        })
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -92,18 +113,33 @@ impl Builder {
     }
 
     /// From disk if it is there and right, else from the Seed.
-    async fn blob(&self, digest: &Digest, bytes_max: u64, online: bool) -> Result<Vec<u8>, BuildFault> {
+    async fn blob(
+        &self,
+        digest: &Digest,
+        bytes_max: u64,
+        online: bool,
+    ) -> Result<Vec<u8>, BuildFault> {
         if let Some(bytes) = read_blob(&self.dir, digest) {
             return Ok(bytes);
         }
         let Some(seed) = self.seed.as_ref().filter(|_| online) else {
-            return Err(fault(Stage::Fetch, format!("blob {digest} is not on this node's disk")));
+            return Err(fault(
+                Stage::Fetch,
+                format!("blob {digest} is not on this node's disk"),
+            ));
         };
-        let bytes = seed.get_blob(*digest, bytes_max).await.map_err(|error| fault(Stage::Fetch, error))?;
+        let bytes = seed
+            .get_blob(*digest, bytes_max)
+            .await
+            .map_err(|error| fault(Stage::Fetch, error))?;
         if Digest::of(&bytes) != *digest {
-            return Err(fault(Stage::Digest, format!("the Seed sent other bytes than blob {digest}")));
+            return Err(fault(
+                Stage::Digest,
+                format!("the Seed sent other bytes than blob {digest}"),
+            ));
         }
-        write_blob(&self.dir, digest, &bytes).map_err(|error| fault(Stage::Limit, format!("{error:#}")))?;
+        write_blob(&self.dir, digest, &bytes)
+            .map_err(|error| fault(Stage::Limit, format!("{error:#}")))?;
         Ok(bytes.to_vec())
     }
 
@@ -111,8 +147,9 @@ impl Builder {
         let (offsets, length) = asset_offsets(manifest);
         sealed_memfd("assets", |file| {
             for (digest, offset) in &offsets {
-                let bytes = read_blob(&self.dir, digest)
-                    .ok_or_else(|| std::io::Error::other(format!("blob {digest} was damaged meanwhile")))?;
+                let bytes = read_blob(&self.dir, digest).ok_or_else(|| {
+                    std::io::Error::other(format!("blob {digest} was damaged meanwhile"))
+                })?;
                 file.seek(SeekFrom::Start(*offset))?;
                 file.write_all(&bytes)?;
             }

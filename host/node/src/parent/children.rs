@@ -11,6 +11,8 @@ use std::{
 
 /// Pause before a child is started again, by how often it has just died.
 const RESTART_PAUSES_MS: [u64; 7] = [0, 100, 200, 400, 1_000, 2_000, 5_000];
+/// The longest pause while no child lives: visitors wait, so the machine's rest comes second.
+const ALONE_PAUSE: Duration = Duration::from_millis(50);
 /// A child that served this long has not died of its start.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// A child that is silent this long is stuck, and is killed.
@@ -68,6 +70,11 @@ impl Seat {
         matches!(self.phase, Phase::Serving { .. })
     }
 
+    /// Whether it has said that it started: only then does it know what is active.
+    pub(super) fn takes_orders(&self) -> bool {
+        matches!(self.phase, Phase::Loading | Phase::Serving { .. })
+    }
+
     /// The process ended. It starts again after a pause that grows while it keeps dying young.
     pub(super) fn died(&mut self, now: Instant) {
         let stable = matches!(self.phase, Phase::Serving { since } if now - since > STABLE_AFTER);
@@ -75,7 +82,9 @@ impl Seat {
         let pause = RESTART_PAUSES_MS[self.deaths.min(RESTART_PAUSES_MS.len() - 1)];
         self.deaths += 1;
         self.restarts += 1;
-        self.phase = Phase::Dead { start_at: now + Duration::from_millis(pause) };
+        self.phase = Phase::Dead {
+            start_at: now + Duration::from_millis(pause),
+        };
         self.process = None;
         self.native.clear();
         self.builds.clear();
@@ -83,6 +92,18 @@ impl Seat {
         self.past.errors += self.beat.errors;
         self.past.traps += self.beat.traps;
         self.beat = Beat::default();
+    }
+}
+
+/// With no process left, the pauses that punish a crash loop would punish visitors.
+pub(super) fn hasten(seats: &mut [Seat], now: Instant) {
+    if seats.iter().any(|seat| seat.process.is_some()) {
+        return;
+    }
+    for seat in seats {
+        if let Phase::Dead { start_at } = &mut seat.phase {
+            *start_at = (*start_at).min(now + ALONE_PAUSE);
+        }
     }
 }
 
@@ -106,7 +127,9 @@ pub(super) fn adoptions(seats: &mut [Seat]) -> Vec<Adoption> {
             }
             None if !serves => {
                 let loads = seats.iter().enumerate().filter(|(_, seat)| seat.serves());
-                let by = loads.min_by_key(|(_, seat)| seat.beat.connections).map(|(by, _)| by);
+                let by = loads
+                    .min_by_key(|(_, seat)| seat.beat.connections)
+                    .map(|(by, _)| by);
                 if let Some(by) = by {
                     changes.push(Adoption::Adopt { by, index });
                 }
@@ -145,13 +168,35 @@ mod tests {
         assert_eq!(adoptions(&mut all), []);
         // The adopter dies as well: both go to the last one.
         all[2].died(Instant::now());
-        let both = [Adoption::Adopt { by: 0, index: 1 }, Adoption::Adopt { by: 0, index: 2 }];
+        let both = [
+            Adoption::Adopt { by: 0, index: 1 },
+            Adoption::Adopt { by: 0, index: 2 },
+        ];
         assert_eq!(adoptions(&mut all), both);
-        all[1].phase = Phase::Serving { since: Instant::now() };
+        all[1].phase = Phase::Serving {
+            since: Instant::now(),
+        };
         assert_eq!(adoptions(&mut all), [Adoption::Disown { by: 0, index: 1 }]);
         all[0].died(Instant::now());
-        let moved = [Adoption::Adopt { by: 1, index: 0 }, Adoption::Adopt { by: 1, index: 2 }];
+        let moved = [
+            Adoption::Adopt { by: 1, index: 0 },
+            Adoption::Adopt { by: 1, index: 2 },
+        ];
         assert_eq!(adoptions(&mut all), moved);
+    }
+
+    #[test]
+    fn with_no_child_left_none_waits_out_its_pause() {
+        let now = Instant::now();
+        let mut all = seats(&[false, false]);
+        for seat in &mut all {
+            (0..9).for_each(|_| seat.died(now));
+        }
+        hasten(&mut all, now);
+        let soon = Phase::Dead {
+            start_at: now + ALONE_PAUSE,
+        };
+        assert!(all.iter().all(|seat| seat.phase == soon));
     }
 
     #[test]
@@ -161,7 +206,9 @@ mod tests {
         for _ in 0..20 {
             let now = Instant::now();
             seat.died(now);
-            let Phase::Dead { start_at } = seat.phase else { panic!("it is dead") };
+            let Phase::Dead { start_at } = seat.phase else {
+                panic!("it is dead")
+            };
             assert!(start_at - now >= last && start_at - now <= Duration::from_secs(5));
             last = start_at - now;
         }

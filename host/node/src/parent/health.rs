@@ -1,5 +1,8 @@
 //! The health port: status only, because load balancers present no client certificate.
 
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
     sync::{
@@ -8,9 +11,6 @@ use std::{
     },
     time::Duration,
 };
-use http::{Request, Response, StatusCode};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// Checks at once.
@@ -38,7 +38,8 @@ pub(super) async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
             let _permit = permit;
             let service = service_fn(move |request| std::future::ready(answer(&request, &ready)));
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT);
             // A client that goes away is not worth a line.
             let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });

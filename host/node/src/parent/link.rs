@@ -43,12 +43,17 @@ pub(super) async fn run(client: SeedClient, events: mpsc::Sender<LinkEvent>) {
     }
 }
 
-async fn connection(client: &SeedClient, events: &mpsc::Sender<LinkEvent>) -> Result<(), ClientError> {
+async fn connection(
+    client: &SeedClient,
+    events: &mpsc::Sender<LinkEvent>,
+) -> Result<(), ClientError> {
     let (ask, answer) = oneshot::channel();
     if events.send(LinkEvent::WhoAreWe(ask)).await.is_err() {
         return Ok(());
     }
-    let Ok(hello) = answer.await else { return Ok(()) };
+    let Ok(hello) = answer.await else {
+        return Ok(());
+    };
     let release = hello.release;
     let (sender, mut receiver) = client.link(hello).await?;
     tracing::info!(seed = client.url(), "the link to the Seed stands");

@@ -19,7 +19,10 @@ pub(super) struct Logs {
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { ring: Mutex::default(), live: broadcast::Sender::new(FOLLOW_LINES_MAX) }
+        Self {
+            ring: Mutex::default(),
+            live: broadcast::Sender::new(FOLLOW_LINES_MAX),
+        }
     }
 }
 
@@ -30,7 +33,9 @@ impl Logs {
         ring.1 += line.len();
         ring.0.push_back(Arc::clone(&line));
         while ring.0.len() > LINES_MAX || ring.1 > BYTES_MAX {
-            let Some(oldest) = ring.0.pop_front() else { break };
+            let Some(oldest) = ring.0.pop_front() else {
+                break;
+            };
             ring.1 -= oldest.len();
         }
         // Nobody may be following.
@@ -41,6 +46,9 @@ impl Logs {
     pub(super) fn read(&self, count: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let ring = self.ring.lock();
         let skip = ring.0.len().saturating_sub(count);
-        (ring.0.iter().skip(skip).cloned().collect(), self.live.subscribe())
+        (
+            ring.0.iter().skip(skip).cloned().collect(),
+            self.live.subscribe(),
+        )
     }
 }

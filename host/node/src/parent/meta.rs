@@ -25,19 +25,33 @@ struct Meta {
     shutdown: CancellationToken,
 }
 
-pub(super) fn router(questions: mpsc::Sender<Question>, logs: Arc<Logs>, shutdown: CancellationToken) -> Router {
+pub(super) fn router(
+    questions: mpsc::Sender<Question>,
+    logs: Arc<Logs>,
+    shutdown: CancellationToken,
+) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/drain", post(drain))
         .route("/logs", get(show_logs))
-        .with_state(Meta { questions, logs, shutdown })
+        .with_state(Meta {
+            questions,
+            logs,
+            shutdown,
+        })
 }
 
 impl Meta {
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, StatusCode> {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, StatusCode> {
         let (sender, answer) = oneshot::channel();
-        self.questions.send(question(sender)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        self.questions
+            .send(question(sender))
+            .await
+            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     }
 }
@@ -70,12 +84,12 @@ async fn show_logs(State(meta): State<Meta>, Query(query): Query<LogQuery>) -> R
     if !query.follow {
         return Body::from_stream(past).into_response();
     }
-    let live = stream::unfold(live, async |mut live| loop {
-        match live.recv().await {
-            Ok(line) => return Some((Ok(format!("{line}\n")), live)),
-            Err(RecvError::Lagged(lost)) => return Some((Ok(format!("… {lost} lines lost: too slow\n")), live)),
-            Err(RecvError::Closed) => return None,
+    let live = stream::unfold(live, async |mut live| match live.recv().await {
+        Ok(line) => Some((Ok(format!("{line}\n")), live)),
+        Err(RecvError::Lagged(lost)) => {
+            Some((Ok(format!("… {lost} lines lost: too slow\n")), live))
         }
+        Err(RecvError::Closed) => None,
     });
     Body::from_stream(past.chain(live)).into_response()
 }

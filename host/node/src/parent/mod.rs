@@ -44,17 +44,30 @@ pub async fn run(
     shutdown: CancellationToken,
     on_ready: impl FnOnce(&Addresses) + Send,
 ) -> anyhow::Result<()> {
-    ensure!(config.children >= CHILDREN_MIN, "children is {}; at least {CHILDREN_MIN} are needed", config.children);
+    ensure!(
+        config.children >= CHILDREN_MIN,
+        "children is {}; at least {CHILDREN_MIN} are needed",
+        config.children
+    );
     ensure!(config.threads >= 1, "threads is 0; at least 1 is needed");
-    let trusted = config.release_keys.iter().map(|key| verifying_key(key)).collect::<Result<Vec<_>, _>>();
+    let trusted = config
+        .release_keys
+        .iter()
+        .map(|key| verifying_key(key))
+        .collect::<Result<Vec<_>, _>>();
     let trusted = trusted.context("release_keys")?;
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
     let store = Store::open(&config.data)?;
     let native = NativeCache::open(&config.native)?;
     let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
-    let (https, https_address) = sockets::reuse_port(config.bind, config.https_port, config.children)?;
-    let health = TcpListener::bind((config.bind, config.health_port)).await.context("the health port")?;
-    let meta = TcpListener::bind((config.bind, config.meta_port)).await.context("the meta port")?;
+    let (https, https_address) =
+        sockets::reuse_port(config.bind, config.https_port, config.children)?;
+    let health = TcpListener::bind((config.bind, config.health_port))
+        .await
+        .context("the health port")?;
+    let meta = TcpListener::bind((config.bind, config.meta_port))
+        .await
+        .context("the meta port")?;
     let addresses = Addresses {
         http: format!("http://{http_address}"),
         https: format!("https://{https_address}"),
@@ -79,7 +92,12 @@ pub async fn run(
         tls_key: config.tls_key.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
     };
-    let builder = builds::Builder { dir: config.data.clone(), native, trusted, seed: Some(seed.clone()) };
+    let builder = builds::Builder {
+        dir: config.data.clone(),
+        native,
+        trusted,
+        seed: Some(seed.clone()),
+    };
     let (actor, logs) = Actor::new(child, addresses.clone(), store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
@@ -92,8 +110,15 @@ pub async fn run(
         stop.clone(),
     )?;
     tasks.spawn(served);
-    tracing::info!(node = config.name, http = addresses.http, https = addresses.https, "the ports are open");
-    let ended = actor.run(from_link, from_meta, shutdown, || on_ready(&addresses)).await;
+    tracing::info!(
+        node = config.name,
+        http = addresses.http,
+        https = addresses.https,
+        "the ports are open"
+    );
+    let ended = actor
+        .run(from_link, from_meta, shutdown, || on_ready(&addresses))
+        .await;
     stop.cancel();
     // The sockets close here, after the last child has drained.
     drop((http, https));

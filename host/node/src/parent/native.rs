@@ -61,7 +61,8 @@ impl NativeCache {
             let _one_at_a_time = lock(&dir.join("cache.lock"))?;
             read_or_make_key(&dir.join("cache.key"))
         };
-        let key = open().with_context(|| format!("the native cache {} cannot be used", dir.display()))?;
+        let key =
+            open().with_context(|| format!("the native cache {} cannot be used", dir.display()))?;
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             dir: dir.to_owned(),
@@ -84,7 +85,9 @@ impl NativeCache {
             None => self.compile(component, wasm).await?,
         };
         let fd = sealed_memfd("native", |file| file.write_all(&payload));
-        let fd = Arc::new(fd.map_err(|error| fault(format!("no memory file for native code: {error}")))?);
+        let fd = Arc::new(
+            fd.map_err(|error| fault(format!("no memory file for native code: {error}")))?,
+        );
         let mut mapped = self.mapped.lock();
         mapped.retain(|_, fd| fd.strong_count() > 0);
         mapped.insert(*component, Arc::downgrade(&fd));
@@ -120,7 +123,10 @@ impl NativeCache {
         let head = MAGIC.len() + MAC_BYTES;
         let right = bytes.len() > head
             && bytes.starts_with(MAGIC)
-            && self.mac(component, &bytes[head..]).verify_slice(&bytes[MAGIC.len()..head]).is_ok();
+            && self
+                .mac(component, &bytes[head..])
+                .verify_slice(&bytes[MAGIC.len()..head])
+                .is_ok();
         if right {
             return Some(bytes.split_off(head));
         }
@@ -130,20 +136,32 @@ impl NativeCache {
     }
 
     async fn compile(&self, component: &Digest, wasm: &Path) -> Result<Vec<u8>, BuildFault> {
-        let _turn = self.compiling.acquire().await.expect("the semaphore is never closed");
+        let _turn = self
+            .compiling
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         let path = self.path(component);
         let lock_path = path.with_extension("lock");
         let locked = tokio::task::spawn_blocking(move || lock(&lock_path)).await;
-        let _single = locked.map_err(|error| fault(error.to_string()))?.map_err(|error| fault(error.to_string()))?;
+        let _single = locked
+            .map_err(|error| fault(error.to_string()))?
+            .map_err(|error| fault(error.to_string()))?;
         if let Some(payload) = self.read(component) {
             return Ok(payload); // Another process was faster.
         }
         let started = std::time::Instant::now();
-        let output = tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| fault(error.to_string()))?;
+        let output =
+            tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| fault(error.to_string()))?;
         run_compiler(wasm, output.path()).await?;
         let payload = fs::read(output.path()).map_err(|error| fault(error.to_string()))?;
-        self.write(component, &payload).map_err(|error| fault(format!("{} cannot be written: {error}", path.display())))?;
-        tracing::info!(component = component.short(), took_ms = started.elapsed().as_millis(), "compiled");
+        self.write(component, &payload)
+            .map_err(|error| fault(format!("{} cannot be written: {error}", path.display())))?;
+        tracing::info!(
+            component = component.short(),
+            took_ms = started.elapsed().as_millis(),
+            "compiled"
+        );
         Ok(payload)
     }
 
@@ -159,12 +177,20 @@ impl NativeCache {
 }
 
 fn fault(reason: String) -> BuildFault {
-    BuildFault { stage: Stage::Compile, reason }
+    BuildFault {
+        stage: Stage::Compile,
+        reason,
+    }
 }
 
 /// Held until dropped.
 fn lock(path: &Path) -> std::io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     file.lock()?;
     Ok(file)
 }
@@ -177,28 +203,52 @@ fn read_or_make_key(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     let mut key = vec![0; MAC_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(&key)?;
     file.sync_all()?;
     Ok(key)
 }
 
 async fn run_compiler(wasm: &Path, output: &Path) -> Result<(), BuildFault> {
-    let program = std::env::current_exe().map_err(|error| fault(error.to_string()))?;
+    let program = crate::program::this_program().map_err(|error| fault(error.to_string()))?;
     let mut command = Command::new(program);
-    command.arg("compile").arg("--input").arg(wasm).arg("--output").arg(output);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(|error| fault(format!("the compiler cannot be started: {error}")))?;
+    command
+        .arg("compile")
+        .arg("--input")
+        .arg(wasm)
+        .arg("--output")
+        .arg(output);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command
+        .spawn()
+        .map_err(|error| fault(format!("the compiler cannot be started: {error}")))?;
     let ended = tokio::time::timeout(COMPILE_TIMEOUT, child.wait_with_output()).await;
-    let ended = ended.map_err(|_| fault(format!("compiling took longer than {COMPILE_TIMEOUT:?}")))?;
+    let ended =
+        ended.map_err(|_| fault(format!("compiling took longer than {COMPILE_TIMEOUT:?}")))?;
     let ended = ended.map_err(|error| fault(error.to_string()))?;
     if ended.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&ended.stderr);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("");
     Err(match serde_json::from_str::<Failure>(last) {
-        Ok(failure) => BuildFault { stage: failure.stage, reason: failure.reason },
+        Ok(failure) => BuildFault {
+            stage: failure.stage,
+            reason: failure.reason,
+        },
         Err(_) => fault(format!("the compiler ended with {}: {last}", ended.status)),
     })
 }
@@ -209,7 +259,13 @@ pub fn compile_main(input: &Path, output: &Path) -> ExitCode {
     // A compiler that cannot be limited still works; the parent's time-out stands.
     let _ = setpriority_process(None, COMPILE_NICE);
     let hard = getrlimit(Resource::Data).maximum;
-    let _ = setrlimit(Resource::Data, Rlimit { current: Some(COMPILE_MEMORY_BYTES_MAX), maximum: hard });
+    let _ = setrlimit(
+        Resource::Data,
+        Rlimit {
+            current: Some(COMPILE_MEMORY_BYTES_MAX),
+            maximum: hard,
+        },
+    );
     let compile = || {
         let wasm = fs::read(input).map_err(|error| fault(error.to_string()))?;
         let native = protoplex_handler::precompile(&wasm)?;
@@ -218,9 +274,15 @@ pub fn compile_main(input: &Path, output: &Path) -> ExitCode {
     match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let failure = Failure { stage: error.stage, reason: error.reason };
+            let failure = Failure {
+                stage: error.stage,
+                reason: error.reason,
+            };
             let line = serde_json::to_string(&failure).expect("a failure has string keys");
-            #[expect(clippy::print_stderr, reason = "standard error is how the parent learns why")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "standard error is how the parent learns why"
+            )]
             {
                 eprintln!("{line}");
             }

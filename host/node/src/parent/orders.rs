@@ -3,7 +3,9 @@
 use super::{actor::Actor, builds::ReadyBuild};
 use crate::control::ToChild;
 use protoplex_handler::BuildFault;
-use protoplex_wire::{BuildId, Digest, ReleaseId, link::FromNode, release::Stage, signature::Envelope};
+use protoplex_wire::{
+    BuildId, Digest, ReleaseId, link::FromNode, release::Stage, signature::Envelope,
+};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -31,19 +33,37 @@ struct Step {
     /// `None` until its files are ready.
     build: Option<Arc<ReadyBuild>>,
     waiting: HashSet<usize>,
+    /// A child has done it. Without one, nothing is known of the build.
+    confirmed: bool,
     activating: bool,
     since: Instant,
+}
+
+impl Step {
+    fn is_about(&self, release: ReleaseId, build: BuildId) -> bool {
+        self.release == release && self.build.as_ref().is_some_and(|ready| ready.id == build)
+    }
 }
 
 impl Orders {
     pub(super) fn new() -> (Self, mpsc::Receiver<Made>) {
         let (made, receiver) = mpsc::channel(4);
-        (Self { made, ready: BTreeMap::new(), step: None }, receiver)
+        (
+            Self {
+                made,
+                ready: BTreeMap::new(),
+                step: None,
+            },
+            receiver,
+        )
     }
 
     /// Components of all builds that could be switched to: what children keep native code of.
     fn components(&self) -> HashSet<Digest> {
-        self.ready.values().flat_map(|build| build.native.keys().copied()).collect()
+        self.ready
+            .values()
+            .flat_map(|build| build.native.keys().copied())
+            .collect()
     }
 
     pub(super) fn hold(&mut self, build: &Arc<ReadyBuild>) {
@@ -59,14 +79,21 @@ impl Actor {
             return false;
         }
         let reason = format!("release {release} is older than {held}, which this node has taken");
-        self.nack(release, Stage::Protocol, reason, Instant::now()).await;
+        self.nack(release, Stage::Protocol, reason, Instant::now())
+            .await;
         true
     }
 
     async fn nack(&mut self, release: ReleaseId, stage: Stage, reason: String, since: Instant) {
         tracing::error!(%release, %stage, reason, "a release is refused");
         let elapsed_ms = millis(since);
-        self.tell_seed(FromNode::Nack { release, stage, reason, elapsed_ms }).await;
+        self.tell_seed(FromNode::Nack {
+            release,
+            stage,
+            reason,
+            elapsed_ms,
+        })
+        .await;
     }
 
     pub(super) async fn prepare(&mut self, release: ReleaseId, build: BuildId, envelope: Envelope) {
@@ -75,13 +102,29 @@ impl Actor {
         }
         let since = Instant::now();
         if envelope.build != build {
-            return self.nack(release, Stage::Signature, "the envelope is for another build".into(), since).await;
+            return self
+                .nack(
+                    release,
+                    Stage::Signature,
+                    "the envelope is for another build".into(),
+                    since,
+                )
+                .await;
         }
         if let Err(error) = self.store.take(release) {
-            return self.nack(release, Stage::Limit, format!("{error:#}"), since).await;
+            return self
+                .nack(release, Stage::Limit, format!("{error:#}"), since)
+                .await;
         }
         let ready = self.orders.ready.get(&build).cloned();
-        self.orders.step = Some(Step { release, build: ready.clone(), waiting: HashSet::new(), activating: false, since });
+        self.orders.step = Some(Step {
+            release,
+            build: ready.clone(),
+            waiting: HashSet::new(),
+            confirmed: false,
+            activating: false,
+            since,
+        });
         if let Some(ready) = ready {
             return self.give_all(ready).await;
         }
@@ -93,7 +136,11 @@ impl Actor {
     }
 
     pub(super) async fn build_made(&mut self, made: Made) {
-        let Some(step) = self.orders.step.as_mut().filter(|step| step.release == made.release && step.build.is_none())
+        let Some(step) = self
+            .orders
+            .step
+            .as_mut()
+            .filter(|step| step.release == made.release && step.build.is_none())
         else {
             return;
         };
@@ -106,35 +153,77 @@ impl Actor {
             Err(fault) => {
                 let since = step.since;
                 self.orders.step = None;
-                self.nack(made.release, fault.stage, fault.reason, since).await;
+                self.nack(made.release, fault.stage, fault.reason, since)
+                    .await;
             }
         }
     }
 
     /// Gives the build to every serving child; others get it when they have started.
     async fn give_all(&mut self, build: Arc<ReadyBuild>) {
-        let children: Vec<_> = (0..self.seats.len()).filter(|&index| self.seats[index].process.is_some()).collect();
-        let Some(step) = &mut self.orders.step else { return };
+        let children = self.takers();
+        let Some(step) = &mut self.orders.step else {
+            return;
+        };
         step.waiting = children.iter().copied().collect();
         let release = step.release;
         for index in children {
-            self.give(index, &build, release).await;
+            self.order(index, &build, release, false).await;
         }
         self.step_on().await;
     }
 
-    pub(super) async fn child_prepared(&mut self, index: usize, release: ReleaseId) {
-        if let Some(step) = self.orders.step.as_mut().filter(|step| step.release == release && !step.activating) {
+    /// A child prepared or activated a build. What a new child says of the active one counts for no step.
+    pub(super) async fn child_did(
+        &mut self,
+        index: usize,
+        release: ReleaseId,
+        build: BuildId,
+        activated: bool,
+    ) {
+        if let Some(step) = &mut self.orders.step
+            && step.is_about(release, build)
+            && step.activating == activated
+        {
             step.waiting.remove(&index);
+            step.confirmed = true;
             self.step_on().await;
         }
     }
 
-    pub(super) async fn child_activated(&mut self, index: usize, release: ReleaseId) {
-        if let Some(step) = self.orders.step.as_mut().filter(|step| step.release == release && step.activating) {
-            step.waiting.remove(&index);
-            self.step_on().await;
+    /// A child that started in the middle of a step takes part in it.
+    pub(super) async fn join_step(&mut self, index: usize) {
+        let Some(step) = &mut self.orders.step else {
+            return;
+        };
+        let (release, activating) = (step.release, step.activating);
+        if let Some(build) = step.build.clone() {
+            step.waiting.insert(index);
+            self.order(index, &build, release, activating).await;
         }
+    }
+
+    async fn order(
+        &mut self,
+        index: usize,
+        build: &Arc<ReadyBuild>,
+        release: ReleaseId,
+        activating: bool,
+    ) {
+        if !activating || !self.seats[index].builds.contains(&build.id) {
+            self.give(index, build, release).await;
+        }
+        if activating {
+            let build = build.id;
+            self.send(index, &ToChild::Activate { release, build }, &[])
+                .await;
+        }
+    }
+
+    fn takers(&self) -> Vec<usize> {
+        (0..self.seats.len())
+            .filter(|&index| self.seats[index].takes_orders())
+            .collect()
     }
 
     /// A child that is gone answers nothing; its successor is given what is then active.
@@ -145,39 +234,60 @@ impl Actor {
         }
     }
 
-    pub(super) async fn child_failed(&mut self, index: usize, release: ReleaseId, stage: Stage, reason: String) {
-        let Some(step) = self.orders.step.take_if(|step| step.release == release) else {
-            tracing::error!(child = index, %stage, reason, "a child cannot load the active build");
+    pub(super) async fn child_failed(
+        &mut self,
+        index: usize,
+        release: ReleaseId,
+        build: BuildId,
+        BuildFault { stage, reason }: BuildFault,
+    ) {
+        let step = &mut self.orders.step;
+        let Some(step) = step.take_if(|step| step.is_about(release, build)) else {
+            tracing::error!(child = index, build = build.short(), %stage, reason, "a child cannot load a build");
             return;
         };
-        let Some(build) = step.build else { return };
         if step.activating {
             self.reactivate(release).await;
         } else {
-            self.forget(release, build.id).await;
+            self.forget(release, build).await;
         }
         self.nack(release, stage, reason, step.since).await;
     }
 
     /// Says PREPARED or ACK once nobody is waited for, and what is said is on disk.
     async fn step_on(&mut self) {
-        let Some(step) = self.orders.step.take_if(|step| step.build.is_some() && step.waiting.is_empty()) else {
+        let Some(step) = self
+            .orders
+            .step
+            .take_if(|step| step.confirmed && step.waiting.is_empty())
+        else {
             return;
         };
         let Some(build) = step.build else { return };
         let (release, elapsed_ms) = (step.release, millis(step.since));
         if !step.activating {
             self.orders.hold(&build);
-            return self.tell_seed(FromNode::Prepared { release, elapsed_ms }).await;
+            return self
+                .tell_seed(FromNode::Prepared {
+                    release,
+                    elapsed_ms,
+                })
+                .await;
         }
         if let Err(error) = self.store.activate(release, build.envelope.clone()) {
             self.reactivate(release).await;
-            return self.nack(release, Stage::Limit, format!("{error:#}"), step.since).await;
+            return self
+                .nack(release, Stage::Limit, format!("{error:#}"), step.since)
+                .await;
         }
         tracing::info!(%release, build = build.id.short(), elapsed_ms, "the release is active");
         self.active = Some(build);
         self.sweep();
-        self.tell_seed(FromNode::Ack { release, elapsed_ms }).await;
+        self.tell_seed(FromNode::Ack {
+            release,
+            elapsed_ms,
+        })
+        .await;
     }
 
     pub(super) async fn activate(&mut self, release: ReleaseId, build: BuildId) {
@@ -189,28 +299,45 @@ impl Actor {
             let reason = format!("build {} was not prepared here", build.short());
             return self.nack(release, Stage::Protocol, reason, since).await;
         };
-        let children: Vec<_> = (0..self.seats.len()).filter(|&index| self.seats[index].process.is_some()).collect();
+        let children = self.takers();
         let waiting = children.iter().copied().collect();
-        self.orders.step = Some(Step { release, build: Some(Arc::clone(&ready)), waiting, activating: true, since });
+        self.orders.step = Some(Step {
+            release,
+            build: Some(Arc::clone(&ready)),
+            waiting,
+            confirmed: false,
+            activating: true,
+            since,
+        });
         for index in children {
-            if !self.seats[index].builds.contains(&build) {
-                self.give(index, &ready, release).await;
-            }
-            self.send(index, &ToChild::Activate { release, build }, &[]).await;
+            self.order(index, &ready, release, true).await;
         }
         self.step_on().await;
     }
 
     /// Takes all children back to the build that is on record.
     async fn reactivate(&mut self, release: ReleaseId) {
-        let Some(active) = self.active.clone() else { return };
+        let Some(active) = self.active.clone() else {
+            return;
+        };
         for index in 0..self.seats.len() {
-            self.send(index, &ToChild::Activate { release, build: active.id }, &[]).await;
+            self.send(
+                index,
+                &ToChild::Activate {
+                    release,
+                    build: active.id,
+                },
+                &[],
+            )
+            .await;
         }
     }
 
     pub(super) async fn abandon(&mut self, release: ReleaseId) {
-        if let Some(step) = self.orders.step.take_if(|step| step.release == release && !step.activating)
+        if let Some(step) = self
+            .orders
+            .step
+            .take_if(|step| step.release == release && !step.activating)
             && let Some(build) = step.build
         {
             self.forget(release, build.id).await;
@@ -227,31 +354,56 @@ impl Actor {
         let components = self.orders.components();
         for index in 0..self.seats.len() {
             self.seats[index].builds.remove(&build);
-            self.seats[index].native.retain(|component| components.contains(component));
-            self.send(index, &ToChild::Abandon { release, build }, &[]).await;
+            self.seats[index]
+                .native
+                .retain(|component| components.contains(component));
+            self.send(index, &ToChild::Abandon { release, build }, &[])
+                .await;
         }
     }
 
     fn is_held(&self, build: &BuildId) -> bool {
-        self.store.state().held.iter().any(|envelope| envelope.build == *build)
+        self.store
+            .state()
+            .held
+            .iter()
+            .any(|envelope| envelope.build == *build)
     }
 
     fn sweep_ready(&mut self) {
-        let held: HashSet<BuildId> = self.store.state().held.iter().map(|envelope| envelope.build).collect();
+        let held: HashSet<BuildId> = self
+            .store
+            .state()
+            .held
+            .iter()
+            .map(|envelope| envelope.build)
+            .collect();
         self.orders.ready.retain(|id, _| held.contains(id));
     }
 
     /// After a switch: builds, blobs and code that no held build uses go.
     fn sweep(&mut self) {
         self.sweep_ready();
-        let mut used: HashSet<Digest> = self.store.state().held.iter().map(|envelope| envelope.build).collect();
+        let mut used: HashSet<Digest> = self
+            .store
+            .state()
+            .held
+            .iter()
+            .map(|envelope| envelope.build)
+            .collect();
         let complete = self.orders.ready.len() == used.len();
         let builds: Vec<_> = self.orders.ready.values().cloned().collect();
-        used.extend(builds.iter().flat_map(|build| build.manifest.blobs().into_keys()));
+        used.extend(
+            builds
+                .iter()
+                .flat_map(|build| build.manifest.blobs().into_keys()),
+        );
         let components = self.orders.components();
         for seat in &mut self.seats {
-            seat.native.retain(|component| components.contains(component));
-            seat.builds.retain(|build| self.orders.ready.contains_key(build));
+            seat.native
+                .retain(|component| components.contains(component));
+            seat.builds
+                .retain(|build| self.orders.ready.contains_key(build));
         }
         // A held build that has not been read since the start names blobs that we do not know.
         if complete {

@@ -46,11 +46,22 @@ pub(super) fn start(
 ) -> anyhow::Result<Process> {
     let (channel, theirs) = Channel::pair()?;
     config.control_fd = theirs.as_raw_fd();
-    let inherited: Vec<RawFd> =
-        config.http_fds.iter().chain(&config.https_fds).copied().chain([config.control_fd]).collect();
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("child").env(CHILD_ENV, serde_json::to_string(&config)?);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let inherited: Vec<RawFd> = config
+        .http_fds
+        .iter()
+        .chain(&config.https_fds)
+        .copied()
+        .chain([config.control_fd])
+        .collect();
+    let mut command = Command::new(crate::program::this_program()?);
+    command
+        .arg("child")
+        .env(CHILD_ENV, serde_json::to_string(&config)?);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     // SAFETY: the closure runs between fork and exec and makes only fcntl calls, which are async-signal-safe; the
     // descriptors are open in the parent for as long as this call lasts.
     unsafe {
@@ -69,7 +80,14 @@ pub(super) fn start(
     tokio::spawn(pump(child.stderr.take(), logs));
     let channel = Arc::new(channel);
     let (kill, killed) = tokio::sync::oneshot::channel();
-    tokio::spawn(hear(child, Arc::clone(&channel), killed, config.index, generation, events));
+    tokio::spawn(hear(
+        child,
+        Arc::clone(&channel),
+        killed,
+        config.index,
+        generation,
+        events,
+    ));
     Ok(Process { pid, channel, kill })
 }
 
@@ -104,7 +122,9 @@ async fn hear(
             status = child.wait() => break status.map_or_else(|error| error.to_string(), |status| status.to_string()),
         }
     };
-    let _ = events.send((index, generation, ChildEvent::Ended(ended))).await;
+    let _ = events
+        .send((index, generation, ChildEvent::Ended(ended)))
+        .await;
 }
 
 /// A child's output goes to ours, and to the ring.

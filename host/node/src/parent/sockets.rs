@@ -12,17 +12,32 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// Names the address that cannot be had.
-pub(super) fn reuse_port(bind: IpAddr, port: u16, count: usize) -> anyhow::Result<(Vec<Socket>, SocketAddr)> {
+pub(super) fn reuse_port(
+    bind: IpAddr,
+    port: u16,
+    count: usize,
+) -> anyhow::Result<(Vec<Socket>, SocketAddr)> {
     let mut address = SocketAddr::new(bind, port);
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&address.into()).with_context(|| format!("{address} cannot be bound"))?;
-        socket.listen(BACKLOG).with_context(|| format!("{address} cannot be listened on"))?;
-        address = socket.local_addr()?.as_socket().context("a TCP socket has an address")?;
+        socket
+            .bind(&address.into())
+            .with_context(|| format!("{address} cannot be bound"))?;
+        socket
+            .listen(BACKLOG)
+            .with_context(|| format!("{address} cannot be listened on"))?;
+        address = socket
+            .local_addr()?
+            .as_socket()
+            .context("a TCP socket has an address")?;
         sockets.push(socket);
     }
     Ok((sockets, address))

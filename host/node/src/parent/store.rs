@@ -36,9 +36,13 @@ impl Store {
     /// # Errors
     /// When the folder cannot be used or `state.json` cannot be read; it says what to do.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir.join("blobs")).with_context(|| format!("{} cannot be made", dir.display()))?;
+        fs::create_dir_all(dir.join("blobs"))
+            .with_context(|| format!("{} cannot be made", dir.display()))?;
         let state = read_json(&dir.join("state.json"))?.unwrap_or_default();
-        Ok(Self { dir: dir.to_owned(), state })
+        Ok(Self {
+            dir: dir.to_owned(),
+            state,
+        })
     }
 
     /// The durable state.
@@ -64,7 +68,10 @@ impl Store {
         if release == self.state.release {
             return Ok(());
         }
-        let state = State { release, ..self.state.clone() };
+        let state = State {
+            release,
+            ..self.state.clone()
+        };
         self.write(state)
     }
 
@@ -90,9 +97,19 @@ impl Store {
 
     /// Deletes blobs that no held build names.
     pub fn sweep(&self, used: &HashSet<Digest>) {
-        let folders = fs::read_dir(self.dir.join("blobs")).into_iter().flatten().flatten();
-        for file in folders.filter_map(|folder| fs::read_dir(folder.path()).ok()).flatten().flatten() {
-            let digest = file.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+        let folders = fs::read_dir(self.dir.join("blobs"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for file in folders
+            .filter_map(|folder| fs::read_dir(folder.path()).ok())
+            .flatten()
+            .flatten()
+        {
+            let digest = file
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<Digest>().ok());
             if digest.is_some_and(|digest| !used.contains(&digest)) {
                 let _ = fs::remove_file(file.path());
             }
@@ -120,7 +137,10 @@ pub fn read_blob(dir: &Path, digest: &Digest) -> Option<Vec<u8>> {
 /// # Errors
 /// The bytes are others, or the disk refused.
 pub fn write_blob(dir: &Path, digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
-    ensure!(Digest::of(bytes) == *digest, "the bytes are not blob {digest}");
+    ensure!(
+        Digest::of(bytes) == *digest,
+        "the bytes are not blob {digest}"
+    );
     write_file(&blob_path(dir, digest), bytes)
 }
 
@@ -132,7 +152,12 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Opti
     match fs::read(path) {
         Ok(bytes) => {
             let value = serde_json::from_slice(&bytes);
-            Ok(Some(value.with_context(|| format!("{} is damaged; restore it, or remove the node's data", path.display()))?))
+            Ok(Some(value.with_context(|| {
+                format!(
+                    "{} is damaged; restore it, or remove the node's data",
+                    path.display()
+                )
+            })?))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
@@ -165,13 +190,20 @@ mod tests {
     use super::*;
 
     fn envelope(name: &str) -> Envelope {
-        Envelope { build: Digest::of(name.as_bytes()), key_id: String::new(), sig: String::new() }
+        Envelope {
+            build: Digest::of(name.as_bytes()),
+            key_id: String::new(),
+            sig: String::new(),
+        }
     }
 
     #[test]
     fn what_was_written_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let release = ReleaseId { epoch: 1, sequence: 2 };
+        let release = ReleaseId {
+            epoch: 1,
+            sequence: 2,
+        };
         let mut store = Store::open(dir.path()).unwrap();
         for name in ["a", "b", "c", "d"] {
             store.activate(release, envelope(name)).unwrap();
@@ -196,7 +228,13 @@ mod tests {
     #[test]
     fn a_damaged_state_is_refused_and_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        Store::open(dir.path()).unwrap().take(ReleaseId { epoch: 1, sequence: 1 }).unwrap();
+        Store::open(dir.path())
+            .unwrap()
+            .take(ReleaseId {
+                epoch: 1,
+                sequence: 1,
+            })
+            .unwrap();
         fs::write(dir.path().join("state.json"), b"{").unwrap();
         let error = Store::open(dir.path()).err().unwrap();
         assert!(format!("{error:#}").contains("is damaged"), "{error:#}");

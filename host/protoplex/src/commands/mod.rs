@@ -9,12 +9,13 @@ pub mod push;
 pub mod rollback;
 pub mod show;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use protoplex_push::PushError;
 use protoplex_seed::SeedClient;
 use protoplex_wire::BuildId;
 use std::collections::BTreeSet;
 
-/// The build whose id starts with `prefix`, among those of the history.
+/// The build whose id starts with `prefix`, or whose release it is (`1.7`), among those of the history.
 ///
 /// # Errors
 /// When there is none, or more than one.
@@ -23,6 +24,10 @@ pub async fn build_by_prefix(client: &SeedClient, prefix: &str) -> Result<BuildI
         return Ok(build);
     }
     let history = client.releases().await.context("asking for the history")?;
+    let by_release = history.iter().find(|r| r.release.to_string() == prefix);
+    if let Some(record) = by_release {
+        return Ok(record.build);
+    }
     let known: BTreeSet<BuildId> = history.into_iter().map(|record| record.build).collect();
     let fitting: Vec<BuildId> = known
         .into_iter()
@@ -30,10 +35,18 @@ pub async fn build_by_prefix(client: &SeedClient, prefix: &str) -> Result<BuildI
         .collect();
     match fitting.as_slice() {
         [one] => Ok(*one),
-        [] => bail!("no build's id starts with `{prefix}`; `protoplex releases` lists them"),
-        several => bail!(
+        [] => Err(unknown(format!(
+            "no build's id starts with `{prefix}`, and no release is called so; `protoplex releases` lists them"
+        ))),
+        several => Err(unknown(format!(
             "{} builds' ids start with `{prefix}`; give more digits",
             several.len()
-        ),
+        ))),
     }
+}
+
+/// What the Seed says of a whole id that it does not know, said of a part of one: a script sees the same exit code.
+fn unknown(message: String) -> anyhow::Error {
+    let code = "build".to_owned();
+    PushError::Refused { code, message }.into()
 }

@@ -41,6 +41,9 @@ pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
 /// When the configuration is wrong or the node cannot start.
 pub fn node(args: &cli::Process) -> Result<Code> {
     end_with(args.parent)?;
+    // Heaps here are small and many: whole huge pages would be mostly empty. Children inherit it; a kernel that
+    // knows no huge pages needs no order.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let config: NodeConfig = read(&args.config)?;
     runtime(NODE_THREADS)?.block_on(async {
         let stop = stop_signal()?;

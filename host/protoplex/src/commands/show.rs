@@ -34,8 +34,16 @@ fn release_row(record: &ReleaseRecord) -> [String; 7] {
         outcome(record.outcome).to_owned(),
         format!("{} ms", record.elapsed_ms),
         output::ago(record.started_unix_ms),
-        record.reason.clone().unwrap_or_default(),
+        first_line(record.reason.as_deref().unwrap_or_default()),
     ]
+}
+
+/// A trap's reason has a backtrace below it, which would tear the table apart; `--json` has all of it.
+fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => text.to_owned(),
+    }
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

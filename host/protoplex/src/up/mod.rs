@@ -189,10 +189,8 @@ impl Fleet {
         if self.states.is_empty() {
             return std::future::pending().await;
         }
-        let changes = self
-            .states
-            .iter_mut()
-            .map(|state| Box::pin(state.changed()));
+        let states = self.states.iter_mut().chain(&mut self.seed_state);
+        let changes = states.map(|state| Box::pin(state.changed()));
         // A task that ended says nothing more: that is the fleet's end, which `stop` sees to.
         if select_all(changes).await.0.is_err() {
             std::future::pending().await
@@ -213,7 +211,7 @@ impl Fleet {
     }
 
     fn publish(&mut self, plan: &Plan, registry: &Path) -> Result<()> {
-        for state in &mut self.states {
+        for state in self.states.iter_mut().chain(&mut self.seed_state) {
             state.mark_unchanged();
         }
         self.running(plan).publish(registry)

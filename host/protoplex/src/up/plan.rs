@@ -19,8 +19,6 @@ use std::{
 
 /// Everything runs on one machine and is reached from it alone.
 const BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// A person who pressed Ctrl-C waits for the longest request, but not for ever.
-pub const DRAIN_TIMEOUT_MS: u64 = 10_000;
 /// Compiling a large interpreter takes tens of seconds on a small machine.
 const PREPARE_TIMEOUT_MS: u64 = 45_000;
 /// A switch is a pointer in every child; a child may be busy restarting.
@@ -71,6 +69,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             name: format!("{role}-{number}"),
             role,
             ports: ports::node(base, index),
+            drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
         };
         let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
         let file = config.data.with_file_name("node.json");
@@ -129,6 +128,7 @@ struct Node {
     name: String,
     role: Role,
     ports: ports::NodePorts,
+    drain_timeout_ms: u64,
 }
 
 impl Node {
@@ -168,7 +168,7 @@ impl Node {
             meta_port: self.ports.meta,
             children,
             threads,
-            drain_timeout_ms: DRAIN_TIMEOUT_MS,
+            drain_timeout_ms: self.drain_timeout_ms,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::log_file;
 use anyhow::{Context as _, Result, bail};
+use protoplex_node::program::this_program;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::{
     path::PathBuf,
@@ -142,7 +143,7 @@ async fn run_once(
 
 /// In a group of its own, so that Ctrl-C reaches `up` alone, which then says who stops when.
 fn spawn(spec: &Spec) -> Result<Child> {
-    let program = std::env::current_exe().context("finding this program")?;
+    let program = this_program().context("finding this program")?;
     let log = log_file::open(&spec.log)?;
     Command::new(program)
         .args(&spec.args)

@@ -233,7 +233,7 @@ fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
             "name = \"x\"\n[handlers.A]\ncomponent = \"edge.wasm\"\n[handlers.b]\ncomponent = \"edge.wasm\"\nprobe = { path = \"x\" }\n",
             &[
                 "x.toml:2: handler `A`: a name is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter",
-                "x.toml:6: the probe's path `x` must start with `/`",
+                "x.toml:6: handler `b`: probe.path `x` must start with `/`",
             ],
         ),
         (

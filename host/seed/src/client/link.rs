@@ -37,12 +37,20 @@ impl LinkSender {
     }
 }
 
-pub(super) fn sender(hello: Hello) -> (LinkSender, impl http_body::Body<Data = Bytes, Error = Infallible> + Send) {
+pub(super) fn sender(
+    hello: Hello,
+) -> (
+    LinkSender,
+    impl http_body::Body<Data = Bytes, Error = Infallible> + Send,
+) {
     let (frames, mut queue) = mpsc::channel::<Bytes>(QUEUE_FRAMES_MAX);
     let first = Bytes::from(link::encode(&FromNode::Hello(hello)));
     let rest = stream::poll_fn(move |cx| queue.poll_recv(cx));
     let lines = stream::once(async { first }).chain(rest);
-    (LinkSender { frames }, StreamBody::new(lines.map(|line| Ok(Frame::data(line)))))
+    (
+        LinkSender { frames },
+        StreamBody::new(lines.map(|line| Ok(Frame::data(line)))),
+    )
 }
 
 /// Hears what the Seed says.

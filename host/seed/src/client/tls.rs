@@ -7,7 +7,11 @@ use rustls::{
 };
 use std::{path::Path, sync::Arc};
 
-pub(super) fn client_config(ca: &Path, cert: &Path, key: &Path) -> Result<ClientConfig, ClientError> {
+pub(super) fn client_config(
+    ca: &Path,
+    cert: &Path,
+    key: &Path,
+) -> Result<ClientConfig, ClientError> {
     let bad = |path: &Path, error: &dyn std::fmt::Display| {
         ClientError::Config(format!("{}: {error}", path.display()))
     };
@@ -26,6 +30,8 @@ pub(super) fn client_config(ca: &Path, cert: &Path, key: &Path) -> Result<Client
         .map_err(|e| bad(cert, &e))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
+fn certificates(
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
     CertificateDer::pem_file_iter(path)?.collect()
 }

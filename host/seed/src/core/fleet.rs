@@ -1,8 +1,7 @@
 //! Who is here, who serves (the directory), and bringing a node that fell behind to the active build.
 
 use super::{
-    CATCH_UP_RETRY_MS, Core, Effect, Known, LinkId, NODES_MAX, RELEASE_NUMBER_MAX,
-    durable::Build,
+    CATCH_UP_RETRY_MS, Core, Effect, Known, LinkId, NODES_MAX, RELEASE_NUMBER_MAX, durable::Build,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -76,7 +75,11 @@ impl Node {
     /// Until the first heartbeat, a node with a build is believed to serve it.
     fn presumed_beat(hello: &Hello) -> Heartbeat {
         Heartbeat {
-            children_ready: if hello.active.is_some() { hello.children } else { 0 },
+            children_ready: if hello.active.is_some() {
+                hello.children
+            } else {
+                0
+            },
             ..Heartbeat::default()
         }
     }
@@ -108,6 +111,11 @@ impl Directory {
         }
     }
 
+    /// Nobody of before the Seed's restart is still on the way back: who is not here now is not waited for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.remembered.is_empty()
+    }
+
     fn frame(&self) -> FromSeed {
         FromSeed::Directory {
             version: self.version,
@@ -119,7 +127,10 @@ impl Directory {
 fn by_role(serving: &BTreeMap<String, Known>) -> BTreeMap<Role, Vec<Addresses>> {
     let mut nodes = BTreeMap::<Role, Vec<Addresses>>::new();
     for known in serving.values() {
-        nodes.entry(known.role).or_default().push(known.addresses.clone());
+        nodes
+            .entry(known.role)
+            .or_default()
+            .push(known.addresses.clone());
     }
     nodes
 }
@@ -191,12 +202,18 @@ impl Core {
                 node.hello.children = hello.children;
                 node.hello.held = hello.held;
             }
-            FromNode::Prepared { release, elapsed_ms } => {
+            FromNode::Prepared {
+                release,
+                elapsed_ms,
+            } => {
                 if !self.task_prepared(&name, release) {
                     self.rollout_prepared(&name, release, elapsed_ms);
                 }
             }
-            FromNode::Ack { release, elapsed_ms } => {
+            FromNode::Ack {
+                release,
+                elapsed_ms,
+            } => {
                 self.task_acked(&name, release);
                 self.rollout_acked(&name, release, elapsed_ms);
             }
@@ -237,7 +254,12 @@ impl Core {
     pub(super) fn silence(&mut self) {
         let now_ms = self.now_ms;
         let silent = |node: &Node| now_ms.saturating_sub(node.heard_ms) > SILENCE_MS_MAX;
-        let links: Vec<_> = self.nodes.values().filter(|n| silent(n)).filter_map(|n| n.link).collect();
+        let links: Vec<_> = self
+            .nodes
+            .values()
+            .filter(|n| silent(n))
+            .filter_map(|n| n.link)
+            .collect();
         for link in links {
             let reason = format!("nothing heard for {SILENCE_MS_MAX} ms");
             self.out.push(Effect::Close { link, reason });
@@ -273,7 +295,11 @@ impl Core {
         let Some(active) = &self.durable.active else {
             return;
         };
-        if node.task.as_ref().is_some_and(|task| task.release >= active.release) {
+        if node
+            .task
+            .as_ref()
+            .is_some_and(|task| task.release >= active.release)
+        {
             return;
         }
         if node.fence > active.release {
@@ -359,7 +385,12 @@ impl Core {
 
     pub(super) fn catch_up_deadlines(&mut self) {
         let now_ms = self.now_ms;
-        let late = |node: &Node| node.task.as_ref().filter(|t| t.deadline_ms <= now_ms).map(|t| t.release);
+        let late = |node: &Node| {
+            node.task
+                .as_ref()
+                .filter(|t| t.deadline_ms <= now_ms)
+                .map(|t| t.release)
+        };
         let names: Vec<_> = self
             .nodes
             .iter()
@@ -391,7 +422,10 @@ impl Core {
         }
         let fresh = self.directory.fresh.take();
         let links: Vec<LinkId> = if serving == self.directory.serving {
-            fresh.into_iter().filter(|link| self.links.contains_key(link)).collect()
+            fresh
+                .into_iter()
+                .filter(|link| self.links.contains_key(link))
+                .collect()
         } else {
             self.directory.version += 1;
             self.directory.nodes = by_role(&serving);
@@ -405,4 +439,3 @@ impl Core {
         }
     }
 }
-

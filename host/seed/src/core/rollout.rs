@@ -3,7 +3,7 @@
 //! It ends by itself in every case: each phase has a deadline, and so has the way back.
 
 use super::{
-    Core, Effect, Refusal, RequestId,
+    Core, Effect, Order, Refusal,
     durable::{Active, Build},
     fleet::Failure,
 };
@@ -37,15 +37,20 @@ enum Phase {
     Preparing,
     Activating,
     /// The nodes that were told to switch go back to the build before, by a release of its own.
-    Reverting { release: ReleaseId, reason: String },
+    Reverting {
+        release: ReleaseId,
+        reason: String,
+    },
 }
 
 impl Core {
     pub(super) fn order(
         &mut self,
-        request: RequestId,
-        build: Build,
-        made_against: Option<Option<BuildId>>,
+        Order {
+            request,
+            build,
+            made_against,
+        }: Order,
     ) {
         if let Err(refusal) = self.may_order(made_against) {
             self.out.push(Effect::Refused { request, refusal });
@@ -53,7 +58,13 @@ impl Core {
         }
         let release = self.begin_record(&build);
         self.out.push(Effect::Accepted { request, release });
-        let names: Vec<_> = self.links.values().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let names: Vec<_> = self
+            .links
+            .values()
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         self.out.push(Effect::Emit(ReleaseEvent::Started {
             release,
             build: build.id,
@@ -138,7 +149,13 @@ impl Core {
     }
 
     pub(super) fn rollout_prepared(&mut self, name: &str, release: ReleaseId, elapsed_ms: u64) {
-        if self.answered(name, release, &Phase::Preparing, Answer::Prepared, elapsed_ms) {
+        if self.answered(
+            name,
+            release,
+            &Phase::Preparing,
+            Answer::Prepared,
+            elapsed_ms,
+        ) {
             self.activate();
         }
     }
@@ -204,7 +221,8 @@ impl Core {
         rollout.switching.extend(rollout.wave.iter().cloned());
         let (release, build) = (rollout.release, rollout.build.id);
         let wave = rollout.wave.clone();
-        self.out.push(Effect::Emit(ReleaseEvent::Activating { release }));
+        self.out
+            .push(Effect::Emit(ReleaseEvent::Activating { release }));
         for name in wave {
             self.send(&name, FromSeed::Activate { release, build });
         }
@@ -220,7 +238,10 @@ impl Core {
             return false;
         }
         let (release, build) = (rollout.release, rollout.build.clone());
-        let hello = self.nodes.get(name).map(|node| (node.hello.active, node.hello.release));
+        let hello = self
+            .nodes
+            .get(name)
+            .map(|node| (node.hello.active, node.hello.release));
         if hello == Some((Some(build.id), release)) {
             self.rollout_acked(name, release, 0);
         } else {
@@ -305,8 +326,16 @@ impl Core {
             return;
         };
         let release = rollout.release;
-        let back: BTreeSet<String> = rollout.switching.intersection(&connected).cloned().collect();
-        let forget: Vec<String> = rollout.wave.difference(&rollout.switching).cloned().collect();
+        let back: BTreeSet<String> = rollout
+            .switching
+            .intersection(&connected)
+            .cloned()
+            .collect();
+        let forget: Vec<String> = rollout
+            .wave
+            .difference(&rollout.switching)
+            .cloned()
+            .collect();
         for name in forget {
             self.send(&name, FromSeed::Abandon { release });
         }
@@ -361,7 +390,9 @@ impl Core {
         };
         let answers = rollout.answers.into_values().collect();
         let now_ms = self.now_ms;
-        let ended = self.change().end(rollout.release, outcome, reason, now_ms, answers);
+        let ended = self
+            .change()
+            .end(rollout.release, outcome, reason, now_ms, answers);
         if let Some(record) = ended {
             self.out.push(Effect::Emit(ReleaseEvent::Finished(record)));
         }

@@ -36,8 +36,15 @@ fn a_nack_while_preparing_abandons_and_leaves_the_build_before() {
     let record = fleet.last_record();
     assert_eq!(record.outcome, Outcome::Reverted);
     let reason = record.reason.expect("a reason");
-    assert!(reason.contains("node b") && reason.contains("compile"), "{reason}");
-    assert!(fleet.orders("a").ends_with(&["prepare 1.2".into(), "abandon 1.2".into()]));
+    assert!(
+        reason.contains("node b") && reason.contains("compile"),
+        "{reason}"
+    );
+    assert!(
+        fleet
+            .orders("a")
+            .ends_with(&["prepare 1.2".into(), "abandon 1.2".into()])
+    );
     fleet.all_run("one");
 }
 
@@ -48,9 +55,16 @@ fn a_nack_while_activating_takes_everyone_back_under_a_higher_number() {
     fleet.order("two", None);
     fleet.settle();
     assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
-    assert!(fleet.orders("a").ends_with(&["activate 1.2".into(), "prepare 1.3".into(), "activate 1.3".into()]));
+    assert!(fleet.orders("a").ends_with(&[
+        "activate 1.2".into(),
+        "prepare 1.3".into(),
+        "activate 1.3".into()
+    ]));
     fleet.all_run("one");
-    assert!(fleet.core.rollback_target().is_none(), "a reverted build is no target");
+    assert!(
+        fleet.core.rollback_target().is_none(),
+        "a reverted build is no target"
+    );
 }
 
 #[test]
@@ -65,7 +79,10 @@ fn a_silent_node_ends_the_release_at_the_deadline() {
         let record = fleet.last_record();
         assert_eq!(record.outcome, Outcome::Reverted, "{behaviour:?}");
         let reason = record.reason.expect("a reason");
-        assert!(reason.contains("no answer") && reason.contains('b'), "{reason}");
+        assert!(
+            reason.contains("no answer") && reason.contains('b'),
+            "{reason}"
+        );
         fleet.behave("b", Behaviour::Well);
         fleet.pass(30_000);
         fleet.all_run("one");
@@ -169,7 +186,13 @@ fn a_seed_that_lost_its_data_goes_above_what_nodes_hold() {
     fleet.all_hold("one");
     fleet.order("two", None);
     fleet.settle();
-    assert!(fleet.last_record().release > ReleaseId { epoch: 2, sequence: 0 });
+    assert!(
+        fleet.last_record().release
+            > ReleaseId {
+                epoch: 2,
+                sequence: 0
+            }
+    );
     fleet.all_run("two");
 }
 
@@ -212,6 +235,31 @@ fn the_directory_follows_the_fleet_and_outlives_a_restart_of_the_seed() {
     assert_eq!(fleet.directory("a"), 2, "b has not had time to come back");
     fleet.pass(SILENCE_MS_MAX + 500);
     assert_eq!(fleet.directory("a"), 1);
+}
+
+#[test]
+fn an_order_after_a_restart_waits_for_the_nodes_of_before() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.restart_without_nodes();
+    fleet.order("two", None);
+    fleet.join("a");
+    fleet.settle();
+    assert_eq!(fleet.core.durable().active_build(), Some(build("one").id));
+    fleet.join("b");
+    fleet.settle();
+    fleet.all_run("two");
+    assert_eq!(fleet.last_record().answers.len(), 2);
+}
+
+#[test]
+fn an_order_after_a_restart_does_not_wait_for_ever() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.restart_without_nodes();
+    fleet.join("a");
+    fleet.order("two", None);
+    fleet.pass(SILENCE_MS_MAX + 500);
+    fleet.settle();
+    assert_eq!(fleet.core.durable().active_build(), Some(build("two").id));
 }
 
 #[test]

@@ -50,7 +50,13 @@ pub(super) async fn serve(
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = connection(stream, acceptor.clone(), router.clone(), shutdown.clone(), permit);
+                    let connection = connection(
+                        stream,
+                        acceptor.clone(),
+                        router.clone(),
+                        shutdown.clone(),
+                        permit,
+                    );
                     tasks.spawn(connection);
                 }
                 Err(error) => {
@@ -73,7 +79,10 @@ async fn connection(
     shutdown: CancellationToken,
     _permit: OwnedSemaphorePermit,
 ) {
-    let from = stream.peer_addr().map(|a| a.to_string()).unwrap_or_default();
+    let from = stream
+        .peer_addr()
+        .map(|a| a.to_string())
+        .unwrap_or_default();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
@@ -96,7 +105,10 @@ async fn connection(
     let peer = Peer::of(certificates.and_then(<[_]>::first));
     let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -69,7 +69,11 @@ enum Command {
     Hello(LinkId, Hello, Outbox),
     Frame(LinkId, FromNode),
     Gone(LinkId),
-    Order(Build, Option<Option<BuildId>>, oneshot::Sender<Result<Follow, Refusal>>),
+    Order(
+        Build,
+        Option<Option<BuildId>>,
+        oneshot::Sender<Result<Follow, Refusal>>,
+    ),
     View(oneshot::Sender<View>),
 }
 
@@ -82,9 +86,15 @@ pub(super) struct Seed {
 
 impl Seed {
     /// A link began. Returns the frames to send on it; it has ended when they end, or when `end` is cancelled.
-    pub(super) async fn hello(&self, link: LinkId, hello: Hello, end: CancellationToken) -> mpsc::Receiver<Bytes> {
+    pub(super) async fn hello(
+        &self,
+        link: LinkId,
+        hello: Hello,
+        end: CancellationToken,
+    ) -> mpsc::Receiver<Bytes> {
         let (frames, queue) = mpsc::channel(OUTBOX_FRAMES_MAX);
-        self.tell(Command::Hello(link, hello, Outbox { frames, end })).await;
+        self.tell(Command::Hello(link, hello, Outbox { frames, end }))
+            .await;
         queue
     }
 
@@ -255,7 +265,9 @@ impl Actor {
     async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), StoreError> {
         for effect in effects {
             match effect {
-                Effect::Persist(state) => self.on_disk(move |store| store.save_state(&state)).await?,
+                Effect::Persist(state) => {
+                    self.on_disk(move |store| store.save_state(&state)).await?
+                }
                 Effect::Remember(known) => {
                     if let Err(error) = self.on_disk(move |store| store.save_known(&known)).await {
                         tracing::warn!(%error, "the directory is not remembered");
@@ -326,7 +338,8 @@ impl Actor {
     fn emit(&mut self, event: ReleaseEvent) {
         log(&event);
         let finished = matches!(event, ReleaseEvent::Finished(_));
-        self.followers.retain(|follower| follower.send(event.clone()).is_ok());
+        self.followers
+            .retain(|follower| follower.send(event.clone()).is_ok());
         if finished {
             self.followers.clear();
         }
@@ -335,7 +348,11 @@ impl Actor {
 
 fn log(event: &ReleaseEvent) {
     match event {
-        ReleaseEvent::Started { release, build, nodes } => {
+        ReleaseEvent::Started {
+            release,
+            build,
+            nodes,
+        } => {
             tracing::info!(%release, %build, nodes = nodes.len(), "preparing");
         }
         ReleaseEvent::Node(answer) => {

@@ -21,7 +21,10 @@ use http::{Method, StatusCode, Uri, header};
 use protoplex_wire::{
     BuildId,
     signature::Envelope,
-    status::{BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus},
+    status::{
+        BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder,
+        SeedStatus,
+    },
 };
 use serde::de::DeserializeOwned;
 use std::{convert::Infallible, sync::Arc};
@@ -50,31 +53,52 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 /// A JSON body, whatever its type is called.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiFault> {
     let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
-    let bytes = bytes.map_err(|error| ApiFault::bad_request(format!("the body cannot be read: {error}")))?;
-    serde_json::from_slice(&bytes).map_err(|error| ApiFault::bad_request(format!("the body is not right: {error}")))
+    let bytes = bytes
+        .map_err(|error| ApiFault::bad_request(format!("the body cannot be read: {error}")))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiFault::bad_request(format!("the body is not right: {error}")))
 }
 
-async fn submit(State(shared): App, Operator(operator): Operator, body: Body) -> Result<Json<BuildAccepted>, ApiFault> {
+async fn submit(
+    State(shared): App,
+    Operator(operator): Operator,
+    body: Body,
+) -> Result<Json<BuildAccepted>, ApiFault> {
     let envelope: Envelope = json(body).await?;
     tracing::info!(operator, build = %envelope.build, "a build is submitted");
     shared.builds.submit(envelope).await.map(Json)
 }
 
-async fn build(State(shared): App, _: Member, Path(id): Path<String>) -> Result<Json<BuildView>, ApiFault> {
+async fn build(
+    State(shared): App,
+    _: Member,
+    Path(id): Path<String>,
+) -> Result<Json<BuildView>, ApiFault> {
     shared.builds.view(blobs::digest(&id)?).await.map(Json)
 }
 
-async fn release(State(shared): App, Operator(operator): Operator, body: Body) -> Result<Response, ApiFault> {
+async fn release(
+    State(shared): App,
+    Operator(operator): Operator,
+    body: Body,
+) -> Result<Response, ApiFault> {
     let order: ReleaseOrder = json(body).await?;
     tracing::info!(operator, build = %order.build, "a release is ordered");
     follow(&shared, order.build, order.made_against).await
 }
 
-async fn rollback(State(shared): App, Operator(operator): Operator, body: Body) -> Result<Response, ApiFault> {
+async fn rollback(
+    State(shared): App,
+    Operator(operator): Operator,
+    body: Body,
+) -> Result<Response, ApiFault> {
     let order: RollbackOrder = json(body).await?;
     let view = view(&shared).await?;
     let to = order.to.or(view.rollback_target).ok_or_else(|| {
-        ApiFault::not_found("no-rollback", "no other build was ever promoted, so there is nothing to go back to")
+        ApiFault::not_found(
+            "no-rollback",
+            "no other build was ever promoted, so there is nothing to go back to",
+        )
     })?;
     tracing::info!(operator, build = %to, "a rollback is ordered");
     follow(&shared, to, Some(view.status.active)).await

@@ -15,6 +15,7 @@ use axum::{
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{StatusCode, header};
+use http_body::Body as _;
 use protoplex_wire::{
     Digest,
     status::{BlobsMissing, BlobsWanted},
@@ -33,19 +34,28 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 const WANTED_MAX: usize = 100_000;
 
 /// Runs what blocks where it may.
-pub(super) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, ApiFault>
+pub(super) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, ApiFault>
 where
     T: Send + 'static,
     E: Into<ApiFault> + Send + 'static,
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(Into::into),
-        Err(error) => Err(ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())),
+        Err(error) => Err(ApiFault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        )),
     }
 }
 
 pub(super) fn digest(text: &str) -> Result<Digest, ApiFault> {
-    text.parse().map_err(|error: protoplex_wire::digest::DigestError| ApiFault::bad_request(error.to_string()))
+    text.parse()
+        .map_err(|error: protoplex_wire::digest::DigestError| {
+            ApiFault::bad_request(error.to_string())
+        })
 }
 
 /// GET and HEAD.
@@ -72,6 +82,10 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<StatusCode, ApiFault> {
     let digest = digest(&text)?;
+    // What says that it is too large need not be sent to be refused.
+    if body.size_hint().lower() > BLOB_BYTES_MAX {
+        return Err(BlobError::TooLarge(BLOB_BYTES_MAX).into());
+    }
     let (chunks, queue) = mpsc::channel(UPLOAD_CHUNKS_MAX);
     let store = Arc::clone(&shared.store);
     let writing = tokio::task::spawn_blocking(move || {
@@ -81,7 +95,11 @@ pub(super) async fn put(
     let received = receive(body, chunks).await;
     let written = writing.await;
     let written = written.map_err(|error| {
-        ApiFault::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+        ApiFault::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error.to_string(),
+        )
     })?;
     // A disk that refused is why receiving stopped, so it is told first.
     let writer = written?;
@@ -90,7 +108,10 @@ pub(super) async fn put(
     Ok(StatusCode::CREATED)
 }
 
-fn write(mut writer: BlobWriter, mut queue: mpsc::Receiver<Bytes>) -> Result<BlobWriter, BlobError> {
+fn write(
+    mut writer: BlobWriter,
+    mut queue: mpsc::Receiver<Bytes>,
+) -> Result<BlobWriter, BlobError> {
     while let Some(chunk) = queue.blocking_recv() {
         writer.write(&chunk)?;
     }
@@ -102,12 +123,17 @@ async fn receive(body: Body, chunks: mpsc::Sender<Bytes>) -> Result<(), ApiFault
     loop {
         let chunk = tokio::time::timeout(UPLOAD_TIMEOUT, body.next()).await;
         let chunk = chunk.map_err(|_| {
-            ApiFault::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the upload brought nothing more; send it again")
+            ApiFault::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "timeout",
+                "the upload brought nothing more; send it again",
+            )
         })?;
         let Some(chunk) = chunk else {
             return Ok(());
         };
-        let chunk = chunk.map_err(|error| ApiFault::bad_request(format!("the upload broke: {error}")))?;
+        let chunk =
+            chunk.map_err(|error| ApiFault::bad_request(format!("the upload broke: {error}")))?;
         if chunks.send(chunk).await.is_err() {
             return Ok(()); // The writer says why.
         }
@@ -122,7 +148,9 @@ pub(super) async fn missing(
 ) -> Result<Json<BlobsMissing>, ApiFault> {
     let wanted: BlobsWanted = super::api::json(body).await?;
     if wanted.digests.len() > WANTED_MAX {
-        return Err(ApiFault::bad_request(format!("ask for at most {WANTED_MAX} blobs at once")));
+        return Err(ApiFault::bad_request(format!(
+            "ask for at most {WANTED_MAX} blobs at once"
+        )));
     }
     let missing = blocking(move || absent(&shared, wanted.digests)).await?;
     Ok(Json(BlobsMissing { missing }))

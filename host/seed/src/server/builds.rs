@@ -36,7 +36,11 @@ pub(super) struct Builds {
 }
 
 impl Builds {
-    pub(super) fn new(store: Arc<Store>, keys: Vec<VerifyingKey>, check: Arc<dyn DynCheck>) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        keys: Vec<VerifyingKey>,
+        check: Arc<dyn DynCheck>,
+    ) -> Self {
         Self {
             store,
             keys,
@@ -52,9 +56,15 @@ impl Builds {
         check_limits(&manifest)?;
         self.check_blobs(&manifest).await?;
         // Boxed, because the compiler cannot tell that a stream of futures that borrow is sent.
-        let checks: Vec<_> =
-            manifest.handlers.iter().map(|(name, handler)| self.check_handler(name, handler).boxed()).collect();
-        stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).try_collect::<()>().await?;
+        let checks: Vec<_> = manifest
+            .handlers
+            .iter()
+            .map(|(name, handler)| self.check_handler(name, handler).boxed())
+            .collect();
+        stream::iter(checks)
+            .buffer_unordered(CHECKS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
         let (store, build) = (Arc::clone(&self.store), envelope.build);
         blocking(move || store.save_build(&envelope)).await?;
         tracing::info!(%build, name = manifest.name, "a build is accepted");
@@ -80,7 +90,10 @@ impl Builds {
         let store = Arc::clone(&self.store);
         let envelope = blocking(move || store.load_build(build)).await?;
         let envelope = envelope.ok_or_else(|| {
-            ApiFault::not_found("build", format!("there is no build {build} here; push it first"))
+            ApiFault::not_found(
+                "build",
+                format!("there is no build {build} here; push it first"),
+            )
         })?;
         let manifest = self.manifest(&envelope).await?;
         Ok(BuildView { envelope, manifest })
@@ -91,22 +104,31 @@ impl Builds {
         let present = blocking(move || {
             let blobs = store.blobs();
             let size = blobs.size(build)?;
-            size.map(|_| blobs.read(build, MANIFEST_BYTES_MAX as u64)).transpose()
+            size.map(|_| blobs.read(build, MANIFEST_BYTES_MAX as u64))
+                .transpose()
         });
         let Some(bytes) = present.await? else {
             let message = format!("the manifest {build} is not here; upload it as a blob first");
-            return Err(ApiFault::new(StatusCode::CONFLICT, "missing-blobs", message));
+            return Err(ApiFault::new(
+                StatusCode::CONFLICT,
+                "missing-blobs",
+                message,
+            ));
         };
-        let manifest = Manifest::parse(&bytes).map_err(|error| ApiFault::build("manifest", error.to_string()))?;
+        let manifest = Manifest::parse(&bytes)
+            .map_err(|error| ApiFault::build("manifest", error.to_string()))?;
         let verified = envelope.verify(build, &self.keys);
-        verified.map_err(|error| ApiFault::new(StatusCode::FORBIDDEN, "signature", error.to_string()))?;
+        verified.map_err(|error| {
+            ApiFault::new(StatusCode::FORBIDDEN, "signature", error.to_string())
+        })?;
         Ok(manifest)
     }
 
     async fn check_blobs(&self, manifest: &Manifest) -> Result<(), ApiFault> {
         let (store, wanted) = (Arc::clone(&self.store), manifest.blobs());
         let found = blocking(move || {
-            let size = |(digest, bytes)| store.blobs().size(digest).map(|size| (digest, bytes, size));
+            let size =
+                |(digest, bytes)| store.blobs().size(digest).map(|size| (digest, bytes, size));
             wanted.into_iter().map(size).collect::<Result<Vec<_>, _>>()
         });
         let mut missing = Vec::new();
@@ -114,7 +136,9 @@ impl Builds {
             match found {
                 None => missing.push(digest.to_string()),
                 Some(found) if found != expected => {
-                    let message = format!("blob {digest} has {found} bytes, and the manifest says {expected}");
+                    let message = format!(
+                        "blob {digest} has {found} bytes, and the manifest says {expected}"
+                    );
                     return Err(ApiFault::build("manifest", message));
                 }
                 Some(_) => {}
@@ -124,10 +148,18 @@ impl Builds {
             return Ok(());
         }
         let more = missing.len().saturating_sub(MISSING_NAMED_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         missing.truncate(MISSING_NAMED_MAX);
         let message = format!("not uploaded yet, or damaged: {}{more}", missing.join(", "));
-        Err(ApiFault::new(StatusCode::CONFLICT, "missing-blobs", message))
+        Err(ApiFault::new(
+            StatusCode::CONFLICT,
+            "missing-blobs",
+            message,
+        ))
     }
 
     async fn check_handler(&self, name: &str, handler: &Handler) -> Result<(), ApiFault> {
@@ -146,7 +178,10 @@ impl Builds {
                 checked.insert(said);
                 Ok(())
             }
-            Err((stage, reason)) => Err(ApiFault::build(stage.to_string(), format!("handler `{name}`: {reason}"))),
+            Err((stage, reason)) => Err(ApiFault::build(
+                stage.to_string(),
+                format!("handler `{name}`: {reason}"),
+            )),
         }
     }
 }
@@ -154,8 +189,15 @@ impl Builds {
 /// Sums that each part alone does not show.
 fn check_limits(manifest: &Manifest) -> Result<(), ApiFault> {
     for (name, handler) in &manifest.handlers {
-        let at_once = if handler.world.is_edge() { 1 } else { handler.limits.in_flight_max };
-        let bytes = handler.limits.memory_bytes_max.saturating_mul(at_once.into());
+        let at_once = if handler.world.is_edge() {
+            1
+        } else {
+            handler.limits.in_flight_max
+        };
+        let bytes = handler
+            .limits
+            .memory_bytes_max
+            .saturating_mul(at_once.into());
         if bytes > HANDLER_MEMORY_BYTES_MAX {
             return Err(ApiFault::build(
                 "limit",
@@ -166,10 +208,14 @@ fn check_limits(manifest: &Manifest) -> Result<(), ApiFault> {
         }
     }
     let coded = |a: &protoplex_wire::manifest::Asset| a.gzip.as_ref().map_or(0, |gzip| gzip.bytes);
-    let sizes = manifest.assets.values().map(|asset| asset.bytes.saturating_add(coded(asset)));
+    let sizes = manifest
+        .assets
+        .values()
+        .map(|asset| asset.bytes.saturating_add(coded(asset)));
     let bytes = sizes.fold(0_u64, u64::saturating_add);
     if bytes > ASSETS_BYTES_MAX {
-        let message = format!("the assets have {bytes} bytes together; {ASSETS_BYTES_MAX} is the most");
+        let message =
+            format!("the assets have {bytes} bytes together; {ASSETS_BYTES_MAX} is the most");
         return Err(ApiFault::build("limit", message));
     }
     Ok(())

@@ -20,7 +20,11 @@ pub(super) struct ApiFault {
 }
 
 impl ApiFault {
-    pub(super) fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self {
             status,
             error: ApiError {
@@ -48,14 +52,22 @@ impl ApiFault {
     }
 
     pub(super) fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the Seed is stopping; try again")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the Seed is stopping; try again",
+        )
     }
 }
 
 impl IntoResponse for ApiFault {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
-            tracing::error!(code = self.error.code, message = self.error.message, "a request failed");
+            tracing::error!(
+                code = self.error.code,
+                message = self.error.message,
+                "a request failed"
+            );
         }
         (self.status, Json(self.error)).into_response()
     }
@@ -74,9 +86,16 @@ impl From<Refusal> for ApiFault {
 
 impl From<StoreError> for ApiFault {
     fn from(error: StoreError) -> Self {
-        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full = |kind| {
+            matches!(
+                kind,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
         let status = match &error {
-            StoreError::Io { source, .. } if full(source.kind()) => StatusCode::INSUFFICIENT_STORAGE,
+            StoreError::Io { source, .. } if full(source.kind()) => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             StoreError::Io { .. } | StoreError::Corrupt { .. } | StoreError::InUse(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

@@ -47,7 +47,11 @@ pub(super) async fn link(
     let mut queue = shared.seed.hello(link, hello, end.clone()).await;
     let reader = read(Arc::clone(&shared), link, name, frames, end);
     shared.tasks.spawn(reader);
-    let lines = stream::poll_fn(move |cx| queue.poll_recv(cx).map(|line| line.map(Ok::<Bytes, Infallible>)));
+    let lines = stream::poll_fn(move |cx| {
+        queue
+            .poll_recv(cx)
+            .map(|line| line.map(Ok::<Bytes, Infallible>))
+    });
     let headers = [(http::header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::from_stream(lines)).into_response())
 }
@@ -66,7 +70,13 @@ async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {
 }
 
 /// Reads until the link ends, one way or the other, and tells the Seed.
-async fn read(shared: Arc<Shared>, link: u64, node: String, mut frames: Frames, end: CancellationToken) {
+async fn read(
+    shared: Arc<Shared>,
+    link: u64,
+    node: String,
+    mut frames: Frames,
+    end: CancellationToken,
+) {
     let reason = tokio::select! {
         reason = pass_on(&shared, link, &node, &mut frames) => reason,
         () = end.cancelled() => "the Seed ended it".to_owned(),
@@ -87,7 +97,9 @@ async fn pass_on(shared: &Shared, link: u64, node: &str, frames: &mut Frames) ->
             Err(FrameError::UnknownType(kind)) => {
                 tracing::warn!(node, link, kind, "a message of an unknown type is ignored");
             }
-            Err(error @ (FrameError::TooLong(_) | FrameError::Syntax(_))) => return error.to_string(),
+            Err(error @ (FrameError::TooLong(_) | FrameError::Syntax(_))) => {
+                return error.to_string();
+            }
         }
     }
 }

@@ -34,8 +34,12 @@ impl Peer {
     /// Reads the first URI name of ours.
     pub(super) fn of(certificate: Option<&CertificateDer<'_>>) -> Self {
         let parsed = certificate.and_then(|der| X509Certificate::from_der(der).ok());
-        let names = parsed.as_ref().and_then(|(_, cert)| cert.subject_alternative_name().ok()?);
-        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let names = parsed
+            .as_ref()
+            .and_then(|(_, cert)| cert.subject_alternative_name().ok()?);
+        let names = names
+            .map(|names| names.value.general_names.as_slice())
+            .unwrap_or_default();
         let uris = names.iter().filter_map(|name| match name {
             GeneralName::URI(uri) => Some(*uri),
             _ => None,
@@ -53,7 +57,11 @@ impl Peer {
 }
 
 fn peer(parts: &Parts) -> Peer {
-    parts.extensions.get::<Peer>().cloned().unwrap_or(Peer::Other)
+    parts
+        .extensions
+        .get::<Peer>()
+        .cloned()
+        .unwrap_or(Peer::Other)
 }
 
 impl<S: Sync> FromRequestParts<S> for Operator {
@@ -62,7 +70,9 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
         match peer(parts) {
             Peer::Operator(name) => Ok(Self(name)),
-            _ => Err(ApiFault::forbidden("this is for operators; use an operator's certificate")),
+            _ => Err(ApiFault::forbidden(
+                "this is for operators; use an operator's certificate",
+            )),
         }
     }
 }
@@ -73,7 +83,9 @@ impl<S: Sync> FromRequestParts<S> for Node {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
         match peer(parts) {
             Peer::Node(name) => Ok(Self(name)),
-            _ => Err(ApiFault::forbidden("this is for nodes; use a node's certificate")),
+            _ => Err(ApiFault::forbidden(
+                "this is for nodes; use a node's certificate",
+            )),
         }
     }
 }
@@ -96,9 +108,13 @@ pub(super) fn server_config(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<Se
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for root in certificates(ca)? {
-        roots.add(root).with_context(|| format!("{}", ca.display()))?;
+        roots
+            .add(root)
+            .with_context(|| format!("{}", ca.display()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()?;
     let private = PrivateKeyDer::from_pem_file(key);
     let private = private.with_context(|| format!("reading {}", key.display()))?;
     let mut tls = ServerConfig::builder_with_provider(provider)

@@ -128,7 +128,9 @@ impl Blobs {
             return Err(BlobError::TooLarge(bytes_max));
         }
         let mut content = Vec::new();
-        file.take(bytes_max).read_to_end(&mut content).map_err(at(&self.path(digest)))?;
+        file.take(bytes_max)
+            .read_to_end(&mut content)
+            .map_err(at(&self.path(digest)))?;
         Ok(content)
     }
 
@@ -186,7 +188,9 @@ impl BlobWriter {
         let dir = path.parent().unwrap_or(path);
         fs::create_dir_all(dir).map_err(at(dir))?;
         self.file.as_file().sync_all().map_err(at(path))?;
-        self.file.persist(path).map_err(|error| at(path)(error.error))?;
+        self.file
+            .persist(path)
+            .map_err(|error| at(path)(error.error))?;
         sync_dir(dir).map_err(at(dir))?;
         Ok(())
     }
@@ -204,7 +208,12 @@ fn digest_of(file: &mut File) -> io::Result<Digest> {
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {
-    (metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec())
+    (
+        metadata.ino(),
+        metadata.len(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
 }
 
 fn settled(metadata: &Metadata) -> bool {

@@ -25,10 +25,20 @@ fn a_blob_is_what_its_digest_says_or_it_is_not_there() {
     let store = Store::open(dir.path()).unwrap();
     let digest = put(&store, b"content");
     assert_eq!(store.blobs().read(digest, 100).unwrap(), b"content");
-    assert!(matches!(store.blobs().read(digest, 3), Err(BlobError::TooLarge(3))));
+    assert!(matches!(
+        store.blobs().read(digest, 3),
+        Err(BlobError::TooLarge(3))
+    ));
     fs::write(store.blobs().path(digest), b"c0ntent").unwrap();
-    assert!(matches!(store.blobs().file(digest), Err(BlobError::Damaged(_))));
-    assert_eq!(store.blobs().size(digest).unwrap(), None, "so that a push brings it again");
+    assert!(matches!(
+        store.blobs().file(digest),
+        Err(BlobError::Damaged(_))
+    ));
+    assert_eq!(
+        store.blobs().size(digest).unwrap(),
+        None,
+        "so that a push brings it again"
+    );
     put(&store, b"content");
     assert_eq!(store.blobs().size(digest).unwrap(), Some(7));
 }
@@ -40,12 +50,23 @@ fn other_bytes_and_too_many_bytes_leave_nothing_behind() {
     let digest = Digest::of(b"announced");
     let mut writer = store.blobs().writer(digest, 100).unwrap();
     writer.write(b"other").unwrap();
-    assert!(matches!(writer.finish(), Err(BlobError::OtherContent { .. })));
+    assert!(matches!(
+        writer.finish(),
+        Err(BlobError::OtherContent { .. })
+    ));
     let mut writer = store.blobs().writer(digest, 4).unwrap();
-    assert!(matches!(writer.write(b"other"), Err(BlobError::TooLarge(4))));
+    assert!(matches!(
+        writer.write(b"other"),
+        Err(BlobError::TooLarge(4))
+    ));
     drop(writer);
     assert_eq!(store.blobs().size(digest).unwrap(), None);
-    assert_eq!(fs::read_dir(dir.path().join("blobs/incoming")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(dir.path().join("blobs/incoming"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Consistency of a manifest: names that lead somewhere, paths and hosts of the right shape, limits in range.
 
-use super::{FORMAT, Isolation, Manifest, ManifestError, Route, World};
+use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Route, World};
 
-/// A mistyped limit must not make a node promise what it does not have.
-const MEMORY_BYTES_MAX: u64 = 1 << 30;
+mod grants;
+mod limits;
+
+/// Assets live in the memory of every node.
 const ASSET_BYTES_MAX: u64 = 256 << 20;
+/// Compiling takes many times as much memory.
 const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 impl Manifest {
@@ -43,27 +46,9 @@ impl Manifest {
                     handler.component_bytes
                 ));
             }
-            let limits = &handler.limits;
-            if limits.memory_bytes_max == 0 || limits.memory_bytes_max > MEMORY_BYTES_MAX {
-                fault(format!(
-                    "memory_bytes_max is {}; it must be from 1 to {MEMORY_BYTES_MAX}",
-                    limits.memory_bytes_max
-                ));
-            }
-            for (key, value) in [
-                ("table_elements_max", limits.table_elements_max),
-                ("instances_max", limits.instances_max.into()),
-                ("cpu_ms_max", limits.cpu_ms_max),
-                ("deadline_ms", limits.deadline_ms),
-                ("hostcall_bytes_max", limits.hostcall_bytes_max),
-                ("in_flight_max", limits.in_flight_max.into()),
-            ] {
-                if value == 0 {
-                    fault(format!(
-                        "{key} is 0, so nothing could ever run; leave it out for the default"
-                    ));
-                }
-            }
+            limits::faults(&handler.limits)
+                .into_iter()
+                .for_each(&mut fault);
             match handler.isolation {
                 Isolation::Shared { requests_max: 0 }
                 | Isolation::Concurrent {
@@ -85,19 +70,11 @@ impl Manifest {
                 }
                 _ => {}
             }
-            for upstream in &handler.grants.relay {
-                if !upstream.starts_with("role:") && !self.upstreams.contains_key(upstream) {
-                    fault(format!(
-                        "grants.relay names upstream `{upstream}`, which the build does not have"
-                    ));
-                }
-            }
-            for app in &handler.grants.apps {
-                if self.handlers.get(app).is_none_or(|h| h.world.is_edge()) {
-                    fault(format!(
-                        "grants.apps names `{app}`, which is no app handler of the build"
-                    ));
-                }
+            grants::faults(&handler.grants, self)
+                .into_iter()
+                .for_each(&mut fault);
+            if let Some(probe) = &handler.probe {
+                probe_faults(probe).into_iter().for_each(&mut fault);
             }
         }
     }
@@ -168,6 +145,9 @@ impl Manifest {
             if upstream.addresses.is_empty() {
                 faults.push(format!("upstream `{name}` has no address"));
             }
+            for fault in limits::upstream_faults(upstream) {
+                faults.push(format!("upstream `{name}`: {fault}"));
+            }
             for address in &upstream.addresses {
                 let port = address
                     .rsplit_once(':')
@@ -196,6 +176,28 @@ fn keys(route: &Route) -> Vec<String> {
 fn is_name(name: &str) -> bool {
     let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     name.len() <= 64 && name.bytes().all(ok) && name.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// A probe that no request could be.
+fn probe_faults(probe: &Probe) -> Vec<String> {
+    let visible = |text: &str| text.bytes().all(|b| (0x21..0x7f).contains(&b));
+    let mut faults = Vec::new();
+    if !probe.path.starts_with('/') {
+        faults.push(format!("probe.path `{}` must start with `/`", probe.path));
+    } else if probe.path.contains('#') || !visible(&probe.path) {
+        faults.push(format!(
+            "probe.path `{}`: write path and query as they stand on a request line",
+            probe.path
+        ));
+    }
+    if let Some(host) = &probe.host
+        && (host.is_empty() || host.contains(['/', '?', '#', '@']) || !visible(host))
+    {
+        faults.push(format!(
+            "probe.host `{host}` must be a name, with or without a port"
+        ));
+    }
+    faults
 }
 
 fn path_fault(path: &str) -> Option<String> {

@@ -142,7 +142,11 @@ impl Fleet {
             FromSeed::Prepare { release, .. } => node.seen.push(format!("prepare {release}")),
             FromSeed::Activate { release, build } => {
                 // The node may not have read its PREPARED's answer yet, but it must have sent one.
-                assert_eq!(node.prepared.get(release), Some(build), "not prepared there");
+                assert_eq!(
+                    node.prepared.get(release),
+                    Some(build),
+                    "not prepared there"
+                );
                 node.seen.push(format!("activate {release}"));
             }
             FromSeed::Abandon { release } => node.seen.push(format!("abandon {release}")),
@@ -165,17 +169,20 @@ impl Fleet {
     pub fn join(&mut self, name: &str) {
         self.links += 1;
         let link = self.links;
-        let node = self.nodes.entry(name.to_owned()).or_insert_with(|| SimNode {
-            link: None,
-            behaviour: Behaviour::Well,
-            inbox: VecDeque::new(),
-            seen: Vec::new(),
-            fence: ReleaseId::default(),
-            prepared: BTreeMap::new(),
-            held: BTreeSet::new(),
-            active: None,
-            directory: (0, 0),
-        });
+        let node = self
+            .nodes
+            .entry(name.to_owned())
+            .or_insert_with(|| SimNode {
+                link: None,
+                behaviour: Behaviour::Well,
+                inbox: VecDeque::new(),
+                seen: Vec::new(),
+                fence: ReleaseId::default(),
+                prepared: BTreeMap::new(),
+                held: BTreeSet::new(),
+                active: None,
+                directory: (0, 0),
+            });
         node.link = Some(link);
         node.inbox.clear();
         let hello = Hello {
@@ -246,7 +253,13 @@ impl Fleet {
                 .map(|(name, _)| name.clone())
                 .collect();
             for name in alive {
-                self.say(&name, FromNode::Heartbeat(Heartbeat { children_ready: 2, ..Heartbeat::default() }));
+                self.say(
+                    &name,
+                    FromNode::Heartbeat(Heartbeat {
+                        children_ready: 2,
+                        ..Heartbeat::default()
+                    }),
+                );
             }
             self.event(Event::Tick);
             self.settle();
@@ -295,7 +308,11 @@ impl Fleet {
 
     pub fn all_hold(&self, name: &str) {
         for (node, state) in &self.nodes {
-            assert_eq!(state.active, Some(build(name).id), "{node} should run {name}");
+            assert_eq!(
+                state.active,
+                Some(build(name).id),
+                "{node} should run {name}"
+            );
         }
     }
 
@@ -328,7 +345,10 @@ impl SimNode {
                     _ => {
                         self.prepared.insert(release, build);
                         self.held.insert(build);
-                        Some(FromNode::Prepared { release, elapsed_ms: 1 })
+                        Some(FromNode::Prepared {
+                            release,
+                            elapsed_ms: 1,
+                        })
                     }
                 }
             }
@@ -337,13 +357,18 @@ impl SimNode {
                     return nack(release, Stage::Protocol);
                 }
                 match self.behaviour {
-                    Behaviour::NackActivate if self.active.is_some_and(|active| active != build) => {
+                    Behaviour::NackActivate
+                        if self.active.is_some_and(|active| active != build) =>
+                    {
                         nack(release, Stage::WarmUp)
                     }
                     Behaviour::MuteActivate | Behaviour::Dead => None,
                     _ => {
                         self.active = Some(build);
-                        Some(FromNode::Ack { release, elapsed_ms: 1 })
+                        Some(FromNode::Ack {
+                            release,
+                            elapsed_ms: 1,
+                        })
                     }
                 }
             }

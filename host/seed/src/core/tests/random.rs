@@ -11,7 +11,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 
@@ -77,7 +80,12 @@ fn random_run(number: u64) {
 /// The order in which followers were told: every wave's PREPAREDs, then `activating`; ids rise.
 fn check_events(fleet: &Fleet) {
     let history = &fleet.core.durable().history;
-    assert!(history.windows(2).all(|pair| pair[0].release < pair[1].release), "ids rise");
+    assert!(
+        history
+            .windows(2)
+            .all(|pair| pair[0].release < pair[1].release),
+        "ids rise"
+    );
     let mut prepared = BTreeMap::<&str, u32>::new();
     let mut failed = false;
     for event in &fleet.events {
@@ -87,7 +95,9 @@ fn check_events(fleet: &Fleet) {
                 failed = false;
             }
             ReleaseEvent::Node(answer) => match answer.answer {
-                protoplex_wire::status::Answer::Prepared => *prepared.entry(&answer.node).or_default() += 1,
+                protoplex_wire::status::Answer::Prepared => {
+                    *prepared.entry(&answer.node).or_default() += 1
+                }
                 protoplex_wire::status::Answer::Ack => {}
                 _ => failed = true,
             },
@@ -96,7 +106,10 @@ fn check_events(fleet: &Fleet) {
                 assert!(!prepared.is_empty() && prepared.values().all(|n| *n == 1));
             }
             ReleaseEvent::Finished(record) => {
-                assert!(!failed || record.outcome != Outcome::Promoted, "promoted after a failure");
+                assert!(
+                    !failed || record.outcome != Outcome::Promoted,
+                    "promoted after a failure"
+                );
             }
         }
     }
@@ -135,10 +148,14 @@ fn no_node_switches_before_all_have_prepared() {
         fleet.order("one", None);
         while fleet.core.status().running.is_some() {
             fleet.deliver(random.of(&NAMES));
-            let is = |name: &str, what: &str| fleet.orders(name).iter().any(|o| o.starts_with(what));
+            let is =
+                |name: &str, what: &str| fleet.orders(name).iter().any(|o| o.starts_with(what));
             let activated = NAMES.iter().any(|name| is(name, "activate"));
             let unread = |name: &str| {
-                fleet.nodes[name].inbox.iter().any(|m| matches!(m, FromSeed::Prepare { .. }))
+                fleet.nodes[name]
+                    .inbox
+                    .iter()
+                    .any(|m| matches!(m, FromSeed::Prepare { .. }))
             };
             assert!(!activated || !NAMES.iter().any(|name| unread(name)));
         }

@@ -1,0 +1,76 @@
+//! The slot between a connection and a service.
+
+use super::*;
+use futures::task::noop_waker;
+use http_body_util::BodyExt;
+
+fn poll(body: &mut Consumer) -> Poll<Option<Result<Bytes, BodyError>>> {
+    let waker = noop_waker();
+    let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
+    polled.map(|frame| frame.map(|frame| frame.map(|frame| frame.into_data().unwrap())))
+}
+
+fn want(producer: &Producer) -> Want {
+    let waker = noop_waker();
+    producer.want(&mut Context::from_waker(&waker))
+}
+
+#[test]
+fn nothing_is_read_that_nobody_waits_for() {
+    let producer = Producer::default();
+    let mut body = producer.consumer(None);
+    assert!(want(&producer) == Want::Nothing);
+    assert!(poll(&mut body).is_pending());
+    assert!(want(&producer) == Want::More);
+    producer.give(Bytes::from_static(b"a"));
+    assert!(want(&producer) == Want::Nothing);
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(piece))) if piece == "a"));
+    assert!(want(&producer) == Want::Nothing);
+    drop(body);
+    assert!(want(&producer) == Want::Gone && producer.is_gone());
+}
+
+#[test]
+fn a_body_ends_once_and_says_so() {
+    let producer = Producer::default();
+    let mut body = producer.consumer(Some(1));
+    assert_eq!(body.size_hint().exact(), Some(1));
+    producer.give_last(Bytes::from_static(b"a"));
+    assert!(!body.is_end_stream());
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    assert!(body.is_end_stream());
+    assert!(matches!(poll(&mut body), Poll::Ready(None)));
+}
+
+#[test]
+fn an_error_comes_after_what_was_whole_and_stays() {
+    let producer = Producer::default();
+    let mut body = producer.consumer(None);
+    producer.give(Bytes::from_static(b"a"));
+    producer.fail(BodyError::TooSlow);
+    assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
+    assert!(!body.is_end_stream());
+    for _ in 0..2 {
+        assert!(matches!(
+            poll(&mut body),
+            Poll::Ready(Some(Err(BodyError::TooSlow)))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn both_ends_wake_each_other() {
+    let producer = Producer::default();
+    let body = producer.consumer(None);
+    let reading = tokio::spawn(body.collect());
+    for piece in ["a", "b", "c"] {
+        std::future::poll_fn(|cx| match producer.want(cx) {
+            Want::More => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+        .await;
+        producer.give(Bytes::from_static(piece.as_bytes()));
+    }
+    producer.end();
+    assert_eq!(reading.await.unwrap().unwrap().to_bytes(), "abc");
+}

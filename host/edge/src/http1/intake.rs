@@ -1,0 +1,219 @@
+//! A request's body on its way in: framing, who waits for it, and how it failed.
+
+use super::{
+    body::{Producer, Want},
+    chunked::{Decoded, Decoder},
+    connection::{Connection, End},
+    head::{Framing, Refusal},
+};
+use crate::Service;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::StatusCode;
+use protoplex_http::{Body, BodyError};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
+
+/// Pieces of a request's body.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// The request's body on its way in.
+pub(super) struct Intake {
+    source: Source,
+    pub(super) producer: Producer,
+    /// The client waits for `100 Continue`.
+    pub(super) owes_continue: bool,
+    /// Nothing more is read of it.
+    pub(super) finished: bool,
+    /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
+    pub(super) failed: Option<Refusal>,
+    slow: Option<Pin<Box<Sleep>>>,
+}
+
+enum Source {
+    Length { whole: u64, left: u64 },
+    Chunked(Decoder),
+}
+
+impl Intake {
+    pub(super) fn new(framing: Framing, expects_continue: bool) -> Self {
+        let (source, finished) = match framing {
+            Framing::None => (Source::Length { whole: 0, left: 0 }, true),
+            Framing::Length(whole) => (Source::Length { whole, left: whole }, false),
+            Framing::Chunked => (Source::Chunked(Decoder::new()), false),
+        };
+        Self {
+            source,
+            producer: Producer::default(),
+            owes_continue: expects_continue && !finished,
+            finished,
+            failed: None,
+            slow: None,
+        }
+    }
+
+    pub(super) fn body(&self) -> Body {
+        match self.source {
+            _ if self.finished => Body::empty(),
+            Source::Length { whole, .. } => Body::new(self.producer.consumer(Some(whole))),
+            Source::Chunked(_) => Body::new(self.producer.consumer(None)),
+        }
+    }
+
+    /// Bytes that are known to come still.
+    pub(super) fn announced(&self) -> u64 {
+        match self.source {
+            Source::Length { left, .. } => left,
+            Source::Chunked(_) => 0,
+        }
+    }
+
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+        match &mut self.source {
+            Source::Chunked(decoder) => decoder.decode(input),
+            Source::Length { left: 0, .. } => Ok(Decoded::End),
+            Source::Length { .. } if input.is_empty() => Ok(Decoded::NeedsMore),
+            Source::Length { left, .. } => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let piece = input
+                    .split_to(input.len().min(most).min(PIECE_BYTES))
+                    .freeze();
+                *left -= piece.len() as u64;
+                Ok(Decoded::Data(piece))
+            }
+        }
+    }
+
+    fn give(&mut self, piece: Bytes) {
+        self.slow = None;
+        if let Source::Length { left: 0, .. } = self.source {
+            self.finished = true;
+            self.producer.give_last(piece);
+        } else {
+            self.producer.give(piece);
+        }
+    }
+
+    fn end(&mut self) {
+        self.finished = true;
+        self.producer.end();
+    }
+
+    fn fail(&mut self, status: StatusCode, why: &'static str, error: BodyError) {
+        self.failed = Some(Refusal(status, why));
+        self.finished = true;
+        self.producer.fail(error);
+    }
+
+    fn malformed(&mut self, why: &'static str) {
+        let error = BodyError::Malformed(why.into());
+        self.fail(StatusCode::BAD_REQUEST, why, error);
+    }
+
+    fn went_away(&mut self) {
+        self.finished = true;
+        let why = "the client went away";
+        self.producer.fail(BodyError::Incomplete(why.into()));
+    }
+}
+
+impl<S, IO> Connection<'_, S, IO>
+where
+    S: Service,
+    IO: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    /// Brings in what the service wants of the request's body, and watches for the client's end.
+    pub(super) fn poll_intake(
+        &mut self,
+        cx: &mut Context<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), End> {
+        loop {
+            if intake.finished || intake.producer.want(cx) != Want::More {
+                intake.slow = None;
+                return self.poll_ahead(cx, intake);
+            }
+            if std::mem::take(&mut intake.owes_continue) {
+                self.out.extend_from_slice(super::respond::CONTINUE);
+                if let Poll::Ready(Err(end)) = self.poll_flush(cx) {
+                    return Err(end);
+                }
+            }
+            match intake.decode(&mut self.input) {
+                Ok(Decoded::Data(piece)) => intake.give(piece),
+                Ok(Decoded::End) => intake.end(),
+                Err(why) => intake.malformed(why),
+                Ok(Decoded::NeedsMore) => {
+                    match poll_read(&mut self.io, &mut self.input, PIECE_BYTES, cx) {
+                        Poll::Ready(Ok(read)) if read > 0 => intake.slow = None,
+                        Poll::Ready(_) => {
+                            intake.went_away();
+                            return Err(End::Io);
+                        }
+                        Poll::Pending => {
+                            self.poll_slow(cx, intake);
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody waits for the body: what comes is kept, up to a piece, so that the client's end shows.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Result<(), End> {
+        while self.input.len() < PIECE_BYTES {
+            match poll_read(&mut self.io, &mut self.input, READ_BYTES, cx) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) => {
+                    if !intake.finished {
+                        intake.went_away();
+                    }
+                    return Err(End::Io);
+                }
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
+        let limit = self.shared.limits.body_timeout;
+        let slow = intake
+            .slow
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        if slow.as_mut().poll(cx).is_ready() {
+            let why = "the request's body came too slowly";
+            intake.fail(StatusCode::REQUEST_TIMEOUT, why, BodyError::TooSlow);
+        }
+    }
+}
+
+/// Read at once, and what an idle connection keeps.
+pub(super) const READ_BYTES: usize = 8 << 10;
+
+/// Reads once, at most `bytes_max`. 0 is the end.
+pub(super) async fn read_some(
+    io: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    bytes_max: usize,
+) -> io::Result<usize> {
+    poll_fn(|cx| poll_read(io, input, bytes_max, cx)).await
+}
+
+fn poll_read(
+    io: &mut (impl AsyncRead + Unpin),
+    input: &mut BytesMut,
+    bytes_max: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    input.reserve(bytes_max);
+    tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut input.limit(bytes_max))
+}

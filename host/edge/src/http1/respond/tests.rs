@@ -1,0 +1,192 @@
+//! Heads of replies: framing for every kind of body, and nothing of the service's that would contradict it.
+
+use super::*;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty, Full};
+
+fn asked(version: u8, method: &str) -> Asked {
+    Asked {
+        version,
+        is_head: method == "HEAD",
+        keep_alive: true,
+        id: *b"0123456789abcdef",
+    }
+}
+
+fn stream(bytes: Option<&'static str>) -> ReplyBody {
+    let never = |never| match never {};
+    ReplyBody::Stream(match bytes {
+        // Its length is known.
+        Some(bytes) => Full::new(Bytes::from_static(bytes.as_bytes()))
+            .map_err(never)
+            .boxed_unsync(),
+        None => http_body_util::StreamBody::new(futures::stream::empty()).boxed_unsync(),
+    })
+}
+
+fn reply(status: u16, body: ReplyBody) -> Reply {
+    let mut reply = Reply::empty(StatusCode::from_u16(status).unwrap());
+    reply.body = body;
+    reply
+}
+
+#[test]
+fn every_body_is_framed_so_that_its_end_shows() {
+    use Framing::{Chunked, Close, Length, None as Nothing};
+    let full = || ReplyBody::Full(Bytes::from_static(b"hello"));
+    let absent = || ReplyBody::Absent { bytes: 9 };
+    for (method, version, status, body, expected) in [
+        ("GET", 11, 200, ReplyBody::Empty, (Nothing, Some(0))),
+        ("GET", 11, 200, full(), (Length(5), Some(5))),
+        ("GET", 11, 200, stream(Some("abc")), (Length(3), Some(3))),
+        ("GET", 11, 200, stream(None), (Chunked, None)),
+        ("GET", 10, 200, stream(None), (Close, None)),
+        ("GET", 10, 200, stream(Some("abc")), (Length(3), Some(3))),
+        ("GET", 11, 204, full(), (Nothing, None)),
+        ("GET", 11, 204, stream(None), (Nothing, None)),
+        ("GET", 11, 304, ReplyBody::Empty, (Nothing, None)),
+        ("GET", 11, 304, absent(), (Nothing, Some(9))),
+        ("GET", 11, 304, full(), (Nothing, Some(5))),
+        ("GET", 11, 304, stream(None), (Nothing, None)),
+        ("HEAD", 11, 200, full(), (Nothing, Some(5))),
+        ("HEAD", 11, 200, absent(), (Nothing, Some(9))),
+        ("HEAD", 11, 200, stream(Some("abc")), (Nothing, Some(3))),
+        ("HEAD", 10, 200, stream(None), (Nothing, None)),
+        // A service's mistake must not make the client wait for nine bytes of the next reply.
+        ("GET", 11, 200, absent(), (Nothing, Some(0))),
+    ] {
+        let reply = reply(status, body);
+        let found = framing(&reply, &asked(version, method));
+        assert_eq!(found, expected, "{method} {version} {reply:?}");
+    }
+}
+
+#[test]
+fn a_stream_may_announce_its_length() {
+    for (announced, expected) in [("12", Some(12)), ("x", None), ("", None)] {
+        let value = HeaderValue::from_static(announced);
+        let reply = reply(200, stream(None)).with(header::CONTENT_LENGTH, value);
+        assert_eq!(
+            framing(&reply, &asked(11, "GET")).1,
+            expected,
+            "{announced}"
+        );
+    }
+    let empty: Empty<Bytes> = Empty::new();
+    let body = ReplyBody::Stream(empty.map_err(|never| match never {}).boxed_unsync());
+    assert_eq!(framing(&reply(200, body), &asked(11, "GET")).1, Some(0));
+}
+
+#[test]
+fn a_service_sets_its_headers_and_none_of_the_connection() {
+    let mut reply = Reply::text(StatusCode::OK, "hi");
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "content-length",
+        "upgrade",
+        "te",
+        "trailer",
+        "date",
+        "x-request-id",
+        "x-mine",
+        "set-cookie",
+        "set-cookie",
+    ] {
+        reply = reply.with(name.parse().unwrap(), HeaderValue::from_static("service"));
+    }
+    let mut out = Vec::new();
+    head(
+        &mut out,
+        &reply,
+        &asked(11, "GET"),
+        Framing::Length(2),
+        Some(2),
+        false,
+    );
+    let text = String::from_utf8(out).unwrap();
+    let mine: Vec<_> = text
+        .lines()
+        .filter(|line| line.ends_with(": service"))
+        .collect();
+    assert_eq!(
+        mine,
+        [
+            "x-mine: service",
+            "set-cookie: service",
+            "set-cookie: service"
+        ]
+    );
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"));
+    for line in ["content-length: 2", "x-request-id: 0123456789abcdef"] {
+        assert_eq!(
+            text.lines().filter(|found| *found == line).count(),
+            1,
+            "{line}"
+        );
+    }
+    assert!(text.contains("\r\ndate: ") && !text.contains("connection: "));
+}
+
+#[test]
+fn the_client_is_told_whether_the_connection_stays() {
+    for (version, close, expected) in [
+        (11, false, None),
+        (11, true, Some("close")),
+        (10, false, Some("keep-alive")),
+        (10, true, Some("close")),
+    ] {
+        let mut out = Vec::new();
+        let reply = Reply::empty(StatusCode::OK);
+        head(
+            &mut out,
+            &reply,
+            &asked(version, "GET"),
+            Framing::None,
+            Some(0),
+            close,
+        );
+        let text = String::from_utf8(out).unwrap();
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix("connection: "));
+        assert_eq!(found, expected, "{version} {close}");
+    }
+}
+
+#[test]
+fn an_interim_status_never_ends_a_request() {
+    for status in [100, 101, 103, 199] {
+        let found = conclusive(reply(status, ReplyBody::Empty), b"0123456789abcdef");
+        assert_eq!(
+            (found.status.as_u16(), found.close),
+            (500, true),
+            "{status}"
+        );
+    }
+    let found = conclusive(reply(204, ReplyBody::Empty), b"0123456789abcdef");
+    assert_eq!((found.status.as_u16(), found.close), (204, false));
+}
+
+#[test]
+fn chunks_end_only_where_the_body_does() {
+    let mut out = Vec::new();
+    chunk(&mut out, b"");
+    chunk(&mut out, b"hello, chunked world");
+    let mut trailers = HeaderMap::new();
+    for name in ["x-sum", "content-length"] {
+        trailers.insert(name, HeaderValue::from_static("7"));
+    }
+    last_chunk(&mut out, Some(&trailers));
+    assert_eq!(out, b"14\r\nhello, chunked world\r\n0\r\nx-sum: 7\r\n\r\n");
+}
+
+#[test]
+fn lengths_are_written_in_decimal() {
+    for number in [0, 7, 10, 65_536, u64::MAX] {
+        assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+    }
+}

@@ -1,0 +1,79 @@
+//! What a request is for: the authority and the path, checked byte by byte. HTTP/2 uses the same rules.
+
+use super::head::{Refusal, bad};
+use http::StatusCode;
+
+/// Path and authority of a request line's target. `Host` counts where the target names none; an absolute target
+/// outranks it (RFC 9112, section 3.2.2).
+pub(super) fn split<'a>(
+    method: &str,
+    target: &'a str,
+    host: Option<&'a str>,
+) -> Result<(&'a str, &'a str), Refusal> {
+    if method == "CONNECT" {
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is off"));
+    }
+    let (path, authority) = if is_star(method, target) || target.starts_with('/') {
+        (target, host.unwrap_or_default())
+    } else {
+        let rest = without_scheme(target).ok_or(bad("the target is neither a path nor a URI"))?;
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        if !is_authority(authority) {
+            return Err(bad("the target's authority is malformed"));
+        }
+        (path, authority)
+    };
+    if is_star(method, path) || is_path(path) {
+        Ok((path, authority))
+    } else {
+        Err(bad("the target has a character that must be escaped"))
+    }
+}
+
+/// `*` is the server as a whole, and only OPTIONS asks for it.
+pub(crate) fn is_star(method: &str, target: &str) -> bool {
+    target == "*" && method == "OPTIONS"
+}
+
+fn without_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+/// A path with its query: visible ASCII. What browsers send unescaped is let through, as the URL standard has it;
+/// what would mean something else to the next reader (`\` as `/`, a fragment) is not.
+pub(crate) fn is_path(target: &str) -> bool {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let visible =
+        |byte: u8| (0x21..0x7f).contains(&byte) && !matches!(byte, b'#' | b'"' | b'<' | b'>');
+    path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| visible(byte) && !matches!(byte, b'\\' | b'`'))
+        && query.bytes().all(visible)
+}
+
+/// A host, and a port behind a colon. No user, no escapes, no empty host.
+pub(crate) fn is_authority(value: &str) -> bool {
+    let (host, rest) = match value.strip_prefix('[') {
+        Some(literal) => match literal.split_once(']') {
+            Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", rest),
+            _ => return false,
+        },
+        None => value.split_at(value.find(':').unwrap_or(value.len())),
+    };
+    let named =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    !host.is_empty() && host.bytes().all(named) && is_port(rest)
+}
+
+/// Nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3).
+fn is_port(rest: &str) -> bool {
+    match rest.strip_prefix(':') {
+        Some("") => true,
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok(),
+        None => rest.is_empty(),
+    }
+}

@@ -1,0 +1,190 @@
+//! HTTP/2, by hyper. The same service, the same heads and replies, the same limits.
+
+mod activity;
+mod reply;
+mod request;
+
+use crate::{
+    Service,
+    http1::respond::{self, Asked},
+    identity::{self, RequestIds},
+    server::{Held, Shared},
+};
+use activity::Activity;
+use futures::FutureExt;
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body::Body as HttpBody;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use protoplex_http::{Answer, Body, Head, Reply, Scheme};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+/// A silent connection is asked whether it lives, and must answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Flow control: one stream, and all of them.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Streams that a client opened and reset before we looked (rapid reset).
+const PENDING_RESETS_MAX: usize = 20;
+/// How long a client may do nothing after it was told to go.
+const GOAWAY_GRACE: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, client: IpAddr)
+where
+    S: Service,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let ids = Arc::new(Mutex::new(RequestIds::new()));
+    let activity = Activity::new();
+    let service = service_fn({
+        let (shared, activity) = (Arc::clone(shared), activity.clone());
+        move |request: Request<Incoming>| {
+            let context = Context {
+                shared: Arc::clone(&shared),
+                stream: activity.stream(),
+                scheme,
+                client,
+                id: ids.lock().next(),
+            };
+            answer(context, request)
+        }
+    });
+    let limits = &shared.limits;
+    let mut builder = hyper::server::conn::http2::Builder::new(Tracked(shared.tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.h2_streams_max)
+        .max_header_list_size(limits.h2_header_bytes_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = activity.quiet(Instant::now(), unasked, idle) => None,
+        () = shared.draining.cancelled() => None,
+    };
+    let ended = if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => Some(ended),
+            () = activity.quiet(Instant::now(), GOAWAY_GRACE, GOAWAY_GRACE) => None,
+        }
+    } else {
+        ended
+    };
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "an HTTP/2 connection ended badly");
+    }
+}
+
+/// Streams run in tasks that the server waits for.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+/// What a request comes with.
+struct Context<S> {
+    shared: Arc<Shared<S>>,
+    stream: activity::Stream,
+    scheme: Scheme,
+    client: IpAddr,
+    id: [u8; 16],
+}
+
+async fn answer<S: Service>(
+    context: Context<S>,
+    request: Request<Incoming>,
+) -> Result<Response<reply::Out>, Infallible> {
+    let held = Held::new(&context.shared.in_flight);
+    let (parts, body) = request.into_parts();
+    let asked = Asked {
+        version: 20,
+        is_head: parts.method == http::Method::HEAD,
+        keep_alive: true,
+        id: context.id,
+    };
+    let too_slow = Arc::new(AtomicBool::new(false));
+    let body = if body.is_end_stream() {
+        Body::empty()
+    } else {
+        let limit = context.shared.limits.body_timeout;
+        Body::new(request::Timed::new(body, limit, Arc::clone(&too_slow)))
+    };
+    let reply = match called(&context, &parts, body) {
+        Answer::Ready(reply) => reply,
+        Answer::Later(reply) => AssertUnwindSafe(reply)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| respond::panicked(&asked.id)),
+    };
+    let reply = if too_slow.load(Relaxed) {
+        let why = "the request's body came too slowly";
+        refused(StatusCode::REQUEST_TIMEOUT, why, &asked.id)
+    } else {
+        respond::conclusive(reply, &asked.id)
+    };
+    let mut stream = context.stream;
+    stream.moved(false);
+    Ok(reply::response(reply, &asked, stream, held))
+}
+
+fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer {
+    let refuse = |status, why| Answer::Ready(refused(status, why, &context.id));
+    let Some((authority, path)) = request::target(parts) else {
+        return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
+    };
+    let cookies = request::cookies(parts);
+    let fields = request::fields(parts, cookies.as_deref());
+    if fields.len() > context.shared.limits.headers_max {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return refuse(status, "too many header lines");
+    }
+    let head = Head {
+        method: parts.method.as_str(),
+        path,
+        authority,
+        scheme: context.scheme,
+        version: 20,
+        headers: &fields,
+        client: context.client,
+        request_id: identity::text(&context.id),
+    };
+    let service = &context.shared.service;
+    catch_unwind(AssertUnwindSafe(|| service.call(&head, body)))
+        .unwrap_or_else(|_| Answer::Ready(respond::panicked(&context.id)))
+}
+
+fn refused(status: StatusCode, why: &str, id: &[u8; 16]) -> Reply {
+    Reply::text(status, format!("{why}\nrequest {}\n", identity::text(id)))
+}

@@ -1,0 +1,124 @@
+//! A request of HTTP/2, checked as strictly as one of HTTP/1.1.
+
+use crate::http1::target::{is_authority, is_path, is_star};
+use bytes::Bytes;
+use http::{header, request::Parts};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use protoplex_http::{BodyError, HeaderField};
+use smallvec::SmallVec;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::Sleep;
+
+/// The one authority and the path. `Host` may repeat the authority, not contradict it.
+pub(super) fn target(parts: &Parts) -> Option<(&str, &str)> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => Some(host.to_str().ok()?),
+        (None, _) => None,
+        _ => return None,
+    };
+    let named = parts.uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (named, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => return None,
+        (Some(authority), _) => authority,
+        (None, host) => host?,
+    };
+    let path = parts.uri.path_and_query()?.as_str();
+    let sound = is_path(path) || is_star(parts.method.as_str(), path);
+    (sound && is_authority(authority)).then_some((authority, path))
+}
+
+/// The cookies in one line, as they stood before HTTP/2 cut them in pieces (RFC 9113, section 8.2.3). `None` where
+/// they are in one piece.
+pub(super) fn cookies(parts: &Parts) -> Option<Vec<u8>> {
+    let mut crumbs = parts.headers.get_all(header::COOKIE).iter();
+    let (first, second) = (crumbs.next()?, crumbs.next()?);
+    let mut line = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        line.extend_from_slice(b"; ");
+        line.extend_from_slice(crumb.as_bytes());
+    }
+    Some(line)
+}
+
+/// The header lines, with `cookies` for all pieces of them.
+pub(super) fn fields<'a>(
+    parts: &'a Parts,
+    cookies: Option<&'a [u8]>,
+) -> SmallVec<[HeaderField<'a>; 32]> {
+    let whole = cookies.map(|value| HeaderField {
+        name: header::COOKIE.as_str(),
+        value,
+    });
+    let lines = parts.headers.iter();
+    lines
+        .filter(|(name, _)| cookies.is_none() || *name != header::COOKIE)
+        .map(|(name, value)| HeaderField {
+            name: name.as_str(),
+            value: value.as_bytes(),
+        })
+        .chain(whole)
+        .collect()
+}
+
+/// A request's body with a deadline on each wait for more of it.
+pub(super) struct Timed {
+    body: Incoming,
+    limit: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+    too_slow: Arc<AtomicBool>,
+}
+
+impl Timed {
+    /// `too_slow` is set when the client missed the deadline.
+    pub(super) fn new(body: Incoming, limit: Duration, too_slow: Arc<AtomicBool>) -> Self {
+        Self {
+            body,
+            limit,
+            waiting: None,
+            too_slow,
+        }
+    }
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.waiting = None;
+            let frame =
+                frame.map(|frame| frame.map_err(|error| BodyError::Incomplete(error.to_string())));
+            return Poll::Ready(frame);
+        }
+        let limit = self.limit;
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(waiting.as_mut().poll(cx));
+        self.too_slow.store(true, Relaxed);
+        Poll::Ready(Some(Err(BodyError::TooSlow)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,17 @@
+//! This program's file, to start more processes of it.
+
+use std::{io, path::PathBuf};
+
+/// The file that this process runs. Where it was replaced on disk since (a new build, an upgrade), the kernel's own
+/// link to the old one: a parent and its children always speak the same protocol.
+///
+/// # Errors
+/// There is no `/proc`.
+pub fn this_program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(if path.exists() {
+        path
+    } else {
+        PathBuf::from("/proc/self/exe")
+    })
+}

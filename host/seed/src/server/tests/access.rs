@@ -1,0 +1,145 @@
+//! Who may do what, told by certificates.
+
+use super::*;
+use crate::client::Streaming;
+use protoplex_wire::Digest;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+/// What a client that knows the authority but has no certificate of its own gets to read.
+async fn ask_without_certificate(seed: &Seed) -> std::io::Result<usize> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(seed.authority().ca()).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let address = seed.url.strip_prefix("https://").unwrap();
+    let tcp = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    // In TLS 1.3 the client's half ends first, so the refusal comes with the first read.
+    let mut stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
+    let request = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).await?;
+    stream.read(&mut [0; 64]).await
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let seed = Seed::start(NEVER).await;
+    let answer = ask_without_certificate(&seed).await;
+    assert!(answer.is_err(), "{answer:?}");
+    seed.operator().status().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let seed = Seed::start(NEVER).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
+    let foreign = foreign.issue_operator("me").unwrap();
+    let answer = seed.client(&foreign).status().await;
+    assert!(
+        matches!(answer, Err(ClientError::Unreachable { .. })),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_refuses_a_seed_of_another_authority() {
+    let seed = Seed::start(NEVER).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
+    let me = seed.authority().issue_operator("me").unwrap();
+    let client = SeedClient::new(&seed.url, &foreign.ca(), &me.cert, &me.key).unwrap();
+    let answer = client.status().await;
+    assert!(
+        matches!(answer, Err(ClientError::Unreachable { .. })),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_nodes_certificate_cannot_do_what_operators_do() {
+    let seed = Seed::start(NEVER).await;
+    let build = seed.build("one").await;
+    let node = seed.node_client("app-1");
+    let order = ReleaseOrder {
+        build,
+        made_against: None,
+    };
+    let sent = node.put_blob(Digest::of(b"x"), "x".into(), |_| ()).await;
+    assert_refused(sent, 403, "forbidden");
+    assert_refused(node.missing(&[build]).await, 403, "forbidden");
+    assert_refused(node.submit(&seed.sign(build)).await, 403, "forbidden");
+    assert_refused(node.release(&order).await, 403, "forbidden");
+    assert_refused(node.rollback(None).await, 403, "forbidden");
+    assert_refused(node.releases().await, 403, "forbidden");
+    assert_refused(node.nodes().await, 403, "forbidden");
+    assert!(seed.operator().releases().await.unwrap().is_empty());
+    // What it needs to run a build, it may have.
+    node.get_blob(build, 1 << 20).await.unwrap();
+    node.build(build).await.unwrap();
+    node.status().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_link_is_for_the_node_of_that_certificate_alone() {
+    let seed = Seed::start(NEVER).await;
+    let hello = hello("app-1", ReleaseId::default());
+    let operator = seed.operator().link(hello.clone()).await;
+    assert_refused(operator, 403, "forbidden");
+    let other = seed.node_client("app-2").link(hello).await;
+    assert_refused(other, 403, "forbidden");
+    assert!(seed.operator().nodes().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_for_serving_opens_nothing() {
+    let seed = Seed::start(NEVER).await;
+    // The Seed's own, which is good for a client too, names neither a node nor an operator.
+    let seed_itself = seed.authority().issue_seed(&[]).unwrap();
+    let client = seed.client(&seed_itself);
+    assert_refused(client.status().await, 403, "forbidden");
+    assert_refused(client.releases().await, 403, "forbidden");
+    // That of the public port is not even a client's.
+    let public = seed.authority().issue_public(&[]).unwrap();
+    let answer = seed.client(&public).status().await;
+    assert!(
+        matches!(answer, Err(ClientError::Unreachable { .. })),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_answered_in_words() {
+    let seed = Seed::start(NEVER).await;
+    let client = seed.operator();
+    let status = async |path: &str| {
+        let answer: Streaming = client.get(&format!("{}{path}", seed.url)).await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.collect(1 << 16).await.unwrap();
+        let error: protoplex_wire::status::ApiError = serde_json::from_slice(&text).unwrap();
+        (status, error.code)
+    };
+    assert_eq!(status("/v1/nothing").await, (404, "path".to_owned()));
+    assert_eq!(status("/v1/rollback").await, (405, "method".to_owned()));
+    assert_eq!(status("/v1/blobs/zz").await, (400, "request".to_owned()));
+    let absent = Digest::of(b"absent");
+    let path = format!("/v1/blobs/{absent}");
+    assert_eq!(status(&path).await, (404, "blob".to_owned()));
+    let path = format!("/v1/builds/{absent}");
+    assert_eq!(status(&path).await, (404, "build".to_owned()));
+    assert_refused(client.rollback(None).await, 404, "no-rollback");
+}

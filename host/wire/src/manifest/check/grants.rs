@@ -1,0 +1,121 @@
+//! Grants that can be read and lead somewhere: one that never matches would be found out by a visitor.
+
+use crate::manifest::{Grants, Manifest, Role};
+use std::net::IpAddr;
+
+/// The roles that `role:NAME` relays to.
+const ROLES: [Role; 6] = [
+    Role::Proxy,
+    Role::App,
+    Role::Fileserver,
+    Role::Live,
+    Role::Mail,
+    Role::Admin,
+];
+
+/// What is wrong with a handler's grants.
+pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
+    let mut faults = Vec::new();
+    for setting in &grants.settings {
+        if setting != "*" && !manifest.settings.contains_key(setting) {
+            faults.push(format!(
+                "grants.settings names setting `{setting}`, which the build does not have"
+            ));
+        }
+    }
+    faults.extend(grants.relay.iter().filter_map(|to| relay(to, manifest)));
+    for prefix in grants.assets.iter().filter(|p| !p.starts_with('/')) {
+        faults.push(format!(
+            "grants.assets has `{prefix}`; a prefix of assets starts with `/`"
+        ));
+    }
+    for app in &grants.apps {
+        let found = manifest.handlers.get(app);
+        if found.is_none_or(|handler| handler.world.is_edge()) {
+            faults.push(format!(
+                "grants.apps names `{app}`, which is no app handler of the build"
+            ));
+        }
+    }
+    for host in grants.outgoing.iter().filter(|host| !is_outgoing(host)) {
+        faults.push(format!(
+            "grants.outgoing has `{host}`; write `host`, `host:port`, `*.host` or an address, and `!private` after a \
+             name that may lead to private addresses"
+        ));
+    }
+    faults
+}
+
+fn relay(to: &str, manifest: &Manifest) -> Option<String> {
+    match to.strip_prefix("role:") {
+        Some(role) => (!ROLES.iter().any(|known| known.to_string() == role)).then(|| {
+            let known: Vec<String> = ROLES.iter().map(|role| format!("`role:{role}`")).collect();
+            format!("grants.relay names `{to}`; there are {}", known.join(", "))
+        }),
+        None => (!manifest.upstreams.contains_key(to))
+            .then(|| format!("grants.relay names upstream `{to}`, which the build does not have")),
+    }
+}
+
+/// `host`, `host:port`, `*.host`, an address with or without a port (IPv6 in brackets then); `!private` after it.
+fn is_outgoing(text: &str) -> bool {
+    let text = text.strip_suffix("!private").unwrap_or(text);
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port_ok = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    port_ok && is_host(host)
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        return address.parse::<IpAddr>().is_ok();
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    !name.is_empty()
+        && name
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(ok))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_match_is_an_outgoing_grant() {
+        for good in [
+            "example.com",
+            "example.com:8080",
+            "*.example.com",
+            "db.internal!private",
+            "127.0.0.1:9000",
+            "10.0.0.1",
+            "::1",
+            "[::1]:9000",
+        ] {
+            assert!(is_outgoing(good), "{good}");
+        }
+        for bad in [
+            "",
+            "https://example.com",
+            "example.com/path",
+            "example.com:http",
+            "example.com:0",
+            "example.com:70000",
+            "a.*.com",
+            "*",
+            "exa mple",
+            "a..b",
+            "[::1",
+            "!private",
+        ] {
+            assert!(!is_outgoing(bad), "{bad}");
+        }
+    }
+}

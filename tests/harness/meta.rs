@@ -1,0 +1,93 @@
+//! The meta ports, as an operator's monitoring reads them.
+
+use crate::Fleet;
+use anyhow::{Context, bail};
+use protoplex_seed::SeedClient;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// Larger than any answer of a meta port.
+const BYTES_MAX: u64 = 16 << 20;
+/// Whatever is waited for has happened by then, or never will.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+impl Fleet {
+    /// A client with the operator's certificate.
+    ///
+    /// # Errors
+    /// `up` named no certificate, or it cannot be read.
+    pub fn client(&self) -> anyhow::Result<SeedClient> {
+        let text = |key: &str| {
+            self.info[key]
+                .as_str()
+                .with_context(|| format!("`{key}` is a string"))
+        };
+        let path = |key: &str| text(key).map(PathBuf::from);
+        let (ca, cert, key) = (path("ca")?, path("cert")?, path("key")?);
+        Ok(SeedClient::new(text("seed")?, &ca, &cert, &key)?)
+    }
+
+    /// GET on a node's meta port.
+    ///
+    /// # Errors
+    /// No answer, or one that is not 200.
+    pub async fn meta(&self, role: &str, path: &str) -> anyhow::Result<String> {
+        let nodes = self.info["nodes"].as_array().context("`nodes` is a list")?;
+        let node = nodes.iter().find(|node| node["role"] == role);
+        let url = node
+            .and_then(|node| node["meta"].as_str())
+            .context("the role runs")?;
+        let answer = self.client()?.get(&format!("{url}{path}")).await?;
+        if answer.status() != 200 {
+            bail!("{path}: {}", answer.status());
+        }
+        Ok(String::from_utf8(
+            answer.collect(BYTES_MAX).await?.to_vec(),
+        )?)
+    }
+
+    /// The sum of a metric's samples.
+    ///
+    /// # Errors
+    /// No answer, or no such metric.
+    pub async fn metric(&self, role: &str, name: &str) -> anyhow::Result<f64> {
+        let text = self.meta(role, "/metrics").await?;
+        let is_sample = |line: &&str| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        let values = text.lines().filter(is_sample).map(|line| {
+            let value = line.rsplit(' ').next().unwrap_or_default();
+            value
+                .parse::<f64>()
+                .with_context(|| format!("no number: {line}"))
+        });
+        let values = values.collect::<anyhow::Result<Vec<_>>>()?;
+        if values.is_empty() {
+            bail!("there is no metric {name}:\n{text}");
+        }
+        Ok(values.iter().sum())
+    }
+
+    /// Until a metric is as it should be.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub async fn wait_for_metric(&self, role: &str, name: &str, right: impl Fn(f64) -> bool) {
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let value = self
+                .metric(role, name)
+                .await
+                .expect("the meta port answers");
+            if right(value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} stays at {value}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! App handlers behind the real program: streaming, framing, outgoing requests, languages.

@@ -1,0 +1,1 @@
+//! Connections: HTTP/2, TLS, deadlines, drains, the ports beside.

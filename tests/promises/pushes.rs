@@ -1,0 +1,53 @@
+//! What is wrong with a push is refused or reverted, with a message that helps; and visitors notice nothing.
+
+use protoplex_seed::SeedClient;
+use protoplex_tests::{Connection, Fleet, Pushed, said};
+use protoplex_wire::status::ReleaseRecord;
+use std::path::Path;
+
+mod malformed;
+mod orders;
+mod refused;
+mod warm_up;
+
+const SWAP: &str = "tests/builds/swap.toml";
+
+/// What a visitor gets.
+async fn greeting(fleet: &Fleet) -> String {
+    let address = fleet.node("proxy").http;
+    let answer = Connection::get_once(&address, "/").await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.text().trim().to_owned()
+}
+
+fn releases(fleet: &Fleet) -> Vec<ReleaseRecord> {
+    let said = fleet.run(&["releases", "--json"]).unwrap();
+    assert_eq!(said.code, 0, "{said:?}");
+    serde_json::from_str(&said.out).unwrap()
+}
+
+/// `protoplex ARGS`, without `--data`.
+fn plain(fleet: &Fleet, args: &[&str]) -> Pushed {
+    said(&mut fleet.command(args).unwrap()).unwrap()
+}
+
+/// A client with the operator's certificate.
+fn client(fleet: &Fleet) -> SeedClient {
+    let text = |key: &str| fleet.info[key].as_str().unwrap().to_owned();
+    let (ca, cert, key) = (text("ca"), text("cert"), text("key"));
+    SeedClient::new(
+        &text("seed"),
+        Path::new(&ca),
+        Path::new(&cert),
+        Path::new(&key),
+    )
+    .unwrap()
+}
+
+#[track_caller]
+fn assert_said(pushed: &Pushed, code: i32, words: &[&str]) {
+    assert_eq!(pushed.code, code, "{pushed:?}");
+    for word in words {
+        assert!(pushed.err.contains(word), "{word:?} is not in {pushed:?}");
+    }
+}
