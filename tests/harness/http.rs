@@ -132,6 +132,16 @@ impl Connection {
             .context("no response in time")?
     }
 
+    /// Reads the body that follows a head, as `response(true)` gave it.
+    ///
+    /// # Errors
+    /// The connection ended before its end.
+    pub async fn rest(&mut self, mut head: Response) -> anyhow::Result<Response> {
+        let read = timeout(STEP_TIMEOUT, self.read_body(&head)).await;
+        head.body = read.context("no body in time")??;
+        Ok(head)
+    }
+
     async fn read_response(&mut self, head_only: bool) -> anyhow::Result<Response> {
         let end = loop {
             if let Some(at) = self
@@ -162,18 +172,21 @@ impl Connection {
         if head_only || status == 304 || status == 204 || (100..200).contains(&status) {
             return Ok(response);
         }
-        response.body = if response
+        response.body = self.read_body(&response).await?;
+        Ok(response)
+    }
+
+    async fn read_body(&mut self, head: &Response) -> anyhow::Result<Vec<u8>> {
+        if head
             .header("transfer-encoding")
             .is_some_and(|te| te.eq_ignore_ascii_case("chunked"))
         {
-            self.chunks().await?
-        } else if let Some(length) = response.header("content-length") {
-            let length = length.parse()?;
-            self.exactly(length).await?
+            self.chunks().await
+        } else if let Some(length) = head.header("content-length") {
+            self.exactly(length.parse()?).await
         } else {
             bail!("a response without framing")
-        };
-        Ok(response)
+        }
     }
 
     async fn chunks(&mut self) -> anyhow::Result<Vec<u8>> {

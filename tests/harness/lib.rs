@@ -2,9 +2,13 @@
 
 mod fleet;
 mod http;
+mod https;
 mod load;
 mod meta;
+mod origin;
 
 pub use fleet::{Fleet, Node, Pushed, children, program, repository, said, signal};
 pub use http::{Connection, Response};
+pub use https::Https;
 pub use load::{Load, LoadReport};
+pub use origin::{Origin, read_head};

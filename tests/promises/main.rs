@@ -11,5 +11,6 @@ mod connections;
 mod deploys;
 mod limits;
 mod pushes;
+mod relaying;
 mod requests;
 mod survival;

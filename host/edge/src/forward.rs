@@ -17,6 +17,15 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
+/// What the connection layer alone says of a message besides hop-by-hop headers.
+const FRAMING: [&str; 4] = ["content-length", "expect", "date", "x-request-id"];
+
+/// Whether a handler must leave this header to the host.
+pub fn is_of_the_host(name: &str) -> bool {
+    let is = |known: &&str| known.eq_ignore_ascii_case(name);
+    HOP_BY_HOP.iter().any(|known| is(known)) || FRAMING.iter().any(|known| is(known))
+}
+
 /// Takes out hop-by-hop headers, those that `Connection` names, and the framing.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers

@@ -1,6 +1,6 @@
 //! The log, on stderr: JSON lines for the processes of a fleet, plain text for people.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use tracing_subscriber::{EnvFilter, fmt, fmt::format::JsonFields};
 
 /// The variable that filters it.
@@ -30,7 +30,7 @@ pub fn start(reader: Reader) {
         Reader::Person => fmt()
             .compact()
             .with_target(false)
-            .with_ansi(io::stderr().is_terminal() && super::output::has_color())
+            .with_ansi(super::output::has_color(super::output::To::Stderr))
             .with_env_filter(filter)
             .with_writer(io::stderr)
             .init(),

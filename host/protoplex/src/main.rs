@@ -27,7 +27,10 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(code) => code.into(),
         Err(error) => {
-            output::say(format_args!("{} {error:#}", output::state("error:", false)));
+            output::say(format_args!(
+                "{} {error:#}",
+                output::state("error:", false, output::To::Stderr)
+            ));
             exit::code_of(&error).into()
         }
     }

@@ -32,14 +32,27 @@ pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Where a text goes: each may be a terminal, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Data.
+    Stdout,
+    /// Everything else.
+    Stderr,
+}
+
 /// Whether colours are wanted there.
-pub fn has_color() -> bool {
-    is_watched() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+pub fn has_color(to: To) -> bool {
+    let watched = match to {
+        To::Stdout => io::stdout().is_terminal(),
+        To::Stderr => is_watched(),
+    };
+    watched && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A word of state, coloured where that is wanted.
-pub fn state(word: &str, good: bool) -> String {
-    match (has_color(), good) {
+pub fn state(word: &str, good: bool, to: To) -> String {
+    match (has_color(to), good) {
         (false, _) => word.to_owned(),
         (true, true) => format!("\x1b[32m{word}\x1b[0m"),
         (true, false) => format!("\x1b[31m{word}\x1b[0m"),

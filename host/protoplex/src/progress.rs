@@ -1,6 +1,6 @@
 //! What a release looks like: answers on stdout, a bar on stderr where a person watches.
 
-use crate::output;
+use crate::output::{self, To};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use protoplex_push::Progress;
 use protoplex_wire::status::{Answer, NodeAnswer, ReleaseEvent};
@@ -49,9 +49,11 @@ impl Shown {
                 nodes.len(),
                 if nodes.len() == 1 { "" } else { "s" }
             )),
-            (Format::Text, ReleaseEvent::Node(answer)) => output::line(answer_line(answer)),
+            (Format::Text, ReleaseEvent::Node(answer)) => {
+                output::line(answer_line(answer, To::Stdout))
+            }
             (Format::Quiet, ReleaseEvent::Node(answer)) if is_refusal(answer) => {
-                output::say(answer_line(answer));
+                output::say(answer_line(answer, To::Stderr));
                 Ok(())
             }
             _ => Ok(()),
@@ -93,7 +95,7 @@ fn is_refusal(answer: &NodeAnswer) -> bool {
 }
 
 /// `app-1      prepared     12 ms`
-pub fn answer_line(answer: &NodeAnswer) -> String {
+pub fn answer_line(answer: &NodeAnswer, to: To) -> String {
     let good = !is_refusal(answer);
     let word = match &answer.answer {
         Answer::Prepared => "prepared",
@@ -101,7 +103,7 @@ pub fn answer_line(answer: &NodeAnswer) -> String {
         Answer::Nack { .. } => "refused ",
         Answer::Missing => "missing ",
     };
-    let word = output::state(word, good);
+    let word = output::state(word, good, to);
     let line = format!("{:<10} {word} {:>6} ms", answer.node, answer.elapsed_ms);
     match &answer.answer {
         Answer::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),

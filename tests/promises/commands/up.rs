@@ -37,17 +37,18 @@ async fn ctrl_c_finishes_what_is_in_flight_and_leaves_no_process_behind() {
     let mut visitor = Connection::open(&address).await.unwrap();
     let head = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\nhalf";
     visitor.write(head.as_bytes()).await.unwrap();
-    // Another connection's answer tells that the first one's request has long arrived.
-    assert_eq!(
-        Connection::get_once(&address, "/").await.unwrap().status,
-        200
-    );
+    // The echo has begun, and waits for the rest.
+    let echoed = visitor.response(true).await.unwrap();
     signal(fleet.pid(), Signal::INT).unwrap();
-    while Connection::open(&fleet.node("app").http).await.is_ok() {
-        tokio::task::yield_now().await; // Until it listens no more: then it drains.
-    }
+    // A node that drains is not ready; its health port answers until it is gone.
+    let health = fleet.node("proxy").health;
+    let is_ready = async || {
+        let answer = Connection::get_once(&health, "/readyz").await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    while is_ready().await {}
     visitor.write(b"done").await.unwrap();
-    let echoed = visitor.response(false).await.unwrap();
+    let echoed = visitor.rest(echoed).await.unwrap();
     assert_eq!((echoed.status, echoed.text().as_str()), (200, "halfdone"));
 
     let code = tokio::task::block_in_place(|| fleet.stopped()).unwrap();

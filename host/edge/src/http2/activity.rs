@@ -3,11 +3,20 @@
 
 use parking_lot::Mutex;
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 /// What the streams of one connection tell its task.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<Mutex<State>>);
+pub(super) struct Activity(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// The first request is there: another deadline counts.
+    asked: Notify,
+}
 
 struct State {
     /// Streams that wait for the service; the client is not to blame.
@@ -20,17 +29,23 @@ struct State {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             busy: 0,
             moved: Instant::now(),
             asked: false,
-        })))
+        };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            asked: Notify::new(),
+        }))
     }
 
     /// A stream; it waits for the service until it is told otherwise.
     pub(super) fn stream(&self) -> Stream {
-        let mut state = self.0.lock();
-        state.asked = true;
+        let mut state = self.0.state.lock();
+        if !std::mem::replace(&mut state.asked, true) {
+            self.0.asked.notify_one();
+        }
         state.busy += 1;
         Stream {
             activity: self.clone(),
@@ -43,14 +58,14 @@ impl Activity {
         loop {
             let now = Instant::now();
             let at = {
-                let state = self.0.lock();
+                let state = self.0.state.lock();
                 let since = if state.busy > 0 { now } else { state.moved };
                 since.max(from) + if state.asked { idle } else { unasked }
             };
             if at <= now {
                 return;
             }
-            sleep_until(at).await;
+            tokio::select! { () = sleep_until(at) => {}, () = self.0.asked.notified() => {} }
         }
     }
 }
@@ -64,7 +79,7 @@ pub(super) struct Stream {
 impl Stream {
     /// Something moved, or the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
-        let mut state = self.activity.0.lock();
+        let mut state = self.activity.0.state.lock();
         state.moved = Instant::now();
         match (self.busy, busy) {
             (false, true) => state.busy += 1,

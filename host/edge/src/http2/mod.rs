@@ -88,9 +88,10 @@ where
     };
     let ended = if ended.is_none() {
         connection.as_mut().graceful_shutdown();
+        let grace = idle.min(GOAWAY_GRACE);
         tokio::select! {
             ended = connection => Some(ended),
-            () = activity.quiet(Instant::now(), GOAWAY_GRACE, GOAWAY_GRACE) => None,
+            () = activity.quiet(Instant::now(), grace, grace) => None,
         }
     } else {
         ended

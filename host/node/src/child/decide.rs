@@ -11,6 +11,7 @@ use super::{
     upstream::Target,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use protoplex_edge::forward;
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::manifest::Role;
@@ -77,6 +78,16 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
     }
 }
 
+/// A header that a handler may set: framing and what concerns one connection is the host's.
+fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
+    if forward::is_of_the_host(name) {
+        return refused(format!(
+            "header `{name}` is the host's to set; leave it out"
+        ));
+    }
+    checked_header(name, value)
+}
+
 fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, HandlerError> {
     let bytes = response.body.len() as u64;
     if bytes > slot.response_bytes_max {
@@ -88,9 +99,7 @@ fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, 
     let mut reply = Reply::empty(checked_status(response.status)?);
     reply.headers.reserve(response.headers.len());
     for field in &response.headers {
-        reply
-            .headers
-            .push(checked_header(&field.name, &field.value)?);
+        reply.headers.push(own_header(&field.name, &field.value)?);
     }
     Ok(reply.with_body(response.body))
 }
@@ -131,7 +140,7 @@ fn asset_reply(
     }
     let mut reply = protoplex_edge::asset::reply(asset, head, decision.status);
     for field in &decision.headers {
-        let (name, value) = checked_header(&field.name, &field.value)?;
+        let (name, value) = own_header(&field.name, &field.value)?;
         reply.headers.retain(|(other, _)| *other != name);
         reply.headers.push((name, value));
     }
@@ -202,7 +211,7 @@ fn outbound(
         headers.insert(header::HOST, host);
     }
     for field in &decision.set_headers {
-        let (name, value) = checked_header(&field.name, &field.value)?;
+        let (name, value) = own_header(&field.name, &field.value)?;
         headers.insert(name, value);
     }
     for name in &decision.remove_headers {

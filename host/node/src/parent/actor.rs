@@ -170,7 +170,8 @@ impl Actor {
             match self.seats[index].phase {
                 Phase::Dead { start_at } if start_at <= now && !self.draining => self.start(index),
                 Phase::Dead { .. } => {}
-                _ if now - self.seats[index].heard > SILENCE_MAX => {
+                // One that drains has a deadline of its own, and says nothing until it is done.
+                _ if !self.draining && now - self.seats[index].heard > SILENCE_MAX => {
                     tracing::error!(child = index, "a child is stuck; it is killed");
                     self.kill(index);
                 }

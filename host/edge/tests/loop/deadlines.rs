@@ -1,0 +1,194 @@
+//! Every deadline ends what it is for, with the status that says so.
+
+use crate::support::{Client, collect, later, serve, soon, start, text};
+use protoplex_edge::Limits;
+use protoplex_http::{Answer, Body, Head, Reply};
+use std::time::Duration;
+
+const TINY: Duration = Duration::from_millis(60);
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn hello(_: &Head<'_>, _: Body) -> Answer {
+    text("hello")
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_let_go() {
+    let limits = Limits {
+        first_byte_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    assert_eq!(Client::to(&running).await.rest().await, Ok(String::new()));
+}
+
+#[tokio::test]
+async fn a_head_that_comes_too_slowly_is_told_so() {
+    let limits = Limits {
+        head_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    // The second could be HTTP/2's first word as well.
+    for part in ["GET / HTTP/1.1\r\nHost:", "P", "\r\nGET"] {
+        let mut client = Client::to(&running).await;
+        assert_eq!(client.ask(part).await.status, 408, "{part:?}");
+        assert_eq!(client.rest().await, Ok(String::new()));
+        // A second request is under the same deadline.
+        let mut client = Client::to(&running).await;
+        assert_eq!(client.ask(format!("{GET}{part}")).await.status, 200);
+        assert_eq!(client.read().await.status, 408, "{part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drip_of_bytes_does_not_move_the_deadline_of_a_head() {
+    let limits = Limits {
+        head_timeout: TINY * 3,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let mut client = Client::to(&running).await;
+    let (mut read, mut write) = client.io.split();
+    let drip = async {
+        for byte in b"GET / HTTP/1.1\r\nX: "
+            .iter()
+            .chain(std::iter::repeat(&b'y'))
+        {
+            let sent = tokio::io::AsyncWriteExt::write_all(&mut write, &[*byte]).await;
+            if sent.is_err() {
+                break;
+            }
+            tokio::time::sleep(TINY / 3).await;
+        }
+    };
+    let mut text = [0; 12];
+    let answer = tokio::io::AsyncReadExt::read_exact(&mut read, &mut text);
+    tokio::select! {
+        answer = soon(answer) => assert_eq!(answer.unwrap(), 12),
+        () = drip => panic!("the connection ended without a word"),
+    }
+    assert_eq!(text, *b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let limits = Limits {
+        idle_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let mut client = Client::to(&running).await;
+    assert_eq!(client.ask(GET).await.status, 200);
+    assert_eq!(client.rest().await, Ok(String::new()));
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_told_so_and_nothing_behind_it_is_a_request() {
+    let limits = Limits {
+        body_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, body| collect(body)).await;
+    for (lines, part) in [
+        ("Content-Length: 500", "hello"),
+        ("Transfer-Encoding: chunked", "5\r\nhel"),
+    ] {
+        let mut client = Client::to(&running).await;
+        client
+            .send(format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n{part}"
+            ))
+            .await;
+        let read = client.read().await;
+        assert_eq!(
+            (read.status, read.header("connection")),
+            (408, Some("close")),
+            "{lines}"
+        );
+        client.send(GET).await;
+        assert_eq!(client.rest().await.unwrap_or_default(), "", "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_waits_for_is_under_no_deadline() {
+    let limits = Limits {
+        body_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, body| {
+        later(async move {
+            tokio::time::sleep(TINY * 3).await;
+            drop(body);
+            Reply::text(http::StatusCode::OK, "late")
+        })
+    })
+    .await;
+    let mut client = Client::to(&running).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+        .await;
+    assert_eq!(client.read().await.body, "late");
+    // What is left of it must come in time, or the connection ends.
+    assert_eq!(client.rest().await, Ok(String::new()));
+}
+
+#[tokio::test]
+async fn the_rest_of_an_unread_body_may_not_drip_in_for_ever() {
+    let limits = Limits {
+        body_timeout: TINY * 3,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let mut client = Client::to(&running).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n")
+        .await;
+    assert_eq!(client.read().await.status, 200);
+    let (mut read, mut write) = client.io.split();
+    let drip = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut write, b"x")
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(TINY / 3).await;
+        }
+    };
+    let mut rest = Vec::new();
+    let end = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut rest);
+    tokio::select! { _ = soon(end) => {}, () = soon(drip) => {} }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up() {
+    let limits = Limits {
+        write_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, _| text(vec![b'x'; 64 << 20])).await;
+    let mut client = Client::to(&running).await;
+    client.send(GET).await;
+    let busy = async {
+        while running.server.connections() == 0 {
+            tokio::task::yield_now().await
+        }
+    };
+    soon(busy).await;
+    let gone = async {
+        while running.server.connections() > 0 {
+            tokio::time::sleep(TINY).await
+        }
+    };
+    soon(gone).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_given_up() {
+    let limits = Limits {
+        handshake_timeout: TINY,
+        ..Limits::default()
+    };
+    let running = start(limits, Some(crate::tls::server_config()), hello).await;
+    assert_eq!(Client::to(&running).await.rest().await, Ok(String::new()));
+}

@@ -1,0 +1,17 @@
+//! The loop on real sockets: what a connection promises to clients, good and bad, and to the service.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod bodies;
+mod connections;
+mod deadlines;
+mod drain;
+mod faults;
+mod http2;
+mod http2_limits;
+mod replies;
+mod support;
+mod tls;

@@ -1,0 +1,53 @@
+//! A server behind the platform that does exactly what a test says, byte by byte.
+
+use std::{future::Future, sync::Arc};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+/// A listening origin. It ends with the test.
+pub struct Origin {
+    /// `127.0.0.1:port`.
+    pub address: String,
+    accepting: JoinHandle<()>,
+}
+
+impl Origin {
+    /// Gives every connection to `serve`.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn start<F>(
+        serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> anyhow::Result<Self>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let serve = Arc::new(serve);
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        Ok(Self { address, accepting })
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Reads one head, as text with its empty line. `None` when the other end closed before it.
+pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}

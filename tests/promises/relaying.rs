@@ -1,0 +1,212 @@
+//! A relayed request, as the server behind sees it, and what visitors get when that server misbehaves.
+
+use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+/// A fleet whose proxy relays everything to the origin.
+fn fleet(origin: &Origin) -> Fleet {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let component = repository().join("builds/out/relay.wasm");
+    let manifest = format!(
+        r#"
+name = "relay"
+
+[handlers.relay]
+component = "{}"
+
+[handlers.relay.grants]
+relay = ["origin"]
+
+[upstreams.origin]
+addresses = ["{}"]
+first_byte_timeout_ms = 500
+idle_timeout_ms = 500
+
+[[routes]]
+role = "proxy"
+path = "/*"
+handler = "relay"
+"#,
+        component.display(),
+        origin.address
+    );
+    std::fs::write(&file, manifest).unwrap();
+    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
+}
+
+async fn get(fleet: &Fleet, path: &str) -> anyhow::Result<Response> {
+    Connection::get_once(&fleet.node("proxy").http, path).await
+}
+
+/// Answers every request of a connection with its own head.
+async fn mirror(mut stream: TcpStream) {
+    while let Some(head) = read_head(&mut stream).await {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\nx-end: 2\r\n\r\n{head}",
+            head.len()
+        );
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_visitor_says_of_itself_is_overwritten_and_hops_are_not_passed_on() {
+    let origin = Origin::start(mirror).await.unwrap();
+    let fleet = fleet(&origin);
+    let address = fleet.node("proxy").http;
+    let mut connection = Connection::open(&address).await.unwrap();
+    let lies = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.test"),
+        ("forwarded", "for=6.6.6.6"),
+        ("x-request-id", "mine"),
+        ("protoplex-build", "0:0"),
+        ("connection", "keep-alive, x-private"),
+        ("x-private", "1"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("x-secret", "1"),
+        ("x-relay", "forged"),
+        ("accept", "text/plain"),
+    ];
+    let answer = connection
+        .request("GET", "/a?b=c", &lies, b"")
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.header("x-request-id").unwrap();
+    let seen = answer.text();
+    let values = |name: &str| {
+        let lines = seen.lines().filter_map(|line| line.split_once(": "));
+        let own = lines.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        own.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+    };
+    assert!(seen.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{seen}");
+    for (name, expected) in [
+        ("host", address.as_str()),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", &address),
+        ("x-request-id", id),
+        ("x-relay", "set"),
+        ("accept", "text/plain"),
+    ] {
+        assert_eq!(values(name), [expected], "{name} in {seen}");
+    }
+    let forwarded = format!("for=127.0.0.1;host=\"{address}\";proto=http");
+    assert_eq!(values("forwarded"), [forwarded]);
+    assert_eq!(values("traceparent").len(), 1, "{seen}");
+    for gone in [
+        "x-private",
+        "keep-alive",
+        "te",
+        "x-secret",
+        "protoplex-build",
+    ] {
+        assert!(values(gone).is_empty(), "{gone} in {seen}");
+    }
+    assert_eq!(
+        answer.header("x-hop"),
+        None,
+        "the answer's hop is over, too"
+    );
+    assert_eq!(answer.header("x-end"), Some("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_an_upstream_are_kept() {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&accepted);
+    let origin = Origin::start(move |stream| {
+        count.fetch_add(1, Ordering::Relaxed);
+        mirror(stream)
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(connection.get("/").await.unwrap().status, 200);
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
+}
+
+/// An origin that answers every head with `bytes`, and closes or stays.
+async fn answering(bytes: &'static [u8], stays: bool) -> Origin {
+    let serve = move |mut stream: TcpStream| async move {
+        while read_head(&mut stream).await.is_some() {
+            let _ = stream.write_all(bytes).await;
+            if !stays {
+                return;
+            }
+        }
+    };
+    Origin::start(serve).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_misbehaves_is_a_5xx_with_a_request_id() {
+    for (bytes, stays, status) in [
+        (&b""[..], false, 502),
+        (b"", true, 504),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", false, 502),
+        (b"rubbish\r\n\r\n", true, 502),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx",
+            true,
+            502,
+        ),
+    ] {
+        let origin = answering(bytes, stays).await;
+        let fleet = fleet(&origin);
+        let answer = get(&fleet, "/").await.unwrap();
+        let what = String::from_utf8_lossy(bytes);
+        assert_eq!(answer.status, status, "{what:?}: {}", answer.text());
+        let id = answer.header("x-request-id").unwrap();
+        assert!(answer.text().contains(id), "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_an_upstream_cuts_or_leaves_hanging_never_looks_whole() {
+    for (bytes, stays) in [
+        (
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"[..],
+            false,
+        ),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", true),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nshort\r\n",
+            false,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            true,
+        ),
+    ] {
+        let origin = answering(bytes, stays).await;
+        let fleet = fleet(&origin);
+        let answer = get(&fleet, "/").await;
+        assert!(
+            answer.is_err(),
+            "{:?}: {answer:?}",
+            String::from_utf8_lossy(bytes)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_is_not_there_is_a_502() {
+    let origin = Origin::start(mirror).await.unwrap();
+    let fleet = fleet(&origin);
+    drop(origin);
+    assert_eq!(get(&fleet, "/").await.unwrap().status, 502);
+}
