@@ -28,7 +28,7 @@ dev *ARGS: build build-guests
 
 # Run all tests
 test *ARGS: build build-guests
-    cargo $(command -v cargo-nextest >/dev/null && echo nextest run || echo test) --release --workspace "$@"
+    cargo nextest run --config-file .ci/nextest.toml --release --workspace "$@"
 
 # Check format, lints, docs, and licences and sources of dependencies
 check:

@@ -55,9 +55,11 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The folder `guests`, where this tool was compiled.
+/// The folder `guests` that `cargo run` was asked for, else the one where this tool was compiled: a copied or moved
+/// checkout brings its target folder along.
 fn root() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let running = std::env::var_os("CARGO_MANIFEST_DIR");
+    Path::new(&running.unwrap_or(env!("CARGO_MANIFEST_DIR").into()))
         .parent()
         .expect("the tool has a folder of its own inside guests")
         .to_owned()

@@ -23,7 +23,7 @@ const FRAMING: [&str; 4] = ["content-length", "expect", "date", "x-request-id"];
 /// Whether a handler must leave this header to the host.
 pub fn is_of_the_host(name: &str) -> bool {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    HOP_BY_HOP.iter().any(|known| is(known)) || FRAMING.iter().any(|known| is(known))
+    HOP_BY_HOP.iter().any(is) || FRAMING.iter().any(is)
 }
 
 /// Takes out hop-by-hop headers, those that `Connection` names, and the framing.

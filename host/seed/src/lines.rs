@@ -82,7 +82,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
     async fn lines(chunks: &[&str]) -> Vec<Result<String, String>> {

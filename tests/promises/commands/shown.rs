@@ -216,7 +216,6 @@ fn progress_is_shown_on_a_terminal_and_there_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_have_one_line_for_each_thing() {
     let fleet = Fleet::start(SWAP).unwrap();
-    // Its reason is a trap with a backtrace, of many lines.
     assert_eq!(
         fleet
             .push("tests/builds/broken-probe.toml", &[])

@@ -3,7 +3,10 @@
 use super::{SWAP, plain};
 use protoplex_tests::{Connection, Fleet, children, signal};
 use rustix::process::Signal;
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+/// How long a visitor takes to finish: `up` gives requests in flight 10 s.
+const SLOW_VISITOR: Duration = Duration::from_secs(6);
 
 /// A process and all that it started, and they, and so on.
 fn tree(pid: i32) -> BTreeSet<i32> {
@@ -47,6 +50,8 @@ async fn ctrl_c_finishes_what_is_in_flight_and_leaves_no_process_behind() {
         answer.is_ok_and(|answer| answer.status == 200)
     };
     while is_ready().await {}
+    // Less than the drain's deadline, and more than a child may be silent when it does not drain.
+    tokio::time::sleep(SLOW_VISITOR).await;
     visitor.write(b"done").await.unwrap();
     let echoed = visitor.rest(echoed).await.unwrap();
     assert_eq!((echoed.status, echoed.text().as_str()), (200, "halfdone"));

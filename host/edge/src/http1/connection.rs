@@ -32,7 +32,7 @@ use tokio::{
 };
 
 /// How long a client that is told to go may go on sending before the connection is reset.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_secs(2);
 /// First bytes of HTTP/2 with prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 

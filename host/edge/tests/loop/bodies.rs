@@ -1,13 +1,20 @@
 //! Request bodies: asked for, echoed, cut short, left unread, malformed.
 
-use crate::support::{Client, Dropped, collect, echo, later, serve, soon, text};
+use crate::support::{Client, Dropped, collect, echo, later, serve, soon, streamed, text};
+use bytes::Bytes;
+use futures::stream;
 use http::StatusCode;
-use http_body_util::BodyExt;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, StreamBody};
 use protoplex_edge::Limits;
 use protoplex_http::{Answer, Body, Head, Reply};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -225,6 +232,7 @@ async fn a_long_body_that_nobody_read_ends_the_connection_and_the_reply_arrives(
             ("done", announced)
         );
         assert_eq!(client.rest().await, Ok(String::new()));
+        assert!(client.is_heard_out().await);
     }
 }
 
@@ -247,5 +255,36 @@ async fn nothing_is_taken_for_a_request_after_a_malformed_body() {
         assert_eq!((statuses, status), (1, expected), "{path}: {text}");
         // What was begun is not ended as if it were whole.
         assert!(!text.ends_with("0\r\n\r\n"), "{path}");
+    }
+}
+
+/// Streams nothing, but waits for the request's body, and takes its failure for an end.
+fn swallow(mut body: Body) -> Answer {
+    let ended = stream::poll_fn(move |cx| {
+        let frame = std::task::ready!(Pin::new(&mut body).poll_frame(cx));
+        Poll::Ready(frame.and_then(Result::ok).map(|_| Ok(Frame::data(Bytes::new()))))
+    });
+    Answer::Ready(streamed(StreamBody::new(ended)))
+}
+
+#[tokio::test]
+async fn a_service_that_overlooks_a_failed_body_does_not_make_the_rest_of_it_a_request() {
+    let limits = Limits {
+        body_timeout: std::time::Duration::from_millis(60),
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, body| swallow(body)).await;
+    for (lines, part) in [
+        ("Transfer-Encoding: chunked", "2\r\nhi\r\nzz\r\n"),
+        ("Transfer-Encoding: chunked", "2\r\nhi\r\n"),
+        ("Content-Length: 500", "hi"),
+    ] {
+        let mut client = Client::to(&running).await;
+        let read = client.ask(post("/", lines) + part).await;
+        assert_eq!(read.status, 200);
+        // It may be too late to send.
+        let smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let _ = client.io.write_all(smuggled).await;
+        assert_eq!(client.rest().await.unwrap_or_default(), "", "{part:?}");
     }
 }

@@ -139,6 +139,7 @@ async fn a_refused_request_ends_the_connection_after_the_replies_before_it() {
         );
         // The bytes behind it were not taken for a request, and did not reset the connection.
         assert_eq!(client.rest().await, Ok(String::new()), "{bad:?}");
+        assert!(client.is_heard_out().await, "{bad:?}");
     }
 }
 

@@ -23,6 +23,8 @@ fn get() -> Request<Full<Bytes>> {
 async fn a_connection_without_a_request_is_closed() {
     let limits = Limits {
         first_byte_timeout: TINY,
+        // As long as a client may take for its goodbye.
+        idle_timeout: TINY,
         ..Limits::default()
     };
     let running = serve(limits, |_, _| text("")).await;
@@ -43,7 +45,6 @@ async fn a_connection_without_a_request_is_closed() {
             }
         })
         .await;
-        // The grace after the goodbye is short, the idle time long.
         soon(closed).await;
     }
 }

@@ -8,8 +8,10 @@
 mod bodies;
 mod connections;
 mod deadlines;
+mod differential;
 mod drain;
 mod faults;
+mod grammar;
 mod http2;
 mod http2_limits;
 mod replies;

@@ -21,8 +21,10 @@ use tokio::{
 /// A test that waits longer than this waits for ever.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+type Call = dyn Fn(&Head<'_>, Body) -> Answer + Send + Sync;
+
 /// A service from a closure.
-pub struct Fun(Box<dyn Fn(&Head<'_>, Body) -> Answer + Send + Sync>);
+pub struct Fun(Box<Call>);
 
 impl Service for Fun {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
@@ -224,6 +226,18 @@ impl Client {
     pub async fn rest(&mut self) -> Result<String, std::io::ErrorKind> {
         while self.more().await? > 0 {}
         Ok(String::from_utf8(std::mem::take(&mut self.buffer)).unwrap())
+    }
+
+    /// Whether the server still takes what is sent, though it has said its last word: a client that is busy sending
+    /// must get to read that word.
+    pub async fn is_heard_out(&mut self) -> bool {
+        for _ in 0..20 {
+            if self.io.write_all(b"more").await.is_err() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
     }
 
     async fn until(&mut self, end: &str) -> String {

@@ -165,6 +165,12 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_of_many_lines_takes_one_in_the_table() {
+        assert_eq!(first_line("a trap\n  0: there\n  1: here"), "a trap …");
+        assert_eq!(first_line("one line"), "one line");
+    }
+
+    #[test]
     fn the_sentence_counts_only_nodes_that_serve_the_active_build() {
         let build = Digest::of(b"x");
         let mut status = SeedStatus {

@@ -1,5 +1,4 @@
 //! A real Seed on loopback, by mutual TLS, with nodes that a test plays.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{ComponentCheck, run};
 use crate::{

@@ -32,7 +32,7 @@ async fn a_large_blob_goes_in_and_out_in_pieces_and_tells_how_far_it_is() {
         .put_blob(digest, content.clone(), progress)
         .await
         .unwrap();
-    let steps = steps.lock().unwrap();
+    let steps = steps.lock().unwrap().clone();
     assert!(steps.len() > 10 && steps.is_sorted(), "{steps:?}");
     assert_eq!(steps.last(), Some(&(content.len() as u64)));
     assert!(client.missing(&[digest]).await.unwrap().is_empty());

@@ -184,7 +184,8 @@ async fn two_seeds_never_run_on_one_directory() {
         prepare_timeout_ms: 1,
         activate_timeout_ms: 1,
     };
-    let ended = run(config, Trusting, CancellationToken::new(), |_| ()).await;
+    let running = run(config, Trusting, CancellationToken::new(), |_| ());
+    let ended = tokio::time::timeout(NEVER, running).await.unwrap();
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("is in use by another Seed"), "{error}");
 }
