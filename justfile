@@ -36,7 +36,7 @@ check:
     cargo fmt --all --check --manifest-path guests/Cargo.toml
     cargo clippy --quiet --release --workspace --all-targets -- -D warnings
     @{{ guests }} clippy
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --release --workspace --no-deps
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --release --workspace --no-deps --document-private-items
     cargo deny --offline check --hide-inclusion-graph licenses bans sources
     cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 

@@ -171,7 +171,8 @@ async fn pushes_are_whole_while_children_are_killed() {
     let proxy = fleet.node("proxy");
     for round in 0..12 {
         let color = ["green", "blue"][round % 2];
-        let victim = fleet.children(&proxy).unwrap()[round % 2];
+        let children = fleet.children(&proxy).unwrap();
+        let victim = children[round % children.len()];
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(7 * round as u64));
             // It may have been replaced already.

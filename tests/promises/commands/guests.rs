@@ -15,8 +15,8 @@ use std::{
     time::Duration,
 };
 
-/// A guest is built in between, and all of the tool that builds it at the first run.
-const LINE_TIMEOUT: Duration = Duration::from_secs(600);
+/// A guest is built in between, on a busy machine.
+const LINE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A copy of the guests' workspace without its guests. It keeps its target folder for the next run, and is used by
 /// one test at a time.

@@ -262,7 +262,11 @@ async fn nothing_is_taken_for_a_request_after_a_malformed_body() {
 fn swallow(mut body: Body) -> Answer {
     let ended = stream::poll_fn(move |cx| {
         let frame = std::task::ready!(Pin::new(&mut body).poll_frame(cx));
-        Poll::Ready(frame.and_then(Result::ok).map(|_| Ok(Frame::data(Bytes::new()))))
+        Poll::Ready(
+            frame
+                .and_then(Result::ok)
+                .map(|_| Ok(Frame::data(Bytes::new()))),
+        )
     });
     Answer::Ready(streamed(StreamBody::new(ended)))
 }

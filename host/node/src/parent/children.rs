@@ -1,6 +1,6 @@
 //! The children of a node: who serves, who holds whose sockets, what each of them has been given.
 //!
-//! No I/O: the parent does what [`Children::adoptions`] says.
+//! No I/O: the parent does what [`adoptions`] says.
 
 use crate::control::Beat;
 use protoplex_wire::{BuildId, Digest};
