@@ -42,7 +42,8 @@ check:
 
 # Measure against the peers: all rows, or those named
 bench *NAMES: build build-guests
-    cargo run --release --quiet --package protoplex-tests --bin bench -- "$@"
+    cargo build --release --quiet --package protoplex-tests --bins
+    target/release/bench "$@"
 
 [private]
 build:

@@ -30,14 +30,12 @@ pub fn program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?;
     let target = path
         .ancestors()
-        .nth(2)
-        .context("a test runs from target/release/deps")?;
-    let program = target.join("protoplex");
-    ensure!(
-        program.exists(),
-        "{} is missing; run `just test`, which builds it",
-        program.display()
-    );
+        .skip(1)
+        .map(|folder| folder.join("protoplex"));
+    let program = target
+        .take(2)
+        .find(|program| program.is_file())
+        .context("target/release/protoplex is missing; run `just test`, which builds it")?;
     Ok(program)
 }
 

@@ -1,0 +1,22 @@
+//! Side-by-side measurements: our program as `up` starts it, and each peer, on this machine, in alternating rounds of
+//! one run. A figure is the median of five rounds. CPU is `utime + stime` of all processes of a server, so that it
+//! does not matter who gets how much of the machine beside the load generator. Each row names its isolation mode.
+
+mod latency;
+mod load;
+mod peers;
+mod process;
+mod report;
+mod rows;
+
+fn main() -> anyhow::Result<()> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let folder = tempfile::tempdir()?;
+    let rows = rows::run(&names, folder.path())?;
+    report::publish(&rows)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,116 @@
+//! Processes that are measured: started, asked for their CPU time, stopped.
+
+use anyhow::{Context, bail};
+use protoplex_tests::{Fleet, children, signal};
+use rustix::process::Signal;
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A server has to accept by then.
+const START_MAX: Duration = Duration::from_secs(30);
+/// Of `utime` and `stime` in /proc, by Linux's ABI.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Something that answers on a port.
+pub enum Server {
+    /// The program itself: a whole `up`, of which one node is measured.
+    Ours { fleet: Fleet, role: &'static str },
+    /// A peer.
+    Peer { process: Child, address: String },
+}
+
+impl Server {
+    /// Starts `up` with a manifest and waits until it serves.
+    pub fn ours(manifest: &str, role: &'static str) -> anyhow::Result<Self> {
+        let fleet = Fleet::start(manifest)?;
+        Ok(Self::Ours { fleet, role })
+    }
+
+    /// Starts a peer that was told to listen on `address`, and waits until it accepts.
+    pub fn peer(mut command: Command, address: &str) -> anyhow::Result<Self> {
+        let quiet = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let process = quiet
+            .spawn()
+            .with_context(|| format!("{command:?} cannot be started"))?;
+        let server = Self::Peer {
+            process,
+            address: address.to_owned(),
+        };
+        let deadline = Instant::now() + START_MAX;
+        while TcpStream::connect(address).is_err() {
+            if Instant::now() > deadline {
+                bail!("{command:?} does not accept");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// Ours.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        match self {
+            Self::Ours { fleet, .. } => Some(fleet),
+            Self::Peer { .. } => None,
+        }
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Ours { fleet, role } => fleet.node(role).http,
+            Self::Peer { address, .. } => address.clone(),
+        }
+    }
+
+    /// CPU time that all of its processes have used, in seconds.
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let root = match self {
+            Self::Ours { fleet, role } => fleet.node(role).pid,
+            Self::Peer { process, .. } => i32::try_from(process.id())?,
+        };
+        let all = children(root)?.into_iter().chain([root]);
+        all.map(cpu_seconds).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Self::Peer { process, .. } = self {
+            // Softly first: nginx takes its workers along.
+            if let Ok(pid) = i32::try_from(process.id()) {
+                let _ = signal(pid, Signal::TERM);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit(')').next().context("a stat line has a name")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// Bytes that belong to one process alone.
+pub fn private_bytes(pid: i32) -> anyhow::Result<f64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+    let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    Ok(kib.sum::<f64>() * 1024.0)
+}
+
+/// A port that was free a moment ago.
+pub fn free_address() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}

@@ -1,0 +1,244 @@
+//! The rows, in the order of the table.
+
+use crate::{
+    latency,
+    load::{self, Measured},
+    peers,
+    process::{Server, private_bytes},
+    report::{Row, Target, say},
+};
+use anyhow::{Context, ensure};
+use protoplex_tests::{Fleet, repository};
+use std::{fs, path::Path, time::Instant};
+
+const ROUNDS: usize = 5;
+const ECHO_BYTES: usize = 1 << 20;
+
+/// Measures a family and gives its rows.
+type Measure = fn(&Path) -> anyhow::Result<Vec<Row>>;
+
+/// Every family by the name that the command line takes.
+pub const FAMILIES: [(&str, Measure); 9] = [
+    ("edge-shared", edge_shared),
+    ("edge-per-request", edge_per_request),
+    ("app", app),
+    ("app02", app02),
+    ("echo", echo),
+    ("asset", asset),
+    ("latency", |folder| Ok(vec![latency::row(folder)?])),
+    ("push", push),
+    ("memory", memory),
+];
+
+/// Alternating rounds of both, and the median of each figure.
+fn duel(
+    ours: &Server,
+    peer: &Server,
+    path: [&str; 2],
+    body_bytes: usize,
+    folder: &Path,
+) -> anyhow::Result<[Measured; 2]> {
+    let mut rounds = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        for side in [round % 2, 1 - round % 2] {
+            let server = [ours, peer][side];
+            rounds[side].push(load::measure(server, path[side], body_bytes, folder)?);
+        }
+    }
+    Ok(rounds.map(|rounds| {
+        let median =
+            |figure: fn(&Measured) -> f64| super::median(rounds.iter().map(figure).collect());
+        Measured {
+            requests_per_s: median(|measured| measured.requests_per_s),
+            cpu_us_per_request: median(|measured| measured.cpu_us_per_request),
+        }
+    }))
+}
+
+fn rate(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
+    let (ours, peer) = (ours.requests_per_s, Some(peer.requests_per_s));
+    let (unit, target) = ("requests/s", Target::AtLeast(target));
+    Row {
+        name: format!("{name}, requests/s"),
+        unit,
+        ours,
+        peer,
+        peer_name,
+        target,
+    }
+}
+
+fn cpu(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
+    let (ours, peer) = (ours.cpu_us_per_request, Some(peer.cpu_us_per_request));
+    let (unit, target) = ("CPU us/request", Target::AtMost(target));
+    Row {
+        name: format!("{name}, CPU"),
+        unit,
+        ours,
+        peer,
+        peer_name,
+        target,
+    }
+}
+
+fn ours(build: &str, role: &'static str) -> anyhow::Result<Server> {
+    Server::ours(&format!("tests/bench/builds/{build}.toml"), role)
+}
+
+fn edge_shared(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let both = duel(
+        &ours("edge-shared", "proxy")?,
+        &peers::hyper()?,
+        ["/", "/"],
+        0,
+        folder,
+    )?;
+    Ok(vec![cpu("edge respond, shared", both, "hyper", 1.3)])
+}
+
+fn edge_per_request(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let peer = peers::wasmtime("app02")?;
+    let both = duel(
+        &ours("edge-per-request", "proxy")?,
+        &peer,
+        ["/", "/"],
+        0,
+        folder,
+    )?;
+    Ok(vec![rate(
+        "edge respond, per-request",
+        both,
+        "wasmtime serve",
+        6.0,
+    )])
+}
+
+fn app(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let both = duel(
+        &ours("app", "app")?,
+        &peers::wasmtime("app")?,
+        ["/", "/"],
+        0,
+        folder,
+    )?;
+    let name = "app 0.3 hello, 16 at once, 128 in all";
+    Ok(vec![
+        rate(name, both, "wasmtime serve", 1.7),
+        cpu(name, both, "wasmtime serve", 0.6),
+    ])
+}
+
+fn app02(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let both = duel(
+        &ours("app02", "app")?,
+        &peers::wasmtime("app02")?,
+        ["/", "/"],
+        0,
+        folder,
+    )?;
+    Ok(vec![rate(
+        "app 0.2 hello, per-request",
+        both,
+        "wasmtime serve",
+        4.0,
+    )])
+}
+
+fn echo(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let paths = ["/api/echo", "/api/echo"];
+    let both = duel(
+        &ours("app", "app")?,
+        &peers::wasmtime("app")?,
+        paths,
+        ECHO_BYTES,
+        folder,
+    )?;
+    let mut row = rate(
+        "app 0.3 echo of 1 MiB, 16 at once",
+        both,
+        "wasmtime serve",
+        1.2,
+    );
+    row.unit = "MiB/s";
+    row.name = "app 0.3 echo of 1 MiB, 16 at once, bytes/s".into();
+    Ok(vec![row])
+}
+
+fn asset(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let both = duel(
+        &ours("asset", "proxy")?,
+        &peers::nginx(folder)?,
+        ["/1k.txt", "/1k.txt"],
+        0,
+        folder,
+    )?;
+    Ok(vec![cpu("asset of 1 KiB, shared", both, "nginx", 1.0)])
+}
+
+/// A handler that really changed: each round has another component, which is compiled on the way.
+fn push(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let fleet = Fleet::start("tests/builds/swap.toml")?;
+    let component = fs::read(repository().join("builds/out/hello.wasm"))?;
+    let manifest = fs::read_to_string(repository().join("tests/builds/swap.toml"))?;
+    let manifest = manifest.replace("../../builds/out/hello.wasm", "changed.wasm");
+    let file = folder.join("changed.toml");
+    fs::write(&file, manifest)?;
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        let mut changed = component.clone();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)?
+            .as_nanos();
+        // A custom section of its own: id 0, its size, the size of its name, its name.
+        let name = format!("{now}-{round}");
+        changed.extend([0, u8::try_from(name.len() + 1)?, u8::try_from(name.len())?]);
+        changed.extend(name.as_bytes());
+        fs::write(folder.join("changed.wasm"), changed)?;
+        let started = Instant::now();
+        let said = fleet.push(file.to_str().context("the folder's name is text")?, &[])?;
+        ensure!(said.code == 0, "{said:?}");
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(vec![Row {
+        name: "push of one changed edge handler".into(),
+        unit: "ms",
+        ours: super::median(times),
+        peer: None,
+        peer_name: "-",
+        target: Target::AtMost(300.0),
+    }])
+}
+
+fn memory(_folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let fleet = Fleet::start("builds/sample.toml")?;
+    let children = fleet.children(&fleet.node("proxy"))?;
+    let bytes: anyhow::Result<Vec<f64>> = children.iter().map(|&pid| private_bytes(pid)).collect();
+    Ok(vec![Row {
+        name: "private memory, idle proxy child, shared".into(),
+        unit: "MiB",
+        ours: super::median(bytes?) / f64::from(1 << 20),
+        peer: None,
+        peer_name: "-",
+        target: Target::AtMost(40.0),
+    }])
+}
+
+/// All families, or those named.
+pub fn run(names: &[String], folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let known = FAMILIES.map(|(name, _)| name);
+    for name in names {
+        ensure!(
+            known.contains(&name.as_str()),
+            "there is no row `{name}`; there are {}",
+            known.join(", ")
+        );
+    }
+    let mut rows = Vec::new();
+    for (name, measure) in FAMILIES {
+        if names.is_empty() || names.iter().any(|named| named == name) {
+            say(&format!("measuring {name}"));
+            rows.extend(measure(folder).with_context(|| name)?);
+        }
+    }
+    Ok(rows)
+}
