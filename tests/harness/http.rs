@@ -122,6 +122,21 @@ impl Connection {
         ))
     }
 
+    /// Reads until these bytes came, and gives all that did, as text.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub async fn until(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
+        timeout(STEP_TIMEOUT, async {
+            while !self.buffer.windows(bytes.len()).any(|seen| seen == bytes) {
+                self.fill().await?;
+            }
+            Ok(String::from_utf8_lossy(&self.buffer).into_owned())
+        })
+        .await
+        .context("these bytes never came")?
+    }
+
     /// Reads one response.
     ///
     /// # Errors

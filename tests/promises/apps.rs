@@ -1,1 +1,203 @@
-//! App handlers behind the real program: streaming, framing, outgoing requests, languages.
+//! App handlers behind the real program: worlds, languages, isolation, bodies, requests of their own.
+
+use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::io::AsyncWriteExt;
+
+const WORLDS: &str = "tests/builds/worlds.toml";
+const LANGUAGES: &str = "tests/builds/languages.toml";
+const ISOLATION: &str = "tests/builds/isolation.toml";
+
+async fn to_host(address: &str, host: &str, path: &str) -> Response {
+    let mut connection = Connection::open(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    connection.write(request.as_bytes()).await.unwrap();
+    connection.response(false).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_of_every_world_run_unchanged() {
+    let fleet = Fleet::start(WORLDS).unwrap();
+    let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
+    for (address, host, path, expected) in [
+        (&proxy, "a", "/", "hello"),
+        (&app, "a", "/api/hello", "hello from app"),
+        (&app, "two.test", "/api/hello", "hello from app02"),
+    ] {
+        let answer = to_host(address, host, path).await;
+        assert_eq!(
+            (answer.status, answer.text().trim()),
+            (200, expected),
+            "{host}{path}"
+        );
+    }
+    let edge = to_host(&proxy, "a", "/wasi/").await;
+    assert_eq!(
+        edge.status,
+        200,
+        "an edge component that imports WASI: {}",
+        edge.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_in_javascript_and_python_answer_and_echo() {
+    let fleet = Fleet::start(LANGUAGES).unwrap();
+    let app = fleet.node("app").http;
+    let mut connection = Connection::open(&app).await.unwrap();
+    for language in ["js", "py"] {
+        let hello = connection.get(&format!("/{language}/hello")).await.unwrap();
+        assert_eq!(hello.status, 200, "{language}: {}", hello.text());
+        let path = format!("/{language}/echo");
+        let body: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
+        let echo = connection.request("POST", &path, &[], &body).await.unwrap();
+        assert_eq!(echo.status, 200, "{language}");
+        assert!(
+            echo.body == body,
+            "{language}: {} bytes of {}",
+            echo.body.len(),
+            body.len()
+        );
+    }
+}
+
+/// What `/count` said, and how often.
+async fn counts(address: &str, host: &str, requests: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..requests {
+        let answer = to_host(address, host, "/count").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        *counts.entry(answer.text().trim().to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_shared_as_far_as_its_isolation_says() {
+    let fleet = Fleet::start(ISOLATION).unwrap();
+    for role in ["proxy", "app"] {
+        let address = fleet.node(role).http;
+        let fresh = counts(&address, "any.test", 30).await;
+        assert_eq!(
+            fresh.keys().collect::<Vec<_>>(),
+            ["1"],
+            "{role}: each has its own"
+        );
+        let shared = counts(&address, "shared.test", 60).await;
+        let most: usize = shared
+            .keys()
+            .map(|count| count.parse().unwrap())
+            .max()
+            .unwrap();
+        assert!(
+            (2..=5).contains(&most),
+            "{role}, requests_max is 5: {shared:?}"
+        );
+    }
+}
+
+/// A slow sender's bytes reach the guest, and its echo the client, while the request is still being sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_stream_both_ways_at_once() {
+    let fleet = Fleet::start(WORLDS).unwrap();
+    for host in ["a", "two.test"] {
+        let mut connection = Connection::open(&fleet.node("app").http).await.unwrap();
+        let head = format!(
+            "POST /api/echo HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        connection.write(head.as_bytes()).await.unwrap();
+        connection.write(b"5\r\nfirst\r\n").await.unwrap();
+        let seen = connection.until(b"first").await.unwrap();
+        assert!(seen.starts_with("HTTP/1.1 200"), "{host}: {seen}");
+        connection.write(b"6\r\nsecond\r\n0\r\n\r\n").await.unwrap();
+        connection.until(b"second").await.unwrap();
+    }
+}
+
+/// A reader that takes nothing stops the guest, and costs no memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_holds_the_guest_back() {
+    let fleet = Fleet::start(WORLDS).unwrap();
+    let node = fleet.node("app");
+    let mut connection = Connection::open(&node.http).await.unwrap();
+    let length = 256 << 20;
+    let head = format!("POST /api/echo HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+    connection.write(head.as_bytes()).await.unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0_usize;
+    // Nothing of the echo is read: sooner or later no more is taken from us.
+    while sent < length {
+        let write = connection.write(&piece);
+        match tokio::time::timeout(Duration::from_secs(2), write).await {
+            Ok(written) => written.unwrap(),
+            Err(_) => break,
+        }
+        sent += piece.len();
+    }
+    assert!(sent < 64 << 20, "{} MiB were taken in", sent >> 20);
+}
+
+async fn outgoing(fleet: &Fleet, to: &str) -> String {
+    let path = format!("/outgoing?to={to}");
+    let answer = Connection::get_once(&fleet.node("app").http, &path)
+        .await
+        .unwrap();
+    answer.text().trim().to_owned()
+}
+
+fn with_outgoing(allowed: &str) -> Fleet {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outgoing.toml");
+    let component = repository().join("builds/out/bad-app.wasm");
+    let text = format!(
+        "name = \"outgoing\"\n[handlers.app]\ncomponent = \"{}\"\n[handlers.app.probe]\npath = \"/ok\"\n\
+         [handlers.app.grants]\noutgoing = [{allowed}]\n\
+         [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n",
+        component.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    Fleet::start_with(file.to_str().unwrap(), &["--proxies", "0"]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_a_guest_reach_what_the_manifest_names_and_nothing_else() {
+    let origin = Origin::start(|mut stream| async move {
+        if read_head(&mut stream).await.is_some() {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        }
+    })
+    .await
+    .unwrap();
+    let denied = with_outgoing("");
+    let text = outgoing(&denied, &format!("{}/", origin.address)).await;
+    assert!(
+        text.starts_with("error") && text.contains("Denied"),
+        "{text}"
+    );
+
+    let allowed = with_outgoing(&format!("\"{}\"", origin.address));
+    assert_eq!(
+        outgoing(&allowed, &format!("{}/", origin.address)).await,
+        "status 204"
+    );
+    let port = origin.address.rsplit(':').next().unwrap().to_owned();
+    // A name of a loopback address, the metadata service, and another port: none of them was named.
+    for to in [
+        format!("localhost:{port}/"),
+        "169.254.169.254/".into(),
+        "127.0.0.1:1/".into(),
+    ] {
+        let text = outgoing(&allowed, &to).await;
+        assert!(
+            text.starts_with("error") && text.contains("Denied"),
+            "{to}: {text}"
+        );
+    }
+    // One that cannot be sent is told so.
+    drop(origin);
+    let unsent = outgoing(&allowed, &format!("127.0.0.1:{port}/")).await;
+    assert!(unsent.starts_with("error"), "{unsent}");
+    // A request without a path is refused, not sent.
+    let pathless = outgoing(&allowed, &format!("127.0.0.1:{port}")).await;
+    assert!(pathless.starts_with("error"), "{pathless}");
+}

@@ -31,6 +31,7 @@ use wasmtime_wasi_http::{
     Error, WasiBody,
     handler::{ExpirationError, HandlerState, InstantiationError, ProxyHandler, TrapOrPanicError},
 };
+use wasmtime_wasi_http::{p2::bindings::http::types as p2, p3::bindings::http::types as p3};
 use worker::Factory;
 pub(crate) use worker::RequestTrack;
 
@@ -92,7 +93,11 @@ impl AppHandler {
         let answer = self.proxy.handle(Arc::clone(&track), request);
         let deadline = self.limits.deadline_ms;
         let answer = match tokio::time::timeout(Duration::from_millis(deadline), answer).await {
-            Ok(answer) => answer.map_err(|error| self.error(&error, &track))?,
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if error.is::<TrapOrPanicError>() => {
+                return Err(track.cause_of_death().await);
+            }
+            Ok(Err(error)) => return Err(self.error(&error, &track)),
             Err(_) => return Err(HandlerError::Deadline(deadline)),
         };
         let max = self.limits.response_bytes_max;
@@ -147,12 +152,11 @@ impl AppHandler {
         if let Some(error) = error.downcast_ref::<Error>() {
             return HandlerError::Guest(error.to_string());
         }
-        if error.is::<TrapOrPanicError>() {
-            let hit = track.take_hit();
-            return hit.map_or_else(
-                || HandlerError::Trap("the instance died".into()),
-                HandlerError::Memory,
-            );
+        if let Some(code) = error.downcast_ref::<p2::ErrorCode>() {
+            return HandlerError::Guest(Error::from(code.clone()).to_string());
+        }
+        if let Some(code) = error.downcast_ref::<p3::ErrorCode>() {
+            return HandlerError::Guest(Error::from(code.clone()).to_string());
         }
         error_of::call(error, &self.limits, track.take_hit())
     }

@@ -185,11 +185,15 @@ where
     /// Writes the buffer and then the tail. A client that takes nothing for too long is given up.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         while self.written < self.out.len() || !self.tail.is_empty() {
-            let slices = [
-                IoSlice::new(&self.out[self.written..]),
-                IoSlice::new(&self.tail),
-            ];
-            let wrote = match Pin::new(&mut self.io).poll_write_vectored(cx, &slices) {
+            let rest = &self.out[self.written..];
+            let polled = if self.tail.is_empty() {
+                // Most replies: the plain call is the cheaper one.
+                Pin::new(&mut self.io).poll_write(cx, rest)
+            } else {
+                let slices = [IoSlice::new(rest), IoSlice::new(&self.tail)];
+                Pin::new(&mut self.io).poll_write_vectored(cx, &slices)
+            };
+            let wrote = match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Io)),
                 Poll::Ready(wrote) => wrote?,
                 Poll::Pending => return self.poll_stalled(cx),

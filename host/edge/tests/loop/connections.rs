@@ -144,6 +144,21 @@ async fn a_refused_request_ends_the_connection_after_the_replies_before_it() {
 }
 
 #[tokio::test]
+async fn one_empty_line_is_forgiven_and_no_more_however_they_come() {
+    let running = serve(Limits::default(), say).await;
+    let mut client = Client::to(&running).await;
+    for _ in 0..2 {
+        client.send("\r\n").await;
+        // Mostly the server sees each line alone; together they are refused as well.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let read = client.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(read.status, 400);
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_wait_their_turn() {
     let limits = Limits {
         connections_max: 2,

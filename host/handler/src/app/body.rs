@@ -15,7 +15,7 @@ pub(super) struct GuardedBody {
     inner: WasiBody,
     /// Bytes that may still come; `None` is no limit.
     left: Option<u64>,
-    _track: Arc<RequestTrack>,
+    track: Arc<RequestTrack>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -30,7 +30,7 @@ impl GuardedBody {
         Self {
             inner,
             left: (max > 0).then_some(max),
-            _track: track,
+            track,
             _place: place,
         }
     }
@@ -57,7 +57,13 @@ impl Body for GuardedBody {
                 }
             }
         }
-        Poll::Ready(frame)
+        match (frame, self.track.cause()) {
+            // It ends because its instance died, not because it is whole.
+            (None, Some(cause)) => {
+                Poll::Ready(Some(Err(Error::InternalError(Some(cause.to_string())))))
+            }
+            (frame, _) => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Instances of an app handler: how they are made, what they accept, when they are thrown away.
 
 use super::AppState;
-use crate::{edge::instance::yield_within, outgoing::Outgoing};
+use crate::{HandlerError, edge::instance::yield_within, error_of, outgoing::Outgoing};
 use parking_lot::Mutex;
 use protoplex_wire::manifest::{Isolation, Limits};
 use std::{
@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::{
+    sync::Notify,
+    time::{Interval, MissedTickBehavior},
+};
 use wasmtime::{Engine, Result, Store, StoreContextMut, component::GuestTaskId};
 use wasmtime_wasi_http::{
     WasiHttpView,
@@ -27,15 +30,39 @@ const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
 /// How often an instance looks whether it has expired.
 const CHECK_PERIOD: Duration = Duration::from_millis(250);
 
+/// Between an instance's death and the word of its worker lie microseconds.
+const CAUSE_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// What the two sides of one request share. It lives until the response's body has ended.
 #[derive(Debug, Default)]
 pub(crate) struct RequestTrack {
     hit: Mutex<Option<String>>,
+    /// Why the instance died, if it did before the request was over.
+    cause: Mutex<Option<HandlerError>>,
+    died: Notify,
 }
 
 impl RequestTrack {
     pub(super) fn take_hit(&self) -> Option<String> {
         self.hit.lock().take()
+    }
+
+    /// Why the instance died.
+    pub(super) fn cause(&self) -> Option<HandlerError> {
+        self.cause.lock().clone()
+    }
+
+    /// The same, when it is known that it died: its worker says so within moments.
+    pub(super) async fn cause_of_death(&self) -> HandlerError {
+        // `notify_one` keeps its permit, so it does not matter who comes first.
+        let _ = tokio::time::timeout(CAUSE_WAIT_MAX, self.died.notified()).await;
+        let unknown = || HandlerError::Trap("the instance died".into());
+        self.cause().unwrap_or_else(unknown)
+    }
+
+    fn end(&self, cause: HandlerError) {
+        *self.cause.lock() = Some(cause);
+        self.died.notify_one();
     }
 
     pub(crate) fn report(&self, hit: &str) {
@@ -95,6 +122,7 @@ impl HandlerState for Factory {
                 isolation: self.isolation,
                 tracks,
                 name: Arc::clone(&self.name),
+                limits,
                 deadline,
             },
         })
@@ -139,6 +167,7 @@ pub(crate) struct Worker {
     isolation: Isolation,
     tracks: Tracks,
     name: Arc<str>,
+    limits: Limits,
     deadline: Duration,
 }
 
@@ -186,6 +215,10 @@ impl WorkerState for Worker {
                 error = format!("{error:#}"),
                 "an instance was thrown away"
             );
+            // Before the store goes: a response's body that ends with it must not look whole.
+            for track in self.tracks.lock().iter().filter_map(Weak::upgrade) {
+                track.end(error_of::call(&error, &self.limits, track.take_hit()));
+            }
         }
         drop(store);
     }
