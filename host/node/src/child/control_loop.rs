@@ -14,7 +14,6 @@ use crate::{
     control::{Beat, ChildConfig, FromChild, ToChild},
 };
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use protoplex_edge::{Limits, ListenHandle, Server};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
@@ -27,6 +26,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// The sign of life.
 const BEAT_PERIOD: Duration = Duration::from_millis(250);
@@ -99,7 +99,7 @@ impl Child {
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
-            fleet: ArcSwap::from_pointee(Fleet::default()),
+            fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(),
             metrics: Metrics::default(),
         });
@@ -175,10 +175,9 @@ impl Child {
                 self.shared.builds.abandon(&build);
                 self.forget_native();
             }
-            ToChild::Directory { hop_key, nodes } => self
-                .shared
-                .fleet
-                .store(Arc::new(Fleet::new(&hop_key, &nodes))),
+            ToChild::Directory { hop_key, nodes } => {
+                self.shared.fleet.send_replace(Fleet::new(&hop_key, &nodes));
+            }
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await?,

@@ -4,6 +4,7 @@ use super::{
     app,
     build::{Code, LoadedBuild, Slot},
     forwarded,
+    hop::HOP_HEADER,
     metrics::Kind,
     relay::Outbound,
     reply,
@@ -15,7 +16,11 @@ use protoplex_edge::forward;
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::manifest::Role;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// How long a relay waits for the first healthy node of a role.
+const ROLE_WAIT_MAX: Duration = Duration::from_secs(1);
+const HOP: HeaderName = HeaderName::from_static(HOP_HEADER);
 
 /// One request on its way through one build.
 pub(super) struct Request<'a> {
@@ -160,25 +165,7 @@ fn relay(
             decision.upstream
         ));
     }
-    let fleet = shared.fleet.load();
-    let target = match decision.upstream.strip_prefix("role:") {
-        Some(role) => fleet.pick(role),
-        None => request.build.upstreams.pick(&decision.upstream),
-    };
-    let Some(target) = target else {
-        tracing::warn!(
-            upstream = decision.upstream,
-            request = head.request_id,
-            "no server to relay to"
-        );
-        return Ok(Answer::Ready(reply::unavailable(head.request_id)));
-    };
-    let outbound = outbound(
-        &request,
-        &decision,
-        &target,
-        fleet.hop_key.value(&request.build.id),
-    )?;
+    let outbound = outbound(&request, &decision)?;
     let outbound = Outbound {
         body: request.body,
         ..outbound
@@ -186,16 +173,54 @@ fn relay(
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     Ok(Answer::Later(Box::pin(async move {
-        let sent = shared.relay.send(target, outbound, &request_id);
+        let sent = async {
+            match server(&shared, &build, &decision.upstream).await {
+                Some((target, hop)) => {
+                    let mut outbound = outbound;
+                    outbound.headers.extend(hop.map(|hop| (HOP, hop)));
+                    shared.relay.send(target, outbound, &request_id).await
+                }
+                None => {
+                    let upstream = decision.upstream.as_str();
+                    tracing::warn!(upstream, request = request_id, "no server to relay to");
+                    reply::unavailable(&request_id)
+                }
+            }
+        };
         shared.until_cut(&build, &request_id, sent).await
     })))
+}
+
+/// A server of the upstream, and what tells a node of ours the build. A role that nobody serves is waited for: nodes
+/// come and go, and the directory is a moment behind.
+async fn server(
+    shared: &Shared,
+    build: &LoadedBuild,
+    upstream: &str,
+) -> Option<(Target, Option<HeaderValue>)> {
+    let Some(role) = upstream.strip_prefix("role:") else {
+        return Some((build.upstreams.pick(upstream)?, None));
+    };
+    let mut fleet = shared.fleet.subscribe();
+    let found = async {
+        loop {
+            let found = {
+                let fleet = fleet.borrow_and_update();
+                let hop = fleet.hop_key.value(&build.id);
+                fleet.pick(role).zip(hop)
+            };
+            if let Some((target, hop)) = found {
+                return Some((target, HeaderValue::from_str(&hop).ok()));
+            }
+            fleet.changed().await.ok()?;
+        }
+    };
+    tokio::time::timeout(ROLE_WAIT_MAX, found).await.ok()?
 }
 
 fn outbound(
     request: &Request<'_>,
     decision: &protoplex_handler::RelayDecision,
-    target: &Target,
-    hop: Option<String>,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
     let method = Method::from_bytes(head.method.as_bytes());
@@ -216,9 +241,6 @@ fn outbound(
     }
     for name in &decision.remove_headers {
         headers.remove(name.as_str());
-    }
-    if let (true, Some(Ok(value))) = (target.internal, hop.map(|hop| HeaderValue::from_str(&hop))) {
-        headers.insert(super::hop::HOP_HEADER, value);
     }
     Ok(Outbound {
         method,

@@ -11,7 +11,6 @@ use super::{
     route::Found,
     upstream::Fleet,
 };
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -26,13 +25,14 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
+use tokio::sync::watch;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// What every request of a child may reach.
 pub(super) struct Shared {
     pub(super) role: Role,
     pub(super) builds: Builds,
-    pub(super) fleet: ArcSwap<Fleet>,
+    pub(super) fleet: watch::Sender<Fleet>,
     pub(super) relay: Relay,
     pub(super) metrics: Metrics,
 }
@@ -46,7 +46,7 @@ impl Service for Requests {
         shared.metrics.requests.fetch_add(1, Relaxed);
         let answer = match head
             .header(HOP_HEADER)
-            .and_then(|value| shared.fleet.load().hop_key.verify(value))
+            .and_then(|value| shared.fleet.borrow().hop_key.verify(value))
         {
             None => match &*shared.builds.active() {
                 Some(build) => answer(

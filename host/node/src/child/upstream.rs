@@ -32,8 +32,6 @@ pub(super) struct Timeouts {
 pub(super) struct Target {
     pub(super) authority: Authority,
     pub(super) timeouts: Timeouts,
-    /// A node of this fleet: the build id and the visitor's headers travel with the request.
-    pub(super) internal: bool,
 }
 
 /// Upstreams of one build.
@@ -86,7 +84,6 @@ impl Upstreams {
         Some(Target {
             authority,
             timeouts: named.timeouts,
-            internal: false,
         })
     }
 }
@@ -115,7 +112,6 @@ impl Fleet {
         Some(Target {
             authority,
             timeouts: ROLE_TIMEOUTS,
-            internal: true,
         })
     }
 }
