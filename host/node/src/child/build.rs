@@ -3,6 +3,7 @@
 use super::{
     assets::{self, Assets},
     metrics::{HandlerMetrics, Metrics},
+    retained::Held,
     route::Router,
     upstream::Upstreams,
 };
@@ -25,7 +26,7 @@ pub(super) struct Loader<'a> {
     /// Native code by component.
     pub(super) native: &'a HashMap<Digest, File>,
     /// Builds whose unchanged handlers are carried over, warm.
-    pub(super) loaded: &'a [Arc<LoadedBuild>],
+    pub(super) held: &'a Held,
 }
 
 pub(super) struct LoadedBuild {
@@ -130,8 +131,8 @@ impl Loader<'_> {
         let unchanged =
             |build: &&Arc<LoadedBuild>| build.manifest.handlers.get(name) == Some(handler);
         if let Some(slot) = self
-            .loaded
-            .iter()
+            .held
+            .all()
             .find(unchanged)
             .and_then(|build| build.handler(name))
         {

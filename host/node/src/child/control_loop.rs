@@ -187,7 +187,7 @@ impl Child {
     }
 
     async fn prepare(&mut self, id: BuildId, fds: Vec<OwnedFd>) -> Result<(), BuildFault> {
-        if self.shared.builds.held(&id).is_some() {
+        if self.shared.builds.now().named(&id).is_some() {
             return Ok(());
         }
         let [manifest, pack] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| BuildFault {
@@ -197,14 +197,14 @@ impl Child {
                 fds.len()
             ),
         })?;
-        let loaded = self.shared.builds.all();
+        let held = Arc::clone(&self.shared.builds.now());
         let loader = Loader {
             role: self.config.role,
             runtime: &self.runtime,
             linkers: &self.linkers,
             metrics: &self.shared.metrics,
             native: &self.native,
-            loaded: &loaded,
+            held: &held,
         };
         let build = Arc::new(LoadedBuild::load(&loader, id, manifest, pack)?);
         probe::warm(&build).await?;
@@ -230,7 +230,7 @@ impl Child {
         metrics
             .swap_ns
             .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        if let (Some(old), Some(new)) = (old, &*self.shared.builds.active()) {
+        if let (Some(old), Some(new)) = (old, &self.shared.builds.now().active) {
             tracing::info!(
                 build = id.short(),
                 before = old.id.short(),
@@ -259,7 +259,8 @@ impl Child {
             let Some(old) = old.upgrade() else { return };
             if shared
                 .builds
-                .active()
+                .now()
+                .active
                 .as_ref()
                 .is_none_or(|active| active.id != old.id)
             {
@@ -270,9 +271,9 @@ impl Child {
 
     /// Native code is mapped once loaded; the files of components that no held build uses go.
     fn forget_native(&mut self) {
-        let builds = self.shared.builds.all();
-        let used: HashSet<Digest> = builds
-            .iter()
+        let held = self.shared.builds.now();
+        let used: HashSet<Digest> = held
+            .all()
             .flat_map(|build| {
                 build
                     .manifest
@@ -322,7 +323,8 @@ impl Child {
         let build = self
             .shared
             .builds
-            .active()
+            .now()
+            .active
             .as_ref()
             .map(|build| build.id.to_string())
             .unwrap_or_default();

@@ -1,8 +1,7 @@
 //! The builds of a child: the one that answers, the ones before it, and those that are being prepared.
 
 use super::build::LoadedBuild;
-use arc_swap::ArcSwapOption;
-use parking_lot::Mutex;
+use arc_swap::{ArcSwap, Guard};
 use protoplex_wire::BuildId;
 use std::sync::Arc;
 
@@ -10,59 +9,73 @@ use std::sync::Arc;
 /// began on one of them can go on here.
 const PREVIOUS_MAX: usize = 2;
 
-#[derive(Default)]
-pub(super) struct Builds {
-    active: ArcSwapOption<LoadedBuild>,
+/// What is loaded at one moment. It is replaced as a whole: a request that names a build finds it during a switch too.
+#[derive(Clone, Default)]
+pub(super) struct Held {
+    /// The build for a request that names none.
+    pub(super) active: Option<Arc<LoadedBuild>>,
     /// Newest first, without the active one.
-    previous: Mutex<Vec<Arc<LoadedBuild>>>,
-    prepared: Mutex<Vec<Arc<LoadedBuild>>>,
+    previous: Vec<Arc<LoadedBuild>>,
+    prepared: Vec<Arc<LoadedBuild>>,
 }
 
-impl Builds {
-    /// The build for a request that names none.
-    pub(super) fn active(&self) -> arc_swap::Guard<Option<Arc<LoadedBuild>>> {
-        self.active.load()
-    }
-
+impl Held {
     /// A build that is still loaded.
-    pub(super) fn held(&self, id: &BuildId) -> Option<Arc<LoadedBuild>> {
-        self.all().into_iter().find(|build| build.id == *id)
+    pub(super) fn named(&self, id: &BuildId) -> Option<&Arc<LoadedBuild>> {
+        self.all().find(|build| build.id == *id)
     }
 
-    /// Everything loaded, so that unchanged handlers can be carried over.
-    pub(super) fn all(&self) -> Vec<Arc<LoadedBuild>> {
-        let mut all: Vec<_> = self.active.load_full().into_iter().collect();
-        all.extend(self.previous.lock().iter().cloned());
-        all.extend(self.prepared.lock().iter().cloned());
-        all
+    /// Everything loaded, the active one first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<LoadedBuild>> {
+        self.active
+            .iter()
+            .chain(&self.previous)
+            .chain(&self.prepared)
+    }
+}
+
+/// One writer, the child's control loop; any number of readers.
+#[derive(Default)]
+pub(super) struct Builds(ArcSwap<Held>);
+
+impl Builds {
+    /// What is loaded now.
+    pub(super) fn now(&self) -> Guard<Arc<Held>> {
+        self.0.load()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        let mut held = Held::clone(&self.now());
+        change(&mut held);
+        self.0.store(Arc::new(held));
     }
 
     pub(super) fn add_prepared(&self, build: Arc<LoadedBuild>) {
-        let mut prepared = self.prepared.lock();
-        prepared.retain(|other| other.id != build.id);
-        prepared.push(build);
+        self.change(|held| {
+            held.prepared.retain(|other| other.id != build.id);
+            held.prepared.push(build);
+        });
     }
 
     pub(super) fn abandon(&self, id: &BuildId) {
-        self.prepared.lock().retain(|build| build.id != *id);
+        self.change(|held| held.prepared.retain(|build| build.id != *id));
     }
 
     /// The switch. Returns the build that answered before, where it was another.
     pub(super) fn activate(&self, id: &BuildId) -> Result<Option<Arc<LoadedBuild>>, String> {
         let build = self
-            .held(id)
+            .now()
+            .named(id)
+            .cloned()
             .ok_or_else(|| format!("build {} was not prepared here", id.short()))?;
-        self.abandon(id);
-        let old = self
-            .active
-            .swap(Some(Arc::clone(&build)))
-            .filter(|old| old.id != build.id);
-        let mut previous = self.previous.lock();
-        previous.retain(|other| other.id != build.id);
-        if let Some(old) = &old {
-            previous.insert(0, Arc::clone(old));
-        }
-        previous.truncate(PREVIOUS_MAX);
+        let mut old = None;
+        self.change(|held| {
+            old = held.active.replace(build).filter(|old| old.id != *id);
+            held.prepared.retain(|other| other.id != *id);
+            held.previous.retain(|other| other.id != *id);
+            held.previous.splice(0..0, old.clone());
+            held.previous.truncate(PREVIOUS_MAX);
+        });
         Ok(old)
     }
 }

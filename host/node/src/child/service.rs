@@ -44,42 +44,35 @@ impl Service for Requests {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
         let shared = &self.0;
         shared.metrics.requests.fetch_add(1, Relaxed);
-        let answer = match head
+        let held = shared.builds.now();
+        let named = head
             .header(HOP_HEADER)
-            .and_then(|value| shared.fleet.borrow().hop_key.verify(value))
-        {
-            None => match &*shared.builds.active() {
-                Some(build) => answer(
-                    shared,
-                    Request {
-                        head,
-                        body,
-                        build,
-                        from_our_node: false,
-                    },
-                ),
-                None => Answer::Ready(reply::unavailable(head.request_id)),
-            },
-            Some(id) => match shared.builds.held(&id) {
-                Some(build) => answer(
-                    shared,
-                    Request {
-                        head,
-                        body,
-                        build: &build,
-                        from_our_node: true,
-                    },
-                ),
-                None => {
+            .and_then(|value| shared.fleet.borrow().hop_key.verify(value));
+        let build = match &named {
+            None => held.active.as_ref(),
+            Some(id) => held.named(id),
+        };
+        let answer = match build {
+            Some(build) => answer(
+                shared,
+                Request {
+                    head,
+                    body,
+                    build,
+                    from_our_node: named.is_some(),
+                },
+            ),
+            None => {
+                if let Some(id) = named {
                     shared.metrics.hop_misses.fetch_add(1, Relaxed);
                     tracing::warn!(
                         build = id.short(),
                         request = head.request_id,
                         "a hop named a build not held here"
                     );
-                    Answer::Ready(reply::unavailable(head.request_id))
                 }
-            },
+                Answer::Ready(reply::unavailable(head.request_id))
+            }
         };
         shared.counted(answer)
     }
