@@ -61,6 +61,20 @@ async fn handlers_in_javascript_and_python_answer_and_echo() {
     }
 }
 
+/// `wasi:config`; instances made before a push that changes a setting do not answer after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_reads_the_settings_it_was_granted_and_a_push_changes_them() {
+    let fleet = Fleet::start(WORLDS).unwrap();
+    let mut connection = Connection::open(&fleet.node("app").http).await.unwrap();
+    for (pushed, expected) in [(None, "hello"), (Some("greeting=hej"), "hej")] {
+        if let Some(setting) = pushed {
+            assert_eq!(fleet.push(WORLDS, &[setting]).unwrap().code, 0);
+        }
+        let answer = connection.get("/api/greeting").await.unwrap();
+        assert_eq!((answer.status, answer.text().as_ref()), (200, expected));
+    }
+}
+
 /// What `/count` said, and how often.
 async fn counts(address: &str, host: &str, requests: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();

@@ -13,6 +13,7 @@ const COUNT_BYTES_MAX: u64 = 1 << 30;
 async fn serve(request: Request) -> Response {
     match request.path() {
         "/" | "/api/hello" => Response::text("hello from app\n"),
+        "/api/greeting" => Response::text(settings::get("greeting").unwrap_or_default()),
         "/api/echo" => echo(request),
         "/api/stream" => {
             Response::stream("text/plain; charset=utf-8", lines).header("cache-control", "no-store")

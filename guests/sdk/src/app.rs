@@ -19,6 +19,19 @@ pub use response::Response;
 /// The bindings of WASI 0.3, for what this module does not cover.
 pub use wasip3;
 
+/// Settings of the build, as far as the handler's grants name them. They come through `wasi:config`.
+pub mod settings {
+    #[allow(missing_docs, clippy::all)]
+    mod bindings {
+        wit_bindgen::generate!({ world: "imports", path: "../../wit/deps/config.wit" });
+    }
+
+    /// The setting's value.
+    pub fn get(name: &str) -> Option<String> {
+        bindings::wasi::config::store::get(name).ok().flatten()
+    }
+}
+
 /// Waits. Other requests of the instance go on meanwhile.
 pub async fn sleep(duration: std::time::Duration) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);

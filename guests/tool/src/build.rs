@@ -13,6 +13,9 @@ use std::{
     time::Instant,
 };
 
+/// Below the guests' workspace.
+const TARGET_DIR: &str = "target";
+
 /// Builds the guests of those names, or all of them.
 pub fn build(root: &Path, names: &[&str]) -> Result<()> {
     let guests = chosen(guest::find(root)?, names)?;
@@ -87,7 +90,9 @@ fn cargo(
     if guests.is_empty() {
         return Ok(());
     }
+    // Where the outputs are looked for, whatever the environment says.
     let mut arguments = vec![verb, "--quiet", "--release", "--target", target];
+    arguments.extend(["--target-dir", TARGET_DIR]);
     for (guest, _) in guests {
         arguments.extend(["--package", &guest.name]);
     }
@@ -111,7 +116,11 @@ fn run_cargo(root: &Path, arguments: &[&str]) -> Result<()> {
 /// From cargo's output to the bytes that are handed out.
 fn finish(root: &Path, target: &str, guest: &Guest, output: Output) -> Result<Vec<u8>> {
     let file = format!("{}.wasm", guest.name.replace('-', "_"));
-    let path = root.join("target").join(target).join("release").join(file);
+    let path = root
+        .join(TARGET_DIR)
+        .join(target)
+        .join("release")
+        .join(file);
     let wasm = fs::read(&path).with_context(|| format!("{} is not there", path.display()))?;
     if output == Output::Module || component::is_component(&wasm) {
         return Ok(wasm);

@@ -19,6 +19,7 @@ use protoplex_wire::{
 };
 pub(crate) use state::AppState;
 use std::{
+    collections::HashMap,
     fs::File,
     sync::{
         Arc,
@@ -44,7 +45,8 @@ pub struct AppHandler {
 }
 
 impl AppHandler {
-    /// Maps native code and links it; see [`crate::EdgeHandler::load`] for what `native` must be.
+    /// Maps native code and links it; see [`crate::EdgeHandler::load`] for what `native` must be. The guest reads
+    /// `settings` through `wasi:config`.
     ///
     /// # Errors
     /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
@@ -54,6 +56,7 @@ impl AppHandler {
         native: &File,
         name: &str,
         handler: &Handler,
+        settings: &HashMap<String, String>,
     ) -> Result<Self, BuildFault> {
         let component = crate::linkers::map_native(runtime.engine(), native)?;
         let pre = linkers
@@ -66,6 +69,7 @@ impl AppHandler {
             limits: handler.limits,
             isolation: handler.isolation,
             outgoing: Outgoing::new(Policy::new(&handler.grants.outgoing)),
+            settings: Arc::new(settings.clone().into_iter().collect()),
         };
         Ok(Self {
             proxy: ProxyHandler::new(factory),

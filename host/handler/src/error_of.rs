@@ -30,6 +30,7 @@ pub(crate) fn call(error: &wasmtime::Error, limits: &Limits, hit: Option<String>
 /// The cause and then the way to it, in one line.
 fn trap(error: &wasmtime::Error) -> String {
     let cause = error.root_cause().to_string();
+    let cause = cause.strip_prefix("wasm trap: ").unwrap_or(&cause);
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return format!("{error:#}");
     };

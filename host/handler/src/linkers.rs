@@ -42,6 +42,7 @@ impl Linkers {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut app)?;
         wasmtime_wasi::p3::add_to_linker(&mut app)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut app)?;
+        wasmtime_wasi_config::add_to_linker(&mut app, AppState::settings)?;
         Ok(Self {
             edge,
             edge_wasi,

@@ -20,7 +20,7 @@ async fn a_failed_warm_up_reverts_with_node_stage_and_reason_and_no_visitor_noti
         }
     });
     for (name, reason) in [
-        ("broken-probe", "handler `broken`, /: trap"),
+        ("broken-probe", "broken, as the probe should find"),
         ("broken-start", "handler `broken`, made no instance: trap"),
         ("broken-table", "10000 is the most (table_elements_max)"),
     ] {

@@ -5,6 +5,7 @@ use protoplex_wire::manifest::Limits;
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Resources that one store may hold: requests, responses, fields, streams.
@@ -15,12 +16,18 @@ pub(crate) struct AppState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    settings: Arc<WasiConfigVariables>,
     pub(super) limiter: Limiter,
     pub(super) meter: CpuMeter,
 }
 
 impl AppState {
-    pub(super) fn new(name: &Arc<str>, limits: &Limits, outgoing: &Outgoing) -> Self {
+    pub(super) fn new(
+        name: &Arc<str>,
+        limits: &Limits,
+        outgoing: &Outgoing,
+        settings: &Arc<WasiConfigVariables>,
+    ) -> Self {
         let output = |stream| GuestOutput {
             handler: Arc::clone(name),
             stream,
@@ -35,9 +42,14 @@ impl AppState {
                 .build(),
             http: WasiHttpCtx::new(),
             outgoing: outgoing.clone(),
+            settings: Arc::clone(settings),
             limiter: Limiter::new(limits),
             meter: CpuMeter::default(),
         }
+    }
+
+    pub(crate) fn settings(&mut self) -> WasiConfig<'_> {
+        WasiConfig::new(&self.settings)
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 use wasmtime::{Engine, Result, Store, StoreContextMut, component::GuestTaskId};
+use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{
     WasiHttpView,
     handler::{
@@ -78,6 +79,7 @@ pub(crate) struct Factory {
     pub(super) limits: Limits,
     pub(super) isolation: Isolation,
     pub(super) outgoing: Outgoing,
+    pub(super) settings: Arc<WasiConfigVariables>,
 }
 
 type Tracks = Arc<Mutex<Vec<Weak<RequestTrack>>>>;
@@ -91,7 +93,7 @@ impl HandlerState for Factory {
         let limits = self.limits;
         let mut store = Store::new(
             &self.engine,
-            AppState::new(&self.name, &limits, &self.outgoing),
+            AppState::new(&self.name, &limits, &self.outgoing, &self.settings),
         );
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));

@@ -2,8 +2,10 @@
 
 use super::{EdgeContext, request::RequestCopy};
 use crate::{
+    HandlerError,
     bindings::edge::protoplex::edge::{clock, log, random, request, settings, types},
     cpu::CpuMeter,
+    error_of,
     limiter::Limiter,
 };
 use protoplex_wire::manifest::Limits;
@@ -25,6 +27,8 @@ pub(crate) struct EdgeState {
     pub(crate) meter: CpuMeter,
     pub(crate) request: RequestCopy,
     pub(crate) context: Option<Arc<EdgeContext>>,
+    /// The last error that the guest logged in this call: where a panic was, which a trap does not tell.
+    pub(crate) last_words: Option<String>,
 }
 
 impl EdgeState {
@@ -34,6 +38,20 @@ impl EdgeState {
             meter: CpuMeter::default(),
             request: RequestCopy::default(),
             context: None,
+            last_words: None,
+        }
+    }
+
+    /// Why a call ended badly.
+    pub(crate) fn ended(&mut self, error: &wasmtime::Error, limits: &Limits) -> HandlerError {
+        match (
+            error_of::call(error, limits, self.limiter.take_hit()),
+            self.last_words.take(),
+        ) {
+            (HandlerError::Trap(trap), Some(words)) => {
+                HandlerError::Trap(format!("{words}; {trap}"))
+            }
+            (error, _) => error,
         }
     }
 
@@ -121,7 +139,8 @@ impl log::Host for EdgeState {
                 tracing::warn!(target: "guest", handler, build, request, "{message}")
             }
             log::Level::Error => {
-                tracing::error!(target: "guest", handler, build, request, "{message}")
+                tracing::error!(target: "guest", handler, build, request, "{message}");
+                self.last_words = Some(message.replace('\n', " "));
             }
         }
     }

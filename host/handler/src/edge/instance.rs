@@ -67,6 +67,7 @@ impl Instance {
         self.served += 1;
         let state = self.store.data_mut();
         state.meter.reset();
+        state.last_words = None;
         state.request.fill(head);
         if !state
             .context
@@ -81,9 +82,7 @@ impl Instance {
             path: head.path,
         };
         let decision = self.edge.call_decide(&mut self.store, request);
-        decision.map_err(|error| {
-            error_of::call(&error, limits, self.store.data_mut().limiter.take_hit())
-        })
+        decision.map_err(|error| self.store.data_mut().ended(&error, limits))
     }
 }
 
@@ -137,6 +136,7 @@ impl AsyncInstance {
         let (verb, path) = (request.method().to_owned(), request.path().to_owned());
         let state = &mut self.store.data_mut().edge;
         state.meter.reset();
+        state.last_words = None;
         state.request = request;
         state.context = Some(context);
         self.store.set_epoch_deadline(1);
@@ -145,13 +145,7 @@ impl AsyncInstance {
             path: &path,
         };
         let decision = self.edge.call_decide(&mut self.store, head).await;
-        decision.map_err(|error| {
-            error_of::call(
-                &error,
-                limits,
-                self.store.data_mut().edge.limiter.take_hit(),
-            )
-        })
+        decision.map_err(|error| self.store.data_mut().edge.ended(&error, limits))
     }
 }
 

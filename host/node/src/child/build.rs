@@ -69,15 +69,16 @@ impl LoadedBuild {
         let assets = assets::map(&manifest, pack)?;
         let mut handlers = Vec::new();
         for (name, handler) in &manifest.handlers {
+            let settings = granted_settings(&manifest, &handler.grants);
             handlers.push(Slot {
                 name: name.clone(),
                 grants: handler.grants.clone(),
                 response_bytes_max: handler.limits.response_bytes_max,
-                code: loader.code(name, handler)?,
+                code: loader.code(name, handler, &settings)?,
                 context: Arc::new(EdgeContext {
                     handler: name.clone(),
                     build: id,
-                    settings: granted_settings(&manifest, &handler.grants),
+                    settings,
                 }),
                 metrics: loader.metrics.handler(name),
             });
@@ -126,16 +127,22 @@ impl LoadedBuild {
 }
 
 impl Loader<'_> {
-    /// Carries a handler over whose name, component, grants and limits did not change; loads any other.
-    fn code(&self, name: &str, handler: &Handler) -> Result<Code, BuildFault> {
-        let unchanged =
-            |build: &&Arc<LoadedBuild>| build.manifest.handlers.get(name) == Some(handler);
-        if let Some(slot) = self
+    /// Carries a handler over whose name, component, grants and limits did not change; loads any other. Settings reach
+    /// an edge handler with each call, and an app's instances once.
+    fn code(
+        &self,
+        name: &str,
+        handler: &Handler,
+        settings: &HashMap<String, String>,
+    ) -> Result<Code, BuildFault> {
+        let is_edge = handler.world.is_edge();
+        let unchanged = self
             .held
             .all()
-            .find(unchanged)
-            .and_then(|build| build.handler(name))
-        {
+            .filter(|build| build.manifest.handlers.get(name) == Some(handler))
+            .filter_map(|build| build.handler(name))
+            .find(|slot| is_edge || slot.context.settings == *settings);
+        if let Some(slot) = unchanged {
             return Ok(slot.code.clone());
         }
         let native = self
@@ -152,13 +159,13 @@ impl Loader<'_> {
             reason: format!("handler `{name}`: {}", fault.reason),
             ..fault
         };
-        Ok(if handler.world.is_edge() {
+        Ok(if is_edge {
             Code::Edge(Arc::new(
                 EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
             ))
         } else {
             Code::App(Arc::new(
-                AppHandler::load(self.runtime, self.linkers, native, name, handler)
+                AppHandler::load(self.runtime, self.linkers, native, name, handler, settings)
                     .map_err(named)?,
             ))
         })
