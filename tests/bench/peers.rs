@@ -41,7 +41,7 @@ pub fn wasmtime(component: &str) -> anyhow::Result<Server> {
     command.args(["serve", "--addr", &address]);
     if component == "app" {
         command
-            .args(["-Scli,p3", "-Wcomponent-model-async"])
+            .args(["-Scli,p3,config", "-Wcomponent-model-async"])
             .args(REUSE_03);
     } else {
         command.arg("-Scli");

@@ -146,7 +146,7 @@ impl Node {
         let public = authority.issue_public(&[])?;
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
         let (children, threads) = match self.role {
-            Role::App => (CHILDREN_MIN, cores),
+            Role::App => (CHILDREN_MIN, cores.div_ceil(CHILDREN_MIN)),
             _ => (cores.max(CHILDREN_MIN), 1),
         };
         Ok(NodeConfig {
