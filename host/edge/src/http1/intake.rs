@@ -170,7 +170,13 @@ where
     /// Nobody waits for the body: what comes is kept, up to a piece, so that the client's end shows.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Result<(), End> {
         while self.input.len() < PIECE_BYTES {
-            match poll_read(&mut self.io, &mut self.input, READ_BYTES, cx) {
+            // More of a body that has not ended is likely to be there at once.
+            let most = if intake.finished {
+                READ_BYTES
+            } else {
+                PIECE_BYTES - self.input.len()
+            };
+            match poll_read(&mut self.io, &mut self.input, most, cx) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
                 Poll::Ready(_) => {
                     if !intake.finished {
