@@ -177,6 +177,7 @@ fn grants(mut section: Section<'_>) -> Grants {
         assets: section.strings("assets"),
         apps: section.strings("apps"),
         outgoing: section.strings("outgoing"),
+        upgrades: section.strings("upgrades"),
     };
     section.finish();
     grants
@@ -274,6 +275,7 @@ fn upstream(mut section: Section<'_>) -> Upstream {
             defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
         ),
         idle_timeout_ms: timeout("idle_timeout_ms", defaults::UPSTREAM_IDLE_TIMEOUT_MS),
+        ..Upstream::default()
     };
     section.finish();
     upstream

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 mod check;
+mod upstream;
+
+pub use upstream::{
+    Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
+};
 
 /// The only format so far.
 pub const FORMAT: u32 = 1;
@@ -161,6 +166,10 @@ pub struct Grants {
     /// loopback addresses only where named as addresses or by a name listed here with `!private`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outgoing: Vec<String>,
+    /// Protocols other than `websocket` that a relayed connection may be upgraded to, and `connect`: CONNECT may be
+    /// relayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<String>,
 }
 
 /// A request made of every new instance before a build takes traffic.
@@ -246,20 +255,6 @@ pub struct Encoded {
     pub digest: Digest,
     /// How many.
     pub bytes: u64,
-}
-
-/// A server that requests are relayed to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// `host:port` of each server; plain HTTP/1.1.
-    pub addresses: Vec<String>,
-    /// Until connected.
-    pub connect_timeout_ms: u64,
-    /// Until the head of the response.
-    pub first_byte_timeout_ms: u64,
-    /// Between two reads of a body.
-    pub idle_timeout_ms: u64,
 }
 
 /// Why bytes are no manifest.

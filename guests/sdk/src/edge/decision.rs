@@ -2,7 +2,7 @@
 
 use super::bindings::{
     self as raw,
-    protoplex::edge::types::{Asset, Field, Redirect, Relay, Response},
+    protoplex::edge::types::{Asset, Field, Redirect, Relay, Response, Retry, Timeouts},
 };
 
 /// What should happen to a request. The constructors name the ways; the methods after them refine the ones they say
@@ -57,10 +57,18 @@ impl Decision {
     pub fn relay(upstream: impl Into<String>) -> Self {
         Self(raw::Decision::Relay(Relay {
             upstream: upstream.into(),
+            key: None,
             path: None,
             set_headers: Vec::new(),
             remove_headers: Vec::new(),
+            timeouts: None,
+            retry: Retry::Default,
         }))
+    }
+
+    /// Sends the request to the live node that a key of a namespace is placed on.
+    pub fn live(namespace: &str, key: impl Into<String>) -> Self {
+        Self::relay(format!("live:{namespace}")).key(key)
     }
 
     /// A file of this build, from memory.
@@ -113,6 +121,57 @@ impl Decision {
     pub fn path(mut self, path_and_query: impl Into<String>) -> Self {
         if let raw::Decision::Relay(relay) = &mut self.0 {
             relay.path = Some(path_and_query.into());
+        }
+        self
+    }
+
+    /// What a relay keeps on one server of an upstream that is balanced by key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        if let raw::Decision::Relay(relay) = &mut self.0 {
+            relay.key = Some(key.into());
+        }
+        self
+    }
+
+    /// Milliseconds until the head of a relay's answer.
+    pub fn first_byte_timeout_ms(self, ms: u32) -> Self {
+        self.timeouts(|timeouts| timeouts.first_byte_ms = Some(ms))
+    }
+
+    /// Milliseconds between two reads of a relay's body.
+    pub fn idle_timeout_ms(self, ms: u32) -> Self {
+        self.timeouts(|timeouts| timeouts.idle_ms = Some(ms))
+    }
+
+    /// Milliseconds for all of a relay.
+    pub fn total_timeout_ms(self, ms: u32) -> Self {
+        self.timeouts(|timeouts| timeouts.total_ms = Some(ms))
+    }
+
+    fn timeouts(mut self, set: impl FnOnce(&mut Timeouts)) -> Self {
+        if let raw::Decision::Relay(relay) = &mut self.0 {
+            set(relay.timeouts.get_or_insert(Timeouts {
+                first_byte_ms: None,
+                idle_ms: None,
+                total_ms: None,
+            }));
+        }
+        self
+    }
+
+    /// Never sends a relayed request a second time.
+    pub fn without_retry(self) -> Self {
+        self.retry(Retry::Never)
+    }
+
+    /// Takes a relayed request for idempotent, whatever its method: it may be sent again when no answer came.
+    pub fn retry_always(self) -> Self {
+        self.retry(Retry::Always)
+    }
+
+    fn retry(mut self, retry: Retry) -> Self {
+        if let raw::Decision::Relay(relay) = &mut self.0 {
+            relay.retry = retry;
         }
         self
     }

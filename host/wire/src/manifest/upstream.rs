@@ -1,0 +1,192 @@
+//! Servers that requests are relayed to, and how they are used.
+
+use serde::{Deserialize, Serialize};
+
+/// A group of servers that do the same. Counts and limits are per child: a node's limit is divided by its children.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// `host:port` of each server.
+    pub addresses: Vec<String>,
+    /// What is spoken to them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: UpstreamProtocol,
+    /// How TLS servers are verified; system roots and the address's own name where absent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: UpstreamTls,
+    /// Until connected, TLS included.
+    pub connect_timeout_ms: u64,
+    /// Until the head of the response.
+    pub first_byte_timeout_ms: u64,
+    /// Between two reads of a body.
+    pub idle_timeout_ms: u64,
+    /// From the request's head to the last byte of the response; 0 is no limit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub total_timeout_ms: u64,
+    /// Which server a request goes to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub balance: Balance,
+    /// Requests at once to one server; 0 is no limit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub in_flight_max: u32,
+    /// Requests that may wait for a place, when every server is full.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub queue_max: u32,
+    /// How long they wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub queue_timeout_ms: u64,
+    /// How failed requests are sent again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: Retries,
+    /// Requests of our own that tell which servers are well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// How servers that fail are left out for a while.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ejection: Ejection,
+    /// A server that is new or well again gets its whole share after this; 0 is at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub slow_start_ms: u64,
+    /// Said before the first request of each connection. Connections are then one visitor's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge, without TLS.
+    H2c,
+    /// TLS; HTTP/2 or HTTP/1.1 as the server chooses by ALPN.
+    Https,
+    /// HTTP/1.1 over TLS.
+    HttpsHttp1,
+}
+
+/// How a TLS upstream is verified, and what it verifies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name in its certificate, and in SNI; the address's host where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// PEM of the authorities that it may be certified by; the public web's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// Present the node's own certificate. Keys of others are secrets, and no part of a build.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub node_certificate: bool,
+}
+
+/// Which server a request goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The one with the fewest requests in flight.
+    #[default]
+    LeastLoaded,
+    /// By rendezvous hashing of the decision's key (of the visitor's address where it has none).
+    Key,
+}
+
+/// How failed requests are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retries {
+    /// Tries after the first one.
+    pub attempts_max: u32,
+    /// Of the requests of the last ten seconds, in percent: a server in trouble is not made busier.
+    pub budget_percent: u32,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts_max: 1,
+            budget_percent: 20,
+        }
+    }
+}
+
+/// Requests of our own that tell which servers are well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Path and query of a GET; anything below 400 is well.
+    pub path: String,
+    /// `Host` of it; the address where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// From one to the next.
+    pub interval_ms: u64,
+    /// Until the head of its answer.
+    pub timeout_ms: u64,
+    /// Failures in a row after which a server is left out.
+    pub unhealthy_after: u32,
+    /// Successes in a row after which it is taken back.
+    pub healthy_after: u32,
+}
+
+/// How servers that fail are left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ejection {
+    /// Failures in a row (no connection, no answer, 502, 503, 504); 0 is never.
+    pub failures: u32,
+    /// The first time; it grows with each ejection in a row, to ten times as much.
+    pub eject_ms: u64,
+    /// Of all servers; at least one may go if there are two or more.
+    pub servers_percent_max: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            eject_ms: 10_000,
+            servers_percent_max: 50,
+        }
+    }
+}
+
+/// The version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// The text one.
+    V1,
+    /// The binary one.
+    V2,
+}
+
+impl Default for Upstream {
+    /// No server, and the times that `push` takes when nothing is written.
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            protocol: UpstreamProtocol::default(),
+            tls: UpstreamTls::default(),
+            connect_timeout_ms: 1_000,
+            first_byte_timeout_ms: 30_000,
+            idle_timeout_ms: 60_000,
+            total_timeout_ms: 0,
+            balance: Balance::default(),
+            in_flight_max: 0,
+            queue_max: 0,
+            queue_timeout_ms: 0,
+            retries: Retries::default(),
+            health: None,
+            ejection: Ejection::default(),
+            slow_start_ms: 0,
+            proxy_protocol: None,
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
