@@ -111,7 +111,9 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
                 .and_then(|status| StatusCode::from_u16(status).ok())
                 .unwrap_or(StatusCode::OK);
             reply.body = if head.is_head() {
-                ReplyBody::Absent { bytes: length }
+                ReplyBody::Absent {
+                    bytes: Some(length),
+                }
             } else {
                 ReplyBody::Full(form.body.clone())
             };
@@ -255,6 +257,7 @@ mod tests {
             headers: &fields,
             client: [127, 0, 0, 1].into(),
             request_id: "",
+            hop: Default::default(),
         };
         reply(&asset.unwrap(), &head, status)
     }
@@ -358,7 +361,7 @@ mod tests {
     fn head_has_the_length_and_other_methods_are_refused() {
         assert!(matches!(
             ask("HEAD", &[]).body,
-            ReplyBody::Absent { bytes: 10 }
+            ReplyBody::Absent { bytes: Some(10) }
         ));
         let refused = ask("POST", &[]);
         assert_eq!(

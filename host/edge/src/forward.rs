@@ -1,5 +1,11 @@
 //! Headers of requests that go on: what belongs to one connection is taken out, what tells of the visitor is ours.
 
+mod lines;
+
+pub use crate::http1::target::is_path;
+pub(crate) use lines::is_hop_by_hop;
+pub use lines::request_lines;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_http::Head;
 use std::net::IpAddr;
@@ -132,6 +138,7 @@ mod tests {
             headers: &[],
             client: "2001:db8::1".parse().unwrap(),
             request_id: "0123456789abcdef",
+            hop: Default::default(),
         };
         strip_hop_by_hop(&mut headers);
         overwrite_forwarded(&head, &mut headers);

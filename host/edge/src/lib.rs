@@ -8,9 +8,11 @@ pub mod forward;
 mod http1;
 mod http2;
 mod identity;
+mod io;
 mod limits;
 mod server;
 mod tls;
+pub mod upstream;
 
 pub use limits::Limits;
 pub use server::{ListenHandle, Server};

@@ -17,6 +17,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Until a blocked write gets on.
     pub write_timeout: Duration,
+    /// Without a byte in a tunnel; the pings of WebSockets come more often.
+    pub tunnel_idle_timeout: Duration,
     /// A whole head: cookies are large, attacks larger (431).
     pub head_bytes_max: usize,
     /// A request line (414).
@@ -42,6 +44,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
+            tunnel_idle_timeout: Duration::from_secs(3_600),
             head_bytes_max: 32 << 10,
             line_bytes_max: 8 << 10,
             headers_max: 100,

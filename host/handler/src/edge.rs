@@ -23,7 +23,7 @@ use protoplex_wire::{
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
 pub use sync::protoplex::edge::types::{
-    Asset, Decision, Redirect, Relay as RelayDecision, Response,
+    Asset, Decision, Redirect, Relay as RelayDecision, Response, Retry,
 };
 
 /// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more

@@ -18,7 +18,9 @@ mod native;
 mod outgoing;
 
 pub use app::AppHandler;
-pub use edge::{Asset, Decision, EdgeContext, EdgeHandler, Redirect, RelayDecision, Response};
+pub use edge::{
+    Asset, Decision, EdgeContext, EdgeHandler, Redirect, RelayDecision, Response, Retry,
+};
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;
 pub use inspect::{Inspection, inspect};

@@ -1,5 +1,6 @@
 //! The head of a request: a view of borrows, so that nothing is copied that nobody asks for.
 
+use crate::Interims;
 use std::net::IpAddr;
 
 /// How the visitor came.
@@ -50,6 +51,20 @@ pub struct Head<'a> {
     pub client: IpAddr,
     /// Id of this request, in the answer and the log; 16 hexadecimal digits.
     pub request_id: &'a str,
+    /// What it says of its own connection.
+    pub hop: Hop<'a>,
+}
+
+/// What a request says of its own connection: for relays, which say the like of another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hop<'a> {
+    /// The protocol that the client wants to go on with: that of `Upgrade` with `Connection: upgrade`, or of an
+    /// extended CONNECT (RFC 8441).
+    pub upgrade: Option<&'a str>,
+    /// The client waits for `100 Continue` before it sends its body.
+    pub expects_continue: bool,
+    /// Where interim answers go, if the client can be told.
+    pub interims: Option<&'a Interims>,
 }
 
 impl<'a> Head<'a> {

@@ -4,8 +4,12 @@
 
 mod body;
 mod head;
+mod interim;
+mod lines;
 mod reply;
 
 pub use body::{Body, BodyError};
-pub use head::{Head, HeaderField, Scheme};
-pub use reply::{Answer, Reply, ReplyBody, StreamError};
+pub use head::{Head, HeaderField, Hop, Scheme};
+pub use interim::{Interim, Interims};
+pub use lines::{Lines, fields};
+pub use reply::{Answer, RelayBody, Reply, ReplyBody, StreamError};

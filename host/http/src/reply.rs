@@ -1,9 +1,11 @@
 //! The reply to a request, and when it is ready.
 
+use crate::Lines;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::Body as HttpBody;
 use http_body_util::combinators::UnsyncBoxBody;
-use std::{fmt, future::Future, pin::Pin};
+use std::{any::Any, fmt, future::Future, pin::Pin};
 
 /// What a service says to a request head: now, or later.
 pub enum Answer {
@@ -21,6 +23,10 @@ pub struct Reply {
     pub status: StatusCode,
     /// In order; names may repeat.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// More headers, of an upstream: end to end ones only, without framing.
+    pub lines: Lines,
+    /// Whether `lines` has a `date`: an upstream's is kept.
+    pub dated: bool,
     /// The body.
     pub body: ReplyBody,
     /// Close the connection after this reply.
@@ -35,11 +41,24 @@ pub enum ReplyBody {
     Full(Bytes),
     /// The answer to HEAD (or a 304) where the length of the absent body is known.
     Absent {
-        /// The value of `content-length`.
-        bytes: u64,
+        /// The value of `content-length`, where it is known.
+        bytes: Option<u64>,
     },
     /// A stream. An error of it cuts the connection, since the status is gone already.
     Stream(UnsyncBoxBody<Bytes, StreamError>),
+    /// What comes from an upstream's connection. With 101, or 2xx to a CONNECT, that connection itself: a tunnel.
+    Relay(Box<dyn RelayBody>),
+}
+
+/// A body that the connection layer made itself (in `edge::upstream`), so that it can be moved by better means than
+/// frames.
+pub trait RelayBody:
+    HttpBody<Data = Bytes, Error = StreamError> + Any + Send + Unpin + 'static
+{
+    /// Whether it is no body at all but a connection that was switched to another protocol.
+    fn is_tunnel(&self) -> bool;
+    /// Ends the body with an error when the future is done. A tunnel goes on.
+    fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>);
 }
 
 /// The error of a streamed body; the connection logs it once.
@@ -50,8 +69,9 @@ impl fmt::Debug for ReplyBody {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
-            Self::Absent { bytes } => write!(f, "Absent({bytes})"),
+            Self::Absent { bytes } => write!(f, "Absent({bytes:?})"),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Relay(_) => f.write_str("Relay"),
         }
     }
 }
@@ -62,6 +82,8 @@ impl Reply {
         Self {
             status,
             headers: Vec::new(),
+            lines: Lines::default(),
+            dated: false,
             body: ReplyBody::Empty,
             close: false,
         }

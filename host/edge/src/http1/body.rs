@@ -2,6 +2,7 @@
 //! is at most one more piece ahead of the consumer, so backpressure reaches the client.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use protoplex_http::BodyError;
@@ -14,6 +15,8 @@ use std::{
 #[derive(Default)]
 struct Slot {
     piece: Option<Bytes>,
+    /// Come after the last piece.
+    trailers: Option<HeaderMap>,
     ended: bool,
     error: Option<BodyError>,
     /// The consumer waits.
@@ -79,8 +82,11 @@ impl Producer {
         });
     }
 
-    pub(super) fn end(&self) {
-        self.change(|slot| slot.ended = true);
+    pub(super) fn end(&self, trailers: Option<HeaderMap>) {
+        self.change(|slot| {
+            slot.trailers = trailers;
+            slot.ended = true;
+        });
     }
 
     pub(super) fn fail(&self, error: BodyError) {
@@ -126,7 +132,7 @@ impl HttpBody for Consumer {
             return Poll::Ready(Some(Err(error.clone())));
         }
         if slot.ended {
-            return Poll::Ready(None);
+            return Poll::Ready(slot.trailers.take().map(|t| Ok(Frame::trailers(t))));
         }
         slot.wanted = true;
         slot.consumer = Some(cx.waker().clone());
@@ -139,7 +145,7 @@ impl HttpBody for Consumer {
 
     fn is_end_stream(&self) -> bool {
         let slot = self.slot.lock();
-        slot.ended && slot.piece.is_none() && slot.error.is_none()
+        slot.ended && slot.piece.is_none() && slot.trailers.is_none() && slot.error.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

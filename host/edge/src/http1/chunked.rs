@@ -1,6 +1,8 @@
-//! Chunked framing of a request's body, strictly: CRLF only, sizes in hexadecimal, short extensions and trailers.
+//! Chunked framing of a message's body, strictly: CRLF only, sizes in hexadecimal, short extensions and trailers.
 
+use super::respond::is_ours;
 use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Extensions of one chunk; nobody uses them, attackers do.
 const EXTENSION_BYTES_MAX: usize = 256;
@@ -10,12 +12,38 @@ const EXTENSIONS_BYTES_MAX: usize = 16 << 10;
 const SIZE_DIGITS_MAX: usize = 16;
 /// A size line: the digits, the extension and CR.
 const SIZE_LINE_BYTES_MAX: usize = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 1;
-/// All trailers together; they are checked and dropped.
+/// All trailers together.
 const TRAILER_BYTES_MAX: usize = 8 << 10;
 /// No body is larger.
 const CHUNK_BYTES_MAX: u64 = 1 << 53;
 /// Bytes that are handed over at once.
 const PIECE_BYTES_MAX: u64 = 64 << 10;
+
+/// What frames, routes, authenticates or describes a message has to stand in its head (RFC 9110, section 6.5.1).
+const NO_TRAILERS: [&str; 22] = [
+    "host",
+    "authorization",
+    "cookie",
+    "set-cookie",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "cache-control",
+    "expect",
+    "max-forwards",
+    "pragma",
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "protoplex-build",
+];
 
 #[derive(Debug)]
 enum State {
@@ -28,29 +56,46 @@ enum State {
 
 /// Decodes from a buffer that grows.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
+    /// What followed the last chunk: headers that concern no connection.
+    trailers: Option<Box<HeaderMap>>,
     /// Of extensions, so far.
     extensions_bytes: usize,
 }
 
 /// What the buffer held.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub(crate) enum Decoded {
     Data(Bytes),
     NeedsMore,
     End,
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             state: State::Size,
+            trailers: None,
             extensions_bytes: 0,
         }
     }
 
-    pub(super) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
+    /// The trailers, once, after the end.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers)
+    }
+
+    fn keep_trailer(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        let (name, value) = trailer(line)?;
+        if !is_ours(&name) && !NO_TRAILERS.contains(&name.as_str()) {
+            let trailers = self.trailers.get_or_insert_default();
+            trailers.append(name, value);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
             match &mut self.state {
                 State::Size => {
@@ -99,8 +144,8 @@ impl Decoder {
                     if line.is_empty() {
                         self.state = State::Done;
                     } else {
-                        check_trailer(&line)?;
                         *seen = (*seen + line.len() + 2).min(TRAILER_BYTES_MAX);
+                        self.keep_trailer(&line)?;
                     }
                 }
                 State::Done => return Ok(Decoded::End),
@@ -161,17 +206,16 @@ fn is_extension(bytes: &[u8]) -> bool {
     }
 }
 
-fn check_trailer(line: &[u8]) -> Result<(), &'static str> {
-    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let colon = line.iter().position(|&byte| byte == b':');
-    match colon.map(|at| line.split_at(at)) {
-        Some((name, value))
-            if !name.is_empty() && name.iter().all(token) && value.iter().copied().all(is_text) =>
-        {
-            Ok(())
-        }
-        _ => Err("a trailer is malformed"),
-    }
+fn trailer(line: &[u8]) -> Result<(HeaderName, HeaderValue), &'static str> {
+    const MALFORMED: &str = "a trailer is malformed";
+    let colon = line
+        .iter()
+        .position(|&byte| byte == b':')
+        .ok_or(MALFORMED)?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let name = HeaderName::from_bytes(name).map_err(|_| MALFORMED)?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| MALFORMED)?;
+    Ok((name, value))
 }
 
 fn is_space(byte: u8) -> bool {

@@ -10,12 +10,15 @@ use super::{
 use crate::{
     Service, http2,
     identity::{self, RequestIds},
+    io::Io,
     server::{Counted, Shared},
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use http::StatusCode;
-use protoplex_http::{Answer, BodyError, Head, HeaderField, Reply, ReplyBody, Scheme};
+use protoplex_http::{
+    Answer, BodyError, Head, HeaderField, Hop, Interims, Reply, ReplyBody, Scheme,
+};
 use std::{
     future::{Future, poll_fn},
     io,
@@ -27,7 +30,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, Sleep, timeout, timeout_at},
 };
 
@@ -69,6 +72,7 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) tail: Bytes,
     pub(super) stalled: Option<Pin<Box<Sleep>>>,
     ids: RequestIds,
+    interims: Interims,
     scheme: Scheme,
     client: IpAddr,
     /// Of the first head, whose first bytes were read to tell the protocol.
@@ -79,7 +83,7 @@ pub(super) struct Connection<'a, S, IO> {
 pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, client: IpAddr)
 where
     S: Service,
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: Io,
 {
     let mut connection = Connection {
         shared: &**shared,
@@ -90,6 +94,7 @@ where
         tail: Bytes::new(),
         stalled: None,
         ids: RequestIds::new(),
+        interims: Interims::default(),
         scheme,
         client,
         head_deadline: None,
@@ -112,7 +117,7 @@ where
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: Io,
 {
     /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
     async fn first_bytes(&mut self) -> Result<bool, End> {
@@ -211,10 +216,8 @@ where
         let id = self.ids.next();
         let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(&id)));
         let asked = Asked {
-            version: 11,
-            is_head: false,
-            keep_alive: false,
             id,
+            ..Asked::closing()
         };
         self.write_ready(reply, &asked, false);
         self.close(true).await
@@ -270,10 +273,16 @@ where
                 headers: parsed.headers,
                 client: self.client,
                 request_id: identity::text(&id),
+                hop: Hop {
+                    upgrade: parsed.upgrade,
+                    expects_continue: parsed.expects_continue,
+                    interims: (parsed.version >= 11).then_some(&self.interims),
+                },
             };
             let asked = Asked {
                 version: parsed.version,
                 is_head: head.is_head(),
+                is_connect: head.method == "CONNECT",
                 keep_alive: parsed.keep_alive,
                 id,
             };
@@ -301,8 +310,16 @@ where
             self.refuse(refusal).await?;
             return Err(End::Io);
         }
-        self.reply(respond::conclusive(reply, &id), &asked, &mut intake)
+        self.write_interims();
+        self.reply(respond::conclusive(reply, &asked), &asked, &mut intake)
             .await
+    }
+
+    /// Puts interim answers that have come before the reply.
+    fn write_interims(&mut self) {
+        for interim in self.interims.take() {
+            respond::interim(&mut self.out, &interim);
+        }
     }
 
     /// Writes a reply and gets ready for the next request.
@@ -313,7 +330,13 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         let may_follow = asked.keep_alive && !reply.close && !self.shared.draining.is_cancelled();
-        let may_follow = if let ReplyBody::Stream(_) = reply.body {
+        if respond::is_tunnel(&reply) {
+            respond::tunnel_head(&mut self.out, &reply, asked);
+            self.tunnel(reply.body, asked).await?;
+            return Ok(Next::Close { unread: false });
+        }
+        let streams = matches!(reply.body, ReplyBody::Stream(_) | ReplyBody::Relay(_));
+        let may_follow = if streams {
             if intake.owes_continue && !intake.producer.is_gone() {
                 // The stream may want the body yet, and behind its head would be too late to ask.
                 intake.owes_continue = false;
@@ -352,7 +375,8 @@ where
             if let Poll::Ready(reply) = Pin::new(&mut reply).poll(cx) {
                 return Poll::Ready(Ok(reply));
             }
-            // A `100 Continue` that did not go out at once.
+            self.write_interims();
+            // An interim answer, or a `100 Continue` that did not go out at once.
             if !self.out.is_empty()
                 && let Poll::Ready(Err(end)) = self.poll_flush(cx)
             {

@@ -31,6 +31,8 @@ pub(super) struct Parsed<'a, 'h> {
     pub(super) framing: Framing,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
+    /// The protocol that the client wants to go on with.
+    pub(super) upgrade: Option<&'a str>,
 }
 
 pub(super) const fn bad(why: &'static str) -> Refusal {
@@ -127,6 +129,9 @@ pub(super) fn parse<'a, 'h>(
     let version = 10 + minor;
     let meaning = Meaning::of(&fields[..count], version)?;
     let (path, authority) = target::split(method, target, meaning.host)?;
+    if method == "CONNECT" && meaning.framing != Framing::None {
+        return Err(bad("CONNECT has no body"));
+    }
     if meaning.host.is_some_and(|host| host != authority) {
         name_one_host(&mut fields[..count], authority);
     }
@@ -140,6 +145,9 @@ pub(super) fn parse<'a, 'h>(
         framing: meaning.framing,
         keep_alive: meaning.keep_alive,
         expects_continue: meaning.expects_continue,
+        upgrade: meaning
+            .upgrade
+            .filter(|_| meaning.upgrades && version >= 11),
     })
 }
 
@@ -195,6 +203,9 @@ struct Meaning<'a> {
     keep_alive: bool,
     expects_continue: bool,
     host: Option<&'a str>,
+    /// `Connection` names it.
+    upgrades: bool,
+    upgrade: Option<&'a str>,
 }
 
 impl<'a> Meaning<'a> {
@@ -202,6 +213,7 @@ impl<'a> Meaning<'a> {
         let (mut length, mut chunked, mut host) = (None, false, None);
         let (mut close, mut keep_alive) = (false, version >= 11);
         let mut expects_continue = false;
+        let (mut upgrades, mut upgrade) = (false, None);
         for field in headers {
             match field.name.len() {
                 4 if field.name.eq_ignore_ascii_case("host") => {
@@ -219,6 +231,9 @@ impl<'a> Meaning<'a> {
                     expects_continue =
                         version >= 11 && field.value.eq_ignore_ascii_case(b"100-continue");
                 }
+                7 if field.name.eq_ignore_ascii_case("upgrade") => {
+                    upgrade = std::str::from_utf8(field.value).ok();
+                }
                 10 if field.name.eq_ignore_ascii_case("connection") => {
                     for token in field
                         .value
@@ -229,6 +244,8 @@ impl<'a> Meaning<'a> {
                             close = true;
                         } else if token.eq_ignore_ascii_case(b"keep-alive") {
                             keep_alive = true;
+                        } else if token.eq_ignore_ascii_case(b"upgrade") {
+                            upgrades = true;
                         }
                     }
                 }
@@ -269,6 +286,8 @@ impl<'a> Meaning<'a> {
             keep_alive: keep_alive && !close,
             expects_continue,
             host,
+            upgrades,
+            upgrade,
         })
     }
 }

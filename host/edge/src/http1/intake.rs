@@ -6,7 +6,7 @@ use super::{
     connection::{Connection, End},
     head::{Framing, Refusal},
 };
-use crate::Service;
+use crate::{Service, io::Io};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use protoplex_http::{Body, BodyError};
@@ -16,10 +16,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Sleep,
-};
+use tokio::{io::AsyncRead, time::Sleep};
 
 /// Pieces of a request's body.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -102,8 +99,12 @@ impl Intake {
     }
 
     fn end(&mut self) {
+        let trailers = match &mut self.source {
+            Source::Chunked(decoder) => decoder.take_trailers(),
+            Source::Length { .. } => None,
+        };
         self.finished = true;
-        self.producer.end();
+        self.producer.end(trailers);
     }
 
     fn fail(&mut self, status: StatusCode, why: &'static str, error: BodyError) {
@@ -127,7 +128,7 @@ impl Intake {
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: Io,
 {
     /// Brings in what the service wants of the request's body, and watches for the client's end.
     pub(super) fn poll_intake(

@@ -2,11 +2,12 @@
 //! two ways is refused and the connection closed.
 
 mod body;
-mod chunked;
+pub(crate) mod chunked;
 mod connection;
 mod head;
 mod intake;
 mod output;
+mod relayed;
 pub(crate) mod respond;
 pub(crate) mod target;
 

@@ -3,9 +3,10 @@
 use super::{
     connection::{Connection, End},
     intake::Intake,
+    relayed::Source,
     respond::{self, Asked, Framing},
 };
-use crate::{Service, identity};
+use crate::{Service, identity, io::Io};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use protoplex_http::{Reply, ReplyBody, StreamError};
@@ -16,7 +17,6 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Bodies up to this are copied behind their head and written with it.
 const COPY_BYTES_MAX: usize = 16 << 10;
@@ -28,7 +28,7 @@ const KEEP_BYTES_MAX: usize = 128 << 10;
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: AsyncRead + AsyncWrite + Unpin + Send,
+    IO: Io,
 {
     /// Writes head and body into the buffer; a large body is handed back to be written without a copy.
     pub(super) fn write_ready(
@@ -60,8 +60,10 @@ where
         let (framing, length) = respond::framing(&reply, asked);
         let close = !may_follow || framing == Framing::Close;
         respond::head(&mut self.out, &reply, asked, framing, length, close);
-        let ReplyBody::Stream(mut body) = reply.body else {
-            return Ok(!close);
+        let mut body = match reply.body {
+            ReplyBody::Stream(body) => Source::Stream(body),
+            ReplyBody::Relay(body) => Source::Relay(body),
+            _ => return Ok(!close),
         };
         if framing == Framing::None {
             return Ok(!close);
@@ -69,6 +71,11 @@ where
         let mut left = length.unwrap_or(u64::MAX);
         let mut trailers = None;
         loop {
+            if let (Framing::Length(_), true, Some(body)) =
+                (framing, intake.finished, body.relayed())
+            {
+                self.splice(body, &mut left).await?;
+            }
             let frame = match self.next_frame(&mut body, intake).await? {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,

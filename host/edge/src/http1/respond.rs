@@ -2,7 +2,7 @@
 
 use crate::identity;
 use http::{HeaderName, StatusCode, header};
-use protoplex_http::{Reply, ReplyBody};
+use protoplex_http::{Interim, Reply, ReplyBody};
 use std::{
     cell::RefCell,
     time::{SystemTime, UNIX_EPOCH},
@@ -25,8 +25,22 @@ pub(crate) enum Framing {
 pub(crate) struct Asked {
     pub(crate) version: u8,
     pub(crate) is_head: bool,
+    pub(crate) is_connect: bool,
     pub(crate) keep_alive: bool,
     pub(crate) id: [u8; 16],
+}
+
+impl Asked {
+    /// Of what was no request.
+    pub(crate) fn closing() -> Self {
+        Self {
+            version: 11,
+            is_head: false,
+            is_connect: false,
+            keep_alive: false,
+            id: [b'0'; 16],
+        }
+    }
 }
 
 /// The framing of a reply, and the length to announce where that is known.
@@ -40,7 +54,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
             let announced = announced.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
             announced.or_else(|| body.size_hint().exact())
         };
-    if reply.status == StatusCode::NO_CONTENT {
+    if reply.status == StatusCode::NO_CONTENT || is_tunnel(reply) {
         return (Framing::None, None);
     }
     let length = match &reply.body {
@@ -50,11 +64,12 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
         ReplyBody::Absent { bytes }
             if asked.is_head || reply.status == StatusCode::NOT_MODIFIED =>
         {
-            Some(*bytes)
+            *bytes
         }
         // A body was asked for and there is none: say so, or the next reply is taken for it.
         ReplyBody::Absent { .. } => Some(0),
         ReplyBody::Stream(body) => stream_length(body),
+        ReplyBody::Relay(body) => body.size_hint().exact(),
     };
     let absent = asked.is_head || reply.status == StatusCode::NOT_MODIFIED;
     match (&reply.body, length) {
@@ -66,15 +81,28 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
     }
 }
 
-/// The reply itself, or a 500 where its status ends nothing: what follows an interim answer, or the switch of
-/// protocols that only a connection can decide, would be read as something else.
-pub(crate) fn conclusive(reply: Reply, id: &[u8; 16]) -> Reply {
-    if !reply.status.is_informational() {
-        return reply;
+/// Whether the connection is a tunnel after this reply.
+pub(crate) fn is_tunnel(reply: &Reply) -> bool {
+    matches!(&reply.body, ReplyBody::Relay(body) if body.is_tunnel())
+}
+
+/// The reply itself, or another where its status does not end the request, or would switch the connection to
+/// something that nobody agreed on: what follows would be read as something else.
+pub(crate) fn conclusive(reply: Reply, asked: &Asked) -> Reply {
+    let request = identity::text(&asked.id);
+    if is_tunnel(&reply) {
+        reply
+    } else if reply.status.is_informational() {
+        tracing::error!(request, status = %reply.status, "a handler answered with an interim status");
+        failed(&asked.id)
+    } else if asked.is_connect && reply.status.is_success() {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let mut reply = Reply::text(status, format!("CONNECT is off\nrequest {request}\n"));
+        reply.close = true;
+        reply
+    } else {
+        reply
     }
-    let request = identity::text(id);
-    tracing::error!(request, status = %reply.status, "a handler answered with an interim status");
-    failed(id)
 }
 
 /// The reply to a request whose service panicked.
@@ -103,16 +131,13 @@ pub(crate) fn head(
     length: Option<u64>,
     close: bool,
 ) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(reply.status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(reply.status.canonical_reason().unwrap_or("").as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(out, reply.status);
     for (name, value) in &reply.headers {
         if !is_ours(name) {
             field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
+    out.extend_from_slice(reply.lines.as_bytes());
     if let Some(length) = length {
         let mut digits = [0; 20];
         field(out, b"content-length", decimal(length, &mut digits));
@@ -126,7 +151,9 @@ pub(crate) fn head(
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
-    date(out);
+    if !reply.dated {
+        date(out);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -180,6 +207,40 @@ fn date(out: &mut Vec<u8>) {
         }
         out.extend_from_slice(line);
     });
+}
+
+/// Appends the head of a reply that switches protocols, or says that a CONNECT succeeded.
+pub(crate) fn tunnel_head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked) {
+    status_line(out, reply.status);
+    out.extend_from_slice(reply.lines.as_bytes());
+    if let Some(protocol) = reply
+        .headers
+        .iter()
+        .find(|(name, _)| *name == header::UPGRADE)
+    {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        field(out, b"upgrade", protocol.1.as_bytes());
+    }
+    field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
+    if !reply.dated {
+        date(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an interim answer.
+pub(crate) fn interim(out: &mut Vec<u8>, interim: &Interim) {
+    status_line(out, interim.status);
+    out.extend_from_slice(interim.lines.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// What a client that asked for it waits for before it sends its body.

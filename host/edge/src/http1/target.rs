@@ -1,7 +1,6 @@
 //! What a request is for: the authority and the path, checked byte by byte. HTTP/2 uses the same rules.
 
 use super::head::{Refusal, bad};
-use http::StatusCode;
 
 /// Path and authority of a request line's target. `Host` counts where the target names none; an absolute target
 /// outranks it (RFC 9112, section 3.2.2).
@@ -11,7 +10,15 @@ pub(super) fn split<'a>(
     host: Option<&'a str>,
 ) -> Result<(&'a str, &'a str), Refusal> {
     if method == "CONNECT" {
-        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is off"));
+        // A place to go to, and no path.
+        let port = target
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        return if is_authority(target) && port.is_some() {
+            Ok(("/", target))
+        } else {
+            Err(bad("CONNECT names host:port"))
+        };
     }
     let (path, authority) = if is_star(method, target) || target.starts_with('/') {
         (target, host.unwrap_or_default())
@@ -44,7 +51,7 @@ fn without_scheme(target: &str) -> Option<&str> {
 
 /// A path with its query: visible ASCII. What browsers send unescaped is let through, as the URL standard has it;
 /// what would mean something else to the next reader (`\` as `/`, a fragment) is not.
-pub(crate) fn is_path(target: &str) -> bool {
+pub fn is_path(target: &str) -> bool {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let visible =
         |byte: u8| (0x21..0x7f).contains(&byte) && !matches!(byte, b'#' | b'"' | b'<' | b'>');

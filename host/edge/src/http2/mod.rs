@@ -132,6 +132,7 @@ async fn answer<S: Service>(
     let asked = Asked {
         version: 20,
         is_head: parts.method == http::Method::HEAD,
+        is_connect: parts.method == http::Method::CONNECT,
         keep_alive: true,
         id: context.id,
     };
@@ -153,7 +154,7 @@ async fn answer<S: Service>(
         let why = "the request's body came too slowly";
         refused(StatusCode::REQUEST_TIMEOUT, why, &asked.id)
     } else {
-        respond::conclusive(reply, &asked.id)
+        respond::conclusive(reply, &asked)
     };
     let mut stream = context.stream;
     stream.moved(false);
@@ -180,6 +181,7 @@ fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer
         headers: &fields,
         client: context.client,
         request_id: identity::text(&context.id),
+        hop: protoplex_http::Hop::default(),
     };
     let service = &context.shared.service;
     catch_unwind(AssertUnwindSafe(|| service.call(&head, body)))

@@ -6,7 +6,7 @@ use crate::{
     server::Held,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use protoplex_http::{Reply, ReplyBody, StreamError};
 use std::{
@@ -40,6 +40,13 @@ pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) 
             headers.append(name, value);
         }
     }
+    for (name, value) in reply.lines.iter() {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            headers.append(name, value);
+        }
+    }
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -67,6 +74,7 @@ impl Out {
                 self.body = ReplyBody::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
+            ReplyBody::Relay(body) => Pin::new(body).poll_frame(cx),
             ReplyBody::Stream(body) => {
                 catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx)))
                     .unwrap_or_else(|_| Poll::Ready(Some(Err("the reply's body panicked".into()))))
@@ -122,6 +130,7 @@ impl HttpBody for Out {
             ReplyBody::Empty | ReplyBody::Absent { .. } => true,
             ReplyBody::Full(bytes) => bytes.is_empty(),
             ReplyBody::Stream(body) => body.is_end_stream(),
+            ReplyBody::Relay(body) => body.is_end_stream(),
         }
     }
 

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// What loading a build needs besides its own files.
 pub(super) struct Loader<'a> {
     pub(super) role: Role,
+    pub(super) children: usize,
     pub(super) runtime: &'a Runtime,
     pub(super) linkers: &'a Linkers,
     pub(super) metrics: &'a Metrics,
@@ -85,7 +86,12 @@ impl LoadedBuild {
         }
         let index = |name: &str| handlers.iter().position(|slot| slot.name == name);
         let router = Router::new(loader.role, &manifest.routes, index);
-        let upstreams = Upstreams::new(&manifest.upstreams);
+        let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
+        let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.children);
+        let upstreams = upstreams.map_err(|reason| BuildFault {
+            stage: Stage::Limit,
+            reason,
+        })?;
         Ok(Self {
             id,
             router,

@@ -31,6 +31,9 @@ use tokio::sync::watch;
 /// The sign of life.
 const BEAT_PERIOD: Duration = Duration::from_millis(250);
 
+/// Idle connections to upstreams are looked at once in so many beats.
+const SWEEP_BEATS: u64 = 20;
+
 struct Child {
     config: ChildConfig,
     channel: Arc<Channel>,
@@ -65,14 +68,23 @@ async fn beat(
     server: Arc<Server<Requests>>,
 ) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(BEAT_PERIOD);
-    loop {
+    for beats in 0_u64.. {
         ticks.tick().await;
+        if beats % SWEEP_BEATS == 0 {
+            shared.relay.sweep();
+            shared
+                .builds
+                .now()
+                .all()
+                .for_each(|build| build.upstreams.sweep());
+        }
         let beat = FromChild::Beat(beat_of(&shared.metrics, &server));
         channel
             .send(&beat, &[])
             .await
             .context("the parent cannot be told")?;
     }
+    Ok(())
 }
 
 fn beat_of(metrics: &Metrics, server: &Server<Requests>) -> Beat {
@@ -100,7 +112,7 @@ impl Child {
             role: config.role,
             builds: Builds::default(),
             fleet: watch::Sender::new(Fleet::default()),
-            relay: Relay::new(),
+            relay: Relay::new(config.children),
             metrics: Metrics::default(),
         });
         let server = Arc::new(Server::new(
@@ -200,6 +212,7 @@ impl Child {
         let held = Arc::clone(&self.shared.builds.now());
         let loader = Loader {
             role: self.config.role,
+            children: self.config.children,
             runtime: &self.runtime,
             linkers: &self.linkers,
             metrics: &self.shared.metrics,

@@ -3,16 +3,16 @@
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
-    forwarded,
     hop::HOP_HEADER,
     metrics::Kind,
-    relay::Outbound,
-    reply,
+    relay, reply,
     service::Shared,
-    upstream::Target,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
-use protoplex_edge::forward;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use protoplex_edge::{
+    forward,
+    upstream::{Group, Outbound, Retry, Timeouts, key_hash},
+};
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::manifest::Role;
@@ -20,7 +20,8 @@ use std::{sync::Arc, time::Duration};
 
 /// How long a relay waits for the first healthy node of a role.
 const ROLE_WAIT_MAX: Duration = Duration::from_secs(1);
-const HOP: HeaderName = HeaderName::from_static(HOP_HEADER);
+/// Room for a usual head, so that writing it allocates once.
+const HEAD_BYTES_GUESS: usize = 1_024;
 
 /// One request on its way through one build.
 pub(super) struct Request<'a> {
@@ -48,7 +49,7 @@ pub(super) fn act(
             Kind::Asset,
             asset_reply(slot, request.build, head, asset).map(Answer::Ready),
         ),
-        Decision::Relay(decision) => (Kind::Relay, relay(shared, slot, request, decision)),
+        Decision::Relay(decision) => (Kind::Relay, relay_to(shared, slot, request, decision)),
         Decision::App(name) => (Kind::App, app_by_name(shared, slot, request, &name)),
     };
     match answer {
@@ -152,7 +153,7 @@ fn asset_reply(
     Ok(reply)
 }
 
-fn relay(
+fn relay_to(
     shared: &Arc<Shared>,
     slot: &Slot,
     request: Request<'_>,
@@ -165,23 +166,21 @@ fn relay(
             decision.upstream
         ));
     }
-    let outbound = outbound(&request, &decision)?;
-    let outbound = Outbound {
-        body: request.body,
-        ..outbound
-    };
+    let mut outbound = outbound(slot, &request, &decision)?;
+    outbound.body = request.body;
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
+    let upstream = decision.upstream;
     Ok(Answer::Later(Box::pin(async move {
         let sent = async {
-            match server(&shared, &build, &decision.upstream).await {
-                Some((target, hop)) => {
-                    let mut outbound = outbound;
-                    outbound.headers.extend(hop.map(|hop| (HOP, hop)));
-                    shared.relay.send(target, outbound, &request_id).await
+            match group(&shared, &build, &upstream).await {
+                Some((group, hop)) => {
+                    if let Some(hop) = hop {
+                        header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+                    }
+                    relay::send(&group, outbound, &request_id).await
                 }
                 None => {
-                    let upstream = decision.upstream.as_str();
                     tracing::warn!(upstream, request = request_id, "no server to relay to");
                     reply::unavailable(&request_id)
                 }
@@ -191,15 +190,18 @@ fn relay(
     })))
 }
 
-/// A server of the upstream, and what tells a node of ours the build. A role that nobody serves is waited for: nodes
-/// come and go, and the directory is a moment behind.
-async fn server(
+/// The servers of the upstream, and what tells a node of ours the build. A role that nobody serves is waited for:
+/// nodes come and go, and the directory is a moment behind.
+async fn group(
     shared: &Shared,
     build: &LoadedBuild,
     upstream: &str,
-) -> Option<(Target, Option<HeaderValue>)> {
+) -> Option<(Arc<Group>, Option<String>)> {
     let Some(role) = upstream.strip_prefix("role:") else {
-        return Some((build.upstreams.pick(upstream)?, None));
+        if let Some(group) = build.upstreams.named(upstream) {
+            return Some((Arc::clone(group), None));
+        }
+        return Some((shared.relay.server(&upstream.parse().ok()?)?, None));
     };
     let mut fleet = shared.fleet.subscribe();
     let found = async {
@@ -209,8 +211,8 @@ async fn server(
                 let hop = fleet.hop_key.value(&build.id);
                 fleet.pick(role).zip(hop)
             };
-            if let Some((target, hop)) = found {
-                return Some((target, HeaderValue::from_str(&hop).ok()));
+            if let Some((authority, hop)) = found {
+                return Some((shared.relay.server(&authority)?, Some(hop)));
             }
             fleet.changed().await.ok()?;
         }
@@ -218,36 +220,76 @@ async fn server(
     tokio::time::timeout(ROLE_WAIT_MAX, found).await.ok()?
 }
 
+/// The request as it goes out; the body is still to come.
 fn outbound(
+    slot: &Slot,
     request: &Request<'_>,
     decision: &protoplex_handler::RelayDecision,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
-    let method = Method::from_bytes(head.method.as_bytes());
-    let path = decision.path.as_deref().unwrap_or(head.path);
-    let path = PathAndQuery::try_from(path)
-        .ok()
-        .filter(|path| path.as_str().starts_with('/'));
-    let (Ok(method), Some(path)) = (method, path) else {
-        return refused("the path to relay to must start with `/`");
+    let Ok(method) = Method::from_bytes(head.method.as_bytes()) else {
+        return refused("the method is no method");
     };
-    let mut headers = forwarded::headers(head, request.from_our_node);
-    if let Ok(host) = HeaderValue::from_str(head.authority) {
-        headers.insert(header::HOST, host);
+    let granted = |protocol: &str| slot.grants.upgrades.iter().any(|known| known == protocol);
+    if method == Method::CONNECT && !granted("connect") {
+        return refused("CONNECT is not in grants.upgrades; add `connect` to relay it");
     }
-    for field in &decision.set_headers {
-        let (name, value) = own_header(&field.name, &field.value)?;
-        headers.insert(name, value);
+    let path = match decision.path.as_deref() {
+        Some(path) if !forward::is_path(path) => {
+            return refused(
+                "the path to relay to must start with `/` and have no character that must be escaped",
+            );
+        }
+        Some(path) => path,
+        None => head.path,
+    };
+    let mut text = Vec::with_capacity(HEAD_BYTES_GUESS);
+    for part in [head.method, " ", path, " HTTP/1.1\r\n"] {
+        text.extend_from_slice(part.as_bytes());
     }
-    for name in &decision.remove_headers {
-        headers.remove(name.as_str());
+    let (set, removed) = (&decision.set_headers, &decision.remove_headers);
+    let edited = |name: &str| {
+        set.iter()
+            .any(|field| field.name.eq_ignore_ascii_case(name))
+            || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
+            || name.eq_ignore_ascii_case(HOP_HEADER)
+    };
+    forward::request_lines(&mut text, head, request.from_our_node, edited);
+    for field in set {
+        own_header(&field.name, &field.value)?;
+        header_line(&mut text, &field.name, field.value.as_bytes());
     }
+    let allowed = |protocol: &&str| protocol.eq_ignore_ascii_case("websocket") || granted(protocol);
+    let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(ms.into()));
+    let key = decision.key.as_deref().map(str::as_bytes);
     Ok(Outbound {
+        head: text,
         method,
-        path,
-        headers,
         body: Body::empty(),
+        upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
+        expects_continue: head.hop.expects_continue,
+        interims: head.hop.interims.cloned(),
+        timeouts: decision
+            .timeouts
+            .map_or_else(Timeouts::default, |timeouts| Timeouts {
+                first_byte: duration(timeouts.first_byte_ms),
+                idle: duration(timeouts.idle_ms),
+                total: duration(timeouts.total_ms),
+            }),
+        retry: match decision.retry {
+            protoplex_handler::Retry::Default => Retry::Default,
+            protoplex_handler::Retry::Never => Retry::Never,
+            protoplex_handler::Retry::Always => Retry::Always,
+        },
+        key: key.map(key_hash),
+        client: head.client,
     })
+}
+
+fn header_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 fn app_by_name(

@@ -1,6 +1,6 @@
 //! A head that outlives the connection's buffer.
 
-use protoplex_http::{Head, HeaderField, Scheme};
+use protoplex_http::{Head, HeaderField, Hop, Interims, Scheme};
 use std::net::IpAddr;
 
 pub(super) struct OwnedHead {
@@ -11,6 +11,9 @@ pub(super) struct OwnedHead {
     scheme: Scheme,
     version: u8,
     client: IpAddr,
+    upgrade: Option<String>,
+    expects_continue: bool,
+    interims: Option<Interims>,
     headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -24,6 +27,9 @@ impl OwnedHead {
             scheme: head.scheme,
             version: head.version,
             client: head.client,
+            upgrade: head.hop.upgrade.map(str::to_owned),
+            expects_continue: head.hop.expects_continue,
+            interims: head.hop.interims.cloned(),
             headers: head
                 .headers
                 .iter()
@@ -50,6 +56,11 @@ impl OwnedHead {
             headers: fields,
             client: self.client,
             request_id: &self.request_id,
+            hop: Hop {
+                upgrade: self.upgrade.as_deref(),
+                expects_continue: self.expects_continue,
+                interims: self.interims.as_ref(),
+            },
         }
     }
 }

@@ -57,6 +57,7 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         headers: &headers,
         client: Ipv4Addr::LOCALHOST.into(),
         request_id: "probe",
+        hop: Default::default(),
     };
     match &slot.code {
         Code::Edge(edge) if edge.is_sync() => edge

@@ -1,149 +1,82 @@
-//! Relaying to an upstream over HTTP/1.1 with keep-alive. No retry. Bodies stream both ways.
+//! Relaying: the servers of upstreams and of the fleet, and what a visitor hears when there is no response.
 
-use super::{reply, upstream::Target};
-use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Uri, header, uri::PathAndQuery};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use protoplex_edge::forward;
-use protoplex_http::{Body, Reply, ReplyBody};
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
-use tokio::time::Sleep;
+use super::reply;
+use http::{StatusCode, uri::Authority};
+use parking_lot::Mutex;
+use protoplex_edge::upstream::{Group, Outbound, RelayError};
+use protoplex_http::Reply;
+use protoplex_wire::manifest::{Ejection, Retries, Upstream};
+use std::{collections::HashMap, sync::Arc};
 
-/// Until connected.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle connections kept to one server.
-const IDLE_CONNECTIONS_MAX: usize = 256;
-/// An idle connection is closed after this: below the 75 s at which our own nodes close theirs.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Servers that no upstream of a build names: nodes of the fleet, and addresses that grants name. Above this the
+/// unused ones are forgotten.
+const SERVERS_MAX: usize = 1_024;
+/// As the deadline of apps, and some.
+const FIRST_BYTE_TIMEOUT_MS: u64 = 60_000;
+/// A stream that says nothing for so long is taken for dead.
+const IDLE_TIMEOUT_MS: u64 = 300_000;
 
-/// The connections of a child to its upstreams.
-#[derive(Clone)]
-pub(super) struct Relay(Client<HttpConnector, Body>);
-
-/// A request as it goes out.
-pub(super) struct Outbound {
-    pub(super) method: http::Method,
-    pub(super) path: PathAndQuery,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Body,
+/// The servers of a child.
+pub(super) struct Relay {
+    children: usize,
+    servers: Mutex<HashMap<Authority, Arc<Group>>>,
 }
 
 impl Relay {
-    pub(super) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let mut client = Client::builder(TokioExecutor::new());
-        client
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT);
-        Self(
-            client
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-                .build(connector),
-        )
-    }
-
-    /// Sends the request and answers with the upstream's response, or with 502 or 504.
-    pub(super) async fn send(&self, target: Target, outbound: Outbound, request_id: &str) -> Reply {
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(target.authority.clone())
-            .path_and_query(outbound.path);
-        let mut request = Request::new(outbound.body);
-        *request.method_mut() = outbound.method;
-        *request.uri_mut() = uri.build().expect("all three parts were parsed before");
-        *request.headers_mut() = outbound.headers;
-        match tokio::time::timeout(target.timeouts.first_byte, self.0.request(request)).await {
-            Ok(Ok(response)) => answer(response, target.timeouts.idle),
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                tracing::warn!(upstream = %target.authority, request = request_id, %error, cause, "the upstream failed");
-                reply::status(StatusCode::BAD_GATEWAY, request_id)
-            }
-            Err(_) => {
-                let timeout_ms = target.timeouts.first_byte.as_millis();
-                tracing::warn!(upstream = %target.authority, request = request_id, timeout_ms, "no answer in time");
-                reply::status(StatusCode::GATEWAY_TIMEOUT, request_id)
-            }
-        }
-    }
-}
-
-fn answer(response: http::Response<Incoming>, idle: Duration) -> Reply {
-    let (mut parts, body) = response.into_parts();
-    let length = parts.headers.get(header::CONTENT_LENGTH).cloned();
-    forward::strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove("x-request-id");
-    if let Some(length) = length {
-        parts.headers.insert(header::CONTENT_LENGTH, length);
-    }
-    let mut reply = Reply::empty(parts.status);
-    let mut last = None;
-    for (name, value) in parts.headers {
-        last = name.or(last);
-        if let Some(name) = &last {
-            reply.headers.push((name.clone(), value));
-        }
-    }
-    reply.body = ReplyBody::Stream(IdleLimited::new(body, idle).boxed_unsync());
-    reply
-}
-
-/// A body whose frames must not be further apart than a limit.
-struct IdleLimited {
-    inner: Incoming,
-    limit: Duration,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl IdleLimited {
-    fn new(inner: Incoming, limit: Duration) -> Self {
+    pub(super) fn new(children: usize) -> Self {
         Self {
-            inner,
-            limit,
-            timer: Box::pin(tokio::time::sleep(limit)),
+            children,
+            servers: Mutex::default(),
         }
+    }
+
+    /// A single server, by its address.
+    pub(super) fn server(&self, authority: &Authority) -> Option<Arc<Group>> {
+        let mut servers = self.servers.lock();
+        if let Some(group) = servers.get(authority) {
+            return Some(Arc::clone(group));
+        }
+        if servers.len() >= SERVERS_MAX {
+            servers.retain(|_, group| Arc::strong_count(group) > 1);
+        }
+        let upstream = Upstream {
+            addresses: vec![authority.to_string()],
+            first_byte_timeout_ms: FIRST_BYTE_TIMEOUT_MS,
+            idle_timeout_ms: IDLE_TIMEOUT_MS,
+            // There is no other server: the directory says who is well.
+            ejection: Ejection {
+                failures: 0,
+                ..Ejection::default()
+            },
+            retries: Retries::default(),
+            ..Upstream::default()
+        };
+        let group = Group::new(&upstream, self.children).ok()?;
+        servers.insert(authority.clone(), Arc::clone(&group));
+        Some(group)
+    }
+
+    /// Closes what is idle for too long.
+    pub(super) fn sweep(&self) {
+        let groups: Vec<_> = self.servers.lock().values().cloned().collect();
+        groups.iter().for_each(|group| group.sweep());
     }
 }
 
-impl HttpBody for IdleLimited {
-    type Data = Bytes;
-    type Error = protoplex_http::StreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            let deadline = tokio::time::Instant::now() + self.limit;
-            self.timer.as_mut().reset(deadline);
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+/// Sends the request and answers with the response, or with 502, 503 or 504.
+pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &str) -> Reply {
+    let sent = if outbound.method == http::Method::CONNECT {
+        group.tunnel(outbound.key, outbound.client).await
+    } else {
+        group.send(outbound).await
+    };
+    sent.unwrap_or_else(|error| {
+        tracing::warn!(request = request_id, %error, "a relay failed");
+        match error {
+            RelayError::Unavailable(_) => reply::unavailable(request_id),
+            RelayError::Broken { .. } => reply::status(StatusCode::BAD_GATEWAY, request_id),
+            RelayError::TooSlow { .. } => reply::status(StatusCode::GATEWAY_TIMEOUT, request_id),
+            RelayError::Client(_) => reply::status(StatusCode::BAD_REQUEST, request_id),
         }
-        match self.timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err("the upstream's body stopped".into()))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+    })
 }

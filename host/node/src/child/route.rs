@@ -161,6 +161,7 @@ mod tests {
             headers: &[],
             client: [127, 0, 0, 1].into(),
             request_id: "",
+            hop: Default::default(),
         };
         match router.find(&head) {
             Found::Handler(index) => Some(index),

@@ -165,10 +165,22 @@ impl Shared {
         tokio::select! {
             biased;
             mut reply = reply => {
-                if let ReplyBody::Stream(inner) = reply.body {
-                    let cut = Cut { inner, cut: Box::pin(cut.clone().cancelled_owned()), shared: Arc::clone(self), _build: Arc::clone(build) };
-                    reply.body = ReplyBody::Stream(cut.boxed_unsync());
-                }
+                reply.body = match reply.body {
+                    ReplyBody::Stream(inner) => {
+                        let cut = Cut { inner, cut: Box::pin(cut.clone().cancelled_owned()), shared: Arc::clone(self), _build: Arc::clone(build) };
+                        ReplyBody::Stream(cut.boxed_unsync())
+                    }
+                    ReplyBody::Relay(mut body) => {
+                        let (shared, build, cut) = (Arc::clone(self), Arc::clone(build), cut.clone());
+                        body.end_with(Box::pin(async move {
+                            let _build = build;
+                            cut.cancelled().await;
+                            shared.count_cut("streaming");
+                        }));
+                        ReplyBody::Relay(body)
+                    }
+                    body => body,
+                };
                 reply
             }
             () = cut.cancelled() => {

@@ -2,48 +2,22 @@
 
 use super::hop::HopKey;
 use http::uri::Authority;
+use protoplex_edge::upstream::Group;
 use protoplex_wire::{
     manifest::{Role, Upstream},
     status::Addresses,
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-
-/// Timeouts of built-in upstreams.
-const ROLE_TIMEOUTS: Timeouts = Timeouts {
-    first_byte: Duration::from_secs(60),
-    idle: Duration::from_secs(300),
-};
-
-/// How long a relay waits.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
-    /// Until the head of the response, connecting included.
-    pub(super) first_byte: Duration,
-    /// Between two frames of a body.
-    pub(super) idle: Duration,
-}
-
-/// One server, picked.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) authority: Authority,
-    pub(super) timeouts: Timeouts,
-}
 
 /// Upstreams of one build.
-#[derive(Debug, Default)]
-pub(super) struct Upstreams(HashMap<String, Named>);
-
-#[derive(Debug)]
-struct Named {
-    addresses: Vec<Authority>,
-    timeouts: Timeouts,
-    next: AtomicUsize,
-}
+#[derive(Default)]
+pub(super) struct Upstreams(HashMap<String, Arc<Group>>);
 
 /// The fleet, as the directory says.
 #[derive(Debug, Default)]
@@ -54,37 +28,38 @@ pub(super) struct Fleet {
 }
 
 impl Upstreams {
-    pub(super) fn new(upstreams: &BTreeMap<String, Upstream>) -> Self {
-        let named = |upstream: &Upstream| Named {
-            addresses: upstream
-                .addresses
-                .iter()
-                .filter_map(|address| address.parse().ok())
-                .collect(),
-            timeouts: Timeouts {
-                first_byte: Duration::from_millis(
-                    upstream.connect_timeout_ms + upstream.first_byte_timeout_ms,
-                ),
-                idle: Duration::from_millis(upstream.idle_timeout_ms),
-            },
-            next: AtomicUsize::new(0),
+    /// Groups that `held` has already are carried over, with their connections and what they know of their servers.
+    ///
+    /// # Errors
+    /// An upstream that cannot be used, and why.
+    pub(super) fn new(
+        upstreams: &BTreeMap<String, Upstream>,
+        held: &[&Self],
+        children: usize,
+    ) -> Result<Self, String> {
+        let group = |name: &String, upstream: &Upstream| {
+            let mut known = held.iter().filter_map(|other| other.0.get(name));
+            match known.find(|group| group.upstream() == upstream) {
+                Some(group) => Ok(Arc::clone(group)),
+                None => Group::new(upstream, children)
+                    .map_err(|why| format!("upstream `{name}`: {why}")),
+            }
         };
-        Self(
-            upstreams
-                .iter()
-                .map(|(name, upstream)| (name.clone(), named(upstream)))
-                .collect(),
-        )
+        upstreams
+            .iter()
+            .map(|(name, upstream)| Ok((name.clone(), group(name, upstream)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
-    /// Round robin over a named upstream's servers.
-    pub(super) fn pick(&self, name: &str) -> Option<Target> {
-        let named = self.0.get(name)?;
-        let authority = turn(&named.addresses, &named.next)?;
-        Some(Target {
-            authority,
-            timeouts: named.timeouts,
-        })
+    /// The group of that name.
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Group>> {
+        self.0.get(name)
+    }
+
+    /// Closes connections that are idle for too long.
+    pub(super) fn sweep(&self) {
+        self.0.values().for_each(|group| group.sweep());
     }
 }
 
@@ -103,16 +78,12 @@ impl Fleet {
     }
 
     /// Round robin over the healthy nodes of a role.
-    pub(super) fn pick(&self, role: &str) -> Option<Target> {
+    pub(super) fn pick(&self, role: &str) -> Option<Authority> {
         let (_, nodes) = self
             .nodes
             .iter()
             .find(|(known, _)| known.to_string() == role)?;
-        let authority = turn(nodes, &self.next)?;
-        Some(Target {
-            authority,
-            timeouts: ROLE_TIMEOUTS,
-        })
+        turn(nodes, &self.next)
     }
 }
 

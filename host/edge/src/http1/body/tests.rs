@@ -71,6 +71,6 @@ async fn both_ends_wake_each_other() {
         .await;
         producer.give(Bytes::from_static(piece.as_bytes()));
     }
-    producer.end();
+    producer.end(None);
     assert_eq!(reading.await.unwrap().unwrap().to_bytes(), "abc");
 }

@@ -35,7 +35,7 @@ fn reply(status: u16, body: ReplyBody) -> Reply {
 fn every_body_is_framed_so_that_its_end_shows() {
     use Framing::{Chunked, Close, Length, None as Nothing};
     let full = || ReplyBody::Full(Bytes::from_static(b"hello"));
-    let absent = || ReplyBody::Absent { bytes: 9 };
+    let absent = || ReplyBody::Absent { bytes: Some(9) };
     for (method, version, status, body, expected) in [
         ("GET", 11, 200, ReplyBody::Empty, (Nothing, Some(0))),
         ("GET", 11, 200, full(), (Length(5), Some(5))),

@@ -1,0 +1,231 @@
+//! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
+
+use super::is_traceparent;
+use protoplex_http::Head;
+use std::{io::Write, net::IpAddr};
+
+/// What a header is to a relay.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Host,
+    /// Of the connection that it came on.
+    Hop,
+    /// Who the visitor is.
+    Forwarding,
+    TraceParent,
+    TraceState,
+    Plain,
+}
+
+/// Told by the length first: most names are none of these, and are let through after one comparison of numbers.
+fn kind(name: &str) -> Kind {
+    let candidates: &[(&str, Kind)] = match name.len() {
+        2 => &[("te", Kind::Hop)],
+        4 => &[("host", Kind::Host)],
+        6 => &[("expect", Kind::Hop)],
+        7 => &[("trailer", Kind::Hop), ("upgrade", Kind::Hop)],
+        9 => &[("forwarded", Kind::Forwarding)],
+        10 => &[
+            ("connection", Kind::Hop),
+            ("keep-alive", Kind::Hop),
+            ("tracestate", Kind::TraceState),
+        ],
+        11 => &[("traceparent", Kind::TraceParent)],
+        12 => &[("x-request-id", Kind::Forwarding)],
+        14 => &[("content-length", Kind::Hop)],
+        15 => &[("x-forwarded-for", Kind::Forwarding)],
+        16 => &[
+            ("proxy-connection", Kind::Hop),
+            ("x-forwarded-host", Kind::Forwarding),
+        ],
+        17 => &[
+            ("transfer-encoding", Kind::Hop),
+            ("x-forwarded-proto", Kind::Forwarding),
+        ],
+        18 => &[("proxy-authenticate", Kind::Hop)],
+        19 => &[("proxy-authorization", Kind::Hop)],
+        _ => &[],
+    };
+    candidates
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map_or(Kind::Plain, |(_, kind)| *kind)
+}
+
+/// Whether a header concerns one connection alone, framing included.
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
+    kind(name) == Kind::Hop
+}
+
+/// Appends the end-to-end header lines of a request, `Host` first, without those that `without` names, and what tells
+/// of the visitor: as it came, where `keeps_forwarded` (a node of ours wrote it), else written by us.
+pub fn request_lines(
+    out: &mut Vec<u8>,
+    head: &Head<'_>,
+    keeps_forwarded: bool,
+    without: impl Fn(&str) -> bool,
+) {
+    line(out, "host", head.authority.as_bytes());
+    let nominated = head
+        .header("connection")
+        .filter(|value| names_header(value));
+    let traceparent = head
+        .header("traceparent")
+        .filter(|value| is_traceparent(value));
+    for field in head.headers {
+        let passes = match kind(field.name) {
+            Kind::Host | Kind::Hop => false,
+            Kind::Forwarding => keeps_forwarded,
+            Kind::TraceParent | Kind::TraceState => traceparent.is_some(),
+            Kind::Plain => true,
+        };
+        let nominated = nominated.is_some() && is_nominated(head, field.name);
+        if passes && !nominated && !without(field.name) {
+            line(out, field.name, field.value);
+        }
+    }
+    if !keeps_forwarded {
+        visitor_lines(out, head);
+    }
+    if traceparent.is_none() && !without("traceparent") {
+        out.extend_from_slice(b"traceparent: 00-");
+        hex(out, rand::random::<u64>().max(1));
+        hex(out, rand::random());
+        out.push(b'-');
+        hex(out, rand::random::<u64>().max(1));
+        out.extend_from_slice(b"-00\r\n");
+    }
+}
+
+/// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
+fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
+    let scheme = head.scheme.as_str();
+    // Writing to memory cannot fail.
+    let _ = write!(out, "x-forwarded-for: {}\r\n", head.client);
+    line(out, "x-forwarded-proto", scheme.as_bytes());
+    line(out, "x-forwarded-host", head.authority.as_bytes());
+    let _ = match head.client {
+        IpAddr::V4(client) => write!(out, "forwarded: for={client}"),
+        IpAddr::V6(client) => write!(out, "forwarded: for=\"[{client}]\""),
+    };
+    let _ = write!(out, ";host=\"{}\";proto={scheme}\r\n", head.authority);
+    line(out, "x-request-id", head.request_id.as_bytes());
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn hex(out: &mut Vec<u8>, number: u64) {
+    let digit = |at: u32| b"0123456789abcdef"[(number >> at) as usize & 15];
+    out.extend((0..16).rev().map(|at| digit(4 * at)));
+}
+
+/// Whether a value of `Connection` may name a header that would be passed on.
+fn names_header(value: &[u8]) -> bool {
+    !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
+}
+
+fn is_nominated(head: &Head<'_>, name: &str) -> bool {
+    head.headers
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("connection"))
+        .flat_map(|field| field.value.split(|&byte| byte == b','))
+        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_http::{HeaderField, Scheme};
+
+    fn lines(fields: &[(&'static str, &'static str)], keeps_forwarded: bool) -> String {
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| HeaderField {
+                name,
+                value: value.as_bytes(),
+            })
+            .collect();
+        let head = Head {
+            method: "GET",
+            path: "/",
+            authority: "example.com",
+            scheme: Scheme::Https,
+            version: 11,
+            headers: &fields,
+            client: "2001:db8::1".parse().expect("an address"),
+            request_id: "0123456789abcdef",
+            hop: Default::default(),
+        };
+        let mut out = Vec::new();
+        request_lines(&mut out, &head, keeps_forwarded, |name| name == "x-secret");
+        String::from_utf8(out).expect("text")
+    }
+
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const SAID: [(&str, &str); 15] = [
+        ("Host", "evil.test"),
+        ("X-Forwarded-For", "6.6.6.6"),
+        ("X-Forwarded-Proto", "http"),
+        ("X-Forwarded-Host", "evil.test"),
+        ("Forwarded", "for=6.6.6.6"),
+        ("X-Request-Id", "mine"),
+        ("Connection", "close, X-Private"),
+        ("X-Private", "1"),
+        ("Keep-Alive", "5"),
+        ("Upgrade", "h2c"),
+        ("TE", "trailers"),
+        ("Content-Length", "5"),
+        ("x-secret", "1"),
+        ("Accept", "*/*"),
+        ("traceparent", TRACE),
+    ];
+
+    #[test]
+    fn what_the_visitor_says_of_itself_is_overwritten() {
+        assert_eq!(
+            lines(&SAID, false),
+            format!(
+                "host: example.com\r\nAccept: */*\r\ntraceparent: {TRACE}\r\nx-forwarded-for: 2001:db8::1\r\n\
+                 x-forwarded-proto: https\r\nx-forwarded-host: example.com\r\n\
+                 forwarded: for=\"[2001:db8::1]\";host=\"example.com\";proto=https\r\nx-request-id: 0123456789abcdef\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_node_of_ours_says_is_kept() {
+        let kept = lines(&SAID, true);
+        for line in [
+            "X-Forwarded-For: 6.6.6.6",
+            "Forwarded: for=6.6.6.6",
+            "X-Request-Id: mine",
+        ] {
+            assert!(kept.contains(line), "{line} in {kept}");
+        }
+        for gone in [
+            "evil.test\r\nX-Forwarded-For",
+            "Private",
+            "Keep-Alive",
+            "Upgrade",
+            "TE:",
+        ] {
+            assert!(!kept.contains(gone), "{gone} in {kept}");
+        }
+    }
+
+    #[test]
+    fn a_traceparent_is_made_where_there_is_no_valid_one() {
+        let made = lines(&[("traceparent", "00-0-0-0"), ("tracestate", "a=1")], false);
+        let value = made
+            .lines()
+            .find_map(|line| line.strip_prefix("traceparent: "))
+            .expect("one was made");
+        assert!(is_traceparent(value.as_bytes()), "{value}");
+        assert!(!made.contains("tracestate"), "{made}");
+    }
+}

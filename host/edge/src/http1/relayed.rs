@@ -1,0 +1,140 @@
+//! Replies that come from an upstream's connection: the rest of a large body moved from socket to socket, and tunnels.
+
+use super::{
+    connection::{Connection, End},
+    respond::Asked,
+};
+use crate::{
+    Service, identity,
+    io::Io,
+    upstream::{Body, Moved, Splice, tunnel},
+};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use protoplex_http::{RelayBody, ReplyBody, StreamError};
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// Below this a copy is cheaper than the system calls of a splice.
+const SPLICE_BYTES_MIN: u64 = 64 << 10;
+
+/// A streamed body.
+pub(super) enum Source {
+    Stream(UnsyncBoxBody<Bytes, StreamError>),
+    Relay(Box<dyn RelayBody>),
+}
+
+impl Source {
+    /// The upstream's own body, if it is one.
+    pub(super) fn relayed(&mut self) -> Option<&mut Body> {
+        match self {
+            Self::Stream(_) => None,
+            Self::Relay(body) => (&mut **body as &mut dyn Any).downcast_mut(),
+        }
+    }
+}
+
+impl HttpBody for Source {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match &mut *self {
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Relay(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Stream(body) => body.size_hint(),
+            Self::Relay(body) => body.size_hint(),
+        }
+    }
+}
+
+impl<S, IO> Connection<'_, S, IO>
+where
+    S: Service,
+    IO: Io,
+{
+    /// Moves what is left of a body from socket to socket, if that is all that there is to do, and it is worth it.
+    pub(super) async fn splice(&mut self, body: &mut Body, left: &mut u64) -> Result<(), End> {
+        let large = |(_, rest): (_, &mut u64)| *rest >= SPLICE_BYTES_MIN;
+        if self.io.tcp().is_none() || !body.raw_rest().is_some_and(large) {
+            return Ok(());
+        }
+        self.flush().await?;
+        let mut splice = Splice::new();
+        let mut waits = Box::pin(tokio::time::sleep_until(body.idle_at()));
+        poll_fn(|cx| {
+            loop {
+                let (Some(client), Some((server, rest))) = (self.io.tcp(), body.raw_rest()) else {
+                    return Poll::Ready(Err(End::Io));
+                };
+                if *rest == 0 && splice.held() == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                let held = splice.held() as u64;
+                let Poll::Ready(moved) = splice.poll(server, client, *rest, cx) else {
+                    *rest -= (splice.held() as u64).saturating_sub(held);
+                    break;
+                };
+                match moved {
+                    Ok(Moved::Bytes(bytes)) => {
+                        let bytes = bytes as u64;
+                        *rest -= (splice.held() as u64 + bytes).saturating_sub(held);
+                        *left = left.saturating_sub(bytes);
+                        waits.as_mut().reset(body.idle_at());
+                    }
+                    // The server ended early, or one of them broke: the client can tell.
+                    Ok(Moved::End) | Err(_) => return Poll::Ready(Err(End::Io)),
+                }
+            }
+            let cut = body.poll_cut(cx).is_ready() || waits.as_mut().poll(cx).is_ready();
+            if cut {
+                Poll::Ready(Err(End::Io))
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Hands the connection over to a tunnel; its head is in the buffer.
+    pub(super) async fn tunnel(&mut self, body: ReplyBody, asked: &Asked) -> Result<(), End> {
+        self.flush().await?;
+        let ReplyBody::Relay(body) = body else {
+            return Ok(());
+        };
+        let body: Box<dyn Any> = body;
+        let server = body.downcast::<Body>().ok();
+        let Some(server) = server.and_then(|body| body.into_connection()) else {
+            return Err(End::Io);
+        };
+        let early = std::mem::take(&mut self.input).freeze();
+        let idle = self.shared.limits.tunnel_idle_timeout;
+        let carried = tunnel::run(&mut self.io, early, server, idle).await;
+        let request = identity::text(&asked.id);
+        match carried {
+            Ok(carried) => {
+                tracing::debug!(
+                    request,
+                    up = carried.up,
+                    down = carried.down,
+                    "a tunnel ended"
+                );
+            }
+            Err(error) => tracing::debug!(request, %error, "a tunnel broke"),
+        }
+        Ok(())
+    }
+}

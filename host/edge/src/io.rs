@@ -1,0 +1,25 @@
+//! What a connection reads from and writes to.
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+/// One end of a connection. A plain socket is known as such, so that bytes can be moved without being read.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The socket, if nothing stands between it and the bytes.
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+impl Io for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl Io for TlsStream<TcpStream> {}
+
+impl Io for hyper_util::rt::TokioIo<hyper::upgrade::Upgraded> {}

@@ -1,0 +1,149 @@
+//! A response's body as a connection to a client takes it: frames, the rest of a socket, or a tunnel.
+
+use super::{
+    exchange::{Connection, Exchange},
+    pool::Pool,
+    servers::Lease,
+};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use protoplex_http::{RelayBody, StreamError};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::Instant};
+
+/// What is left of an exchange when its head has come.
+pub(crate) struct Body {
+    /// `None` once its connection went back to the pool, or into a tunnel.
+    exchange: Option<Exchange>,
+    tunnel: bool,
+    keep_alive: bool,
+    pool: Arc<Pool>,
+    idle: Duration,
+    total_at: Option<Instant>,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The server counts this request until it is over.
+    _lease: Lease,
+}
+
+impl Body {
+    pub(super) fn new(
+        exchange: Exchange,
+        keep_alive: bool,
+        pool: Arc<Pool>,
+        idle: Duration,
+        total_at: Option<Instant>,
+        lease: Lease,
+    ) -> Self {
+        Self {
+            exchange: Some(exchange),
+            tunnel: false,
+            keep_alive,
+            pool,
+            idle,
+            total_at,
+            cut: None,
+            _lease: lease,
+        }
+    }
+
+    /// The same as the far end of a tunnel.
+    pub(super) fn tunnel(mut self) -> Self {
+        self.tunnel = true;
+        self
+    }
+
+    /// The connection, to be used as what it was switched to.
+    pub(crate) fn into_connection(mut self) -> Option<Connection> {
+        self.exchange.take().map(|exchange| exchange.connection)
+    }
+
+    /// Where the rest comes from when it is nothing but the next bytes of a plain socket, and how many.
+    pub(crate) fn raw_rest(&mut self) -> Option<(&TcpStream, &mut u64)> {
+        self.exchange.as_mut()?.raw_rest()
+    }
+
+    /// When a body that brings nothing is given up.
+    pub(crate) fn idle_at(&self) -> Instant {
+        let idle_at = Instant::now() + self.idle;
+        self.total_at.map_or(idle_at, |total| total.min(idle_at))
+    }
+
+    /// Whether the build that this was decided by has to end.
+    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.cut {
+            Some(cut) => cut.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Gives the connection back if it can be used again. Whoever took the last byte calls it, or the drop does.
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take()
+            && self.keep_alive
+            && exchange.is_over()
+        {
+            self.pool.put_back(exchange.connection);
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let body = &mut *self;
+        let Some(exchange) = &mut body.exchange else {
+            return Poll::Ready(None);
+        };
+        match exchange.poll_frame(body.idle, body.total_at, cx) {
+            Poll::Ready(None) => {
+                body.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
+            Poll::Pending => body
+                .poll_cut(cx)
+                .map(|()| Some(Err("the build's drain deadline passed".into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange
+            .as_ref()
+            .is_none_or(|exchange| exchange.length_left() == Some(0))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self
+            .exchange
+            .as_ref()
+            .map_or(Some(0), Exchange::length_left);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl RelayBody for Body {
+    fn is_tunnel(&self) -> bool {
+        self.tunnel
+    }
+
+    fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.cut = Some(cut);
+    }
+}

@@ -1,0 +1,345 @@
+//! One request and its response on one connection to a server. Whoever polls drives both directions: the connection
+//! of the client, in its own task.
+
+use super::{
+    connect::Stream,
+    framing::Framing,
+    response::{self, Asked, Response},
+    sending::{Sending, Unsent},
+};
+use crate::http1::chunked::{Decoded, Decoder};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use protoplex_http::{BodyError, Interim, Interims};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+
+/// Read at once while a head is waited for; most small responses are whole then.
+const HEAD_READ_BYTES: usize = 8 << 10;
+/// Read at once of a body.
+const BODY_READ_BYTES: usize = 64 << 10;
+/// A server that says no `100 Continue` by then gets the body all the same (RFC 9110, section 10.1.1).
+const CONTINUE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// A connection's timer while nothing is waited for.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// One connection to a server.
+pub(crate) struct Connection {
+    pub(super) io: Stream,
+    input: BytesMut,
+    /// One for the connection's life: setting it later is cheap, making it is not.
+    timer: Pin<Box<Sleep>>,
+    pub(super) idle_since: Instant,
+}
+
+/// Why a response's head did not come.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The connection ended, or could not be written to.
+    Ended {
+        cause: String,
+        /// A byte of the request was written.
+        begun: bool,
+        /// Something of a response had come.
+        answered: bool,
+    },
+    /// The response cannot be understood.
+    Malformed(&'static str),
+    /// It took too long.
+    TooSlow,
+    /// The request's body did not come.
+    Client(BodyError),
+}
+
+/// A request on a connection, and its response.
+pub(super) struct Exchange {
+    pub(super) connection: Connection,
+    pub(super) sending: Sending,
+    /// Why no more is sent, when that is not the end of it.
+    unsent: bool,
+    reading: Reading,
+    asked: Asked,
+}
+
+/// What is left of the response.
+enum Reading {
+    Head,
+    Length(u64),
+    Chunks(Decoder),
+    UntilClose,
+    Done,
+}
+
+impl Connection {
+    pub(super) fn new(io: Stream) -> Self {
+        Self {
+            io,
+            input: BytesMut::new(),
+            timer: Box::pin(tokio::time::sleep(FAR)),
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Whether the server has said or done nothing since the last response. Costs no system call: the reactor has
+    /// heard of an end, or of bytes that nobody asked for.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        self.input.is_empty() && self.io.poll_read_ready(&mut cx).is_pending()
+    }
+
+    fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.deadline() != at {
+            self.timer.as_mut().reset(at);
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    /// Reads once; 0 is the end.
+    fn poll_read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(bytes_max);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
+    }
+
+    /// What was read beyond the last response: the start of a tunnel.
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
+        (self.io, self.input.freeze())
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(connection: Connection, sending: Sending, asked: Asked) -> Self {
+        Self {
+            connection,
+            sending,
+            unsent: false,
+            reading: Reading::Head,
+            asked,
+        }
+    }
+
+    /// The response's head. Interim ones go to `interims` meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses the exchange; the connection must not be used again.
+    pub(super) async fn response(
+        &mut self,
+        deadline: Instant,
+        interims: Option<&Interims>,
+    ) -> Result<Response, Failure> {
+        let continue_at = self
+            .sending
+            .holds
+            .then(|| Instant::now() + CONTINUE_WAIT_MAX);
+        poll_fn(|cx| self.poll_response(deadline, continue_at, interims, cx)).await
+    }
+
+    fn poll_response(
+        &mut self,
+        deadline: Instant,
+        continue_at: Option<Instant>,
+        interims: Option<&Interims>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, Failure>> {
+        loop {
+            let mut cause = None;
+            match self.poll_send(cx) {
+                Some(Unsent::Client(error)) => return Poll::Ready(Err(Failure::Client(error))),
+                // The server may have answered before it stopped listening.
+                Some(Unsent::Server(error)) => cause = Some(error),
+                None => {}
+            }
+            while !self.connection.input.is_empty() {
+                match response::parse(&self.connection.input, self.asked) {
+                    Ok(None) => break,
+                    Ok(Some((response, bytes))) => {
+                        let _head = self.connection.input.split_to(bytes);
+                        if let Some(response) = self.interim(response, interims) {
+                            return Poll::Ready(self.head(response));
+                        }
+                    }
+                    Err(why) => return Poll::Ready(Err(Failure::Malformed(why))),
+                }
+            }
+            match self.connection.poll_read(HEAD_READ_BYTES, cx) {
+                Poll::Ready(Ok(read)) if read > 0 => continue,
+                Poll::Ready(end) => {
+                    let cause = end.err().or(cause);
+                    return Poll::Ready(Err(Failure::Ended {
+                        cause: cause.map_or_else(|| "it closed".into(), |error| error.to_string()),
+                        begun: self.sending.begun,
+                        answered: !self.connection.input.is_empty(),
+                    }));
+                }
+                Poll::Pending => {}
+            }
+            let waits = continue_at.filter(|_| self.sending.holds);
+            ready!(
+                self.connection
+                    .poll_until(waits.unwrap_or(deadline).min(deadline), cx)
+            );
+            if waits.is_some_and(|at| at < deadline) {
+                self.sending.holds = false;
+            } else {
+                return Poll::Ready(Err(Failure::TooSlow));
+            }
+        }
+    }
+
+    /// Takes an interim response; gives a final one back.
+    fn interim(&mut self, response: Response, interims: Option<&Interims>) -> Option<Response> {
+        match response.status {
+            StatusCode::SWITCHING_PROTOCOLS => Some(response),
+            StatusCode::CONTINUE => {
+                self.sending.holds = false;
+                None
+            }
+            status if status.is_informational() => {
+                if let Some(interims) = interims {
+                    let lines = response.lines;
+                    interims.push(Interim { status, lines });
+                }
+                None
+            }
+            _ => Some(response),
+        }
+    }
+
+    fn head(&mut self, response: Response) -> Result<Response, Failure> {
+        self.reading = match response.framing {
+            Framing::None => Reading::Done,
+            Framing::Length(length) => Reading::Length(length),
+            Framing::Chunked => Reading::Chunks(Decoder::new()),
+            Framing::Close => Reading::UntilClose,
+        };
+        Ok(response)
+    }
+
+    /// Sends on. What keeps it from that is said once; nothing more is sent then.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Option<Unsent> {
+        if self.unsent || self.sending.is_over() {
+            return None;
+        }
+        match self.sending.poll(&mut self.connection.io, cx) {
+            Poll::Ready(Err(unsent)) => {
+                self.unsent = true;
+                Some(unsent)
+            }
+            _ => None,
+        }
+    }
+
+    /// The whole body, if all of it is here and there are no trailers.
+    pub(super) fn body_at_hand(&mut self) -> Option<Bytes> {
+        match self.reading {
+            Reading::Done => Some(Bytes::new()),
+            Reading::Length(length) if length <= self.connection.input.len() as u64 => {
+                self.reading = Reading::Done;
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                Some(self.connection.input.split_to(length).freeze())
+            }
+            _ => None,
+        }
+    }
+
+    /// The next frame of the body. `idle` is the most between two reads.
+    pub(super) fn poll_frame(
+        &mut self,
+        idle: Duration,
+        total_at: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        // A request that does not get out whole is told by the response, or by the connection's end.
+        let _unsent = self.poll_send(cx);
+        loop {
+            match self.decode() {
+                Ok(Some(Some(frame))) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Some(None)) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(why) => return Poll::Ready(Some(Err(format!("the upstream's body: {why}")))),
+            }
+            match self.connection.poll_read(BODY_READ_BYTES, cx) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(Ok(_)) if matches!(self.reading, Reading::UntilClose) => {
+                    self.reading = Reading::Done;
+                }
+                Poll::Ready(end) => {
+                    let cause =
+                        end.map_or_else(|error| error.to_string(), |_| "it ended early".into());
+                    return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
+                }
+                Poll::Pending => {
+                    let idle_at = Instant::now() + idle;
+                    let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
+                    ready!(self.connection.poll_until(at, cx));
+                    return Poll::Ready(Some(Err("the upstream's body stopped".into())));
+                }
+            }
+        }
+    }
+
+    /// What the buffer holds: a frame, the end (`Some(None)`), or nothing yet.
+    #[expect(
+        clippy::option_option,
+        reason = "a frame, the end, and nothing yet are three things"
+    )]
+    fn decode(&mut self) -> Result<Option<Option<Frame<Bytes>>>, &'static str> {
+        let input = &mut self.connection.input;
+        match &mut self.reading {
+            Reading::Head | Reading::Done | Reading::Length(0) => {
+                self.reading = Reading::Done;
+                Ok(Some(None))
+            }
+            _ if input.is_empty() => Ok(None),
+            Reading::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let piece = input.split_to(input.len().min(most)).freeze();
+                *left -= piece.len() as u64;
+                Ok(Some(Some(Frame::data(piece))))
+            }
+            Reading::UntilClose => Ok(Some(Some(Frame::data(input.split().freeze())))),
+            Reading::Chunks(decoder) => match decoder.decode(input)? {
+                Decoded::Data(piece) => Ok(Some(Some(Frame::data(piece)))),
+                Decoded::NeedsMore => Ok(None),
+                Decoded::End => {
+                    let trailers = decoder.take_trailers();
+                    self.reading = Reading::Done;
+                    Ok(Some(
+                        trailers.map(|trailers: HeaderMap| Frame::trailers(trailers)),
+                    ))
+                }
+            },
+        }
+    }
+
+    /// Bytes that are left of a body of known length.
+    pub(super) fn length_left(&self) -> Option<u64> {
+        match self.reading {
+            Reading::Length(left) => Some(left),
+            Reading::Done => Some(0),
+            _ => None,
+        }
+    }
+
+    /// Where the rest of the body comes from when it is nothing but the next bytes of a plain socket, and how many.
+    pub(super) fn raw_rest(&mut self) -> Option<(&tokio::net::TcpStream, &mut u64)> {
+        let idle = self.connection.input.is_empty() && self.sending.is_over();
+        match &mut self.reading {
+            Reading::Length(left) if idle => Some((self.connection.io.tcp()?, left)),
+            _ => None,
+        }
+    }
+
+    /// Whether both directions are at their end, so that another request may follow.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.reading, Reading::Done | Reading::Length(0))
+            && self.sending.is_over()
+            && self.connection.input.is_empty()
+    }
+}

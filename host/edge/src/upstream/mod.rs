@@ -1,0 +1,23 @@
+//! Servers behind us: which one takes a request, the connections to them, and what comes back.
+//!
+//! In: an [`Outbound`] that was decided on. Out: a reply whose body is driven by whoever polls it. Nothing here knows
+//! of builds or handlers.
+
+mod body;
+mod connect;
+mod exchange;
+mod framing;
+mod group;
+mod outbound;
+mod pool;
+mod response;
+mod sending;
+mod servers;
+mod splice;
+pub(crate) mod tunnel;
+
+pub(crate) use body::Body;
+pub use group::{Group, RelayError};
+pub use outbound::{Outbound, Retry, Timeouts};
+pub use servers::{Unavailable, key_hash};
+pub(crate) use splice::{Moved, Splice};

@@ -1,0 +1,115 @@
+//! A request as it goes to an upstream.
+
+use bytes::Bytes;
+use http::Method;
+use protoplex_http::{Body, Interims, fields};
+use std::{net::IpAddr, time::Duration};
+
+/// When a request is sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// When it did not reach a server; if it is idempotent, also when it was not answered.
+    #[default]
+    Default,
+    /// Never.
+    Never,
+    /// As if it were idempotent.
+    Always,
+}
+
+/// Times in place of the upstream's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timeouts {
+    /// Until the head of the response.
+    pub first_byte: Option<Duration>,
+    /// Between two reads of a body.
+    pub idle: Option<Duration>,
+    /// For all of it.
+    pub total: Option<Duration>,
+}
+
+/// A request that was decided on.
+#[derive(Debug)]
+pub struct Outbound {
+    /// The request line and the end-to-end header lines, `Host` among them; without framing and the empty line.
+    pub head: Vec<u8>,
+    /// The same method as in `head`.
+    pub method: Method,
+    /// Pulled when the server wants it.
+    pub body: Body,
+    /// The protocol that the client wants to go on with, if it may.
+    pub upgrade: Option<String>,
+    /// The client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// Where interim answers go.
+    pub interims: Option<Interims>,
+    /// In place of the upstream's.
+    pub timeouts: Timeouts,
+    /// When it is sent again.
+    pub retry: Retry,
+    /// What rendezvous hashing goes by.
+    pub key: Option<u64>,
+    /// Who asks, for the PROXY protocol.
+    pub client: IpAddr,
+}
+
+impl Outbound {
+    /// Whether it may be sent again although a server may have acted on it.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self.retry {
+            Retry::Never => false,
+            Retry::Always => true,
+            // RFC 9110, section 9.2.2.
+            Retry::Default => matches!(
+                self.method,
+                Method::GET
+                    | Method::HEAD
+                    | Method::OPTIONS
+                    | Method::TRACE
+                    | Method::PUT
+                    | Method::DELETE
+            ),
+        }
+    }
+
+    /// The length of the body, where it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        http_body::Body::size_hint(&self.body).exact()
+    }
+
+    /// The whole head as HTTP/1.1 has it.
+    pub(super) fn http1_head(&self) -> Bytes {
+        let mut head = Vec::with_capacity(self.head.len() + 96);
+        head.extend_from_slice(&self.head);
+        if let Some(protocol) = &self.upgrade {
+            head.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+            head.extend_from_slice(protocol.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        match self.length() {
+            _ if self.body.is_absent() && !wants_body => {}
+            Some(length) => {
+                head.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+            }
+            None => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        if self.expects_continue && !self.body.is_absent() {
+            head.extend_from_slice(b"expect: 100-continue\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head.into()
+    }
+
+    /// Path and query, and the header lines.
+    pub(super) fn parts(&self) -> (&str, impl Iterator<Item = (&[u8], &[u8])>) {
+        let end = self
+            .head
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .map_or(self.head.len(), |at| at + 1);
+        let (line, lines) = self.head.split_at(end);
+        let path = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
+        (std::str::from_utf8(path).unwrap_or("/"), fields(lines))
+    }
+}

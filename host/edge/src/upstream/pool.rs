@@ -1,0 +1,56 @@
+//! Connections to one server that wait for the next request. A pool belongs to everything that makes connections
+//! different: the address, what is spoken, how TLS is verified.
+
+use super::exchange::Connection;
+use parking_lot::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Kept to one server, in each child.
+const IDLE_CONNECTIONS_MAX: usize = 256;
+/// An idle connection is closed after this: below the 75 s at which our own nodes close theirs, and nginx.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Idle connections. The last one used is the first one taken, so that what a burst opened ages and goes.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<Vec<Connection>>);
+
+impl Pool {
+    /// One that is still open, as far as is known.
+    pub(super) fn take(&self) -> Option<Connection> {
+        loop {
+            let mut connection = self.0.lock().pop()?;
+            if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps one whose last response is over.
+    pub(super) fn put_back(&self, mut connection: Connection) {
+        connection.idle_since = Instant::now();
+        let mut idle = self.0.lock();
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes what was idle for too long, or was closed by the server.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        // Closing happens after the lock is gone.
+        let mut old = Vec::new();
+        let mut idle = self.0.lock();
+        for at in (0..idle.len()).rev() {
+            if now - idle[at].idle_since >= IDLE_MAX || !idle[at].is_quiet() {
+                old.push(idle.swap_remove(at));
+            }
+        }
+        drop(idle);
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}

@@ -1,0 +1,317 @@
+//! Reading a response's head from an upstream, as strictly as a request's: what could be read in two ways is an
+//! error of the upstream, and its connection is closed.
+
+use super::framing::Framing;
+use crate::forward::is_hop_by_hop;
+use http::StatusCode;
+use protoplex_http::Lines;
+use std::mem::MaybeUninit;
+
+/// A whole head (502 above it): as a request's, and cookies are set here.
+pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header lines.
+const HEADERS_MAX: usize = 128;
+
+/// A response's head.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    /// End to end.
+    pub(super) lines: Lines,
+    /// Whether they have a `date`.
+    pub(super) dated: bool,
+    pub(super) framing: Framing,
+    /// The length that `Content-Length` announces, with a body or without.
+    pub(super) length: Option<u64>,
+    /// Whether another request may follow on its connection.
+    pub(super) keep_alive: bool,
+    /// The protocol that a 101 switches to.
+    pub(super) upgrade: Option<String>,
+}
+
+/// What the request was, as far as it shapes the response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    pub(super) is_head: bool,
+}
+
+/// Reads one head from the start of `bytes`: the head and its length, or `None` while it is incomplete.
+pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usize)>, &'static str> {
+    let mut raw = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut raw,
+    );
+    let end = match parsed {
+        Ok(httparse::Status::Complete(end)) if end > HEAD_BYTES_MAX => return Err(TOO_LARGE),
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) if bytes.len() >= HEAD_BYTES_MAX => return Err(TOO_LARGE),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err("its head has too many lines"),
+        Err(_) => return Err("its head is malformed"),
+    };
+    check_line_ends(&bytes[..end])?;
+    let (Some(code), Some(minor)) = (response.code, response.version) else {
+        return Err("its status line is malformed");
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| "its status is no status")?;
+    let meaning = Meaning::of(response.headers, minor)?;
+    let mut lines = Lines::with_capacity(end);
+    let mut dated = false;
+    for header in response.headers.iter() {
+        if is_of_the_connection(header.name) || meaning.nominates(header.name) {
+            continue;
+        }
+        dated |= header.name.eq_ignore_ascii_case("date");
+        lines.push(header.name.as_bytes(), header.value);
+    }
+    let framing = meaning.framing(status, asked)?;
+    Ok(Some((
+        Response {
+            status,
+            lines,
+            dated,
+            framing,
+            length: meaning.length,
+            keep_alive: meaning.keep_alive && framing != Framing::Close,
+            upgrade: meaning.upgrade.map(str::to_owned),
+        },
+        end,
+    )))
+}
+
+const TOO_LARGE: &str = "its head is too large";
+
+/// What is not passed on, whatever `Connection` says: framing and the request id are the client's connection's.
+fn is_of_the_connection(name: &str) -> bool {
+    is_hop_by_hop(name) || (name.len() == 12 && name.eq_ignore_ascii_case("x-request-id"))
+}
+
+/// httparse takes LF alone for a line's end.
+fn check_line_ends(head: &[u8]) -> Result<(), &'static str> {
+    for at in memchr::memchr_iter(b'\n', head) {
+        if at == 0 || head[at - 1] != b'\r' {
+            return Err("a line of its head ends with LF alone");
+        }
+    }
+    Ok(())
+}
+
+/// What the headers that concern the connection say.
+struct Meaning<'a> {
+    length: Option<u64>,
+    chunked: bool,
+    keep_alive: bool,
+    upgrade: Option<&'a str>,
+    /// Values of `Connection`.
+    connection: Option<&'a [u8]>,
+    connections: &'a [httparse::Header<'a>],
+}
+
+impl<'a> Meaning<'a> {
+    fn of(headers: &'a [httparse::Header<'a>], minor: u8) -> Result<Self, &'static str> {
+        let mut meaning = Self {
+            length: None,
+            chunked: false,
+            keep_alive: minor >= 1,
+            upgrade: None,
+            connection: None,
+            connections: headers,
+        };
+        for header in headers {
+            let name = header.name;
+            match name.len() {
+                7 if name.eq_ignore_ascii_case("upgrade") => {
+                    meaning.upgrade = std::str::from_utf8(header.value).ok();
+                }
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    meaning.connection = Some(header.value);
+                    for token in tokens(header.value) {
+                        if token.eq_ignore_ascii_case(b"close") {
+                            meaning.keep_alive = false;
+                        } else if minor == 0 && token.eq_ignore_ascii_case(b"keep-alive") {
+                            meaning.keep_alive = true;
+                        }
+                    }
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    let length = digits(header.value).ok_or("its Content-Length is no number")?;
+                    if meaning.length.replace(length).is_some() {
+                        return Err("its Content-Length stands twice");
+                    }
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    if meaning.chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
+                        return Err("its Transfer-Encoding is not `chunked`");
+                    }
+                    if minor == 0 {
+                        return Err("it has Transfer-Encoding in HTTP/1.0");
+                    }
+                    meaning.chunked = true;
+                }
+                _ => {}
+            }
+        }
+        if meaning.chunked && meaning.length.is_some() {
+            return Err("it has both Content-Length and Transfer-Encoding");
+        }
+        Ok(meaning)
+    }
+
+    /// RFC 9112, section 6.3.
+    fn framing(&self, status: StatusCode, asked: Asked) -> Result<Framing, &'static str> {
+        let bodiless = status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+            || asked.is_head;
+        if bodiless {
+            let odd = self.chunked && (status.is_informational() || status == 204);
+            return if odd {
+                Err("it announces a body that its status does not allow")
+            } else {
+                Ok(Framing::None)
+            };
+        }
+        Ok(match (self.chunked, self.length) {
+            (true, _) => Framing::Chunked,
+            (false, Some(0)) => Framing::None,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::Close,
+        })
+    }
+
+    /// Whether `Connection` names that header.
+    fn nominates(&self, name: &str) -> bool {
+        let Some(first) = self.connection else {
+            return false;
+        };
+        // Nearly always one of these, which name no header that is passed on.
+        if first.eq_ignore_ascii_case(b"keep-alive") || first.eq_ignore_ascii_case(b"close") {
+            return false;
+        }
+        self.connections
+            .iter()
+            .filter(|header| header.name.eq_ignore_ascii_case("connection"))
+            .flat_map(|header| tokens(header.value))
+            .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn digits(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?;
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Response, &'static str> {
+        parse(text.as_bytes(), Asked::default()).map(|read| read.expect("a whole head").0)
+    }
+
+    #[test]
+    fn what_frames_a_body_is_what_the_standard_says() {
+        for (head, framing, keep_alive) in [
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n",
+                Framing::None,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n",
+                Framing::Chunked,
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\n", Framing::Close, false),
+            (
+                "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                false,
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n",
+                Framing::None,
+                true,
+            ),
+            ("HTTP/1.1 204 No Content\r\n", Framing::None, true),
+        ] {
+            let response = read(&format!("{head}\r\n")).expect(head);
+            assert_eq!(
+                (response.framing, response.keep_alive),
+                (framing, keep_alive),
+                "{head}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_that_reads_in_two_ways_is_refused() {
+        for (head, why) in [
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n",
+                "twice",
+            ),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: +5\r\n", "no number"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n",
+                "both",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n",
+                "not `chunked`",
+            ),
+            (
+                "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n",
+                "HTTP/1.0",
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n",
+                "does not allow",
+            ),
+            ("HTTP/1.1 200 OK\nx: y\r\n", "LF alone"),
+            ("HTTP/1.1 200 OK\r\nx: y\n", "LF alone"),
+            ("HTTP/1.1 200 OK\r\nx : y\r\n", "malformed"),
+            ("HTTP/1.1 200 OK\r\n folded: y\r\n", "malformed"),
+            ("HTTP/2 200 OK\r\n", "malformed"),
+            ("HTTP/1.1 99 No\r\n", "no status"),
+        ] {
+            let error = read(&format!("{head}\r\n")).expect_err(head);
+            assert!(error.contains(why), "{head}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_not_passed_on() {
+        let response = read(
+            "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\ndate: now\r\n\
+             x-request-id: theirs\r\ncontent-length: 1\r\nx-end: 2\r\n\r\n",
+        )
+        .expect("a head");
+        assert_eq!(response.lines.as_bytes(), b"date: now\r\nx-end: 2\r\n");
+        assert!(response.dated);
+    }
+}

@@ -1,0 +1,505 @@
+//! Who takes a request: the servers of one upstream, as one child sees them. No I/O, and no clock but in
+//! [`Servers::wait`]; what is known of the servers comes in by [`Lease::report`] and health checks.
+//!
+//! A server is left out while it fails its health checks or is ejected for failures in a row. Where that leaves none,
+//! all are used: a group that is wholly unwell by our measure answers better than nothing does (Envoy calls this the
+//! panic mode, with its threshold at zero).
+
+mod budget;
+mod queue;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use budget::Budget;
+use http::{StatusCode, uri::Authority};
+use parking_lot::Mutex;
+use protoplex_wire::manifest::{Balance, Upstream};
+use queue::Queue;
+use server::{Server, WEIGHT_BITS, WEIGHT_FULL};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// Servers that a request can remember to have tried: the bits of `tried`. Those beyond are never taken for tried.
+const TRIED_MAX: usize = u64::BITS as usize;
+
+/// All servers of one upstream and their state.
+pub struct Servers {
+    upstream: Upstream,
+    children: usize,
+    in_flight_max: u32,
+    queue_max: u32,
+    servers: Box<[Arc<Server>]>,
+    /// Where the next look for the least loaded one begins, so that equals take turns.
+    turn: AtomicUsize,
+    /// A sequence of random numbers (splitmix64).
+    dice: AtomicU64,
+    budget: Budget,
+    queue: Arc<Queue>,
+    /// Held by who decides on an ejection, since that depends on all servers.
+    ejecting: Mutex<()>,
+    /// Times are milliseconds since then.
+    epoch: Instant,
+    /// Somebody runs its health checks.
+    watched: AtomicBool,
+}
+
+/// One request in flight at one server. Dropping it gives the place back and wakes one that waits.
+pub struct Lease {
+    servers: Arc<Servers>,
+    index: usize,
+}
+
+/// How a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a head; 502, 503 and 504 count as failures.
+    Answered(StatusCode),
+    /// No connection, or no head.
+    Failed,
+}
+
+/// Why no server takes a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// Each has as many in flight as it may, or others wait already.
+    #[error("every server is full")]
+    Full,
+    /// The group is empty.
+    #[error("there is no server")]
+    NoServer,
+    /// So many wait already.
+    #[error("every server is full, and so is the queue")]
+    QueueFull,
+    /// Waited in vain.
+    #[error("every server is full, and none had a place in time")]
+    TimedOut,
+}
+
+/// What is known of a server, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests at it, from this child.
+    pub in_flight: u32,
+    /// It fails its health checks.
+    pub is_unhealthy: bool,
+    /// It is left out for failures in a row.
+    pub is_ejected: bool,
+}
+
+impl Servers {
+    /// The group as new: every server is well and gets its whole share. In-flight and queue limits are the upstream's
+    /// divided by `children`, but at least 1 where there is one. Addresses that are no authority are left out; a
+    /// checked manifest has none.
+    pub fn new(upstream: &Upstream, children: usize) -> Arc<Self> {
+        let servers = upstream.addresses.iter().filter_map(|address| {
+            let authority = address.parse().ok()?;
+            Some(Arc::new(Server::new(authority, 0)))
+        });
+        let servers = servers.collect();
+        Self::made(upstream, children, servers, Arc::default(), Instant::now())
+    }
+
+    /// The group of the next build, or after a change of the directory: servers that stay keep their state, those
+    /// that come get their slow start. The same group where nothing changed.
+    pub fn successor(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+        children: usize,
+        now: Instant,
+    ) -> Arc<Self> {
+        let old = &self.upstream;
+        if old == upstream && self.children == children {
+            return Arc::clone(self);
+        }
+        // What is known of a server was learnt by these.
+        let same = old.protocol == upstream.protocol
+            && old.tls == upstream.tls
+            && old.health == upstream.health;
+        let start_ms = if self.is_empty() { 0 } else { self.ms(now) };
+        let servers = upstream.addresses.iter().filter_map(|address| {
+            let authority: Authority = address.parse().ok()?;
+            let known = self.servers.iter().find(|s| s.authority == authority);
+            Some(match known {
+                Some(server) if same => Arc::clone(server),
+                Some(_) => Arc::new(Server::new(authority, 0)),
+                None => Arc::new(Server::new(authority, start_ms)),
+            })
+        });
+        let (servers, queue) = (servers.collect(), Arc::clone(&self.queue));
+        Self::made(upstream, children, servers, queue, self.epoch)
+    }
+
+    fn made(
+        upstream: &Upstream,
+        children: usize,
+        servers: Box<[Arc<Server>]>,
+        queue: Arc<Queue>,
+        epoch: Instant,
+    ) -> Arc<Self> {
+        let share = |limit: u32| match limit {
+            0 => 0,
+            limit => (limit / u32::try_from(children).unwrap_or(u32::MAX).max(1)).max(1),
+        };
+        Arc::new(Self {
+            upstream: upstream.clone(),
+            children,
+            in_flight_max: share(upstream.in_flight_max),
+            queue_max: share(upstream.queue_max),
+            // Children must not all begin with the same server.
+            turn: AtomicUsize::new(rand::random_range(0..servers.len().max(1))),
+            servers,
+            dice: AtomicU64::new(rand::random()),
+            budget: Budget::new(upstream.retries),
+            queue,
+            ejecting: Mutex::new(()),
+            epoch,
+            watched: AtomicBool::new(false),
+        })
+    }
+
+    /// What the group was made of.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// A server's address.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Self::len`].
+    pub fn authority(&self, index: usize) -> &Authority {
+        &self.servers[index].authority
+    }
+
+    /// How many servers there are, well or not.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// What is known of a server.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Self::len`].
+    pub fn standing(&self, index: usize, now: Instant) -> Standing {
+        let server = &self.servers[index];
+        Standing {
+            in_flight: server.in_flight.load(Relaxed),
+            is_unhealthy: server.is_unhealthy(),
+            is_ejected: server.is_ejected(self.ms(now)),
+        }
+    }
+
+    /// A server for a request, now. `key` is what rendezvous hashes ([`key_hash`] makes one) where the upstream
+    /// balances by key; without one the least loaded is taken. `tried` has the bits of the servers that this request
+    /// failed on already: they are taken when no other can be.
+    ///
+    /// # Errors
+    /// When all are full, others wait, or there is none.
+    pub fn pick(
+        self: &Arc<Self>,
+        key: Option<u64>,
+        tried: u64,
+        now: Instant,
+    ) -> Result<Lease, Unavailable> {
+        if self.in_flight_max != 0 && self.queue.waiting() > 0 {
+            return Err(Unavailable::Full);
+        }
+        self.take(key, tried, now)
+    }
+
+    /// The same, waiting for a place: first come, first served, in a queue of bounded length and for a bounded time.
+    /// Cancel safe: dropping the future gives up the place in the queue.
+    ///
+    /// # Errors
+    /// When the queue is full, the time is over, or there is no server.
+    pub async fn wait(
+        self: &Arc<Self>,
+        key: Option<u64>,
+        tried: u64,
+    ) -> Result<Lease, Unavailable> {
+        let place = self.queue.enter(self.queue_max)?;
+        let timeout = Duration::from_millis(self.upstream.queue_timeout_ms);
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut may_look = place.first;
+        loop {
+            let mut freed = pin!(self.queue.freed());
+            freed.as_mut().enable();
+            Queue::before_look();
+            let now = Instant::now();
+            if may_look {
+                match self.take(key, tried, now) {
+                    Err(Unavailable::Full) => {}
+                    taken => return taken,
+                }
+            }
+            may_look = true;
+            let until = match self.next_return(now) {
+                Some(after) => deadline.min(tokio::time::Instant::now() + after),
+                None => deadline,
+            };
+            tokio::select! {
+                biased;
+                () = freed => {}
+                () = tokio::time::sleep_until(until) => {
+                    if tokio::time::Instant::now() >= deadline {
+                        return Err(Unavailable::TimedOut);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a request that failed may be sent again: there are attempts left, and the group's budget has one,
+    /// which is spent by saying yes. `attempts_made` counts the first one.
+    pub fn may_retry(&self, attempts_made: u32, now: Instant) -> bool {
+        self.budget.spend(attempts_made, self.second(now))
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        key: Option<u64>,
+        tried: u64,
+        now: Instant,
+    ) -> Result<Lease, Unavailable> {
+        let now_ms = self.ms(now);
+        loop {
+            let found = match (self.upstream.balance, key) {
+                (Balance::Key, Some(key)) => self.by_key(key, tried, now_ms),
+                _ => self.least_loaded(tried, now_ms),
+            };
+            let Some(index) = found else {
+                return Err(match self.is_empty() {
+                    true => Unavailable::NoServer,
+                    false => Unavailable::Full,
+                });
+            };
+            // Another thread may have taken the last place in between.
+            if self.servers[index].enter(self.in_flight_max) {
+                if tried == 0 {
+                    self.budget.asked(self.second(now));
+                }
+                let servers = Arc::clone(self);
+                return Ok(Lease { servers, index });
+            }
+        }
+    }
+
+    /// The fewest in flight for its share. A server in its slow start takes part in that share of the picks, so that
+    /// it also starts slowly where nobody has anything in flight.
+    fn least_loaded(&self, tried: u64, now_ms: u64) -> Option<usize> {
+        let count = self.servers.len();
+        let start = self.turn.load(Relaxed) % count.max(1);
+        let found = self.best((start..count).chain(0..start), tried, now_ms, |server| {
+            let in_flight = u64::from(server.in_flight.load(Relaxed));
+            let weight = server.weight(now_ms, self.upstream.slow_start_ms);
+            if weight == WEIGHT_FULL {
+                return (false, in_flight << WEIGHT_BITS);
+            }
+            let held_back = self.roll() >= weight;
+            (held_back, (in_flight << (2 * WEIGHT_BITS)) / weight)
+        });
+        self.turn
+            .store(found.map_or(start, |index| index + 1), Relaxed);
+        found
+    }
+
+    /// The highest score of key and server (rendezvous hashing): when a server goes, only its keys move. One in its
+    /// slow start gets its keys back one after another, each once.
+    fn by_key(&self, key: u64, tried: u64, now_ms: u64) -> Option<usize> {
+        self.best(0..self.servers.len(), tried, now_ms, |server| {
+            let score = mixed(key ^ server.hash);
+            let weight = server.weight(now_ms, self.upstream.slow_start_ms);
+            let held_back = score % WEIGHT_FULL >= weight;
+            (held_back, !score >> WEIGHT_BITS)
+        })
+    }
+
+    /// The lowest rank among servers with a place: one that was not tried before one that was, one that is not held
+    /// back before one that is. The first of equals. Servers that are out only where all are.
+    fn best(
+        &self,
+        order: impl Iterator<Item = usize> + Clone,
+        tried: u64,
+        now_ms: u64,
+        rank: impl Fn(&Server) -> (bool, u64),
+    ) -> Option<usize> {
+        let look = |all: bool| {
+            let (mut best, mut seen) = (None, false);
+            for index in order.clone() {
+                let server = &*self.servers[index];
+                if !all && server.is_out(now_ms) {
+                    continue;
+                }
+                seen = true;
+                let in_flight = server.in_flight.load(Relaxed);
+                if self.in_flight_max != 0 && in_flight >= self.in_flight_max {
+                    continue;
+                }
+                let again = index < TRIED_MAX && (tried >> index) & 1 == 1;
+                let (held_back, rank) = rank(server);
+                let rank = (again, held_back, rank);
+                if best.is_none_or(|(lowest, _)| rank < lowest) {
+                    best = Some((rank, index));
+                }
+            }
+            (best.map(|(_, index)| index), seen)
+        };
+        match look(false) {
+            (found, true) => found,
+            (_, false) => look(true).0,
+        }
+    }
+
+    fn report(&self, index: usize, outcome: Outcome, now: Instant) {
+        let server = &self.servers[index];
+        let failed = match outcome {
+            Outcome::Failed => true,
+            Outcome::Answered(status) => matches!(status.as_u16(), 502..=504),
+        };
+        if !failed {
+            if server.failures.load(Relaxed) != 0 {
+                server.failures.store(0, Relaxed);
+            }
+            return;
+        }
+        let failures = server.failures.fetch_add(1, Relaxed).saturating_add(1);
+        let ejection = &self.upstream.ejection;
+        if ejection.failures != 0 && failures >= ejection.failures {
+            self.eject(server, failures, self.ms(now));
+        }
+    }
+
+    /// Leaves a server out, unless it is already, too many are, or no other is in.
+    fn eject(&self, server: &Server, failures: u32, now_ms: u64) {
+        let _deciding = self.ejecting.lock();
+        let count = self.servers.len();
+        let share = count * self.upstream.ejection.servers_percent_max as usize / 100;
+        let others = self.servers.iter().filter(|s| !std::ptr::eq(&***s, server));
+        let ejected = others.clone().filter(|s| s.is_ejected(now_ms)).count();
+        let one_stays = others.clone().any(|s| !s.is_out(now_ms));
+        if server.is_out(now_ms) || !one_stays || ejected >= share.max(1) {
+            return;
+        }
+        let for_ms = server.eject(now_ms, self.upstream.ejection.eject_ms);
+        tracing::warn!(server = %server.authority, failures, for_ms, "a server is left out for failures in a row");
+    }
+
+    /// What a health check found.
+    pub(crate) fn probed(&self, index: usize, well: bool, now: Instant) {
+        let Some(check) = &self.upstream.health else {
+            return;
+        };
+        let server = &self.servers[index];
+        let after = match well {
+            true => check.healthy_after,
+            false => check.unhealthy_after,
+        };
+        match server.probed(well, after, self.ms(now)) {
+            Some(true) => {
+                tracing::info!(server = %server.authority, "a server is well again");
+                self.queue.wake_all();
+            }
+            Some(false) => {
+                tracing::warn!(server = %server.authority, "a server fails its health checks and is left out");
+            }
+            None => {}
+        }
+    }
+
+    /// True once: for who runs the health checks.
+    pub(crate) fn watch(&self) -> bool {
+        !self.watched.swap(true, Relaxed)
+    }
+
+    /// Until the next ejected server is back.
+    fn next_return(&self, now: Instant) -> Option<Duration> {
+        let now_ms = self.ms(now);
+        let back = self.servers.iter().filter_map(|s| s.returns_at_ms(now_ms));
+        back.min()
+            .map(|at_ms| Duration::from_millis(at_ms - now_ms))
+    }
+
+    /// A random number below [`WEIGHT_FULL`].
+    fn roll(&self) -> u64 {
+        mixed(self.dice.fetch_add(STEP, Relaxed)) % WEIGHT_FULL
+    }
+
+    /// From 1, since 0 is "never".
+    fn ms(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.epoch);
+        elapsed.as_secs() * 1_000 + u64::from(elapsed.subsec_millis()) + 1
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_secs()
+    }
+}
+
+impl Lease {
+    /// Which server.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its address.
+    pub fn authority(&self) -> &Authority {
+        self.servers.authority(self.index)
+    }
+
+    /// How the try ended; once a try.
+    pub fn report(&self, outcome: Outcome, now: Instant) {
+        self.servers.report(self.index, outcome, now);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.servers.servers[self.index].leave();
+        if self.servers.in_flight_max != 0 {
+            self.servers.queue.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authorities = self.servers.iter().map(|server| &server.authority);
+        f.debug_list().entries(authorities).finish()
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.authority())
+    }
+}
+
+/// The hash of a key, the same on every node and in every release (FNV-1a, mixed).
+pub fn key_hash(key: &[u8]) -> u64 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    mixed(hash)
+}
+
+/// The step of splitmix64.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Its finaliser: every bit of the result depends on every bit that goes in.
+fn mixed(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}

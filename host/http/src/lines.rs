@@ -1,0 +1,61 @@
+//! Header lines as they stand on the wire: what a relay passes on is copied once, and never turned into a map.
+
+/// `name: value` with CRLF behind each. Whoever pushes has checked names and values: no control characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines(Vec<u8>);
+
+impl Lines {
+    /// None yet, with room.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.0.extend_from_slice(name);
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// All of them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        fields(&self.0)
+    }
+}
+
+/// Names and values of lines that [`Lines`] wrote.
+pub fn fields(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| line.strip_suffix(b"\r"))
+        .filter_map(|line| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            Some((&line[..colon], line.get(colon + 2..)?))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_pushed_comes_back() {
+        let mut lines = Lines::default();
+        lines.push(b"a", b"1: 2");
+        lines.push(b"b", b"");
+        assert_eq!(lines.as_bytes(), b"a: 1: 2\r\nb: \r\n");
+        let all: Vec<_> = lines.iter().collect();
+        assert_eq!(all, [(&b"a"[..], &b"1: 2"[..]), (b"b", b"")]);
+    }
+}
