@@ -297,7 +297,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nx : y\r\n", "malformed"),
             ("HTTP/1.1 200 OK\r\n folded: y\r\n", "malformed"),
             ("HTTP/2 200 OK\r\n", "malformed"),
-            ("HTTP/1.1 99 No\r\n", "no status"),
+            ("HTTP/1.1 99 No\r\n", "malformed"),
         ] {
             let error = read(&format!("{head}\r\n")).expect_err(head);
             assert!(error.contains(why), "{head}: {error}");

@@ -9,6 +9,7 @@ fn asked(version: u8, method: &str) -> Asked {
     Asked {
         version,
         is_head: method == "HEAD",
+        is_connect: method == "CONNECT",
         keep_alive: true,
         id: *b"0123456789abcdef",
     }
@@ -160,14 +161,14 @@ fn the_client_is_told_whether_the_connection_stays() {
 #[test]
 fn an_interim_status_never_ends_a_request() {
     for status in [100, 101, 103, 199] {
-        let found = conclusive(reply(status, ReplyBody::Empty), b"0123456789abcdef");
+        let found = conclusive(reply(status, ReplyBody::Empty), &asked(11, "GET"));
         assert_eq!(
             (found.status.as_u16(), found.close),
             (500, true),
             "{status}"
         );
     }
-    let found = conclusive(reply(204, ReplyBody::Empty), b"0123456789abcdef");
+    let found = conclusive(reply(204, ReplyBody::Empty), &asked(11, "GET"));
     assert_eq!((found.status.as_u16(), found.close), (204, false));
 }
 
