@@ -212,8 +212,17 @@ where
     }
 
     /// Says what was wrong and closes.
-    async fn refuse(&mut self, Refusal(status, why): Refusal) -> Result<(), End> {
+    async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
         let id = self.ids.next();
+        self.refuse_request(id, refusal).await
+    }
+
+    /// The same to a request that has its id: a handler's log and a server behind may know it.
+    async fn refuse_request(
+        &mut self,
+        id: [u8; 16],
+        Refusal(status, why): Refusal,
+    ) -> Result<(), End> {
         let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(&id)));
         let asked = Asked {
             id,
@@ -260,7 +269,7 @@ where
             let parsed = match head::parse(&bytes, &mut fields, &shared.limits) {
                 Ok(parsed) => parsed,
                 Err(refusal) => {
-                    self.refuse(refusal).await?;
+                    self.refuse_request(id, refusal).await?;
                     return Err(End::Io);
                 }
             };
@@ -307,7 +316,7 @@ where
             }
         };
         if let Some(refusal) = intake.failed {
-            self.refuse(refusal).await?;
+            self.refuse_request(id, refusal).await?;
             return Err(End::Io);
         }
         self.write_interims();
@@ -329,7 +338,11 @@ where
         asked: &Asked,
         intake: &mut Intake,
     ) -> Result<Next, End> {
-        let may_follow = asked.keep_alive && !reply.close && !self.shared.draining.is_cancelled();
+        // What follows a CONNECT was meant for somebody else.
+        let may_follow = asked.keep_alive
+            && !asked.is_connect
+            && !reply.close
+            && !self.shared.draining.is_cancelled();
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.tunnel(reply.body, asked).await?;

@@ -163,6 +163,9 @@ async fn answer<S: Service>(
 
 fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer {
     let refuse = |status, why| Answer::Ready(refused(status, why, &context.id));
+    if !request::is_sound(parts) {
+        return refuse(StatusCode::BAD_REQUEST, "scheme or header is malformed");
+    }
     let Some((authority, path)) = request::target(parts) else {
         return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
     };

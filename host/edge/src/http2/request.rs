@@ -19,6 +19,15 @@ use std::{
 };
 use tokio::time::Sleep;
 
+/// What the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1 would
+/// have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
+pub(super) fn is_sound(parts: &Parts) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let mut values = parts.headers.values().map(http::HeaderValue::as_bytes);
+    parts.uri.scheme_str() != Some("")
+        && !values.any(|value| is_space(value.first()) || is_space(value.last()))
+}
+
 /// The one authority and the path. `Host` may repeat the authority, not contradict it.
 pub(super) fn target(parts: &Parts) -> Option<(&str, &str)> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();

@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     /// Why no more is sent, when that is not the end of it.
     unsent: bool,
     reading: Reading,
+    /// When a body that brings nothing is given up; since it last brought or took something.
+    silent_at: Option<Instant>,
     asked: Asked,
 }
 
@@ -120,6 +122,7 @@ impl Exchange {
             sending,
             unsent: false,
             reading: Reading::Head,
+            silent_at: None,
             asked,
         }
     }
@@ -147,7 +150,7 @@ impl Exchange {
         interims: Option<&Interims>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Failure>> {
-        loop {
+        'progress: loop {
             let mut cause = None;
             match self.poll_send(cx) {
                 Some(Unsent::Client(error)) => return Poll::Ready(Err(Failure::Client(error))),
@@ -160,8 +163,13 @@ impl Exchange {
                     Ok(None) => break,
                     Ok(Some((response, bytes))) => {
                         let _head = self.connection.input.split_to(bytes);
+                        let held = self.sending.holds;
                         if let Some(response) = self.interim(response, interims) {
                             return Poll::Ready(self.head(response));
+                        }
+                        if held && !self.sending.holds {
+                            // The body may go; nobody else would wake us for it.
+                            continue 'progress;
                         }
                     }
                     Err(why) => return Poll::Ready(Err(Failure::Malformed(why))),
@@ -255,8 +263,16 @@ impl Exchange {
         total_at: Option<Instant>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        // A request that does not get out whole is told by the response, or by the connection's end.
-        let _unsent = self.poll_send(cx);
+        // A server that does not want all of the request tells by its response, or by the connection's end. A client
+        // that does not bring it has nothing to wait for.
+        let writes = self.sending.writes;
+        let unsent = self.poll_send(cx);
+        if writes != self.sending.writes {
+            self.silent_at = None;
+        }
+        if let Some(Unsent::Client(error)) = unsent {
+            return Poll::Ready(Some(Err(format!("the request's body: {error}"))));
+        }
         loop {
             match self.decode() {
                 Ok(Some(Some(frame))) => return Poll::Ready(Some(Ok(frame))),
@@ -265,7 +281,7 @@ impl Exchange {
                 Err(why) => return Poll::Ready(Some(Err(format!("the upstream's body: {why}")))),
             }
             match self.connection.poll_read(BODY_READ_BYTES, cx) {
-                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(Ok(read)) if read > 0 => self.silent_at = None,
                 Poll::Ready(Ok(_)) if matches!(self.reading, Reading::UntilClose) => {
                     self.reading = Reading::Done;
                 }
@@ -275,7 +291,7 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let idle_at = Instant::now() + idle;
+                    let idle_at = *self.silent_at.get_or_insert_with(|| Instant::now() + idle);
                     let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
                     ready!(self.connection.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));

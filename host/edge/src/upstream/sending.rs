@@ -36,6 +36,8 @@ pub(super) struct Sending {
     /// The body was asked for, so that the request cannot be sent again.
     pub(super) touched: bool,
     flushed: bool,
+    /// Writes that took something.
+    pub(super) writes: u64,
 }
 
 impl Sending {
@@ -51,6 +53,7 @@ impl Sending {
             begun: false,
             touched: false,
             flushed: false,
+            writes: 0,
         }
     }
 
@@ -138,6 +141,7 @@ impl Sending {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.begun = true;
+            self.writes += 1;
             for part in &mut self.out {
                 let of_part = wrote.min(part.len());
                 part.advance(of_part);

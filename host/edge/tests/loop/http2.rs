@@ -102,6 +102,24 @@ async fn two_authorities_or_a_malformed_target_are_refused() {
 }
 
 #[tokio::test]
+async fn a_value_with_white_space_at_an_end_is_refused() {
+    let running = serve(Limits::default(), |_, _| text("")).await;
+    let mut client = plain(&running).await;
+    for (value, expected) in [
+        ("a b", 200),
+        ("", 200),
+        (" a", 400),
+        ("a ", 400),
+        ("\ta", 400),
+        ("a\t", 400),
+    ] {
+        let request = request().header("x-value", value);
+        let found = client.ask(request.body(Full::default()).unwrap()).await;
+        assert_eq!(found.unwrap().0, expected, "{value:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_sets_its_headers_and_none_of_the_connection() {
     let running = serve(Limits::default(), |_, _| {
         let mut reply = Reply::text(StatusCode::OK, "hi");

@@ -166,6 +166,12 @@ fn relay_to(
             decision.upstream
         ));
     }
+    let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
+    if head.method == "CONNECT" && !has_connect {
+        // The visitor's doing, not the handler's. `connect` in grants.upgrades lets it pass.
+        let reply = reply::status(StatusCode::METHOD_NOT_ALLOWED, head.request_id);
+        return Ok(Answer::Ready(reply));
+    }
     let mut outbound = outbound(slot, &request, &decision)?;
     outbound.body = request.body;
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
@@ -231,9 +237,6 @@ fn outbound(
         return refused("the method is no method");
     };
     let granted = |protocol: &str| slot.grants.upgrades.iter().any(|known| known == protocol);
-    if method == Method::CONNECT && !granted("connect") {
-        return refused("CONNECT is not in grants.upgrades; add `connect` to relay it");
-    }
     let path = match decision.path.as_deref() {
         Some(path) if !forward::is_path(path) => {
             return refused(
