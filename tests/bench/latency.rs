@@ -1,64 +1,66 @@
-//! Open-loop latency: requests leave on a fixed schedule, and what counts is the time since a request was due.
+//! Latency rows: what a push costs those who are served meanwhile, and what a relay adds.
 
 use crate::{
-    load,
+    load::Load,
+    open_loop::{self, Latency},
+    peers,
     process::Server,
     report::{Row, Target},
+    rows,
 };
 use anyhow::{Context, ensure};
-use protoplex_tests::{Connection, Fleet};
+use protoplex_tests::Fleet;
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
 
 const SWAP: &str = "tests/builds/swap.toml";
 const ROUNDS: usize = 5;
-const CONNECTIONS: usize = 32;
-const SECONDS: u64 = 4;
-/// One a second.
-const PUSHES: usize = 4;
+/// Of a round with pushes, one a second.
+const PUSHES: u64 = 4;
+/// Of a round through a relay.
+const RELAY_SECONDS: u64 = 3;
 /// Of what the server can do.
 const SHARE: f64 = 0.4;
 const COLORS: [&str; 2] = ["greeting=green", "greeting=blue"];
 
 /// The 99th percentile with one push a second against that without.
-pub fn row(folder: &Path) -> anyhow::Result<Row> {
+pub fn pushes() -> anyhow::Result<Vec<Row>> {
     let server = Server::ours(SWAP, "proxy")?;
-    let capacity = load::measure(&server, "/", 0, folder)?.requests_per_s;
+    let rate = Load::get("/").measure(&server)?.requests_per_s * SHARE;
     let address = server.address();
     let fleet = server.fleet().context("it was started as ours")?;
     // Both builds are compiled and warm before anything is measured.
     COLORS.iter().try_for_each(|color| push(fleet, color))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let p99 = || {
+        let duration = Duration::from_secs(PUSHES);
+        open_loop::measure(&address, "/", rate, duration).map(|latency| latency.p99)
+    };
     let (mut quiet, mut pushing) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        quiet.push(runtime.block_on(p99(&address, capacity * SHARE))?);
+        quiet.push(p99()?);
         let measured = std::thread::scope(|scope| {
             let pushes = scope.spawn(|| push_each_second(fleet));
-            let measured = runtime.block_on(p99(&address, capacity * SHARE));
+            let measured = p99();
             let pushed = pushes.join();
             pushed.map_err(|_| anyhow::anyhow!("the pushes panicked"))??;
             measured
         });
         pushing.push(measured?);
     }
-    Ok(Row {
+    Ok(vec![Row {
         name: "p99 with pushes, edge, shared".into(),
         unit: "ms",
         ours: super::median(pushing),
         peer: Some(super::median(quiet)),
         peer_name: "no pushes",
         target: Target::AtMost(1.3),
-    })
+    }])
 }
 
 fn push_each_second(fleet: &Fleet) -> anyhow::Result<()> {
-    for color in COLORS.iter().cycle().take(PUSHES) {
+    for color in COLORS.iter().cycle().take(PUSHES as usize) {
         let started = Instant::now();
         push(fleet, color)?;
         std::thread::sleep(Duration::from_secs(1).saturating_sub(started.elapsed()));
@@ -72,36 +74,42 @@ fn push(fleet: &Fleet, color: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Milliseconds.
-async fn p99(address: &str, rate: f64) -> anyhow::Result<f64> {
-    let interval = Duration::from_secs_f64(CONNECTIONS as f64 / rate);
-    let start = Instant::now() + Duration::from_millis(50);
-    let end = start + Duration::from_secs(SECONDS);
-    let mut tasks = JoinSet::new();
-    for index in 0..CONNECTIONS {
-        let address = address.to_owned();
-        let offset = interval.mul_f64(index as f64 / CONNECTIONS as f64);
-        tasks.spawn(async move {
-            let mut connection = Connection::open(&address).await?;
-            let mut latencies = Vec::new();
-            let mut due = start + offset;
-            while due < end {
-                tokio::time::sleep_until(due.into()).await;
-                let answer = connection.get("/").await?;
-                ensure!(answer.status == 200, "{}", answer.status);
-                latencies.push(due.elapsed());
-                due += interval;
-            }
-            Ok(latencies)
+/// Through the relay and through HAProxy, both at the same rate: a share of what the slower one can do.
+pub fn relay(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let back = peers::back()?;
+    let ours = rows::relay::ours(folder, &back)?;
+    let peer = peers::haproxy::relay(folder, &back.address())?;
+    let (path, load) = ("/1k", Load::get("/1k"));
+    let mut capacity = f64::INFINITY;
+    for server in [&ours, &peer] {
+        load.warm(server)?;
+        capacity = capacity.min(load.measure(server)?.requests_per_s);
+    }
+    let mut rounds = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS {
+        for side in [round % 2, 1 - round % 2] {
+            let address = [&ours, &peer][side].address();
+            let duration = Duration::from_secs(RELAY_SECONDS);
+            let latency = open_loop::measure(&address, path, capacity * SHARE, duration)?;
+            rounds[side].push(latency);
+        }
+    }
+    let row = |name: &str, percentile: fn(&Latency) -> f64, target| {
+        let [ours, peer] = [0, 1].map(|side| {
+            let values = rounds[side].iter().map(percentile);
+            super::median(values.collect())
         });
-    }
-    let mut all = Vec::new();
-    while let Some(latencies) = tasks.join_next().await {
-        all.extend(latencies??);
-    }
-    all.sort_unstable();
-    let p99 = all
-        .get(all.len() * 99 / 100)
-        .context("there were requests")?;
-    Ok(p99.as_secs_f64() * 1e3)
+        Row {
+            name: format!("relay of 1 KiB at 40% of capacity, {name}"),
+            unit: "ms",
+            ours,
+            peer: Some(peer),
+            peer_name: "haproxy",
+            target: Target::AtMost(target),
+        }
+    };
+    Ok(vec![
+        row("p50", |latency| latency.p50, 1.05),
+        row("p99", |latency| latency.p99, 1.2),
+    ])
 }

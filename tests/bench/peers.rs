@@ -1,13 +1,15 @@
 //! The peers, at the versions that stand here, tuned as their manuals say.
 
+pub mod haproxy;
+pub mod nginx;
+
 use crate::process::{Server, free_address};
 use anyhow::{Context, ensure};
 use protoplex_tests::{program, repository};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
+
+/// Where Debian keeps daemons.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The version of wasmtime in Cargo.lock.
 const WASMTIME: &str = "48.0.8";
@@ -34,6 +36,39 @@ pub fn hyper() -> anyhow::Result<Server> {
     Server::peer(command, &address)
 }
 
+/// The server that all relays stand in front of; what it costs is nobody's.
+pub fn back() -> anyhow::Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new(program()?.with_file_name("bench-back"));
+    command.args([&address, &workers().to_string()]);
+    Server::peer(command, &address)
+}
+
+/// What the peers and load generators say that they are, one line each.
+pub fn versions() -> Vec<String> {
+    let said = |program: &str, argument: &str| {
+        let output = Command::new(program)
+            .arg(argument)
+            .env("PATH", PATH)
+            .output()
+            .ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        text.lines().next().map(|line| line.trim().to_owned())
+    };
+    let programs = [
+        ("nginx", "-v"),
+        ("haproxy", "-v"),
+        ("wrk", "-v"),
+        ("h2load", "--version"),
+    ];
+    let installed = programs
+        .into_iter()
+        .filter_map(|(name, flag)| said(name, flag));
+    let built = [format!("wasmtime {WASMTIME}"), "hyper of Cargo.lock".into()];
+    installed.chain(built).collect()
+}
+
 /// `wasmtime serve` with a component of builds/out.
 pub fn wasmtime(component: &str) -> anyhow::Result<Server> {
     let address = free_address()?;
@@ -47,30 +82,6 @@ pub fn wasmtime(component: &str) -> anyhow::Result<Server> {
         command.arg("-Scli");
     }
     command.arg(repository().join(format!("builds/out/{component}.wasm")));
-    Server::peer(command, &address)
-}
-
-/// nginx, static files with sendfile and an open-file cache, no logs.
-pub fn nginx(folder: &Path) -> anyhow::Result<Server> {
-    let address = free_address()?;
-    let root = repository().join("tests/bench/files");
-    let config = format!(
-        "daemon off; worker_processes {}; pid nginx.pid; error_log /dev/null crit;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_timeout 75;\n\
-         keepalive_requests 1000000000; open_file_cache max=1000; etag on; types {{ text/plain txt; }}\n\
-         client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;\n\
-         server {{ listen {address} reuseport; root {}; }} }}\n",
-        workers(),
-        root.display()
-    );
-    fs::write(folder.join("nginx.conf"), config)?;
-    let mut command = Command::new("nginx");
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
-        .arg("-p")
-        .arg(folder)
-        .args(["-c", "nginx.conf", "-e", "/dev/null"]);
     Server::peer(command, &address)
 }
 

@@ -3,9 +3,11 @@
 use anyhow::{Context, bail};
 use protoplex_tests::{Fleet, children, signal};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,6 +16,12 @@ use std::{
 const START_MAX: Duration = Duration::from_secs(30);
 /// Of `utime` and `stime` in /proc, by Linux's ABI.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// PEM files of a certificate and its key, for a peer that shall show the same.
+pub struct Certificate {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
 
 /// Something that answers on a port.
 pub enum Server {
@@ -28,6 +36,16 @@ impl Server {
     pub fn ours(manifest: &str, role: &'static str) -> anyhow::Result<Self> {
         let fleet = Fleet::start(manifest)?;
         Ok(Self::Ours { fleet, role })
+    }
+
+    /// A fleet of one proxy and nothing else.
+    pub fn proxy(manifest: &Path) -> anyhow::Result<Self> {
+        let manifest = manifest.to_str().context("the manifest's path is text")?;
+        let fleet = Fleet::start_with(manifest, &["--apps", "0"])?;
+        Ok(Self::Ours {
+            fleet,
+            role: "proxy",
+        })
     }
 
     /// Starts a peer that was told to listen on `address`, and waits until it accepts.
@@ -67,6 +85,29 @@ impl Server {
             Self::Ours { fleet, role } => fleet.node(role).http,
             Self::Peer { address, .. } => address.clone(),
         }
+    }
+
+    /// `host:port` where TLS is spoken; a peer speaks it on its only port or not at all.
+    pub fn tls_address(&self) -> String {
+        match self {
+            Self::Ours { fleet, role } => fleet.node(role).https,
+            Self::Peer { address, .. } => address.clone(),
+        }
+    }
+
+    /// What ours shows on its HTTPS port.
+    pub fn certificate(&self) -> anyhow::Result<Certificate> {
+        let fleet = self.fleet().context("a peer is told its certificate")?;
+        let file = fleet.data().join("nodes/proxy-1/node.json");
+        let config: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+        let path = |key: &str| {
+            let path = config[key].as_str().map(PathBuf::from);
+            path.with_context(|| format!("`{key}` is a path"))
+        };
+        Ok(Certificate {
+            cert: path("tls_cert")?,
+            key: path("tls_key")?,
+        })
     }
 
     /// CPU time that all of its processes have used, in seconds.

@@ -1,5 +1,6 @@
 //! The table for people and `target/bench/latest.json`.
 
+use crate::peers;
 use anyhow::Context;
 use protoplex_tests::{program, repository};
 use serde_json::{Value, json};
@@ -60,6 +61,10 @@ pub fn say(text: &str) {
 /// Prints the table and writes the file.
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
+    for version in peers::versions() {
+        println!("{version}");
+    }
+    println!("{}, Linux {}\n", machine(), kernel()?);
     println!(
         "{:<46} {:>12} {:>12} {:<22} {:>7} {:>9}  met",
         "row", "ours", "peer", "unit", "ratio", "target"
@@ -86,12 +91,18 @@ pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
     fs::create_dir_all(&folder)?;
     let report = json!({
         "machine": machine(),
-        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+        "kernel": kernel()?,
+        "versions": peers::versions(),
         "commit": commit(),
         "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
     });
     fs::write(folder.join("latest.json"), format!("{report:#}\n"))?;
     Ok(())
+}
+
+fn kernel() -> anyhow::Result<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(release.trim().to_owned())
 }
 
 fn machine() -> String {

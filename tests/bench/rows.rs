@@ -1,8 +1,12 @@
 //! The rows, in the order of the table.
 
+pub mod relay;
+mod scale;
+mod tls;
+
 use crate::{
     latency,
-    load::{self, Measured},
+    load::{Load, Measured},
     peers,
     process::{Server, private_bytes},
     report::{Row, Target, say},
@@ -18,34 +22,40 @@ const ECHO_BYTES: usize = 1 << 20;
 type Measure = fn(&Path) -> anyhow::Result<Vec<Row>>;
 
 /// Every family by the name that the command line takes.
-pub const FAMILIES: [(&str, Measure); 9] = [
+pub const FAMILIES: [(&str, Measure); 17] = [
     ("edge-shared", edge_shared),
     ("edge-per-request", edge_per_request),
     ("app", app),
     ("app02", app02),
     ("echo", echo),
     ("asset", asset),
-    ("latency", |folder| Ok(vec![latency::row(folder)?])),
+    ("latency", |_| latency::pushes()),
     ("push", push),
     ("memory", memory),
+    ("edge-nginx", edge_nginx),
+    ("relay", relay::small),
+    ("relay-bulk", relay::bulk),
+    ("relay-latency", latency::relay),
+    ("relay-http2", relay::http2),
+    ("tls", tls::rows),
+    ("routes", scale::routes),
+    ("idle", scale::idle),
 ];
 
-/// Alternating rounds of both, and the median of each figure.
-fn duel(
-    ours: &Server,
-    peer: &Server,
-    path: [&str; 2],
-    body_bytes: usize,
-    folder: &Path,
-) -> anyhow::Result<[Measured; 2]> {
-    let mut rounds = [Vec::new(), Vec::new()];
+/// Alternating rounds of all, each with its load, and the median of each figure.
+fn measure<const N: usize>(all: [(&Server, &Load); N]) -> anyhow::Result<[Measured; N]> {
+    for (server, load) in all {
+        load.warm(server)?;
+    }
+    let mut rounds = [const { Vec::new() }; N];
     for round in 0..ROUNDS {
-        for side in [round % 2, 1 - round % 2] {
-            let server = [ours, peer][side];
-            rounds[side].push(load::measure(server, path[side], body_bytes, folder)?);
+        for turn in 0..N {
+            let side = (round + turn) % N;
+            let (server, load) = all[side];
+            rounds[side].push(load.measure(server)?);
         }
     }
-    Ok(rounds.map(|rounds| {
+    Ok(rounds.map(|rounds: Vec<Measured>| {
         let median =
             |figure: fn(&Measured) -> f64| super::median(rounds.iter().map(figure).collect());
         Measured {
@@ -53,6 +63,11 @@ fn duel(
             cpu_us_per_request: median(|measured| measured.cpu_us_per_request),
         }
     }))
+}
+
+/// Ours and one peer under the same load.
+fn duel(ours: &Server, peer: &Server, load: &Load) -> anyhow::Result<[Measured; 2]> {
+    measure([(ours, load), (peer, load)])
 }
 
 fn rate(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
@@ -85,41 +100,39 @@ fn ours(build: &str, role: &'static str) -> anyhow::Result<Server> {
     Server::ours(&format!("tests/bench/builds/{build}.toml"), role)
 }
 
-fn edge_shared(folder: &Path) -> anyhow::Result<Vec<Row>> {
+fn edge_shared(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     let both = duel(
         &ours("edge-shared", "proxy")?,
         &peers::hyper()?,
-        ["/", "/"],
-        0,
-        folder,
+        &Load::get("/"),
     )?;
     Ok(vec![cpu("edge respond, shared", both, "hyper", 1.3)])
 }
 
-fn edge_per_request(folder: &Path) -> anyhow::Result<Vec<Row>> {
-    let peer = peers::wasmtime("app02")?;
+fn edge_nginx(folder: &Path) -> anyhow::Result<Vec<Row>> {
     let both = duel(
-        &ours("edge-per-request", "proxy")?,
-        &peer,
-        ["/", "/"],
-        0,
-        folder,
+        &ours("edge-shared", "proxy")?,
+        &peers::nginx::respond(folder, None)?,
+        &Load::get("/"),
     )?;
-    Ok(vec![rate(
-        "edge respond, per-request",
-        both,
-        "wasmtime serve",
-        6.0,
-    )])
+    Ok(vec![cpu("edge respond, shared", both, "nginx", 1.1)])
 }
 
-fn app(folder: &Path) -> anyhow::Result<Vec<Row>> {
+fn edge_per_request(_folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let both = duel(
+        &ours("edge-per-request", "proxy")?,
+        &peers::wasmtime("app02")?,
+        &Load::get("/"),
+    )?;
+    let name = "edge respond, per-request";
+    Ok(vec![rate(name, both, "wasmtime serve", 6.0)])
+}
+
+fn app(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     let both = duel(
         &ours("app", "app")?,
         &peers::wasmtime("app")?,
-        ["/", "/"],
-        0,
-        folder,
+        &Load::get("/"),
     )?;
     let name = "app 0.3 hello, 16 at once, 128 in all";
     Ok(vec![
@@ -128,37 +141,23 @@ fn app(folder: &Path) -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-fn app02(folder: &Path) -> anyhow::Result<Vec<Row>> {
+fn app02(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     let both = duel(
         &ours("app02", "app")?,
         &peers::wasmtime("app02")?,
-        ["/", "/"],
-        0,
-        folder,
+        &Load::get("/"),
     )?;
-    Ok(vec![rate(
-        "app 0.2 hello, per-request",
-        both,
-        "wasmtime serve",
-        4.0,
-    )])
+    let name = "app 0.2 hello, per-request";
+    Ok(vec![rate(name, both, "wasmtime serve", 4.0)])
 }
 
 fn echo(folder: &Path) -> anyhow::Result<Vec<Row>> {
-    let paths = ["/api/echo", "/api/echo"];
     let both = duel(
         &ours("app", "app")?,
         &peers::wasmtime("app")?,
-        paths,
-        ECHO_BYTES,
-        folder,
+        &Load::post("/api/echo", ECHO_BYTES, folder)?,
     )?;
-    let mut row = rate(
-        "app 0.3 echo of 1 MiB, 16 at once",
-        both,
-        "wasmtime serve",
-        1.2,
-    );
+    let mut row = rate("", both, "wasmtime serve", 1.2);
     row.unit = "MiB/s";
     row.name = "app 0.3 echo of 1 MiB, 16 at once, bytes/s".into();
     Ok(vec![row])
@@ -167,10 +166,8 @@ fn echo(folder: &Path) -> anyhow::Result<Vec<Row>> {
 fn asset(folder: &Path) -> anyhow::Result<Vec<Row>> {
     let both = duel(
         &ours("asset", "proxy")?,
-        &peers::nginx(folder)?,
-        ["/1k.txt", "/1k.txt"],
-        0,
-        folder,
+        &peers::nginx::files(folder)?,
+        &Load::get("/1k.txt"),
     )?;
     Ok(vec![cpu("asset of 1 KiB, shared", both, "nginx", 1.0)])
 }

@@ -57,6 +57,8 @@ pub struct Node {
     /// `127.0.0.1:port`.
     pub http: String,
     /// Likewise.
+    pub https: String,
+    /// Likewise.
     pub health: String,
     /// Process id of the parent.
     pub pid: i32,
@@ -186,6 +188,7 @@ impl Fleet {
         Node {
             name: node["name"].as_str().unwrap_or_default().to_owned(),
             http: address("http"),
+            https: address("https"),
             health: address("health"),
             pid: node["pid"]
                 .as_i64()

@@ -1,0 +1,88 @@
+//! Rows of relaying: ours and the usual proxies, each in front of the same back end.
+
+use super::{cpu, measure, rate};
+use crate::{
+    load::{Load, Measured},
+    peers,
+    process::Server,
+    report::{Row, Target},
+};
+use protoplex_tests::repository;
+use std::{fs, path::Path};
+
+/// Of a `/10m`.
+const BULK_MIB: f64 = 10.0;
+
+/// A proxy whose handler sends everything to the back end.
+pub fn ours(folder: &Path, back: &Server) -> anyhow::Result<Server> {
+    let file = folder.join("relay.toml");
+    let component = repository().join("builds/out/relay.wasm");
+    let manifest = format!(
+        "name = \"relay\"\n\
+         [handlers.measured]\ncomponent = \"{}\"\nisolation = \"shared\"\n\
+         [handlers.measured.grants]\nrelay = [\"origin\"]\n\
+         [upstreams.origin]\naddresses = [\"{}\"]\n\
+         [[routes]]\nrole = \"proxy\"\npath = \"/*\"\nhandler = \"measured\"\n",
+        component.display(),
+        back.address()
+    );
+    fs::write(&file, manifest)?;
+    Server::proxy(&file)
+}
+
+/// Small answers against the better of nginx and HAProxy.
+pub fn small(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let back = peers::back()?;
+    let ours = ours(folder, &back)?;
+    let nginx = peers::nginx::relay(folder, &back.address(), None)?;
+    let haproxy = peers::haproxy::relay(folder, &back.address())?;
+    let mut rows = Vec::new();
+    for (path, size) in [("/100", "0.1 KiB"), ("/1k", "1 KiB")] {
+        let load = Load::get(path);
+        let servers = [(&ours, &load), (&nginx, &load), (&haproxy, &load)];
+        let [ours, nginx, haproxy] = measure(servers)?;
+        let name = format!("relay of {size}, shared");
+        let better = |is_better: bool| match is_better {
+            true => (nginx, "nginx"),
+            false => (haproxy, "haproxy"),
+        };
+        let (peer, peer_name) = better(nginx.cpu_us_per_request <= haproxy.cpu_us_per_request);
+        rows.push(cpu(&name, [ours, peer], peer_name, 0.9));
+        let (peer, peer_name) = better(nginx.requests_per_s >= haproxy.requests_per_s);
+        rows.push(rate(&name, [ours, peer], peer_name, 1.1));
+    }
+    Ok(rows)
+}
+
+/// 10 MiB bodies against HAProxy with splice.
+pub fn bulk(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let back = peers::back()?;
+    let ours = ours(folder, &back)?;
+    let haproxy = peers::haproxy::relay(folder, &back.address())?;
+    let load = Load::bulk("/10m");
+    let per_cpu_second = |measured: Measured| BULK_MIB / (measured.cpu_us_per_request / 1e6);
+    let [ours, peer] = measure([(&ours, &load), (&haproxy, &load)])?.map(per_cpu_second);
+    Ok(vec![Row {
+        name: "relay of 10 MiB, bytes per CPU second".into(),
+        unit: "MiB/CPU s",
+        ours,
+        peer: Some(peer),
+        peer_name: "haproxy",
+        target: Target::AtLeast(1.0),
+    }])
+}
+
+/// HTTP/2 over TLS in front, HTTP/1.1 behind.
+pub fn http2(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let back = peers::back()?;
+    let ours = ours(folder, &back)?;
+    let nginx = peers::nginx::relay(folder, &back.address(), Some(&ours.certificate()?))?;
+    let load = Load::http2("/1k");
+    let both = measure([(&ours, &load), (&nginx, &load)])?;
+    Ok(vec![cpu(
+        "HTTP/2 relay of 1 KiB, shared",
+        both,
+        "nginx",
+        0.9,
+    )])
+}
