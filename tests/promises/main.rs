@@ -7,10 +7,15 @@
 mod alone;
 mod apps;
 mod commands;
+mod conformance;
 mod connections;
 mod deploys;
+mod lies;
 mod limits;
+mod mixed;
 mod pushes;
 mod relaying;
 mod requests;
+mod slow;
+mod smuggling;
 mod survival;

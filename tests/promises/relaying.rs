@@ -1,42 +1,16 @@
 //! A relayed request, as the server behind sees it, and what visitors get when that server misbehaves.
 
-use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
+use protoplex_tests::{Connection, Fleet, Origin, Response, read_head};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// A fleet whose proxy relays everything to the origin.
+/// A fleet whose proxy relays everything to the origin, and does not wait long for it.
 fn fleet(origin: &Origin) -> Fleet {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("relay.toml");
-    let component = repository().join("builds/out/relay.wasm");
-    let manifest = format!(
-        r#"
-name = "relay"
-
-[handlers.relay]
-component = "{}"
-
-[handlers.relay.grants]
-relay = ["origin"]
-
-[upstreams.origin]
-addresses = ["{}"]
-first_byte_timeout_ms = 500
-idle_timeout_ms = 500
-
-[[routes]]
-role = "proxy"
-path = "/*"
-handler = "relay"
-"#,
-        component.display(),
-        origin.address
-    );
-    std::fs::write(&file, manifest).unwrap();
-    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
+    let short = "first_byte_timeout_ms = 500\nidle_timeout_ms = 500";
+    Fleet::relaying_to(&origin.address, short).unwrap()
 }
 
 async fn get(fleet: &Fleet, path: &str) -> anyhow::Result<Response> {
