@@ -8,7 +8,12 @@ use std::sync::{
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 /// A fleet whose proxy relays everything to the origin.
-fn fleet(origin: &Origin) -> Fleet {
+pub(crate) fn fleet(origin: &Origin) -> Fleet {
+    fleet_with(&[&origin.address], "", "")
+}
+
+/// The same with several servers, more lines of the upstream, and more grants.
+pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fleet {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relay.toml");
     let component = repository().join("builds/out/relay.wasm");
@@ -21,11 +26,13 @@ component = "{}"
 
 [handlers.relay.grants]
 relay = ["origin"]
+{grants}
 
 [upstreams.origin]
-addresses = ["{}"]
+addresses = {addresses:?}
 first_byte_timeout_ms = 500
 idle_timeout_ms = 500
+{upstream}
 
 [[routes]]
 role = "proxy"
@@ -33,7 +40,6 @@ path = "/*"
 handler = "relay"
 "#,
         component.display(),
-        origin.address
     );
     std::fs::write(&file, manifest).unwrap();
     Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()

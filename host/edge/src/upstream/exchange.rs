@@ -65,6 +65,8 @@ pub(super) struct Exchange {
     /// Why no more is sent, when that is not the end of it.
     unsent: bool,
     reading: Reading,
+    /// When a body that brings nothing more is given up.
+    idle_at: Option<Instant>,
     asked: Asked,
 }
 
@@ -120,6 +122,7 @@ impl Exchange {
             sending,
             unsent: false,
             reading: Reading::Head,
+            idle_at: None,
             asked,
         }
     }
@@ -155,13 +158,15 @@ impl Exchange {
                 Some(Unsent::Server(error)) => cause = Some(error),
                 None => {}
             }
-            while !self.connection.input.is_empty() {
+            if !self.connection.input.is_empty() {
                 match response::parse(&self.connection.input, self.asked) {
-                    Ok(None) => break,
+                    Ok(None) => {}
                     Ok(Some((response, bytes))) => {
                         let _head = self.connection.input.split_to(bytes);
-                        if let Some(response) = self.interim(response, interims) {
-                            return Poll::Ready(self.head(response));
+                        match self.interim(response, interims) {
+                            Some(response) => return Poll::Ready(self.head(response)),
+                            // It may have asked for the body.
+                            None => continue,
                         }
                     }
                     Err(why) => return Poll::Ready(Err(Failure::Malformed(why))),
@@ -265,7 +270,7 @@ impl Exchange {
                 Err(why) => return Poll::Ready(Some(Err(format!("the upstream's body: {why}")))),
             }
             match self.connection.poll_read(BODY_READ_BYTES, cx) {
-                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(Ok(read)) if read > 0 => self.idle_at = None,
                 Poll::Ready(Ok(_)) if matches!(self.reading, Reading::UntilClose) => {
                     self.reading = Reading::Done;
                 }
@@ -275,7 +280,7 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let idle_at = Instant::now() + idle;
+                    let idle_at = *self.idle_at.get_or_insert_with(|| Instant::now() + idle);
                     let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
                     ready!(self.connection.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));
