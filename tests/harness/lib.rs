@@ -7,11 +7,10 @@ mod load;
 mod meta;
 mod origin;
 mod program;
-mod relaying;
 
 pub use fleet::{Fleet, Node, Pushed, children, program, repository, said, signal};
 pub use http::{Connection, Response};
 pub use https::Https;
 pub use load::{Load, LoadReport};
-pub use origin::{Origin, read_head};
+pub use origin::{Origin, head_of, read_head};
 pub use program::{Program, free_address, python};

@@ -43,6 +43,14 @@ impl Drop for Origin {
     }
 }
 
+/// Reads one head; fails the test when the other end closes before it.
+///
+/// # Panics
+/// There is no head.
+pub async fn head_of(stream: &mut TcpStream) -> String {
+    read_head(stream).await.expect("a head comes")
+}
+
 /// Reads one head, as text with its empty line. `None` when the other end closed before it.
 pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();

@@ -1,7 +1,8 @@
 //! Servers behind the proxy that lie, cut and reset. A visitor gets a whole answer or sees that it is none, and nobody
 //! ever gets a byte that was meant for another request.
 
-use protoplex_tests::{Connection, Fleet, Origin, Response, read_head};
+use crate::relaying::fleet;
+use protoplex_tests::{Connection, Origin, Response, read_head};
 use std::{sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
@@ -326,8 +327,7 @@ fn is_right(came: &Result<(u16, String), String>, gets: Gets) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_server_says_a_visitor_gets_its_own_answer_whole_or_knows_better() {
     let origin = Origin::start(liar).await.unwrap();
-    let short = "first_byte_timeout_ms = 500\nidle_timeout_ms = 500";
-    let fleet = Fleet::relaying_to(&origin.address, short).unwrap();
+    let fleet = fleet(&origin);
     let address = Arc::new(fleet.node("proxy").http);
     let mut cases = tokio::task::JoinSet::new();
     for index in 0..CASES.len() {
@@ -383,7 +383,7 @@ async fn an_answer_before_the_end_of_a_body_reaches_the_visitor_and_harms_nobody
         }
     });
     let origin = origin.await.unwrap();
-    let fleet = Fleet::relaying_to(&origin.address, "").unwrap();
+    let fleet = fleet(&origin);
     let address = fleet.node("proxy").http;
     let evil = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".repeat(8_000);
     for _ in 0..5 {

@@ -1,16 +1,48 @@
 //! A relayed request, as the server behind sees it, and what visitors get when that server misbehaves.
 
-use protoplex_tests::{Connection, Fleet, Origin, Response, read_head};
+use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// A fleet whose proxy relays everything to the origin, and does not wait long for it.
-fn fleet(origin: &Origin) -> Fleet {
-    let short = "first_byte_timeout_ms = 500\nidle_timeout_ms = 500";
-    Fleet::relaying_to(&origin.address, short).unwrap()
+/// A fleet whose proxy relays everything to the origin.
+pub(crate) fn fleet(origin: &Origin) -> Fleet {
+    fleet_with(&[&origin.address], "", "")
+}
+
+/// The same with several servers, more lines of the upstream, and more grants.
+pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fleet {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("relay.toml");
+    let component = repository().join("builds/out/relay.wasm");
+    let manifest = format!(
+        r#"
+name = "relay"
+
+[handlers.relay]
+component = "{}"
+
+[handlers.relay.grants]
+relay = ["origin"]
+{grants}
+
+[upstreams.origin]
+addresses = {addresses:?}
+first_byte_timeout_ms = 500
+idle_timeout_ms = 500
+{upstream}
+
+[[routes]]
+role = "proxy"
+path = "/*"
+handler = "relay"
+"#,
+        component.display(),
+    );
+    std::fs::write(&file, manifest).unwrap();
+    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
 }
 
 async fn get(fleet: &Fleet, path: &str) -> anyhow::Result<Response> {

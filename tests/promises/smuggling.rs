@@ -3,6 +3,7 @@
 mod backs;
 mod table;
 
+use crate::relaying::fleet_with;
 use backs::Back;
 use protoplex_tests::{Connection, Fleet, python, repository};
 use std::{collections::BTreeSet, time::Duration};
@@ -57,7 +58,7 @@ fn fault(case: &Case, heads: &[String]) -> Option<String> {
 }
 
 async fn nothing_undecided_reaches(mut back: Back) {
-    let fleet = Fleet::relaying_to(&back.address, "").unwrap();
+    let fleet = fleet_with(&[&back.address], "", "");
     let address = fleet.node("proxy").http;
     let (mut faults, mut told) = (Vec::new(), BTreeSet::new());
     let mut pipelined = 0;

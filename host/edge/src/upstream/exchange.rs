@@ -65,8 +65,8 @@ pub(super) struct Exchange {
     /// Why no more is sent, when that is not the end of it.
     unsent: bool,
     reading: Reading,
-    /// When a body that brings nothing is given up; since it last brought or took something.
-    silent_at: Option<Instant>,
+    /// When a body that brings nothing more, nor takes anything, is given up.
+    idle_at: Option<Instant>,
     asked: Asked,
 }
 
@@ -122,7 +122,7 @@ impl Exchange {
             sending,
             unsent: false,
             reading: Reading::Head,
-            silent_at: None,
+            idle_at: None,
             asked,
         }
     }
@@ -150,7 +150,7 @@ impl Exchange {
         interims: Option<&Interims>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Failure>> {
-        'progress: loop {
+        loop {
             let mut cause = None;
             match self.poll_send(cx) {
                 Some(Unsent::Client(error)) => return Poll::Ready(Err(Failure::Client(error))),
@@ -158,18 +158,15 @@ impl Exchange {
                 Some(Unsent::Server(error)) => cause = Some(error),
                 None => {}
             }
-            while !self.connection.input.is_empty() {
+            if !self.connection.input.is_empty() {
                 match response::parse(&self.connection.input, self.asked) {
-                    Ok(None) => break,
+                    Ok(None) => {}
                     Ok(Some((response, bytes))) => {
                         let _head = self.connection.input.split_to(bytes);
-                        let held = self.sending.holds;
-                        if let Some(response) = self.interim(response, interims) {
-                            return Poll::Ready(self.head(response));
-                        }
-                        if held && !self.sending.holds {
-                            // The body may go; nobody else would wake us for it.
-                            continue 'progress;
+                        match self.interim(response, interims) {
+                            Some(response) => return Poll::Ready(self.head(response)),
+                            // It may have asked for the body.
+                            None => continue,
                         }
                     }
                     Err(why) => return Poll::Ready(Err(Failure::Malformed(why))),
@@ -268,7 +265,7 @@ impl Exchange {
         let writes = self.sending.writes;
         let unsent = self.poll_send(cx);
         if writes != self.sending.writes {
-            self.silent_at = None;
+            self.idle_at = None;
         }
         if let Some(Unsent::Client(error)) = unsent {
             return Poll::Ready(Some(Err(format!("the request's body: {error}"))));
@@ -281,7 +278,7 @@ impl Exchange {
                 Err(why) => return Poll::Ready(Some(Err(format!("the upstream's body: {why}")))),
             }
             match self.connection.poll_read(BODY_READ_BYTES, cx) {
-                Poll::Ready(Ok(read)) if read > 0 => self.silent_at = None,
+                Poll::Ready(Ok(read)) if read > 0 => self.idle_at = None,
                 Poll::Ready(Ok(_)) if matches!(self.reading, Reading::UntilClose) => {
                     self.reading = Reading::Done;
                 }
@@ -291,7 +288,7 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let idle_at = *self.silent_at.get_or_insert_with(|| Instant::now() + idle);
+                    let idle_at = *self.idle_at.get_or_insert_with(|| Instant::now() + idle);
                     let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
                     ready!(self.connection.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));

@@ -17,6 +17,9 @@ use protoplex_wire::manifest::Upstream;
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
+/// Servers that are tried when none of them takes the connection: the client waits meanwhile.
+const UNSENT_TRIES_MAX: u32 = 3;
+
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -140,13 +143,18 @@ impl Group {
                 fresh = true;
                 continue;
             }
-            if matches!(failed.error, RelayError::TooSlow { .. })
-                || request.retry == super::Retry::Never
-                || !self.servers.may_retry(tries, Instant::now().into())
-            {
+            tries += 1;
+            let others = usize::try_from(tries).unwrap_or(usize::MAX) < self.servers.len();
+            let goes_on = if failed.unsent {
+                // No server is made busier by it.
+                others && tries < UNSENT_TRIES_MAX
+            } else {
+                request.retry != super::Retry::Never
+                    && self.servers.may_retry(tries - 1, Instant::now().into())
+            };
+            if !goes_on || matches!(failed.error, RelayError::TooSlow { .. }) {
                 return Err(failed.error);
             }
-            tries += 1;
             tried |= 1 << index.min(63);
         }
     }

@@ -309,9 +309,17 @@ fn a_target_has_one_path_and_one_authority() {
         (&b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"[..], 200),
         (b"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", 400),
+        (
+            b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
+            400,
+        ),
     ] {
-        assert_eq!(status(connect), expected, "{}", String::from_utf8_lossy(connect));
+        assert_eq!(
+            status(connect),
+            expected,
+            "{}",
+            String::from_utf8_lossy(connect)
+        );
     }
 }
 

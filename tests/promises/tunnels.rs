@@ -1,0 +1,198 @@
+//! Connections that speak something else once the server behind has agreed: both ways, blindly, to both ends.
+
+use crate::relaying::{fleet, fleet_with};
+use protoplex_tests::{Fleet, Origin, head_of, read_head};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+const SWITCH: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\nfirst";
+
+/// Asks for the protocol, with early bytes behind the head.
+async fn ask(fleet: &Fleet, protocol: &str) -> TcpStream {
+    let address = fleet.node("proxy").http;
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "GET /socket HTTP/1.1\r\nhost: {address}\r\nconnection: keep-alive, Upgrade\r\nupgrade: {protocol}\r\n\r\nearly"
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client
+}
+
+async fn read(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
+    let mut read = vec![0; bytes];
+    timeout(STEP_TIMEOUT, stream.read_exact(&mut read))
+        .await
+        .unwrap()
+        .unwrap();
+    read
+}
+
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // A reset is an end, too.
+    let _ = timeout(STEP_TIMEOUT, stream.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    rest
+}
+
+/// Agrees, then sends back whatever comes, and says goodbye when the client has ended its side.
+async fn echo(mut stream: TcpStream) {
+    let head = head_of(&mut stream).await.to_ascii_lowercase();
+    assert!(
+        head.contains("\r\nconnection: upgrade\r\nupgrade: websocket\r\n"),
+        "{head}"
+    );
+    stream.write_all(SWITCH).await.unwrap();
+    let mut piece = vec![0; 64 << 10];
+    while let Ok(bytes) = stream.read(&mut piece).await {
+        if bytes == 0 {
+            break;
+        }
+        stream.write_all(&piece[..bytes]).await.unwrap();
+    }
+    stream.write_all(b"goodbye").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switched_connection_carries_bytes_both_ways_and_each_end_tells_the_other() {
+    let origin = Origin::start(echo).await.unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "websocket").await;
+    let head = head_of(&mut client).await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    for line in [
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-accept: x",
+    ] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    // What either side sent before it knew is there, and comes first.
+    assert_eq!(read(&mut client, 10).await, b"firstearly");
+    let message: Vec<u8> = (0..1 << 20)
+        .map(|at: u32| at.to_le_bytes()[at as usize % 3])
+        .collect();
+    let (mut reading, mut writing) = client.split();
+    let mut echoed = vec![0; message.len()];
+    let (wrote, read) = tokio::join!(
+        timeout(STEP_TIMEOUT, writing.write_all(&message)),
+        timeout(STEP_TIMEOUT, reading.read_exact(&mut echoed))
+    );
+    wrote.unwrap().unwrap();
+    read.unwrap().unwrap();
+    assert!(echoed == message, "a message came back changed");
+    // Half-closed: the other direction goes on.
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await, b"goodbye");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_outlives_the_build_that_opened_it() {
+    let origin = Origin::start(echo).await.unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "websocket").await;
+    head_of(&mut client).await;
+    assert_eq!(read(&mut client, 10).await, b"firstearly");
+    let said = fleet.push("tests/builds/hello.toml", &[]).unwrap();
+    assert_eq!(said.code, 0, "{said:?}");
+    client.write_all(b"still here").await.unwrap();
+    assert_eq!(read(&mut client, 10).await, b"still here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_ends_the_client() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        head_of(&mut stream).await;
+        stream.write_all(SWITCH).await.unwrap();
+        read(&mut stream, 5).await;
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "websocket").await;
+    head_of(&mut client).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(rest(&mut client).await, b"first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protocol_that_no_grant_names_is_not_passed_on() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let seen = head.to_ascii_lowercase().contains("upgrade");
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{seen}",
+                seen.to_string().len()
+            );
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "h2c").await;
+    let head = head_of(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(read(&mut client, 5).await, b"false");
+    // What was sent for another protocol is the next request, and none.
+    client.shutdown().await.unwrap();
+    let answer = rest(&mut client).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_switches_unasked_is_a_502() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        head_of(&mut stream).await;
+        stream.write_all(SWITCH).await.unwrap();
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "h2c").await;
+    let head = head_of(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+}
+
+async fn connect(fleet: &Fleet) -> TcpStream {
+    let mut client = TcpStream::connect(&fleet.node("proxy").http).await.unwrap();
+    let head = b"CONNECT example.test:443 HTTP/1.1\r\nhost: example.test:443\r\n\r\nearly";
+    client.write_all(head).await.unwrap();
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_is_refused_unless_it_is_granted() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        let bytes = read(&mut stream, 5).await;
+        stream.write_all(&bytes).await.unwrap();
+    })
+    .await
+    .unwrap();
+    let granted = fleet_with(&[&origin.address], "", "upgrades = [\"connect\"]");
+    let mut client = connect(&granted).await;
+    let head = head_of(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(
+        !head.to_ascii_lowercase().contains("content-length"),
+        "{head}"
+    );
+    assert_eq!(rest(&mut client).await, b"early");
+    let refused = fleet(&origin);
+    let mut client = connect(&refused).await;
+    let head = head_of(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+}
