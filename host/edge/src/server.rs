@@ -72,6 +72,11 @@ impl Held {
         count.fetch_add(1, Relaxed);
         Self(Arc::clone(count))
     }
+
+    /// One more of the same.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(&self.0)
+    }
 }
 
 impl Drop for Held {

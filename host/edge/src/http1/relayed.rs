@@ -112,12 +112,7 @@ where
     /// Hands the connection over to a tunnel; its head is in the buffer.
     pub(super) async fn tunnel(&mut self, body: ReplyBody, asked: &Asked) -> Result<(), End> {
         self.flush().await?;
-        let ReplyBody::Relay(body) = body else {
-            return Ok(());
-        };
-        let body: Box<dyn Any> = body;
-        let server = body.downcast::<Body>().ok();
-        let Some(server) = server.and_then(|body| body.into_connection()) else {
+        let Some(server) = Body::connection_of(body) else {
             return Err(End::Io);
         };
         let early = std::mem::take(&mut self.input).freeze();

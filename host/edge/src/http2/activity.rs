@@ -77,6 +77,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// Another that belongs to the same request, and waits for nobody.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            activity: self.activity.clone(),
+            busy: false,
+        }
+    }
+
     /// Something moved, or the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
         let mut state = self.activity.0.state.lock();

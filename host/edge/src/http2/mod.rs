@@ -3,6 +3,7 @@
 mod activity;
 mod reply;
 mod request;
+mod switched;
 
 use crate::{
     Service,
@@ -17,7 +18,7 @@ use http_body::Body as HttpBody;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use protoplex_http::{Answer, Body, Head, Reply, Scheme};
+use protoplex_http::{Answer, Body, Head, Hop, Reply, Scheme};
 use std::{
     convert::Infallible,
     future::Future,
@@ -78,7 +79,8 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.h2_header_bytes_max)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .enable_connect_protocol();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
     let ended = tokio::select! {
@@ -125,25 +127,28 @@ struct Context<S> {
 
 async fn answer<S: Service>(
     context: Context<S>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<reply::Out>, Infallible> {
     let held = Held::new(&context.shared.in_flight);
+    let switch = switched::asked(&mut request);
     let (parts, body) = request.into_parts();
     let asked = Asked {
         version: 20,
         is_head: parts.method == http::Method::HEAD,
-        is_connect: parts.method == http::Method::CONNECT,
+        is_connect: parts.method == http::Method::CONNECT && switch.is_none(),
         keep_alive: true,
         id: context.id,
     };
     let too_slow = Arc::new(AtomicBool::new(false));
-    let body = if body.is_end_stream() {
+    // What follows an extended CONNECT is the tunnel's.
+    let body = if body.is_end_stream() || switch.is_some() {
         Body::empty()
     } else {
         let limit = context.shared.limits.body_timeout;
         Body::new(request::Timed::new(body, limit, Arc::clone(&too_slow)))
     };
-    let reply = match called(&context, &parts, body) {
+    let upgrade = switch.as_ref().map(|switch| switch.protocol.as_str());
+    let reply = match called(&context, &parts, body, upgrade) {
         Answer::Ready(reply) => reply,
         Answer::Later(reply) => AssertUnwindSafe(reply)
             .catch_unwind()
@@ -157,11 +162,28 @@ async fn answer<S: Service>(
         respond::conclusive(reply, &asked)
     };
     let mut stream = context.stream;
+    if let Some(switch) = switch
+        && respond::is_tunnel(&reply)
+    {
+        return Ok(switched::response(
+            &context.shared,
+            reply,
+            &asked,
+            switch,
+            stream,
+            held,
+        ));
+    }
     stream.moved(false);
     Ok(reply::response(reply, &asked, stream, held))
 }
 
-fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer {
+fn called<S: Service>(
+    context: &Context<S>,
+    parts: &Parts,
+    body: Body,
+    upgrade: Option<&str>,
+) -> Answer {
     let refuse = |status, why| Answer::Ready(refused(status, why, &context.id));
     if !request::is_sound(parts) {
         return refuse(StatusCode::BAD_REQUEST, "scheme or header is malformed");
@@ -176,7 +198,8 @@ fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer
         return refuse(status, "too many header lines");
     }
     let head = Head {
-        method: parts.method.as_str(),
+        // An extended CONNECT is to handlers what a GET with `Upgrade` is.
+        method: upgrade.map_or(parts.method.as_str(), |_| "GET"),
         path,
         authority,
         scheme: context.scheme,
@@ -184,7 +207,10 @@ fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer
         headers: &fields,
         client: context.client,
         request_id: identity::text(&context.id),
-        hop: protoplex_http::Hop::default(),
+        hop: Hop {
+            upgrade,
+            ..Hop::default()
+        },
     };
     let service = &context.shared.service;
     catch_unwind(AssertUnwindSafe(|| service.call(&head, body)))

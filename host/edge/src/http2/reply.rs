@@ -56,6 +56,13 @@ pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) 
     response
 }
 
+/// The answer to a stream that is switched: no body, and no length, which would be one.
+pub(super) fn switched(reply: Reply, asked: &Asked, stream: Stream, held: Held) -> Response<Out> {
+    let mut response = response(reply, asked, stream, held);
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response
+}
+
 /// A reply's body, for hyper. An error of it resets the stream.
 pub(super) struct Out {
     body: ReplyBody,

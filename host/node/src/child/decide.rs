@@ -8,6 +8,7 @@ use super::{
     relay, reply,
     service::Shared,
 };
+use base64::Engine as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use protoplex_edge::{
     forward,
@@ -262,6 +263,10 @@ fn outbound(
         own_header(&field.name, &field.value)?;
         header_line(&mut text, &field.name, field.value.as_bytes());
     }
+    if head.version == 20 && head.hop.upgrade.is_some() {
+        // HTTP/2 has no key (RFC 8441, section 5), and HTTP/1.1 servers insist on one.
+        header_line(&mut text, "sec-websocket-key", websocket_key().as_bytes());
+    }
     let allowed = |protocol: &&str| protocol.eq_ignore_ascii_case("websocket") || granted(protocol);
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(ms.into()));
     let key = decision.key.as_deref().map(str::as_bytes);
@@ -287,6 +292,11 @@ fn outbound(
         key: key.map(key_hash),
         client: head.client,
     })
+}
+
+/// 16 random bytes in base64.
+fn websocket_key() -> String {
+    base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 16]>())
 }
 
 fn header_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
