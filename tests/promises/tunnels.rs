@@ -194,5 +194,69 @@ async fn connect_is_refused_unless_it_is_granted() {
     let refused = fleet(&origin);
     let mut client = connect(&refused).await;
     let head = head_of(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+    assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_on_a_stream_of_http2_is_one_of_http1_to_the_server() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        let head = head_of(&mut stream).await.to_ascii_lowercase();
+        assert!(head.starts_with("get /socket http/1.1\r\n"), "{head}");
+        for line in [
+            "\r\nconnection: upgrade\r\n",
+            "\r\nupgrade: websocket\r\n",
+            "\r\nsec-websocket-key: ",
+            "\r\nsec-websocket-version: 13\r\n",
+        ] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        stream.write_all(SWITCH).await.unwrap();
+        let message = read(&mut stream, 4).await;
+        stream.write_all(&message).await.unwrap();
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let address = fleet.node("proxy").http;
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut requests, connection) =
+        hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<hyper::body::Bytes>>(
+            executor, io,
+        )
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    // The server says that it takes extended CONNECT in its first SETTINGS: any answer comes after them.
+    let ask = http::Request::builder()
+        .method("CONNECT")
+        .uri(format!("http://{address}/socket"))
+        .header("sec-websocket-version", "13")
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .body(http_body_util::Empty::new())
+        .unwrap();
+    requests.ready().await.unwrap();
+    let answer = timeout(STEP_TIMEOUT, requests.send_request(ask))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().get("sec-websocket-accept").is_none());
+    let upgraded = hyper::upgrade::on(answer).await.unwrap();
+    let mut tunnel = hyper_util::rt::TokioIo::new(upgraded);
+    let mut first = [0; 5];
+    timeout(STEP_TIMEOUT, tunnel.read_exact(&mut first))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&first, b"first");
+    tunnel.write_all(b"ping").await.unwrap();
+    let mut rest = Vec::new();
+    timeout(STEP_TIMEOUT, tunnel.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(rest, b"ping");
+    driver.abort();
 }
