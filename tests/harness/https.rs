@@ -25,6 +25,14 @@ impl Https {
     /// # Errors
     /// The authority's certificate cannot be read.
     pub fn new(fleet: &Fleet, role: &str, http2: bool) -> anyhow::Result<Self> {
+        Self::to_port(fleet, role, "https", http2)
+    }
+
+    /// For another port that speaks TLS, by its key in the line of `up`. No certificate is shown.
+    ///
+    /// # Errors
+    /// The authority's certificate cannot be read.
+    pub fn to_port(fleet: &Fleet, role: &str, port: &str, http2: bool) -> anyhow::Result<Self> {
         let ca = fleet.info["ca"].as_str().context("`ca` is a path")?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca)?)?;
@@ -45,7 +53,7 @@ impl Https {
             .context("`nodes` is a list")?;
         let node = nodes.iter().find(|node| node["role"] == role);
         let base = node
-            .and_then(|node| node["https"].as_str())
+            .and_then(|node| node[port].as_str())
             .context("the role runs")?;
         let client = Client::builder(TokioExecutor::new())
             .http2_only(http2)

@@ -207,11 +207,21 @@ async fn requests_of_a_guest_reach_what_the_manifest_names_and_nothing_else() {
             "{to}: {text}"
         );
     }
+    // A name is not enough where it leads to a private address: that has to be said.
+    let named = with_outgoing(&format!("\"localhost:{port}\""));
+    let text = outgoing(&named, &format!("localhost:{port}/")).await;
+    assert!(
+        text.starts_with("error") && text.contains("Prohibited"),
+        "{text}"
+    );
+    let private = with_outgoing(&format!("\"localhost:{port}!private\""));
+    let text = outgoing(&private, &format!("localhost:{port}/")).await;
+    assert_eq!(text, "status 204");
+    // A request without a path is refused, not sent: the origin that would answer is there.
+    let pathless = outgoing(&allowed, &origin.address).await;
+    assert!(pathless.starts_with("error"), "{pathless}");
     // One that cannot be sent is told so.
     drop(origin);
     let unsent = outgoing(&allowed, &format!("127.0.0.1:{port}/")).await;
     assert!(unsent.starts_with("error"), "{unsent}");
-    // A request without a path is refused, not sent.
-    let pathless = outgoing(&allowed, &format!("127.0.0.1:{port}")).await;
-    assert!(pathless.starts_with("error"), "{pathless}");
 }

@@ -119,6 +119,12 @@ async fn the_meta_port_tells_members_of_the_fleet_and_nobody_else() {
         answer.is_err(),
         "without TLS there is no answer: {answer:?}"
     );
+    let nobody = Https::to_port(&fleet, "proxy", "meta", false).unwrap();
+    let answer = nobody.request("GET", "/metrics", vec![]).await;
+    assert!(
+        answer.is_err(),
+        "without a certificate there is no answer: {answer:?}"
+    );
 }
 
 /// Starts requests that last, then has `end` begin the drain of the app node.

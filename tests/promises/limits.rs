@@ -61,6 +61,10 @@ async fn an_edge_handler_that_breaks_a_limit_costs_its_request_and_nothing_else(
         ("/memory", 500, "memory"),
         ("/big-response?n=65537", 500, "response-bytes"),
         ("/big-response?n=1000000", 500, "hostcall-bytes"),
+        ("/big-header", 500, "hostcall-bytes"),
+        ("/many-headers", 500, "hostcall-bytes"),
+        ("/big-log", 500, "hostcall-bytes"),
+        ("/bad-asset-path", 500, "refused"),
         ("/ungranted-relay", 500, "refused"),
         ("/ungranted-asset", 500, "refused"),
         ("/ungranted-app", 500, "refused"),
@@ -95,6 +99,15 @@ async fn an_edge_handler_sees_no_more_than_it_was_granted_and_answers_up_to_its_
         .await
         .unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, 65_536));
+    // Random bytes are cut to 4 KiB a call; lines of the log are neither lost nor in the way.
+    for (path, expected) in [("/big-random", "4096"), ("/many-logs", "logged")] {
+        let answer = Connection::get_once(&address, path).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.text().trim()),
+            (200, expected),
+            "{path}"
+        );
+    }
     let missing = Connection::get_once(&address, "/bad-asset").await.unwrap();
     assert!(
         missing.status == 404 || missing.status == 500,

@@ -208,3 +208,21 @@ fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, Str
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect()
 }
+
+#[cfg(test)]
+impl LoadedBuild {
+    /// A build of nothing, for tests of what holds builds.
+    pub(super) fn empty(name: &str) -> Self {
+        let text = format!(r#"{{"format":1,"handlers":{{}},"name":"{name}","routes":[]}}"#);
+        let manifest = Manifest::parse(text.as_bytes()).expect("it is canonical");
+        Self {
+            id: manifest.id(),
+            router: Router::default(),
+            handlers: Vec::new(),
+            assets: Assets::new(),
+            upstreams: Upstreams::new(&manifest.upstreams),
+            manifest,
+            cut: ArcSwap::default(),
+        }
+    }
+}

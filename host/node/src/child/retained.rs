@@ -79,3 +79,36 @@ impl Builds {
         Ok(old)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_builds_before_stay_loaded_and_going_back_switches_to_the_same_one() {
+        let builds = Builds::default();
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| Arc::new(LoadedBuild::empty(name)));
+        for build in [&a, &b, &c] {
+            builds.add_prepared(Arc::clone(build));
+            builds.activate(&build.id).unwrap();
+        }
+        // Rollback: nothing is loaded anew.
+        let old = builds.activate(&a.id).unwrap();
+        assert_eq!(old.map(|old| old.id), Some(c.id));
+        assert!(
+            builds
+                .now()
+                .active
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &a))
+        );
+        builds.add_prepared(Arc::clone(&d));
+        builds.activate(&d.id).unwrap();
+        for held in [&a, &c, &d] {
+            assert!(builds.now().named(&held.id).is_some());
+        }
+        assert!(builds.now().named(&b.id).is_none(), "the oldest goes");
+        assert_eq!(Arc::strong_count(&b), 1, "and its memory with it");
+        assert!(builds.activate(&b.id).is_err());
+    }
+}

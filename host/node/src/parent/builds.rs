@@ -157,3 +157,55 @@ impl Builder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::signature::signing_key;
+
+    fn builder(dir: &std::path::Path, trusted: &str) -> Builder {
+        Builder {
+            dir: dir.join("data"),
+            native: NativeCache::open(&dir.join("native")).unwrap(),
+            trusted: vec![signing_key(trusted).unwrap().verifying_key()],
+            seed: None,
+        }
+    }
+
+    /// The Seed refuses such a build as well; this is for a Seed that does not.
+    #[tokio::test]
+    async fn a_node_takes_no_build_that_the_release_key_has_not_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, theirs) = ("11".repeat(32), "22".repeat(32));
+        let build = Digest::of(b"a manifest");
+        let stage = async |envelope: &Envelope| {
+            let builder = builder(dir.path(), &ours);
+            let made = builder.make(envelope, false).await;
+            made.err().map(|fault| fault.stage)
+        };
+        let good = Envelope::sign(build, &signing_key(&ours).unwrap());
+        // It passes, and then its manifest is not there.
+        assert_eq!(stage(&good).await, Some(Stage::Fetch));
+        let stranger = Envelope::sign(build, &signing_key(&theirs).unwrap());
+        assert_eq!(stage(&stranger).await, Some(Stage::Signature));
+        let moved = Envelope {
+            build: Digest::of(b"another manifest"),
+            ..good
+        };
+        assert_eq!(stage(&moved).await, Some(Stage::Signature));
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_is_not_what_its_digest_says_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = "11".repeat(32);
+        let builder = builder(dir.path(), &key);
+        let build = Digest::of(b"a manifest");
+        let path = builder.blob_path(&build);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "another manifest").unwrap();
+        let envelope = Envelope::sign(build, &signing_key(&key).unwrap());
+        let made = builder.make(&envelope, false).await;
+        assert_eq!(made.err().map(|fault| fault.stage), Some(Stage::Fetch));
+    }
+}

@@ -415,3 +415,85 @@ impl Actor {
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        channel::sealed_memfd,
+        control::ChildConfig,
+        parent::{builds::Builder, native::NativeCache, store::Store},
+    };
+    use protoplex_wire::{Manifest, manifest::Role, status::Addresses};
+    use std::path::Path;
+
+    /// A node without children, and without a link: what it does with an order shows in what it keeps.
+    fn actor(dir: &Path) -> Actor {
+        let config = ChildConfig {
+            node: "node".into(),
+            role: Role::Proxy,
+            index: 0,
+            children: 0,
+            threads: 1,
+            control_fd: -1,
+            http_fds: Vec::new(),
+            https_fds: Vec::new(),
+            tls_cert: dir.into(),
+            tls_key: dir.into(),
+            drain_timeout_ms: 0,
+        };
+        let builder = Builder {
+            dir: dir.into(),
+            native: NativeCache::open(&dir.join("native")).unwrap(),
+            trusted: Vec::new(),
+            seed: None,
+        };
+        let store = Store::open(dir).unwrap();
+        let made = Actor::new(config, Addresses::default(), store, builder, Arc::default());
+        made.unwrap().0
+    }
+
+    fn ready_build() -> Arc<ReadyBuild> {
+        let text = br#"{"format":1,"handlers":{},"name":"empty","routes":[]}"#;
+        let id = BuildId::of(text);
+        let file = || sealed_memfd("test", |_| Ok(())).unwrap();
+        let (key_id, sig) = (String::new(), String::new());
+        Arc::new(ReadyBuild {
+            id,
+            envelope: Envelope {
+                build: id,
+                key_id,
+                sig,
+            },
+            manifest: Manifest::parse(text).unwrap(),
+            manifest_fd: file(),
+            pack_fd: file(),
+            native: BTreeMap::new(),
+        })
+    }
+
+    /// Guarantee 10, whatever Seed sends it.
+    #[tokio::test]
+    async fn an_order_below_one_that_was_taken_is_refused_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let build = ready_build();
+        let number = |epoch, sequence| ReleaseId { epoch, sequence };
+        actor(dir.path()).store.take(number(2, 5)).unwrap();
+        // Over a restart, too.
+        let mut actor = actor(dir.path());
+        actor.orders.hold(&build);
+        for older in [number(2, 4), number(1, 9)] {
+            actor.prepare(older, build.id, build.envelope.clone()).await;
+            actor.activate(older, build.id).await;
+            assert!(actor.orders.step.is_none(), "{older}");
+            assert_eq!(actor.store.state().release, number(2, 5), "{older}");
+        }
+        for newer in [number(2, 5), number(2, 6), number(3, 1)] {
+            actor.prepare(newer, build.id, build.envelope.clone()).await;
+            assert_eq!(actor.store.state().release, newer);
+            actor.activate(newer, build.id).await;
+            let step = actor.orders.step.as_ref().unwrap();
+            assert!(step.activating && step.release == newer, "{newer}");
+        }
+    }
+}
