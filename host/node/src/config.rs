@@ -44,6 +44,15 @@ pub struct NodeConfig {
     pub children: usize,
     /// Threads of each child; 1 for all roles but app.
     pub threads: usize,
+    /// Live nodes: first of the ports on which other nodes reach each child, one after another; 0 is any free ones.
+    #[serde(default)]
+    pub internal_port: u16,
+    /// Where the node stands; nodes relay to their own region first. Empty is nowhere in particular.
+    #[serde(default)]
+    pub region: String,
+    /// Its share of the keys, against that of other live nodes; 0 is one for each child.
+    #[serde(default)]
+    pub capacity: u32,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
 }

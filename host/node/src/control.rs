@@ -5,7 +5,7 @@
 //! drains and exits; a parent without a child starts another.
 
 use protoplex_wire::{
-    BuildId, Digest, ReleaseId, manifest::Role, release::Stage, status::Addresses,
+    BuildId, Digest, ReleaseId, directory::Delta, manifest::Role, release::Stage,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -34,6 +34,13 @@ pub struct ChildConfig {
     pub http_fds: Vec<i32>,
     /// Listening sockets for HTTPS, likewise.
     pub https_fds: Vec<i32>,
+    /// Listening sockets on which other nodes reach this one's children, one for each child and each on a port of its
+    /// own, all inherited. Live nodes only.
+    #[serde(default)]
+    pub internal_fds: Vec<i32>,
+    /// Where the node stands.
+    #[serde(default)]
+    pub region: String,
     /// PEM certificate chain and key of the HTTPS port.
     pub tls_cert: PathBuf,
     /// Its key.
@@ -74,13 +81,14 @@ pub enum ToChild {
         /// Its build.
         build: BuildId,
     },
-    /// The fleet's nodes and the secret of its internal hops.
+    /// The secret of the fleet's internal hops, and its directory. One fd: a sealed memfd with a
+    /// [`protoplex_wire::directory::Directory`] as JSON. Answered by `directory`.
     Directory {
         /// 64 hexadecimal digits.
         hop_key: String,
-        /// Addresses of the healthy nodes, by role.
-        nodes: BTreeMap<Role, Vec<Addresses>>,
     },
+    /// What changed in the directory. Answered by `directory`, or by `directory-wanted`.
+    DirectoryDelta(Delta),
     /// Accept on the sockets of child `index` too.
     Adopt {
         /// The dead or unready child.
@@ -128,6 +136,13 @@ pub enum FromChild {
         /// The build.
         build: BuildId,
     },
+    /// Requests are relayed by this version of the directory.
+    Directory {
+        /// The version.
+        version: u64,
+    },
+    /// A change did not fit what is held.
+    DirectoryWanted,
     /// Every 250 ms, and the sign of life.
     Beat(Beat),
     /// One fd: a memfd with Prometheus text; every sample has the label `child`.

@@ -10,7 +10,7 @@ pub const DRAIN_TIMEOUT_S: u32 = 10;
 /// The default of `--port-base`.
 pub const PORT_BASE: u16 = 8080;
 /// Nodes of one role that `up` starts at most: the port layout has room for these.
-pub const NODES_MAX: i64 = 40;
+pub const NODES_MAX: i64 = 33;
 
 /// Web nodes whose behaviour is WebAssembly.
 #[derive(Debug, Parser)]
@@ -68,7 +68,7 @@ pub struct Up {
     /// Where everything is kept [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// First port: HTTP at N and up, HTTPS at N+363, Seed at N+1000, health at N+1100, meta at N+1200; 0 takes free ports
+    /// First port: HTTP at N and up, HTTPS at N+363, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
     /// Print one line of JSON once everything serves
@@ -83,6 +83,12 @@ pub struct Up {
     /// Nodes of role app
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
     pub apps: u16,
+    /// Nodes of role live
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
+    pub live: u16,
+    /// Where the nodes stand; a node relays to its own region first
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = region)]
+    pub region: String,
     /// How long requests in flight may go on after a drain or a switch began
     #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT_S, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub drain_timeout: u32,
@@ -272,6 +278,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn region(text: &str) -> Result<String, String> {
+    match protoplex_wire::directory::is_region(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a region is at most 64 of a-z, 0-9 and `-`, such as eu-west".to_owned()),
+    }
+}
+
 fn port_base(text: &str) -> Result<u16, String> {
     let most = u16::MAX - crate::up::ports::SPAN;
     match text.parse() {
@@ -309,7 +322,7 @@ mod tests {
     #[test]
     fn a_port_base_leaves_room_for_all_ports() {
         assert!(parse("protoplex up --port-base 0").is_ok());
-        assert!(parse("protoplex up --port-base 64000").is_ok());
+        assert!(parse("protoplex up --port-base 63000").is_ok());
         assert!(parse("protoplex up --port-base 65000").is_err());
     }
 

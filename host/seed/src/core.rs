@@ -6,18 +6,19 @@
 
 use protoplex_wire::{
     BuildId, ReleaseId,
+    directory::Directory,
     link::{FromNode, FromSeed, Hello},
-    manifest::Role,
-    status::{Addresses, NodeStatus, ReleaseEvent, SeedStatus},
+    status::{NodeStatus, ReleaseEvent, SeedStatus},
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
+mod directory;
 mod durable;
 mod fleet;
+mod placement;
 mod rollout;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,13 @@ pub type RequestId = u64;
 
 /// More nodes than one Seed is meant for; names beyond are refused.
 pub const NODES_MAX: usize = 4_096;
+/// More children than one node has cores; each has an address in the directory.
+pub const CHILDREN_MAX: usize = 256;
+/// Longer than any name or address of a node: all of them travel to every other.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// A node that leaves is let go after this, whoever has not acknowledged: more than a slow child needs between two
+/// messages, and not more than an operator is ready to wait.
+pub const LEAVE_MS_MAX: u64 = 5_000;
 /// A node whose catch-up failed is tried again after this long.
 pub const CATCH_UP_RETRY_MS: u64 = 10_000;
 /// Ticks further apart mean that the Seed itself stood still, and nobody's silence counts.
@@ -90,7 +98,7 @@ pub enum Effect {
     /// Write this to disk before anything that follows.
     Persist(Arc<Durable>),
     /// Write this down when convenient: who was here, for the directory after a restart.
-    Remember(BTreeMap<String, Known>),
+    Remember(Arc<Directory>),
     /// Send a message.
     Send {
         /// The link.
@@ -165,15 +173,6 @@ struct Order {
     made_against: Option<Option<BuildId>>,
 }
 
-/// A node that was in the directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    /// Its role.
-    pub role: Role,
-    /// Where it was reached.
-    pub addresses: Addresses,
-}
-
 /// The state machine. A clone is cheap: the history is shared until it changes.
 #[derive(Clone)]
 pub struct Core {
@@ -185,21 +184,16 @@ pub struct Core {
     rollout: Option<rollout::Rollout>,
     /// Orders that came while the nodes of before a restart were still on their way back.
     waiting: VecDeque<Order>,
-    directory: fleet::Directory,
+    directory: directory::State,
     now_ms: u64,
     tick_ms: u64,
     out: Vec<Effect>,
 }
 
 impl Core {
-    /// Starts from what the disk holds. `known` are the nodes that were in the directory when the Seed stopped:
-    /// they stay in it until they had time to come back, because an absent Seed says nothing about them.
-    pub fn new(
-        plan: Plan,
-        durable: Durable,
-        known: BTreeMap<String, Known>,
-        now_ms: u64,
-    ) -> (Self, Vec<Effect>) {
+    /// Starts from what the disk holds. `known` is the directory of when the Seed stopped: its nodes stay
+    /// in it until they had time to come back, because an absent Seed says nothing about them, and keys where they are.
+    pub fn new(plan: Plan, durable: Durable, known: Directory, now_ms: u64) -> (Self, Vec<Effect>) {
         let mut core = Self {
             plan,
             durable: Arc::new(durable),
@@ -208,7 +202,7 @@ impl Core {
             links: BTreeMap::new(),
             rollout: None,
             waiting: VecDeque::new(),
-            directory: fleet::Directory::new(known, now_ms),
+            directory: directory::State::new(known, now_ms),
             now_ms,
             tick_ms: now_ms,
             out: Vec::new(),
@@ -241,6 +235,7 @@ impl Core {
 
     fn finish_step(&mut self) -> Vec<Effect> {
         self.refresh_directory();
+        self.let_go();
         while self.directory.is_settled()
             && let Some(order) = self.waiting.pop_front()
         {

@@ -3,12 +3,11 @@
 //! One Seed at a time: the directory is locked while it is open. What is written is on the disk (fsync, rename,
 //! fsync of the directory) when a function returns. All functions block.
 
-use crate::core::{Durable, Known};
-use protoplex_wire::{BuildId, signature::Envelope};
+use crate::core::Durable;
+use protoplex_wire::{BuildId, directory::Directory, signature::Envelope};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -116,14 +115,14 @@ impl Store {
         write_json(&self.dir.join("state.json"), state)
     }
 
-    /// Who was in the directory when the Seed stopped. A convenience: a damaged file counts as none.
-    pub fn load_known(&self) -> BTreeMap<String, Known> {
+    /// The directory of when the Seed stopped. A convenience: a damaged file counts as none.
+    pub fn load_known(&self) -> Directory {
         let path = self.dir.join("directory.json");
         match read_json(&path) {
             Ok(known) => known.unwrap_or_default(),
             Err(error) => {
                 tracing::warn!(%error, "the remembered directory is left out");
-                BTreeMap::new()
+                Directory::default()
             }
         }
     }
@@ -132,7 +131,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn save_known(&self, known: &BTreeMap<String, Known>) -> Result<(), StoreError> {
+    pub fn save_known(&self, known: &Directory) -> Result<(), StoreError> {
         write_json(&self.dir.join("directory.json"), known)
     }
 

@@ -3,6 +3,7 @@
 //! No I/O and no clock. Unknown fields are ignored on the link and refused in a manifest.
 
 pub mod digest;
+pub mod directory;
 pub mod link;
 pub mod manifest;
 pub mod release;

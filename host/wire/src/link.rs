@@ -3,7 +3,12 @@
 //! Unknown fields are ignored; a message of an unknown type is answered with a NACK of stage `protocol`.
 
 use crate::{
-    BuildId, ReleaseId, manifest::Role, release::Stage, signature::Envelope, status::Addresses,
+    BuildId, ReleaseId,
+    directory::{Delta, Member, Placed},
+    manifest::Role,
+    release::Stage,
+    signature::Envelope,
+    status::Addresses,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -20,7 +25,7 @@ pub const SILENCE_MS_MAX: u64 = 5_000;
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromNode {
     /// First line of a link.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Every [`HEARTBEAT_MS`].
     Heartbeat(Heartbeat),
     /// Everything of the release is here, verified, compiled, warm and on disk.
@@ -48,6 +53,18 @@ pub enum FromNode {
         /// Since the order arrived.
         elapsed_ms: u64,
     },
+    /// Every child answers by this version of the directory, or a later one.
+    DirectoryAck {
+        /// The version.
+        version: u64,
+    },
+    /// A change did not fit what is held: the whole is asked for.
+    DirectoryWanted {
+        /// The version that is held.
+        held: u64,
+    },
+    /// The node is about to drain. Answered by `left` when nobody sends it anything new any more.
+    Leaving,
 }
 
 /// Who a node is and what it holds.
@@ -71,6 +88,29 @@ pub struct Hello {
     pub active: Option<BuildId>,
     /// The highest release it has taken.
     pub release: ReleaseId,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Its share of the keys, against that of the others; 0 is one for each child.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub capacity: u32,
+    /// Where each child is reached by other nodes, `http://host:port`. Live nodes only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub child_addresses: Vec<String>,
+    /// Children that serve now. Absent: all of them, if there is a build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children_ready: Option<u32>,
+    /// The form in which it takes the directory, see [`crate::directory::DIRECTORY_FORMAT`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub directory_format: u32,
+    /// It has said `leaving` before, on a link that broke.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// A sign of life.
@@ -116,13 +156,27 @@ pub enum FromSeed {
         /// The release.
         release: ReleaseId,
     },
-    /// All nodes, whenever one comes or goes.
+    /// All nodes: to a new link, and to one that asks. A node of [`crate::directory::DIRECTORY_FORMAT`] 0 gets this
+    /// whenever one comes or goes.
     Directory {
         /// Rises with every change.
         version: u64,
-        /// Addresses of the healthy nodes, by role.
+        /// Addresses of the healthy nodes, by role, for nodes of format 0; empty for others.
         nodes: BTreeMap<Role, Vec<Addresses>>,
+        /// The healthy nodes by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        members: BTreeMap<String, Member>,
+        /// Where keys are placed.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        slots: Placed,
+        /// Further frames of this version follow, and it counts when the last is there: a frame has a limit.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
     },
+    /// What changed in the directory.
+    DirectoryDelta(Delta),
+    /// Answer to `leaving`: every node has acknowledged a directory that sends nothing new here, or had its time.
+    Left,
 }
 
 /// Why a line is no message.

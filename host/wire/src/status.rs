@@ -198,6 +198,15 @@ pub struct NodeStatus {
     pub errors: u64,
     /// Handler traps, deadlines and out-of-memory since its start.
     pub traps: u64,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Where each child of a live node is reached by other nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub child_addresses: Vec<String>,
+    /// It is about to drain.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
 }
 
 /// `GET /v1/status`.

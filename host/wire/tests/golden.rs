@@ -4,6 +4,7 @@
 
 use protoplex_wire::{
     Digest, Manifest,
+    directory::{self, Delta, Directory},
     link::{self, FrameError, FromNode, FromSeed},
     status::{
         ApiError, NodeStatus, ReleaseEvent, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
@@ -38,6 +39,9 @@ fn messages_of_a_node_keep_their_form() {
     let text = include_str!("golden/from-node.ndjson");
     let types = ["hello", "heartbeat", "prepared", "ack", "nack"];
     check::<FromNode>("from-node", text, &types);
+    let text = include_str!("golden/from-node-directory.ndjson");
+    let types = ["hello", "directory-ack", "directory-wanted", "leaving"];
+    check::<FromNode>("from-node-directory", text, &types);
 }
 
 #[test]
@@ -45,6 +49,9 @@ fn messages_of_the_seed_keep_their_form() {
     let text = include_str!("golden/from-seed.ndjson");
     let types = ["welcome", "prepare", "activate", "abandon", "directory"];
     check::<FromSeed>("from-seed", text, &types);
+    let text = include_str!("golden/from-seed-directory.ndjson");
+    let types = ["directory", "directory-delta", "left"];
+    check::<FromSeed>("from-seed-directory", text, &types);
 }
 
 #[test]
@@ -56,6 +63,8 @@ fn the_operators_answers_keep_their_form() {
     check::<RollbackOrder>("rollbacks", include_str!("golden/rollbacks.ndjson"), &[]);
     check::<ReleaseRecord>("records", include_str!("golden/records.ndjson"), &[]);
     check::<NodeStatus>("nodes", include_str!("golden/nodes.ndjson"), &[]);
+    let live = include_str!("golden/nodes-live.ndjson");
+    check::<NodeStatus>("nodes-live", live, &[]);
     check::<SeedStatus>("status", include_str!("golden/status.ndjson"), &[]);
     check::<ApiError>("errors", include_str!("golden/errors.ndjson"), &[]);
 }
@@ -123,4 +132,48 @@ fn a_frame_over_the_limit_is_refused_unread() {
         link::decode::<FromSeed>(&line),
         Err(FrameError::TooLong(_))
     ));
+}
+
+#[test]
+fn a_key_of_a_namespace_falls_into_its_slot_for_ever() {
+    for line in include_str!("golden/slots.txt").lines() {
+        let mut words = line.split(' ');
+        let (namespace, key, slot) = (words.next(), words.next(), words.next());
+        let found = directory::slot_of(namespace.expect("a namespace"), key.expect("a key"));
+        assert_eq!(slot, Some(found.to_string().as_str()), "{line}");
+    }
+}
+
+/// The golden snapshot and the golden change belong together: what one leads to is the other's next version.
+#[test]
+fn a_change_of_the_directory_applies_to_the_version_it_names_and_to_no_other() {
+    let lines = include_str!("golden/from-seed-directory.ndjson").lines();
+    let (mut held, mut delta) = (Directory::default(), Delta::default());
+    for line in lines {
+        match link::decode::<FromSeed>(line.as_bytes()).expect("a message") {
+            FromSeed::Directory {
+                version,
+                members,
+                slots,
+                more: false,
+                ..
+            } => {
+                let slots = slots.try_into().expect("a table");
+                held = Directory {
+                    version,
+                    members,
+                    slots,
+                };
+            }
+            FromSeed::DirectoryDelta(change) => delta = change,
+            _ => {}
+        }
+    }
+    let before = held.clone();
+    held.apply(&delta).expect("it fits");
+    assert_eq!(held.version, delta.to);
+    assert_eq!(held.since(&before), delta);
+    let after = held.clone();
+    assert!(held.apply(&delta).is_err(), "it does not fit twice");
+    assert_eq!(held, after);
 }

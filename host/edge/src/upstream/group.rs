@@ -79,6 +79,35 @@ impl Group {
         }))
     }
 
+    /// The group with other servers, as after a change of the directory: those that stay keep their connections and
+    /// what is known of them.
+    ///
+    /// # Errors
+    /// A certificate that cannot be read.
+    pub fn successor(
+        self: &Arc<Self>,
+        upstream: &Upstream,
+        children: usize,
+    ) -> Result<Arc<Self>, String> {
+        let servers = self
+            .servers
+            .successor(upstream, children, Instant::now().into());
+        if Arc::ptr_eq(&servers, &self.servers) {
+            return Ok(Arc::clone(self));
+        }
+        let pool = |index| {
+            let authority = servers.authority(index);
+            let known = (0..self.servers.len()).find(|&at| self.servers.authority(at) == authority);
+            known.map_or_else(Arc::default, |at| Arc::clone(&self.pools[at]))
+        };
+        Ok(Arc::new(Self {
+            pools: (0..servers.len()).map(pool).collect(),
+            connector: Connector::new(upstream)?,
+            upstream: upstream.clone(),
+            servers,
+        }))
+    }
+
     /// What it was made of.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream

@@ -2,12 +2,12 @@
 
 use super::{
     build::{LoadedBuild, Loader},
+    fleet::Fleet,
     metrics::Metrics,
     probe,
     relay::Relay,
     retained::Builds,
     service::{Requests, Shared},
-    upstream::Fleet,
 };
 use crate::{
     channel::{Channel, sealed_memfd},
@@ -17,12 +17,15 @@ use anyhow::Context;
 use protoplex_edge::{Limits, ListenHandle, Server};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
-use protoplex_wire::{BuildId, Digest, ReleaseId, release::Stage};
+use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io::Write,
-    os::fd::{AsFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -42,6 +45,8 @@ struct Child {
     shared: Arc<Shared>,
     server: Arc<Server<Requests>>,
     native: HashMap<Digest, File>,
+    hop_key: String,
+    directory: Directory,
     /// Own and adopted sockets that are accepted on, by index.
     listening: HashMap<usize, Vec<ListenHandle>>,
 }
@@ -134,6 +139,8 @@ impl Child {
             shared,
             server,
             native: HashMap::new(),
+            hop_key: String::new(),
+            directory: Directory::default(),
             listening: HashMap::new(),
         })
     }
@@ -187,15 +194,34 @@ impl Child {
                 self.shared.builds.abandon(&build);
                 self.forget_native();
             }
-            ToChild::Directory { hop_key, nodes } => {
-                self.shared.fleet.send_replace(Fleet::new(&hop_key, &nodes));
+            ToChild::Directory { hop_key } => {
+                let file = fds.into_iter().next();
+                self.directory = whole_directory(file).context("the directory cannot be read")?;
+                self.hop_key = hop_key;
+                self.relay_by_directory().await?;
             }
+            ToChild::DirectoryDelta(delta) => match self.directory.apply(&delta) {
+                Ok(()) => self.relay_by_directory().await?,
+                Err(error) => {
+                    tracing::error!(%error, "the whole directory is asked for");
+                    self.say(&FromChild::DirectoryWanted).await?;
+                }
+            },
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await?,
             ToChild::Drain => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// From here on, what is decided goes where the directory says.
+    async fn relay_by_directory(&self) -> anyhow::Result<()> {
+        let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
+        self.shared.relay.set_roles(fleet.roles());
+        self.shared.fleet.send_replace(fleet);
+        let version = self.directory.version;
+        self.say(&FromChild::Directory { version }).await
     }
 
     async fn prepare(&mut self, id: BuildId, fds: Vec<OwnedFd>) -> Result<(), BuildFault> {
@@ -317,6 +343,12 @@ impl Child {
                     .listen(tokio::net::TcpListener::from_std(listener)?, scheme),
             );
         }
+        if let Some(fd) = self.config.internal_fds.get(index) {
+            let listener = std::net::TcpListener::from(duplicate(*fd)?);
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            handles.push(self.server.listen(listener, Scheme::Http));
+        }
         self.listening.insert(index, handles);
         Ok(())
     }
@@ -382,6 +414,14 @@ impl Child {
         let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
         Ok(())
     }
+}
+
+/// Siblings read the same file, so nobody moves its cursor.
+fn whole_directory(file: Option<OwnedFd>) -> anyhow::Result<Directory> {
+    let file = File::from(file.context("no file came with it")?);
+    let mut text = vec![0; usize::try_from(file.metadata()?.len())?];
+    file.read_exact_at(&mut text, 0)?;
+    Ok(serde_json::from_slice(&text)?)
 }
 
 fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {

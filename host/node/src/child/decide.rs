@@ -3,6 +3,7 @@
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
+    fleet::is_built_in,
     hop::HOP_HEADER,
     metrics::Kind,
     relay, reply,
@@ -16,11 +17,12 @@ use protoplex_edge::{
 };
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
-use protoplex_wire::manifest::Role;
-use std::{sync::Arc, time::Duration};
+use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-/// How long a relay waits for the first healthy node of a role.
-const ROLE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Room for a usual head, so that writing it allocates once.
 const HEAD_BYTES_GUESS: usize = 1_024;
 
@@ -173,14 +175,20 @@ fn relay_to(
         let reply = reply::status(StatusCode::METHOD_NOT_ALLOWED, head.request_id);
         return Ok(Answer::Ready(reply));
     }
+    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
+        return refused(format!(
+            "a relay to `{}` needs a key: it says which live node",
+            decision.upstream
+        ));
+    }
     let mut outbound = outbound(slot, &request, &decision)?;
     outbound.body = request.body;
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
-    let upstream = decision.upstream;
+    let (upstream, key) = (decision.upstream, decision.key);
     Ok(Answer::Later(Box::pin(async move {
         let sent = async {
-            match group(&shared, &build, &upstream).await {
+            match group(&shared, &build, &upstream, key.as_deref()).await {
                 Some((group, hop)) => {
                     if let Some(hop) = hop {
                         header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
@@ -197,34 +205,46 @@ fn relay_to(
     })))
 }
 
-/// The servers of the upstream, and what tells a node of ours the build. A role that nobody serves is waited for:
-/// nodes come and go, and the directory is a moment behind.
+/// The servers of the upstream, and what tells a node of ours the build. A built-in upstream that nobody serves is
+/// waited for.
 async fn group(
     shared: &Shared,
     build: &LoadedBuild,
     upstream: &str,
+    key: Option<&str>,
 ) -> Option<(Arc<Group>, Option<String>)> {
-    let Some(role) = upstream.strip_prefix("role:") else {
+    if !is_built_in(upstream) {
         if let Some(group) = build.upstreams.named(upstream) {
             return Some((Arc::clone(group), None));
         }
         return Some((shared.relay.server(&upstream.parse().ok()?)?, None));
-    };
+    }
     let mut fleet = shared.fleet.subscribe();
-    let found = async {
-        loop {
-            let found = {
-                let fleet = fleet.borrow_and_update();
-                let hop = fleet.hop_key.value(&build.id);
-                fleet.pick(role).zip(hop)
-            };
-            if let Some((authority, hop)) = found {
-                return Some((shared.relay.server(&authority)?, Some(hop)));
+    let mut patience = None;
+    loop {
+        let found = {
+            let fleet = fleet.borrow_and_update();
+            let hop = fleet.hop_key.value(&build.id);
+            let found = fleet.find(upstream, key).cloned().zip(hop);
+            if found.is_none() && patience.is_none() {
+                let now = Instant::now();
+                patience = Some(now + fleet.patience(upstream, now));
             }
-            fleet.changed().await.ok()?;
+            found
+        };
+        if let Some((authority, hop)) = found {
+            let nodes = shared.relay.role(upstream);
+            return Some((
+                nodes.or_else(|| shared.relay.server(&authority))?,
+                Some(hop),
+            ));
         }
-    };
-    tokio::time::timeout(ROLE_WAIT_MAX, found).await.ok()?
+        let until = patience.map(tokio::time::Instant::from_std)?;
+        tokio::time::timeout_at(until, fleet.changed())
+            .await
+            .ok()?
+            .ok()?;
+    }
 }
 
 /// The request as it goes out; the body is still to come.

@@ -8,6 +8,7 @@ mod assets;
 mod build;
 mod control_loop;
 mod decide;
+mod fleet;
 mod forwarded;
 mod hop;
 mod metrics;

@@ -5,7 +5,7 @@ use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
 use protoplex_edge::upstream::{Group, Outbound, RelayError};
 use protoplex_http::Reply;
-use protoplex_wire::manifest::{Ejection, Retries, Upstream};
+use protoplex_wire::manifest::{Ejection, Upstream};
 use std::{collections::HashMap, sync::Arc};
 
 /// Servers that no upstream of a build names: nodes of the fleet, and addresses that grants name. Above this the
@@ -20,6 +20,8 @@ const IDLE_TIMEOUT_MS: u64 = 300_000;
 pub(super) struct Relay {
     children: usize,
     servers: Mutex<HashMap<Authority, Arc<Group>>>,
+    /// Nodes of the fleet that a role's requests go to, by `role:NAME`.
+    roles: Mutex<HashMap<String, Arc<Group>>>,
 }
 
 impl Relay {
@@ -27,7 +29,32 @@ impl Relay {
         Self {
             children,
             servers: Mutex::default(),
+            roles: Mutex::default(),
         }
+    }
+
+    /// The directory has changed.
+    pub(super) fn set_roles<'a>(&self, roles: impl Iterator<Item = (&'a str, &'a [Authority])>) {
+        let mut known = self.roles.lock();
+        let mut next = HashMap::new();
+        for (role, nodes) in roles {
+            let upstream = fleet_upstream(nodes);
+            let group = match known.get(role) {
+                Some(group) => group.successor(&upstream, self.children),
+                None => Group::new(&upstream, self.children),
+            };
+            match group {
+                Ok(group) => drop(next.insert(role.to_owned(), group)),
+                Err(error) => tracing::error!(role, error, "nodes cannot be relayed to"),
+            }
+        }
+        *known = next;
+    }
+
+    /// The nodes of a role, by `role:NAME`.
+    pub(super) fn role(&self, upstream: &str) -> Option<Arc<Group>> {
+        let role = upstream.strip_prefix("role:")?;
+        self.roles.lock().get(role).cloned()
     }
 
     /// A single server, by its address.
@@ -40,16 +67,12 @@ impl Relay {
             servers.retain(|_, group| Arc::strong_count(group) > 1);
         }
         let upstream = Upstream {
-            addresses: vec![authority.to_string()],
-            first_byte_timeout_ms: FIRST_BYTE_TIMEOUT_MS,
-            idle_timeout_ms: IDLE_TIMEOUT_MS,
-            // There is no other server: the directory says who is well.
+            // There is no other server.
             ejection: Ejection {
                 failures: 0,
                 ..Ejection::default()
             },
-            retries: Retries::default(),
-            ..Upstream::default()
+            ..fleet_upstream(std::slice::from_ref(authority))
         };
         let group = Group::new(&upstream, self.children).ok()?;
         servers.insert(authority.clone(), Arc::clone(&group));
@@ -58,8 +81,18 @@ impl Relay {
 
     /// Closes what is idle for too long.
     pub(super) fn sweep(&self) {
-        let groups: Vec<_> = self.servers.lock().values().cloned().collect();
+        let mut groups: Vec<_> = self.servers.lock().values().cloned().collect();
+        groups.extend(self.roles.lock().values().cloned());
         groups.iter().for_each(|group| group.sweep());
+    }
+}
+
+fn fleet_upstream(nodes: &[Authority]) -> Upstream {
+    Upstream {
+        addresses: nodes.iter().map(ToString::to_string).collect(),
+        first_byte_timeout_ms: FIRST_BYTE_TIMEOUT_MS,
+        idle_timeout_ms: IDLE_TIMEOUT_MS,
+        ..Upstream::default()
     }
 }
 

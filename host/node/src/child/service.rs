@@ -3,13 +3,13 @@
 use super::{
     build::{Code, LoadedBuild, Slot},
     decide::{self, Request},
+    fleet::Fleet,
     hop::HOP_HEADER,
     metrics::Metrics,
     relay::Relay,
     reply,
     retained::Builds,
     route::Found,
-    upstream::Fleet,
 };
 use bytes::Bytes;
 use http::StatusCode;

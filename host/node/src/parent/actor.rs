@@ -3,22 +3,22 @@
 use super::{
     builds::{Builder, ReadyBuild},
     children::{Adoption, Phase, SILENCE_MAX, Seat, adoptions, hasten},
+    directory::Kept,
     link::LinkEvent,
     logs::Logs,
     orders::{Made, Orders},
     process::{self, ChildEvent},
-    store::{Store, read_json, write_json},
+    store::Store,
 };
 use crate::control::{Beat, ChildConfig, FromChild, ToChild};
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{
     BuildId,
+    directory::DIRECTORY_FORMAT,
     link::{FromNode, FromSeed, Heartbeat, Hello},
-    manifest::Role,
     status::Addresses,
 };
-use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -51,17 +51,17 @@ pub(super) enum Question {
     Status(oneshot::Sender<serde_json::Value>),
 }
 
-/// The fleet as it was last heard of: kept on disk for a start without the Seed.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Directory {
-    hop_key: String,
-    version: u64,
-    nodes: BTreeMap<Role, Vec<Addresses>>,
+/// Where a node is reached, and how much of the keys is its.
+pub(super) struct Site {
+    pub(super) addresses: Addresses,
+    /// Of each child of a live node.
+    pub(super) child_addresses: Vec<String>,
+    pub(super) capacity: u32,
 }
 
 pub(super) struct Actor {
     pub(super) config: ChildConfig,
-    pub(super) addresses: Addresses,
+    site: Site,
     pub(super) store: Store,
     pub(super) builder: Arc<Builder>,
     pub(super) seats: Vec<Seat>,
@@ -69,23 +69,27 @@ pub(super) struct Actor {
     pub(super) orders: Orders,
     pub(super) made: mpsc::Receiver<Made>,
     pub(super) seed: Option<LinkSender>,
-    directory: Directory,
-    ready: Arc<AtomicBool>,
+    pub(super) kept: Kept,
+    pub(super) ready: Arc<AtomicBool>,
     logs: Arc<Logs>,
     child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
     metrics: Option<(oneshot::Sender<String>, usize, Vec<String>, Instant)>,
+    /// It waits for the Seed's word, at most until then, before it drains.
+    pub(super) leaving: Option<Instant>,
     draining: bool,
+    /// The Seed has heard that some child serves.
+    said_serving: bool,
 }
 
 impl Actor {
     pub(super) fn new(
         config: ChildConfig,
-        addresses: Addresses,
+        site: Site,
         store: Store,
         builder: Builder,
         ready: Arc<AtomicBool>,
     ) -> anyhow::Result<(Self, Arc<Logs>)> {
-        let directory = read_json(&store.dir().join("directory.json"))?.unwrap_or_default();
+        let kept = Kept::read(store.dir())?;
         let logs = Arc::new(Logs::default());
         let now = Instant::now();
         let (events, from_children) = mpsc::channel(EVENTS_MAX);
@@ -93,19 +97,21 @@ impl Actor {
         let actor = Self {
             seats: (0..config.children).map(|_| Seat::new(now)).collect(),
             config,
-            addresses,
+            site,
             store,
             builder: Arc::new(builder),
             active: None,
             orders,
             made,
             seed: None,
-            directory,
+            kept,
             ready,
             logs: Arc::clone(&logs),
             child_events: (events, Some(from_children)),
             metrics: None,
+            leaving: None,
             draining: false,
+            said_serving: false,
         };
         Ok((actor, logs))
     }
@@ -132,10 +138,15 @@ impl Actor {
                 Some(made) = self.made.recv() => self.build_made(made).await,
                 Some(question) = from_meta.recv() => self.question(question).await,
                 _ = ticks.tick() => self.tick().await,
-                () = shutdown.cancelled(), if deadline.is_none() => {
-                    deadline = Some(Instant::now() + Duration::from_millis(self.config.drain_timeout_ms) + DRAIN_SLACK);
-                    self.drain().await;
-                }
+                () = shutdown.cancelled(), if self.leaving.is_none() => self.leave().await,
+            }
+            if deadline.is_none() && self.leaving.is_some_and(|until| Instant::now() >= until) {
+                deadline = Some(
+                    Instant::now()
+                        + Duration::from_millis(self.config.drain_timeout_ms)
+                        + DRAIN_SLACK,
+                );
+                self.drain().await;
             }
             let gone = self.seats.iter().all(|seat| seat.process.is_none());
             if deadline.is_some_and(|deadline| gone || Instant::now() > deadline) {
@@ -233,7 +244,7 @@ impl Actor {
         match event {
             ChildEvent::Said(FromChild::Started, _) => {
                 self.seats[index].phase = Phase::Loading;
-                self.send(index, &self.directory_message(), &[]).await;
+                self.give_directory(index).await;
                 self.load_active(index).await;
                 self.join_step(index).await;
                 if self.active.is_none() {
@@ -265,6 +276,11 @@ impl Actor {
                 }
                 self.child_did(index, release, build, true).await;
             }
+            ChildEvent::Said(FromChild::Directory { version }, _) => {
+                self.seats[index].directory = version;
+                self.acknowledge().await;
+            }
+            ChildEvent::Said(FromChild::DirectoryWanted, _) => self.give_directory(index).await,
             ChildEvent::Said(FromChild::Beat(beat), _) => self.seats[index].beat = beat,
             ChildEvent::Said(FromChild::Metrics, fds) => self.child_metrics(fds),
             ChildEvent::Said(FromChild::Drained { cut }, _) => {
@@ -278,6 +294,7 @@ impl Actor {
                 hasten(&mut self.seats, Instant::now());
                 self.rebalance().await;
                 self.child_gone(index).await;
+                self.acknowledge().await;
                 self.tick().await;
             }
         }
@@ -344,8 +361,12 @@ impl Actor {
     }
 
     async fn rebalance(&mut self) {
-        let ready = self.seats.iter().any(Seat::serves) && !self.draining;
-        self.ready.store(ready, Relaxed);
+        let serves = self.seats.iter().any(Seat::serves);
+        self.ready.store(serves && self.leaving.is_none(), Relaxed);
+        if std::mem::replace(&mut self.said_serving, serves) != serves {
+            // Visitors are on their way by the directory, or should be: the next beat is too late for them.
+            self.tell_seed(FromNode::Heartbeat(self.heartbeat())).await;
+        }
         if self.draining {
             return;
         }
@@ -375,21 +396,29 @@ impl Actor {
             LinkEvent::WhoAreWe(answer) => {
                 let _ = answer.send(self.hello());
             }
-            LinkEvent::Connected(sender) => self.seed = Some(sender),
-            LinkEvent::Lost => self.seed = None,
+            LinkEvent::Connected(sender) => {
+                self.seed = Some(sender);
+                self.kept.new_link();
+            }
+            LinkEvent::Lost => {
+                self.seed = None;
+                self.leave_alone();
+            }
             LinkEvent::Beat => self.tell_seed(FromNode::Heartbeat(self.heartbeat())).await,
-            LinkEvent::Said(FromSeed::Welcome { hop_key }) => {
-                self.directory.hop_key = hop_key;
-                self.directory_changed().await;
+            LinkEvent::Said(FromSeed::Welcome { hop_key }) => self.welcomed(hop_key).await,
+            LinkEvent::Said(FromSeed::Directory {
+                version,
+                nodes,
+                members,
+                slots,
+                more,
+            }) => {
+                if let Some(whole) = self.kept.part(version, &nodes, members, slots, more) {
+                    self.take_directory(whole).await;
+                }
             }
-            LinkEvent::Said(FromSeed::Directory { version, nodes }) => {
-                self.directory = Directory {
-                    hop_key: std::mem::take(&mut self.directory.hop_key),
-                    version,
-                    nodes,
-                };
-                self.directory_changed().await;
-            }
+            LinkEvent::Said(FromSeed::DirectoryDelta(delta)) => self.change_directory(delta).await,
+            LinkEvent::Said(FromSeed::Left) => self.let_go(),
             LinkEvent::Said(FromSeed::Prepare {
                 release,
                 build,
@@ -412,22 +441,6 @@ impl Actor {
         }
     }
 
-    fn directory_message(&self) -> ToChild {
-        ToChild::Directory {
-            hop_key: self.directory.hop_key.clone(),
-            nodes: self.directory.nodes.clone(),
-        }
-    }
-
-    async fn directory_changed(&mut self) {
-        if let Err(error) = write_json(&self.store.dir().join("directory.json"), &self.directory) {
-            tracing::warn!(error = format!("{error:#}"), "the directory cannot be kept");
-        }
-        for index in 0..self.seats.len() {
-            self.send(index, &self.directory_message(), &[]).await;
-        }
-    }
-
     fn hello(&self) -> Hello {
         let state = self.store.state();
         Hello {
@@ -435,11 +448,17 @@ impl Actor {
             role: self.config.role,
             host_version: env!("CARGO_PKG_VERSION").into(),
             target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-            addresses: self.addresses.clone(),
+            addresses: self.site.addresses.clone(),
             children: u32::try_from(self.seats.len()).unwrap_or(u32::MAX),
             held: state.held.iter().map(|envelope| envelope.build).collect(),
             active: self.active_id(),
             release: state.release,
+            region: self.config.region.clone(),
+            capacity: self.site.capacity,
+            child_addresses: self.site.child_addresses.clone(),
+            children_ready: Some(self.heartbeat().children_ready),
+            directory_format: DIRECTORY_FORMAT,
+            leaving: self.leaving.is_some(),
         }
     }
 
@@ -513,7 +532,8 @@ impl Actor {
             "node": self.config.node, "role": self.config.role, "active": self.active_id(),
             "held": state.held.iter().map(|envelope| envelope.build).collect::<Vec<_>>(),
             "release": state.release, "seed_connected": self.seed.is_some(), "draining": self.draining,
-            "addresses": self.addresses, "children": children,
+            "leaving": self.leaving.is_some(), "region": self.config.region, "directory": self.kept.version(),
+            "addresses": self.site.addresses, "child_addresses": self.site.child_addresses, "children": children,
         })
     }
 

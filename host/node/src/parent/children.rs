@@ -47,6 +47,8 @@ pub(super) struct Seat {
     pub(super) builds: HashSet<BuildId>,
     /// Who accepts on its sockets meanwhile.
     pub(super) adopter: Option<usize>,
+    /// The version of the directory that it relays by.
+    pub(super) directory: u64,
 }
 
 impl Seat {
@@ -63,6 +65,7 @@ impl Seat {
             native: HashSet::new(),
             builds: HashSet::new(),
             adopter: None,
+            directory: 0,
         }
     }
 
@@ -88,6 +91,7 @@ impl Seat {
         self.process = None;
         self.native.clear();
         self.builds.clear();
+        self.directory = 0;
         self.past.requests += self.beat.requests;
         self.past.errors += self.beat.errors;
         self.past.traps += self.beat.traps;

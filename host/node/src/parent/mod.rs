@@ -5,7 +5,9 @@
 mod actor;
 mod builds;
 mod children;
+mod directory;
 mod health;
+mod leaving;
 mod link;
 mod logs;
 mod meta;
@@ -16,11 +18,13 @@ mod sockets;
 pub mod store;
 
 use crate::{config::NodeConfig, control::ChildConfig};
-use actor::Actor;
+use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
 use protoplex_seed::SeedClient;
-use protoplex_wire::{signature::verifying_key, status::Addresses};
+use protoplex_wire::{
+    directory::is_region, manifest::Role, signature::verifying_key, status::Addresses,
+};
 use std::{
     os::fd::AsRawFd,
     sync::{Arc, atomic::AtomicBool},
@@ -50,6 +54,11 @@ pub async fn run(
         config.children
     );
     ensure!(config.threads >= 1, "threads is 0; at least 1 is needed");
+    ensure!(
+        is_region(&config.region),
+        "region `{}` must be at most 64 of a-z, 0-9 and `-`",
+        config.region
+    );
     let trusted = config
         .release_keys
         .iter()
@@ -62,6 +71,10 @@ pub async fn run(
     let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
     let (https, https_address) =
         sockets::reuse_port(config.bind, config.https_port, config.children)?;
+    let (internal, child_addresses) = match config.role {
+        Role::Live => sockets::internal(config.bind, config.internal_port, config.children)?,
+        _ => (Vec::new(), Vec::new()),
+    };
     let health = TcpListener::bind((config.bind, config.health_port))
         .await
         .context("the health port")?;
@@ -88,6 +101,8 @@ pub async fn run(
         control_fd: -1,
         http_fds: http.iter().map(AsRawFd::as_raw_fd).collect(),
         https_fds: https.iter().map(AsRawFd::as_raw_fd).collect(),
+        internal_fds: internal.iter().map(AsRawFd::as_raw_fd).collect(),
+        region: config.region.clone(),
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
@@ -98,7 +113,12 @@ pub async fn run(
         trusted,
         seed: Some(seed.clone()),
     };
-    let (actor, logs) = Actor::new(child, addresses.clone(), store, builder, Arc::clone(&ready))?;
+    let site = Site {
+        addresses: addresses.clone(),
+        child_addresses,
+        capacity: config.capacity,
+    };
+    let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
     let router = meta::router(questions, logs, shutdown.clone());
@@ -121,6 +141,6 @@ pub async fn run(
         .await;
     stop.cancel();
     // The sockets close here, after the last child has drained.
-    drop((http, https));
+    drop((http, https, internal));
     ended
 }

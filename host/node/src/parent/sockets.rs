@@ -42,3 +42,26 @@ pub(super) fn reuse_port(
     }
     Ok((sockets, address))
 }
+
+/// Binds one socket for each child, each to a port of its own, `port` and those after it; 0 takes any free ones.
+///
+/// # Errors
+/// Names the address that cannot be had.
+pub(super) fn internal(
+    bind: IpAddr,
+    port: u16,
+    children: usize,
+) -> anyhow::Result<(Vec<Socket>, Vec<String>)> {
+    let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+    for child in 0..children {
+        let port = match port {
+            0 => 0,
+            first => u16::try_from(usize::from(first) + child)
+                .context("the internal ports end above 65535")?,
+        };
+        let (socket, address) = reuse_port(bind, port, 1)?;
+        sockets.extend(socket);
+        addresses.push(format!("http://{address}"));
+    }
+    Ok((sockets, addresses))
+}

@@ -70,14 +70,23 @@ pub async fn nodes(args: &cli::Show) -> Result<Code> {
 
 fn node_table(nodes: &[NodeStatus]) -> Result<()> {
     let heading = [
-        "NODE", "ROLE", "STATE", "BUILD", "CHILDREN", "REQUESTS", "5XX", "TRAPS", "HTTP",
+        "NODE", "ROLE", "REGION", "STATE", "BUILD", "CHILDREN", "REQUESTS", "5XX", "TRAPS", "HTTP",
     ];
     let mut rows = vec![heading.map(str::to_owned)];
     rows.extend(nodes.iter().map(|node| {
         [
             node.node.clone(),
             node.role.to_string(),
-            if node.connected { "connected" } else { "gone" }.to_owned(),
+            match node.region.as_str() {
+                "" => "-".to_owned(),
+                region => region.to_owned(),
+            },
+            match (node.connected, node.leaving) {
+                (true, false) => "connected",
+                (true, true) => "leaving",
+                (false, _) => "gone",
+            }
+            .to_owned(),
             short(node.active),
             format!("{}/{}", node.children_ready, node.children),
             node.requests.to_string(),
@@ -161,6 +170,9 @@ mod tests {
             requests: 0,
             errors: 0,
             traps: 0,
+            region: String::new(),
+            child_addresses: Vec::new(),
+            leaving: false,
         }
     }
 

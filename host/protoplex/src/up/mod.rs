@@ -51,9 +51,15 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
         .clone()
         .unwrap_or_else(|| places.cache.join("native"));
     let native = std::path::absolute(native)?;
-    let nodes = args.proxies + args.apps;
+    let nodes = args.proxies + args.apps + args.live;
     let file = data.join(PORT_BASE_FILE);
-    let base = ports::settle(args.port_base, nodes, &file, ports::RELEASE_TIMEOUT).await?;
+    let base = ports::settle(
+        args.port_base,
+        (nodes, args.live),
+        &file,
+        ports::RELEASE_TIMEOUT,
+    )
+    .await?;
     let plan = plan::prepare(&data, &native, args, base)?;
 
     let stop = stop_signal()?;

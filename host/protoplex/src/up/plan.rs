@@ -59,7 +59,11 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
 
     let seed = seed_config(data, &authority, &release_keys, base)?;
     let seed_url = format!("https://{BIND}:{}", seed.port);
-    let roles = [(Role::Proxy, args.proxies), (Role::App, args.apps)];
+    let roles = [
+        (Role::Proxy, args.proxies),
+        (Role::App, args.apps),
+        (Role::Live, args.live),
+    ];
     let names = roles
         .into_iter()
         .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
@@ -69,6 +73,8 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             name: format!("{role}-{number}"),
             role,
             ports: ports::node(base, index),
+            internal_port: ports::internal(base, number - 1),
+            region: args.region.clone(),
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
         };
         let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
@@ -128,6 +134,8 @@ struct Node {
     name: String,
     role: Role,
     ports: ports::NodePorts,
+    internal_port: u16,
+    region: String,
     drain_timeout_ms: u64,
 }
 
@@ -147,6 +155,10 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
         let (children, threads) = match self.role {
             Role::App => (CHILDREN_MIN, cores.div_ceil(CHILDREN_MIN)),
+            Role::Live => (
+                cores.clamp(CHILDREN_MIN, ports::LIVE_CHILDREN_MAX.into()),
+                1,
+            ),
             _ => (cores.max(CHILDREN_MIN), 1),
         };
         Ok(NodeConfig {
@@ -166,6 +178,9 @@ impl Node {
             https_port: self.ports.https,
             health_port: self.ports.health,
             meta_port: self.ports.meta,
+            internal_port: self.internal_port,
+            region: self.region,
+            capacity: 0,
             children,
             threads,
             drain_timeout_ms: self.drain_timeout_ms,

@@ -1,7 +1,7 @@
 //! Which port is whose, counted from one base.
 //!
-//! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (proxies first, then apps), the Seed 9080,
-//! health 9180, 9181, …, meta 9280, 9281, …
+//! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (proxies first, then apps, then live nodes), the
+//! Seed 9080, health 9180, 9181, …, meta 9280, 9281, …, and the children of live nodes from 9380 on.
 
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -15,8 +15,11 @@ const HTTPS: u16 = 363;
 const SEED: u16 = 1_000;
 const HEALTH: u16 = 1_100;
 const META: u16 = 1_200;
+const INTERNAL: u16 = 1_300;
+/// Ports that a live node has for its children, and so the most children it has here.
+pub const LIVE_CHILDREN_MAX: u16 = 32;
 /// All ports are below the base and this.
-pub const SPAN: u16 = 1_300;
+pub const SPAN: u16 = INTERNAL + crate::cli::NODES_MAX as u16 * LIVE_CHILDREN_MAX;
 /// Free ports are looked for from here to [`FREE_END`]: below the kernel's ephemeral ports, so that no outgoing
 /// connection takes the port of a node while it restarts.
 const FREE_START: u16 = 10_000;
@@ -50,6 +53,11 @@ pub fn node(base: u16, index: u16) -> NodePorts {
     }
 }
 
+/// The first port for the children of the live node of that number, counted from 0.
+pub fn internal(base: u16, number: u16) -> u16 {
+    base + INTERNAL + number * LIVE_CHILDREN_MAX
+}
+
 /// The Seed's port.
 pub fn seed(base: u16) -> u16 {
     base + SEED
@@ -57,10 +65,11 @@ pub fn seed(base: u16) -> u16 {
 
 /// Settles the base: the one that was asked for, or (0) the one of the last start, or another that is free. It is
 /// kept in `file` for the next start. A taken port is waited for until `patience` is over.
+/// `nodes` are all nodes, and the live ones among them.
 ///
 /// # Errors
 /// When a port of the base that was asked for is taken; says which.
-pub async fn settle(asked: u16, nodes: u16, file: &Path, patience: Duration) -> Result<u16> {
+pub async fn settle(asked: u16, nodes: (u16, u16), file: &Path, patience: Duration) -> Result<u16> {
     let saved = || fs::read_to_string(file).ok()?.trim().parse::<u16>().ok();
     let base = match (asked, saved()) {
         (0, Some(saved)) if (1..=u16::MAX - SPAN).contains(&saved) => {
@@ -79,7 +88,7 @@ pub async fn settle(asked: u16, nodes: u16, file: &Path, patience: Duration) -> 
     Ok(base)
 }
 
-async fn wait_free(base: u16, nodes: u16, patience: Duration) -> Result<()> {
+async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<()> {
     let start = Instant::now();
     loop {
         let Err((port, error)) = check(base, nodes) else {
@@ -95,7 +104,7 @@ async fn wait_free(base: u16, nodes: u16, patience: Duration) -> Result<()> {
     }
 }
 
-fn free_base(nodes: u16) -> Result<u16> {
+fn free_base(nodes: (u16, u16)) -> Result<u16> {
     for _ in 0..ATTEMPTS_MAX {
         let mut random = [0; 2];
         getrandom::fill(&mut random)
@@ -109,12 +118,15 @@ fn free_base(nodes: u16) -> Result<u16> {
 }
 
 /// Binds every port once, all at the same time, and lets them go.
-fn check(base: u16, nodes: u16) -> Result<(), (u16, io::Error)> {
+fn check(base: u16, (nodes, live): (u16, u16)) -> Result<(), (u16, io::Error)> {
     let of_nodes = (0..nodes).flat_map(|index| {
         let ports = node(base, index);
         [ports.http, ports.https, ports.health, ports.meta]
     });
     let bound: Result<Vec<TcpListener>, _> = of_nodes
+        .chain((0..live).flat_map(|number| {
+            (0..LIVE_CHILDREN_MAX).map(move |child| internal(base, number) + child)
+        }))
         .chain([seed(base)])
         .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| (port, error)))
         .collect();
@@ -128,11 +140,18 @@ mod tests {
 
     #[test]
     fn no_two_ports_are_the_same() {
-        let nodes = 2 * crate::cli::NODES_MAX as u16;
+        let live = crate::cli::NODES_MAX as u16;
+        let nodes = 3 * crate::cli::NODES_MAX as u16;
         let mut seen: HashSet<u16> = [seed(1)].into();
         for index in 0..nodes {
             let ports = node(1, index);
             for port in [ports.http, ports.https, ports.health, ports.meta] {
+                assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
+            }
+        }
+        for number in 0..live {
+            for child in 0..LIVE_CHILDREN_MAX {
+                let port = internal(1, number) + child;
                 assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
             }
         }
@@ -156,23 +175,23 @@ mod tests {
     async fn free_ports_are_kept_for_the_next_start() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("port-base");
-        let first = settle(0, 2, &file, Duration::ZERO)
+        let first = settle(0, (2, 0), &file, Duration::ZERO)
             .await
             .expect("free ports");
         assert_eq!(
-            settle(0, 2, &file, Duration::ZERO)
+            settle(0, (2, 0), &file, Duration::ZERO)
                 .await
                 .expect("free ports"),
             first
         );
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, node(first, 1).meta)).expect("free");
         assert_ne!(
-            settle(0, 2, &file, Duration::ZERO)
+            settle(0, (2, 0), &file, Duration::ZERO)
                 .await
                 .expect("free ports"),
             first
         );
-        let error = settle(first, 2, &file, Duration::ZERO)
+        let error = settle(first, (2, 0), &file, Duration::ZERO)
             .await
             .expect_err("taken");
         let port = taken.local_addr().expect("bound").port();

@@ -25,8 +25,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// A process that lived this long starts again at once.
 const STEADY: Duration = Duration::from_secs(30);
-/// What a process gets for its own clean-up after the drain deadline.
-const STOP_MARGIN: Duration = Duration::from_secs(3);
+/// What a process gets beside its drain deadline: to leave, before (six seconds at most), and to clean up, after.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// The ready line is small.
 const READY_BYTES_MAX: u64 = 64 << 10;
 

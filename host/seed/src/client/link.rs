@@ -44,7 +44,7 @@ pub(super) fn sender(
     impl http_body::Body<Data = Bytes, Error = Infallible> + Send,
 ) {
     let (frames, mut queue) = mpsc::channel::<Bytes>(QUEUE_FRAMES_MAX);
-    let first = Bytes::from(link::encode(&FromNode::Hello(hello)));
+    let first = Bytes::from(link::encode(&FromNode::Hello(Box::new(hello))));
     let rest = stream::poll_fn(move |cx| queue.poll_recv(cx));
     let lines = stream::once(async { first }).chain(rest);
     (

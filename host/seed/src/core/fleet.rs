@@ -1,16 +1,16 @@
-//! Who is here, who serves (the directory), and bringing a node that fell behind to the active build.
+//! Who is here, and bringing a node that fell behind to the active build.
 
 use super::{
-    CATCH_UP_RETRY_MS, Core, Effect, Known, LinkId, NODES_MAX, RELEASE_NUMBER_MAX, durable::Build,
+    CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX, RELEASE_NUMBER_MAX,
+    TEXT_BYTES_MAX, durable::Build,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
+    directory::is_region,
     link::{FromNode, FromSeed, Heartbeat, Hello, SILENCE_MS_MAX},
-    manifest::Role,
     release::Stage,
     status::{Addresses, NodeStatus},
 };
-use std::collections::BTreeMap;
 
 /// A node that is or was here.
 #[derive(Clone)]
@@ -25,6 +25,10 @@ pub(super) struct Node {
     /// An order outside of the rollout's two phases.
     pub task: Option<Task>,
     retry_ms: u64,
+    /// The version of the directory that was sent last on its link; 0 is none.
+    pub told: u64,
+    /// The version that it acknowledged last.
+    pub acked: u64,
 }
 
 /// A single node on its way to a build.
@@ -58,10 +62,13 @@ impl Node {
             requests: self.beat.requests,
             errors: self.beat.errors,
             traps: self.beat.traps,
+            region: self.hello.region.clone(),
+            child_addresses: self.hello.child_addresses.clone(),
+            leaving: self.link.is_some() && self.hello.leaving,
         }
     }
 
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         self.link.is_some() && self.hello.active.is_some() && self.beat.children_ready > 0
     }
 
@@ -72,67 +79,17 @@ impl Node {
         self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
     }
 
-    /// Until the first heartbeat, a node with a build is believed to serve it.
+    /// Until the first heartbeat, an older node with a build is believed to serve it.
     fn presumed_beat(hello: &Hello) -> Heartbeat {
+        let presumed = match hello.active {
+            Some(_) => hello.children,
+            None => 0,
+        };
         Heartbeat {
-            children_ready: if hello.active.is_some() {
-                hello.children
-            } else {
-                0
-            },
+            children_ready: hello.children_ready.unwrap_or(presumed),
             ..Heartbeat::default()
         }
     }
-}
-
-/// Which addresses are healthy, and who has been told.
-#[derive(Clone)]
-pub(super) struct Directory {
-    version: u64,
-    nodes: BTreeMap<Role, Vec<Addresses>>,
-    serving: BTreeMap<String, Known>,
-    /// Nodes from before the Seed's restart that have not come back yet.
-    remembered: BTreeMap<String, Known>,
-    remembered_until_ms: u64,
-    /// A link that has not had a directory yet.
-    fresh: Option<LinkId>,
-}
-
-impl Directory {
-    /// The version starts at the clock, so that it rises over restarts too.
-    pub(super) fn new(remembered: BTreeMap<String, Known>, now_ms: u64) -> Self {
-        Self {
-            version: now_ms,
-            nodes: by_role(&remembered),
-            serving: remembered.clone(),
-            remembered,
-            remembered_until_ms: now_ms + SILENCE_MS_MAX,
-            fresh: None,
-        }
-    }
-
-    /// Nobody of before the Seed's restart is still on the way back: who is not here now is not waited for.
-    pub(super) fn is_settled(&self) -> bool {
-        self.remembered.is_empty()
-    }
-
-    fn frame(&self) -> FromSeed {
-        FromSeed::Directory {
-            version: self.version,
-            nodes: self.nodes.clone(),
-        }
-    }
-}
-
-fn by_role(serving: &BTreeMap<String, Known>) -> BTreeMap<Role, Vec<Addresses>> {
-    let mut nodes = BTreeMap::<Role, Vec<Addresses>>::new();
-    for known in serving.values() {
-        nodes
-            .entry(known.role)
-            .or_default()
-            .push(known.addresses.clone());
-    }
-    nodes
 }
 
 impl Core {
@@ -147,8 +104,7 @@ impl Core {
             self.out.push(Effect::Close { link: old, reason });
             self.gone(old);
         }
-        self.directory.remembered.remove(&name);
-        self.directory.fresh = Some(link);
+        self.directory.came_back(&name);
         self.links.insert(link, name.clone());
         if hello.release > self.durable.last() {
             // This Seed has lost what it knew. What the node holds stands; our next number is above it.
@@ -161,12 +117,18 @@ impl Core {
             fence: hello.release,
             task: None,
             retry_ms: self.now_ms,
+            told: 0,
+            acked: 0,
             hello,
         };
         let behind = self.durable.active.as_ref().is_some_and(|active| {
             node.hello.active != Some(active.build.id) || node.hello.release < active.release
         });
+        let leaving = node.hello.leaving;
         self.nodes.insert(name.clone(), node);
+        if leaving {
+            self.leaving(&name);
+        }
         let hop_key = self.durable.hop_key.clone();
         self.send(&name, FromSeed::Welcome { hop_key });
         if !self.rejoin_rollout(&name) && behind {
@@ -182,6 +144,29 @@ impl Core {
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&hello.node) {
             return Err(format!("there are {NODES_MAX} nodes already"));
         }
+        let count = hello.child_addresses.len();
+        if count > CHILDREN_MAX {
+            return Err(format!(
+                "{count} addresses of children; {CHILDREN_MAX} is the most"
+            ));
+        }
+        let Addresses {
+            http,
+            https,
+            health,
+            meta,
+        } = &hello.addresses;
+        let texts = [&hello.node, http, https, health, meta];
+        let mut texts = texts.into_iter().chain(&hello.child_addresses);
+        if let Some(long) = texts.find(|text| text.len() > TEXT_BYTES_MAX) {
+            let bytes = long.len();
+            return Err(format!(
+                "a name or address of {bytes} bytes; {TEXT_BYTES_MAX} is the most"
+            ));
+        }
+        if !is_region(&hello.region) {
+            return Err("a region is at most 64 of a-z, 0-9 and `-`".to_owned());
+        }
         Ok(())
     }
 
@@ -195,13 +180,31 @@ impl Core {
         };
         node.heard_ms = now_ms;
         match frame {
-            FromNode::Heartbeat(beat) => node.beat = beat,
+            FromNode::Heartbeat(beat) => {
+                let served = node.serves();
+                node.beat = beat;
+                if served != node.serves() {
+                    self.directory.stale = true;
+                }
+            }
             FromNode::Hello(hello) => {
                 // Said again on the same link: something about the node changed, its orders did not.
-                node.hello.addresses = hello.addresses;
-                node.hello.children = hello.children;
-                node.hello.held = hello.held;
+                if let Err(reason) = self.admit(&hello) {
+                    self.out.push(Effect::Close { link, reason });
+                    self.gone(link);
+                } else if let Some(node) = self.nodes.get_mut(&name) {
+                    node.hello.addresses = hello.addresses;
+                    node.hello.children = hello.children;
+                    node.hello.held = hello.held;
+                    self.directory.stale = true;
+                }
             }
+            FromNode::DirectoryAck { version } => node.acked = version,
+            FromNode::DirectoryWanted { .. } => {
+                node.told = 0;
+                self.directory.wanted();
+            }
+            FromNode::Leaving => self.leaving(&name),
             FromNode::Prepared {
                 release,
                 elapsed_ms,
@@ -214,6 +217,7 @@ impl Core {
                 release,
                 elapsed_ms,
             } => {
+                self.directory.stale = true;
                 self.task_acked(&name, release);
                 self.rollout_acked(&name, release, elapsed_ms);
             }
@@ -242,6 +246,7 @@ impl Core {
             node.link = None;
             node.task = None;
         }
+        self.directory.gone(&name);
         self.rollout_left(&name);
     }
 
@@ -404,38 +409,6 @@ impl Core {
                 elapsed_ms: self.plan.prepare_timeout_ms,
             };
             self.rollout_failed(&name, release, failure);
-        }
-    }
-
-    /// Tells everybody when the healthy addresses changed, and a new link in any case.
-    pub(super) fn refresh_directory(&mut self) {
-        if self.now_ms >= self.directory.remembered_until_ms {
-            self.directory.remembered.clear();
-        }
-        let mut serving = self.directory.remembered.clone();
-        for (name, node) in self.nodes.iter().filter(|(_, node)| node.serves()) {
-            let known = Known {
-                role: node.hello.role,
-                addresses: node.hello.addresses.clone(),
-            };
-            serving.insert(name.clone(), known);
-        }
-        let fresh = self.directory.fresh.take();
-        let links: Vec<LinkId> = if serving == self.directory.serving {
-            fresh
-                .into_iter()
-                .filter(|link| self.links.contains_key(link))
-                .collect()
-        } else {
-            self.directory.version += 1;
-            self.directory.nodes = by_role(&serving);
-            self.directory.serving = serving.clone();
-            self.out.push(Effect::Remember(serving));
-            self.links.keys().copied().collect()
-        };
-        for link in links {
-            let message = self.directory.frame();
-            self.out.push(Effect::Send { link, message });
         }
     }
 }

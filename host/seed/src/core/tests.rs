@@ -9,6 +9,7 @@ use protoplex_wire::{
     status::Outcome,
 };
 
+mod directory;
 mod fleet;
 mod random;
 

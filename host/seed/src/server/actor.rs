@@ -235,7 +235,7 @@ impl Actor {
     async fn event(&mut self, event: Event, now_ms: u64) {
         let undo = match &event {
             Event::NodeFrame {
-                frame: FromNode::Heartbeat(_),
+                frame: FromNode::Heartbeat(_) | FromNode::DirectoryAck { .. },
                 ..
             } => None, // Never persists, and comes often.
             _ => Some(self.core.clone()),

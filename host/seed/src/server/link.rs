@@ -63,7 +63,7 @@ async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {
         None => return Err(ApiFault::bad_request("the link ended before `hello`")),
     };
     match link::decode(&line) {
-        Ok(FromNode::Hello(hello)) => Ok(hello),
+        Ok(FromNode::Hello(hello)) => Ok(*hello),
         Ok(_) => Err(ApiFault::bad_request("the first line must be `hello`")),
         Err(error) => Err(ApiFault::bad_request(error.to_string())),
     }

@@ -9,6 +9,7 @@ use crate::{
 };
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
+    directory::DIRECTORY_FORMAT,
     link::{FromNode, FromSeed, Heartbeat, Hello},
     manifest::{FORMAT, Handler, Role},
     release::Stage,
@@ -237,6 +238,12 @@ fn hello(name: &str, release: ReleaseId) -> Hello {
         held: Vec::new(),
         active: None,
         release,
+        region: String::new(),
+        capacity: 0,
+        child_addresses: Vec::new(),
+        children_ready: None,
+        directory_format: DIRECTORY_FORMAT,
+        leaving: false,
     }
 }
 

@@ -1,6 +1,12 @@
 //! Simulated nodes around a core, and the invariants that hold at every step.
 
 use super::*;
+use protoplex_wire::{
+    directory::DIRECTORY_FORMAT,
+    link::{self, FRAME_BYTES_MAX},
+    manifest::Role,
+    status::Addresses,
+};
 use std::collections::{BTreeSet, VecDeque};
 
 pub const PLAN: Plan = Plan {
@@ -29,8 +35,12 @@ pub struct SimNode {
     prepared: BTreeMap<ReleaseId, BuildId>,
     held: BTreeSet<BuildId>,
     pub active: Option<BuildId>,
-    /// The highest version seen, and its number of addresses.
-    directory: (u64, usize),
+    /// What it has made of snapshots and changes.
+    pub directory: Directory,
+    /// Frames of a snapshot that is not all there.
+    part: Directory,
+    /// It reads the directory, but says nothing about it.
+    pub silent: bool,
 }
 
 pub struct Fleet {
@@ -40,7 +50,7 @@ pub struct Fleet {
     pub refusals: Vec<Refusal>,
     pub events: Vec<ReleaseEvent>,
     disk: Durable,
-    known: BTreeMap<String, Known>,
+    known: Directory,
     links: u64,
     requests: u64,
 }
@@ -59,9 +69,10 @@ pub fn build(name: &str) -> Build {
 }
 
 pub fn hello(name: &str) -> Hello {
+    let (role, child_addresses) = role(name);
     Hello {
         node: name.to_owned(),
-        role: Role::App,
+        role,
         host_version: "0".to_owned(),
         target: "sim".to_owned(),
         addresses: Addresses {
@@ -72,13 +83,32 @@ pub fn hello(name: &str) -> Hello {
         held: Vec::new(),
         active: None,
         release: ReleaseId::default(),
+        region: String::new(),
+        capacity: 0,
+        child_addresses,
+        children_ready: None,
+        directory_format: DIRECTORY_FORMAT,
+        leaving: false,
+    }
+}
+
+/// Names that begin with `live` are of live nodes, others of app nodes.
+fn role(name: &str) -> (Role, Vec<String>) {
+    match name.strip_prefix("live") {
+        Some(_) => (
+            Role::Live,
+            (0..2)
+                .map(|child| format!("http://{name}-{child}"))
+                .collect(),
+        ),
+        None => (Role::App, Vec::new()),
     }
 }
 
 impl Fleet {
     pub fn new(names: &[&str]) -> Self {
         let disk = Durable::new("00".repeat(32));
-        let (core, _) = Core::new(PLAN, disk.clone(), BTreeMap::new(), 1_000);
+        let (core, _) = Core::new(PLAN, disk.clone(), Directory::default(), 1_000);
         let mut fleet = Self {
             core,
             nodes: BTreeMap::new(),
@@ -86,7 +116,7 @@ impl Fleet {
             refusals: Vec::new(),
             events: Vec::new(),
             disk,
-            known: BTreeMap::new(),
+            known: Directory::default(),
             links: 0,
             requests: 0,
         };
@@ -119,7 +149,7 @@ impl Fleet {
                     assert!(new >= old, "the fence fell from {old} to {new}");
                     self.disk = (*durable).clone();
                 }
-                Effect::Remember(known) => self.known = known,
+                Effect::Remember(known) => self.known = (*known).clone(),
                 Effect::Send { link, message } => self.receive(link, message),
                 Effect::Close { link, .. } => self.cut(link),
                 Effect::Accepted { .. } => {}
@@ -150,12 +180,14 @@ impl Fleet {
                 node.seen.push(format!("activate {release}"));
             }
             FromSeed::Abandon { release } => node.seen.push(format!("abandon {release}")),
-            FromSeed::Directory { version, nodes } => {
-                assert!(*version >= node.directory.0, "an old directory");
-                node.directory = (*version, nodes.values().map(Vec::len).sum());
+            FromSeed::Directory { version, .. } => {
+                assert!(*version >= node.directory.version, "an old directory");
             }
-            FromSeed::Welcome { .. } => {}
+            FromSeed::Left => node.seen.push("left".to_owned()),
+            FromSeed::DirectoryDelta(_) | FromSeed::Welcome { .. } => {}
         }
+        let frame = link::encode(&message).len();
+        assert!(frame <= FRAME_BYTES_MAX, "a frame of {frame} bytes");
         node.inbox.push_back(message);
     }
 
@@ -181,7 +213,9 @@ impl Fleet {
                 prepared: BTreeMap::new(),
                 held: BTreeSet::new(),
                 active: None,
-                directory: (0, 0),
+                directory: Directory::default(),
+                part: Directory::default(),
+                silent: false,
             });
         node.link = Some(link);
         node.inbox.clear();
@@ -277,6 +311,12 @@ impl Fleet {
         self.run(effects);
     }
 
+    /// Starts again as a Seed that stopped with this directory.
+    pub fn know(&mut self, known: Directory) {
+        self.known = known;
+        self.restart_without_nodes();
+    }
+
     pub fn restart(&mut self) {
         self.restart_without_nodes();
         for name in self.nodes.keys().cloned().collect::<Vec<_>>() {
@@ -286,7 +326,7 @@ impl Fleet {
 
     pub fn lose_data(&mut self) {
         self.disk = Durable::new("00".repeat(32));
-        self.known.clear();
+        self.known = Directory::default();
         self.restart();
     }
 
@@ -294,8 +334,10 @@ impl Fleet {
         self.nodes[name].seen.clone()
     }
 
-    pub fn directory(&self, name: &str) -> usize {
-        self.nodes[name].directory.1
+    /// Members that the node knows of, once it has read what came.
+    pub fn directory(&mut self, name: &str) -> usize {
+        self.settle();
+        self.nodes[name].directory.members.len()
     }
 
     pub fn last_record(&self) -> protoplex_wire::status::ReleaseRecord {
@@ -372,7 +414,37 @@ impl SimNode {
                     }
                 }
             }
+            FromSeed::Directory {
+                version,
+                members,
+                slots,
+                more,
+                ..
+            } => {
+                self.part.members.extend(members);
+                if more {
+                    return None;
+                }
+                self.directory = Directory {
+                    version,
+                    members: std::mem::take(&mut self.part.members),
+                    slots: slots.try_into().expect("a table"),
+                };
+                self.acknowledge()
+            }
+            FromSeed::DirectoryDelta(delta) => match self.directory.apply(&delta) {
+                Ok(()) => self.acknowledge(),
+                Err(_) => Some(FromNode::DirectoryWanted {
+                    held: self.directory.version,
+                }),
+            },
             _ => None,
         }
+    }
+
+    fn acknowledge(&self) -> Option<FromNode> {
+        let version = self.directory.version;
+        (!self.silent && self.behaviour != Behaviour::Dead)
+            .then_some(FromNode::DirectoryAck { version })
     }
 }

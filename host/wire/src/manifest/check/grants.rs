@@ -1,6 +1,10 @@
 //! Grants that can be read and lead somewhere: one that never matches would be found out by a visitor.
 
-use crate::manifest::{Grants, Manifest, Role};
+use super::is_name;
+use crate::{
+    directory::LIVE_PREFIX,
+    manifest::{Grants, Manifest, Role},
+};
 use std::net::IpAddr;
 
 /// The roles that `role:NAME` relays to.
@@ -47,6 +51,14 @@ pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
 }
 
 fn relay(to: &str, manifest: &Manifest) -> Option<String> {
+    if let Some(namespace) = to.strip_prefix(LIVE_PREFIX) {
+        return (!is_name(namespace)).then(|| {
+            format!(
+                "grants.relay names `{to}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter, as \
+                 in `live:chat`"
+            )
+        });
+    }
     match to.strip_prefix("role:") {
         Some(role) => (!ROLES.iter().any(|known| known.to_string() == role)).then(|| {
             let known: Vec<String> = ROLES.iter().map(|role| format!("`role:{role}`")).collect();

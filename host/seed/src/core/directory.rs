@@ -1,0 +1,246 @@
+//! The directory: who serves and where keys are placed, who has been told, and the ordered leaving of a node.
+
+use super::{Core, Effect, LEAVE_MS_MAX, LinkId, fleet::Node, placement};
+use protoplex_wire::{
+    directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
+    link::{self, FRAME_BYTES_MAX, FromSeed, SILENCE_MS_MAX},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Members of one frame of a snapshot: half a frame, which leaves room for the slots.
+const MEMBERS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+
+/// The directory, and what is between it and the next.
+#[derive(Clone)]
+pub(super) struct State {
+    current: Arc<Directory>,
+    /// What led to the current version.
+    delta: Option<Arc<Delta>>,
+    /// Nodes from before the Seed's restart that have not come back yet.
+    remembered: BTreeMap<String, Member>,
+    remembered_until_ms: u64,
+    /// Something happened that may change it.
+    pub stale: bool,
+    /// Not everybody has been told of the current version.
+    untold: bool,
+    leaves: BTreeMap<String, Leave>,
+}
+
+/// A node on its way out.
+#[derive(Clone)]
+struct Leave {
+    /// The first version in which it is cordoned.
+    version: Option<u64>,
+    deadline_ms: u64,
+}
+
+impl State {
+    /// The version starts at the clock, so that it rises over restarts even where the old one is lost.
+    pub(super) fn new(known: Directory, now_ms: u64) -> Self {
+        let current = Directory {
+            version: now_ms.max(known.version + 1),
+            ..known
+        };
+        Self {
+            remembered: current.members.clone(),
+            remembered_until_ms: now_ms + SILENCE_MS_MAX,
+            current: Arc::new(current),
+            delta: None,
+            stale: false,
+            untold: false,
+            leaves: BTreeMap::new(),
+        }
+    }
+
+    /// Nobody of before the Seed's restart is still on the way back: who is not here now is not waited for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.remembered.is_empty()
+    }
+
+    pub(super) fn came_back(&mut self, name: &str) {
+        self.remembered.remove(name);
+        self.stale = true;
+        self.untold = true;
+    }
+
+    pub(super) fn gone(&mut self, name: &str) {
+        self.leaves.remove(name);
+        self.stale = true;
+    }
+
+    /// A node did not understand what it was told.
+    pub(super) fn wanted(&mut self) {
+        self.untold = true;
+    }
+
+    /// The whole, in frames of which only the last says that it is all.
+    fn snapshot(&self, format: u32) -> Vec<FromSeed> {
+        let frame = |members, last: bool| FromSeed::Directory {
+            version: self.current.version,
+            nodes: BTreeMap::new(),
+            members,
+            slots: match last {
+                true => self.current.slots.clone().into(),
+                false => Placed::new(),
+            },
+            more: !last,
+        };
+        if format < DIRECTORY_FORMAT {
+            return vec![FromSeed::Directory {
+                version: self.current.version,
+                nodes: self.current.by_role(),
+                members: BTreeMap::new(),
+                slots: Placed::new(),
+                more: false,
+            }];
+        }
+        let (mut frames, mut members, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
+        for (name, member) in &self.current.members {
+            let more = link::encode(&(name, member)).len();
+            if bytes + more > MEMBERS_BYTES_MAX {
+                frames.push(frame(std::mem::take(&mut members), false));
+                bytes = 0;
+            }
+            bytes += more;
+            members.insert(name.clone(), member.clone());
+        }
+        frames.push(frame(members, true));
+        frames
+    }
+
+    /// What a node is sent that has been told of `told`, in the form that it takes.
+    fn frames(&self, told: u64, format: u32) -> Vec<FromSeed> {
+        match &self.delta {
+            Some(delta) if format >= DIRECTORY_FORMAT && delta.from == told => {
+                vec![FromSeed::DirectoryDelta(Delta::clone(delta))]
+            }
+            _ => self.snapshot(format),
+        }
+    }
+}
+
+fn member(node: &Node) -> Member {
+    let hello = &node.hello;
+    let capacity = match hello.capacity {
+        0 => hello.children,
+        capacity => capacity,
+    };
+    Member {
+        role: hello.role,
+        region: hello.region.clone(),
+        addresses: hello.addresses.clone(),
+        child_addresses: hello.child_addresses.clone(),
+        capacity: capacity.max(1),
+        cordoned: hello.leaving,
+    }
+}
+
+impl Core {
+    #[cfg(test)]
+    pub(super) fn directory_now(&self) -> &Directory {
+        &self.directory.current
+    }
+
+    /// Makes the next version when the healthy nodes changed, and tells everybody who has not been told.
+    pub(super) fn refresh_directory(&mut self) {
+        let state = &mut self.directory;
+        if self.now_ms >= state.remembered_until_ms && !state.remembered.is_empty() {
+            state.remembered.clear();
+            state.stale = true;
+        }
+        if std::mem::take(&mut state.stale) {
+            let mut members = state.remembered.clone();
+            let serving = self.nodes.iter().filter(|(_, node)| node.serves());
+            members.extend(serving.map(|(name, node)| (name.clone(), member(node))));
+            if members != state.current.members {
+                self.next_version(members);
+            }
+        }
+        if std::mem::take(&mut self.directory.untold) {
+            self.tell_directory();
+        }
+    }
+
+    fn next_version(&mut self, members: BTreeMap<String, Member>) {
+        let state = &mut self.directory;
+        let mut slots = state.current.slots.clone();
+        placement::place(&mut slots, &state.current.members, &members);
+        let next = Directory {
+            version: state.current.version + 1,
+            members,
+            slots,
+        };
+        let delta = next.since(&state.current);
+        // A change may be larger than a frame, when thousands of nodes come at once; a snapshot comes in several.
+        let fits = link::encode(&delta).len() < FRAME_BYTES_MAX - 1_024;
+        state.delta = fits.then(|| Arc::new(delta));
+        state.current = Arc::new(next);
+        state.untold = true;
+        self.out.push(Effect::Remember(Arc::clone(&state.current)));
+    }
+
+    fn tell_directory(&mut self) {
+        let version = self.directory.current.version;
+        for (link, name) in &self.links {
+            let Some(node) = self.nodes.get_mut(name).filter(|n| n.told != version) else {
+                continue;
+            };
+            let frames = self
+                .directory
+                .frames(node.told, node.hello.directory_format);
+            node.told = version;
+            let send = |message| Effect::Send {
+                link: *link,
+                message,
+            };
+            self.out.extend(frames.into_iter().map(send));
+        }
+    }
+
+    /// A node is about to drain. It is cordoned: the next version sends nothing new there.
+    pub(super) fn leaving(&mut self, name: &str) {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        node.hello.leaving = true;
+        self.directory.stale = true;
+        let leave = Leave {
+            version: None,
+            deadline_ms: self.now_ms + LEAVE_MS_MAX,
+        };
+        self.directory.leaves.insert(name.to_owned(), leave);
+    }
+
+    /// Lets go of every leaving node that nobody else can have anything new for. Not the proxies alone are waited
+    /// for: edge handlers relay on every role.
+    pub(super) fn let_go(&mut self) {
+        if self.directory.leaves.is_empty() {
+            return;
+        }
+        let version = self.directory.current.version;
+        for leave in self.directory.leaves.values_mut() {
+            leave.version.get_or_insert(version);
+        }
+        let connected: BTreeSet<(&String, LinkId)> =
+            self.links.iter().map(|(l, n)| (n, *l)).collect();
+        let mut done = Vec::new();
+        for (name, leave) in &self.directory.leaves {
+            let late = self.now_ms >= leave.deadline_ms;
+            let heard = |other: &str| {
+                let acked = self.nodes.get(other).map(|node| node.acked);
+                acked >= leave.version
+            };
+            let mut others = connected.iter().filter(|(other, _)| *other != name);
+            if late || others.all(|(other, _)| heard(other)) {
+                done.push(name.clone());
+            }
+        }
+        for name in done {
+            self.directory.leaves.remove(&name);
+            self.send(&name, FromSeed::Left);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The directory: which nodes there are, and which child of which live node a key is placed on.
+//!
+//! The Seed makes it; nodes keep a copy and answer from it. A [`Delta`] leads from one version to the next, and a
+//! snapshot is nothing but the whole. No I/O, no clock.
+
+use crate::{manifest::Role, status::Addresses};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod slots;
+
+pub use slots::{Place, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
+
+/// Before the namespace in the name of a built-in upstream.
+pub const LIVE_PREFIX: &str = "live:";
+
+/// The form in which a node takes the directory; 0 is that of nodes before there were members.
+pub const DIRECTORY_FORMAT: u32 = 1;
+
+/// A node that can be relayed to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its role.
+    pub role: Role,
+    /// Where it stands; empty is nowhere in particular.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Where each child of a live node is reached by other nodes, `http://host:port`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub child_addresses: Vec<String>,
+    /// Its share of the keys, against that of the others.
+    pub capacity: u32,
+    /// It is about to leave: nothing new goes there while there is another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
+}
+
+/// The whole of one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Rises with every change.
+    pub version: u64,
+    /// By name.
+    #[serde(default)]
+    pub members: BTreeMap<String, Member>,
+    /// Where keys are placed.
+    #[serde(default)]
+    pub slots: Slots,
+}
+
+/// What leads from one version to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// The version that it changes.
+    pub from: u64,
+    /// The version that it makes of it.
+    pub to: u64,
+    /// Nodes that came or changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Member>,
+    /// Nodes that went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Slots that moved, under the child that has them now.
+    #[serde(default, skip_serializing_if = "Placed::is_empty")]
+    pub slots: Placed,
+    /// Slots that nobody has any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<u16>,
+}
+
+/// Why a delta cannot be applied; a snapshot has to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeltaFault {
+    /// Something between was missed.
+    #[error("the change leads from version {from}, and {held} is held")]
+    Gap {
+        /// What is held.
+        held: u64,
+        /// What the delta changes.
+        from: u64,
+    },
+    /// It places slots that there are not.
+    #[error(transparent)]
+    Slots(#[from] SlotFault),
+}
+
+impl Directory {
+    /// What an older Seed says: addresses by role, without names. No key is placed by it.
+    pub fn of_roles(version: u64, nodes: &BTreeMap<Role, Vec<Addresses>>) -> Self {
+        let member = |role: Role, addresses: &Addresses| {
+            let member = Member {
+                role,
+                region: String::new(),
+                addresses: addresses.clone(),
+                child_addresses: Vec::new(),
+                capacity: 1,
+                cordoned: false,
+            };
+            (format!("{role} {}", addresses.meta), member)
+        };
+        let all = nodes
+            .iter()
+            .flat_map(|(role, all)| all.iter().map(|a| member(*role, a)));
+        Self {
+            version,
+            members: all.collect(),
+            slots: Slots::default(),
+        }
+    }
+
+    /// Addresses by role, for nodes of before there were members. A cordoned node is named where there is no other.
+    pub fn by_role(&self) -> BTreeMap<Role, Vec<Addresses>> {
+        let mut nodes = BTreeMap::<Role, Vec<Addresses>>::new();
+        for member in self.usable() {
+            let of_role = nodes.entry(member.role).or_default();
+            of_role.push(member.addresses.clone());
+        }
+        nodes
+    }
+
+    /// Who may be given something new: all but the cordoned, and those only where their role has no other. Until it
+    /// drains, a cordoned node serves like any.
+    pub fn usable(&self) -> impl Iterator<Item = &Member> {
+        let open = |role| {
+            self.members
+                .values()
+                .any(|other| other.role == role && !other.cordoned)
+        };
+        let roles: BTreeMap<Role, bool> = self
+            .members
+            .values()
+            .filter(|member| member.cordoned)
+            .map(|member| (member.role, open(member.role)))
+            .collect();
+        self.members
+            .values()
+            .filter(move |member| !(member.cordoned && roles.get(&member.role) == Some(&true)))
+    }
+
+    /// What changed since `old`.
+    pub fn since(&self, old: &Self) -> Delta {
+        let changed = |(name, member): &(&String, &Member)| old.members.get(*name) != Some(member);
+        let members = self.members.iter().filter(changed);
+        let gone = |name: &&String| !self.members.contains_key(*name);
+        let (slots, unplaced) = self.slots.since(&old.slots);
+        Delta {
+            from: old.version,
+            to: self.version,
+            members: members.map(|(n, m)| (n.clone(), m.clone())).collect(),
+            removed: old.members.keys().filter(gone).cloned().collect(),
+            slots,
+            unplaced,
+        }
+    }
+
+    /// Becomes the version that the delta leads to.
+    ///
+    /// # Errors
+    /// The delta does not begin where this stands, or is no delta; then nothing changed.
+    pub fn apply(&mut self, delta: &Delta) -> Result<(), DeltaFault> {
+        if delta.from != self.version {
+            return Err(DeltaFault::Gap {
+                held: self.version,
+                from: delta.from,
+            });
+        }
+        self.slots.apply(&delta.slots, &delta.unplaced)?;
+        for name in &delta.removed {
+            self.members.remove(name);
+        }
+        let changed = delta.members.iter().map(|(n, m)| (n.clone(), m.clone()));
+        self.members.extend(changed);
+        self.version = delta.to;
+        Ok(())
+    }
+}
+
+/// A region's name: empty, or 1 to 64 of `a-z`, `0-9` and `-`.
+pub fn is_region(text: &str) -> bool {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    text.len() <= 64 && text.bytes().all(ok)
+}
