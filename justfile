@@ -45,6 +45,11 @@ bench *NAMES: build build-guests
     cargo build --release --quiet --package protoplex-tests --bins
     target/release/bench "$@"
 
+# Feed random bytes to a parser: request-head, response-head or chunks
+fuzz TARGET="request-head" SECONDS="60":
+    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+    cd host/edge/fuzz && cargo fuzz run --sanitizer none --fuzz-dir . "$1" -- -max_total_time="$2" -max_len=4096
+
 [private]
 build:
     cargo build --release --package protoplex

@@ -5,6 +5,9 @@
 
 pub mod asset;
 pub mod forward;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http1;
 mod http2;
 mod identity;

@@ -7,27 +7,27 @@ use protoplex_http::HeaderField;
 use std::mem::MaybeUninit;
 
 /// Header lines that fit on the stack.
-pub(super) const HEADERS_CAP: usize = 128;
+pub(crate) const HEADERS_CAP: usize = 128;
 
 /// Why a head is refused, and with which status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) &'static str);
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     None,
     Length(u64),
     Chunked,
 }
 
 /// A head, borrowed from the read buffer.
-pub(super) struct Parsed<'a, 'h> {
+pub(crate) struct Parsed<'a, 'h> {
     pub(super) method: &'a str,
-    pub(super) path: &'a str,
+    pub(crate) path: &'a str,
     pub(super) authority: &'a str,
     pub(super) version: u8,
-    pub(super) headers: &'h [HeaderField<'a>],
+    pub(crate) headers: &'h [HeaderField<'a>],
     pub(super) framing: Framing,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
@@ -41,7 +41,7 @@ pub(super) const fn bad(why: &'static str) -> Refusal {
 
 /// Where the first head in the buffer ends, or `None` while it is incomplete. `from` is where an earlier call has
 /// already looked; it is updated.
-pub(super) fn find_end(
+pub(crate) fn find_end(
     buffer: &[u8],
     from: &mut usize,
     limits: &Limits,
@@ -84,7 +84,7 @@ fn too_large(buffer: &[u8], limits: &Limits) -> Refusal {
 }
 
 /// Reads one whole head.
-pub(super) fn parse<'a, 'h>(
+pub(crate) fn parse<'a, 'h>(
     bytes: &'a [u8],
     fields: &'h mut [HeaderField<'a>; HEADERS_CAP],
     limits: &Limits,

@@ -4,7 +4,7 @@
 mod body;
 pub(crate) mod chunked;
 mod connection;
-mod head;
+pub(crate) mod head;
 mod intake;
 mod output;
 mod relayed;

@@ -21,3 +21,12 @@ pub use group::{Group, RelayError};
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};
+
+/// The end-to-end lines of a response's head, and its length.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn parse_response(
+    bytes: &[u8],
+) -> Result<Option<(protoplex_http::Lines, usize)>, &'static str> {
+    let parsed = response::parse(bytes, response::Asked::default())?;
+    Ok(parsed.map(|(response, end)| (response.lines, end)))
+}
