@@ -57,18 +57,25 @@ impl Server {
         let process = quiet
             .spawn()
             .with_context(|| format!("{command:?} cannot be started"))?;
-        let server = Self::Peer {
+        let mut server = Self::Peer {
             process,
             address: address.to_owned(),
         };
         let deadline = Instant::now() + START_MAX;
         while TcpStream::connect(address).is_err() {
-            if Instant::now() > deadline {
+            if server.has_ended() || Instant::now() > deadline {
                 bail!("{command:?} does not accept");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Ours { .. } => false,
+            Self::Peer { process, .. } => !matches!(process.try_wait(), Ok(None)),
+        }
     }
 
     /// Ours.

@@ -53,8 +53,7 @@ fn start(
             "ssl http2",
             format!(
                 "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.2 TLSv1.3; ssl_ecdh_curve X25519;\n\
-                 ssl_session_cache shared:tls:10m; ssl_session_tickets on; ssl_buffer_size 4k;\n\
-                 http2_max_requests 1000000000;\n",
+                 ssl_session_cache shared:tls:10m; ssl_session_tickets on; ssl_buffer_size 4k;\n",
                 cert.display(),
                 key.display()
             ),
