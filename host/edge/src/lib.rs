@@ -3,18 +3,27 @@
 //! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is hyper's. Both call one [`Service`]. What a request
 //! means is not decided here.
 
+mod addresses;
 pub mod asset;
+mod counters;
 pub mod forward;
 mod http1;
 mod http2;
 mod identity;
 mod limits;
+mod proxy_protocol;
+mod ranges;
 mod server;
+mod shed;
 mod tls;
+mod visitor;
 
+pub use counters::{Cause, Counters};
 pub use limits::Limits;
-pub use server::{ListenHandle, Server};
+pub use ranges::AddressRange;
+pub use server::{ListenHandle, Server, Settings};
 pub use tls::{TlsError, tls_config};
+pub use visitor::Trust;
 
 use protoplex_http::{Answer, Body, Head};
 

@@ -1,6 +1,10 @@
 //! Limits of connections. Each has a default and a reason.
 
+use crate::AddressRange;
 use std::time::Duration;
+
+/// This machine.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// What a client may take of a child.
 #[derive(Clone, Debug)]
@@ -25,8 +29,34 @@ pub struct Limits {
     pub headers_max: usize,
     /// What is read of a body that nobody wanted, to keep the connection.
     pub drain_bytes_max: u64,
-    /// Connections of one child; the accept loop waits above it.
+    /// Connections of one child; more are told so and closed. A node lowers it to what its descriptors allow.
     pub connections_max: usize,
+    /// From accept to the end of a PROXY header: a balancer sends it in its first packet.
+    pub proxy_header_timeout: Duration,
+    /// Connections of one address to one child. A household or an office behind one address opens dozens.
+    pub address_connections_max: u32,
+    /// Requests of one address at once in one child: some connections' worth of HTTP/2 streams.
+    pub address_in_flight_max: u32,
+    /// Requests of one address in a second to one child, over time: far above what people do, far below what one
+    /// machine can send.
+    pub address_requests_per_s: u32,
+    /// Requests that an address may be ahead of its rate: a page with all that is on it, for many at once.
+    pub address_burst_requests: u32,
+    /// Addresses that are counted at once, about 150 bytes each.
+    pub addresses_max: usize,
+    /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
+    pub address_exempt: Vec<AddressRange>,
+    /// What a request's body must bring while somebody waits for it (Kestrel's number): a phone on a bad network
+    /// does ten times that, somebody who wants to hold a connection less.
+    pub body_bytes_per_s_min: u32,
+    /// Over how much waiting that is measured.
+    pub body_grace: Duration,
+    /// What a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
+    pub write_bytes_per_s_min: u32,
+    /// A drain closes idle connections no faster than this in one child, so that they do not all come back at once.
+    pub drain_closes_per_s: u32,
+    /// And is done with that by then.
+    pub drain_window: Duration,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: u32,
     /// Header list of an HTTP/2 request.
@@ -47,6 +77,20 @@ impl Default for Limits {
             headers_max: 100,
             drain_bytes_max: 256 << 10,
             connections_max: 16_384,
+            proxy_header_timeout: Duration::from_secs(5),
+            address_connections_max: 1_024,
+            address_in_flight_max: 1_024,
+            address_requests_per_s: 2_000,
+            address_burst_requests: 8_000,
+            addresses_max: 65_536,
+            address_exempt: LOOPBACK
+                .map(|range| range.parse().expect("it is a range"))
+                .into(),
+            body_bytes_per_s_min: 240,
+            body_grace: Duration::from_secs(10),
+            write_bytes_per_s_min: 240,
+            drain_closes_per_s: 2_000,
+            drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
             h2_header_bytes_max: 32 << 10,
         }

@@ -4,8 +4,10 @@
 
 mod body;
 mod head;
+mod notes;
 mod reply;
 
 pub use body::{Body, BodyError};
 pub use head::{Head, HeaderField, Scheme};
+pub use notes::{Noted, Notes};
 pub use reply::{Answer, Reply, ReplyBody, StreamError};

@@ -4,6 +4,7 @@
 //! Large things travel as sealed memfds. An end that closes its side ends the other: a child without a parent
 //! drains and exits; a parent without a child starts another.
 
+use crate::ingress::Ingress;
 use protoplex_wire::{
     BuildId, Digest, ReleaseId, manifest::Role, release::Stage, status::Addresses,
 };
@@ -40,6 +41,8 @@ pub struct ChildConfig {
     pub tls_key: PathBuf,
     /// How long requests in flight may go on after a drain began, or after their build was switched away.
     pub drain_timeout_ms: u64,
+    /// As in the node's configuration.
+    pub ingress: Ingress,
 }
 
 /// From the parent.

@@ -11,6 +11,7 @@ use crate::{
     Service, http2,
     identity::{self, RequestIds},
     server::{Counted, Shared},
+    visitor::Peer,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
@@ -19,7 +20,6 @@ use protoplex_http::{Answer, BodyError, Head, HeaderField, Reply, ReplyBody, Sch
 use std::{
     future::{Future, poll_fn},
     io,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -70,13 +70,13 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) stalled: Option<Pin<Box<Sleep>>>,
     ids: RequestIds,
     scheme: Scheme,
-    client: IpAddr,
+    peer: Peer,
     /// Of the first head, whose first bytes were read to tell the protocol.
     head_deadline: Option<Instant>,
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, client: IpAddr)
+pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, peer: Peer)
 where
     S: Service,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -91,7 +91,7 @@ where
         stalled: None,
         ids: RequestIds::new(),
         scheme,
-        client,
+        peer,
         head_deadline: None,
     };
     match connection.first_bytes().await {
@@ -100,10 +100,12 @@ where
             let _ = connection.requests().await;
         }
         Ok(true) => {
-            let Connection { io, input, .. } = connection;
+            let Connection {
+                io, input, peer, ..
+            } = connection;
             let (read, write) = tokio::io::split(io);
             let replayed = AsyncReadExt::chain(io::Cursor::new(input.freeze()), read);
-            http2::serve(shared, tokio::io::join(replayed, write), scheme, client).await;
+            http2::serve(shared, tokio::io::join(replayed, write), scheme, peer).await;
         }
         Err(_) => {}
     }
@@ -130,7 +132,7 @@ where
                 deadline,
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
-            let draining = shared.draining.cancelled();
+            let draining = shared.leave();
             // What has come already is answered, even while we drain.
             let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
             match read {
@@ -183,7 +185,7 @@ where
                 self.flush().await?;
             }
             if self.input.is_empty() {
-                let draining = shared.draining.cancelled();
+                let draining = shared.leave();
                 let read = timeout(
                     limits.idle_timeout,
                     read_some(&mut self.io, &mut self.input, READ_BYTES),
@@ -253,7 +255,7 @@ where
             name: "",
             value: b"",
         }; HEADERS_CAP];
-        let (answer, asked, mut intake) = {
+        let (answer, asked, mut intake, _turn) = {
             let parsed = match head::parse(&bytes, &mut fields, &shared.limits) {
                 Ok(parsed) => parsed,
                 Err(refusal) => {
@@ -261,15 +263,20 @@ where
                     return Err(End::Io);
                 }
             };
+            let visitor = self
+                .peer
+                .visitor(self.scheme, parsed.headers, &shared.trust);
             let head = Head {
                 method: parsed.method,
                 path: parsed.path,
                 authority: parsed.authority,
-                scheme: self.scheme,
+                scheme: visitor.scheme,
                 version: parsed.version,
                 headers: parsed.headers,
-                client: self.client,
+                client: visitor.client,
+                forwarder: visitor.forwarder,
                 request_id: identity::text(&id),
+                notes: None,
             };
             let asked = Asked {
                 version: parsed.version,
@@ -279,12 +286,14 @@ where
             };
             let intake = Intake::new(parsed.framing, parsed.expects_continue);
             let body = intake.body();
-            let answer = catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)));
-            (
-                answer.unwrap_or_else(|_| Answer::Ready(respond::panicked(&id))),
-                asked,
-                intake,
-            )
+            // Held until the reply is out.
+            let turn = shared.turn(&self.peer, head.client);
+            let answer = match &turn {
+                Ok(_) => catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
+                    .unwrap_or_else(|_| Answer::Ready(respond::panicked(&id))),
+                Err(wait) => Answer::Ready(respond::too_many(*wait, &id)),
+            };
+            (answer, asked, intake, turn)
         };
         let reply = match answer {
             Answer::Ready(reply) => reply,

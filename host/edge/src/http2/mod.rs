@@ -6,9 +6,11 @@ mod request;
 
 use crate::{
     Service,
+    addresses::Turn,
     http1::respond::{self, Asked},
     identity::{self, RequestIds},
     server::{Held, Shared},
+    visitor::Peer,
 };
 use activity::Activity;
 use futures::FutureExt;
@@ -21,7 +23,6 @@ use protoplex_http::{Answer, Body, Head, Reply, Scheme};
 use std::{
     convert::Infallible,
     future::Future,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
@@ -48,7 +49,7 @@ const PENDING_RESETS_MAX: usize = 20;
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, client: IpAddr)
+pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, peer: Peer)
 where
     S: Service,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -62,7 +63,7 @@ where
                 shared: Arc::clone(&shared),
                 stream: activity.stream(),
                 scheme,
-                client,
+                peer: peer.clone(),
                 id: ids.lock().next(),
             };
             answer(context, request)
@@ -84,7 +85,7 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = activity.quiet(Instant::now(), unasked, idle) => None,
-        () = shared.draining.cancelled() => None,
+        () = shared.leave() => None,
     };
     let ended = if ended.is_none() {
         connection.as_mut().graceful_shutdown();
@@ -119,7 +120,7 @@ struct Context<S> {
     shared: Arc<Shared<S>>,
     stream: activity::Stream,
     scheme: Scheme,
-    client: IpAddr,
+    peer: Peer,
     id: [u8; 16],
 }
 
@@ -142,7 +143,8 @@ async fn answer<S: Service>(
         let limit = context.shared.limits.body_timeout;
         Body::new(request::Timed::new(body, limit, Arc::clone(&too_slow)))
     };
-    let reply = match called(&context, &parts, body) {
+    let mut turn = None;
+    let reply = match called(&context, &parts, body, &mut turn) {
         Answer::Ready(reply) => reply,
         Answer::Later(reply) => AssertUnwindSafe(reply)
             .catch_unwind()
@@ -157,10 +159,16 @@ async fn answer<S: Service>(
     };
     let mut stream = context.stream;
     stream.moved(false);
-    Ok(reply::response(reply, &asked, stream, held))
+    Ok(reply::response(reply, &asked, stream, (held, turn)))
 }
 
-fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer {
+/// `turn` is held until the reply is out.
+fn called<S: Service>(
+    context: &Context<S>,
+    parts: &Parts,
+    body: Body,
+    turn: &mut Option<Turn>,
+) -> Answer {
     let refuse = |status, why| Answer::Ready(refused(status, why, &context.id));
     let Some((authority, path)) = request::target(parts) else {
         return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
@@ -171,18 +179,25 @@ fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body) -> Answer
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return refuse(status, "too many header lines");
     }
+    let shared = &context.shared;
+    let visitor = context.peer.visitor(context.scheme, &fields, &shared.trust);
     let head = Head {
         method: parts.method.as_str(),
         path,
         authority,
-        scheme: context.scheme,
+        scheme: visitor.scheme,
         version: 20,
         headers: &fields,
-        client: context.client,
+        client: visitor.client,
+        forwarder: visitor.forwarder,
         request_id: identity::text(&context.id),
+        notes: None,
     };
-    let service = &context.shared.service;
-    catch_unwind(AssertUnwindSafe(|| service.call(&head, body)))
+    match shared.turn(&context.peer, head.client) {
+        Ok(admitted) => *turn = Some(admitted),
+        Err(wait) => return Answer::Ready(respond::too_many(wait, &context.id)),
+    }
+    catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
         .unwrap_or_else(|_| Answer::Ready(respond::panicked(&context.id)))
 }
 

@@ -2,6 +2,7 @@
 
 use super::activity::Stream;
 use crate::{
+    addresses::Turn,
     http1::respond::{self, Asked, Framing},
     server::Held,
 };
@@ -16,7 +17,12 @@ use std::{
 };
 
 /// The response to send. `stream` and `held` live as long as its body.
-pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) -> Response<Out> {
+pub(super) fn response(
+    reply: Reply,
+    asked: &Asked,
+    stream: Stream,
+    held: (Held, Option<Turn>),
+) -> Response<Out> {
     let (framing, length) = respond::framing(&reply, asked);
     let body = if framing == Framing::None {
         ReplyBody::Empty
@@ -55,7 +61,7 @@ pub(super) struct Out {
     /// Of what was announced.
     left: Option<u64>,
     stream: Stream,
-    _held: Held,
+    _held: (Held, Option<Turn>),
 }
 
 impl Out {

@@ -14,6 +14,8 @@ mod faults;
 mod grammar;
 mod http2;
 mod http2_limits;
+mod ingress;
+mod overload;
 mod replies;
 mod support;
 mod tls;

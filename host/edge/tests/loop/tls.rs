@@ -33,6 +33,14 @@ pub async fn connect(
     running: &Running,
     protocols: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_over(TcpStream::connect(running.at).await.unwrap(), protocols).await
+}
+
+/// The same on a connection that is there.
+pub async fn connect_over(
+    io: TcpStream,
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from(certificate().cert.der().to_vec()))
@@ -47,7 +55,6 @@ pub async fn connect(
         .iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
-    let io = TcpStream::connect(running.at).await.unwrap();
     let name = "localhost".try_into().unwrap();
     soon(TlsConnector::from(Arc::new(config)).connect(name, io)).await
 }

@@ -12,9 +12,10 @@ use super::{
 use crate::{
     channel::{Channel, sealed_memfd},
     control::{Beat, ChildConfig, FromChild, ToChild},
+    descriptors, ingress,
 };
 use anyhow::Context;
-use protoplex_edge::{Limits, ListenHandle, Server};
+use protoplex_edge::{ListenHandle, Server, Settings};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
 use protoplex_wire::{BuildId, Digest, ReleaseId, release::Stage};
@@ -103,14 +104,22 @@ impl Child {
             relay: Relay::new(),
             metrics: Metrics::default(),
         });
+        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+        let settings = Settings {
+            limits: config.ingress.limits(config.children, drain_timeout),
+            trust: config.ingress.trust(),
+            tls: Some(Arc::new(tls)),
+        };
+        let connections_max = settings.limits.connections_max;
         let server = Arc::new(Server::new(
             Arc::new(Requests(Arc::clone(&shared))),
-            Limits::default(),
-            Some(Arc::new(tls)),
+            settings,
         ));
         tracing::info!(
             node = config.node,
             child = config.index,
+            connections_max,
+            descriptors = descriptors::limit(),
             keeps_resident = runtime.keeps_resident(),
             "a child started"
         );
@@ -176,6 +185,7 @@ impl Child {
                 self.forget_native();
             }
             ToChild::Directory { hop_key, nodes } => {
+                self.server.set_fleet(ingress::addresses(&nodes));
                 self.shared.fleet.send_replace(Fleet::new(&hop_key, &nodes));
             }
             ToChild::Adopt { index } => self.listen(index)?,
@@ -345,7 +355,11 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
-        let text = self.shared.metrics.text(self.config.index, &build, &gauges);
+        let refused = self.server.counters().all();
+        let text = self
+            .shared
+            .metrics
+            .text(self.config.index, &build, &gauges, refused);
         let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
         self.channel
             .send(&FromChild::Metrics, &[file.as_fd()])

@@ -1,6 +1,6 @@
 //! A head that outlives the connection's buffer.
 
-use protoplex_http::{Head, HeaderField, Scheme};
+use protoplex_http::{Head, HeaderField, Notes, Scheme};
 use std::net::IpAddr;
 
 pub(super) struct OwnedHead {
@@ -11,6 +11,8 @@ pub(super) struct OwnedHead {
     scheme: Scheme,
     version: u8,
     client: IpAddr,
+    forwarder: Option<IpAddr>,
+    notes: Option<Notes>,
     headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -24,6 +26,8 @@ impl OwnedHead {
             scheme: head.scheme,
             version: head.version,
             client: head.client,
+            forwarder: head.forwarder,
+            notes: head.notes.cloned(),
             headers: head
                 .headers
                 .iter()
@@ -49,6 +53,8 @@ impl OwnedHead {
             version: self.version,
             headers: fields,
             client: self.client,
+            forwarder: self.forwarder,
+            notes: self.notes.as_ref(),
             request_id: &self.request_id,
         }
     }

@@ -57,6 +57,7 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>();
     let trusted = trusted.context("release_keys")?;
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
+    crate::descriptors::raise();
     let store = Store::open(&config.data)?;
     let native = NativeCache::open(&config.native)?;
     let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
@@ -91,6 +92,7 @@ pub async fn run(
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
+        ingress: config.ingress.clone(),
     };
     let builder = builds::Builder {
         dir: config.data.clone(),

@@ -7,7 +7,7 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
-use protoplex_node::config::NodeConfig;
+use protoplex_node::{config::NodeConfig, ingress::Ingress};
 use protoplex_seed::{authority, authority::Authority, config::SeedConfig};
 use protoplex_wire::manifest::Role;
 use serde::Serialize;
@@ -169,6 +169,7 @@ impl Node {
             children,
             threads,
             drain_timeout_ms: self.drain_timeout_ms,
+            ingress: Ingress::default(),
         })
     }
 }
