@@ -3,6 +3,7 @@
 //! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is hyper's. Both call one [`Service`]. What a request
 //! means is not decided here.
 
+mod access;
 mod addresses;
 pub mod asset;
 mod counters;
@@ -11,18 +12,22 @@ mod http1;
 mod http2;
 mod identity;
 mod limits;
+mod pace;
 mod proxy_protocol;
 mod ranges;
 mod server;
 mod shed;
+mod tickets;
 mod tls;
 mod visitor;
 
+pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
-pub use limits::Limits;
+pub use limits::{Http2Limits, Limits};
 pub use ranges::AddressRange;
 pub use server::{ListenHandle, Server, Settings};
-pub use tls::{TlsError, tls_config};
+pub use tickets::TicketSecret;
+pub use tls::{Certificates, Pem, TlsError};
 pub use visitor::Trust;
 
 use protoplex_http::{Answer, Body, Head};

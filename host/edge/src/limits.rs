@@ -1,6 +1,6 @@
 //! Limits of connections. Each has a default and a reason.
 
-use crate::AddressRange;
+use crate::{AddressRange, pace::Rule};
 use std::time::Duration;
 
 /// This machine.
@@ -61,6 +61,75 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Header list of an HTTP/2 request.
     pub h2_header_bytes_max: u32,
+    /// What costs us more than the client.
+    pub h2: Http2Limits,
+}
+
+/// What a client may do on one HTTP/2 connection in an interval, besides asking and taking answers. Above any of
+/// them the connection ends with `ENHANCE_YOUR_CALM`.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Limits {
+    /// The numbers below are for so long.
+    pub interval: Duration,
+    /// Streams reset (rapid reset, CVE-2023-44487). A page that is left resets all that it asked for; an attack
+    /// does it thousands of times a second.
+    pub resets_max: u32,
+    /// Streams that were opened and reset before we looked at them.
+    pub pending_resets_max: usize,
+    /// Streams that we reset for a client's faults (CVE-2025-8671, where a client makes us reset).
+    pub error_resets_max: usize,
+    /// `PING`s. gRPC measures bandwidth with some a second.
+    pub pings_max: u32,
+    /// `SETTINGS`. Clients send one, and one more when they tune.
+    pub settings_max: u32,
+    /// `DATA` without content and without end.
+    pub empty_frames_max: u32,
+    /// `PRIORITY`, and frames of types that we do not know. Browsers send a few for each stream.
+    pub idle_frames_max: u32,
+    /// `WINDOW_UPDATE`s, beside those that answer `DATA` of ours, and separately those that are tiny.
+    pub window_updates_max: u32,
+    /// One that opens less than this is tiny: it asks for a frame of its own for next to nothing.
+    pub window_update_bytes_min: u32,
+    /// `CONTINUATION`s of one header block (CVE-2024-27316). The largest header list needs two frames.
+    pub continuations_max: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            resets_max: 500,
+            pending_resets_max: 20,
+            error_resets_max: 100,
+            pings_max: 500,
+            settings_max: 50,
+            empty_frames_max: 100,
+            idle_frames_max: 2_000,
+            window_updates_max: 2_000,
+            window_update_bytes_min: 256,
+            continuations_max: 5,
+        }
+    }
+}
+
+impl Limits {
+    /// For a request's body that somebody waits for.
+    pub(crate) fn body_rule(&self) -> Rule {
+        Rule {
+            still_max: self.body_timeout,
+            window: self.body_grace,
+            bytes_per_s_min: self.body_bytes_per_s_min,
+        }
+    }
+
+    /// For a reply that the client has to take.
+    pub(crate) fn write_rule(&self) -> Rule {
+        Rule {
+            still_max: self.write_timeout,
+            window: self.write_timeout,
+            bytes_per_s_min: self.write_bytes_per_s_min,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -93,6 +162,7 @@ impl Default for Limits {
             drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
             h2_header_bytes_max: 32 << 10,
+            h2: Http2Limits::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Accept loops, connections and their end.
 
 use crate::{
-    Limits, Service, Trust,
+    AccessLog, Limits, Service, Trust,
     addresses::{Addresses, Seat, Turn},
     counters::{Cause, Counters},
     http1, http2, proxy_protocol,
@@ -37,6 +37,7 @@ pub(crate) struct Shared<S> {
     pub(crate) service: Arc<S>,
     pub(crate) limits: Limits,
     pub(crate) trust: Trust,
+    pub(crate) access_log: Option<Arc<dyn AccessLog>>,
     pub(crate) addresses: Addresses,
     pub(crate) counters: Counters,
     pub(crate) draining: CancellationToken,
@@ -56,6 +57,8 @@ pub struct Settings {
     pub trust: Trust,
     /// Without it, HTTPS listeners close every connection.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Hears what each request came to.
+    pub access_log: Option<Arc<dyn AccessLog>>,
 }
 
 /// A set of listeners that call one service.
@@ -106,13 +109,19 @@ impl Drop for Held {
 impl<S: Service> Server<S> {
     /// Nothing is accepted yet.
     pub fn new(service: Arc<S>, settings: Settings) -> Self {
-        let Settings { limits, trust, tls } = settings;
+        let Settings {
+            limits,
+            trust,
+            tls,
+            access_log,
+        } = settings;
         Self(Arc::new(Shared {
             service,
             addresses: Addresses::new(&limits),
             permits: Arc::new(Semaphore::new(limits.connections_max)),
             limits,
             trust,
+            access_log,
             counters: Counters::default(),
             draining: CancellationToken::new(),
             in_flight: Arc::default(),

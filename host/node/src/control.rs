@@ -94,6 +94,15 @@ pub enum ToChild {
         /// The child that serves again.
         index: usize,
     },
+    /// Read the certificates' files again. What cannot be used is logged, and the old ones stay.
+    Certificates,
+    /// The secret under which sessions resume at every child of the node.
+    Tickets {
+        /// Its epoch.
+        epoch: u64,
+        /// 64 hexadecimal digits.
+        secret: String,
+    },
     /// Stop accepting, finish what is in flight, answer `drained`, exit 0.
     Drain,
     /// Answer `metrics`.

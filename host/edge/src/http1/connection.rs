@@ -8,15 +8,18 @@ use super::{
     respond::{self, Asked},
 };
 use crate::{
-    Service, http2,
+    Service,
+    access::Entry,
+    http2,
     identity::{self, RequestIds},
+    pace::Pace,
     server::{Counted, Shared},
     visitor::Peer,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use http::StatusCode;
-use protoplex_http::{Answer, BodyError, Head, HeaderField, Reply, ReplyBody, Scheme};
+use protoplex_http::{Answer, BodyError, Head, HeaderField, Notes, Reply, ReplyBody, Scheme};
 use std::{
     future::{Future, poll_fn},
     io,
@@ -28,7 +31,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, Sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// How long a client that is told to go may go on sending before the connection is reset.
@@ -67,7 +70,10 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) written: usize,
     /// Goes out after `out`, without a copy.
     pub(super) tail: Bytes,
-    pub(super) stalled: Option<Pin<Box<Sleep>>>,
+    /// Taken by the socket.
+    pub(super) sent: u64,
+    /// Of the client, as it takes what is written.
+    pub(super) pace: Pace,
     ids: RequestIds,
     scheme: Scheme,
     peer: Peer,
@@ -88,7 +94,8 @@ where
         out: Vec::new(),
         written: 0,
         tail: Bytes::new(),
-        stalled: None,
+        sent: 0,
+        pace: Pace::default(),
         ids: RequestIds::new(),
         scheme,
         peer,
@@ -255,6 +262,10 @@ where
             name: "",
             value: b"",
         }; HEADERS_CAP];
+        // Nothing of these is made where there is no access log.
+        let notes = shared.access_log.as_ref().map(|_| Notes::default());
+        let mut entry;
+        let before = self.produced();
         let (answer, asked, mut intake, _turn) = {
             let parsed = match head::parse(&bytes, &mut fields, &shared.limits) {
                 Ok(parsed) => parsed,
@@ -276,8 +287,10 @@ where
                 client: visitor.client,
                 forwarder: visitor.forwarder,
                 request_id: identity::text(&id),
-                notes: None,
+                notes: notes.as_ref(),
             };
+            let log = shared.access_log.as_ref().zip(notes.as_ref());
+            entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
             let asked = Asked {
                 version: parsed.version,
                 is_head: head.is_head(),
@@ -307,11 +320,25 @@ where
             }
         };
         if let Some(refusal) = intake.failed {
+            entry.iter_mut().for_each(|entry| entry.status(refusal.0));
+            // What the client still sends is no part of it.
+            drop(entry);
             self.refuse(refusal).await?;
             return Err(End::Io);
         }
-        self.reply(respond::conclusive(reply, &id), &asked, &mut intake)
-            .await
+        let reply = respond::conclusive(reply, &id);
+        entry
+            .iter_mut()
+            .for_each(|entry| entry.status(reply.status));
+        let next = self.reply(reply, &asked, &mut intake).await;
+        let bytes = self.produced() - before;
+        entry.iter_mut().for_each(|entry| entry.add_bytes(bytes));
+        next
+    }
+
+    /// Bytes written so far, and those that wait to be.
+    fn produced(&self) -> u64 {
+        self.sent + (self.out.len() - self.written + self.tail.len()) as u64
     }
 
     /// Writes a reply and gets ready for the next request.

@@ -5,12 +5,12 @@ use super::{
     intake::Intake,
     respond::{self, Asked, Framing},
 };
-use crate::{Service, identity};
+use crate::{Cause, Service, identity};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use protoplex_http::{Reply, ReplyBody, StreamError};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io::IoSlice,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -198,7 +198,8 @@ where
                 Poll::Ready(wrote) => wrote?,
                 Poll::Pending => return self.poll_stalled(cx),
             };
-            self.stalled = None;
+            self.pace.moved(wrote);
+            self.sent += wrote as u64;
             let of_out = wrote.min(self.out.len() - self.written);
             self.written += of_out;
             self.tail.advance(wrote - of_out);
@@ -208,7 +209,7 @@ where
             Poll::Ready(flushed) => flushed?,
             Poll::Pending => return self.poll_stalled(cx),
         }
-        self.stalled = None;
+        self.pace.pause();
         self.written = 0;
         self.out.clear();
         self.out.shrink_to(KEEP_BYTES_MAX);
@@ -216,10 +217,10 @@ where
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let limit = self.shared.limits.write_timeout;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        stalled.as_mut().poll(cx).map(|()| Err(End::Io))
+        let rule = self.shared.limits.write_rule();
+        self.pace.poll_too_slow(&rule, cx).map(|()| {
+            self.shared.counters.count(Cause::SlowReader);
+            Err(End::Io)
+        })
     }
 }

@@ -1,25 +1,29 @@
 //! HTTP/2, by hyper. The same service, the same heads and replies, the same limits.
 
 mod activity;
+mod budget;
+mod frames;
 mod reply;
 mod request;
+mod watched;
 
 use crate::{
-    Service,
+    Cause, Service,
+    access::Entry,
     addresses::Turn,
     http1::respond::{self, Asked},
     identity::{self, RequestIds},
     server::{Held, Shared},
     visitor::Peer,
 };
-use activity::Activity;
+use activity::{Activity, Quiet};
 use futures::FutureExt;
 use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use protoplex_http::{Answer, Body, Head, Reply, Scheme};
+use protoplex_http::{Answer, Body, Head, Notes, Reply, Scheme};
 use std::{
     convert::Infallible,
     future::Future,
@@ -36,6 +40,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::TaskTracker;
+use watched::Watched;
 
 /// A silent connection is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -43,8 +48,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Flow control: one stream, and all of them.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
-/// Streams that a client opened and reset before we looked (rapid reset).
-const PENDING_RESETS_MAX: usize = 20;
 /// How long a client may do nothing after it was told to go.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
@@ -55,7 +58,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let ids = Arc::new(Mutex::new(RequestIds::new()));
-    let activity = Activity::new();
+    let activity = Activity::new(shared.limits.write_rule());
     let service = service_fn({
         let (shared, activity) = (Arc::clone(shared), activity.clone());
         move |request: Request<Incoming>| {
@@ -79,12 +82,18 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.h2_streams_max)
         .max_header_list_size(limits.h2_header_bytes_max)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+        .max_pending_accept_reset_streams(limits.h2.pending_resets_max)
+        .max_local_error_reset_streams(limits.h2.error_resets_max);
+    let io = Watched::new(Arc::clone(shared), io, activity.written());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = activity.quiet(Instant::now(), unasked, idle) => None,
+        quiet = activity.quiet(Instant::now(), unasked, idle) => match quiet {
+            Quiet::Idle => None,
+            // It would not take a goodbye either.
+            Quiet::Slow => return shared.counters.count(Cause::SlowReader),
+        },
         () = shared.leave() => None,
     };
     let ended = if ended.is_none() {
@@ -92,12 +101,16 @@ where
         let grace = idle.min(GOAWAY_GRACE);
         tokio::select! {
             ended = connection => Some(ended),
-            () = activity.quiet(Instant::now(), grace, grace) => None,
+            _ = activity.quiet(Instant::now(), grace, grace) => None,
         }
     } else {
         ended
     };
     if let Some(Err(error)) = ended {
+        let cause = std::error::Error::source(&error);
+        if !cause.is_some_and(|cause| cause.is::<std::io::Error>()) {
+            shared.counters.count(Cause::Http2Protocol);
+        }
         tracing::debug!(%error, "an HTTP/2 connection ended badly");
     }
 }
@@ -124,11 +137,25 @@ struct Context<S> {
     id: [u8; 16],
 }
 
+/// What is held until the reply is out.
+struct Until {
+    _in_flight: Held,
+    turn: Option<Turn>,
+    /// Only where there is an access log.
+    notes: Option<Notes>,
+    entry: Option<Entry>,
+}
+
 async fn answer<S: Service>(
     context: Context<S>,
     request: Request<Incoming>,
 ) -> Result<Response<reply::Out>, Infallible> {
-    let held = Held::new(&context.shared.in_flight);
+    let mut held = Until {
+        _in_flight: Held::new(&context.shared.in_flight),
+        turn: None,
+        notes: context.shared.access_log.as_ref().map(|_| Notes::default()),
+        entry: None,
+    };
     let (parts, body) = request.into_parts();
     let asked = Asked {
         version: 20,
@@ -140,11 +167,10 @@ async fn answer<S: Service>(
     let body = if body.is_end_stream() {
         Body::empty()
     } else {
-        let limit = context.shared.limits.body_timeout;
-        Body::new(request::Timed::new(body, limit, Arc::clone(&too_slow)))
+        let rule = context.shared.limits.body_rule();
+        Body::new(request::Timed::new(body, rule, Arc::clone(&too_slow)))
     };
-    let mut turn = None;
-    let reply = match called(&context, &parts, body, &mut turn) {
+    let reply = match called(&context, &parts, body, &mut held) {
         Answer::Ready(reply) => reply,
         Answer::Later(reply) => AssertUnwindSafe(reply)
             .catch_unwind()
@@ -152,6 +178,7 @@ async fn answer<S: Service>(
             .unwrap_or_else(|_| respond::panicked(&asked.id)),
     };
     let reply = if too_slow.load(Relaxed) {
+        context.shared.counters.count(Cause::SlowBody);
         let why = "the request's body came too slowly";
         refused(StatusCode::REQUEST_TIMEOUT, why, &asked.id)
     } else {
@@ -159,16 +186,13 @@ async fn answer<S: Service>(
     };
     let mut stream = context.stream;
     stream.moved(false);
-    Ok(reply::response(reply, &asked, stream, (held, turn)))
+    let entry = held.entry.iter_mut();
+    entry.for_each(|entry| entry.status(reply.status));
+    Ok(reply::response(reply, &asked, stream, held))
 }
 
-/// `turn` is held until the reply is out.
-fn called<S: Service>(
-    context: &Context<S>,
-    parts: &Parts,
-    body: Body,
-    turn: &mut Option<Turn>,
-) -> Answer {
+/// What is `held` is held until the reply is out.
+fn called<S: Service>(context: &Context<S>, parts: &Parts, body: Body, held: &mut Until) -> Answer {
     let refuse = |status, why| Answer::Ready(refused(status, why, &context.id));
     let Some((authority, path)) = request::target(parts) else {
         return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
@@ -191,10 +215,12 @@ fn called<S: Service>(
         client: visitor.client,
         forwarder: visitor.forwarder,
         request_id: identity::text(&context.id),
-        notes: None,
+        notes: held.notes.as_ref(),
     };
+    let log = shared.access_log.as_ref().zip(held.notes.as_ref());
+    held.entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
     match shared.turn(&context.peer, head.client) {
-        Ok(admitted) => *turn = Some(admitted),
+        Ok(admitted) => held.turn = Some(admitted),
         Err(wait) => return Answer::Ready(respond::too_many(wait, &context.id)),
     }
     catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))

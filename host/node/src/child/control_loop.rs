@@ -1,6 +1,7 @@
 //! What a child does for its parent: load builds, switch, adopt sockets, drain.
 
 use super::{
+    access_log::FileLog,
     build::{LoadedBuild, Loader},
     metrics::Metrics,
     probe,
@@ -15,7 +16,7 @@ use crate::{
     descriptors, ingress,
 };
 use anyhow::Context;
-use protoplex_edge::{ListenHandle, Server, Settings};
+use protoplex_edge::{Certificates, ListenHandle, Pem, Server, Settings, TicketSecret};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
 use protoplex_wire::{BuildId, Digest, ReleaseId, release::Stage};
@@ -39,6 +40,8 @@ struct Child {
     linkers: Linkers,
     shared: Arc<Shared>,
     server: Arc<Server<Requests>>,
+    certificates: Arc<Certificates>,
+    access_log: Option<Arc<FileLog>>,
     native: HashMap<Digest, File>,
     /// Own and adopted sockets that are accepted on, by index.
     listening: HashMap<usize, Vec<ListenHandle>>,
@@ -93,10 +96,8 @@ impl Child {
             Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
         let runtime = Runtime::start(RuntimeConfig::default())?;
         let linkers = Linkers::for_runtime(&runtime)?;
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
-        let tls = protoplex_edge::tls_config(&read(&config.tls_cert)?, &read(&config.tls_key)?)?;
+        let (default, by_name) = pems(&config)?;
+        let certificates = Certificates::new(&default, &by_name)?;
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
@@ -104,11 +105,18 @@ impl Child {
             relay: Relay::new(),
             metrics: Metrics::default(),
         });
+        let access_log = match &config.ingress.access_log {
+            Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
+                format!("the access log {} cannot be opened", path.display())
+            })?)),
+            None => None,
+        };
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let settings = Settings {
             limits: config.ingress.limits(config.children, drain_timeout),
             trust: config.ingress.trust(),
-            tls: Some(Arc::new(tls)),
+            tls: Some(Arc::new(certificates.config()?)),
+            access_log: access_log.clone().map(|log| log as _),
         };
         let connections_max = settings.limits.connections_max;
         let server = Arc::new(Server::new(
@@ -130,6 +138,8 @@ impl Child {
             linkers,
             shared,
             server,
+            certificates,
+            access_log,
             native: HashMap::new(),
             listening: HashMap::new(),
         })
@@ -153,6 +163,19 @@ impl Child {
             if !self.obey(message, fds).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// New handshakes use what the files hold now; if that cannot be used, what they held before.
+    fn reload_certificates(&self) {
+        let replaced = pems(&self.config)
+            .and_then(|(default, by_name)| Ok(self.certificates.replace(&default, &by_name)?));
+        match replaced {
+            Ok(()) => tracing::info!("new certificates are used"),
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "new certificates cannot be used; the old ones stay"
+            ),
         }
     }
 
@@ -187,6 +210,16 @@ impl Child {
             ToChild::Directory { hop_key, nodes } => {
                 self.server.set_fleet(ingress::addresses(&nodes));
                 self.shared.fleet.send_replace(Fleet::new(&hop_key, &nodes));
+            }
+            ToChild::Certificates => self.reload_certificates(),
+            ToChild::Tickets { epoch, secret } => {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(&secret, &mut bytes).context("the tickets' secret")?;
+                let secret = TicketSecret {
+                    epoch,
+                    secret: bytes,
+                };
+                self.certificates.set_ticket_secret(secret);
             }
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
@@ -350,6 +383,11 @@ impl Child {
                 beat.connections,
             ),
             (
+                "protoplex_access_log_dropped",
+                "Lines of the access log for which there was no room.",
+                self.access_log.as_ref().map_or(0, |log| log.dropped()),
+            ),
+            (
                 "protoplex_pool_instances",
                 "Component instances alive.",
                 self.runtime.instances(),
@@ -378,11 +416,33 @@ impl Child {
             Ok(()) => 0,
             Err(_) => self.server.in_flight() as u64,
         };
+        if let Some(log) = &self.access_log {
+            log.flush();
+        }
         tracing::info!(cut, "a child drained");
         // A parent that is gone needs no answer.
         let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
         Ok(())
     }
+}
+
+/// The files of all certificates.
+fn pems(config: &ChildConfig) -> anyhow::Result<(Pem, Vec<Pem>)> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    let pem = |cert: &std::path::Path, key: &std::path::Path| {
+        anyhow::Ok(Pem {
+            cert: read(cert)?,
+            key: read(key)?,
+        })
+    };
+    let by_name = config.ingress.certificates.iter();
+    let by_name = by_name.map(|files| pem(&files.cert, &files.key));
+    Ok((
+        pem(&config.tls_cert, &config.tls_key)?,
+        by_name.collect::<Result<_, _>>()?,
+    ))
 }
 
 fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {

@@ -172,6 +172,9 @@ fn relay(
     };
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
+    if let Some(notes) = head.notes {
+        notes.write(|noted| noted.upstream.clone_from(&decision.upstream));
+    }
     Ok(Answer::Later(Box::pin(async move {
         let sent = async {
             match server(&shared, &build, &decision.upstream).await {

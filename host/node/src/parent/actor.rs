@@ -10,6 +10,7 @@ use super::{
     store::{Store, read_json, write_json},
 };
 use crate::control::{Beat, ChildConfig, FromChild, ToChild};
+use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{
@@ -30,7 +31,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How often restarts, silence and deadlines are looked at.
@@ -74,7 +75,10 @@ pub(super) struct Actor {
     logs: Arc<Logs>,
     child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
     metrics: Option<(oneshot::Sender<String>, usize, Vec<String>, Instant)>,
+    /// The health port says "not ready": a drain is about to begin, or has.
+    withdrawn: bool,
     draining: bool,
+    tickets: Option<TicketSecret>,
 }
 
 impl Actor {
@@ -105,7 +109,9 @@ impl Actor {
             logs: Arc::clone(&logs),
             child_events: (events, Some(from_children)),
             metrics: None,
+            withdrawn: false,
             draining: false,
+            tickets: TicketSecret::random(),
         };
         Ok((actor, logs))
     }
@@ -114,6 +120,7 @@ impl Actor {
         mut self,
         mut from_link: mpsc::Receiver<LinkEvent>,
         mut from_meta: mpsc::Receiver<Question>,
+        certificates: Arc<Notify>,
         shutdown: CancellationToken,
         on_ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
@@ -121,7 +128,7 @@ impl Actor {
         let mut on_ready = Some(on_ready);
         let mut from_children = self.child_events.1.take().expect("run is called once");
         let mut ticks = tokio::time::interval(TICK);
-        let mut deadline: Option<Instant> = None;
+        let (mut drain_at, mut deadline): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             if self.ready.load(Relaxed) || self.active.is_none() {
                 on_ready.take().into_iter().for_each(|ready| ready());
@@ -132,10 +139,16 @@ impl Actor {
                 Some(made) = self.made.recv() => self.build_made(made).await,
                 Some(question) = from_meta.recv() => self.question(question).await,
                 _ = ticks.tick() => self.tick().await,
+                () = certificates.notified() => self.reload_certificates().await,
                 () = shutdown.cancelled(), if deadline.is_none() => {
-                    deadline = Some(Instant::now() + Duration::from_millis(self.config.drain_timeout_ms) + DRAIN_SLACK);
-                    self.drain().await;
+                    let at = self.withdraw();
+                    drain_at = Some(at);
+                    deadline = Some(at + Duration::from_millis(self.config.drain_timeout_ms) + DRAIN_SLACK);
                 }
+            }
+            if drain_at.is_some_and(|at| at <= Instant::now()) {
+                drain_at = None;
+                self.drain().await;
             }
             let gone = self.seats.iter().all(|seat| seat.process.is_none());
             if deadline.is_some_and(|deadline| gone || Instant::now() > deadline) {
@@ -234,6 +247,9 @@ impl Actor {
             ChildEvent::Said(FromChild::Started, _) => {
                 self.seats[index].phase = Phase::Loading;
                 self.send(index, &self.directory_message(), &[]).await;
+                if let Some(tickets) = self.tickets_message() {
+                    self.send(index, &tickets, &[]).await;
+                }
                 self.load_active(index).await;
                 self.join_step(index).await;
                 if self.active.is_none() {
@@ -344,7 +360,7 @@ impl Actor {
     }
 
     async fn rebalance(&mut self) {
-        let ready = self.seats.iter().any(Seat::serves) && !self.draining;
+        let ready = self.seats.iter().any(Seat::serves) && !self.withdrawn;
         self.ready.store(ready, Relaxed);
         if self.draining {
             return;
@@ -361,10 +377,35 @@ impl Actor {
         }
     }
 
+    /// Says that it is not ready any more, and when load balancers have noticed.
+    fn withdraw(&mut self) -> Instant {
+        let delay = Duration::from_millis(self.config.ingress.drain_delay_ms);
+        tracing::info!(?delay, "not ready any more");
+        self.withdrawn = true;
+        self.ready.store(false, Relaxed);
+        Instant::now() + delay
+    }
+
+    /// Children hold the certificates; what is wrong with new ones they say.
+    async fn reload_certificates(&mut self) {
+        tracing::info!("the certificates' files have changed");
+        for index in 0..self.seats.len() {
+            self.send(index, &ToChild::Certificates, &[]).await;
+        }
+    }
+
+    fn tickets_message(&mut self) -> Option<ToChild> {
+        let secret = self.tickets.as_mut()?;
+        secret.advance();
+        Some(ToChild::Tickets {
+            epoch: secret.epoch,
+            secret: hex::encode(secret.secret),
+        })
+    }
+
     async fn drain(&mut self) {
         tracing::info!("draining");
         self.draining = true;
-        self.ready.store(false, Relaxed);
         for index in 0..self.seats.len() {
             self.send(index, &ToChild::Drain, &[]).await;
         }

@@ -4,6 +4,7 @@
 
 mod actor;
 mod builds;
+mod certificates;
 mod children;
 mod health;
 mod link;
@@ -26,7 +27,10 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 use store::Store;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events that may wait for the parent's one task.
@@ -100,6 +104,11 @@ pub async fn run(
         trusted,
         seed: Some(seed.clone()),
     };
+    let certificates = Arc::new(Notify::new());
+    tasks.spawn(certificates::watch(
+        child.clone(),
+        Arc::clone(&certificates),
+    ));
     let (actor, logs) = Actor::new(child, addresses.clone(), store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
@@ -119,7 +128,9 @@ pub async fn run(
         "the ports are open"
     );
     let ended = actor
-        .run(from_link, from_meta, shutdown, || on_ready(&addresses))
+        .run(from_link, from_meta, certificates, shutdown, || {
+            on_ready(&addresses)
+        })
         .await;
     stop.cancel();
     // The sockets close here, after the last child has drained.

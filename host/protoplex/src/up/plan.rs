@@ -63,10 +63,25 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     let names = roles
         .into_iter()
         .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
+    let ingress = match &args.ingress {
+        Some(file) => read_ingress(file)?,
+        None => Ingress::default(),
+    };
     let mut nodes = Vec::new();
     for (index, (role, number)) in (0..).zip(names) {
+        let name = format!("{role}-{number}");
+        // Visitors come by the proxies; the others are reached by our own nodes, which send no PROXY header.
+        let mut ingress = match role {
+            Role::Proxy => ingress.clone(),
+            _ => Ingress::default(),
+        };
+        if args.access_log {
+            let file = data.join("logs").join(format!("{name}.access.log"));
+            ingress.access_log.get_or_insert(file);
+        }
         let of_node = Node {
-            name: format!("{role}-{number}"),
+            name,
+            ingress,
             role,
             ports: ports::node(base, index),
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
@@ -102,6 +117,12 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     })
 }
 
+/// A section that is wrong is refused before anything starts.
+fn read_ingress(file: &Path) -> Result<Ingress> {
+    let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not right", file.display()))
+}
+
 fn seed_config(
     data: &Path,
     authority: &Authority,
@@ -129,6 +150,7 @@ struct Node {
     role: Role,
     ports: ports::NodePorts,
     drain_timeout_ms: u64,
+    ingress: Ingress,
 }
 
 impl Node {
@@ -169,7 +191,7 @@ impl Node {
             children,
             threads,
             drain_timeout_ms: self.drain_timeout_ms,
-            ingress: Ingress::default(),
+            ingress: self.ingress,
         })
     }
 }
