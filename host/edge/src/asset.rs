@@ -256,6 +256,8 @@ mod tests {
             version: 11,
             headers: &fields,
             client: [127, 0, 0, 1].into(),
+            forwarder: None,
+            notes: None,
             request_id: "",
             hop: Default::default(),
         };

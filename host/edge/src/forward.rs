@@ -51,24 +51,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(header::EXPECT);
 }
 
-/// Says who the visitor is, whatever the request said: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and
-/// a `traceparent` where there is no valid one.
+/// Says who the visitor is: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and a `traceparent` where there
+/// is no valid one. What the request said of it goes, unless it came from a trusted forwarder: that is kept, and this
+/// hop added.
 pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
-    let client = head.client.to_string();
-    let node = match head.client {
-        IpAddr::V4(_) => client.clone(),
-        IpAddr::V6(_) => format!("\"[{client}]\""),
-    };
-    let scheme = head.scheme.as_str();
-    let forwarded = format!("for={node};host=\"{}\";proto={scheme}", head.authority);
-    for (name, value) in [
-        ("x-forwarded-for", client.as_str()),
-        ("x-forwarded-proto", scheme),
-        ("x-forwarded-host", head.authority),
-        ("forwarded", forwarded.as_str()),
-        ("x-request-id", head.request_id),
-    ] {
-        match HeaderValue::from_str(value) {
+    let said = visitor_fields(head, |name| joined(headers, name));
+    let id = ("x-request-id", head.request_id.to_owned());
+    for (name, value) in said.into_iter().chain([id]) {
+        match HeaderValue::from_str(&value) {
             Ok(value) => drop(headers.insert(name, value)),
             Err(_) => drop(headers.remove(name)),
         }
@@ -87,6 +77,48 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
             headers.insert("traceparent", made);
         }
     }
+}
+
+/// What is said of the visitor. `before` has the request's own values, in one line; they count if a trusted forwarder
+/// said them.
+fn visitor_fields(
+    head: &Head<'_>,
+    before: impl Fn(&str) -> Option<String>,
+) -> [(&'static str, String); 4] {
+    let scheme = head.scheme.as_str();
+    let from = head.forwarder.unwrap_or(head.client);
+    let before = |name: &str| head.forwarder.and_then(|_| before(name));
+    let host = before("x-forwarded-host").unwrap_or_else(|| head.authority.to_owned());
+    let hops = match before("x-forwarded-for") {
+        Some(hops) => format!("{hops}, {from}"),
+        None => from.to_string(),
+    };
+    let forwarded = match before("forwarded") {
+        Some(hops) => format!("{hops}, {}", element(from, head.authority, scheme)),
+        None => element(head.client, &host, scheme),
+    };
+    [
+        ("x-forwarded-for", hops),
+        ("x-forwarded-proto", scheme.to_owned()),
+        ("x-forwarded-host", host),
+        ("forwarded", forwarded),
+    ]
+}
+
+/// All values of a header, in one line.
+fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values = headers.get_all(name).iter();
+    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+/// One hop of `Forwarded`.
+fn element(client: IpAddr, host: &str, scheme: &str) -> String {
+    let node = match client {
+        IpAddr::V4(_) => client.to_string(),
+        IpAddr::V6(_) => format!("\"[{client}]\""),
+    };
+    format!("for={node};host=\"{host}\";proto={scheme}")
 }
 
 /// W3C Trace Context, version 00.
@@ -137,6 +169,8 @@ mod tests {
             version: 11,
             headers: &[],
             client: "2001:db8::1".parse().unwrap(),
+            forwarder: None,
+            notes: None,
             request_id: "0123456789abcdef",
             hop: Default::default(),
         };
@@ -156,5 +190,44 @@ mod tests {
         for gone in ["x-secret", "connection", "upgrade", "content-length"] {
             assert_eq!(text(gone), None, "{gone}");
         }
+    }
+
+    #[test]
+    fn what_a_trusted_forwarder_says_is_kept_and_extended() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("forwarded", "for=203.0.113.9"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let head = Head {
+            method: "GET",
+            path: "/",
+            authority: "inside",
+            scheme: Scheme::Https,
+            version: 11,
+            headers: &[],
+            client: [203, 0, 113, 9].into(),
+            forwarder: Some([10, 0, 0, 1].into()),
+            notes: None,
+            request_id: "0123456789abcdef",
+            hop: Default::default(),
+        };
+        overwrite_forwarded(&head, &mut headers);
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(
+            text("x-forwarded-for"),
+            Some("6.6.6.6, 203.0.113.9, 10.0.0.1")
+        );
+        assert_eq!(text("x-forwarded-proto"), Some("https"));
+        assert_eq!(text("x-forwarded-host"), Some("shop.example"));
+        assert_eq!(
+            text("forwarded"),
+            Some("for=203.0.113.9, for=10.0.0.1;host=\"inside\";proto=https")
+        );
     }
 }

@@ -3,7 +3,10 @@
 //! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is hyper's. Both call one [`Service`]. What a request
 //! means is not decided here.
 
+mod access;
+mod addresses;
 pub mod asset;
+mod counters;
 pub mod forward;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
@@ -13,13 +16,24 @@ mod http2;
 mod identity;
 mod io;
 mod limits;
+mod pace;
+mod proxy_protocol;
+mod ranges;
 mod server;
+mod shed;
+mod tickets;
 mod tls;
 pub mod upstream;
+mod visitor;
 
-pub use limits::Limits;
-pub use server::{ListenHandle, Server};
-pub use tls::{TlsError, tls_config};
+pub use access::{Access, AccessLog};
+pub use counters::{Cause, Counters};
+pub use limits::{Http2Limits, Limits};
+pub use ranges::AddressRange;
+pub use server::{ListenHandle, Server, Settings};
+pub use tickets::TicketSecret;
+pub use tls::{Certificates, Pem, TlsError};
+pub use visitor::Trust;
 
 use protoplex_http::{Answer, Body, Head};
 

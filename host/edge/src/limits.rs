@@ -1,6 +1,10 @@
 //! Limits of connections. Each has a default and a reason.
 
+use crate::{AddressRange, pace::Rule};
 use std::time::Duration;
+
+/// This machine.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// What a client may take of a child.
 #[derive(Clone, Debug)]
@@ -27,12 +31,107 @@ pub struct Limits {
     pub headers_max: usize,
     /// What is read of a body that nobody wanted, to keep the connection.
     pub drain_bytes_max: u64,
-    /// Connections of one child; the accept loop waits above it.
+    /// Connections of one child; more are told so and closed. A node lowers it to what its descriptors allow.
     pub connections_max: usize,
+    /// From accept to the end of a PROXY header: a balancer sends it in its first packet.
+    pub proxy_header_timeout: Duration,
+    /// Connections of one address to one child. A household or an office behind one address opens dozens.
+    pub address_connections_max: u32,
+    /// Requests of one address at once in one child: some connections' worth of HTTP/2 streams.
+    pub address_in_flight_max: u32,
+    /// Requests of one address in a second to one child, over time: far above what people do, far below what one
+    /// machine can send.
+    pub address_requests_per_s: u32,
+    /// Requests that an address may be ahead of its rate: a page with all that is on it, for many at once.
+    pub address_burst_requests: u32,
+    /// Addresses that are counted at once, about 150 bytes each.
+    pub addresses_max: usize,
+    /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
+    pub address_exempt: Vec<AddressRange>,
+    /// What a request's body must bring while somebody waits for it (Kestrel's number): a phone on a bad network
+    /// does ten times that, somebody who wants to hold a connection less.
+    pub body_bytes_per_s_min: u32,
+    /// Over how much waiting that is measured.
+    pub body_grace: Duration,
+    /// What a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
+    pub write_bytes_per_s_min: u32,
+    /// A drain closes idle connections no faster than this in one child, so that they do not all come back at once.
+    pub drain_closes_per_s: u32,
+    /// And is done with that by then.
+    pub drain_window: Duration,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: u32,
     /// Header list of an HTTP/2 request.
     pub h2_header_bytes_max: u32,
+    /// What costs us more than the client.
+    pub h2: Http2Limits,
+}
+
+/// What a client may do on one HTTP/2 connection in an interval, besides asking and taking answers. Above any of
+/// them the connection ends with `ENHANCE_YOUR_CALM`.
+#[derive(Clone, Copy, Debug)]
+pub struct Http2Limits {
+    /// The numbers below are for so long.
+    pub interval: Duration,
+    /// Streams reset (rapid reset, CVE-2023-44487). A page that is left resets all that it asked for; an attack
+    /// does it thousands of times a second.
+    pub resets_max: u32,
+    /// Streams that were opened and reset before we looked at them.
+    pub pending_resets_max: usize,
+    /// Streams that we reset for a client's faults (CVE-2025-8671, where a client makes us reset).
+    pub error_resets_max: usize,
+    /// `PING`s. gRPC measures bandwidth with some a second.
+    pub pings_max: u32,
+    /// `SETTINGS`. Clients send one, and one more when they tune.
+    pub settings_max: u32,
+    /// `DATA` without content and without end.
+    pub empty_frames_max: u32,
+    /// `PRIORITY`, and frames of types that we do not know. Browsers send a few for each stream.
+    pub idle_frames_max: u32,
+    /// `WINDOW_UPDATE`s, beside those that answer `DATA` of ours, and separately those that are tiny.
+    pub window_updates_max: u32,
+    /// One that opens less than this is tiny: it asks for a frame of its own for next to nothing.
+    pub window_update_bytes_min: u32,
+    /// `CONTINUATION`s of one header block (CVE-2024-27316). The largest header list needs two frames.
+    pub continuations_max: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            resets_max: 500,
+            pending_resets_max: 20,
+            error_resets_max: 100,
+            pings_max: 500,
+            settings_max: 50,
+            empty_frames_max: 100,
+            idle_frames_max: 2_000,
+            window_updates_max: 2_000,
+            window_update_bytes_min: 256,
+            continuations_max: 5,
+        }
+    }
+}
+
+impl Limits {
+    /// For a request's body that somebody waits for.
+    pub(crate) fn body_rule(&self) -> Rule {
+        Rule {
+            still_max: self.body_timeout,
+            window: self.body_grace,
+            bytes_per_s_min: self.body_bytes_per_s_min,
+        }
+    }
+
+    /// For a reply that the client has to take.
+    pub(crate) fn write_rule(&self) -> Rule {
+        Rule {
+            still_max: self.write_timeout,
+            window: self.write_timeout,
+            bytes_per_s_min: self.write_bytes_per_s_min,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -50,8 +149,23 @@ impl Default for Limits {
             headers_max: 100,
             drain_bytes_max: 256 << 10,
             connections_max: 16_384,
+            proxy_header_timeout: Duration::from_secs(5),
+            address_connections_max: 1_024,
+            address_in_flight_max: 1_024,
+            address_requests_per_s: 2_000,
+            address_burst_requests: 8_000,
+            addresses_max: 65_536,
+            address_exempt: LOOPBACK
+                .map(|range| range.parse().expect("it is a range"))
+                .into(),
+            body_bytes_per_s_min: 240,
+            body_grace: Duration::from_secs(10),
+            write_bytes_per_s_min: 240,
+            drain_closes_per_s: 2_000,
+            drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
             h2_header_bytes_max: 32 << 10,
+            h2: Http2Limits::default(),
         }
     }
 }

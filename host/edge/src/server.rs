@@ -1,9 +1,18 @@
 //! Accept loops, connections and their end.
 
-use crate::{Limits, Service, http1, http2};
+use crate::{
+    AccessLog, Limits, Service, Trust,
+    addresses::{Addresses, Seat, Turn},
+    counters::{Cause, Counters},
+    http1, http2, proxy_protocol,
+    ranges::any_contains,
+    shed,
+    visitor::Peer,
+};
 use protoplex_http::Scheme;
 use rustls::ServerConfig;
 use std::{
+    collections::HashSet,
     io,
     net::IpAddr,
     sync::{
@@ -20,19 +29,36 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// After an accept that failed, for want of descriptors say.
+/// After an accept that failed and left nothing to do about it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything that connections share.
 pub(crate) struct Shared<S> {
     pub(crate) service: Arc<S>,
     pub(crate) limits: Limits,
+    pub(crate) trust: Trust,
+    pub(crate) access_log: Option<Arc<dyn AccessLog>>,
+    pub(crate) addresses: Addresses,
+    pub(crate) counters: Counters,
     pub(crate) draining: CancellationToken,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
     tls: Option<TlsAcceptor>,
     connections: AtomicUsize,
     permits: Arc<Semaphore>,
+}
+
+/// How a server is set up.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// What clients may take.
+    pub limits: Limits,
+    /// Who is believed.
+    pub trust: Trust,
+    /// Without it, HTTPS listeners close every connection.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Hears what each request came to.
+    pub access_log: Option<Arc<dyn AccessLog>>,
 }
 
 /// A set of listeners that call one service.
@@ -72,11 +98,6 @@ impl Held {
         count.fetch_add(1, Relaxed);
         Self(Arc::clone(count))
     }
-
-    /// One more of the same.
-    pub(crate) fn beside(&self) -> Self {
-        Self::new(&self.0)
-    }
 }
 
 impl Drop for Held {
@@ -86,17 +107,26 @@ impl Drop for Held {
 }
 
 impl<S: Service> Server<S> {
-    /// Nothing is accepted yet. Without `tls`, HTTPS listeners close every connection.
-    pub fn new(service: Arc<S>, limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.connections_max));
+    /// Nothing is accepted yet.
+    pub fn new(service: Arc<S>, settings: Settings) -> Self {
+        let Settings {
+            limits,
+            trust,
+            tls,
+            access_log,
+        } = settings;
         Self(Arc::new(Shared {
             service,
+            addresses: Addresses::new(&limits),
+            permits: Arc::new(Semaphore::new(limits.connections_max)),
             limits,
+            trust,
+            access_log,
+            counters: Counters::default(),
             draining: CancellationToken::new(),
             in_flight: Arc::default(),
             tls: tls.map(TlsAcceptor::from),
             connections: AtomicUsize::new(0),
-            permits,
             tasks: TaskTracker::new(),
         }))
     }
@@ -115,7 +145,7 @@ impl<S: Service> Server<S> {
         ListenHandle(stop)
     }
 
-    /// Ends idle connections now and others after the reply they are at.
+    /// Ends idle connections over a short while and others after the reply they are at.
     pub fn drain(&self) {
         self.0.draining.cancel();
         self.0.tasks.close();
@@ -131,6 +161,16 @@ impl<S: Service> Server<S> {
         self.0.connections.load(Relaxed)
     }
 
+    /// What was refused or cut.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Names the nodes of the fleet: their visitors were counted where they came in.
+    pub fn set_fleet(&self, nodes: HashSet<IpAddr>) {
+        self.0.addresses.set_fleet(nodes);
+    }
+
     /// Requests being answered.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Relaxed)
@@ -138,52 +178,151 @@ impl<S: Service> Server<S> {
 }
 
 async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, scheme: Scheme) {
+    let mut spare = shed::Spare::new();
     loop {
-        let Ok(permit) = Arc::clone(&shared.permits).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Not fatal: the connection is slower.
-                let _ = stream.set_nodelay(true);
-                let connection = connection(Arc::clone(shared), stream, peer.ip(), scheme);
-                shared.tasks.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
+            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if spare.may_log() {
+                    tracing::warn!(%error, "accept failed");
+                }
+                let shed = shed::is_exhaustion(&error) && spare.shed(listener);
+                if shed {
+                    shared.counters.count(Cause::Descriptors);
+                } else {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-async fn connection<S: Service>(
-    shared: Arc<Shared<S>>,
-    stream: TcpStream,
-    peer: IpAddr,
+/// Starts the task of a connection, if there is room for it.
+fn admit<S: Service>(shared: &Arc<Shared<S>>, stream: TcpStream, address: IpAddr, scheme: Scheme) {
+    let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
+        shared.counters.count(Cause::ConnectionsMax);
+        return shed::turn_away(stream, scheme);
+    };
+    // Whom a balancer speaks for is not known yet.
+    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address);
+    let seat = if speaks_first {
+        Ok(None)
+    } else {
+        shared.sit(address)
+    };
+    let Ok(seat) = seat else {
+        return shared.counters.count(Cause::AddressConnections);
+    };
+    // Not fatal: the connection is slower.
+    let _ = stream.set_nodelay(true);
+    let shared_by_all = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let shared = shared_by_all;
+        let _counted = Counted::new(&shared.connections);
+        if speaks_first {
+            announced(&shared, stream, address, scheme).await;
+        } else {
+            connection(&shared, stream, address, seat, scheme).await;
+        }
+        drop(permit);
+    });
+}
+
+/// A connection from where a PROXY header must come first.
+async fn announced<S: Service>(
+    shared: &Arc<Shared<S>>,
+    mut stream: TcpStream,
+    balancer: IpAddr,
     scheme: Scheme,
 ) {
-    let _counted = Counted::new(&shared.connections);
-    let client = peer.to_canonical();
+    let header = timeout(
+        shared.limits.proxy_header_timeout,
+        proxy_protocol::read(&mut stream),
+    );
+    let header = tokio::select! { biased; read = header => read, () = shared.leave() => return };
+    let (address, seat) = match header {
+        Ok(Ok(Some(visitor))) => (visitor.to_canonical(), shared.sit(visitor)),
+        // The balancer itself, which looks whether we live.
+        Ok(Ok(None)) => (balancer, Ok(None)),
+        Ok(Err(fault)) => {
+            tracing::debug!(%balancer, %fault, "a connection is closed");
+            return shared.counters.count(Cause::ProxyHeader);
+        }
+        Err(_) => return shared.counters.count(Cause::ProxyHeader),
+    };
+    match seat {
+        Ok(seat) => connection(shared, stream, address, seat, scheme).await,
+        Err(cause) => shared.counters.count(cause),
+    }
+}
+
+async fn connection<S: Service>(
+    shared: &Arc<Shared<S>>,
+    stream: TcpStream,
+    address: IpAddr,
+    seat: Option<Seat>,
+    scheme: Scheme,
+) {
+    let peer = Peer {
+        address,
+        forwards: any_contains(&shared.trust.forwarded_from, address),
+        account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
+    };
     match (scheme, &shared.tls) {
-        (Scheme::Http, _) => http1::serve(&shared, stream, scheme, client).await,
+        (Scheme::Http, _) => http1::serve(shared, stream, scheme, peer).await,
         (Scheme::Https, Some(tls)) => {
             let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
             let handshake = tokio::select! { biased; done = handshake => done, () = shared.draining.cancelled() => return };
             let Ok(Ok(stream)) = handshake else {
-                return;
+                return shared.counters.count(Cause::Handshake);
             };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                http2::serve(&shared, stream, scheme, client).await;
+                http2::serve(shared, stream, scheme, peer).await;
             } else {
-                http1::serve(&shared, stream, scheme, client).await;
+                http1::serve(shared, stream, scheme, peer).await;
             }
         }
         (Scheme::Https, None) => {}
+    }
+}
+
+impl<S> Shared<S> {
+    /// A place for a connection of an address. A forwarder has one without counting: its visitors are counted.
+    fn sit(&self, address: IpAddr) -> Result<Option<Seat>, Cause> {
+        if any_contains(&self.trust.forwarded_from, address) {
+            return Ok(None);
+        }
+        self.addresses.sit(address)
+    }
+
+    /// Lets a request in, or says how long its client has to wait.
+    pub(crate) fn turn(&self, peer: &Peer, client: IpAddr) -> Result<Turn, Duration> {
+        let of_visitor;
+        let account = if peer.forwards {
+            of_visitor = self.addresses.account(client);
+            &of_visitor
+        } else {
+            &peer.account
+        };
+        self.addresses
+            .turn(account.as_ref())
+            .map_err(|(cause, wait)| {
+                self.counters.count(cause);
+                wait
+            })
+    }
+
+    /// Returns when an idle connection has to go: some time after a drain began, so that not all of them come back
+    /// to somebody else at once.
+    pub(crate) async fn leave(&self) {
+        self.draining.cancelled().await;
+        let connections = self.connections.load(Relaxed) as f64;
+        let needed_s = connections / f64::from(self.limits.drain_closes_per_s.max(1));
+        let window_s = needed_s.min(self.limits.drain_window.as_secs_f64());
+        let wait = Duration::from_secs_f64(window_s * rand::random::<f64>());
+        // On the heap: an idle connection does not carry a timer for the day of the drain.
+        Box::pin(tokio::time::sleep(wait)).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The head of a request: a view of borrows, so that nothing is copied that nobody asks for.
 
-use crate::Interims;
+use crate::{Interims, Notes};
 use std::net::IpAddr;
 
 /// How the visitor came.
@@ -49,8 +49,12 @@ pub struct Head<'a> {
     pub headers: &'a [HeaderField<'a>],
     /// The visitor, or the last untrusted hop.
     pub client: IpAddr,
+    /// The trusted forwarder that sent it, where one did: what its forwarding headers say holds.
+    pub forwarder: Option<IpAddr>,
     /// Id of this request, in the answer and the log; 16 hexadecimal digits.
     pub request_id: &'a str,
+    /// For the access log, where there is one.
+    pub notes: Option<&'a Notes>,
     /// What it says of its own connection.
     pub hop: Hop<'a>,
 }

@@ -6,10 +6,12 @@ mod body;
 mod head;
 mod interim;
 mod lines;
+mod notes;
 mod reply;
 
 pub use body::{Body, BodyError};
 pub use head::{Head, HeaderField, Hop, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
+pub use notes::{Noted, Notes};
 pub use reply::{Answer, RelayBody, Reply, ReplyBody, StreamError};

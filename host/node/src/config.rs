@@ -1,5 +1,6 @@
 //! A node's configuration: a JSON file that `up` (or an operator) writes.
 
+use crate::ingress::Ingress;
 use protoplex_wire::manifest::Role;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
@@ -55,4 +56,7 @@ pub struct NodeConfig {
     pub capacity: u32,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
+    /// What stands between visitors and handlers; all of it may be left out.
+    #[serde(default)]
+    pub ingress: Ingress,
 }

@@ -4,6 +4,7 @@
 //! Large things travel as sealed memfds. An end that closes its side ends the other: a child without a parent
 //! drains and exits; a parent without a child starts another.
 
+use crate::ingress::Ingress;
 use protoplex_wire::{
     BuildId, Digest, ReleaseId, directory::Delta, manifest::Role, release::Stage,
 };
@@ -47,6 +48,8 @@ pub struct ChildConfig {
     pub tls_key: PathBuf,
     /// How long requests in flight may go on after a drain began, or after their build was switched away.
     pub drain_timeout_ms: u64,
+    /// As in the node's configuration.
+    pub ingress: Ingress,
 }
 
 /// From the parent.
@@ -98,6 +101,15 @@ pub enum ToChild {
     Disown {
         /// The child that serves again.
         index: usize,
+    },
+    /// Read the certificates' files again. What cannot be used is logged, and the old ones stay.
+    Certificates,
+    /// The secret under which sessions resume at every child of the node.
+    Tickets {
+        /// Its epoch.
+        epoch: u64,
+        /// 64 hexadecimal digits.
+        secret: String,
     },
     /// Stop accepting, finish what is in flight, answer `drained`, exit 0.
     Drain,

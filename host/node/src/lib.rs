@@ -4,5 +4,7 @@ pub mod channel;
 pub mod child;
 pub mod config;
 pub mod control;
+mod descriptors;
+pub mod ingress;
 pub mod parent;
 pub mod program;

@@ -92,6 +92,12 @@ pub struct Up {
     /// How long requests in flight may go on after a drain or a switch began
     #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT_S, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub drain_timeout: u32,
+    /// Write a line of JSON for each request to logs/NODE.access.log
+    #[arg(long)]
+    pub access_log: bool,
+    /// Section `ingress` of the proxies, JSON: who is believed, limits, certificates
+    #[arg(long, value_name = "FILE")]
+    pub ingress: Option<PathBuf>,
     /// Cache of native code [default: ~/.cache/protoplex/native]
     #[arg(long, value_name = "DIR", env = "PROTOPLEX_NATIVE", hide = true)]
     pub native: Option<PathBuf>,

@@ -1,6 +1,6 @@
 //! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
 
-use super::is_traceparent;
+use super::{is_traceparent, visitor_fields};
 use protoplex_http::Head;
 use std::{io::Write, net::IpAddr};
 
@@ -99,6 +99,13 @@ pub fn request_lines(
 
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
 fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
+    if head.forwarder.is_some() {
+        for (name, value) in visitor_fields(head, |name| joined(head, name)) {
+            line(out, name, value.as_bytes());
+        }
+        return line(out, "x-request-id", head.request_id.as_bytes());
+    }
+    // The same, without an allocation.
     let scheme = head.scheme.as_str();
     // Writing to memory cannot fail.
     let _ = write!(out, "x-forwarded-for: {}\r\n", head.client);
@@ -110,6 +117,18 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
     };
     let _ = write!(out, ";host=\"{}\";proto={scheme}\r\n", head.authority);
     line(out, "x-request-id", head.request_id.as_bytes());
+}
+
+/// All values of a header, in one line.
+fn joined(head: &Head<'_>, name: &str) -> Option<String> {
+    let same = head
+        .headers
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case(name));
+    let values: Vec<&str> = same
+        .filter_map(|field| std::str::from_utf8(field.value).ok())
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -143,6 +162,14 @@ mod tests {
     use protoplex_http::{HeaderField, Scheme};
 
     fn lines(fields: &[(&'static str, &'static str)], keeps_forwarded: bool) -> String {
+        lines_from(fields, keeps_forwarded, None)
+    }
+
+    fn lines_from(
+        fields: &[(&'static str, &'static str)],
+        keeps_forwarded: bool,
+        forwarder: Option<IpAddr>,
+    ) -> String {
         let fields: Vec<_> = fields
             .iter()
             .map(|(name, value)| HeaderField {
@@ -158,7 +185,9 @@ mod tests {
             version: 11,
             headers: &fields,
             client: "2001:db8::1".parse().expect("an address"),
+            forwarder,
             request_id: "0123456789abcdef",
+            notes: None,
             hop: Default::default(),
         };
         let mut out = Vec::new();
@@ -216,6 +245,26 @@ mod tests {
         ] {
             assert!(!kept.contains(gone), "{gone} in {kept}");
         }
+    }
+
+    #[test]
+    fn what_a_trusted_forwarder_says_is_kept_and_extended() {
+        let said = lines_from(
+            &[
+                ("X-Forwarded-For", "2001:db8::1"),
+                ("X-Forwarded-Host", "shop.test"),
+            ],
+            false,
+            Some([10, 0, 0, 1].into()),
+        );
+        for line in [
+            "x-forwarded-for: 2001:db8::1, 10.0.0.1\r\n",
+            "x-forwarded-host: shop.test\r\n",
+            "x-forwarded-proto: https\r\n",
+        ] {
+            assert!(said.contains(line), "{line} in {said}");
+        }
+        assert!(!said.contains("X-Forwarded"), "{said}");
     }
 
     #[test]

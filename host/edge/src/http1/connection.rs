@@ -8,21 +8,24 @@ use super::{
     respond::{self, Asked},
 };
 use crate::{
-    Service, http2,
+    Service,
+    access::Entry,
+    http2,
     identity::{self, RequestIds},
     io::Io,
+    pace::Pace,
     server::{Counted, Shared},
+    visitor::Peer,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use http::StatusCode;
 use protoplex_http::{
-    Answer, BodyError, Head, HeaderField, Hop, Interims, Reply, ReplyBody, Scheme,
+    Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Reply, ReplyBody, Scheme,
 };
 use std::{
     future::{Future, poll_fn},
     io,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -31,7 +34,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, Sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// How long a client that is told to go may go on sending before the connection is reset.
@@ -70,17 +73,20 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) written: usize,
     /// Goes out after `out`, without a copy.
     pub(super) tail: Bytes,
-    pub(super) stalled: Option<Pin<Box<Sleep>>>,
+    /// Taken by the socket.
+    pub(super) sent: u64,
+    /// Of the client, as it takes what is written.
+    pub(super) pace: Pace,
     ids: RequestIds,
     interims: Interims,
     scheme: Scheme,
-    client: IpAddr,
+    peer: Peer,
     /// Of the first head, whose first bytes were read to tell the protocol.
     head_deadline: Option<Instant>,
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, client: IpAddr)
+pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, peer: Peer)
 where
     S: Service,
     IO: Io,
@@ -92,11 +98,12 @@ where
         out: Vec::new(),
         written: 0,
         tail: Bytes::new(),
-        stalled: None,
+        sent: 0,
+        pace: Pace::default(),
         ids: RequestIds::new(),
         interims: Interims::default(),
         scheme,
-        client,
+        peer,
         head_deadline: None,
     };
     match connection.first_bytes().await {
@@ -105,10 +112,12 @@ where
             let _ = connection.requests().await;
         }
         Ok(true) => {
-            let Connection { io, input, .. } = connection;
+            let Connection {
+                io, input, peer, ..
+            } = connection;
             let (read, write) = tokio::io::split(io);
             let replayed = AsyncReadExt::chain(io::Cursor::new(input.freeze()), read);
-            http2::serve(shared, tokio::io::join(replayed, write), scheme, client).await;
+            http2::serve(shared, tokio::io::join(replayed, write), scheme, peer).await;
         }
         Err(_) => {}
     }
@@ -135,7 +144,7 @@ where
                 deadline,
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
-            let draining = shared.draining.cancelled();
+            let draining = shared.leave();
             // What has come already is answered, even while we drain.
             let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
             match read {
@@ -188,7 +197,7 @@ where
                 self.flush().await?;
             }
             if self.input.is_empty() {
-                let draining = shared.draining.cancelled();
+                let draining = shared.leave();
                 let read = timeout(
                     limits.idle_timeout,
                     read_some(&mut self.io, &mut self.input, READ_BYTES),
@@ -265,7 +274,11 @@ where
             name: "",
             value: b"",
         }; HEADERS_CAP];
-        let (answer, asked, mut intake) = {
+        // Nothing of these is made where there is no access log.
+        let notes = shared.access_log.as_ref().map(|_| Notes::default());
+        let mut entry;
+        let before = self.produced();
+        let (answer, asked, mut intake, _turn) = {
             let parsed = match head::parse(&bytes, &mut fields, &shared.limits) {
                 Ok(parsed) => parsed,
                 Err(refusal) => {
@@ -273,21 +286,28 @@ where
                     return Err(End::Io);
                 }
             };
+            let visitor = self
+                .peer
+                .visitor(self.scheme, parsed.headers, &shared.trust);
             let head = Head {
                 method: parsed.method,
                 path: parsed.path,
                 authority: parsed.authority,
-                scheme: self.scheme,
+                scheme: visitor.scheme,
                 version: parsed.version,
                 headers: parsed.headers,
-                client: self.client,
+                client: visitor.client,
+                forwarder: visitor.forwarder,
                 request_id: identity::text(&id),
                 hop: Hop {
                     upgrade: parsed.upgrade,
                     expects_continue: parsed.expects_continue,
                     interims: (parsed.version >= 11).then_some(&self.interims),
                 },
+                notes: notes.as_ref(),
             };
+            let log = shared.access_log.as_ref().zip(notes.as_ref());
+            entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
             let asked = Asked {
                 version: parsed.version,
                 is_head: head.is_head(),
@@ -297,12 +317,14 @@ where
             };
             let intake = Intake::new(parsed.framing, parsed.expects_continue);
             let body = intake.body();
-            let answer = catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)));
-            (
-                answer.unwrap_or_else(|_| Answer::Ready(respond::panicked(&id))),
-                asked,
-                intake,
-            )
+            // Held until the reply is out.
+            let turn = shared.turn(&self.peer, head.client);
+            let answer = match &turn {
+                Ok(_) => catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
+                    .unwrap_or_else(|_| Answer::Ready(respond::panicked(&id))),
+                Err(wait) => Answer::Ready(respond::too_many(*wait, &id)),
+            };
+            (answer, asked, intake, turn)
         };
         let reply = match answer {
             Answer::Ready(reply) => reply,
@@ -316,12 +338,26 @@ where
             }
         };
         if let Some(refusal) = intake.failed {
+            entry.iter_mut().for_each(|entry| entry.status(refusal.0));
+            // What the client still sends is no part of it.
+            drop(entry);
             self.refuse_request(id, refusal).await?;
             return Err(End::Io);
         }
         self.write_interims();
-        self.reply(respond::conclusive(reply, &asked), &asked, &mut intake)
-            .await
+        let reply = respond::conclusive(reply, &asked);
+        entry
+            .iter_mut()
+            .for_each(|entry| entry.status(reply.status));
+        let next = self.reply(reply, &asked, &mut intake).await;
+        let bytes = self.produced() - before;
+        entry.iter_mut().for_each(|entry| entry.add_bytes(bytes));
+        next
+    }
+
+    /// Bytes written so far, and those that wait to be.
+    fn produced(&self) -> u64 {
+        self.sent + (self.out.len() - self.written + self.tail.len()) as u64
     }
 
     /// Puts interim answers that have come before the reply.

@@ -6,17 +6,17 @@ use super::{
     connection::{Connection, End},
     head::{Framing, Refusal},
 };
-use crate::{Service, io::Io};
+use crate::{Cause, Service, io::Io, pace::Pace};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use protoplex_http::{Body, BodyError};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{io::AsyncRead, time::Sleep};
+use tokio::io::AsyncRead;
 
 /// Pieces of a request's body.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -31,7 +31,7 @@ pub(super) struct Intake {
     pub(super) finished: bool,
     /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
-    slow: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
 }
 
 enum Source {
@@ -52,7 +52,7 @@ impl Intake {
             owes_continue: expects_continue && !finished,
             finished,
             failed: None,
-            slow: None,
+            pace: Pace::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl Intake {
     }
 
     fn give(&mut self, piece: Bytes) {
-        self.slow = None;
+        self.pace.pause();
         if let Source::Length { left: 0, .. } = self.source {
             self.finished = true;
             self.producer.give_last(piece);
@@ -138,7 +138,7 @@ where
     ) -> Result<(), End> {
         loop {
             if intake.finished || intake.producer.want(cx) != Want::More {
-                intake.slow = None;
+                intake.pace.pause();
                 return self.poll_ahead(cx, intake);
             }
             if std::mem::take(&mut intake.owes_continue) {
@@ -153,7 +153,7 @@ where
                 Err(why) => intake.malformed(why),
                 Ok(Decoded::NeedsMore) => {
                     match poll_read(&mut self.io, &mut self.input, PIECE_BYTES, cx) {
-                        Poll::Ready(Ok(read)) if read > 0 => intake.slow = None,
+                        Poll::Ready(Ok(read)) if read > 0 => intake.pace.moved(read),
                         Poll::Ready(_) => {
                             intake.went_away();
                             return Err(End::Io);
@@ -192,11 +192,9 @@ where
     }
 
     fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
-        let limit = self.shared.limits.body_timeout;
-        let slow = intake
-            .slow
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        if slow.as_mut().poll(cx).is_ready() {
+        let rule = self.shared.limits.body_rule();
+        if intake.pace.poll_too_slow(&rule, cx).is_ready() {
+            self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";
             intake.fail(StatusCode::REQUEST_TIMEOUT, why, BodyError::TooSlow);
         }

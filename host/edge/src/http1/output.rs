@@ -6,12 +6,12 @@ use super::{
     relayed::Source,
     respond::{self, Asked, Framing},
 };
-use crate::{Service, identity, io::Io};
+use crate::{Cause, Service, identity, io::Io};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use protoplex_http::{Reply, ReplyBody, StreamError};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io::IoSlice,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -205,7 +205,8 @@ where
                 Poll::Ready(wrote) => wrote?,
                 Poll::Pending => return self.poll_stalled(cx),
             };
-            self.stalled = None;
+            self.pace.moved(wrote);
+            self.sent += wrote as u64;
             let of_out = wrote.min(self.out.len() - self.written);
             self.written += of_out;
             self.tail.advance(wrote - of_out);
@@ -215,7 +216,7 @@ where
             Poll::Ready(flushed) => flushed?,
             Poll::Pending => return self.poll_stalled(cx),
         }
-        self.stalled = None;
+        self.pace.pause();
         self.written = 0;
         self.out.clear();
         self.out.shrink_to(KEEP_BYTES_MAX);
@@ -223,10 +224,10 @@ where
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let limit = self.shared.limits.write_timeout;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        stalled.as_mut().poll(cx).map(|()| Err(End::Io))
+        let rule = self.shared.limits.write_rule();
+        self.pace.poll_too_slow(&rule, cx).map(|()| {
+            self.shared.counters.count(Cause::SlowReader);
+            Err(End::Io)
+        })
     }
 }

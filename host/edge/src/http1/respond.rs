@@ -1,11 +1,11 @@
 //! Writing a reply's head. Framing is ours alone.
 
 use crate::identity;
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_http::{Interim, Reply, ReplyBody};
 use std::{
     cell::RefCell,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// How a reply's body is written.
@@ -110,6 +110,13 @@ pub(crate) fn panicked(id: &[u8; 16]) -> Reply {
     let request = identity::text(id);
     tracing::error!(request, "the host panicked while it answered a request");
     failed(id)
+}
+
+/// The reply to a client that asks for more than its share.
+pub(crate) fn too_many(wait: Duration, id: &[u8; 16]) -> Reply {
+    let text = format!("429 Too Many Requests\nrequest {}\n", identity::text(id));
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
 fn failed(id: &[u8; 16]) -> Reply {

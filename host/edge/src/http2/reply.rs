@@ -1,10 +1,7 @@
 //! A reply for hyper's HTTP/2: framed by us, checked against what it announces.
 
-use super::activity::Stream;
-use crate::{
-    http1::respond::{self, Asked, Framing},
-    server::Held,
-};
+use super::{Until, activity::Stream};
+use crate::http1::respond::{self, Asked, Framing};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -15,8 +12,11 @@ use std::{
     task::{Context, Poll},
 };
 
+/// Of a body that is all there, handed over at once: a stream's window.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// The response to send. `stream` and `held` live as long as its body.
-pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) -> Response<Out> {
+pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Until) -> Response<Out> {
     let (framing, length) = respond::framing(&reply, asked);
     let body = if framing == Framing::None {
         ReplyBody::Empty
@@ -31,7 +31,7 @@ pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) 
         body,
         left,
         stream,
-        _held: held,
+        held,
     });
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
@@ -57,7 +57,7 @@ pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Held) 
 }
 
 /// The answer to a stream that is switched: no body, and no length, which would be one.
-pub(super) fn switched(reply: Reply, asked: &Asked, stream: Stream, held: Held) -> Response<Out> {
+pub(super) fn switched(reply: Reply, asked: &Asked, stream: Stream, held: Until) -> Response<Out> {
     let mut response = response(reply, asked, stream, held);
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response
@@ -69,7 +69,7 @@ pub(super) struct Out {
     /// Of what was announced.
     left: Option<u64>,
     stream: Stream,
-    _held: Held,
+    held: Until,
 }
 
 impl Out {
@@ -77,9 +77,9 @@ impl Out {
         match &mut self.body {
             ReplyBody::Empty | ReplyBody::Absent { .. } => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.body = ReplyBody::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+                // In pieces, so that the next is asked for when the client has taken this one.
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
             }
             ReplyBody::Relay(body) => Pin::new(body).poll_frame(cx),
             ReplyBody::Stream(body) => {
@@ -91,6 +91,9 @@ impl Out {
 
     /// Counts a frame, or the end, against what was announced.
     fn count(&mut self, frame: Option<&Frame<Bytes>>) -> Result<(), StreamError> {
+        if let (Some(entry), Some(frame)) = (&mut self.held.entry, frame) {
+            entry.add_bytes(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
         let Some(left) = &mut self.left else {
             return Ok(());
         };

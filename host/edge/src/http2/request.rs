@@ -1,6 +1,7 @@
 //! A request of HTTP/2, checked as strictly as one of HTTP/1.1.
 
 use crate::http1::target::{is_authority, is_path, is_star};
+use crate::pace::{Pace, Rule};
 use bytes::Bytes;
 use http::{header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -8,16 +9,13 @@ use hyper::body::Incoming;
 use protoplex_http::{BodyError, HeaderField};
 use smallvec::SmallVec;
 use std::{
-    future::Future,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
-use tokio::time::Sleep;
 
 /// What the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1 would
 /// have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
@@ -83,18 +81,18 @@ pub(super) fn fields<'a>(
 /// A request's body with a deadline on each wait for more of it.
 pub(super) struct Timed {
     body: Incoming,
-    limit: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
+    rule: Rule,
+    pace: Pace,
     too_slow: Arc<AtomicBool>,
 }
 
 impl Timed {
     /// `too_slow` is set when the client missed the deadline.
-    pub(super) fn new(body: Incoming, limit: Duration, too_slow: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(body: Incoming, rule: Rule, too_slow: Arc<AtomicBool>) -> Self {
         Self {
             body,
-            limit,
-            waiting: None,
+            rule,
+            pace: Pace::default(),
             too_slow,
         }
     }
@@ -109,16 +107,17 @@ impl HttpBody for Timed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting = None;
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let bytes = data.map_or(0, Bytes::len);
+            self.pace.moved(bytes);
             let frame =
                 frame.map(|frame| frame.map_err(|error| BodyError::Incomplete(error.to_string())));
             return Poll::Ready(frame);
         }
-        let limit = self.limit;
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        ready!(waiting.as_mut().poll(cx));
+        let rule = self.rule;
+        ready!(self.pace.poll_too_slow(&rule, cx));
         self.too_slow.store(true, Relaxed);
         Poll::Ready(Some(Err(BodyError::TooSlow)))
     }

@@ -1,10 +1,10 @@
 //! Extended CONNECT (RFC 8441): a stream that speaks another protocol once the server behind has agreed.
 
-use super::{activity::Stream, reply};
+use super::{Until, activity::Stream, reply};
 use crate::{
     http1::respond::Asked,
     identity,
-    server::{Held, Shared},
+    server::Shared,
     upstream::{Body, tunnel},
 };
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub(super) fn response<S: Send + Sync + 'static>(
     asked: &Asked,
     switch: Switch,
     mut stream: Stream,
-    held: Held,
+    held: Until,
 ) -> Response<reply::Out> {
     let id = asked.id;
     let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
@@ -47,7 +47,7 @@ pub(super) fn response<S: Send + Sync + 'static>(
     // The stream of the answer is done at once; the tunnel's is not.
     let answered = stream.beside();
     stream.moved(true);
-    let answered_held = held.beside();
+    let answered_held = Until::beside(shared);
     shared.tasks.spawn(async move {
         let _held = held;
         let request = identity::text(&id);

@@ -1,7 +1,7 @@
 //! Every deadline ends what it is for, with the status that says so.
 
 use crate::support::{Client, collect, later, serve, soon, start, text};
-use protoplex_edge::Limits;
+use protoplex_edge::{Cause, Limits};
 use protoplex_http::{Answer, Body, Head, Reply};
 use std::time::Duration;
 
@@ -191,4 +191,58 @@ async fn a_handshake_that_does_not_come_is_given_up() {
     };
     let running = start(limits, Some(crate::tls::server_config()), hello).await;
     assert_eq!(Client::to(&running).await.rest().await, Ok(String::new()));
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_told_so() {
+    let limits = Limits {
+        body_grace: TINY * 2,
+        body_bytes_per_s_min: 10_000,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, body| collect(body)).await;
+    let mut client = Client::to(&running).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n")
+        .await;
+    let (mut client, mut write) = client.split();
+    let drip = async {
+        while tokio::io::AsyncWriteExt::write_all(&mut write, b"x")
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(TINY / 6).await;
+        }
+        std::future::pending::<()>().await
+    };
+    let read = tokio::select! { read = client.read() => read, () = drip => unreachable!() };
+    assert_eq!(
+        (read.status, read.header("connection")),
+        (408, Some("close"))
+    );
+    assert_eq!(running.server.counters().of(Cause::SlowBody), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_a_trickle_of_a_reply_is_given_up() {
+    let limits = Limits {
+        write_timeout: TINY * 4,
+        // More than loopback's buffers can hide, less than a reader in earnest takes.
+        write_bytes_per_s_min: 40_000_000,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, _| text(vec![b'x'; 64 << 20])).await;
+    let mut client = Client::to(&running).await;
+    client.send(GET).await;
+    let trickle = async {
+        let mut piece = vec![0; 64 << 10];
+        while tokio::io::AsyncReadExt::read(&mut client.io, &mut piece)
+            .await
+            .is_ok_and(|read| read > 0)
+        {
+            tokio::time::sleep(TINY / 6).await;
+        }
+    };
+    soon(trickle).await;
+    assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
 }

@@ -5,6 +5,7 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+mod access;
 mod bodies;
 mod connections;
 mod deadlines;
@@ -13,7 +14,10 @@ mod drain;
 mod faults;
 mod grammar;
 mod http2;
+mod http2_abuse;
 mod http2_limits;
+mod ingress;
+mod overload;
 mod replies;
 mod support;
 mod tls;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use protoplex_edge::{Limits, ListenHandle, Server, Service};
+use protoplex_edge::{Limits, ListenHandle, Server, Service, Settings};
 use protoplex_http::{Answer, Body, BodyError, Head, Reply, ReplyBody, Scheme};
 use std::{
     future::Future,
@@ -57,11 +57,28 @@ pub async fn start<F>(
 where
     F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
 {
-    let scheme = match tls {
+    let tls = tls.map(Arc::new);
+    start_with(
+        Settings {
+            limits,
+            tls,
+            ..Settings::default()
+        },
+        service,
+    )
+    .await
+}
+
+/// Serves on a free port, set up as a test needs it.
+pub async fn start_with<F>(settings: Settings, service: F) -> Running
+where
+    F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
+{
+    let scheme = match settings.tls {
         Some(_) => Scheme::Https,
         None => Scheme::Http,
     };
-    let server = Server::new(Arc::new(Fun(Box::new(service))), limits, tls.map(Arc::new));
+    let server = Server::new(Arc::new(Fun(Box::new(service))), settings);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let at = listener.local_addr().unwrap();
     let listening = server.listen(listener, scheme);

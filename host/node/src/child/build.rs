@@ -220,7 +220,7 @@ impl LoadedBuild {
             router: Router::default(),
             handlers: Vec::new(),
             assets: Assets::new(),
-            upstreams: Upstreams::new(&manifest.upstreams),
+            upstreams: Upstreams::default(),
             manifest,
             cut: ArcSwap::default(),
         }

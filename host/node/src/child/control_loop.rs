@@ -1,6 +1,7 @@
 //! What a child does for its parent: load builds, switch, adopt sockets, drain.
 
 use super::{
+    access_log::FileLog,
     build::{LoadedBuild, Loader},
     fleet::Fleet,
     metrics::Metrics,
@@ -12,9 +13,10 @@ use super::{
 use crate::{
     channel::{Channel, sealed_memfd},
     control::{Beat, ChildConfig, FromChild, ToChild},
+    descriptors, ingress,
 };
 use anyhow::Context;
-use protoplex_edge::{Limits, ListenHandle, Server};
+use protoplex_edge::{Certificates, ListenHandle, Pem, Server, Settings, TicketSecret};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
 use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
@@ -44,6 +46,8 @@ struct Child {
     linkers: Linkers,
     shared: Arc<Shared>,
     server: Arc<Server<Requests>>,
+    certificates: Arc<Certificates>,
+    access_log: Option<Arc<FileLog>>,
     native: HashMap<Digest, File>,
     hop_key: String,
     directory: Directory,
@@ -109,10 +113,8 @@ impl Child {
             Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
         let runtime = Runtime::start(RuntimeConfig::default())?;
         let linkers = Linkers::for_runtime(&runtime)?;
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-        };
-        let tls = protoplex_edge::tls_config(&read(&config.tls_cert)?, &read(&config.tls_key)?)?;
+        let (default, by_name) = pems(&config)?;
+        let certificates = Certificates::new(&default, &by_name)?;
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
@@ -120,14 +122,29 @@ impl Child {
             relay: Relay::new(config.children),
             metrics: Metrics::default(),
         });
+        let access_log = match &config.ingress.access_log {
+            Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
+                format!("the access log {} cannot be opened", path.display())
+            })?)),
+            None => None,
+        };
+        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+        let settings = Settings {
+            limits: config.ingress.limits(config.children, drain_timeout),
+            trust: config.ingress.trust(),
+            tls: Some(Arc::new(certificates.config()?)),
+            access_log: access_log.clone().map(|log| log as _),
+        };
+        let connections_max = settings.limits.connections_max;
         let server = Arc::new(Server::new(
             Arc::new(Requests(Arc::clone(&shared))),
-            Limits::default(),
-            Some(Arc::new(tls)),
+            settings,
         ));
         tracing::info!(
             node = config.node,
             child = config.index,
+            connections_max,
+            descriptors = descriptors::limit(),
             keeps_resident = runtime.keeps_resident(),
             "a child started"
         );
@@ -138,6 +155,8 @@ impl Child {
             linkers,
             shared,
             server,
+            certificates,
+            access_log,
             native: HashMap::new(),
             hop_key: String::new(),
             directory: Directory::default(),
@@ -163,6 +182,19 @@ impl Child {
             if !self.obey(message, fds).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// New handshakes use what the files hold now; if that cannot be used, what they held before.
+    fn reload_certificates(&self) {
+        let replaced = pems(&self.config)
+            .and_then(|(default, by_name)| Ok(self.certificates.replace(&default, &by_name)?));
+        match replaced {
+            Ok(()) => tracing::info!("new certificates are used"),
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "new certificates cannot be used; the old ones stay"
+            ),
         }
     }
 
@@ -207,6 +239,16 @@ impl Child {
                     self.say(&FromChild::DirectoryWanted).await?;
                 }
             },
+            ToChild::Certificates => self.reload_certificates(),
+            ToChild::Tickets { epoch, secret } => {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(&secret, &mut bytes).context("the tickets' secret")?;
+                let secret = TicketSecret {
+                    epoch,
+                    secret: bytes,
+                };
+                self.certificates.set_ticket_secret(secret);
+            }
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await?,
@@ -218,6 +260,8 @@ impl Child {
     /// From here on, what is decided goes where the directory says.
     async fn relay_by_directory(&self) -> anyhow::Result<()> {
         let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
+        self.server
+            .set_fleet(ingress::addresses(&self.directory.by_role()));
         self.shared.relay.set_roles(fleet.roles());
         self.shared.fleet.send_replace(fleet);
         let version = self.directory.version;
@@ -385,12 +429,21 @@ impl Child {
                 beat.connections,
             ),
             (
+                "protoplex_access_log_dropped",
+                "Lines of the access log for which there was no room.",
+                self.access_log.as_ref().map_or(0, |log| log.dropped()),
+            ),
+            (
                 "protoplex_pool_instances",
                 "Component instances alive.",
                 self.runtime.instances(),
             ),
         ];
-        let text = self.shared.metrics.text(self.config.index, &build, &gauges);
+        let refused = self.server.counters().all();
+        let text = self
+            .shared
+            .metrics
+            .text(self.config.index, &build, &gauges, refused);
         let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
         self.channel
             .send(&FromChild::Metrics, &[file.as_fd()])
@@ -409,6 +462,9 @@ impl Child {
             Ok(()) => 0,
             Err(_) => self.server.in_flight() as u64,
         };
+        if let Some(log) = &self.access_log {
+            log.flush();
+        }
         tracing::info!(cut, "a child drained");
         // A parent that is gone needs no answer.
         let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
@@ -422,6 +478,25 @@ fn whole_directory(file: Option<OwnedFd>) -> anyhow::Result<Directory> {
     let mut text = vec![0; usize::try_from(file.metadata()?.len())?];
     file.read_exact_at(&mut text, 0)?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+/// The files of all certificates.
+fn pems(config: &ChildConfig) -> anyhow::Result<(Pem, Vec<Pem>)> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    let pem = |cert: &std::path::Path, key: &std::path::Path| {
+        anyhow::Ok(Pem {
+            cert: read(cert)?,
+            key: read(key)?,
+        })
+    };
+    let by_name = config.ingress.certificates.iter();
+    let by_name = by_name.map(|files| pem(&files.cert, &files.key));
+    Ok((
+        pem(&config.tls_cert, &config.tls_key)?,
+        by_name.collect::<Result<_, _>>()?,
+    ))
 }
 
 fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {

@@ -186,6 +186,9 @@ fn relay_to(
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     let (upstream, key) = (decision.upstream, decision.key);
+    if let Some(notes) = head.notes {
+        notes.write(|noted| noted.upstream.clone_from(&upstream));
+    }
     Ok(Answer::Later(Box::pin(async move {
         let sent = async {
             match group(&shared, &build, &upstream, key.as_deref()).await {

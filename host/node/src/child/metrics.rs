@@ -65,7 +65,13 @@ impl Metrics {
     }
 
     /// Prometheus text; `gauges` are read by the caller.
-    pub(super) fn text(&self, child: usize, build: &str, gauges: &[(&str, &str, u64)]) -> String {
+    pub(super) fn text(
+        &self,
+        child: usize,
+        build: &str,
+        gauges: &[(&str, &str, u64)],
+        refused: impl Iterator<Item = (&'static str, u64)>,
+    ) -> String {
         let mut out = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
             let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -128,6 +134,15 @@ impl Metrics {
         for (name, help, value) in gauges {
             family(name, "gauge", help, &[(String::new(), value.to_string())]);
         }
+        let refused: Vec<_> = refused
+            .map(|(cause, count)| (format!("cause=\"{cause}\""), count.to_string()))
+            .collect();
+        family(
+            "protoplex_refused_total",
+            "counter",
+            "Connections and requests that were refused or cut, by cause.",
+            &refused,
+        );
         let (mut decisions, mut errors) = (Vec::new(), Vec::new());
         for (name, handler) in self.handlers.lock().iter() {
             for (kind, count) in DECISIONS.iter().zip(&handler.decisions) {

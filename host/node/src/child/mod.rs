@@ -3,6 +3,7 @@
 //! In: the control socket and the listening sockets that it inherits. Out: replies, and answers to the parent. It
 //! reads no file but what the parent hands it, and knows nothing of the Seed.
 
+mod access_log;
 mod app;
 mod assets;
 mod build;

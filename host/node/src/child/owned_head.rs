@@ -1,6 +1,6 @@
 //! A head that outlives the connection's buffer.
 
-use protoplex_http::{Head, HeaderField, Hop, Interims, Scheme};
+use protoplex_http::{Head, HeaderField, Hop, Interims, Notes, Scheme};
 use std::net::IpAddr;
 
 pub(super) struct OwnedHead {
@@ -14,6 +14,8 @@ pub(super) struct OwnedHead {
     upgrade: Option<String>,
     expects_continue: bool,
     interims: Option<Interims>,
+    forwarder: Option<IpAddr>,
+    notes: Option<Notes>,
     headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -30,6 +32,8 @@ impl OwnedHead {
             upgrade: head.hop.upgrade.map(str::to_owned),
             expects_continue: head.hop.expects_continue,
             interims: head.hop.interims.cloned(),
+            forwarder: head.forwarder,
+            notes: head.notes.cloned(),
             headers: head
                 .headers
                 .iter()
@@ -55,6 +59,8 @@ impl OwnedHead {
             version: self.version,
             headers: fields,
             client: self.client,
+            forwarder: self.forwarder,
+            notes: self.notes.as_ref(),
             request_id: &self.request_id,
             hop: Hop {
                 upgrade: self.upgrade.as_deref(),

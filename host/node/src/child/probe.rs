@@ -56,6 +56,8 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         version: 11,
         headers: &headers,
         client: Ipv4Addr::LOCALHOST.into(),
+        forwarder: None,
+        notes: None,
         request_id: "probe",
         hop: Default::default(),
     };

@@ -160,6 +160,8 @@ mod tests {
             version: 11,
             headers: &[],
             client: [127, 0, 0, 1].into(),
+            forwarder: None,
+            notes: None,
             request_id: "",
             hop: Default::default(),
         };

@@ -90,6 +90,12 @@ fn answer(shared: &Arc<Shared>, request: Request<'_>) -> Answer {
         }
     };
     let slot = &build.handlers[index];
+    if let Some(notes) = head.notes {
+        notes.write(|noted| {
+            noted.handler.clone_from(&slot.name);
+            noted.build = build.id.short();
+        });
+    }
     match &slot.code {
         Code::Edge(edge) if edge.is_sync() => match edge.decide(head, &slot.context) {
             Ok(decision) => decide::act(shared, slot, request, decision),

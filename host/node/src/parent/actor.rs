@@ -11,6 +11,7 @@ use super::{
     store::Store,
 };
 use crate::control::{Beat, ChildConfig, FromChild, ToChild};
+use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{
@@ -30,7 +31,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How often restarts, silence and deadlines are looked at.
@@ -76,9 +77,12 @@ pub(super) struct Actor {
     metrics: Option<(oneshot::Sender<String>, usize, Vec<String>, Instant)>,
     /// It waits for the Seed's word, at most until then, before it drains.
     pub(super) leaving: Option<Instant>,
+    /// Load balancers have until then to see that it is not ready any more.
+    pub(super) leaving_not_before: Option<Instant>,
     draining: bool,
     /// The Seed has heard that some child serves.
     said_serving: bool,
+    tickets: Option<TicketSecret>,
 }
 
 impl Actor {
@@ -110,8 +114,10 @@ impl Actor {
             child_events: (events, Some(from_children)),
             metrics: None,
             leaving: None,
+            leaving_not_before: None,
             draining: false,
             said_serving: false,
+            tickets: TicketSecret::random(),
         };
         Ok((actor, logs))
     }
@@ -120,6 +126,7 @@ impl Actor {
         mut self,
         mut from_link: mpsc::Receiver<LinkEvent>,
         mut from_meta: mpsc::Receiver<Question>,
+        certificates: Arc<Notify>,
         shutdown: CancellationToken,
         on_ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
@@ -138,6 +145,7 @@ impl Actor {
                 Some(made) = self.made.recv() => self.build_made(made).await,
                 Some(question) = from_meta.recv() => self.question(question).await,
                 _ = ticks.tick() => self.tick().await,
+                () = certificates.notified() => self.reload_certificates().await,
                 () = shutdown.cancelled(), if self.leaving.is_none() => self.leave().await,
             }
             if deadline.is_none() && self.leaving.is_some_and(|until| Instant::now() >= until) {
@@ -245,6 +253,9 @@ impl Actor {
             ChildEvent::Said(FromChild::Started, _) => {
                 self.seats[index].phase = Phase::Loading;
                 self.give_directory(index).await;
+                if let Some(tickets) = self.tickets_message() {
+                    self.send(index, &tickets, &[]).await;
+                }
                 self.load_active(index).await;
                 self.join_step(index).await;
                 if self.active.is_none() {
@@ -382,10 +393,26 @@ impl Actor {
         }
     }
 
+    /// Children hold the certificates; what is wrong with new ones they say.
+    async fn reload_certificates(&mut self) {
+        tracing::info!("the certificates' files have changed");
+        for index in 0..self.seats.len() {
+            self.send(index, &ToChild::Certificates, &[]).await;
+        }
+    }
+
+    fn tickets_message(&mut self) -> Option<ToChild> {
+        let secret = self.tickets.as_mut()?;
+        secret.advance();
+        Some(ToChild::Tickets {
+            epoch: secret.epoch,
+            secret: hex::encode(secret.secret),
+        })
+    }
+
     async fn drain(&mut self) {
         tracing::info!("draining");
         self.draining = true;
-        self.ready.store(false, Relaxed);
         for index in 0..self.seats.len() {
             self.send(index, &ToChild::Drain, &[]).await;
         }

@@ -27,7 +27,10 @@ impl Actor {
             (None, true) => ALONE_WAIT,
             (Some(_), true) => LEAVE_WAIT_MAX,
         };
-        self.leaving = Some(Instant::now() + wait);
+        let now = Instant::now();
+        let seen = now + Duration::from_millis(self.config.ingress.drain_delay_ms);
+        self.leaving_not_before = Some(seen);
+        self.leaving = Some(seen.max(now + wait));
         self.tell_seed(FromNode::Leaving).await;
     }
 
@@ -43,6 +46,8 @@ impl Actor {
     }
 
     fn leave_within(&mut self, wait: Duration) {
-        self.leaving = self.leaving.map(|until| until.min(Instant::now() + wait));
+        let at = Instant::now() + wait;
+        let at = self.leaving_not_before.map_or(at, |seen| seen.max(at));
+        self.leaving = self.leaving.map(|until| until.min(at));
     }
 }

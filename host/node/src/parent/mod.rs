@@ -4,6 +4,7 @@
 
 mod actor;
 mod builds;
+mod certificates;
 mod children;
 mod directory;
 mod health;
@@ -30,7 +31,10 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 use store::Store;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events that may wait for the parent's one task.
@@ -66,6 +70,7 @@ pub async fn run(
         .collect::<Result<Vec<_>, _>>();
     let trusted = trusted.context("release_keys")?;
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
+    crate::descriptors::raise();
     let store = Store::open(&config.data)?;
     let native = NativeCache::open(&config.native)?;
     let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
@@ -106,6 +111,7 @@ pub async fn run(
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
+        ingress: config.ingress.clone(),
     };
     let builder = builds::Builder {
         dir: config.data.clone(),
@@ -118,6 +124,11 @@ pub async fn run(
         child_addresses,
         capacity: config.capacity,
     };
+    let certificates = Arc::new(Notify::new());
+    tasks.spawn(certificates::watch(
+        child.clone(),
+        Arc::clone(&certificates),
+    ));
     let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
@@ -137,7 +148,9 @@ pub async fn run(
         "the ports are open"
     );
     let ended = actor
-        .run(from_link, from_meta, shutdown, || on_ready(&addresses))
+        .run(from_link, from_meta, certificates, shutdown, || {
+            on_ready(&addresses)
+        })
         .await;
     stop.cancel();
     // The sockets close here, after the last child has drained.

@@ -422,7 +422,7 @@ mod tests {
     use crate::{
         channel::sealed_memfd,
         control::ChildConfig,
-        parent::{builds::Builder, native::NativeCache, store::Store},
+        parent::{actor::Site, builds::Builder, native::NativeCache, store::Store},
     };
     use protoplex_wire::{Manifest, manifest::Role, status::Addresses};
     use std::path::Path;
@@ -441,6 +441,9 @@ mod tests {
             tls_cert: dir.into(),
             tls_key: dir.into(),
             drain_timeout_ms: 0,
+            region: String::new(),
+            internal_fds: Vec::new(),
+            ingress: Default::default(),
         };
         let builder = Builder {
             dir: dir.into(),
@@ -449,7 +452,12 @@ mod tests {
             seed: None,
         };
         let store = Store::open(dir).unwrap();
-        let made = Actor::new(config, Addresses::default(), store, builder, Arc::default());
+        let site = Site {
+            addresses: Addresses::default(),
+            child_addresses: Vec::new(),
+            capacity: 0,
+        };
+        let made = Actor::new(config, site, store, builder, Arc::default());
         made.unwrap().0
     }
 

@@ -7,7 +7,7 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
-use protoplex_node::config::NodeConfig;
+use protoplex_node::{config::NodeConfig, ingress::Ingress};
 use protoplex_seed::{authority, authority::Authority, config::SeedConfig};
 use protoplex_wire::manifest::Role;
 use serde::Serialize;
@@ -67,10 +67,25 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     let names = roles
         .into_iter()
         .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
+    let ingress = match &args.ingress {
+        Some(file) => read_ingress(file)?,
+        None => Ingress::default(),
+    };
     let mut nodes = Vec::new();
     for (index, (role, number)) in (0..).zip(names) {
+        let name = format!("{role}-{number}");
+        // Visitors come by the proxies; the others are reached by our own nodes, which send no PROXY header.
+        let mut ingress = match role {
+            Role::Proxy => ingress.clone(),
+            _ => Ingress::default(),
+        };
+        if args.access_log {
+            let file = data.join("logs").join(format!("{name}.access.log"));
+            ingress.access_log.get_or_insert(file);
+        }
         let of_node = Node {
-            name: format!("{role}-{number}"),
+            name,
+            ingress,
             role,
             ports: ports::node(base, index),
             internal_port: ports::internal(base, number - 1),
@@ -108,6 +123,12 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     })
 }
 
+/// A section that is wrong is refused before anything starts.
+fn read_ingress(file: &Path) -> Result<Ingress> {
+    let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("{} is not right", file.display()))
+}
+
 fn seed_config(
     data: &Path,
     authority: &Authority,
@@ -137,6 +158,7 @@ struct Node {
     internal_port: u16,
     region: String,
     drain_timeout_ms: u64,
+    ingress: Ingress,
 }
 
 impl Node {
@@ -184,6 +206,7 @@ impl Node {
             children,
             threads,
             drain_timeout_ms: self.drain_timeout_ms,
+            ingress: self.ingress,
         })
     }
 }

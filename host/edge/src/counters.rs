@@ -1,0 +1,83 @@
+//! What was refused or cut, and why. Read by the node's metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why a client was refused or cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No PROXY header, or a malformed one, from where there must be one.
+    ProxyHeader,
+    /// More connections than the child may hold.
+    ConnectionsMax,
+    /// No descriptor for it.
+    Descriptors,
+    /// More connections than one address may hold.
+    AddressConnections,
+    /// More requests at once than one address may have.
+    AddressInFlight,
+    /// More requests in a second than one address may send.
+    AddressRate,
+    /// No TLS handshake, or a failed one.
+    Handshake,
+    /// A request's body that came too slowly.
+    SlowBody,
+    /// A reply that was taken too slowly.
+    SlowReader,
+    /// HTTP/2: streams opened and reset.
+    Http2Resets,
+    /// HTTP/2: `PING`.
+    Http2Pings,
+    /// HTTP/2: `SETTINGS`.
+    Http2Settings,
+    /// HTTP/2: `CONTINUATION`.
+    Http2Continuations,
+    /// HTTP/2: frames without content.
+    Http2EmptyFrames,
+    /// HTTP/2: `PRIORITY` and frames of unknown type.
+    Http2Idle,
+    /// HTTP/2: `WINDOW_UPDATE`s that open next to nothing.
+    Http2Windows,
+    /// HTTP/2: what hyper refused by limits of its own.
+    Http2Protocol,
+}
+
+/// Every cause with its name in metrics.
+const CAUSES: [(Cause, &str); 17] = [
+    (Cause::ProxyHeader, "proxy-header"),
+    (Cause::ConnectionsMax, "connections"),
+    (Cause::Descriptors, "descriptors"),
+    (Cause::AddressConnections, "address-connections"),
+    (Cause::AddressInFlight, "address-in-flight"),
+    (Cause::AddressRate, "address-rate"),
+    (Cause::Handshake, "handshake"),
+    (Cause::SlowBody, "slow-body"),
+    (Cause::SlowReader, "slow-reader"),
+    (Cause::Http2Resets, "h2-resets"),
+    (Cause::Http2Pings, "h2-pings"),
+    (Cause::Http2Settings, "h2-settings"),
+    (Cause::Http2Continuations, "h2-continuations"),
+    (Cause::Http2EmptyFrames, "h2-empty-frames"),
+    (Cause::Http2Idle, "h2-idle-frames"),
+    (Cause::Http2Windows, "h2-windows"),
+    (Cause::Http2Protocol, "h2-protocol"),
+];
+
+/// A count for each cause.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; CAUSES.len()]);
+
+impl Counters {
+    pub(crate) fn count(&self, cause: Cause) {
+        self.0[cause as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often.
+    pub fn of(&self, cause: Cause) -> u64 {
+        self.0[cause as usize].load(Relaxed)
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CAUSES.iter().map(|(cause, name)| (*name, self.of(*cause)))
+    }
+}

@@ -1,0 +1,108 @@
+//! What one client may do on one HTTP/2 connection besides asking and taking answers. Each kind of frame that costs
+//! us more than it costs the client has a number for each interval.
+//!
+//! hyper and h2 bound by themselves: streams at once, header lists, frames of a header block, resets that wait to be
+//! looked at, errors of a client that we answer with a reset, empty `DATA`. Those are set in `http2`; here are those
+//! that they do not know, and a count for each.
+
+use super::frames::{self, Frame};
+use crate::{Cause, limits::Http2Limits};
+use tokio::time::Instant;
+
+/// One connection's account.
+pub(super) struct Budget {
+    limits: Http2Limits,
+    since: Instant,
+    counts: Counts,
+    /// In the header block that is on its way.
+    continuations: u32,
+}
+
+/// Since the interval began.
+#[derive(Default)]
+struct Counts {
+    resets: u32,
+    pings: u32,
+    settings: u32,
+    empty: u32,
+    idle: u32,
+    tiny_updates: u32,
+    updates: u32,
+}
+
+/// Window updates that each `DATA` frame of ours allows beside `h2_window_updates_max`: one for the stream and one
+/// for the connection, and as many again.
+const UPDATES_PER_DATA: u32 = 4;
+
+impl Budget {
+    pub(super) fn new(limits: Http2Limits) -> Self {
+        Self {
+            limits,
+            since: Instant::now(),
+            counts: Counts::default(),
+            continuations: 0,
+        }
+    }
+
+    /// A `DATA` frame went out.
+    pub(super) fn sent_data(&mut self) {
+        self.counts.updates = self.counts.updates.saturating_sub(UPDATES_PER_DATA);
+    }
+
+    /// A frame came in.
+    ///
+    /// # Errors
+    /// It is one too many.
+    pub(super) fn received(&mut self, frame: &Frame) -> Result<(), Cause> {
+        let (limits, counts) = (self.limits, &mut self.counts);
+        let is_ack = frame.flags & frames::ACK != 0;
+        let ends_stream = frame.flags & frames::END_STREAM != 0;
+        let (count, most, cause) = match frame.kind {
+            frames::HEADERS => {
+                self.continuations = 0;
+                return Ok(());
+            }
+            frames::CONTINUATION => {
+                self.continuations += 1;
+                let fits = self.continuations <= limits.continuations_max;
+                return fits.then_some(()).ok_or(Cause::Http2Continuations);
+            }
+            frames::RST_STREAM => (&mut counts.resets, limits.resets_max, Cause::Http2Resets),
+            frames::DATA if frame.bytes > 0 || ends_stream => return Ok(()),
+            frames::DATA => (
+                &mut counts.empty,
+                limits.empty_frames_max,
+                Cause::Http2EmptyFrames,
+            ),
+            frames::PING | frames::SETTINGS if is_ack => return Ok(()),
+            frames::PING => (&mut counts.pings, limits.pings_max, Cause::Http2Pings),
+            frames::SETTINGS => (
+                &mut counts.settings,
+                limits.settings_max,
+                Cause::Http2Settings,
+            ),
+            frames::WINDOW_UPDATE => {
+                let is_tiny = frame.increment < limits.window_update_bytes_min;
+                let count = if is_tiny {
+                    &mut counts.tiny_updates
+                } else {
+                    &mut counts.updates
+                };
+                (count, limits.window_updates_max, Cause::Http2Windows)
+            }
+            // PRIORITY, and what we do not know.
+            _ => (&mut counts.idle, limits.idle_frames_max, Cause::Http2Idle),
+        };
+        *count += 1;
+        if *count <= most {
+            return Ok(());
+        }
+        // The clock is read only when a number is reached.
+        if self.since.elapsed() < limits.interval {
+            return Err(cause);
+        }
+        self.since = Instant::now();
+        self.counts = Counts::default();
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Frames as they pass by (RFC 9113, section 4.1): heads only, to count what a client does. hyper parses them for
+//! good; this never refuses one for its form.
+
+/// What of a frame matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) bytes: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    /// Of a `WINDOW_UPDATE`.
+    pub(super) increment: u32,
+}
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+/// Of `SETTINGS` and `PING`; of `DATA` and `HEADERS` it is `END_STREAM`.
+pub(super) const ACK: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
+
+const HEAD_BYTES: usize = 9;
+const INCREMENT_BYTES: usize = 4;
+
+/// One direction of a connection.
+pub(super) struct Scanner {
+    /// Of the preface or a payload.
+    skip: usize,
+    head: [u8; HEAD_BYTES + INCREMENT_BYTES],
+    have: usize,
+}
+
+impl Scanner {
+    /// `preface_bytes` come before the first frame.
+    pub(super) fn new(preface_bytes: usize) -> Self {
+        Self {
+            skip: preface_bytes,
+            head: [0; HEAD_BYTES + INCREMENT_BYTES],
+            have: 0,
+        }
+    }
+
+    /// Whether a frame has just ended, or none has begun.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+
+    /// Looks at what passes, and names each frame whose head is complete.
+    pub(super) fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (self.needed() - self.have).min(bytes.len());
+            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have > 0 && self.have == self.needed() {
+                each(self.complete());
+            }
+        }
+    }
+
+    fn needed(&self) -> usize {
+        let is_update = self.have >= HEAD_BYTES && self.head[3] == WINDOW_UPDATE;
+        if is_update && self.length() == INCREMENT_BYTES {
+            HEAD_BYTES + INCREMENT_BYTES
+        } else {
+            HEAD_BYTES
+        }
+    }
+
+    fn length(&self) -> usize {
+        let [high, middle, low, ..] = self.head;
+        usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
+    }
+
+    fn complete(&mut self) -> Frame {
+        let word = |at: usize| {
+            let bytes = [
+                self.head[at],
+                self.head[at + 1],
+                self.head[at + 2],
+                self.head[at + 3],
+            ];
+            u32::from_be_bytes(bytes) & 0x7fff_ffff
+        };
+        let payload_seen = self.have - HEAD_BYTES;
+        let frame = Frame {
+            bytes: self.length(),
+            kind: self.head[3],
+            flags: self.head[4],
+            stream: word(5),
+            increment: if payload_seen > 0 {
+                word(HEAD_BYTES)
+            } else {
+                0
+            },
+        };
+        self.skip = frame.bytes - payload_seen;
+        self.have = 0;
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_told_apart_however_they_are_cut() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend([0, 0, 3, DATA, END_STREAM, 0, 0, 0, 5, 1, 2, 3]);
+        bytes.extend([0, 0, 4, WINDOW_UPDATE, 0, 0x80, 0, 0, 7, 0, 0, 1, 2]);
+        bytes.extend([0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]);
+        let frame = |bytes, kind, flags, stream, increment| Frame {
+            bytes,
+            kind,
+            flags,
+            stream,
+            increment,
+        };
+        let expected = [
+            frame(3, DATA, END_STREAM, 5, 0),
+            frame(4, WINDOW_UPDATE, 0, 7, 258),
+            frame(0, SETTINGS, ACK, 0, 0),
+        ];
+        for piece in 1..bytes.len() {
+            let (mut scanner, mut seen) = (Scanner::new(24), Vec::new());
+            for part in bytes.chunks(piece) {
+                scanner.scan(part, |frame| seen.push(frame));
+            }
+            assert_eq!(seen, expected, "{piece}");
+            assert!(scanner.is_between_frames());
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The descriptor limit of this process, and how many connections it allows.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors of a child that are no connection of a visitor's or to an upstream: listening sockets, builds, logs,
+/// native code, the runtime's own.
+const RESERVED: u64 = 256;
+/// A relayed request takes one for the visitor and one for the upstream.
+const PER_CONNECTION: u64 = 2;
+/// A child takes at least so many visitors, whatever it was given.
+const CONNECTIONS_MIN: u64 = 64;
+
+/// Raises the soft limit to the hard one. Children inherit it.
+pub(crate) fn raise() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // A limit that stays is one that we live with: connections are counted against it.
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the descriptor limit cannot be raised");
+    }
+}
+
+/// Descriptors that this process may have. The limit is each process's own, so children do not share it.
+pub(crate) fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Connections that so many descriptors allow.
+pub(crate) fn connections(descriptors: u64) -> usize {
+    let most = descriptors.saturating_sub(RESERVED) / PER_CONNECTION;
+    usize::try_from(most.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_kept_for_upstreams_and_for_the_child_itself() {
+        assert_eq!(connections(1_024), 384);
+        assert_eq!(connections(65_536), 32_640);
+        assert_eq!(connections(100), 64);
+    }
+}

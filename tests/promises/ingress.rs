@@ -1,0 +1,120 @@
+//! What stands between visitors and handlers, from a node's configuration to its children.
+
+use protoplex_tests::{Connection, Fleet, Https};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+const SAMPLE: &str = "builds/sample.toml";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks again until it finds something.
+async fn found<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancers_word_reaches_handlers_the_access_log_and_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ingress.json");
+    std::fs::write(&file, r#"{"proxy_protocol_from":["127.0.0.0/8"]}"#).unwrap();
+    let more = ["--access-log", "--ingress", file.to_str().unwrap()];
+    let fleet = Fleet::start_with(SAMPLE, &more).unwrap();
+    let proxy = fleet.node("proxy");
+    let mut connection = Connection::open(&proxy.http).await.unwrap();
+    connection
+        .write(b"PROXY TCP4 192.0.2.9 10.0.0.1 4711 80\r\n")
+        .await
+        .unwrap();
+    let answer = connection.get("/whoami").await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("192.0.2.9"), "{}", answer.text());
+    let id = answer.header("x-request-id").unwrap();
+    let log = fleet.data().join(format!("logs/{}.access.log", proxy.name));
+    let line = found("the line", async || line_of(&log, id)).await;
+    assert_eq!(
+        (&line["client"], &line["path"], &line["status"]),
+        (&"192.0.2.9".into(), &"/whoami".into(), &200.into())
+    );
+    assert!(
+        line["handler"]
+            .as_str()
+            .is_some_and(|handler| !handler.is_empty()),
+        "{line}"
+    );
+    assert!(Connection::get_once(&proxy.http, "/whoami").await.is_err());
+    found("the count", async || {
+        let text = fleet.meta("proxy", "/metrics").await.unwrap();
+        let mut counts = text
+            .lines()
+            .filter(|line| line.contains("cause=\"proxy-header\""));
+        counts.any(|line| line.ends_with(" 1")).then_some(())
+    })
+    .await;
+}
+
+fn line_of(log: &Path, request: &str) -> Option<Value> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let mut lines = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find(|line| line["request"] == request)
+}
+
+/// The default certificate of a node, and its key.
+fn pair(fleet: &Fleet, node: &str) -> (PathBuf, PathBuf) {
+    let file = fleet.data().join("nodes").join(node).join("node.json");
+    let config: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let path = |key: &str| PathBuf::from(config[key].as_str().unwrap());
+    (path("tls_cert"), path("tls_key"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_taken_without_a_restart_and_bad_ones_change_nothing() {
+    let fleet = Fleet::start(SAMPLE).unwrap();
+    let proxy = fleet.node("proxy");
+    let (cert, key) = pair(&fleet, &proxy.name);
+    let (other_cert, other_key) = pair(&fleet, &fleet.node("app").name);
+    let said = async |what: &str| {
+        let children = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .max(2);
+        found(what, async || {
+            let log = fleet.meta("proxy", "/logs?lines=2000").await.unwrap();
+            (log.matches(what).count() >= children).then_some(())
+        })
+        .await;
+    };
+    let (whole, whole_key) = (
+        std::fs::read(&other_cert).unwrap(),
+        std::fs::read(&other_key).unwrap(),
+    );
+    assert_ne!(
+        whole,
+        std::fs::read(&cert).unwrap(),
+        "each node has a certificate of its own"
+    );
+    std::fs::write(&cert, &whole[..whole.len() / 2]).unwrap();
+    said("new certificates cannot be used").await;
+    let https = Https::new(&fleet, "proxy", false).unwrap();
+    assert_eq!(
+        https.request("GET", "/", vec![]).await.unwrap().1.status,
+        200
+    );
+    std::fs::write(&cert, &whole).unwrap();
+    std::fs::write(&key, &whole_key).unwrap();
+    said("new certificates are used").await;
+    let https = Https::new(&fleet, "proxy", true).unwrap();
+    assert_eq!(
+        https.request("GET", "/", vec![]).await.unwrap().1.status,
+        200
+    );
+}
