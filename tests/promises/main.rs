@@ -9,6 +9,7 @@ mod apps;
 mod commands;
 mod connections;
 mod deploys;
+mod directory;
 mod limits;
 mod pushes;
 mod relaying;
