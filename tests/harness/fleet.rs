@@ -173,28 +173,17 @@ impl Fleet {
     /// # Panics
     /// When there is none.
     pub fn node(&self, role: &str) -> Node {
+        self.nodes(role).into_iter().next().expect("the role runs")
+    }
+
+    /// All nodes of a role.
+    ///
+    /// # Panics
+    /// `up` said something else.
+    pub fn nodes(&self, role: &str) -> Vec<Node> {
         let nodes = self.info["nodes"].as_array().expect("`nodes` is a list");
-        let node = nodes
-            .iter()
-            .find(|node| node["role"] == role)
-            .expect("the role runs");
-        let address = |key: &str| {
-            node[key]
-                .as_str()
-                .and_then(|u| u.split("//").nth(1))
-                .unwrap_or_default()
-                .to_owned()
-        };
-        Node {
-            name: node["name"].as_str().unwrap_or_default().to_owned(),
-            http: address("http"),
-            https: address("https"),
-            health: address("health"),
-            pid: node["pid"]
-                .as_i64()
-                .and_then(|pid| i32::try_from(pid).ok())
-                .expect("`pid` is a number"),
-        }
+        let of_role = nodes.iter().filter(|node| node["role"] == role);
+        of_role.map(node).collect()
     }
 
     /// Children of a node, by process id.
@@ -293,6 +282,26 @@ impl Drop for Fleet {
             let _ = self.up.wait();
         }
         drop(self.data.take());
+    }
+}
+
+fn node(node: &Value) -> Node {
+    let address = |key: &str| {
+        node[key]
+            .as_str()
+            .and_then(|u| u.split("//").nth(1))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    Node {
+        name: node["name"].as_str().unwrap_or_default().to_owned(),
+        http: address("http"),
+        https: address("https"),
+        health: address("health"),
+        pid: node["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .expect("`pid` is a number"),
     }
 }
 

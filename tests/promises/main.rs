@@ -10,6 +10,7 @@ mod commands;
 mod conformance;
 mod connections;
 mod deploys;
+mod directory;
 mod ingress;
 mod lies;
 mod limits;
