@@ -179,7 +179,7 @@ impl Node {
         loop {
             let message = tokio::time::timeout(NEVER, self.receiver.next()).await;
             match message.unwrap().unwrap().unwrap() {
-                FromSeed::Directory { .. } => {}
+                FromSeed::Directory { .. } | FromSeed::DirectoryDelta(_) => {}
                 message => return message,
             }
         }
