@@ -48,7 +48,7 @@ const fn case(what: &'static str, says: &'static str, then: Then, gets: &'static
     }
 }
 
-const CASES: [Case; 40] = [
+static CASES: [Case; 40] = [
     case("nothing, and a close", "", Close, &[BAD]),
     case("nothing, and a reset", "", Reset, &[BAD]),
     case("nothing", "", Hang, &[LATE]),
@@ -330,10 +330,9 @@ async fn whatever_a_server_says_a_visitor_gets_its_own_answer_whole_or_knows_bet
     let fleet = fleet(&origin);
     let address = Arc::new(fleet.node("proxy").http);
     let mut cases = tokio::task::JoinSet::new();
-    for index in 0..CASES.len() {
+    for (index, case) in CASES.iter().enumerate() {
         let address = Arc::clone(&address);
         cases.spawn(async move {
-            let case = &CASES[index];
             let path = format!("/{index}");
             let asked = timeout(CASE_MAX, Connection::get_once(&address, &path)).await;
             let Ok(came) = asked.map(what_came) else {

@@ -58,7 +58,7 @@ pub fn small(folder: &Path) -> anyhow::Result<Vec<Row>> {
 pub fn bulk(folder: &Path) -> anyhow::Result<Vec<Row>> {
     let back = peers::back()?;
     let ours = ours(folder, &back)?;
-    let haproxy = peers::haproxy::relay(folder, &back.address())?;
+    let haproxy = peers::haproxy::bulk(folder, &back.address())?;
     let load = Load::bulk("/10m");
     let per_cpu_second = |measured: Measured| BULK_MIB / (measured.cpu_us_per_request / 1e6);
     let [ours, peer] = measure([(&ours, &load), (&haproxy, &load)])?.map(per_cpu_second);
