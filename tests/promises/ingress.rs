@@ -69,21 +69,21 @@ fn line_of(log: &Path, request: &str) -> Option<Value> {
     lines.find(|line| line["request"] == request)
 }
 
-/// The default certificate of a node, and its key.
-/// The files of a node's certificate and key: what its HTTPS port shows (`tls_`), or what it is among nodes (``).
-fn pair(fleet: &Fleet, node: &str, of: &str) -> (PathBuf, PathBuf) {
+/// A certificate that a node is configured with, and its key.
+fn pair(fleet: &Fleet, node: &str, cert: &str, key: &str) -> (PathBuf, PathBuf) {
     let file = fleet.data().join("nodes").join(node).join("node.json");
     let config: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    let path = |key: &str| PathBuf::from(config[format!("{of}{key}")].as_str().unwrap());
-    (path("cert"), path("key"))
+    let path = |key: &str| PathBuf::from(config[key].as_str().unwrap());
+    (path(cert), path(key))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_taken_without_a_restart_and_bad_ones_change_nothing() {
     let fleet = Fleet::start(SAMPLE).unwrap();
     let proxy = fleet.node("proxy");
-    let (cert, key) = pair(&fleet, &proxy.name, "tls_");
-    let (other_cert, other_key) = pair(&fleet, &proxy.name, "");
+    let (cert, key) = pair(&fleet, &proxy.name, "tls_cert", "tls_key");
+    // Of the same authority and for the same address: good enough for a visitor.
+    let (other_cert, other_key) = pair(&fleet, &proxy.name, "cert", "key");
     let said = async |what: &str| {
         let children = std::thread::available_parallelism()
             .map_or(2, usize::from)
@@ -98,7 +98,6 @@ async fn certificates_are_taken_without_a_restart_and_bad_ones_change_nothing() 
         std::fs::read(&other_cert).unwrap(),
         std::fs::read(&other_key).unwrap(),
     );
-    assert_ne!(whole, std::fs::read(&cert).unwrap(), "two certificates");
     std::fs::write(&cert, &whole[..whole.len() / 2]).unwrap();
     said("new certificates cannot be used").await;
     let https = Https::new(&fleet, "proxy", false).unwrap();
