@@ -3,13 +3,14 @@
 use super::{
     chunked::Decoded,
     head::{self, HEADERS_CAP, Refusal},
-    intake::{Intake, PIECE_BYTES, READ_BYTES, read_some},
+    intake::{Intake, PIECE_BYTES, READ_BYTES, poll_read, read_some},
     output::GATHER_BYTES_MAX,
     respond::{self, Asked},
 };
 use crate::{
     Service,
     access::Entry,
+    addresses::Turn,
     http2,
     identity::{self, RequestIds},
     io::Io,
@@ -62,6 +63,16 @@ enum Next {
     Close {
         unread: bool,
     },
+}
+
+/// What came of asking the service.
+struct Called {
+    answer: Answer,
+    asked: Asked,
+    intake: Intake,
+    entry: Option<Entry>,
+    /// Held until the reply is out.
+    turn: Option<Turn>,
 }
 
 pub(super) struct Connection<'a, S, IO> {
@@ -198,10 +209,7 @@ where
             }
             if self.input.is_empty() {
                 let draining = shared.leave();
-                let read = timeout(
-                    limits.idle_timeout,
-                    read_some(&mut self.io, &mut self.input, READ_BYTES),
-                );
+                let read = timeout(limits.idle_timeout, self.next_bytes());
                 let read = tokio::select! { biased; read = read => read, () = draining => return Ok(Ok(None)) };
                 match read {
                     Ok(Ok(read)) if read > 0 => {}
@@ -218,6 +226,21 @@ where
                 }
             }
         }
+    }
+
+    /// Waits for the first bytes of the next request. An idle connection keeps no buffers.
+    async fn next_bytes(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| {
+            if let Some(socket) = self.io.tcp()
+                && socket.poll_read_ready(cx).is_pending()
+            {
+                self.input = BytesMut::new();
+                self.out = Vec::new();
+                return Poll::Pending;
+            }
+            poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
+        })
+        .await
     }
 
     /// Says what was wrong and closes.
@@ -270,62 +293,21 @@ where
         let _counted = Counted::new(&shared.in_flight);
         let bytes = self.input.split_to(end).freeze();
         let id = self.ids.next();
-        let mut fields = [HeaderField {
-            name: "",
-            value: b"",
-        }; HEADERS_CAP];
-        // Nothing of these is made where there is no access log.
-        let notes = shared.access_log.as_ref().map(|_| Notes::default());
-        let mut entry;
         let before = self.produced();
-        let (answer, asked, mut intake, _turn) = {
-            let parsed = match head::parse(&bytes, &mut fields, &shared.limits) {
-                Ok(parsed) => parsed,
-                Err(refusal) => {
-                    self.refuse_request(id, refusal).await?;
-                    return Err(End::Io);
-                }
-            };
-            let visitor = self
-                .peer
-                .visitor(self.scheme, parsed.headers, &shared.trust);
-            let head = Head {
-                method: parsed.method,
-                path: parsed.path,
-                authority: parsed.authority,
-                scheme: visitor.scheme,
-                version: parsed.version,
-                headers: parsed.headers,
-                client: visitor.client,
-                forwarder: visitor.forwarder,
-                request_id: identity::text(&id),
-                hop: Hop {
-                    upgrade: parsed.upgrade,
-                    expects_continue: parsed.expects_continue,
-                    interims: (parsed.version >= 11).then_some(&self.interims),
-                },
-                notes: notes.as_ref(),
-            };
-            let log = shared.access_log.as_ref().zip(notes.as_ref());
-            entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
-            let asked = Asked {
-                version: parsed.version,
-                is_head: head.is_head(),
-                is_connect: head.method == "CONNECT",
-                keep_alive: parsed.keep_alive,
-                id,
-            };
-            let intake = Intake::new(parsed.framing, parsed.expects_continue);
-            let body = intake.body();
-            // Held until the reply is out.
-            let turn = shared.turn(&self.peer, head.client);
-            let answer = match &turn {
-                Ok(_) => catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
-                    .unwrap_or_else(|_| Answer::Ready(respond::panicked(&id))),
-                Err(wait) => Answer::Ready(respond::too_many(*wait, &id)),
-            };
-            (answer, asked, intake, turn)
+        let called = match self.call(&bytes, &id) {
+            Ok(called) => called,
+            Err(refusal) => {
+                self.refuse_request(id, refusal).await?;
+                return Err(End::Io);
+            }
         };
+        let Called {
+            answer,
+            asked,
+            mut intake,
+            mut entry,
+            turn: _turn,
+        } = called;
         let reply = match answer {
             Answer::Ready(reply) => reply,
             Answer::Later(reply) => {
@@ -353,6 +335,62 @@ where
         let bytes = self.produced() - before;
         entry.iter_mut().for_each(|entry| entry.add_bytes(bytes));
         next
+    }
+
+    /// Reads a head and asks the service. Not asynchronous: the table of headers, which is large, stays on the stack.
+    fn call(&self, bytes: &[u8], id: &[u8; 16]) -> Result<Called, Refusal> {
+        let shared = self.shared;
+        let mut fields = [HeaderField {
+            name: "",
+            value: b"",
+        }; HEADERS_CAP];
+        let parsed = head::parse(bytes, &mut fields, &shared.limits)?;
+        // Nothing of these is made where there is no access log.
+        let notes = shared.access_log.as_ref().map(|_| Notes::default());
+        let visitor = self
+            .peer
+            .visitor(self.scheme, parsed.headers, &shared.trust);
+        let head = Head {
+            method: parsed.method,
+            path: parsed.path,
+            authority: parsed.authority,
+            scheme: visitor.scheme,
+            version: parsed.version,
+            headers: parsed.headers,
+            client: visitor.client,
+            forwarder: visitor.forwarder,
+            request_id: identity::text(id),
+            hop: Hop {
+                upgrade: parsed.upgrade,
+                expects_continue: parsed.expects_continue,
+                interims: (parsed.version >= 11).then_some(&self.interims),
+            },
+            notes: notes.as_ref(),
+        };
+        let log = shared.access_log.as_ref().zip(notes.as_ref());
+        let entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
+        let asked = Asked {
+            version: parsed.version,
+            is_head: head.is_head(),
+            is_connect: head.method == "CONNECT",
+            keep_alive: parsed.keep_alive,
+            id: *id,
+        };
+        let intake = Intake::new(parsed.framing, parsed.expects_continue);
+        let body = intake.body();
+        let turn = shared.turn(&self.peer, head.client);
+        let answer = match &turn {
+            Ok(_) => catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
+                .unwrap_or_else(|_| Answer::Ready(respond::panicked(id))),
+            Err(wait) => Answer::Ready(respond::too_many(*wait, id)),
+        };
+        Ok(Called {
+            answer,
+            asked,
+            intake,
+            entry,
+            turn: turn.ok(),
+        })
     }
 
     /// Bytes written so far, and those that wait to be.

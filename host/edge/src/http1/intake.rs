@@ -213,7 +213,7 @@ pub(super) async fn read_some(
     poll_fn(|cx| poll_read(io, input, bytes_max, cx)).await
 }
 
-fn poll_read(
+pub(super) fn poll_read(
     io: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,
     bytes_max: usize,

@@ -223,7 +223,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let rule = self.shared.limits.write_rule();
         self.pace.poll_too_slow(&rule, cx).map(|()| {
             self.shared.counters.count(Cause::SlowReader);

@@ -93,18 +93,23 @@ where
                         let bytes = bytes as u64;
                         *rest -= (splice.held() as u64 + bytes).saturating_sub(held);
                         *left = left.saturating_sub(bytes);
+                        self.sent += bytes;
+                        self.pace.moved(usize::try_from(bytes).unwrap_or(usize::MAX));
                         waits.as_mut().reset(body.idle_at());
                     }
                     // The server ended early, or one of them broke: the client can tell.
                     Ok(Moved::End) | Err(_) => return Poll::Ready(Err(End::Io)),
                 }
             }
-            let cut = body.poll_cut(cx).is_ready() || waits.as_mut().poll(cx).is_ready();
-            if cut {
-                Poll::Ready(Err(End::Io))
-            } else {
-                Poll::Pending
+            if body.poll_cut(cx).is_ready() {
+                return Poll::Ready(Err(End::Io));
             }
+            if splice.held() > 0 {
+                // It is the client that is waited for.
+                return self.poll_stalled(cx);
+            }
+            self.pace.pause();
+            waits.as_mut().poll(cx).map(|()| Err(End::Io))
         })
         .await
     }
