@@ -14,7 +14,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use protoplex_http::{BodyError, Reply, ReplyBody};
 use protoplex_wire::manifest::Upstream;
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// Servers that are tried when none of them takes the connection: the client waits meanwhile.
@@ -73,7 +78,7 @@ impl Group {
         let servers = Servers::new(upstream, children);
         Ok(Arc::new(Self {
             pools: (0..servers.len()).map(|_| Arc::default()).collect(),
-            connector: Connector::new(upstream)?,
+            connector: Connector::new(upstream, None).map_err(|error| error.to_string())?,
             upstream: upstream.clone(),
             servers,
         }))
@@ -102,7 +107,7 @@ impl Group {
         };
         Ok(Arc::new(Self {
             pools: (0..servers.len()).map(pool).collect(),
-            connector: Connector::new(upstream)?,
+            connector: Connector::new(upstream, None).map_err(|error| error.to_string())?,
             upstream: upstream.clone(),
             servers,
         }))
@@ -218,7 +223,12 @@ impl Group {
         deadline: Instant,
     ) -> Result<Connection, Failed> {
         let server = self.servers.authority(lease.index());
-        let connected = timeout_at(deadline, self.connector.connect(server, client)).await;
+        let connected = timeout_at(
+            deadline,
+            self.connector
+                .connect(server, Some(SocketAddr::new(client, 0))),
+        )
+        .await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         connected.map(Connection::new).map_err(|error| {
             lease.report(Outcome::Failed, Instant::now().into());

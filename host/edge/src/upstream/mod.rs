@@ -10,17 +10,20 @@ mod framing;
 mod group;
 mod outbound;
 mod pool;
+mod proxy_protocol;
 mod response;
 mod sending;
 mod servers;
 mod splice;
+mod tls;
 pub(crate) mod tunnel;
 
 pub(crate) use body::Body;
 pub use group::{Group, RelayError};
 pub use outbound::{Outbound, Retry, Timeouts};
-pub use servers::{Unavailable, key_hash};
+pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};
+pub use tls::{NodeCertificate, UpstreamTlsError};
 
 /// The end-to-end lines of a response's head, and its length.
 #[cfg(any(test, feature = "fuzzing"))]
