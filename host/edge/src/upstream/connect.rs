@@ -69,6 +69,27 @@ impl Connector {
         authority: &Authority,
         visitor: Option<SocketAddr>,
     ) -> io::Result<Stream> {
+        self.connect_as(authority, visitor, false).await
+    }
+
+    /// The same, and it speaks HTTP/1.1 whatever else the server could: for what HTTP/2 has not, such as `Upgrade`.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn connect_http1(
+        &self,
+        authority: &Authority,
+        visitor: Option<SocketAddr>,
+    ) -> io::Result<Stream> {
+        self.connect_as(authority, visitor, true).await
+    }
+
+    async fn connect_as(
+        &self,
+        authority: &Authority,
+        visitor: Option<SocketAddr>,
+        is_http1: bool,
+    ) -> io::Result<Stream> {
         let connecting = timeout(self.timeout, async {
             let mut stream = self.open(authority).await?;
             if let Some(version) = self.proxy_protocol {
@@ -78,7 +99,7 @@ impl Connector {
             match &self.tls {
                 None => Ok(Stream::Tcp(stream)),
                 Some(tls) => {
-                    let stream = tls.secure(authority, stream).await?;
+                    let stream = tls.secure(authority, stream, is_http1).await?;
                     Ok(Stream::Tls(Box::new(stream)))
                 }
             }
@@ -86,6 +107,24 @@ impl Connector {
         connecting
             .await
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
+    }
+
+    /// Whether connections may speak HTTP/2.
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        matches!(
+            self.protocol,
+            UpstreamProtocol::H2c | UpstreamProtocol::Https
+        )
+    }
+
+    /// Whether connections are secured.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether connections belong to one visitor each, who was named on them.
+    pub(crate) fn names_visitors(&self) -> bool {
+        self.proxy_protocol.is_some()
     }
 
     /// Whether a connection speaks HTTP/2: agreed in the handshake, or known before.

@@ -8,6 +8,9 @@ mod connect;
 mod exchange;
 mod framing;
 mod group;
+mod h2;
+mod health;
+mod means;
 mod outbound;
 mod pool;
 mod proxy_protocol;
@@ -20,6 +23,7 @@ pub(crate) mod tunnel;
 
 pub(crate) use body::Body;
 pub use group::{Group, RelayError};
+pub use means::Means;
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};

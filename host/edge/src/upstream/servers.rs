@@ -23,7 +23,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -45,8 +45,6 @@ pub struct Servers {
     ejecting: Mutex<()>,
     /// Times are milliseconds since then.
     epoch: Instant,
-    /// Somebody runs its health checks.
-    watched: AtomicBool,
 }
 
 /// One request in flight at one server. Dropping it gives the place back and wakes one that waits.
@@ -159,7 +157,6 @@ impl Servers {
             queue,
             ejecting: Mutex::new(()),
             epoch,
-            watched: AtomicBool::new(false),
         })
     }
 
@@ -348,11 +345,6 @@ impl Servers {
             }
             None => {}
         }
-    }
-
-    /// True once: for who runs the health checks.
-    pub fn watch(&self) -> bool {
-        !self.watched.swap(true, Relaxed)
     }
 
     /// Until the next ejected server is back.

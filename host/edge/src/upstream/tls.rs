@@ -52,6 +52,8 @@ impl NodeCertificate {
 /// How connections to one upstream are secured.
 pub(super) struct Tls {
     connector: TlsConnector,
+    /// Offers HTTP/1.1 only.
+    http1: TlsConnector,
     /// In place of the address's host.
     name: Option<ServerName<'static>>,
 }
@@ -85,8 +87,11 @@ impl Tls {
         } else {
             config.with_no_client_auth()
         };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let http1 = TlsConnector::from(Arc::new(config.clone()));
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Some(Self {
+            http1,
             connector: TlsConnector::from(Arc::new(config)),
             name: name.transpose()?,
         }))
@@ -97,13 +102,19 @@ impl Tls {
         &self,
         authority: &Authority,
         stream: TcpStream,
+        is_http1: bool,
     ) -> io::Result<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => ServerName::try_from(super::connect::host(authority).to_owned())
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
         };
-        self.connector.connect(name, stream).await
+        let connector = if is_http1 {
+            &self.http1
+        } else {
+            &self.connector
+        };
+        connector.connect(name, stream).await
     }
 }
 

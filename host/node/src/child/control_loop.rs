@@ -14,7 +14,10 @@ use crate::{
     control::{Beat, ChildConfig, FromChild, ToChild},
 };
 use anyhow::Context;
-use protoplex_edge::{Limits, ListenHandle, Server};
+use protoplex_edge::{
+    Limits, ListenHandle, Server,
+    upstream::{Means, NodeCertificate},
+};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
 use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
@@ -113,11 +116,19 @@ impl Child {
             std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
         };
         let tls = protoplex_edge::tls_config(&read(&config.tls_cert)?, &read(&config.tls_key)?)?;
+        let means = Means {
+            children: config.children,
+            node_certificate: Some(NodeCertificate::from_pem(
+                &read(&config.cert)?,
+                &read(&config.key)?,
+            )?),
+            ..Means::default()
+        };
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
             fleet: watch::Sender::new(Fleet::default()),
-            relay: Relay::new(config.children),
+            relay: Relay::new(means),
             metrics: Metrics::default(),
         });
         let server = Arc::new(Server::new(
@@ -238,7 +249,7 @@ impl Child {
         let held = Arc::clone(&self.shared.builds.now());
         let loader = Loader {
             role: self.config.role,
-            children: self.config.children,
+            means: &self.shared.relay.means,
             runtime: &self.runtime,
             linkers: &self.linkers,
             metrics: &self.shared.metrics,
@@ -404,6 +415,7 @@ impl Child {
             handles.into_iter().for_each(ListenHandle::stop);
         }
         self.server.drain();
+        self.shared.relay.means.stop.cancel();
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let cut = match tokio::time::timeout(timeout, self.server.drained()).await {
             Ok(()) => 0,

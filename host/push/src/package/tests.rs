@@ -1,7 +1,8 @@
 use super::*;
 use crate::defaults;
 use protoplex_wire::manifest::{
-    Balance, Ejection, HealthCheck, Isolation, ProxyProtocol, Retries, Role, Upstream, UpstreamProtocol, UpstreamTls,
+    Balance, Ejection, HealthCheck, Isolation, ProxyProtocol, Retries, Role, Upstream,
+    UpstreamProtocol, UpstreamTls,
 };
 
 /// The content of a stand-in component is its world's name.
@@ -349,7 +350,10 @@ fn every_key_of_an_upstream_is_read_over_defaults_that_have_reasons() {
     };
     assert_eq!(manifest.upstreams["back"], expected);
     assert_eq!(manifest.handlers["router"].grants.upgrades, ["connect"]);
-    assert_eq!(Manifest::parse(&manifest.canonical()).expect("canonical"), manifest);
+    assert_eq!(
+        Manifest::parse(&manifest.canonical()).expect("canonical"),
+        manifest
+    );
 }
 
 #[test]
@@ -367,7 +371,8 @@ fn what_push_takes_for_granted_is_what_the_wire_leaves_out() {
 
 #[test]
 fn each_fault_of_an_upstream_has_its_line_and_the_remedy() {
-    let with = |lines: &str| format!("name = \"x\"\n[upstreams.a]\naddresses = [\"h:1\"]\n{lines}\n");
+    let with =
+        |lines: &str| format!("name = \"x\"\n[upstreams.a]\naddresses = [\"h:1\"]\n{lines}\n");
     for (lines, fault) in [
         (
             "protocol = \"http2\"",
@@ -427,5 +432,27 @@ fn each_fault_of_an_upstream_has_its_line_and_the_remedy() {
         ),
     ] {
         refused(&with(lines), &[fault]);
+    }
+}
+
+#[test]
+fn the_upstream_of_the_readme_is_one() {
+    let readme = include_str!("../../../../README.md");
+    let (_, example) = readme
+        .split_once("```toml\n[upstreams")
+        .expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let manifest = format!("name = \"x\"\n[upstreams{example}");
+    for manifest in [
+        manifest.clone(),
+        manifest
+            .replace("# proxy_protocol", "proxy_protocol")
+            .replace("\"https\"", "\"https-http1\""),
+    ] {
+        let site = Site::new(&manifest);
+        let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        fs::write(site.0.path().join("shop-ca.pem"), pem).expect("a file");
+        let manifest = site.package(&[]).expect("a package").manifest;
+        assert_eq!(manifest.upstreams["shop"].in_flight_max, 200);
     }
 }

@@ -5,7 +5,7 @@ mod ejection;
 mod limits;
 
 use super::*;
-use protoplex_wire::manifest::{Ejection, HealthCheck, Retries};
+use protoplex_wire::manifest::{HealthCheck, Retries};
 
 fn upstream(servers: usize) -> Upstream {
     Upstream {

@@ -20,7 +20,9 @@ fn the_least_loaded_server_is_taken() {
     assert_eq!([0, 1, 2].map(|at| count(&held, at)), [3; 3]);
     // One that answers faster gets more.
     held.retain(|lease| lease.index() != 1);
-    let next: Vec<_> = (0..3).map(|_| servers.pick(None, 0, servers.epoch).unwrap()).collect();
+    let next: Vec<_> = (0..3)
+        .map(|_| servers.pick(None, 0, servers.epoch).unwrap())
+        .collect();
     assert!(next.iter().all(|lease| lease.index() == 1), "{next:?}");
 }
 
@@ -54,7 +56,11 @@ fn a_key_keeps_its_server_and_only_keys_of_a_server_that_is_out_move() {
     fail(&servers, 2, 5, servers.epoch);
     for (key, before) in before.iter().enumerate() {
         let now = at(&servers, key as u64);
-        assert!(if *before == 2 { now != 2 } else { now == *before });
+        assert!(if *before == 2 {
+            now != 2
+        } else {
+            now == *before
+        });
     }
     // The same in every child and on every node, whatever the order of the addresses.
     let mut other = upstream(5);
@@ -100,13 +106,20 @@ fn a_server_that_starts_slowly_is_not_flooded_while_others_are_busy() {
         upstream.slow_start_ms = 10_000;
         upstream.ejection.eject_ms = 1_000;
     });
-    let busy: Vec<_> = (0..80).map(|_| servers.pick(None, 0b01, servers.epoch).unwrap()).collect();
+    let busy: Vec<_> = (0..80)
+        .map(|_| servers.pick(None, 0b01, servers.epoch).unwrap())
+        .collect();
     assert!(busy.iter().all(|lease| lease.index() == 1));
     fail(&servers, 0, 5, servers.epoch);
     let now = after(&servers, 3_000);
-    let more: Vec<_> = (0..100).map(|_| servers.pick(None, 0, now).unwrap()).collect();
+    let more: Vec<_> = (0..100)
+        .map(|_| servers.pick(None, 0, now).unwrap())
+        .collect();
     let slow = more.iter().filter(|lease| lease.index() == 0).count();
-    assert!((5..=40).contains(&slow), "{slow} of 180, at a fifth of a share");
+    assert!(
+        (5..=40).contains(&slow),
+        "{slow} of 180, at a fifth of a share"
+    );
 }
 
 #[test]
@@ -120,9 +133,18 @@ fn keys_come_back_one_after_another_and_each_once() {
     let mut back: Vec<u64> = Vec::new();
     for ms in [999, 1_100, 4_000, 7_000, 11_001] {
         let now = after(&servers, ms);
-        let at_0 = |key: &u64| servers.pick(Some(key_hash(&key.to_le_bytes())), 0, now).unwrap().index() == 0;
+        let at_0 = |key: &u64| {
+            servers
+                .pick(Some(key_hash(&key.to_le_bytes())), 0, now)
+                .unwrap()
+                .index()
+                == 0
+        };
         let now_back: Vec<u64> = (0..500).filter(at_0).collect();
-        assert!(back.iter().all(|key| now_back.contains(key)), "one went back");
+        assert!(
+            back.iter().all(|key| now_back.contains(key)),
+            "one went back"
+        );
         assert!(now_back.len() > back.len() || ms == 999);
         back = now_back;
     }

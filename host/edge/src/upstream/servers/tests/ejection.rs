@@ -12,7 +12,11 @@ fn failures_in_a_row_eject_and_a_success_begins_anew() {
     assert_eq!(ejected(&servers, servers.epoch), [0]);
     // A 500 is an answer of the application.
     for _ in 0..9 {
-        servers.report(1, Outcome::Answered(StatusCode::INTERNAL_SERVER_ERROR), servers.epoch);
+        servers.report(
+            1,
+            Outcome::Answered(StatusCode::INTERNAL_SERVER_ERROR),
+            servers.epoch,
+        );
     }
     assert_eq!(ejected(&servers, servers.epoch), [0]);
     assert_eq!(ejected(&servers, after(&servers, 9_999)), [0]);
@@ -25,7 +29,10 @@ fn an_ejection_in_a_row_is_longer_up_to_ten_times_and_a_calm_time_forgives() {
     let mut ms = 0;
     for times in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10] {
         fail(&servers, 0, 5, after(&servers, ms));
-        assert_eq!(ejected(&servers, after(&servers, ms + times * 1_000 - 1)), [0]);
+        assert_eq!(
+            ejected(&servers, after(&servers, ms + times * 1_000 - 1)),
+            [0]
+        );
         ms += times * 1_000;
         assert_eq!(ejected(&servers, after(&servers, ms)), [0; 0], "{times}");
     }
@@ -37,11 +44,17 @@ fn an_ejection_in_a_row_is_longer_up_to_ten_times_and_a_calm_time_forgives() {
 #[test]
 fn only_a_share_of_the_servers_is_ejected_and_one_always_stays() {
     for (count, percent, most) in [(1, 100, 0), (2, 1, 1), (4, 50, 2), (4, 100, 3), (10, 25, 2)] {
-        let servers = with(count, |upstream| upstream.ejection.servers_percent_max = percent);
+        let servers = with(count, |upstream| {
+            upstream.ejection.servers_percent_max = percent
+        });
         for index in 0..count {
             fail(&servers, index, 10, servers.epoch);
         }
-        assert_eq!(ejected(&servers, servers.epoch).len(), most, "{count} {percent}");
+        assert_eq!(
+            ejected(&servers, servers.epoch).len(),
+            most,
+            "{count} {percent}"
+        );
     }
     // One that health checks took out is not the one that stays.
     let servers = with(2, health);
@@ -135,10 +148,17 @@ fn a_group_that_is_carried_over_keeps_what_it_knows() {
     let new = old.successor(&next, 1, now);
     assert_eq!(new.authority(2).as_str(), "10.0.0.3:80");
     assert_eq!(ejected(&new, now), [0]);
-    assert_eq!(new.standing(1, now).in_flight, 1, "requests of both builds count");
+    assert_eq!(
+        new.standing(1, now).in_flight,
+        1,
+        "requests of both builds count"
+    );
     let taken = one_by_one(&new, 1_000, now);
     assert!(taken[2] > taken[1] / 20, "{taken:?}");
-    assert_eq!(new.servers[2].weight(new.ms(now), 10_000), server::WEIGHT_FULL / 10);
+    assert_eq!(
+        new.servers[2].weight(new.ms(now), 10_000),
+        server::WEIGHT_FULL / 10
+    );
     // What was learnt of a server over another protocol is forgotten.
     next.protocol = protoplex_wire::manifest::UpstreamProtocol::H2c;
     assert_eq!(ejected(&new.successor(&next, 1, now), now), [0; 0]);

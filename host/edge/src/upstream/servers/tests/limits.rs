@@ -22,7 +22,8 @@ fn limits_are_divided_among_children_and_at_least_one() {
     upstream.queue_max = 3;
     for (children, in_flight_max, queue_max) in [(1, 10, 3), (4, 2, 1), (100, 1, 1)] {
         let servers = Servers::new(&upstream, children);
-        let held: Vec<_> = std::iter::from_fn(|| servers.pick(None, 0, servers.epoch).ok()).collect();
+        let held: Vec<_> =
+            std::iter::from_fn(|| servers.pick(None, 0, servers.epoch).ok()).collect();
         assert_eq!(held.len(), in_flight_max, "{children}");
         assert_eq!(servers.queue_max, queue_max);
     }
@@ -41,7 +42,10 @@ fn a_full_server_takes_none_and_keys_go_to_the_next() {
     assert_eq!(third, Err(Unavailable::Full));
     let index = first.index();
     drop(first);
-    assert_eq!(servers.pick(Some(1), 0, servers.epoch).unwrap().index(), index);
+    assert_eq!(
+        servers.pick(Some(1), 0, servers.epoch).unwrap().index(),
+        index
+    );
 }
 
 #[tokio::test]
@@ -61,10 +65,17 @@ async fn those_who_wait_are_served_in_order_and_nobody_goes_before_them() {
     yield_now().await;
     let second = wait(2);
     yield_now().await;
-    assert_eq!(servers.wait(None, 0).await.map(|l| l.index()), Err(Unavailable::QueueFull));
+    assert_eq!(
+        servers.wait(None, 0).await.map(|l| l.index()),
+        Err(Unavailable::QueueFull)
+    );
     drop(held);
     let late = servers.pick(None, 0, Instant::now()).map(|l| l.index());
-    assert_eq!(late, Err(Unavailable::Full), "there is a place, and it is not theirs");
+    assert_eq!(
+        late,
+        Err(Unavailable::Full),
+        "there is a place, and it is not theirs"
+    );
     drop(first.await.unwrap());
     drop(second.await.unwrap());
     assert_eq!(*order.lock(), [1, 2]);
@@ -100,7 +111,10 @@ async fn waiting_ends() {
     assert_eq!(servers.queue.waiting(), 0);
     let none = with(1, |upstream| upstream.in_flight_max = 1);
     let _held = none.pick(None, 0, Instant::now()).unwrap();
-    assert_eq!(none.wait(None, 0).await.map(|l| l.index()), Err(Unavailable::Full));
+    assert_eq!(
+        none.wait(None, 0).await.map(|l| l.index()),
+        Err(Unavailable::Full)
+    );
 }
 
 #[tokio::test]
@@ -125,7 +139,10 @@ async fn a_server_that_is_well_again_serves_those_who_wait() {
 #[test]
 fn attempts_are_counted() {
     let servers = with(1, |upstream| {
-        upstream.retries = Retries { attempts_max: 2, budget_percent: 100 };
+        upstream.retries = Retries {
+            attempts_max: 2,
+            budget_percent: 100,
+        };
     });
     assert!(servers.may_retry(1, servers.epoch));
     assert!(servers.may_retry(2, servers.epoch));
@@ -147,7 +164,11 @@ fn retries_have_a_budget_of_the_last_ten_seconds() {
     for ms in [2_000, 3_000] {
         one_by_one(&servers, 500, after(&servers, ms));
     }
-    assert_eq!(retries(3_000), 200 - 6, "a fifth of a thousand, less those before");
+    assert_eq!(
+        retries(3_000),
+        200 - 6,
+        "a fifth of a thousand, less those before"
+    );
     assert_eq!(retries(9_500), 3);
     assert_eq!(retries(30_000), 3, "all that was long ago");
     // A retry is no request that more retries follow from.
@@ -172,5 +193,8 @@ fn many_threads_never_have_more_in_flight_than_they_may() {
             });
         }
     });
-    assert_eq!([0, 1].map(|at| servers.standing(at, servers.epoch).in_flight), [0, 0]);
+    assert_eq!(
+        [0, 1].map(|at| servers.standing(at, servers.epoch).in_flight),
+        [0, 0]
+    );
 }

@@ -58,17 +58,22 @@ fn numbers_out_of_range_are_refused() {
     refused(|u| u.total_timeout_ms = 3_600_001, "3600000 is the most");
     refused(|u| u.slow_start_ms = 3_600_001, "slow_start_ms is 3600001");
     refused(|u| u.in_flight_max = 100_001, "100000 is the most");
-    refused(|u| u.retries.attempts_max = 11, "retries.attempts_max is 11");
+    refused(
+        |u| u.retries.attempts_max = 11,
+        "retries.attempts_max is 11",
+    );
     refused(|u| u.retries.budget_percent = 101, "100 is the most");
     refused(|u| u.ejection.servers_percent_max = 0, "from 1 to 100");
     refused(|u| u.ejection.servers_percent_max = 101, "from 1 to 100");
     refused(|u| u.ejection.eject_ms = 0, "ejection.eject_ms is 0");
     refused(|u| u.ejection.failures = 10_001, "10000 is the most");
-    let health = |with: fn(&mut HealthCheck)| {
-        move |u: &mut Upstream| u.health.iter_mut().for_each(with)
-    };
+    let health =
+        |with: fn(&mut HealthCheck)| move |u: &mut Upstream| u.health.iter_mut().for_each(with);
     refused(health(|h| h.interval_ms = 3_600_001), "from 100 to 3600000");
-    refused(health(|h| h.timeout_ms = 1_001), "from 1 to health.interval_ms");
+    refused(
+        health(|h| h.timeout_ms = 1_001),
+        "from 1 to health.interval_ms",
+    );
     refused(health(|h| h.timeout_ms = 0), "health.timeout_ms is 0");
     refused(health(|h| h.healthy_after = 0), "health.healthy_after is 0");
     refused(health(|h| h.unhealthy_after = 101), "100 is the most");
@@ -99,12 +104,11 @@ fn what_contradicts_itself_is_refused() {
 #[test]
 fn names_of_servers_are_names() {
     for name in ["", "back:443", "*.internal", "a b", "[::1]"] {
-        refused(
-            |u| u.tls.server_name = Some(name.into()),
-            "tls.server_name",
-        );
+        refused(|u| u.tls.server_name = Some(name.into()), "tls.server_name");
     }
-    for address in ["a", "a:0", "a:+1", ":1", "*.a:1", "::1:1:x", "a b:1", "a:http"] {
+    for address in [
+        "a", "a:0", "a:+1", ":1", "*.a:1", "::1:1:x", "a b:1", "a:http",
+    ] {
         refused(|u| u.addresses = vec![address.into()], "must be host:port");
     }
     refused(|u| u.addresses = vec!["a:1".into(); 2], "twice");
