@@ -42,6 +42,10 @@ pub struct ChildConfig {
     /// Where the node stands.
     #[serde(default)]
     pub region: String,
+    /// PEM of the node's own certificate, for upstreams that ask who calls.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
     /// PEM certificate chain and key of the HTTPS port.
     pub tls_cert: PathBuf,
     /// Its key.

@@ -1,6 +1,6 @@
 //! What a handler gets when its manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
 
-use protoplex_wire::manifest::{Isolation, Limits, World};
+use protoplex_wire::manifest::{Ejection, Isolation, Limits, Retries, World};
 
 /// A shared instance is replaced after this many requests, so that a slow leak in a guest stays small.
 pub const SHARED_REQUESTS_MAX: u64 = 100_000;
@@ -44,6 +44,27 @@ pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
 pub const UPSTREAM_FIRST_BYTE_TIMEOUT_MS: u64 = 30_000;
 /// A stream that says nothing for a minute is taken for dead.
 pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 60_000;
+/// Of an upstream with a queue: who waited a second is better told 503 than served late.
+pub const UPSTREAM_QUEUE_TIMEOUT_MS: u64 = 1_000;
+/// Another server mostly answers what one failed on; a fifth more requests is what servers in trouble can bear.
+pub const RETRIES: Retries = Retries {
+    attempts_max: 1,
+    budget_percent: 20,
+};
+/// Five failures in a row are no chance; ten seconds are a restart; half of the servers must carry the rest.
+pub const EJECTION: Ejection = Ejection {
+    failures: 5,
+    eject_ms: 10_000,
+    servers_percent_max: 50,
+};
+/// Each child asks each server so often; three misses are then found within fifteen seconds.
+pub const HEALTH_INTERVAL_MS: u64 = 5_000;
+/// A health page that takes longer is not well.
+pub const HEALTH_TIMEOUT_MS: u64 = 2_000;
+/// One lost packet or a pause for garbage must not take a server out.
+pub const HEALTH_UNHEALTHY_AFTER: u32 = 3;
+/// One lucky answer of a server that is starting must not bring it back.
+pub const HEALTH_HEALTHY_AFTER: u32 = 2;
 
 /// The limits of a handler of `world`.
 pub fn limits(world: World) -> Limits {

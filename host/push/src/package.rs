@@ -6,7 +6,7 @@ use crate::{
     assets,
     fault::{Faults, instead, nearest},
     reader::{At, Report},
-    source::{self, Source, SourceHandler},
+    source::{self, Source, SourceHandler, SourceUpstream},
 };
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -147,7 +147,7 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
             handlers: BTreeMap::new(),
             routes: source.routes,
             assets: BTreeMap::new(),
-            upstreams: source.upstreams,
+            upstreams: BTreeMap::new(),
             settings: source.settings,
         },
         blobs: BTreeMap::new(),
@@ -156,6 +156,10 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
     for (name, handler) in source.handlers {
         let made = component(report, path, &name, &handler, inspect, &mut package);
         package.manifest.handlers.insert(name, made);
+    }
+    for (name, SourceUpstream { mut upstream, ca }) in source.upstreams {
+        upstream.tls.ca_pem = ca.and_then(|at| read_authorities(report, path, &at));
+        package.manifest.upstreams.insert(name, upstream);
     }
     if let Some(from) = source.assets {
         add_assets(report, path, &from.directory, &from.prefix, &mut package);
@@ -235,6 +239,20 @@ fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<B
     }
 }
 
+/// The text of `tls.ca`. What it must be is checked with the manifest.
+fn read_authorities(report: &Report, manifest: &Path, at: &At<String>) -> Option<String> {
+    let read = fs::read_to_string(locate(manifest, &at.value));
+    read.map_err(|error| {
+        let text = match error.kind() {
+            io::ErrorKind::NotFound => format!("tls.ca `{}` is not there", at.value),
+            io::ErrorKind::InvalidData => format!("tls.ca `{}` is no PEM", at.value),
+            _ => format!("tls.ca `{}` cannot be read: {error}", at.value),
+        };
+        report.fault(at.line, text);
+    })
+    .ok()
+}
+
 fn add_assets(
     report: &Report,
     manifest: &Path,
@@ -311,7 +329,13 @@ fn place(report: &Report, manifest: &Manifest, fault: &str) {
         }
         (Some("upstream"), Some(name)) => {
             let name = format!("upstreams.{name}");
-            vec![format!("{name}.{word}"), format!("{name}.addresses"), name]
+            let table = word.split('.').next().unwrap_or(word);
+            vec![
+                format!("{name}.{word}"),
+                format!("{name}.{table}"),
+                format!("{name}.addresses"),
+                name,
+            ]
         }
         (Some("route"), _) => {
             let number = subject.trim_start_matches("route ");

@@ -206,6 +206,20 @@ impl<'a> Section<'a> {
         None
     }
 
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+        let (value, line) = self.raw(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(At {
+                value: *value,
+                line,
+            }),
+            other => {
+                self.wrong(key, line, "`true` or `false`", other);
+                None
+            }
+        }
+    }
+
     /// The value of a key that may be a string or a table.
     pub(crate) fn string_or_section(
         &mut self,

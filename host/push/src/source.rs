@@ -5,9 +5,13 @@ use crate::{
     fault::instead,
     reader::{At, Either, Report, Section},
 };
-use protoplex_wire::manifest::{Grants, Isolation, Limits, Probe, Role, Route, Upstream, World};
+use protoplex_wire::manifest::{Grants, Isolation, Limits, Probe, Role, Route, World};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
+
+mod upstream;
+
+pub(crate) use upstream::SourceUpstream;
 
 /// The roles, as `role = "…"` names them.
 const ROLES: [(&str, Role); 6] = [
@@ -26,7 +30,7 @@ pub(crate) struct Source {
     pub(crate) handlers: BTreeMap<String, SourceHandler>,
     pub(crate) routes: Vec<Route>,
     pub(crate) assets: Option<SourceAssets>,
-    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    pub(crate) upstreams: BTreeMap<String, SourceUpstream>,
 }
 
 /// A handler before its component was looked at.
@@ -251,34 +255,12 @@ fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {
     })
 }
 
-fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, Upstream> {
+fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, SourceUpstream> {
     let sections = top.named_sections("upstreams");
     sections
         .into_iter()
-        .map(|(name, s)| (name, upstream(s)))
+        .map(|(name, s)| (name, upstream::read(s)))
         .collect()
-}
-
-fn upstream(mut section: Section<'_>) -> Upstream {
-    let addresses = section.strings("addresses");
-    section.required(
-        "addresses",
-        (!addresses.is_empty()).then_some(()),
-        "addresses = [\"127.0.0.1:9000\"]",
-    );
-    let mut timeout = |key, default| section.integer(key).map_or(default, |at| at.value);
-    let upstream = Upstream {
-        addresses,
-        connect_timeout_ms: timeout("connect_timeout_ms", defaults::UPSTREAM_CONNECT_TIMEOUT_MS),
-        first_byte_timeout_ms: timeout(
-            "first_byte_timeout_ms",
-            defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
-        ),
-        idle_timeout_ms: timeout("idle_timeout_ms", defaults::UPSTREAM_IDLE_TIMEOUT_MS),
-        ..Upstream::default()
-    };
-    section.finish();
-    upstream
 }
 
 impl SourceHandler {

@@ -82,12 +82,22 @@ fn made_against_nothing_is_told_from_made_against_anything() {
 
 #[test]
 fn a_canonical_manifest_keeps_its_id() {
-    let bytes = include_bytes!("golden/manifest.json");
-    let manifest = Manifest::parse(bytes).expect("the golden manifest is canonical and consistent");
-    assert_eq!(manifest.canonical(), bytes);
-    let id = include_str!("golden/manifest.id").trim();
-    assert_eq!(manifest.id().to_string(), id);
-    assert_eq!(Digest::of(bytes).to_string(), id);
+    for (bytes, id) in [
+        (
+            &include_bytes!("golden/manifest.json")[..],
+            include_str!("golden/manifest.id"),
+        ),
+        (
+            include_bytes!("golden/manifest-upstreams.json"),
+            include_str!("golden/manifest-upstreams.id"),
+        ),
+    ] {
+        let manifest =
+            Manifest::parse(bytes).expect("a golden manifest is canonical and consistent");
+        assert_eq!(manifest.canonical(), bytes);
+        assert_eq!(manifest.id().to_string(), id.trim());
+        assert_eq!(Digest::of(bytes).to_string(), id.trim());
+    }
 }
 
 #[test]

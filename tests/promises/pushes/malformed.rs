@@ -155,6 +155,21 @@ const CASES: &[(&str, usize, &str)] = &[
         "idle_timeout_ms is 0",
     ),
     (
+        "\n[upstreams.other]\naddresses = [\"a:1\"]\nbalance = \"leastloaded\"",
+        13,
+        "balance \"leastloaded\" is not known; did you mean `least-loaded`?",
+    ),
+    (
+        "\n[upstreams.other]\naddresses = [\"a:1\"]\nprotocol = \"h2c\"\nproxy_protocol = \"v2\"",
+        14,
+        "proxy_protocol names one visitor for each connection",
+    ),
+    (
+        "\n[upstreams.other]\naddresses = [\"a:1\"]\ntls = { server_name = \"b\" }",
+        13,
+        "tls has no meaning with a plain protocol",
+    ),
+    (
         "\n[handlers.Loud]\ncomponent = \"OUT/hello.wasm\"",
         11,
         "handler `Loud`: a name is 1 to 64 of a-z",

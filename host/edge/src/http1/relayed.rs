@@ -94,7 +94,8 @@ where
                         *rest -= (splice.held() as u64 + bytes).saturating_sub(held);
                         *left = left.saturating_sub(bytes);
                         self.sent += bytes;
-                        self.pace.moved(usize::try_from(bytes).unwrap_or(usize::MAX));
+                        self.pace
+                            .moved(usize::try_from(bytes).unwrap_or(usize::MAX));
                         waits.as_mut().reset(body.idle_at());
                     }
                     // The server ended early, or one of them broke: the client can tell.

@@ -117,9 +117,9 @@ where
     }
 }
 
-/// Streams run in tasks that the server waits for.
+/// Streams run in tasks that somebody waits for.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+pub(crate) struct Tracked(pub(crate) TaskTracker);
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where

@@ -1,84 +1,248 @@
-//! Connections to servers.
+//! Connections to servers: the name is looked up, the socket opened, the visitor announced, TLS agreed on.
 
+use super::{
+    proxy_protocol,
+    tls::{NodeCertificate, Tls, UpstreamTlsError},
+};
 use http::uri::Authority;
-use protoplex_wire::manifest::Upstream;
+use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
 use std::{
     io::{self, IoSlice},
-    net::IpAddr,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    time::timeout,
 };
+use tokio_rustls::client::TlsStream;
+
+/// Addresses of one name that are tried: each gets its part of the time.
+const ADDRESSES_MAX: usize = 4;
 
 /// A connection.
 pub(crate) enum Stream {
+    /// Plain.
     Tcp(TcpStream),
+    /// Boxed, since its buffers are large and most connections are plain.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How connections to one upstream are made.
+pub(crate) struct Connector {
+    protocol: UpstreamProtocol,
+    tls: Option<Tls>,
+    proxy_protocol: Option<ProxyProtocol>,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// `node` is who we are, for upstreams that want to know.
+    ///
+    /// # Errors
+    /// TLS as written cannot be had.
+    pub(crate) fn new(
+        upstream: &Upstream,
+        node: Option<&NodeCertificate>,
+    ) -> Result<Self, UpstreamTlsError> {
+        Ok(Self {
+            protocol: upstream.protocol,
+            tls: Tls::new(upstream, node)?,
+            proxy_protocol: upstream.proxy_protocol,
+            timeout: Duration::from_millis(upstream.connect_timeout_ms),
+        })
+    }
+
+    /// A connection that is ready for the first request, within the upstream's connect timeout. `visitor` is named to
+    /// the server where it wants that; none is ourselves.
+    ///
+    /// # Errors
+    /// It cannot be reached, is not who it should be, or took too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub(crate) async fn connect(
+        &self,
+        authority: &Authority,
+        visitor: Option<SocketAddr>,
+    ) -> io::Result<Stream> {
+        self.connect_as(authority, visitor, false).await
+    }
+
+    /// The same, and it speaks HTTP/1.1 whatever else the server could: for what HTTP/2 has not, such as `Upgrade`.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn connect_http1(
+        &self,
+        authority: &Authority,
+        visitor: Option<SocketAddr>,
+    ) -> io::Result<Stream> {
+        self.connect_as(authority, visitor, true).await
+    }
+
+    async fn connect_as(
+        &self,
+        authority: &Authority,
+        visitor: Option<SocketAddr>,
+        is_http1: bool,
+    ) -> io::Result<Stream> {
+        let connecting = timeout(self.timeout, async {
+            let mut stream = self.open(authority).await?;
+            if let Some(version) = self.proxy_protocol {
+                let header = proxy_protocol::header(version, visitor, stream.local_addr()?);
+                stream.write_all(&header).await?;
+            }
+            match &self.tls {
+                None => Ok(Stream::Tcp(stream)),
+                Some(tls) => {
+                    let stream = tls.secure(authority, stream, is_http1).await?;
+                    Ok(Stream::Tls(Box::new(stream)))
+                }
+            }
+        });
+        connecting
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
+    }
+
+    /// Whether connections may speak HTTP/2.
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        matches!(
+            self.protocol,
+            UpstreamProtocol::H2c | UpstreamProtocol::Https
+        )
+    }
+
+    /// Whether connections are secured.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether connections belong to one visitor each, who was named on them.
+    pub(crate) fn names_visitors(&self) -> bool {
+        self.proxy_protocol.is_some()
+    }
+
+    /// Whether a connection speaks HTTP/2: agreed in the handshake, or known before.
+    pub(crate) fn is_http2(&self, stream: &Stream) -> bool {
+        match stream {
+            Stream::Tcp(_) => self.protocol == UpstreamProtocol::H2c,
+            Stream::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// One address of the name after another; one that swallows everything must not take all the time.
+    async fn open(&self, authority: &Authority) -> io::Result<TcpStream> {
+        let port = authority
+            .port_u16()
+            .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let found = tokio::net::lookup_host((host(authority), port)).await?;
+        let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+        let part = self.timeout / addresses.len().max(1) as u32;
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match timeout(part, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Not fatal: the connection is slower.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// The host without the brackets of IPv6.
+pub(super) fn host(authority: &Authority) -> &str {
+    let host = authority.host();
+    host.strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host)
 }
 
 impl Stream {
+    /// The socket, if nothing stands between it and the bytes.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        let Self::Tcp(tcp) = self;
-        Some(tcp)
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
     }
-    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(tcp) = self;
-        tcp.poll_read_ready(cx)
-    }
-}
 
-pub(super) struct Connector;
-
-impl Connector {
-    pub(super) fn new(_upstream: &Upstream) -> Result<Self, String> {
-        Ok(Self)
-    }
-    pub(super) async fn connect(
-        &self,
-        authority: &Authority,
-        _client: IpAddr,
-    ) -> io::Result<Stream> {
-        let stream = TcpStream::connect(authority.as_str()).await?;
-        stream.set_nodelay(true)?;
-        Ok(Stream::Tcp(stream))
+    /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.
+    pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_ready(cx).is_pending(),
+            Self::Tls(tls) => {
+                let mut byte = [0; 1];
+                let mut buf = ReadBuf::new(&mut byte);
+                Pin::new(tls).poll_read(cx, &mut buf).is_pending()
+            }
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self::Tcp(tcp) = &mut *self;
-        Pin::new(tcp).poll_read(cx, buf)
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Self::Tcp(tcp) = &mut *self;
-        Pin::new(tcp).poll_write(cx, buf)
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
     }
+
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let Self::Tcp(tcp) = &mut *self;
-        Pin::new(tcp).poll_write_vectored(cx, bufs)
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
     }
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Tcp(tcp) = &mut *self;
-        Pin::new(tcp).poll_shutdown(cx)
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
     }
 }

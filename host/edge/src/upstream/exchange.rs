@@ -93,7 +93,7 @@ impl Connection {
     /// heard of an end, or of bytes that nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.input.is_empty() && self.io.poll_read_ready(&mut cx).is_pending()
+        self.input.is_empty() && self.io.is_quiet(&mut cx)
     }
 
     fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {

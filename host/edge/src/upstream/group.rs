@@ -1,21 +1,33 @@
 //! One upstream: its servers, their connections, and a request's tries at them.
 
+mod http2;
+
 use super::{
     body::Body,
     connect::Connector,
     exchange::{Connection, Exchange, Failure},
+    h2::{Checkout, Connections, Handle},
+    health,
+    means::Means,
     outbound::Outbound,
     pool::Pool,
     response::{Asked, Response},
     sending::Sending,
     servers::{Lease, Outcome, Servers, Unavailable},
+    tls::UpstreamTlsError,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header, uri::Authority};
 use protoplex_http::{BodyError, Reply, ReplyBody};
 use protoplex_wire::manifest::Upstream;
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 /// Servers that are tried when none of them takes the connection: the client waits meanwhile.
 const UNSENT_TRIES_MAX: u32 = 3;
@@ -49,8 +61,13 @@ pub enum RelayError {
 pub struct Group {
     pub(super) servers: Arc<Servers>,
     pools: Vec<Arc<Pool>>,
-    connector: Connector,
+    /// Of those that speak HTTP/2.
+    multiplexed: Vec<Arc<Connections>>,
+    connector: Arc<Connector>,
     upstream: Upstream,
+    tasks: TaskTracker,
+    /// Ends the health checks.
+    _checks: Option<DropGuard>,
 }
 
 /// How one try ended without a response.
@@ -64,19 +81,31 @@ struct Failed {
     stale: bool,
 }
 
+impl Failed {
+    fn of(error: RelayError, unsent: bool, unanswered: bool) -> Self {
+        Self {
+            error,
+            unsent,
+            unanswered,
+            stale: false,
+        }
+    }
+}
+
+/// How a request gets to its server.
+enum Way {
+    Http1(Connection),
+    Http2(Handle),
+}
+
 impl Group {
-    /// `children` share the limits.
+    /// With servers of which nothing is known. Health checks begin, on the runtime that this is called on.
     ///
     /// # Errors
     /// A certificate that cannot be read.
-    pub fn new(upstream: &Upstream, children: usize) -> Result<Arc<Self>, String> {
-        let servers = Servers::new(upstream, children);
-        Ok(Arc::new(Self {
-            pools: (0..servers.len()).map(|_| Arc::default()).collect(),
-            connector: Connector::new(upstream)?,
-            upstream: upstream.clone(),
-            servers,
-        }))
+    pub fn new(upstream: &Upstream, means: &Means) -> Result<Arc<Self>, UpstreamTlsError> {
+        let servers = Servers::new(upstream, means.children);
+        Self::of(servers, upstream, means, |_| Default::default())
     }
 
     /// The group with other servers, as after a change of the directory: those that stay keep their connections and
@@ -87,24 +116,48 @@ impl Group {
     pub fn successor(
         self: &Arc<Self>,
         upstream: &Upstream,
-        children: usize,
-    ) -> Result<Arc<Self>, String> {
-        let servers = self
-            .servers
-            .successor(upstream, children, Instant::now().into());
+        means: &Means,
+    ) -> Result<Arc<Self>, UpstreamTlsError> {
+        let now = Instant::now().into();
+        let servers = self.servers.successor(upstream, means.children, now);
         if Arc::ptr_eq(&servers, &self.servers) {
             return Ok(Arc::clone(self));
         }
-        let pool = |index| {
-            let authority = servers.authority(index);
-            let known = (0..self.servers.len()).find(|&at| self.servers.authority(at) == authority);
-            known.map_or_else(Arc::default, |at| Arc::clone(&self.pools[at]))
-        };
+        // Connections are what these make them.
+        let old = &self.upstream;
+        let same = old.protocol == upstream.protocol
+            && old.tls == upstream.tls
+            && old.proxy_protocol == upstream.proxy_protocol;
+        Self::of(servers, upstream, means, |authority| {
+            let mut all = 0..self.servers.len();
+            match all.find(|&at| same && self.servers.authority(at) == authority) {
+                Some(at) => (
+                    Arc::clone(&self.pools[at]),
+                    Arc::clone(&self.multiplexed[at]),
+                ),
+                None => Default::default(),
+            }
+        })
+    }
+
+    fn of(
+        servers: Arc<Servers>,
+        upstream: &Upstream,
+        means: &Means,
+        kept: impl Fn(&Authority) -> (Arc<Pool>, Arc<Connections>),
+    ) -> Result<Arc<Self>, UpstreamTlsError> {
+        let connector = Connector::new(upstream, means.node_certificate.as_ref())?;
+        let connector = Arc::new(connector);
+        let kept = (0..servers.len()).map(|index| kept(servers.authority(index)));
+        let (pools, multiplexed) = kept.unzip();
         Ok(Arc::new(Self {
-            pools: (0..servers.len()).map(pool).collect(),
-            connector: Connector::new(upstream)?,
+            pools,
+            multiplexed,
+            _checks: health::watch(&servers, &connector, &means.tasks, &means.stop),
+            connector,
             upstream: upstream.clone(),
             servers,
+            tasks: means.tasks.clone(),
         }))
     }
 
@@ -113,15 +166,28 @@ impl Group {
         &self.upstream
     }
 
+    /// Its servers.
+    pub fn servers(&self) -> &Arc<Servers> {
+        &self.servers
+    }
+
     /// Connections that wait for a request.
     pub fn idle_connections(&self) -> usize {
         self.pools.iter().map(|pool| pool.len()).sum()
+    }
+
+    /// Connections of HTTP/2, idle or not.
+    pub fn multiplexed_connections(&self) -> usize {
+        self.multiplexed.iter().map(|all| all.len()).sum()
     }
 
     /// Closes connections that were idle for too long.
     pub fn sweep(&self) {
         for pool in &self.pools {
             pool.sweep();
+        }
+        for connections in &self.multiplexed {
+            connections.sweep();
         }
     }
 
@@ -179,12 +245,12 @@ impl Group {
                 others && tries < UNSENT_TRIES_MAX
             } else {
                 request.retry != super::Retry::Never
-                    && self.servers.may_retry(tries - 1, Instant::now().into())
+                    && self.servers.may_retry(tries, Instant::now().into())
             };
             if !goes_on || matches!(failed.error, RelayError::TooSlow { .. }) {
                 return Err(failed.error);
             }
-            tried |= 1 << index.min(63);
+            tried |= 1_u64.checked_shl(index as u32).unwrap_or(0);
         }
     }
 
@@ -211,27 +277,43 @@ impl Group {
         Ok(reply)
     }
 
+    /// A connection of HTTP/1.1 of its own.
     async fn connect(
         &self,
         lease: &Lease,
         client: IpAddr,
         deadline: Instant,
     ) -> Result<Connection, Failed> {
-        let server = self.servers.authority(lease.index());
-        let connected = timeout_at(deadline, self.connector.connect(server, client)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        connected.map(Connection::new).map_err(|error| {
-            lease.report(Outcome::Failed, Instant::now().into());
-            Failed {
-                error: RelayError::Broken {
-                    server: server.to_string(),
-                    cause: format!("no connection: {error}"),
-                },
-                unsent: true,
-                unanswered: true,
-                stale: false,
-            }
-        })
+        let server = lease.authority();
+        let visitor = Some(SocketAddr::new(client, 0));
+        let connected = timeout_at(deadline, self.connector.connect_http1(server, visitor)).await;
+        connected
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map(Connection::new)
+            .map_err(|error| unreached(lease, &error))
+    }
+
+    /// A new way to a server: a connection, or a place on one.
+    async fn way(
+        &self,
+        lease: &Lease,
+        client: IpAddr,
+        upgrades: bool,
+        deadline: Instant,
+    ) -> Result<Way, Failed> {
+        // HTTP/2 has no `Upgrade`; a server that speaks nothing else never hears of it.
+        if (upgrades && self.connector.is_tls()) || !self.connector.may_speak_http2() {
+            let connection = self.connect(lease, client, deadline).await;
+            return connection.map(Way::Http1);
+        }
+        let connections = &self.multiplexed[lease.index()];
+        let checkout = connections.checkout(&self.connector, lease.authority(), &self.tasks);
+        match timeout_at(deadline, checkout).await {
+            Ok(Ok(Checkout::Http2(handle))) => Ok(Way::Http2(handle)),
+            Ok(Ok(Checkout::Http1(stream))) => Ok(Way::Http1(Connection::new(stream))),
+            Ok(Err(error)) => Err(unreached(lease, &error)),
+            Err(_) => Err(unreached(lease, &io::ErrorKind::TimedOut.into())),
+        }
     }
 
     async fn attempt(
@@ -245,18 +327,26 @@ impl Group {
     ) -> Result<Reply, Failed> {
         let index = lease.index();
         let server = || self.servers.authority(index).to_string();
-        let pooled = if fresh {
+        let pooled = if fresh || self.connector.names_visitors() {
             None
         } else {
             self.pools[index].take()
         };
         let reused = pooled.is_some();
-        let connection = match pooled {
-            Some(connection) => connection,
+        let way = match pooled {
+            Some(connection) => Way::Http1(connection),
             None => {
-                let connect = Duration::from_millis(self.upstream.connect_timeout_ms);
-                let deadline = deadline.min(Instant::now() + connect);
-                self.connect(&lease, request.client, deadline).await?
+                let upgrades = request.upgrade.is_some();
+                self.way(&lease, request.client, upgrades, deadline).await?
+            }
+        };
+        let connection = match way {
+            Way::Http1(connection) => connection,
+            Way::Http2(handle) => {
+                let until = (deadline, total_at);
+                return self
+                    .attempt_http2(handle, lease, request, until, fresh)
+                    .await;
             }
         };
         let asked = Asked {
@@ -332,6 +422,7 @@ impl Group {
             let protocol = protocol.map_err(|_| "the protocol it switches to is malformed")?;
             reply.headers.push((header::UPGRADE, protocol));
         }
+        let keep_alive = response.keep_alive && !self.connector.names_visitors();
         let pool = Arc::clone(&self.pools[lease.index()]);
         if !switches && let Some(body) = exchange.body_at_hand() {
             reply.body = match response.length {
@@ -339,7 +430,7 @@ impl Group {
                 Some(0) => ReplyBody::Empty,
                 length => ReplyBody::Absent { bytes: length },
             };
-            if response.keep_alive && exchange.is_over() {
+            if keep_alive && exchange.is_over() {
                 pool.put_back(exchange.connection);
             }
             return Ok(reply);
@@ -348,10 +439,19 @@ impl Group {
             .timeouts
             .idle
             .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
-        let body = Body::new(exchange, response.keep_alive, pool, idle, total_at, lease);
+        let body = Body::new(exchange, keep_alive, pool, idle, total_at, lease);
         reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));
         Ok(reply)
     }
+}
+
+fn unreached(lease: &Lease, error: &io::Error) -> Failed {
+    lease.report(Outcome::Failed, Instant::now().into());
+    let error = RelayError::Broken {
+        server: lease.authority().to_string(),
+        cause: format!("no connection: {error}"),
+    };
+    Failed::of(error, true, true)
 }
 
 fn error(failure: Failure, server: String) -> RelayError {

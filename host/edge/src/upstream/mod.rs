@@ -8,19 +8,26 @@ mod connect;
 mod exchange;
 mod framing;
 mod group;
+mod h2;
+mod health;
+mod means;
 mod outbound;
 mod pool;
+mod proxy_protocol;
 mod response;
 mod sending;
 mod servers;
 mod splice;
+mod tls;
 pub(crate) mod tunnel;
 
 pub(crate) use body::Body;
 pub use group::{Group, RelayError};
+pub use means::Means;
 pub use outbound::{Outbound, Retry, Timeouts};
-pub use servers::{Unavailable, key_hash};
+pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};
+pub use tls::{NodeCertificate, UpstreamTlsError};
 
 /// The end-to-end lines of a response's head, and its length.
 #[cfg(any(test, feature = "fuzzing"))]

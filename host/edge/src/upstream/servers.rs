@@ -6,6 +6,7 @@
 //! panic mode, with its threshold at zero).
 
 mod budget;
+mod choice;
 mod queue;
 mod server;
 #[cfg(test)]
@@ -16,19 +17,16 @@ use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
 use protoplex_wire::manifest::{Balance, Upstream};
 use queue::Queue;
-use server::{Server, WEIGHT_BITS, WEIGHT_FULL};
+use server::Server;
 use std::{
     fmt,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
-
-/// Servers that a request can remember to have tried: the bits of `tried`. Those beyond are never taken for tried.
-const TRIED_MAX: usize = u64::BITS as usize;
 
 /// All servers of one upstream and their state.
 pub struct Servers {
@@ -47,8 +45,6 @@ pub struct Servers {
     ejecting: Mutex<()>,
     /// Times are milliseconds since then.
     epoch: Instant,
-    /// Somebody runs its health checks.
-    watched: AtomicBool,
 }
 
 /// One request in flight at one server. Dropping it gives the place back and wakes one that waits.
@@ -161,7 +157,6 @@ impl Servers {
             queue,
             ejecting: Mutex::new(()),
             epoch,
-            watched: AtomicBool::new(false),
         })
     }
 
@@ -296,72 +291,6 @@ impl Servers {
         }
     }
 
-    /// The fewest in flight for its share. A server in its slow start takes part in that share of the picks, so that
-    /// it also starts slowly where nobody has anything in flight.
-    fn least_loaded(&self, tried: u64, now_ms: u64) -> Option<usize> {
-        let count = self.servers.len();
-        let start = self.turn.load(Relaxed) % count.max(1);
-        let found = self.best((start..count).chain(0..start), tried, now_ms, |server| {
-            let in_flight = u64::from(server.in_flight.load(Relaxed));
-            let weight = server.weight(now_ms, self.upstream.slow_start_ms);
-            if weight == WEIGHT_FULL {
-                return (false, in_flight << WEIGHT_BITS);
-            }
-            let held_back = self.roll() >= weight;
-            (held_back, (in_flight << (2 * WEIGHT_BITS)) / weight)
-        });
-        self.turn
-            .store(found.map_or(start, |index| index + 1), Relaxed);
-        found
-    }
-
-    /// The highest score of key and server (rendezvous hashing): when a server goes, only its keys move. One in its
-    /// slow start gets its keys back one after another, each once.
-    fn by_key(&self, key: u64, tried: u64, now_ms: u64) -> Option<usize> {
-        self.best(0..self.servers.len(), tried, now_ms, |server| {
-            let score = mixed(key ^ server.hash);
-            let weight = server.weight(now_ms, self.upstream.slow_start_ms);
-            let held_back = score % WEIGHT_FULL >= weight;
-            (held_back, !score >> WEIGHT_BITS)
-        })
-    }
-
-    /// The lowest rank among servers with a place: one that was not tried before one that was, one that is not held
-    /// back before one that is. The first of equals. Servers that are out only where all are.
-    fn best(
-        &self,
-        order: impl Iterator<Item = usize> + Clone,
-        tried: u64,
-        now_ms: u64,
-        rank: impl Fn(&Server) -> (bool, u64),
-    ) -> Option<usize> {
-        let look = |all: bool| {
-            let (mut best, mut seen) = (None, false);
-            for index in order.clone() {
-                let server = &*self.servers[index];
-                if !all && server.is_out(now_ms) {
-                    continue;
-                }
-                seen = true;
-                let in_flight = server.in_flight.load(Relaxed);
-                if self.in_flight_max != 0 && in_flight >= self.in_flight_max {
-                    continue;
-                }
-                let again = index < TRIED_MAX && (tried >> index) & 1 == 1;
-                let (held_back, rank) = rank(server);
-                let rank = (again, held_back, rank);
-                if best.is_none_or(|(lowest, _)| rank < lowest) {
-                    best = Some((rank, index));
-                }
-            }
-            (best.map(|(_, index)| index), seen)
-        };
-        match look(false) {
-            (found, true) => found,
-            (_, false) => look(true).0,
-        }
-    }
-
     fn report(&self, index: usize, outcome: Outcome, now: Instant) {
         let server = &self.servers[index];
         let failed = match outcome {
@@ -397,7 +326,7 @@ impl Servers {
     }
 
     /// What a health check found.
-    pub(crate) fn probed(&self, index: usize, well: bool, now: Instant) {
+    pub fn probed(&self, index: usize, well: bool, now: Instant) {
         let Some(check) = &self.upstream.health else {
             return;
         };
@@ -418,22 +347,12 @@ impl Servers {
         }
     }
 
-    /// True once: for who runs the health checks.
-    pub(crate) fn watch(&self) -> bool {
-        !self.watched.swap(true, Relaxed)
-    }
-
     /// Until the next ejected server is back.
     fn next_return(&self, now: Instant) -> Option<Duration> {
         let now_ms = self.ms(now);
         let back = self.servers.iter().filter_map(|s| s.returns_at_ms(now_ms));
         back.min()
             .map(|at_ms| Duration::from_millis(at_ms - now_ms))
-    }
-
-    /// A random number below [`WEIGHT_FULL`].
-    fn roll(&self) -> u64 {
-        mixed(self.dice.fetch_add(STEP, Relaxed)) % WEIGHT_FULL
     }
 
     /// From 1, since 0 is "never".
@@ -493,9 +412,6 @@ pub fn key_hash(key: &[u8]) -> u64 {
     });
     mixed(hash)
 }
-
-/// The step of splitmix64.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Its finaliser: every bit of the result depends on every bit that goes in.
 fn mixed(mut bits: u64) -> u64 {

@@ -8,6 +8,7 @@ use super::{
     upstream::Upstreams,
 };
 use arc_swap::ArcSwap;
+use protoplex_edge::upstream::Means;
 use protoplex_handler::{AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, Runtime};
 use protoplex_wire::{
     BuildId, Digest, Manifest,
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// What loading a build needs besides its own files.
 pub(super) struct Loader<'a> {
     pub(super) role: Role,
-    pub(super) children: usize,
+    pub(super) means: &'a Means,
     pub(super) runtime: &'a Runtime,
     pub(super) linkers: &'a Linkers,
     pub(super) metrics: &'a Metrics,
@@ -87,7 +88,7 @@ impl LoadedBuild {
         let index = |name: &str| handlers.iter().position(|slot| slot.name == name);
         let router = Router::new(loader.role, &manifest.routes, index);
         let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
-        let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.children);
+        let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.means);
         let upstreams = upstreams.map_err(|reason| BuildFault {
             stage: Stage::Limit,
             reason,

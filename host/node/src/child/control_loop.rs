@@ -16,7 +16,10 @@ use crate::{
     descriptors, ingress,
 };
 use anyhow::Context;
-use protoplex_edge::{Certificates, ListenHandle, Pem, Server, Settings, TicketSecret};
+use protoplex_edge::{
+    Certificates, ListenHandle, Pem, Server, Settings, TicketSecret,
+    upstream::{Means, NodeCertificate},
+};
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
 use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
@@ -115,11 +118,22 @@ impl Child {
         let linkers = Linkers::for_runtime(&runtime)?;
         let (default, by_name) = pems(&config)?;
         let certificates = Certificates::new(&default, &by_name)?;
+        let read = |path: &std::path::Path| {
+            std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+        };
+        let means = Means {
+            children: config.children,
+            node_certificate: Some(NodeCertificate::from_pem(
+                &read(&config.cert)?,
+                &read(&config.key)?,
+            )?),
+            ..Means::default()
+        };
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
             fleet: watch::Sender::new(Fleet::default()),
-            relay: Relay::new(config.children),
+            relay: Relay::new(means),
             metrics: Metrics::default(),
         });
         let access_log = match &config.ingress.access_log {
@@ -282,7 +296,7 @@ impl Child {
         let held = Arc::clone(&self.shared.builds.now());
         let loader = Loader {
             role: self.config.role,
-            children: self.config.children,
+            means: &self.shared.relay.means,
             runtime: &self.runtime,
             linkers: &self.linkers,
             metrics: &self.shared.metrics,
@@ -457,6 +471,7 @@ impl Child {
             handles.into_iter().for_each(ListenHandle::stop);
         }
         self.server.drain();
+        self.shared.relay.means.stop.cancel();
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let cut = match tokio::time::timeout(timeout, self.server.drained()).await {
             Ok(()) => 0,

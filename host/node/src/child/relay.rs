@@ -3,7 +3,7 @@
 use super::reply;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_edge::upstream::{Group, Outbound, RelayError};
+use protoplex_edge::upstream::{Group, Means, Outbound, RelayError};
 use protoplex_http::Reply;
 use protoplex_wire::manifest::{Ejection, Upstream};
 use std::{collections::HashMap, sync::Arc};
@@ -18,16 +18,16 @@ const IDLE_TIMEOUT_MS: u64 = 300_000;
 
 /// The servers of a child.
 pub(super) struct Relay {
-    children: usize,
+    pub(super) means: Arc<Means>,
     servers: Mutex<HashMap<Authority, Arc<Group>>>,
     /// Nodes of the fleet that a role's requests go to, by `role:NAME`.
     roles: Mutex<HashMap<String, Arc<Group>>>,
 }
 
 impl Relay {
-    pub(super) fn new(children: usize) -> Self {
+    pub(super) fn new(means: Means) -> Self {
         Self {
-            children,
+            means: Arc::new(means),
             servers: Mutex::default(),
             roles: Mutex::default(),
         }
@@ -40,12 +40,12 @@ impl Relay {
         for (role, nodes) in roles {
             let upstream = fleet_upstream(nodes);
             let group = match known.get(role) {
-                Some(group) => group.successor(&upstream, self.children),
-                None => Group::new(&upstream, self.children),
+                Some(group) => group.successor(&upstream, &self.means),
+                None => Group::new(&upstream, &self.means),
             };
             match group {
                 Ok(group) => drop(next.insert(role.to_owned(), group)),
-                Err(error) => tracing::error!(role, error, "nodes cannot be relayed to"),
+                Err(error) => tracing::error!(role, %error, "nodes cannot be relayed to"),
             }
         }
         *known = next;
@@ -74,7 +74,7 @@ impl Relay {
             },
             ..fleet_upstream(std::slice::from_ref(authority))
         };
-        let group = Group::new(&upstream, self.children).ok()?;
+        let group = Group::new(&upstream, &self.means).ok()?;
         servers.insert(authority.clone(), Arc::clone(&group));
         Some(group)
     }

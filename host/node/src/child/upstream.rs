@@ -1,6 +1,6 @@
 //! Where relays go that name an upstream of the build. Built-in ones are the fleet's.
 
-use protoplex_edge::upstream::Group;
+use protoplex_edge::upstream::{Group, Means};
 use protoplex_wire::manifest::Upstream;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,14 +19,15 @@ impl Upstreams {
     pub(super) fn new(
         upstreams: &BTreeMap<String, Upstream>,
         held: &[&Self],
-        children: usize,
+        means: &Means,
     ) -> Result<Self, String> {
         let group = |name: &String, upstream: &Upstream| {
             let mut known = held.iter().filter_map(|other| other.0.get(name));
             match known.find(|group| group.upstream() == upstream) {
                 Some(group) => Ok(Arc::clone(group)),
-                None => Group::new(upstream, children)
-                    .map_err(|why| format!("upstream `{name}`: {why}")),
+                None => {
+                    Group::new(upstream, means).map_err(|why| format!("upstream `{name}`: {why}"))
+                }
             }
         };
         upstreams

@@ -108,6 +108,8 @@ pub async fn run(
         https_fds: https.iter().map(AsRawFd::as_raw_fd).collect(),
         internal_fds: internal.iter().map(AsRawFd::as_raw_fd).collect(),
         region: config.region.clone(),
+        cert: config.cert.clone(),
+        key: config.key.clone(),
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
         drain_timeout_ms: config.drain_timeout_ms,

@@ -438,6 +438,8 @@ mod tests {
             control_fd: -1,
             http_fds: Vec::new(),
             https_fds: Vec::new(),
+            cert: dir.into(),
+            key: dir.into(),
             tls_cert: dir.into(),
             tls_key: dir.into(),
             drain_timeout_ms: 0,

@@ -4,6 +4,7 @@ use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Route, World};
 
 mod grants;
 mod limits;
+mod upstreams;
 
 /// Assets live in the memory of every node.
 const ASSET_BYTES_MAX: u64 = 256 << 20;
@@ -145,18 +146,8 @@ impl Manifest {
             if upstream.addresses.is_empty() {
                 faults.push(format!("upstream `{name}` has no address"));
             }
-            for fault in limits::upstream_faults(upstream) {
+            for fault in upstreams::faults(upstream) {
                 faults.push(format!("upstream `{name}`: {fault}"));
-            }
-            for address in &upstream.addresses {
-                let port = address
-                    .rsplit_once(':')
-                    .and_then(|(_, port)| port.parse::<u16>().ok());
-                if port.is_none_or(|port| port == 0) {
-                    faults.push(format!(
-                        "upstream `{name}`: address `{address}` must be host:port"
-                    ));
-                }
             }
         }
     }
@@ -180,24 +171,27 @@ fn is_name(name: &str) -> bool {
 
 /// A probe that no request could be.
 fn probe_faults(probe: &Probe) -> Vec<String> {
-    let visible = |text: &str| text.bytes().all(|b| (0x21..0x7f).contains(&b));
-    let mut faults = Vec::new();
-    if !probe.path.starts_with('/') {
-        faults.push(format!("probe.path `{}` must start with `/`", probe.path));
-    } else if probe.path.contains('#') || !visible(&probe.path) {
-        faults.push(format!(
-            "probe.path `{}`: write path and query as they stand on a request line",
-            probe.path
-        ));
+    let path = probe_path_fault("probe.path", &probe.path);
+    let host = probe.host.as_deref();
+    let host = host.and_then(|host| probe_host_fault("probe.host", host));
+    path.into_iter().chain(host).collect()
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|b| (0x21..0x7f).contains(&b))
+}
+
+fn probe_path_fault(key: &str, path: &str) -> Option<String> {
+    if !path.starts_with('/') {
+        return Some(format!("{key} `{path}` must start with `/`"));
     }
-    if let Some(host) = &probe.host
-        && (host.is_empty() || host.contains(['/', '?', '#', '@']) || !visible(host))
-    {
-        faults.push(format!(
-            "probe.host `{host}` must be a name, with or without a port"
-        ));
-    }
-    faults
+    (path.contains('#') || !is_visible(path))
+        .then(|| format!("{key} `{path}`: write path and query as they stand on a request line"))
+}
+
+fn probe_host_fault(key: &str, host: &str) -> Option<String> {
+    (host.is_empty() || host.contains(['/', '?', '#', '@']) || !is_visible(host))
+        .then(|| format!("{key} `{host}` must be a name, with or without a port"))
 }
 
 fn path_fault(path: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! Grants that can be read and lead somewhere: one that never matches would be found out by a visitor.
 
-use super::is_name;
+use super::{is_name, upstreams::is_address};
 use crate::{
     directory::LIVE_PREFIX,
     manifest::{Grants, Manifest, Role},
@@ -47,7 +47,21 @@ pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
              name that may lead to private addresses"
         ));
     }
+    for protocol in grants.upgrades.iter().filter(|p| !is_protocol(p)) {
+        faults.push(format!(
+            "grants.upgrades has `{protocol}`; write a protocol in lower case as `Upgrade` names it, or `connect`"
+        ));
+    }
     faults
+}
+
+/// A token (RFC 9110, section 5.6.2), with or without a version.
+fn is_protocol(text: &str) -> bool {
+    let ok =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let token = |part: &str| !part.is_empty() && part.bytes().all(ok);
+    let (name, version) = text.split_once('/').unwrap_or((text, "1"));
+    token(name) && token(version)
 }
 
 fn relay(to: &str, manifest: &Manifest) -> Option<String> {
@@ -63,6 +77,9 @@ fn relay(to: &str, manifest: &Manifest) -> Option<String> {
         Some(role) => (!ROLES.iter().any(|known| known.to_string() == role)).then(|| {
             let known: Vec<String> = ROLES.iter().map(|role| format!("`role:{role}`")).collect();
             format!("grants.relay names `{to}`; there are {}", known.join(", "))
+        }),
+        None if to.contains(':') => (!is_address(to)).then(|| {
+            format!("grants.relay has `{to}`; write an upstream's name, `role:NAME` or `host:port`")
         }),
         None => (!manifest.upstreams.contains_key(to))
             .then(|| format!("grants.relay names upstream `{to}`, which the build does not have")),
@@ -83,7 +100,7 @@ fn is_outgoing(text: &str) -> bool {
     port_ok && is_host(host)
 }
 
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         return address.parse::<IpAddr>().is_ok();
     }
@@ -128,6 +145,15 @@ mod tests {
             "!private",
         ] {
             assert!(!is_outgoing(bad), "{bad}");
+        }
+    }
+    #[test]
+    fn only_protocols_are_upgrade_grants() {
+        for good in ["connect", "h2c", "tls/1.0", "my-protocol.v2"] {
+            assert!(is_protocol(good), "{good}");
+        }
+        for bad in ["", "WebSocket", "a b", "a/", "/1", "a/1/2", "a,b"] {
+            assert!(!is_protocol(bad), "{bad}");
         }
     }
 }

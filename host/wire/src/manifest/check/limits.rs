@@ -1,6 +1,6 @@
 //! Limits in range: a slip of the pen must not make a node promise what it does not have.
 
-use crate::manifest::{Limits, Upstream};
+use crate::manifest::Limits;
 
 /// A slot of the instance pool holds as much.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
@@ -11,13 +11,13 @@ const INSTANCES_MAX: u64 = 1_000;
 /// Ten minutes: beyond it is a batch job, and no request.
 const CPU_MS_MAX: u64 = 600_000;
 /// An hour, likewise.
-const WAIT_MS_MAX: u64 = 3_600_000;
+pub(super) const WAIT_MS_MAX: u64 = 3_600_000;
 /// No copy can be larger than a memory.
 const HOSTCALL_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
 /// One child has no room for more at once.
-const IN_FLIGHT_MAX: u64 = 100_000;
+pub(super) const IN_FLIGHT_MAX: u64 = 100_000;
 /// Who waits behind so many is told 503 sooner.
-const QUEUE_MAX: u64 = 1_000_000;
+pub(super) const QUEUE_MAX: u64 = 1_000_000;
 
 /// What is wrong with a handler's limits.
 pub(super) fn faults(limits: &Limits) -> Vec<String> {
@@ -50,26 +50,11 @@ pub(super) fn faults(limits: &Limits) -> Vec<String> {
     faults
 }
 
-/// What is wrong with an upstream's timeouts.
-pub(super) fn upstream_faults(upstream: &Upstream) -> Vec<String> {
-    let timeouts = [
-        ("connect_timeout_ms", upstream.connect_timeout_ms),
-        ("first_byte_timeout_ms", upstream.first_byte_timeout_ms),
-        ("idle_timeout_ms", upstream.idle_timeout_ms),
-    ];
-    timeouts
-        .into_iter()
-        .filter_map(|(key, value)| {
-            not_zero(key, value).or_else(|| at_most(key, value, WAIT_MS_MAX))
-        })
-        .collect()
-}
-
-fn not_zero(key: &str, value: u64) -> Option<String> {
+pub(super) fn not_zero(key: &str, value: u64) -> Option<String> {
     (value == 0)
         .then(|| format!("{key} is 0, so nothing could ever run; leave it out for the default"))
 }
 
-fn at_most(key: &str, value: u64, most: u64) -> Option<String> {
+pub(super) fn at_most(key: &str, value: u64, most: u64) -> Option<String> {
     (value > most).then(|| format!("{key} is {value}; {most} is the most"))
 }

@@ -1,0 +1,147 @@
+//! Health checks: a GET to every server of a group, again and again, as a visitor would reach it. Each child checks
+//! for itself, since it is the way from here that must work.
+
+use super::{
+    connect::{Connector, Stream},
+    servers::Servers,
+};
+use crate::http2::Tracked;
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response, Uri, header, uri::Authority};
+use http_body_util::Empty;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::TokioIo;
+use protoplex_wire::manifest::HealthCheck;
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+/// What our checks call themselves, for those who read the server's log.
+const USER_AGENT: &str = concat!("protoplex-health/", env!("CARGO_PKG_VERSION"));
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Checks the servers of a group until the guard is dropped or `stop` is cancelled. `None` where the upstream wants
+/// no checks.
+pub(super) fn watch(
+    servers: &Arc<Servers>,
+    connector: &Arc<Connector>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Option<DropGuard> {
+    let check = servers.upstream().health.clone()?;
+    let stop = stop.child_token();
+    let (servers, connector) = (Arc::clone(servers), Arc::clone(connector));
+    let (stopped, streams) = (stop.clone(), tasks.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = run(&check, &servers, &connector, &streams) => {}
+        }
+    });
+    Some(stop.drop_guard())
+}
+
+/// All servers at once, of which there are few. The children of the fleet must not come in step, so that the first
+/// time is a matter of chance.
+async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector, tasks: &TaskTracker) {
+    let interval = Duration::from_millis(check.interval_ms);
+    tokio::time::sleep(interval.mul_f64(rand::random())).await;
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        join_all((0..servers.len()).map(|index| async move {
+            let authority = servers.authority(index);
+            let limit = Duration::from_millis(check.timeout_ms);
+            let probed = timeout(limit, probe(check, authority, connector, tasks)).await;
+            let well = match probed {
+                Ok(Ok(response)) => response.status().as_u16() < 400,
+                Ok(Err(error)) => {
+                    tracing::debug!(server = %authority, %error, "a health check failed");
+                    false
+                }
+                Err(_) => false,
+            };
+            servers.probed(index, well, std::time::Instant::now());
+        }))
+        .await;
+    }
+}
+
+/// On a connection of its own: whether one can be made is part of the question.
+async fn probe(
+    check: &HealthCheck,
+    server: &Authority,
+    connector: &Connector,
+    tasks: &TaskTracker,
+) -> Result<Response<Incoming>, Failure> {
+    let stream = connector.connect(server, None).await?;
+    let host = check.host.as_deref().unwrap_or(server.as_str());
+    if connector.is_http2(&stream) {
+        let scheme = if connector.is_tls() { "https" } else { "http" };
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(host)
+            .path_and_query(check.path.as_str())
+            .build()?;
+        by_http2(stream, request(uri)?, tasks).await
+    } else {
+        let mut request = request(check.path.parse()?)?;
+        request.headers_mut().insert(header::HOST, host.parse()?);
+        request.headers_mut().insert(
+            header::CONNECTION,
+            header::HeaderValue::from_static("close"),
+        );
+        by_http1(stream, request).await
+    }
+}
+
+fn request(uri: Uri) -> Result<Request<Empty<Bytes>>, http::Error> {
+    Request::get(uri)
+        .header(header::USER_AGENT, USER_AGENT)
+        .body(Empty::new())
+}
+
+async fn by_http1(
+    stream: Stream,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, Failure> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut answer = pin!(sender.send_request(request));
+    tokio::select! {
+        biased;
+        answer = &mut answer => Ok(answer?),
+        ended = connection => {
+            ended?;
+            // It may have brought the answer in the same breath.
+            Ok(answer.await?)
+        }
+    }
+}
+
+async fn by_http2(
+    stream: Stream,
+    request: Request<Empty<Bytes>>,
+    tasks: &TaskTracker,
+) -> Result<Response<Incoming>, Failure> {
+    let handshake = http2::handshake(Tracked(tasks.clone()), TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await?;
+    let mut answer = pin!(sender.send_request(request));
+    tokio::select! {
+        biased;
+        answer = &mut answer => Ok(answer?),
+        ended = connection => {
+            ended?;
+            // It may have brought the answer in the same breath.
+            Ok(answer.await?)
+        }
+    }
+}

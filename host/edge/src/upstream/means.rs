@@ -1,0 +1,17 @@
+//! What groups need of the process that they are in.
+
+use super::tls::NodeCertificate;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// One for all groups of a child.
+#[derive(Default)]
+pub struct Means {
+    /// Children of the node, among whom limits are divided.
+    pub children: usize,
+    /// Where health checks and HTTP/2 connections run.
+    pub tasks: TaskTracker,
+    /// Ends the health checks. HTTP/2 connections end with their last request, once their group is dropped.
+    pub stop: CancellationToken,
+    /// Who we are, for upstreams that want to know.
+    pub node_certificate: Option<NodeCertificate>,
+}

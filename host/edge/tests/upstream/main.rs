@@ -1,0 +1,12 @@
+//! Relaying on real sockets: TLS, HTTP/2, health checks and the PROXY protocol, as servers see them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, as it should"
+)]
+
+mod announced;
+mod h2;
+mod health;
+mod support;
+mod tls;

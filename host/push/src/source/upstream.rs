@@ -1,0 +1,167 @@
+//! `[upstreams.NAME]` as people write it.
+
+use crate::{
+    defaults,
+    fault::instead,
+    reader::{At, Section},
+};
+use protoplex_wire::manifest::{
+    Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
+};
+
+/// What is spoken, as `protocol = "…"` names it.
+const PROTOCOLS: [(&str, UpstreamProtocol); 4] = [
+    ("http1", UpstreamProtocol::Http1),
+    ("h2c", UpstreamProtocol::H2c),
+    ("https", UpstreamProtocol::Https),
+    ("https-http1", UpstreamProtocol::HttpsHttp1),
+];
+/// As `balance = "…"` names them.
+const BALANCES: [(&str, Balance); 2] = [
+    ("least-loaded", Balance::LeastLoaded),
+    ("key", Balance::Key),
+];
+/// As `proxy_protocol = "…"` names them.
+const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] =
+    [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+
+/// An upstream before the files that it names were read.
+pub(crate) struct SourceUpstream {
+    pub(crate) upstream: Upstream,
+    /// The file whose content becomes `tls.ca_pem`.
+    pub(crate) ca: Option<At<String>>,
+}
+
+pub(super) fn read(mut section: Section<'_>) -> SourceUpstream {
+    let addresses = section.strings("addresses");
+    section.required(
+        "addresses",
+        (!addresses.is_empty()).then_some(()),
+        "addresses = [\"127.0.0.1:9000\"]",
+    );
+    let (tls, ca) = section.section("tls").map(tls).unwrap_or_default();
+    let queue_max = number(&mut section, "queue_max", 0);
+    let queue_timeout_ms = match queue_max {
+        0 => 0,
+        _ => defaults::UPSTREAM_QUEUE_TIMEOUT_MS,
+    };
+    let mut time = |key, default| section.integer(key).map_or(default, |at| at.value);
+    let upstream = Upstream {
+        addresses,
+        tls,
+        queue_max,
+        connect_timeout_ms: time("connect_timeout_ms", defaults::UPSTREAM_CONNECT_TIMEOUT_MS),
+        first_byte_timeout_ms: time(
+            "first_byte_timeout_ms",
+            defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
+        ),
+        idle_timeout_ms: time("idle_timeout_ms", defaults::UPSTREAM_IDLE_TIMEOUT_MS),
+        total_timeout_ms: time("total_timeout_ms", 0),
+        queue_timeout_ms: time("queue_timeout_ms", queue_timeout_ms),
+        slow_start_ms: time("slow_start_ms", 0),
+        in_flight_max: number(&mut section, "in_flight_max", 0),
+        protocol: word(&mut section, "protocol", &PROTOCOLS).unwrap_or_default(),
+        balance: word(&mut section, "balance", &BALANCES).unwrap_or_default(),
+        proxy_protocol: word(&mut section, "proxy_protocol", &PROXY_PROTOCOLS),
+        retries: section
+            .section("retries")
+            .map_or(defaults::RETRIES, retries),
+        ejection: section
+            .section("ejection")
+            .map_or(defaults::EJECTION, ejection),
+        health: section.section("health").and_then(health),
+    };
+    section.finish();
+    SourceUpstream { upstream, ca }
+}
+
+fn tls(mut section: Section<'_>) -> (UpstreamTls, Option<At<String>>) {
+    let ca = section.string("ca");
+    let tls = UpstreamTls {
+        server_name: section.string("server_name").map(|at| at.value),
+        ca_pem: None,
+        node_certificate: section
+            .boolean("node_certificate")
+            .is_some_and(|at| at.value),
+    };
+    section.finish();
+    (tls, ca)
+}
+
+fn retries(mut section: Section<'_>) -> Retries {
+    let default = defaults::RETRIES;
+    let retries = Retries {
+        attempts_max: number(&mut section, "attempts_max", default.attempts_max),
+        budget_percent: number(&mut section, "budget_percent", default.budget_percent),
+    };
+    section.finish();
+    retries
+}
+
+fn ejection(mut section: Section<'_>) -> Ejection {
+    let default = defaults::EJECTION;
+    let eject_ms = section.integer("eject_ms");
+    let ejection = Ejection {
+        failures: number(&mut section, "failures", default.failures),
+        eject_ms: eject_ms.map_or(default.eject_ms, |at| at.value),
+        servers_percent_max: number(
+            &mut section,
+            "servers_percent_max",
+            default.servers_percent_max,
+        ),
+    };
+    section.finish();
+    ejection
+}
+
+fn health(mut section: Section<'_>) -> Option<HealthCheck> {
+    let path = section.string("path");
+    let path = section.required("path", path, "path = \"/healthz\"");
+    let host = section.string("host").map(|at| at.value);
+    let mut time = |key, default| section.integer(key).map_or(default, |at| at.value);
+    let interval_ms = time("interval_ms", defaults::HEALTH_INTERVAL_MS);
+    // A short interval alone must not contradict the default.
+    let timeout_ms = time("timeout_ms", defaults::HEALTH_TIMEOUT_MS.min(interval_ms));
+    let unhealthy_after = number(
+        &mut section,
+        "unhealthy_after",
+        defaults::HEALTH_UNHEALTHY_AFTER,
+    );
+    let healthy_after = number(
+        &mut section,
+        "healthy_after",
+        defaults::HEALTH_HEALTHY_AFTER,
+    );
+    section.finish();
+    Some(HealthCheck {
+        path: path?.value,
+        host,
+        interval_ms,
+        timeout_ms,
+        unhealthy_after,
+        healthy_after,
+    })
+}
+
+fn number(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
+    section.integer_u32(key).map_or(default, |at| at.value)
+}
+
+/// One of a few words.
+fn word<T: Copy>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    known: &[(&'static str, T)],
+) -> Option<T> {
+    let at = section.string(key)?;
+    let found = known.iter().find(|(name, _)| *name == at.value);
+    if found.is_none() {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let hint = instead(&at.value, &names);
+        section.fault(
+            at.line,
+            format!("{key} {:?} is not known; {hint}", at.value),
+        );
+    }
+    found.map(|(_, value)| *value)
+}
