@@ -54,11 +54,13 @@ pub(super) struct Connections {
     is_http1: AtomicBool,
 }
 
+type Driven = Connection<TokioIo<Stream>, Body, Tracked>;
+
 struct Open {
     sender: SendRequest<Body>,
     streams: Arc<AtomicUsize>,
     /// Knows how many the server allows. Its task polls it, until it is over.
-    connection: Arc<Mutex<Option<Connection<TokioIo<Stream>, Body, Tracked>>>>,
+    connection: Arc<Mutex<Option<Driven>>>,
     used: Instant,
 }
 
