@@ -1,17 +1,31 @@
 //! App handlers: any component that exports `wasi:http`, 0.2 or 0.3, with bodies that stream both ways.
 //!
-//! wasmtime's `ProxyHandler` runs the instances; around it stand what it lacks: a bounded queue, a deadline outside
-//! the store, and places that are given back when the response's body ends.
+//! A request runs in an idle instance or a new one, driven by the connection that asks: no task, no channel, no wake
+//! lies between them. What cannot be driven there goes on in a task: a guest that works after its response, one whose
+//! client went away, and one that waits while others may use its instance. Around that stand a bounded queue, a
+//! deadline outside the store, and places that are given back when the response's body ends.
 
+mod answer;
+mod background;
 mod body;
+mod drive;
+mod instance;
+mod joint;
 mod state;
-mod worker;
+mod track;
 
 use crate::{
     BuildFault, HandlerError, Linkers, Runtime, error_of, outgoing::Outgoing, outgoing::Policy,
 };
-use body::GuardedBody;
+use answer::Answer;
+use background::Background;
+pub use body::AppBody;
+use body::DrivenBody;
+use drive::Drive;
 use http_body_util::BodyExt;
+use instance::{Factory, Idle};
+use joint::{Incoming, Joint};
+use parking_lot::Mutex;
 use protoplex_http::Body;
 use protoplex_wire::{
     manifest::{Handler, Limits},
@@ -21,27 +35,40 @@ pub(crate) use state::AppState;
 use std::{
     collections::HashMap,
     fs::File,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime_wasi_http::{
-    Error, WasiBody,
-    handler::{ExpirationError, HandlerState, InstantiationError, ProxyHandler, TrapOrPanicError},
-};
-use wasmtime_wasi_http::{p2::bindings::http::types as p2, p3::bindings::http::types as p3};
-use worker::Factory;
-pub(crate) use worker::RequestTrack;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+pub(crate) use track::RequestTrack;
+use wasmtime_wasi_http::Error;
 
 /// A compiled app handler and its instances.
 pub struct AppHandler {
-    proxy: ProxyHandler<Factory>,
+    shared: Arc<Shared>,
     places: Arc<Semaphore>,
     waiting: AtomicU32,
     limits: Limits,
+}
+
+/// What drivers need: it must not hold them in turn.
+struct Runner {
+    factory: Factory,
+    idle: Idle,
+}
+
+/// What bodies need as well. Dropping it ends what runs in the background.
+struct Shared {
+    runner: Arc<Runner>,
+    background: Background,
+    /// Instances that others may join.
+    apart: Mutex<Vec<Weak<Joint>>>,
+    expires: AtomicBool,
 }
 
 impl AppHandler {
@@ -71,8 +98,17 @@ impl AppHandler {
             outgoing: Outgoing::new(Policy::new(&handler.grants.outgoing)),
             settings: Arc::new(settings.clone().into_iter().collect()),
         };
+        let runner = Runner {
+            factory,
+            idle: Idle::default(),
+        };
         Ok(Self {
-            proxy: ProxyHandler::new(factory),
+            shared: Arc::new(Shared {
+                runner: Arc::new(runner),
+                background: Background::default(),
+                apart: Mutex::default(),
+                expires: AtomicBool::new(false),
+            }),
             places: Arc::new(Semaphore::new(handler.limits.in_flight_max as usize)),
             waiting: AtomicU32::new(0),
             limits: handler.limits,
@@ -85,27 +121,40 @@ impl AppHandler {
     /// Whatever kept the handler from answering; nothing of a response exists then.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the place back; the instance ends by its own deadline.
+    /// Dropping the future lets the guest go on in the background until its deadline; it keeps the place as long.
     pub async fn handle(
         &self,
         request: http::Request<Body>,
-    ) -> Result<http::Response<WasiBody>, HandlerError> {
+    ) -> Result<http::Response<AppBody>, HandlerError> {
         let place = self.place().await?;
+        // The answer to HEAD has the length of a body that is not there.
+        let has_body = request.method() != http::Method::HEAD;
         let request =
             request.map(|body| body.map_err(|_| Error::ConnectionTerminated).boxed_unsync());
         let track = Arc::new(RequestTrack::default());
-        let answer = self.proxy.handle(Arc::clone(&track), request);
-        let deadline = self.limits.deadline_ms;
-        let answer = match tokio::time::timeout(Duration::from_millis(deadline), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is::<TrapOrPanicError>() => {
-                return Err(track.cause_of_death().await);
-            }
-            Ok(Err(error)) => return Err(self.error(&error, &track)),
-            Err(_) => return Err(HandlerError::Deadline(deadline)),
+        let (sender, answer) = oneshot::channel();
+        let incoming = Incoming {
+            request,
+            track: Arc::clone(&track),
+            answer: sender,
         };
-        let max = self.limits.response_bytes_max;
-        Ok(answer.map(|body| GuardedBody::new(body, max, track, place).boxed_unsync()))
+        let mut head = Head {
+            running: self.shared.begin(incoming),
+            answer,
+            place: Some(place),
+            shared: &self.shared,
+        };
+        let deadline = self.limits.deadline_ms;
+        let waiting = poll_fn(|cx| head.poll(cx));
+        match tokio::time::timeout(Duration::from_millis(deadline), waiting).await {
+            Ok(Some(Ok(response))) => Ok(head.respond(response, has_body)),
+            Ok(Some(Err(error))) => Err(error),
+            Ok(None) => Err(track.cause_of_death().await),
+            Err(_) => {
+                head.give_up();
+                Err(HandlerError::Deadline(deadline))
+            }
+        }
     }
 
     /// Makes one instance and throws it away.
@@ -113,10 +162,14 @@ impl AppHandler {
     /// # Errors
     /// Whatever keeps an instance from being made.
     pub async fn warm(&self) -> Result<(), HandlerError> {
-        let instance = self.proxy.state().instantiate().await;
-        instance
-            .map(drop)
-            .map_err(|error| error_of::instantiation(&error, &self.limits, None))
+        let deadline = self.limits.deadline_ms;
+        let instance = self.shared.runner.factory.instantiate();
+        let instance = tokio::time::timeout(Duration::from_millis(deadline), instance).await;
+        match instance {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error_of::instantiation(&error, &self.limits, None)),
+            Err(_) => Err(HandlerError::Deadline(deadline)),
+        }
     }
 
     /// Waits for a place, in a queue of bounded length.
@@ -145,24 +198,138 @@ impl AppHandler {
             }),
         }
     }
+}
 
-    fn error(&self, error: &wasmtime::Error, track: &RequestTrack) -> HandlerError {
-        if error.is::<ExpirationError>() {
-            return HandlerError::Deadline(self.limits.deadline_ms);
+/// Where a request runs.
+enum Running {
+    /// Here.
+    Here(Drive),
+    /// In a task; nobody else may tell what became of it.
+    Apart(Arc<Joint>),
+    /// Nowhere any more.
+    Over,
+}
+
+impl Shared {
+    /// An idle instance is better than one that others use, and that is better than a new one.
+    fn begin(self: &Arc<Self>, incoming: Incoming) -> Running {
+        if !self.expires.swap(true, Ordering::Relaxed) {
+            let runner = Arc::downgrade(&self.runner);
+            self.background.expire_idle(runner);
         }
-        if let Some(error) = error.downcast_ref::<InstantiationError<Arc<RequestTrack>>>() {
-            return error_of::instantiation(&error.error, &self.limits, track.take_hit());
+        let idle = self.runner.idle.take();
+        if idle.is_some() || !self.is_concurrent() {
+            return Running::Here(Drive::new(&self.runner, idle, incoming));
         }
-        if let Some(error) = error.downcast_ref::<Error>() {
-            return HandlerError::Guest(error.to_string());
+        match self.join(Box::new(incoming)) {
+            Ok(joint) => Running::Apart(joint),
+            Err(incoming) => Running::Here(Drive::new(&self.runner, None, *incoming)),
         }
-        if let Some(code) = error.downcast_ref::<p2::ErrorCode>() {
-            return HandlerError::Guest(Error::from(code.clone()).to_string());
+    }
+
+    fn join(&self, mut incoming: Box<Incoming>) -> Result<Arc<Joint>, Box<Incoming>> {
+        let mut apart = self.apart.lock();
+        apart.retain(|joint| joint.strong_count() > 0);
+        for joint in apart.iter().filter_map(Weak::upgrade) {
+            match joint.join(incoming) {
+                Ok(()) => return Ok(joint),
+                Err(refused) => incoming = refused,
+            }
         }
-        if let Some(code) = error.downcast_ref::<p3::ErrorCode>() {
-            return HandlerError::Guest(Error::from(code.clone()).to_string());
+        Err(incoming)
+    }
+
+    fn is_concurrent(&self) -> bool {
+        self.runner.factory.concurrency() > 1
+    }
+
+    /// Goes on in a task, where others may join if the handler allows it.
+    fn hand_over(&self, drive: Drive, place: Option<OwnedSemaphorePermit>) {
+        if self.is_concurrent() {
+            self.apart.lock().push(Arc::downgrade(&drive.joint));
         }
-        error_of::call(error, &self.limits, track.take_hit())
+        let deadline_ms = self.runner.factory.limits.deadline_ms;
+        self.background.drive(drive, deadline_ms, place);
+    }
+}
+
+type Response = http::Response<Answer>;
+
+/// A request whose response has no head yet.
+struct Head<'a> {
+    running: Running,
+    answer: oneshot::Receiver<Result<Response, HandlerError>>,
+    place: Option<OwnedSemaphorePermit>,
+    shared: &'a Arc<Shared>,
+}
+
+impl Head<'_> {
+    /// `None` when the instance died.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Response, HandlerError>>> {
+        // It is taken out first: one that panics is gone, and not polled again.
+        match std::mem::replace(&mut self.running, Running::Over) {
+            Running::Here(mut drive) => {
+                let polled = drive.poll(cx);
+                let answer = self.answer.try_recv();
+                if polled.is_pending() {
+                    if answer.is_err() && self.shared.is_concurrent() {
+                        // Others may use the instance while this one waits.
+                        self.running = Running::Apart(Arc::clone(&drive.joint));
+                        self.shared.hand_over(drive, None);
+                        return self.poll_answer(cx);
+                    }
+                    self.running = Running::Here(drive);
+                }
+                match answer {
+                    Ok(answer) => Poll::Ready(Some(answer)),
+                    Err(_) if polled.is_ready() => Poll::Ready(None),
+                    Err(_) => Poll::Pending,
+                }
+            }
+            elsewhere => {
+                self.running = elsewhere;
+                self.poll_answer(cx)
+            }
+        }
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Response, HandlerError>>> {
+        Pin::new(&mut self.answer).poll(cx).map(Result::ok)
+    }
+
+    fn respond(mut self, response: Response, has_body: bool) -> http::Response<AppBody> {
+        let drive = match std::mem::replace(&mut self.running, Running::Over) {
+            Running::Here(drive) => Some(drive),
+            _ => None,
+        };
+        let has_body = has_body && response.status() != http::StatusCode::NOT_MODIFIED;
+        let place = self.place.take();
+        response.map(|answer| {
+            let body = DrivenBody::new(answer, drive, self.shared, place);
+            if has_body {
+                body.gathered()
+            } else {
+                AppBody::Stream(body.boxed_unsync())
+            }
+        })
+    }
+
+    /// The deadline has passed. An instance that others use is left to them, and to its own end.
+    fn give_up(&mut self) {
+        if let Running::Apart(joint) = std::mem::replace(&mut self.running, Running::Over) {
+            joint.close();
+        }
+    }
+}
+
+impl Drop for Head<'_> {
+    fn drop(&mut self) {
+        if let Running::Here(drive) = std::mem::replace(&mut self.running, Running::Over) {
+            self.shared.hand_over(drive, self.place.take());
+        }
     }
 }
 

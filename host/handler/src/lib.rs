@@ -17,7 +17,7 @@ mod linkers;
 mod native;
 mod outgoing;
 
-pub use app::AppHandler;
+pub use app::{AppBody, AppHandler};
 pub use edge::{
     Asset, Decision, EdgeContext, EdgeHandler, Redirect, RelayDecision, Response, Retry,
 };

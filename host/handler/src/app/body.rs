@@ -1,76 +1,151 @@
-//! The body of an app's response: counted against its limit, and holding its place until it ends.
+//! The body of an app's response as a connection reads it: polling it is what drives the instance, unless a task does.
 
-use super::worker::RequestTrack;
+use super::{Shared, answer::Answer, drive::Drive};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-pub(super) struct GuardedBody {
-    inner: WasiBody,
-    /// Bytes that may still come; `None` is no limit.
-    left: Option<u64>,
-    track: Arc<RequestTrack>,
-    _place: OwnedSemaphorePermit,
+/// Frames that are looked at before a response's head goes out: one of data, and the end.
+const AHEAD_MAX: usize = 2;
+
+/// The body of a response.
+pub enum AppBody {
+    /// All of it was there at once, and its instance is free again.
+    Whole(Bytes),
+    /// It is still being made. Reading it is what drives the instance.
+    Stream(WasiBody),
 }
 
-impl GuardedBody {
-    /// `max` is `response_bytes_max`; 0 is no limit.
+pub(super) struct DrivenBody {
+    /// Read before the head went out; the last stands first.
+    ahead: Vec<Option<Result<Frame<Bytes>, Error>>>,
+    // Dropped in this order: the answer's end, then what is left to do, then the place.
+    answer: Answer,
+    rest: Rest,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What is left to be done in the instance.
+struct Rest {
+    drive: Option<Drive>,
+    shared: Arc<Shared>,
+}
+
+impl DrivenBody {
     pub(super) fn new(
-        inner: WasiBody,
-        max: u64,
-        track: Arc<RequestTrack>,
-        place: OwnedSemaphorePermit,
+        answer: Answer,
+        drive: Option<Drive>,
+        shared: &Arc<Shared>,
+        place: Option<OwnedSemaphorePermit>,
     ) -> Self {
+        let shared = Arc::clone(shared);
         Self {
-            inner,
-            left: (max > 0).then_some(max),
-            track,
+            ahead: Vec::new(),
+            answer,
+            rest: Rest { drive, shared },
             _place: place,
+        }
+    }
+
+    /// Reads what is there without waiting: a small body is whole at once, and goes out with its length and without
+    /// having been a stream.
+    pub(super) fn gathered(mut self) -> AppBody {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut ahead = Vec::with_capacity(AHEAD_MAX);
+        while ahead.len() < AHEAD_MAX
+            && let Poll::Ready(frame) = Pin::new(&mut self).poll_frame(&mut nobody)
+        {
+            let goes_on = matches!(frame, Some(Ok(_)));
+            ahead.push(frame);
+            if !goes_on {
+                break;
+            }
+        }
+        match ahead.as_slice() {
+            [None] => return AppBody::Whole(Bytes::new()),
+            [Some(Ok(frame)), None] => {
+                if let Some(data) = frame.data_ref() {
+                    return AppBody::Whole(data.clone());
+                }
+            }
+            _ => {}
+        }
+        ahead.reverse();
+        self.ahead = ahead;
+        AppBody::Stream(self.boxed_unsync())
+    }
+}
+
+impl Rest {
+    /// Whether it may have written something.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        // It is taken out first: one that panics is gone, and not polled again.
+        let Some(mut drive) = self.drive.take() else {
+            return false;
+        };
+        if drive.poll(cx).is_pending() {
+            self.drive = Some(drive);
+        }
+        true
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(drive) = self.drive.take() {
+            self.shared.hand_over(drive, None);
         }
     }
 }
 
-impl Body for GuardedBody {
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+impl Body for DrivenBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let (Some(left), Some(Ok(frame))) = (&mut self.left, &frame)
-            && let Some(data) = frame.data_ref()
-        {
-            match left.checked_sub(data.len() as u64) {
-                Some(rest) => *left = rest,
-                None => {
-                    return Poll::Ready(Some(Err(Error::HttpResponseBodySize(Some(
-                        data.len() as u64
-                    )))));
-                }
+        let this = self.get_mut();
+        if let Some(frame) = this.ahead.pop() {
+            return Poll::Ready(frame);
+        }
+        let mut answer = Pin::new(&mut this.answer);
+        // What is there already needs no waker, and the guest, whom only we poll, none to wake.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let first = if this.rest.drive.is_some() {
+            &mut nobody
+        } else {
+            &mut *cx
+        };
+        let mut polled = answer.as_mut().poll_frame(first);
+        if polled.is_pending() && this.rest.poll(cx) {
+            polled = answer.as_mut().poll_frame(cx);
+            if polled.is_pending() && this.rest.shared.is_concurrent() {
+                // Others may use the instance while this one waits.
+                this.rest.hand_over();
             }
         }
-        match (frame, self.track.cause()) {
-            // It ends because its instance died, not because it is whole.
-            (None, Some(cause)) => {
-                Poll::Ready(Some(Err(Error::InternalError(Some(cause.to_string())))))
-            }
-            (frame, _) => Poll::Ready(frame),
+        if this.answer.has_ended() {
+            // Mostly the guest has nothing left to do, and its instance is free for the next request.
+            this.rest.poll(&mut Context::from_waker(Waker::noop()));
+            this.rest.hand_over();
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        polled
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.answer.size_hint()
     }
 }
