@@ -422,7 +422,9 @@ impl Group {
             let protocol = protocol.map_err(|_| "the protocol it switches to is malformed")?;
             reply.headers.push((header::UPGRADE, protocol));
         }
-        let keep_alive = response.keep_alive && !self.connector.names_visitors();
+        // A server that refused a request may not have read its body, and would take that for the next request.
+        let refused_body = exchange.sending.had_body() && response.status.as_u16() >= 400;
+        let keep_alive = response.keep_alive && !refused_body && !self.connector.names_visitors();
         let pool = Arc::clone(&self.pools[lease.index()]);
         if !switches && let Some(body) = exchange.body_at_hand() {
             reply.body = match response.length {

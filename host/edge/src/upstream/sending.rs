@@ -36,6 +36,7 @@ pub(super) struct Sending {
     /// The body was asked for, so that the request cannot be sent again.
     pub(super) touched: bool,
     flushed: bool,
+    had_body: bool,
     /// Writes that took something.
     pub(super) writes: u64,
 }
@@ -49,12 +50,18 @@ impl Sending {
             holds: holds && body.is_some(),
             chunked: length.is_none(),
             left: length.unwrap_or_default(),
+            had_body: body.is_some(),
             body,
             begun: false,
             touched: false,
             flushed: false,
             writes: 0,
         }
+    }
+
+    /// Whether there was a body to send.
+    pub(super) fn had_body(&self) -> bool {
+        self.had_body
     }
 
     /// Whether everything is out.
