@@ -314,9 +314,12 @@ where
                 if !self.out.is_empty() {
                     self.flush().await?;
                 }
-                self.wait_for(AssertUnwindSafe(reply).catch_unwind(), &mut intake)
+                let reply = self
+                    .wait_for(AssertUnwindSafe(reply).catch_unwind(), &mut intake)
                     .await?
-                    .unwrap_or_else(|_| respond::panicked(&id))
+                    .unwrap_or_else(|_| respond::panicked(&id));
+                self.write_interims();
+                reply
             }
         };
         if let Some(refusal) = intake.failed {
@@ -326,7 +329,6 @@ where
             self.refuse_request(id, refusal).await?;
             return Err(End::Io);
         }
-        self.write_interims();
         let reply = respond::conclusive(reply, &asked);
         entry
             .iter_mut()
