@@ -53,14 +53,14 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
     let native = std::path::absolute(native)?;
     let nodes = args.proxies + args.apps + args.live;
     let file = data.join(PORT_BASE_FILE);
-    let base = ports::settle(
+    let reserved = ports::settle(
         args.port_base,
         (nodes, args.live),
         &file,
         ports::RELEASE_TIMEOUT,
     )
     .await?;
-    let plan = plan::prepare(&data, &native, args, base)?;
+    let plan = plan::prepare(&data, &native, args, reserved.base())?;
 
     let stop = stop_signal()?;
     let mut fleet = Fleet::start(&plan);

@@ -90,6 +90,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             ports: ports::node(base, index),
             internal_port: ports::internal(base, number - 1),
             region: args.region.clone(),
+            instances_max: args.instances_max,
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
         };
         let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
@@ -157,6 +158,7 @@ struct Node {
     ports: ports::NodePorts,
     internal_port: u16,
     region: String,
+    instances_max: u32,
     drain_timeout_ms: u64,
     ingress: Ingress,
 }
@@ -205,6 +207,7 @@ impl Node {
             capacity: 0,
             children,
             threads,
+            instances_max: self.instances_max,
             drain_timeout_ms: self.drain_timeout_ms,
             ingress: self.ingress,
         })

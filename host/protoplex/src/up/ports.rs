@@ -7,6 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
     path::Path,
     time::{Duration, Instant},
 };
@@ -63,36 +67,53 @@ pub fn seed(base: u16) -> u16 {
     base + SEED
 }
 
+/// Ports that no other `up` of this machine takes while this is held: those of a node are free for a moment whenever it
+/// starts, and it shall find them again.
+pub struct Reserved {
+    base: u16,
+    _names: Vec<UnixDatagram>,
+}
+
+impl Reserved {
+    /// The base.
+    pub fn base(&self) -> u16 {
+        self.base
+    }
+}
+
 /// Settles the base: the one that was asked for, or (0) the one of the last start, or another that is free. It is
 /// kept in `file` for the next start. A taken port is waited for until `patience` is over.
 /// `nodes` are all nodes, and the live ones among them.
 ///
 /// # Errors
 /// When a port of the base that was asked for is taken; says which.
-pub async fn settle(asked: u16, nodes: (u16, u16), file: &Path, patience: Duration) -> Result<u16> {
+pub async fn settle(
+    asked: u16,
+    nodes: (u16, u16),
+    file: &Path,
+    patience: Duration,
+) -> Result<Reserved> {
     let saved = || fs::read_to_string(file).ok()?.trim().parse::<u16>().ok();
-    let base = match (asked, saved()) {
+    let reserved = match (asked, saved()) {
         (0, Some(saved)) if (1..=u16::MAX - SPAN).contains(&saved) => {
             match wait_free(saved, nodes, patience).await {
-                Ok(()) => saved,
+                Ok(saved) => saved,
                 Err(_) => free_base(nodes)?,
             }
         }
         (0, _) => free_base(nodes)?,
-        (asked, _) => {
-            wait_free(asked, nodes, patience).await?;
-            asked
-        }
+        (asked, _) => wait_free(asked, nodes, patience).await?,
     };
-    crate::places::write_whole(file, format!("{base}\n").as_bytes())?;
-    Ok(base)
+    crate::places::write_whole(file, format!("{}\n", reserved.base).as_bytes())?;
+    Ok(reserved)
 }
 
-async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<()> {
+async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<Reserved> {
     let start = Instant::now();
     loop {
-        let Err((port, error)) = check(base, nodes) else {
-            return Ok(());
+        let (port, error) = match reserve(base, nodes) {
+            Ok(reserved) => return Ok(reserved),
+            Err(taken) => taken,
         };
         if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > patience {
             bail!(
@@ -104,33 +125,50 @@ async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<(
     }
 }
 
-fn free_base(nodes: (u16, u16)) -> Result<u16> {
+fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
     for _ in 0..ATTEMPTS_MAX {
         let mut random = [0; 2];
         getrandom::fill(&mut random)
             .map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
         let base = FREE_START + u16::from_le_bytes(random) % (FREE_END - SPAN - FREE_START);
-        if check(base, nodes).is_ok() {
-            return Ok(base);
+        if let Ok(reserved) = reserve(base, nodes) {
+            return Ok(reserved);
         }
     }
     None.with_context(|| format!("no free ports between {FREE_START} and {FREE_END}"))
 }
 
-/// Binds every port once, all at the same time, and lets them go.
-fn check(base: u16, (nodes, live): (u16, u16)) -> Result<(), (u16, io::Error)> {
+/// Reserves every port against others like us, then binds each once, all at the same time, and lets them go.
+fn reserve(base: u16, (nodes, live): (u16, u16)) -> Result<Reserved, (u16, io::Error)> {
     let of_nodes = (0..nodes).flat_map(|index| {
         let ports = node(base, index);
         [ports.http, ports.https, ports.health, ports.meta]
     });
-    let bound: Result<Vec<TcpListener>, _> = of_nodes
+    let ports: Vec<u16> = of_nodes
         .chain((0..live).flat_map(|number| {
             (0..LIVE_CHILDREN_MAX).map(move |child| internal(base, number) + child)
         }))
         .chain([seed(base)])
-        .map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| (port, error)))
         .collect();
-    bound.map(drop)
+    let names: Result<Vec<UnixDatagram>, _> = each(&ports, name_of);
+    let bound: Result<Vec<TcpListener>, _> = each(&ports, |port| {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+    });
+    let (_names, _) = (names?, bound?);
+    Ok(Reserved { base, _names })
+}
+
+fn each<T>(ports: &[u16], take: impl Fn(u16) -> io::Result<T>) -> Result<Vec<T>, (u16, io::Error)> {
+    let all = ports.iter();
+    all.map(|port| take(*port).map_err(|error| (*port, error)))
+        .collect()
+}
+
+/// A name that one process can have, as long as it lives: no file to be left behind, and gone with the network
+/// namespace, as ports are.
+fn name_of(port: u16) -> io::Result<UnixDatagram> {
+    let name = format!("protoplex-up-{port}");
+    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
 #[cfg(test)]
@@ -175,25 +213,18 @@ mod tests {
     async fn free_ports_are_kept_for_the_next_start() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("port-base");
-        let first = settle(0, (2, 0), &file, Duration::ZERO)
-            .await
-            .expect("free ports");
-        assert_eq!(
-            settle(0, (2, 0), &file, Duration::ZERO)
-                .await
-                .expect("free ports"),
-            first
-        );
+        let again = async |asked| settle(asked, (2, 0), &file, Duration::ZERO).await;
+        let reserved = again(0).await.expect("free ports");
+        let first = reserved.base();
+        // No other may have them, though nobody listens yet.
+        assert_ne!(again(0).await.expect("free ports").base(), first);
+        assert!(again(first).await.is_err());
+        drop(reserved);
+        crate::places::write_whole(&file, first.to_string().as_bytes()).expect("it is ours");
+        assert_eq!(again(0).await.expect("free ports").base(), first);
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, node(first, 1).meta)).expect("free");
-        assert_ne!(
-            settle(0, (2, 0), &file, Duration::ZERO)
-                .await
-                .expect("free ports"),
-            first
-        );
-        let error = settle(first, (2, 0), &file, Duration::ZERO)
-            .await
-            .expect_err("taken");
+        assert_ne!(again(0).await.expect("free ports").base(), first);
+        let error = again(first).await.err().expect("taken");
         let port = taken.local_addr().expect("bound").port();
         assert!(
             error
