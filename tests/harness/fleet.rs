@@ -194,6 +194,23 @@ impl Fleet {
         children(node.pid)
     }
 
+    /// Bytes that belong to the processes of a role's first node alone: its parent and children.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn private_bytes(&self, role: &str) -> anyhow::Result<u64> {
+        let node = self.node(role);
+        let mut kib = 0;
+        for pid in self.children(&node)?.into_iter().chain([node.pid]) {
+            let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let private = rollup.lines().filter(|line| line.starts_with("Private_"));
+            let sizes =
+                private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+            kib += sizes.sum::<u64>();
+        }
+        Ok(kib << 10)
+    }
+
     /// Process id of `up`.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.up.id()).expect("a process id is below 2^22")

@@ -22,9 +22,11 @@ struct Alone {
 impl Alone {
     fn start(data: &Path) -> Self {
         let log = data.join("alone.log");
+        let config = data.join("nodes/proxy-1/node.json");
+        any_ports(&config);
         let mut process = Command::new(protoplex_tests::program().unwrap())
             .args(["node", "--config"])
-            .arg(data.join("nodes/proxy-1/node.json"))
+            .arg(config)
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
@@ -53,6 +55,15 @@ impl Drop for Alone {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Its own may have been taken by now, because nobody holds them for it.
+fn any_ports(config: &Path) {
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
+    for port in ["http_port", "https_port", "health_port", "meta_port"] {
+        text[port] = 0.into();
+    }
+    fs::write(config, text.to_string()).unwrap();
 }
 
 fn is_alive(pid: i32) -> bool {

@@ -1,7 +1,10 @@
 //! App handlers behind the real program: worlds, languages, isolation, bodies, requests of their own.
 
 use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use tokio::io::AsyncWriteExt;
 
 const WORLDS: &str = "tests/builds/worlds.toml";
@@ -38,6 +41,18 @@ async fn components_of_every_world_run_unchanged() {
         "an edge component that imports WASI: {}",
         edge.text()
     );
+}
+
+/// It may wait, and so it needs a deadline besides its CPU budget; 300 ms here. Its neighbours notice nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_handler_that_waits_for_ever_is_cut_at_its_deadline() {
+    let fleet = Fleet::start(WORLDS).unwrap();
+    let proxy = fleet.node("proxy").http;
+    let started = Instant::now();
+    let cut = to_host(&proxy, "a", "/wasi/sleep").await;
+    assert_eq!(cut.status, 504, "{}", cut.text());
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_eq!(to_host(&proxy, "a", "/wasi/").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,6 +122,34 @@ async fn an_instance_is_shared_as_far_as_its_isolation_says() {
             (2..=5).contains(&most),
             "{role}, requests_max is 5: {shared:?}"
         );
+    }
+}
+
+/// The most requests at once that an instance has seen, of eight that wait for 400 ms in two children.
+async fn together(address: &str, host: &'static str) -> u64 {
+    let asked: Vec<_> = (0..8)
+        .map(|_| {
+            let address = address.to_owned();
+            tokio::spawn(async move { to_host(&address, host, "/together?n=400").await })
+        })
+        .collect();
+    let mut most = 0;
+    for answer in asked {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        most = most.max(answer.text().trim().parse().unwrap());
+    }
+    most
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_waits_takes_more_requests_only_where_its_isolation_says() {
+    let fleet = Fleet::start(ISOLATION).unwrap();
+    let app = fleet.node("app").http;
+    let concurrent = together(&app, "concurrent.test").await;
+    assert!((2..=4).contains(&concurrent), "{concurrent}");
+    for host in ["shared.test", "any.test"] {
+        assert_eq!(together(&app, host).await, 1, "{host}");
     }
 }
 
@@ -224,4 +267,31 @@ async fn requests_of_a_guest_reach_what_the_manifest_names_and_nothing_else() {
     drop(origin);
     let unsent = outgoing(&allowed, &format!("127.0.0.1:{port}/")).await;
     assert!(unsent.starts_with("error"), "{unsent}");
+}
+
+/// A guest may go on when its response is over and its client gone: such as to tell somebody of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_does_after_its_response_is_done() {
+    let (told, mut was_told) = tokio::sync::mpsc::channel(1);
+    let origin = Origin::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            if let Some(head) = read_head(&mut stream).await {
+                let _ = told.send(head).await;
+                let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let fleet = with_outgoing(&format!("\"{}\"", origin.address));
+    let path = format!("/outgoing-after?to={}/after", origin.address);
+    let answer = Connection::get_once(&fleet.node("app").http, &path)
+        .await
+        .unwrap();
+    assert_eq!((answer.status, answer.text().as_ref()), (200, "later\n"));
+    assert!(was_told.try_recv().is_err(), "the response came first");
+    let told = tokio::time::timeout(Duration::from_secs(10), was_told.recv()).await;
+    let head = format!("{:?}", told.expect("it goes on").unwrap());
+    assert!(head.contains("/after"), "{head}");
 }

@@ -32,19 +32,6 @@ fn assert_no_failure(report: &LoadReport) {
     assert!(report.total() > 0, "nothing was asked");
 }
 
-/// Bytes that belong to the node's processes alone: its parent and children.
-fn private_bytes(fleet: &Fleet, role: &str) -> u64 {
-    let node = fleet.node(role);
-    let pids = fleet.children(&node).unwrap().into_iter().chain([node.pid]);
-    let of = |pid: i32| {
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let private = rollup.lines().filter(|line| line.starts_with("Private_"));
-        let kib = private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        kib.sum::<u64>() << 10
-    };
-    pids.map(of).sum()
-}
-
 /// Guarantees 1, 2, 3 and 8. The builds differ in component and in setting: half a switch would show.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_pushes_at_full_load_fail_no_request_and_every_answer_is_of_one_build() {
@@ -67,7 +54,7 @@ async fn a_hundred_pushes_at_full_load_fail_no_request_and_every_answer_is_of_on
         let pushed = tokio::task::block_in_place(|| fleet.push(build, &[])).unwrap();
         assert_eq!(pushed.code, 0, "push {push}: {pushed:?}");
         if push == WARM_AFTER || push == PUSHES {
-            memory.push(["proxy", "app"].map(|role| private_bytes(&fleet, role)));
+            memory.push(["proxy", "app"].map(|role| fleet.private_bytes(role).unwrap()));
         }
     }
     let report = load.finish().await;

@@ -125,6 +125,7 @@ async fn an_app_that_breaks_a_limit_costs_its_request_and_nothing_else() {
         ("/stack", 500, "trap"),
         ("/loop", 504, "cpu"),
         ("/memory", 500, "memory"),
+        ("/resources", 500, "memory"),
         ("/sleep", 504, "deadline"),
         ("/error", 502, "guest-error"),
     ] {
@@ -187,4 +188,34 @@ async fn past_the_queue_a_request_is_told_to_come_back_at_once() {
     // Two children, each with two places and a queue of two; shared instances take one at a time.
     assert!((2..=8).contains(&served), "{served} were served");
     assert_eq!(served + refused, 24);
+}
+
+/// Eight instances in each of the two children, places for many more: who finds no instance is told to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_pool_a_request_is_told_to_come_back_and_the_rest_is_served() {
+    const ISOLATION: &str = "tests/builds/isolation.toml";
+    let fleet = Fleet::start_with(ISOLATION, &["--instances-max", "8"]).unwrap();
+    let address = fleet.node("app").http;
+    let asked: Vec<_> = (0..40)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move { Connection::get_once(&address, "/sleep?n=1500").await })
+        })
+        .collect();
+    let (mut served, mut refused) = (0, 0);
+    for answer in asked {
+        let answer = answer.await.unwrap().unwrap();
+        match answer.status {
+            200 => served += 1,
+            503 => {
+                assert!(answer.header("retry-after").is_some(), "{answer:?}");
+                refused += 1;
+            }
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    assert!((1..=16).contains(&served), "{served} were served");
+    assert_eq!(served + refused, 40);
+    let next = Connection::get_once(&address, "/ok").await.unwrap();
+    assert_eq!(next.status, 200);
 }

@@ -6,6 +6,7 @@
 
 mod alone;
 mod apps;
+mod carried;
 mod commands;
 mod conformance;
 mod connections;

@@ -19,6 +19,9 @@ use std::{
 
 /// Requests that this instance has seen.
 static SEEN: AtomicU64 = AtomicU64::new(0);
+/// Requests of `/together` that are in this instance, and the most there were.
+static TOGETHER: AtomicU64 = AtomicU64::new(0);
+static TOGETHER_MOST: AtomicU64 = AtomicU64::new(0);
 const PIECE_BYTES: usize = 64 << 10;
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -51,12 +54,30 @@ async fn serve(request: Request) -> Response {
             sleep(n.map_or(FOR_EVER, |n| Duration::from_millis(n as u64))).await;
             Response::text("slept\n")
         }
+        "/together" => {
+            let together = TOGETHER.fetch_add(1, Ordering::Relaxed) + 1;
+            TOGETHER_MOST.fetch_max(together, Ordering::Relaxed);
+            sleep(Duration::from_millis(n.unwrap_or(0) as u64)).await;
+            TOGETHER.fetch_sub(1, Ordering::Relaxed);
+            Response::text(format!("{}\n", TOGETHER_MOST.load(Ordering::Relaxed)))
+        }
+        "/resources" => hold_resources(),
         "/big-header" => Response::text("?").header("x-big", "x".repeat(n.unwrap_or(1 << 20))),
         "/print" => {
             println!("{}", "x".repeat(n.unwrap_or(4 << 20)));
             Response::text("printed\n")
         }
-        "/outgoing" => outgoing(&request).await,
+        "/outgoing" => outgoing(&to(&request)).await,
+        "/outgoing-after" => {
+            let to = to(&request);
+            streamed(|mut sender| async move {
+                let _ = sender.send("later\n").await;
+                drop(sender);
+                // The response is over by now.
+                sleep(Duration::from_millis(100)).await;
+                outgoing(&to).await;
+            })
+        }
         path => body(path, n),
     }
 }
@@ -112,10 +133,14 @@ fn sends(text: &'static str) -> Response {
     })
 }
 
-/// Sends a GET to `?to=AUTHORITY/PATH` and says what came: a status or the error. No path is sent where none stands.
-async fn outgoing(request: &Request) -> Response {
+/// Where `?to=AUTHORITY/PATH` points.
+fn to(request: &Request) -> String {
     let to = request.query().and_then(|query| query.strip_prefix("to="));
-    let to = to.unwrap_or_default();
+    to.unwrap_or_default().to_owned()
+}
+
+/// Sends a GET and says what came: a status or the error. No path is sent where none stands.
+async fn outgoing(to: &str) -> Response {
     let (authority, path) = match to.split_once('/') {
         Some((authority, path)) => (authority, Some(format!("/{path}"))),
         None => (to, None),
@@ -143,6 +168,14 @@ fn spin() -> ! {
     let mut turns = 0_u64;
     loop {
         turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Each is small to the guest, and something that the host has to keep.
+fn hold_resources() -> ! {
+    let mut held = Vec::new();
+    loop {
+        held.push(black_box(Fields::new()));
     }
 }
 

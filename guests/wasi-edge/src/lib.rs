@@ -1,10 +1,14 @@
 //! An edge handler that uses the standard library's clock, and so imports WASI. The host calls it asynchronously.
+//! A path that ends in `/sleep` waits for longer than anybody else would.
 use protoplex_sdk::edge::*;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 protoplex_sdk::edge!(decide);
 
-fn decide(_request: Request) -> Decision {
+fn decide(request: Request) -> Decision {
+    if request.path().ends_with("/sleep") {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = now.map_or(0, |since| since.as_secs());
     Decision::text(format!("hello from wasi-edge at {seconds}\n"))

@@ -31,7 +31,7 @@ use protoplex_wire::{
     manifest::{Handler, Limits},
     release::Stage,
 };
-pub(crate) use state::AppState;
+pub(crate) use state::{AppState, RESOURCES_MAX};
 use std::{
     collections::HashMap,
     fs::File,

@@ -173,7 +173,8 @@ impl EdgeHandler {
         Ok(decision)
     }
 
-    /// Makes one instance, and keeps it where the isolation allows.
+    /// Makes one instance, and keeps it where the isolation allows and none is kept yet: a handler that was carried over
+    /// goes on with those it has.
     ///
     /// # Errors
     /// Whatever keeps an instance from being made.
@@ -181,12 +182,15 @@ impl EdgeHandler {
         match &self.pre {
             Pre::Sync(pre) => {
                 let instance = Instance::new(&self.engine, pre, &self.limits)?;
-                self.put_back(instance);
+                if self.idle.lock().is_empty() {
+                    self.put_back(instance);
+                }
             }
             Pre::Async(pre) => {
                 let instance = AsyncInstance::new(&self.engine, pre, &self.limits).await?;
-                if self.may_serve_again(instance.served) {
-                    self.idle_async.lock().push(instance);
+                let mut idle = self.idle_async.lock();
+                if idle.is_empty() && self.may_serve_again(instance.served) {
+                    idle.push(instance);
                 }
             }
         }

@@ -33,11 +33,17 @@ pub struct RuntimeConfig {
     pub instances_max: u32,
 }
 
-impl Default for RuntimeConfig {
-    fn default() -> Self {
-        Self {
-            instances_max: 1_000,
-        }
+/// A thousand requests in one child at the same time are more than its core can answer in a deadline.
+const INSTANCES_MAX: u32 = 1_000;
+
+impl RuntimeConfig {
+    /// As configured; 0 is the default.
+    pub fn of(instances_max: u32) -> Self {
+        let instances_max = match instances_max {
+            0 => INSTANCES_MAX,
+            asked => asked,
+        };
+        Self { instances_max }
     }
 }
 
@@ -154,4 +160,18 @@ fn pooled(config: RuntimeConfig) -> wasmtime::Result<Engine> {
 /// An engine that compiles and links but never runs: the same code generation with the smallest pool.
 pub(crate) fn compiler() -> wasmtime::Result<Engine> {
     pooled(RuntimeConfig { instances_max: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_without_room_in_the_address_space_is_refused_and_says_what_to_do() {
+        let refused = Runtime::start(RuntimeConfig::of(1_000_000)).err();
+        let text = format!("{:#}", refused.expect("4 PiB do not fit"));
+        for words in ["1000000 instances", "address space", "lower instances_max"] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! From wasmtime's errors to ours.
 
-use crate::HandlerError;
+use crate::{HandlerError, app::RESOURCES_MAX};
 use protoplex_wire::manifest::Limits;
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 
 /// Of a trap's backtrace: the innermost ones tell most.
 const TRAP_FRAMES_MAX: usize = 8;
@@ -20,7 +20,18 @@ pub(crate) fn call(error: &wasmtime::Error, limits: &Limits, hit: Option<String>
     if let Some(hit) = hit {
         return HandlerError::Memory(hit);
     }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        return HandlerError::Memory(format!(
+            "more than {RESOURCES_MAX} requests, responses, fields and streams held at once"
+        ));
+    }
     let text = format!("{error:#}");
+    if text.contains("instance count too high") {
+        let max = limits.instances_max;
+        return HandlerError::Instantiate(format!(
+            "more core instances than {max}; {max} is the most (instances_max)"
+        ));
+    }
     if text.contains("fuel allocated for hostcalls") {
         return HandlerError::HostcallBytes(limits.hostcall_bytes_max);
     }

@@ -54,6 +54,9 @@ pub struct NodeConfig {
     /// Its share of the keys, against that of other live nodes; 0 is one for each child.
     #[serde(default)]
     pub capacity: u32,
+    /// Instances that each child may have at once, of all handlers and of two builds at peak; 0 is 1,000.
+    #[serde(default)]
+    pub instances_max: u32,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
     /// What stands between visitors and handlers; all of it may be left out.

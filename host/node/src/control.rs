@@ -50,6 +50,9 @@ pub struct ChildConfig {
     pub tls_cert: PathBuf,
     /// Its key.
     pub tls_key: PathBuf,
+    /// Instances at once; 0 is the default.
+    #[serde(default)]
+    pub instances_max: u32,
     /// How long requests in flight may go on after a drain began, or after their build was switched away.
     pub drain_timeout_ms: u64,
     /// As in the node's configuration.

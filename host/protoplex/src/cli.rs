@@ -1,6 +1,7 @@
 //! The command line, as clap sees it. What a command does stands in the module of its name.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protoplex_node::parent::compiler::COMPILE_MEMORY_BYTES_MAX;
 use std::path::PathBuf;
 
 /// Seconds that `push` and `rollback` wait for a release before they say that it still runs.
@@ -92,6 +93,9 @@ pub struct Up {
     /// How long requests in flight may go on after a drain or a switch began
     #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_TIMEOUT_S, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub drain_timeout: u32,
+    /// Instances of handlers that each child may have at once [default: 1000]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub instances_max: u32,
     /// Write a line of JSON for each request to logs/NODE.access.log
     #[arg(long)]
     pub access_log: bool,
@@ -275,6 +279,9 @@ pub struct Compile {
     /// Where its native code goes
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+    /// The most memory it may take
+    #[arg(long, value_name = "N", default_value_t = COMPILE_MEMORY_BYTES_MAX)]
+    pub memory_bytes_max: u64,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,9 +1,18 @@
 //! What commands print: JSON with stable keys, and no decoration where nobody watches.
 
 use super::{SWAP, plain};
-use protoplex_tests::{Connection, Fleet};
+use protoplex_tests::{Connection, Fleet, program, repository, said, signal};
+use rustix::process::Signal;
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+const LIMITS: &str = "tests/builds/limits.toml";
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
@@ -30,6 +39,64 @@ const RECORD: [&str; 8] = [
     "elapsed_ms",
     "answers",
 ];
+
+/// What happened before is there, what happens now comes, and the reader ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_f_goes_on_with_what_happens_now() {
+    let fleet = Fleet::start(LIMITS).unwrap();
+    let address = fleet.node("proxy").http;
+    let fail = async || {
+        let answer = Connection::get_once(&address, "/trap").await.unwrap();
+        answer.header("x-request-id").unwrap().to_owned()
+    };
+    let before = fail().await;
+    let mut command = fleet.command(&["logs", "-f", "--data"]).unwrap();
+    let command = command.arg(fleet.data()).stdout(Stdio::piped());
+    let mut following = command.spawn().unwrap();
+    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.send(line))
+    });
+    let has_come = |id: &str| {
+        while let Ok(line) = receiver.recv_timeout(Duration::from_secs(30)) {
+            if line.contains(id) {
+                return line;
+            }
+        }
+        panic!("no line of {id}");
+    };
+    has_come(&before);
+    for _ in 0..2 {
+        let now = fail().await;
+        let line = has_come(&now);
+        assert!(line.starts_with("proxy-1"), "{line}");
+    }
+    assert!(following.try_wait().unwrap().is_none(), "it goes on");
+    let pid = i32::try_from(following.id()).unwrap();
+    signal(pid, Signal::INT).unwrap();
+    following.wait().unwrap();
+}
+
+/// A component that needs more than a compiler may have is refused by the process that stops there.
+#[test]
+fn a_compiler_keeps_to_its_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("native");
+    let component = repository().join("builds/out/js-app.wasm");
+    let compile = |most: &str| {
+        let mut command = Command::new(program().unwrap());
+        command.args(["compile", "--memory-bytes-max", most, "--input"]);
+        command.arg(&component).arg("--output").arg(&output);
+        said(&mut command).unwrap()
+    };
+    let refused = compile("60000000");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.err.contains("memory"), "{refused:?}");
+    assert!(!output.exists());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_print_data_print_json_with_stable_keys() {

@@ -23,6 +23,7 @@ async fn a_failed_warm_up_reverts_with_node_stage_and_reason_and_no_visitor_noti
         ("broken-probe", "broken, as the probe should find"),
         ("broken-start", "handler `broken`, made no instance: trap"),
         ("broken-table", "10000 is the most (table_elements_max)"),
+        ("broken-instances", "1 is the most (instances_max)"),
     ] {
         let file = format!("tests/builds/{name}.toml");
         let pushed = tokio::task::block_in_place(|| fleet.push(&file, &[])).unwrap();

@@ -9,7 +9,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Resources that one store may hold: requests, responses, fields, streams.
-const RESOURCES_MAX: usize = 10_000;
+pub(crate) const RESOURCES_MAX: usize = 10_000;
 
 pub(crate) struct AppState {
     table: ResourceTable,

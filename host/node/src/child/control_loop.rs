@@ -114,7 +114,7 @@ impl Child {
         let control = inherited(config.control_fd)?;
         let channel =
             Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
-        let runtime = Runtime::start(RuntimeConfig::default())?;
+        let runtime = Runtime::start(RuntimeConfig::of(config.instances_max))?;
         let linkers = Linkers::for_runtime(&runtime)?;
         let (default, by_name) = pems(&config)?;
         let certificates = Certificates::new(&default, &by_name)?;

@@ -6,6 +6,7 @@ mod actor;
 mod builds;
 mod certificates;
 mod children;
+pub mod compiler;
 mod directory;
 mod health;
 mod leaving;
@@ -112,6 +113,7 @@ pub async fn run(
         key: config.key.clone(),
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
+        instances_max: config.instances_max,
         drain_timeout_ms: config.drain_timeout_ms,
         ingress: config.ingress.clone(),
     };

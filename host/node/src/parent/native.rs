@@ -1,13 +1,13 @@
 //! The cache of native code: made once on a machine from the verified component, by a niced and memory-limited
 //! process of its own, and only ever loaded if its MAC is right.
 
+use super::compiler::Compiler;
 use crate::channel::sealed_memfd;
 use anyhow::Context;
 use hmac::{Hmac, Mac};
 use parking_lot::Mutex;
 use protoplex_handler::{BuildFault, native_file_name};
 use protoplex_wire::{Digest, release::Stage};
-use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::{
     collections::HashMap,
@@ -18,35 +18,20 @@ use std::{
         unix::fs::{OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
     sync::{Arc, Weak},
-    time::Duration,
 };
-use tokio::{process::Command, sync::Semaphore};
+use tokio::sync::Semaphore;
 
 const MAGIC: &[u8; 8] = b"PPNATIV1";
 const MAC_BYTES: usize = 32;
-/// A component that compiles longer is refused: a large JavaScript one takes six seconds.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Memory of the compiling process: a 22 MB Python component takes 370 MB.
-const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
-/// Visitors come first.
-const COMPILE_NICE: i32 = 10;
-
 /// The cache, shared by the nodes and the Seed of one machine and user.
 pub struct NativeCache {
     dir: PathBuf,
     key: Vec<u8>,
     compiling: Semaphore,
+    compiler: Compiler,
     /// Memory files in use, so that builds and children share them.
     mapped: Mutex<HashMap<Digest, Weak<OwnedFd>>>,
-}
-
-/// The last line of a failed compiler's standard error.
-#[derive(Debug, Serialize, Deserialize)]
-struct Failure {
-    stage: Stage,
-    reason: String,
 }
 
 impl NativeCache {
@@ -68,6 +53,7 @@ impl NativeCache {
             dir: dir.to_owned(),
             key,
             compiling: Semaphore::new((parallel / 2).max(1)),
+            compiler: Compiler::default(),
             mapped: Mutex::default(),
         })
     }
@@ -153,7 +139,7 @@ impl NativeCache {
         let started = std::time::Instant::now();
         let output =
             tempfile::NamedTempFile::new_in(&self.dir).map_err(|error| fault(error.to_string()))?;
-        run_compiler(wasm, output.path()).await?;
+        self.compiler.run(wasm, output.path()).await?;
         let payload = fs::read(output.path()).map_err(|error| fault(error.to_string()))?;
         self.write(component, &payload)
             .map_err(|error| fault(format!("{} cannot be written: {error}", path.display())))?;
@@ -176,7 +162,7 @@ impl NativeCache {
     }
 }
 
-fn fault(reason: String) -> BuildFault {
+pub(super) fn fault(reason: String) -> BuildFault {
     BuildFault {
         stage: Stage::Compile,
         reason,
@@ -212,83 +198,6 @@ fn read_or_make_key(path: &Path) -> std::io::Result<Vec<u8>> {
     file.write_all(&key)?;
     file.sync_all()?;
     Ok(key)
-}
-
-async fn run_compiler(wasm: &Path, output: &Path) -> Result<(), BuildFault> {
-    let program = crate::program::this_program().map_err(|error| fault(error.to_string()))?;
-    let mut command = Command::new(program);
-    command
-        .arg("compile")
-        .arg("--input")
-        .arg(wasm)
-        .arg("--output")
-        .arg(output);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let child = command
-        .spawn()
-        .map_err(|error| fault(format!("the compiler cannot be started: {error}")))?;
-    let ended = tokio::time::timeout(COMPILE_TIMEOUT, child.wait_with_output()).await;
-    let ended =
-        ended.map_err(|_| fault(format!("compiling took longer than {COMPILE_TIMEOUT:?}")))?;
-    let ended = ended.map_err(|error| fault(error.to_string()))?;
-    if ended.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&ended.stderr);
-    let last = text
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or("");
-    Err(match serde_json::from_str::<Failure>(last) {
-        Ok(failure) => BuildFault {
-            stage: failure.stage,
-            reason: failure.reason,
-        },
-        Err(_) => fault(format!("the compiler ended with {}: {last}", ended.status)),
-    })
-}
-
-/// The process behind `protoplex compile`: limits itself, then compiles one file.
-pub fn compile_main(input: &Path, output: &Path) -> ExitCode {
-    use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
-    // A compiler that cannot be limited still works; the parent's time-out stands.
-    let _ = setpriority_process(None, COMPILE_NICE);
-    let hard = getrlimit(Resource::Data).maximum;
-    let _ = setrlimit(
-        Resource::Data,
-        Rlimit {
-            current: Some(COMPILE_MEMORY_BYTES_MAX),
-            maximum: hard,
-        },
-    );
-    let compile = || {
-        let wasm = fs::read(input).map_err(|error| fault(error.to_string()))?;
-        let native = protoplex_handler::precompile(&wasm)?;
-        fs::write(output, native).map_err(|error| fault(error.to_string()))
-    };
-    match compile() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let failure = Failure {
-                stage: error.stage,
-                reason: error.reason,
-            };
-            let line = serde_json::to_string(&failure).expect("a failure has string keys");
-            #[expect(
-                clippy::print_stderr,
-                reason = "standard error is how the parent learns why"
-            )]
-            {
-                eprintln!("{line}");
-            }
-            ExitCode::FAILURE
-        }
-    }
 }
 
 #[cfg(test)]

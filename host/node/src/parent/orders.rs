@@ -442,6 +442,7 @@ mod tests {
             key: dir.into(),
             tls_cert: dir.into(),
             tls_key: dir.into(),
+            instances_max: 0,
             drain_timeout_ms: 0,
             region: String::new(),
             internal_fds: Vec::new(),

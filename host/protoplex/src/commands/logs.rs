@@ -89,7 +89,7 @@ async fn read(
     Ok(())
 }
 
-/// A JSON line of the log as text: time, level, message, fields.
+/// A JSON line of the log as one line of text: time, level, message, fields.
 fn readable(line: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(line) else {
         return line.to_owned();
@@ -109,7 +109,19 @@ fn readable(line: &str) -> String {
             .map_or_else(|| value.to_string(), str::to_owned);
         text.push_str(&format!(" {key}={value}"));
     }
-    text
+    one_line(&text)
+}
+
+/// A guest chooses what it logs: line ends and control sequences must not become another line, or the terminal's.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            letter if letter.is_control() => line.extend(letter.escape_default()),
+            letter => line.push(letter),
+        }
+    }
+    line
 }
 
 fn take(fields: &mut Map<String, Value>, key: &str) -> String {
@@ -129,5 +141,10 @@ mod tests {
         let line = r#"{"timestamp":"2026-01-02T03:04:05.678901Z","level":"WARN","message":"a trap","target":"x","handler":"a","ms":3}"#;
         assert_eq!(readable(line), "03:04:05.678 WARN  a trap handler=a ms=3");
         assert_eq!(readable("plain"), "plain");
+        let line = r#"{"timestamp":"2026-01-02T03:04:05.678901Z","level":"INFO","message":"two\nlines \u001b[31mgrün"}"#;
+        assert_eq!(
+            readable(line),
+            "03:04:05.678 INFO  two\\nlines \\u{1b}[31mgrün"
+        );
     }
 }

@@ -36,6 +36,21 @@ const BEHAVIOURS: [Behaviour; 8] = [
     Behaviour::Dead,
 ];
 
+/// Deliveries after which a rollout that has not ended never will: four nodes get a handful of messages each.
+const DELIVERIES_MAX: usize = 10_000;
+
+/// Delivers, in random order, until the rollout has ended.
+fn deliver_to_the_end(fleet: &mut Fleet, random: &mut Random, mut after_each: impl FnMut(&Fleet)) {
+    for _ in 0..DELIVERIES_MAX {
+        if fleet.core.status().running.is_none() {
+            return;
+        }
+        fleet.deliver(random.of(&NAMES));
+        after_each(fleet);
+    }
+    panic!("the rollout does not end");
+}
+
 fn random_run(number: u64) {
     let mut random = Random(number);
     let mut fleet = Fleet::new(&NAMES);
@@ -131,9 +146,7 @@ fn after_a_nack_every_node_is_ordered_to_run_the_build_before() {
         let behaviour = random.of(&[Behaviour::NackPrepare, Behaviour::NackActivate]);
         fleet.behave(random.of(&NAMES), behaviour);
         fleet.order("two", None);
-        while fleet.core.status().running.is_some() {
-            fleet.deliver(random.of(&NAMES));
-        }
+        deliver_to_the_end(&mut fleet, &mut random, |_| ());
         fleet.settle();
         assert_eq!(fleet.last_outcome(), Outcome::Reverted);
         fleet.all_run("one");
@@ -146,8 +159,7 @@ fn no_node_switches_before_all_have_prepared() {
         let mut random = Random(number);
         let mut fleet = Fleet::new(&NAMES);
         fleet.order("one", None);
-        while fleet.core.status().running.is_some() {
-            fleet.deliver(random.of(&NAMES));
+        deliver_to_the_end(&mut fleet, &mut random, |fleet| {
             let is =
                 |name: &str, what: &str| fleet.orders(name).iter().any(|o| o.starts_with(what));
             let activated = NAMES.iter().any(|name| is(name, "activate"));
@@ -158,6 +170,6 @@ fn no_node_switches_before_all_have_prepared() {
                     .any(|m| matches!(m, FromSeed::Prepare { .. }))
             };
             assert!(!activated || !NAMES.iter().any(|name| unread(name)));
-        }
+        });
     }
 }
