@@ -60,19 +60,23 @@ async fn logs_f_goes_on_with_what_happens_now() {
             .map_while(Result::ok)
             .try_for_each(|line| sender.send(line))
     });
-    let has_come = |id: &str| {
+    // The last of the lines that tell of a request; none may tell of one that is over.
+    let has_come = |id: &str, over: &str| {
         while let Ok(line) = receiver.recv_timeout(Duration::from_secs(30)) {
-            if line.contains(id) {
+            assert!(over.is_empty() || !line.contains(over), "again: {line}");
+            if line.contains(id) && line.contains("a handler failed") {
                 return line;
             }
         }
         panic!("no line of {id}");
     };
-    has_come(&before);
+    has_come(&before, "");
+    let mut over = before;
     for _ in 0..2 {
         let now = fail().await;
-        let line = has_come(&now);
+        let line = has_come(&now, &over);
         assert!(line.starts_with("proxy-1"), "{line}");
+        over = now;
     }
     assert!(following.try_wait().unwrap().is_none(), "it goes on");
     let pid = i32::try_from(following.id()).unwrap();
