@@ -1,0 +1,168 @@
+//! Who is on a channel. One who comes back at once never left, and one with three windows open is there once.
+
+use std::{collections::HashMap, hash::Hash};
+
+/// How patient it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Milliseconds that somebody may be gone before the others are told.
+    pub leave_after_ms: u64,
+    /// Milliseconds after which one whose node says nothing any more counts as gone.
+    pub expires_after_ms: u64,
+}
+
+/// What the others are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<M> {
+    /// Somebody came.
+    Joined(M),
+    /// Somebody has been gone for long enough.
+    Left(M),
+}
+
+#[derive(Debug)]
+struct Member {
+    /// By node: when that was last heard to have it.
+    at: HashMap<u32, u64>,
+    gone_since: Option<u64>,
+}
+
+/// Members `M` of one channel, as their nodes (numbers of the caller's choice) report them. Time comes from outside, in
+/// milliseconds that never go back.
+#[derive(Debug)]
+pub struct Presence<M> {
+    patience: Patience,
+    members: HashMap<M, Member>,
+}
+
+impl<M: Clone + Eq + Hash + Ord> Presence<M> {
+    /// Nobody.
+    pub fn new(patience: Patience) -> Self {
+        Self {
+            patience,
+            members: HashMap::new(),
+        }
+    }
+
+    /// Whether nobody is there, and nobody's leaving has still to be told.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Who is there, in order; those included whose leaving has not been told.
+    pub fn members(&self) -> Vec<M> {
+        let mut members: Vec<M> = self.members.keys().cloned().collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// A node has a member; it repeats that for as long as it is so.
+    pub fn report(&mut self, now_ms: u64, node: u32, member: &M) -> Option<Change<M>> {
+        let mut joined = None;
+        let known = self.members.entry(member.clone()).or_insert_with(|| {
+            joined = Some(Change::Joined(member.clone()));
+            Member {
+                at: HashMap::new(),
+                gone_since: None,
+            }
+        });
+        known.at.insert(node, now_ms);
+        known.gone_since = None;
+        joined
+    }
+
+    /// A node does not have a member any more.
+    pub fn gone(&mut self, now_ms: u64, node: u32, member: &M) {
+        if let Some(known) = self.members.get_mut(member) {
+            known.leaves(now_ms, node);
+        }
+    }
+
+    /// A node is gone for good, and with it all who were there.
+    pub fn node_gone(&mut self, now_ms: u64, node: u32) {
+        for member in self.members.values_mut() {
+            member.leaves(now_ms, node);
+        }
+    }
+
+    /// Who has been gone for long enough, in order. To be called now and then.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Change<M>> {
+        let Patience {
+            leave_after_ms,
+            expires_after_ms,
+        } = self.patience;
+        let mut left = Vec::new();
+        self.members.retain(|name, member| {
+            member
+                .at
+                .retain(|_, heard_ms| now_ms.saturating_sub(*heard_ms) <= expires_after_ms);
+            if member.at.is_empty() {
+                member.gone_since.get_or_insert(now_ms);
+            }
+            let stays = member
+                .gone_since
+                .is_none_or(|since| now_ms.saturating_sub(since) < leave_after_ms);
+            if !stays {
+                left.push(name.clone());
+            }
+            stays
+        });
+        left.sort_unstable();
+        left.into_iter().map(Change::Left).collect()
+    }
+}
+
+impl Member {
+    fn leaves(&mut self, now_ms: u64, node: u32) {
+        self.at.remove(&node);
+        if self.at.is_empty() {
+            self.gone_since.get_or_insert(now_ms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        leave_after_ms: 100,
+        expires_after_ms: 1_000,
+    };
+
+    fn left(name: &'static str) -> Vec<Change<&'static str>> {
+        vec![Change::Left(name)]
+    }
+
+    #[test]
+    fn one_who_comes_back_in_time_never_left() {
+        let mut presence = Presence::new(PATIENCE);
+        assert_eq!(presence.report(0, 1, &"ann"), Some(Change::Joined("ann")));
+        assert_eq!(presence.report(0, 1, &"ann"), None);
+        presence.gone(10, 1, &"ann");
+        assert_eq!(presence.tick(109), []);
+        // On another node, too.
+        assert_eq!(presence.report(109, 2, &"ann"), None);
+        assert_eq!(presence.tick(500), []);
+        presence.gone(500, 2, &"ann");
+        assert_eq!(presence.members(), ["ann"]);
+        assert_eq!(presence.tick(600), left("ann"));
+        assert!(presence.is_empty());
+        assert_eq!(presence.report(601, 1, &"ann"), Some(Change::Joined("ann")));
+    }
+
+    #[test]
+    fn those_of_a_node_that_dies_or_falls_silent_leave_and_others_stay() {
+        let mut presence = Presence::new(PATIENCE);
+        presence.report(0, 1, &"ann");
+        presence.report(0, 2, &"ann");
+        presence.report(0, 2, &"bob");
+        presence.node_gone(50, 2);
+        assert_eq!(presence.tick(149), []);
+        assert_eq!(presence.tick(150), left("bob"));
+        assert_eq!(presence.tick(1_000), []);
+        // Silent since 0: gone from now on.
+        assert_eq!(presence.tick(1_001), []);
+        assert_eq!(presence.tick(1_101), left("ann"));
+    }
+}
