@@ -9,6 +9,7 @@ mod apps;
 mod commands;
 mod conformance;
 mod connections;
+mod counted;
 mod deploys;
 mod directory;
 mod ingress;

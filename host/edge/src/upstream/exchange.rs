@@ -3,11 +3,15 @@
 
 use super::{
     connect::Stream,
+    counters::Cause,
     framing::Framing,
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
 };
-use crate::http1::chunked::{Decoded, Decoder};
+use crate::{
+    http1::chunked::{Decoded, Decoder},
+    server::Held,
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -37,6 +41,8 @@ pub(crate) struct Connection {
     /// One for the connection's life: setting it later is cheap, making it is not.
     timer: Pin<Box<Sleep>>,
     pub(super) idle_since: Instant,
+    /// It is counted until it is closed.
+    counted: Held,
 }
 
 /// Why a response's head did not come.
@@ -56,6 +62,17 @@ pub(super) enum Failure {
     TooSlow,
     /// The request's body did not come.
     Client(BodyError),
+}
+
+impl Failure {
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Ended { .. } => Cause::Reset,
+            Self::Malformed(_) => Cause::Malformed,
+            Self::TooSlow => Cause::Timeout,
+            Self::Client(_) => Cause::Client,
+        }
+    }
 }
 
 /// A request on a connection, and its response.
@@ -80,12 +97,13 @@ enum Reading {
 }
 
 impl Connection {
-    pub(super) fn new(io: Stream) -> Self {
+    pub(super) fn new(io: Stream, counted: Held) -> Self {
         Self {
             io,
             input: BytesMut::new(),
             timer: Box::pin(tokio::time::sleep(FAR)),
             idle_since: Instant::now(),
+            counted,
         }
     }
 
@@ -109,9 +127,9 @@ impl Connection {
         tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
     }
 
-    /// What was read beyond the last response: the start of a tunnel.
-    pub(super) fn into_parts(self) -> (Stream, Bytes) {
-        (self.io, self.input.freeze())
+    /// With what was read beyond the last response, the start of a tunnel, and what counts the connection.
+    pub(super) fn into_parts(self) -> (Stream, Bytes, Held) {
+        (self.io, self.input.freeze(), self.counted)
     }
 }
 

@@ -604,11 +604,12 @@ impl Actor {
 fn merge(texts: &[String]) -> String {
     let mut order: Vec<&str> = Vec::new();
     let mut families: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
+    let mut name = "";
     for line in texts.iter().flat_map(|text| text.lines()) {
-        let name = match line.strip_prefix("# ") {
-            Some(rest) => rest.split(' ').nth(1).unwrap_or_default(),
-            None => line.split(['{', ' ']).next().unwrap_or_default(),
-        };
+        // Samples belong to the family that was begun last: those of a histogram have other names than it has.
+        if let Some(rest) = line.strip_prefix("# ") {
+            name = rest.split(' ').nth(1).unwrap_or_default();
+        }
         let family = families.entry(name).or_insert_with(|| {
             order.push(name);
             Default::default()
@@ -645,5 +646,16 @@ mod tests {
             merged.contains("a{child=\"0\"} 0\na{child=\"1\"} 1\n"),
             "{merged}"
         );
+    }
+
+    #[test]
+    fn what_belongs_to_a_histogram_stays_under_its_head_wherever_it_comes_from() {
+        let head = "# HELP h H.\n# TYPE h histogram\n";
+        let next = "# HELP n N.\n# TYPE n gauge\nn 1\n";
+        let samples = "h_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
+        // The first child has none of them yet.
+        let texts = [format!("{head}{next}"), format!("{head}{samples}{next}")];
+        let next = "# HELP n N.\n# TYPE n gauge\nn 1\nn 1\n";
+        assert_eq!(merge(&texts), format!("{head}{samples}{next}"));
     }
 }
