@@ -75,6 +75,7 @@ pub(super) fn add_loads<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[tokio::test]
     async fn a_group_of_several_builds_is_there_once_and_the_names_are_bounded() {
@@ -90,9 +91,12 @@ mod tests {
         let many = many.map(|name| (name, upstream("127.0.0.1:1")));
         let many = many.chain([("a".to_owned(), upstream("127.0.0.1:2"))]);
         let many = Upstreams::new(&many.collect(), &[&same], &means).unwrap();
+        // One request is at the server of the shared group.
+        let group = first.named("a").unwrap();
+        let _lease = group.servers().pick(None, 0, Instant::now()).unwrap();
         let mut loads = BTreeMap::new();
         add_loads(&mut loads, [&same, &first, &many].into_iter());
-        assert_eq!(loads["a"].well, 1, "{loads:?}");
+        assert_eq!((loads["a"].well, loads["a"].in_flight), (1, 1));
         assert_eq!(loads.len(), UPSTREAMS_LABELLED_MAX + 1);
         assert_eq!(loads[OTHER].well, UPSTREAMS_LABELLED_MAX + 1);
     }
