@@ -4,6 +4,7 @@
 use super::{
     connect::Stream,
     counters::Cause,
+    ending::Ending,
     framing::Framing,
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
@@ -271,11 +272,10 @@ impl Exchange {
         }
     }
 
-    /// The next frame of the body. `idle` is the most between two reads.
+    /// The next frame of the body.
     pub(super) fn poll_frame(
         &mut self,
-        idle: Duration,
-        total_at: Option<Instant>,
+        ending: &Ending,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
         // A server that does not want all of the request tells by its response, or by the connection's end. A client
@@ -306,8 +306,7 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let idle_at = *self.idle_at.get_or_insert_with(|| Instant::now() + idle);
-                    let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
+                    let at = *self.idle_at.get_or_insert_with(|| ending.idle_at());
                     ready!(self.connection.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));
                 }

@@ -9,6 +9,7 @@ use super::{
     body::Body,
     connect::Connector,
     counters::Cause,
+    ending::Ending,
     exchange::{Connection, Exchange, Failure},
     h2::{Checkout, Connections, Handle},
     health,
@@ -274,7 +275,8 @@ impl Group {
         let sending = Sending::new(Bytes::new(), protoplex_http::Body::empty(), None, false);
         let exchange = Exchange::new(connection, sending, Asked::default());
         let pool = Arc::clone(&self.pools[lease.index()]);
-        let body = Body::new(exchange, false, pool, Duration::ZERO, None, lease).tunnel();
+        let ending = Ending::new(Duration::ZERO, None);
+        let body = Body::new(exchange, false, pool, ending, lease).tunnel();
         let mut reply = Reply::empty(StatusCode::OK);
         reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
@@ -444,7 +446,13 @@ impl Group {
             .timeouts
             .idle
             .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
-        let body = Body::new(exchange, keep_alive, pool, idle, total_at, lease);
+        let body = Body::new(
+            exchange,
+            keep_alive,
+            pool,
+            Ending::new(idle, total_at),
+            lease,
+        );
         reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));
         Ok(reply)
     }

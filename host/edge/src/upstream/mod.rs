@@ -6,6 +6,7 @@
 mod body;
 mod connect;
 mod counters;
+mod ending;
 mod exchange;
 mod framing;
 mod group;

@@ -6,6 +6,7 @@ use crate::{
     server::Held,
     upstream::{
         counters::Cause,
+        ending::Ending,
         h2::{Handle, Http2Body, SendError},
         outbound::Outbound,
         servers::{Lease, Outcome},
@@ -120,7 +121,7 @@ impl Group {
         if incoming.is_end_stream() {
             return Ok(reply);
         }
-        let body = Http2Body::new(incoming, idle, total_at, stream, lease);
+        let body = Http2Body::new(incoming, Ending::new(idle, total_at), stream, lease);
         reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
     }
