@@ -1,11 +1,11 @@
 //! The server that every relay of the bench stands in front of: it answers a GET from memory without looking at more
 //! than its path, so that it is never the slow one. `/100` and `/1k` are bytes of text, `/10m` is bulk.
 
-use anyhow::Context;
-use std::net::SocketAddr;
+mod per_core;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
 };
 
 /// Of every head.
@@ -31,21 +31,15 @@ impl Answers {
 }
 
 fn main() -> anyhow::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let address: SocketAddr = args.next().context("an address")?.parse()?;
-    let threads: usize = args.next().context("a number of threads")?.parse()?;
     let answers: &'static Answers = Box::leak(Box::new(Answers {
         small: answer(100),
         kilobyte: answer(1 << 10),
         bulk: answer(10 << 20),
     }));
-    let threads = (0..threads).map(|_| std::thread::spawn(move || serve(address, answers)));
-    for thread in threads.collect::<Vec<_>>() {
-        thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
-    }
-    Ok(())
+    per_core::run(move |stream| async move {
+        // A client that goes away ends it.
+        let _ = connection(stream, answers).await;
+    })
 }
 
 fn answer(bytes: usize) -> Vec<u8> {
@@ -55,24 +49,6 @@ fn answer(bytes: usize) -> Vec<u8> {
     let mut answer = head.into_bytes();
     answer.resize(answer.len() + bytes, b'x');
     answer
-}
-
-fn serve(address: SocketAddr, answers: &'static Answers) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        let socket = TcpSocket::new_v4()?;
-        socket.set_reuseport(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(1024)?;
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            // A client that goes away ends it.
-            tokio::task::spawn_local(async move { drop(connection(stream, answers).await) });
-        }
-    })
 }
 
 async fn connection(mut stream: TcpStream, answers: &Answers) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ mod carried;
 mod commands;
 mod conformance;
 mod connections;
+mod counted;
 mod deploys;
 mod directory;
 mod ingress;

@@ -10,52 +10,36 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_http::Head;
 use std::net::IpAddr;
 
-/// Headers that concern one connection (RFC 9110, section 7.6.1), and those that only look so.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// What the connection layer alone says of a message besides hop-by-hop headers.
-const FRAMING: [&str; 4] = ["content-length", "expect", "date", "x-request-id"];
+const OWN: [&str; 2] = ["date", "x-request-id"];
 
 /// Whether a handler must leave this header to the host.
 pub fn is_of_the_host(name: &str) -> bool {
-    let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    HOP_BY_HOP.iter().any(is) || FRAMING.iter().any(is)
+    is_hop_by_hop(name) || OWN.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Takes out hop-by-hop headers, those that `Connection` names, and the framing.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
+    let named = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
+        .filter_map(|name| name.trim().parse().ok());
+    let hop = headers.keys().filter(|name| is_hop_by_hop(name.as_str()));
+    let gone: Vec<HeaderName> = named.chain(hop.cloned()).collect();
+    for name in gone {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::EXPECT);
 }
 
 /// Says who the visitor is: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and a `traceparent` where there
 /// is no valid one. What the request said of it goes, unless it came from a trusted forwarder: that is kept, and this
 /// hop added.
 pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
-    let said = visitor_fields(head, |name| joined(headers, name));
+    let said = visitor_fields(head, |name| {
+        joined(headers.get_all(name).iter().map(HeaderValue::as_bytes))
+    });
     let id = ("x-request-id", head.request_id.to_owned());
     for (name, value) in said.into_iter().chain([id]) {
         match HeaderValue::from_str(&value) {
@@ -67,13 +51,10 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
         .get("traceparent")
         .is_some_and(|value| is_traceparent(value.as_bytes()));
     if !valid {
-        let made = format!(
-            "00-{:032x}-{:016x}-00",
-            rand::random::<u128>().max(1),
-            rand::random::<u64>().max(1)
-        );
+        let mut made = Vec::new();
+        lines::new_trace(&mut made);
         headers.remove("tracestate");
-        if let Ok(made) = HeaderValue::from_str(&made) {
+        if let Ok(made) = HeaderValue::from_bytes(&made) {
             headers.insert("traceparent", made);
         }
     }
@@ -105,10 +86,10 @@ fn visitor_fields(
     ]
 }
 
-/// All values of a header, in one line.
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values = headers.get_all(name).iter();
-    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+/// All values of a header, in one line. What is no ASCII is none of a forwarder's.
+fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let text = values.filter_map(|value| std::str::from_utf8(value).ok());
+    let values: Vec<&str> = text.filter(|value| value.is_ascii()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 

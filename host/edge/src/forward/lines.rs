@@ -1,6 +1,6 @@
 //! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
 
-use super::{is_traceparent, visitor_fields};
+use super::{is_traceparent, joined, visitor_fields};
 use protoplex_http::Head;
 use std::{io::Write, net::IpAddr};
 
@@ -88,19 +88,31 @@ pub fn request_lines(
         visitor_lines(out, head);
     }
     if traceparent.is_none() && !without("traceparent") {
-        out.extend_from_slice(b"traceparent: 00-");
-        hex(out, rand::random::<u64>().max(1));
-        hex(out, rand::random());
-        out.push(b'-');
-        hex(out, rand::random::<u64>().max(1));
-        out.extend_from_slice(b"-00\r\n");
+        out.extend_from_slice(b"traceparent: ");
+        new_trace(out);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The beginning of a trace.
+pub(super) fn new_trace(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"00-");
+    hex(out, rand::random::<u64>().max(1));
+    hex(out, rand::random());
+    out.push(b'-');
+    hex(out, rand::random::<u64>().max(1));
+    out.extend_from_slice(b"-00");
 }
 
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
 fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
     if head.forwarder.is_some() {
-        for (name, value) in visitor_fields(head, |name| joined(head, name)) {
+        let values = |name: &str| {
+            let all = head.headers.iter();
+            let same = all.filter(|field| field.name.eq_ignore_ascii_case(name));
+            joined(same.map(|field| field.value))
+        };
+        for (name, value) in visitor_fields(head, values) {
             line(out, name, value.as_bytes());
         }
         return line(out, "x-request-id", head.request_id.as_bytes());
@@ -117,18 +129,6 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
     };
     let _ = write!(out, ";host=\"{}\";proto={scheme}\r\n", head.authority);
     line(out, "x-request-id", head.request_id.as_bytes());
-}
-
-/// All values of a header, in one line.
-fn joined(head: &Head<'_>, name: &str) -> Option<String> {
-    let same = head
-        .headers
-        .iter()
-        .filter(|field| field.name.eq_ignore_ascii_case(name));
-    let values: Vec<&str> = same
-        .filter_map(|field| std::str::from_utf8(field.value).ok())
-        .collect();
-    (!values.is_empty()).then(|| values.join(", "))
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -1,6 +1,7 @@
 //! A response's body as a connection to a client takes it: frames, the rest of a socket, or a tunnel.
 
 use super::{
+    ending::Ending,
     exchange::{Connection, Exchange},
     pool::Pool,
     servers::Lease,
@@ -14,7 +15,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 use tokio::{net::TcpStream, time::Instant};
 
@@ -25,9 +25,7 @@ pub(crate) struct Body {
     tunnel: bool,
     keep_alive: bool,
     pool: Arc<Pool>,
-    idle: Duration,
-    total_at: Option<Instant>,
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ending: Ending,
     /// The server counts this request until it is over.
     _lease: Lease,
 }
@@ -37,8 +35,7 @@ impl Body {
         exchange: Exchange,
         keep_alive: bool,
         pool: Arc<Pool>,
-        idle: Duration,
-        total_at: Option<Instant>,
+        ending: Ending,
         lease: Lease,
     ) -> Self {
         Self {
@@ -46,9 +43,7 @@ impl Body {
             tunnel: false,
             keep_alive,
             pool,
-            idle,
-            total_at,
-            cut: None,
+            ending,
             _lease: lease,
         }
     }
@@ -76,16 +71,12 @@ impl Body {
 
     /// When a body that brings nothing is given up.
     pub(crate) fn idle_at(&self) -> Instant {
-        let idle_at = Instant::now() + self.idle;
-        self.total_at.map_or(idle_at, |total| total.min(idle_at))
+        self.ending.idle_at()
     }
 
     /// Whether the build that this was decided by has to end.
     pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.cut {
-            Some(cut) => cut.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
+        self.ending.poll_cut(cx).map(drop)
     }
 
     /// Gives the connection back if it can be used again. Whoever took the last byte calls it, or the drop does.
@@ -117,15 +108,13 @@ impl HttpBody for Body {
         let Some(exchange) = &mut body.exchange else {
             return Poll::Ready(None);
         };
-        match exchange.poll_frame(body.idle, body.total_at, cx) {
+        match exchange.poll_frame(&body.ending, cx) {
             Poll::Ready(None) => {
                 body.finish();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
-            Poll::Pending => body
-                .poll_cut(cx)
-                .map(|()| Some(Err("the build's drain deadline passed".into()))),
+            Poll::Pending => body.ending.poll_cut(cx).map(|error| Some(Err(error))),
         }
     }
 
@@ -150,6 +139,6 @@ impl RelayBody for Body {
     }
 
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.cut = Some(cut);
+        self.ending.cut_by(cut);
     }
 }

@@ -3,11 +3,16 @@
 
 use super::{
     connect::Stream,
+    counters::Cause,
+    ending::Ending,
     framing::Framing,
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
 };
-use crate::http1::chunked::{Decoded, Decoder};
+use crate::{
+    http1::chunked::{Decoded, Decoder},
+    server::Held,
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -37,6 +42,8 @@ pub(crate) struct Connection {
     /// One for the connection's life: setting it later is cheap, making it is not.
     timer: Pin<Box<Sleep>>,
     pub(super) idle_since: Instant,
+    /// It is counted until it is closed.
+    counted: Held,
 }
 
 /// Why a response's head did not come.
@@ -56,6 +63,17 @@ pub(super) enum Failure {
     TooSlow,
     /// The request's body did not come.
     Client(BodyError),
+}
+
+impl Failure {
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Ended { .. } => Cause::Reset,
+            Self::Malformed(_) => Cause::Malformed,
+            Self::TooSlow => Cause::Timeout,
+            Self::Client(_) => Cause::Client,
+        }
+    }
 }
 
 /// A request on a connection, and its response.
@@ -80,12 +98,13 @@ enum Reading {
 }
 
 impl Connection {
-    pub(super) fn new(io: Stream) -> Self {
+    pub(super) fn new(io: Stream, counted: Held) -> Self {
         Self {
             io,
             input: BytesMut::new(),
             timer: Box::pin(tokio::time::sleep(FAR)),
             idle_since: Instant::now(),
+            counted,
         }
     }
 
@@ -109,9 +128,9 @@ impl Connection {
         tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
     }
 
-    /// What was read beyond the last response: the start of a tunnel.
-    pub(super) fn into_parts(self) -> (Stream, Bytes) {
-        (self.io, self.input.freeze())
+    /// With what was read beyond the last response, the start of a tunnel, and what counts the connection.
+    pub(super) fn into_parts(self) -> (Stream, Bytes, Held) {
+        (self.io, self.input.freeze(), self.counted)
     }
 }
 
@@ -253,11 +272,10 @@ impl Exchange {
         }
     }
 
-    /// The next frame of the body. `idle` is the most between two reads.
+    /// The next frame of the body.
     pub(super) fn poll_frame(
         &mut self,
-        idle: Duration,
-        total_at: Option<Instant>,
+        ending: &Ending,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
         // A server that does not want all of the request tells by its response, or by the connection's end. A client
@@ -288,8 +306,7 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let idle_at = *self.idle_at.get_or_insert_with(|| Instant::now() + idle);
-                    let at = total_at.map_or(idle_at, |total_at| total_at.min(idle_at));
+                    let at = *self.idle_at.get_or_insert_with(|| ending.idle_at());
                     ready!(self.connection.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));
                 }

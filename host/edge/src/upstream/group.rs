@@ -1,10 +1,15 @@
 //! One upstream: its servers, their connections, and a request's tries at them.
 
 mod http2;
+mod load;
+
+pub use load::Load;
 
 use super::{
     body::Body,
     connect::Connector,
+    counters::Cause,
+    ending::Ending,
     exchange::{Connection, Exchange, Failure},
     h2::{Checkout, Connections, Handle},
     health,
@@ -73,6 +78,7 @@ pub struct Group {
 /// How one try ended without a response.
 struct Failed {
     error: RelayError,
+    cause: Cause,
     /// Nothing of it can have reached a server that acts on it.
     unsent: bool,
     /// Nothing of a response came.
@@ -82,9 +88,10 @@ struct Failed {
 }
 
 impl Failed {
-    fn of(error: RelayError, unsent: bool, unanswered: bool) -> Self {
+    fn of(error: RelayError, cause: Cause, unsent: bool, unanswered: bool) -> Self {
         Self {
             error,
+            cause,
             unsent,
             unanswered,
             stale: false,
@@ -171,16 +178,6 @@ impl Group {
         &self.servers
     }
 
-    /// Connections that wait for a request.
-    pub fn idle_connections(&self) -> usize {
-        self.pools.iter().map(|pool| pool.len()).sum()
-    }
-
-    /// Connections of HTTP/2, idle or not.
-    pub fn multiplexed_connections(&self) -> usize {
-        self.multiplexed.iter().map(|all| all.len()).sum()
-    }
-
     /// Closes connections that were idle for too long.
     pub fn sweep(&self) {
         for pool in &self.pools {
@@ -214,12 +211,13 @@ impl Group {
             .unwrap_or(Duration::from_millis(self.upstream.first_byte_timeout_ms));
         let (mut tried, mut tries, mut fresh) = (0_u64, 0, false);
         let head = request.http1_head();
+        request.counters.count_request();
         loop {
             let lease = match self.servers.pick(request.key, tried, started.into()) {
-                Ok(lease) => lease,
-                Err(Unavailable::Full) => self.servers.wait(request.key, tried).await?,
-                Err(unavailable) => return Err(unavailable.into()),
+                Err(Unavailable::Full) => self.servers.wait(request.key, tried).await,
+                picked => picked,
             };
+            let lease = lease.inspect_err(|why| request.counters.count_failure(why.cause()))?;
             let index = lease.index();
             let deadline = total_at.map_or(started + first_byte, |at| at.min(started + first_byte));
             let failed = match self
@@ -229,6 +227,9 @@ impl Group {
                 Ok(reply) => return Ok(reply),
                 Err(failed) => failed,
             };
+            if !failed.stale {
+                request.counters.count_failure(failed.cause);
+            }
             let safe = failed.unsent || (failed.unanswered && request.is_repeatable());
             if !safe {
                 return Err(failed.error);
@@ -250,6 +251,7 @@ impl Group {
             if !goes_on || matches!(failed.error, RelayError::TooSlow { .. }) {
                 return Err(failed.error);
             }
+            request.counters.count_retry();
             tried |= 1_u64.checked_shl(index as u32).unwrap_or(0);
         }
     }
@@ -258,20 +260,23 @@ impl Group {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub async fn tunnel(
-        self: &Arc<Self>,
-        key: Option<u64>,
-        client: IpAddr,
-    ) -> Result<Reply, RelayError> {
+    pub async fn tunnel(self: &Arc<Self>, request: Outbound) -> Result<Reply, RelayError> {
         let now = Instant::now();
-        let lease = self.servers.pick(key, 0, now.into())?;
+        let counters = &request.counters;
+        counters.count_request();
+        let lease = self.servers.pick(request.key, 0, now.into());
+        let lease = lease.inspect_err(|why| counters.count_failure(why.cause()))?;
         let deadline = now + Duration::from_millis(self.upstream.connect_timeout_ms);
-        let connection = self.connect(&lease, client, deadline).await;
-        let connection = connection.map_err(|failed| failed.error)?;
+        let connection = self.connect(&lease, request.client, deadline).await;
+        let connection = connection.map_err(|failed| {
+            counters.count_failure(failed.cause);
+            failed.error
+        })?;
         let sending = Sending::new(Bytes::new(), protoplex_http::Body::empty(), None, false);
         let exchange = Exchange::new(connection, sending, Asked::default());
         let pool = Arc::clone(&self.pools[lease.index()]);
-        let body = Body::new(exchange, false, pool, Duration::ZERO, None, lease).tunnel();
+        let ending = Ending::new(Duration::ZERO, None);
+        let body = Body::new(exchange, false, pool, ending, lease).tunnel();
         let mut reply = Reply::empty(StatusCode::OK);
         reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
@@ -289,7 +294,7 @@ impl Group {
         let connected = timeout_at(deadline, self.connector.connect_http1(server, visitor)).await;
         connected
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map(Connection::new)
+            .map(|io| Connection::new(io, self.pools[lease.index()].count()))
             .map_err(|error| unreached(lease, &error))
     }
 
@@ -310,7 +315,10 @@ impl Group {
         let checkout = connections.checkout(&self.connector, lease.authority(), &self.tasks);
         match timeout_at(deadline, checkout).await {
             Ok(Ok(Checkout::Http2(handle))) => Ok(Way::Http2(handle)),
-            Ok(Ok(Checkout::Http1(stream))) => Ok(Way::Http1(Connection::new(stream))),
+            Ok(Ok(Checkout::Http1(stream))) => {
+                let counted = self.pools[lease.index()].count();
+                Ok(Way::Http1(Connection::new(stream, counted)))
+            }
             Ok(Err(error)) => Err(unreached(lease, &error)),
             Err(_) => Err(unreached(lease, &io::ErrorKind::TimedOut.into())),
         }
@@ -360,7 +368,7 @@ impl Group {
         let mut exchange = Exchange::new(connection, sending, asked);
         let failure = match exchange.response(deadline, request.interims.as_ref()).await {
             Ok(response) => {
-                lease.report(Outcome::Answered(response.status), Instant::now().into());
+                answered(&lease, request, response.status);
                 match self.reply(exchange, response, request, total_at, lease) {
                     Ok(reply) => return Ok(reply),
                     Err(why) => Failure::Malformed(why),
@@ -385,16 +393,13 @@ impl Group {
                     unsent: !begun && whole,
                     unanswered: !answered && whole,
                     stale,
+                    cause: failure.cause(),
                     error: error(failure, server()),
                 });
             }
         };
-        Err(Failed {
-            error: error(failure, server()),
-            unsent: false,
-            unanswered: false,
-            stale: false,
-        })
+        let cause = failure.cause();
+        Err(Failed::of(error(failure, server()), cause, false, false))
     }
 
     fn reply(
@@ -441,19 +446,38 @@ impl Group {
             .timeouts
             .idle
             .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
-        let body = Body::new(exchange, keep_alive, pool, idle, total_at, lease);
+        let body = Body::new(
+            exchange,
+            keep_alive,
+            pool,
+            Ending::new(idle, total_at),
+            lease,
+        );
         reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));
         Ok(reply)
     }
 }
 
+/// A response's head has come. One that tells of a server in trouble counts against it.
+fn answered(lease: &Lease, request: &Outbound, status: StatusCode) {
+    let outcome = Outcome::Answered(status);
+    if outcome.is_failure() {
+        request.counters.count_failure(Cause::Status);
+    }
+    lease.report(outcome, Instant::now().into());
+}
+
 fn unreached(lease: &Lease, error: &io::Error) -> Failed {
     lease.report(Outcome::Failed, Instant::now().into());
+    let cause = match error.kind() {
+        io::ErrorKind::TimedOut => Cause::ConnectTimeout,
+        _ => Cause::Connect,
+    };
     let error = RelayError::Broken {
         server: lease.authority().to_string(),
         cause: format!("no connection: {error}"),
     };
-    Failed::of(error, true, true)
+    Failed::of(error, cause, true, true)
 }
 
 fn error(failure: Failure, server: String) -> RelayError {

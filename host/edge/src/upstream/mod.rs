@@ -5,6 +5,8 @@
 
 mod body;
 mod connect;
+mod counters;
+mod ending;
 mod exchange;
 mod framing;
 mod group;
@@ -22,7 +24,8 @@ mod tls;
 pub(crate) mod tunnel;
 
 pub(crate) use body::Body;
-pub use group::{Group, RelayError};
+pub use counters::{Cause, Counters};
+pub use group::{Group, Load, RelayError};
 pub use means::Means;
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};

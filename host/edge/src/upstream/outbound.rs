@@ -1,9 +1,10 @@
 //! A request as it goes to an upstream.
 
+use super::counters::Counters;
 use bytes::Bytes;
 use http::Method;
 use protoplex_http::{Body, Interims, fields};
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// When a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Outbound {
     pub key: Option<u64>,
     /// Who asks, for the PROXY protocol.
     pub client: IpAddr,
+    /// Where it is counted.
+    pub counters: Arc<Counters>,
 }
 
 impl Outbound {

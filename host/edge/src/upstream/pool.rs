@@ -2,8 +2,15 @@
 //! different: the address, what is spoken, how TLS is verified.
 
 use super::exchange::Connection;
+use crate::server::Held;
 use parking_lot::Mutex;
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// Kept to one server, in each child.
@@ -13,13 +20,17 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Idle connections. The last one used is the first one taken, so that what a burst opened ages and goes.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Vec<Connection>>);
+pub(super) struct Pool {
+    idle: Mutex<Vec<Connection>>,
+    /// Connections that there are, wherever they are.
+    open: Arc<AtomicUsize>,
+}
 
 impl Pool {
     /// One that is still open, as far as is known.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
-            let mut connection = self.0.lock().pop()?;
+            let mut connection = self.idle.lock().pop()?;
             if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
                 return Some(connection);
             }
@@ -29,7 +40,7 @@ impl Pool {
     /// Keeps one whose last response is over.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
-        let mut idle = self.0.lock();
+        let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
         }
@@ -40,7 +51,7 @@ impl Pool {
         let now = Instant::now();
         // Closing happens after the lock is gone.
         let mut old = Vec::new();
-        let mut idle = self.0.lock();
+        let mut idle = self.idle.lock();
         for at in (0..idle.len()).rev() {
             if now - idle[at].idle_since >= IDLE_MAX || !idle[at].is_quiet() {
                 old.push(idle.swap_remove(at));
@@ -51,6 +62,16 @@ impl Pool {
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.idle.lock().len()
+    }
+
+    /// Counts a new connection while what it gives lives.
+    pub(super) fn count(&self) -> Held {
+        Held::new(&self.open)
+    }
+
+    /// How many are open, those in use and tunnels included.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Relaxed)
     }
 }

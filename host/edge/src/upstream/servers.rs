@@ -12,6 +12,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use super::counters::Cause;
 use budget::Budget;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
@@ -77,6 +78,26 @@ pub enum Unavailable {
     /// Waited in vain.
     #[error("every server is full, and none had a place in time")]
     TimedOut,
+}
+
+impl Outcome {
+    /// Whether the server is to blame.
+    pub(super) fn is_failure(self) -> bool {
+        match self {
+            Self::Failed => true,
+            Self::Answered(status) => matches!(status.as_u16(), 502..=504),
+        }
+    }
+}
+
+impl Unavailable {
+    pub(super) fn cause(self) -> Cause {
+        match self {
+            Self::Full | Self::QueueFull => Cause::Full,
+            Self::NoServer => Cause::NoServer,
+            Self::TimedOut => Cause::QueueTimeout,
+        }
+    }
 }
 
 /// What is known of a server, for people.
@@ -181,6 +202,11 @@ impl Servers {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty()
+    }
+
+    /// Requests that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.queue.waiting()
     }
 
     /// What is known of a server.
@@ -293,11 +319,7 @@ impl Servers {
 
     fn report(&self, index: usize, outcome: Outcome, now: Instant) {
         let server = &self.servers[index];
-        let failed = match outcome {
-            Outcome::Failed => true,
-            Outcome::Answered(status) => matches!(status.as_u16(), 502..=504),
-        };
-        if !failed {
+        if !outcome.is_failure() {
             if server.failures.load(Relaxed) != 0 {
                 server.failures.store(0, Relaxed);
             }

@@ -36,7 +36,7 @@ pub(crate) async fn run<IO: Io>(
     server: Connection,
     idle_max: Duration,
 ) -> io::Result<Carried> {
-    let (mut server, first) = server.into_parts();
+    let (mut server, first, _counted) = server.into_parts();
     let both = client.tcp().is_some() && server.tcp().is_some();
     let mut up = Direction::new(early, both);
     let mut down = Direction::new(first, both);

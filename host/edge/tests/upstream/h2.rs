@@ -40,7 +40,7 @@ async fn many_requests_share_a_connection() {
         "{answers:?}"
     );
     assert_eq!(server.connections(), 1);
-    assert_eq!(group.multiplexed_connections(), 1);
+    assert_eq!(group.load().multiplexed, 1);
 }
 
 #[tokio::test]

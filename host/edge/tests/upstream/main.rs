@@ -6,6 +6,7 @@
 )]
 
 mod announced;
+mod counted;
 mod h2;
 mod health;
 mod support;

@@ -172,6 +172,7 @@ pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
         retry: Retry::Default,
         key: None,
         client: "192.0.2.1".parse().unwrap(),
+        counters: Arc::default(),
     }
 }
 

@@ -4,11 +4,11 @@ use super::{
     assets::{self, Assets},
     metrics::{HandlerMetrics, Metrics},
     retained::Held,
-    route::Router,
+    route::{Router, Target},
     upstream::Upstreams,
 };
 use arc_swap::ArcSwap;
-use protoplex_edge::upstream::Means;
+use protoplex_edge::upstream::{Counters, Means};
 use protoplex_handler::{AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, Runtime};
 use protoplex_wire::{
     BuildId, Digest, Manifest,
@@ -50,6 +50,8 @@ pub(super) struct Slot {
     pub(super) code: Code,
     pub(super) context: Arc<EdgeContext>,
     pub(super) metrics: Arc<HandlerMetrics>,
+    /// Of each upstream that it may relay to, in the order of its grants.
+    pub(super) relays: Vec<Arc<Counters>>,
 }
 
 /// What runs.
@@ -82,11 +84,17 @@ impl LoadedBuild {
                     build: id,
                     settings,
                 }),
-                metrics: loader.metrics.handler(name),
+                metrics: loader.metrics.handlers.of(name.clone()),
+                relays: loader.relays(&handler.grants),
             });
         }
-        let index = |name: &str| handlers.iter().position(|slot| slot.name == name);
-        let router = Router::new(loader.role, &manifest.routes, index);
+        let router = Router::new(loader.role, &manifest.routes, |route| {
+            let mut names = handlers.iter().map(|slot| &slot.name);
+            let handler = names.position(|name| *name == route.handler)?;
+            let host = route.host.as_deref();
+            let metrics = loader.metrics.route(host, &route.path, &route.handler);
+            Some(Target { handler, metrics })
+        });
         let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
         let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.means);
         let upstreams = upstreams.map_err(|reason| BuildFault {
@@ -134,6 +142,12 @@ impl LoadedBuild {
 }
 
 impl Loader<'_> {
+    fn relays(&self, grants: &Grants) -> Vec<Arc<Counters>> {
+        let upstreams = grants.relay.iter().cloned();
+        let counters = upstreams.map(|name| self.metrics.upstreams.of(name));
+        counters.collect()
+    }
+
     /// Carries a handler over whose name, component, grants and limits did not change; loads any other. Settings reach
     /// an edge handler with each call, and an app's instances once.
     fn code(

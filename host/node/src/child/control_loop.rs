@@ -4,11 +4,12 @@ use super::{
     access_log::FileLog,
     build::{LoadedBuild, Loader},
     fleet::Fleet,
-    metrics::Metrics,
+    metrics::{Metrics, Seen},
     probe,
     relay::Relay,
     retained::Builds,
     service::{Requests, Shared},
+    upstream,
 };
 use crate::{
     channel::{Channel, sealed_memfd},
@@ -453,11 +454,17 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
-        let refused = self.server.counters().all();
-        let text = self
-            .shared
-            .metrics
-            .text(self.config.index, &build, &gauges, refused);
+        let mut loads = self.shared.relay.loads();
+        let held = self.shared.builds.now();
+        upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
+        drop(held);
+        let text = self.shared.metrics.text(&Seen {
+            child: self.config.index,
+            build: &build,
+            gauges: &gauges,
+            refused: self.server.counters().all().collect(),
+            loads,
+        });
         let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
         self.channel
             .send(&FromChild::Metrics, &[file.as_fd()])

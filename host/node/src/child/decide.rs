@@ -13,7 +13,7 @@ use base64::Engine as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use protoplex_edge::{
     forward,
-    upstream::{Group, Outbound, Retry, Timeouts, key_hash},
+    upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
@@ -163,12 +163,13 @@ fn relay_to(
     decision: protoplex_handler::RelayDecision,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
-    if !slot.grants.relay.contains(&decision.upstream) {
+    let mut granted = slot.grants.relay.iter();
+    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
         return refused(format!(
             "upstream `{}` is not in grants.relay",
             decision.upstream
         ));
-    }
+    };
     let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
     if head.method == "CONNECT" && !has_connect {
         // The visitor's doing, not the handler's. `connect` in grants.upgrades lets it pass.
@@ -181,7 +182,8 @@ fn relay_to(
             decision.upstream
         ));
     }
-    let mut outbound = outbound(slot, &request, &decision)?;
+    let counters = Arc::clone(&slot.relays[grant]);
+    let mut outbound = outbound(slot, &request, &decision, counters)?;
     outbound.body = request.body;
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
@@ -199,6 +201,8 @@ fn relay_to(
                     relay::send(&group, outbound, &request_id).await
                 }
                 None => {
+                    outbound.counters.count_request();
+                    outbound.counters.count_failure(Cause::NoServer);
                     tracing::warn!(upstream, request = request_id, "no server to relay to");
                     reply::unavailable(&request_id)
                 }
@@ -255,6 +259,7 @@ fn outbound(
     slot: &Slot,
     request: &Request<'_>,
     decision: &protoplex_handler::RelayDecision,
+    counters: Arc<Counters>,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
     let Ok(method) = Method::from_bytes(head.method.as_bytes()) else {
@@ -314,6 +319,7 @@ fn outbound(
         },
         key: key.map(key_hash),
         client: head.client,
+        counters,
     })
 }
 

@@ -1,14 +1,34 @@
 //! Counters of a child, and their Prometheus text. Each sample carries the label `child`; the parent merges.
 
+mod named;
+mod route;
+mod text;
+
+pub(super) use route::{Moment, RouteMetrics};
+
+use named::Named;
 use parking_lot::Mutex;
+use protoplex_edge::upstream::{Counters, Load};
+use route::BOUNDS_MS;
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
+use text::Text;
+
+/// Routes with counters of their own: each has 14 samples, in each child, and is read every few seconds.
+const ROUTES_LABELLED_MAX: usize = 200;
+/// Upstreams with counters of their own: each has some 20 samples.
+pub(super) const UPSTREAMS_LABELLED_MAX: usize = 200;
+/// Handlers with counters of their own.
+const HANDLERS_LABELLED_MAX: usize = 1_000;
+/// The label of everything above these.
+pub(super) const OTHER: &str = "(other)";
+/// The label of requests that no route takes.
+const NO_ROUTE: &str = "(none)";
 
 /// Kinds of decisions, in the order of [`HandlerMetrics::decisions`].
 pub(super) const DECISIONS: [&str; 6] = ["respond", "redirect", "relay", "asset", "app", "error"];
@@ -42,8 +62,11 @@ impl HandlerMetrics {
     }
 }
 
+/// A route by host and path, and its handler.
+type RouteName = (String, String);
+
 /// Counters of the child.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Metrics {
     pub(super) requests: AtomicU64,
     pub(super) errors: AtomicU64,
@@ -55,122 +78,238 @@ pub(super) struct Metrics {
     pub(super) swaps: AtomicU64,
     /// Nanoseconds that switches took, all together.
     pub(super) swap_ns: AtomicU64,
-    handlers: Mutex<BTreeMap<String, Arc<HandlerMetrics>>>,
+    pub(super) handlers: Named<String, HandlerMetrics>,
+    pub(super) upstreams: Named<String, Counters>,
+    /// Requests that no route takes.
+    pub(super) unrouted: Arc<RouteMetrics>,
+    routes: Named<RouteName, RouteMetrics>,
+}
+
+/// What others know, at the moment of a scrape.
+pub(super) struct Seen<'a> {
+    pub(super) child: usize,
+    pub(super) build: &'a str,
+    /// Name, help and value.
+    pub(super) gauges: &'a [(&'static str, &'static str, u64)],
+    pub(super) refused: Vec<(&'static str, u64)>,
+    /// By the name of the upstream.
+    pub(super) loads: BTreeMap<String, Load>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            traps: AtomicU64::default(),
+            hop_misses: AtomicU64::default(),
+            cut: AtomicU64::default(),
+            swaps: AtomicU64::default(),
+            swap_ns: AtomicU64::default(),
+            handlers: Named::new(HANDLERS_LABELLED_MAX),
+            upstreams: Named::new(UPSTREAMS_LABELLED_MAX),
+            unrouted: Arc::default(),
+            routes: Named::new(ROUTES_LABELLED_MAX),
+        }
+    }
 }
 
 impl Metrics {
-    /// The counters of a handler, by name.
-    pub(super) fn handler(&self, name: &str) -> Arc<HandlerMetrics> {
-        Arc::clone(self.handlers.lock().entry(name.to_owned()).or_default())
+    /// The counters of a route.
+    pub(super) fn route(&self, host: Option<&str>, path: &str, handler: &str) -> Arc<RouteMetrics> {
+        let route = format!("{}{path}", host.unwrap_or_default());
+        self.routes.of((route, handler.to_owned()))
     }
 
-    /// Prometheus text; `gauges` are read by the caller.
-    pub(super) fn text(
-        &self,
-        child: usize,
-        build: &str,
-        gauges: &[(&str, &str, u64)],
-        refused: impl Iterator<Item = (&'static str, u64)>,
-    ) -> String {
-        let mut out = String::new();
-        let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            for (labels, value) in samples {
-                let comma = if labels.is_empty() { "" } else { "," };
-                let _ = writeln!(out, "{name}{{child=\"{child}\"{comma}{labels}}} {value}");
-            }
-        };
-        let one = |counter: &AtomicU64| vec![(String::new(), counter.load(Relaxed).to_string())];
-        family(
-            "protoplex_requests_total",
-            "counter",
-            "Requests.",
-            &one(&self.requests),
-        );
-        family(
-            "protoplex_request_errors_total",
-            "counter",
-            "Answers with 5xx.",
-            &one(&self.errors),
-        );
-        family(
-            "protoplex_handler_traps_total",
-            "counter",
-            "Instances that died.",
-            &one(&self.traps),
-        );
-        family(
-            "protoplex_hop_build_misses_total",
-            "counter",
-            "Requests for a build not held.",
-            &one(&self.hop_misses),
-        );
-        family(
-            "protoplex_requests_cut_total",
-            "counter",
-            "Requests past their drain deadline.",
-            &one(&self.cut),
-        );
-        family(
-            "protoplex_swaps_total",
-            "counter",
-            "Switches of the build.",
-            &one(&self.swaps),
-        );
-        let seconds = self.swap_ns.load(Relaxed) as f64 / 1e9;
-        let swap = [(String::new(), seconds.to_string())];
-        family(
+    /// Prometheus text.
+    pub(super) fn text(&self, seen: &Seen<'_>) -> String {
+        let mut text = Text::new(seen.child);
+        self.whole(&mut text, seen);
+        self.by_handler(&mut text);
+        self.by_route(&mut text);
+        self.by_upstream(&mut text, &seen.loads);
+        text.done()
+    }
+
+    fn whole(&self, text: &mut Text, seen: &Seen<'_>) {
+        for (name, help, counter) in [
+            ("protoplex_requests_total", "Requests.", &self.requests),
+            (
+                "protoplex_request_errors_total",
+                "Answers with 5xx.",
+                &self.errors,
+            ),
+            (
+                "protoplex_handler_traps_total",
+                "Instances that died.",
+                &self.traps,
+            ),
+            (
+                "protoplex_hop_build_misses_total",
+                "Requests for a build not held.",
+                &self.hop_misses,
+            ),
+            (
+                "protoplex_requests_cut_total",
+                "Requests past their drain deadline.",
+                &self.cut,
+            ),
+            (
+                "protoplex_swaps_total",
+                "Switches of the build.",
+                &self.swaps,
+            ),
+        ] {
+            text.family(name, "counter", help)
+                .sample(&[], counter.load(Relaxed));
+        }
+        text.family(
             "protoplex_swap_seconds_total",
             "counter",
             "Time that switches took.",
-            &swap,
-        );
-        family(
-            "protoplex_build_info",
-            "gauge",
-            "The build that answers.",
-            &[(format!("build=\"{build}\""), "1".into())],
-        );
-        for (name, help, value) in gauges {
-            family(name, "gauge", help, &[(String::new(), value.to_string())]);
+        )
+        .sample(&[], self.swap_ns.load(Relaxed) as f64 / 1e9);
+        text.family("protoplex_build_info", "gauge", "The build that answers.")
+            .sample(&[("build", seen.build)], 1);
+        for (name, help, value) in seen.gauges {
+            text.family(name, "gauge", help).sample(&[], value);
         }
-        let refused: Vec<_> = refused
-            .map(|(cause, count)| (format!("cause=\"{cause}\""), count.to_string()))
-            .collect();
-        family(
+        text.family(
             "protoplex_refused_total",
             "counter",
             "Connections and requests that were refused or cut, by cause.",
-            &refused,
         );
-        let (mut decisions, mut errors) = (Vec::new(), Vec::new());
-        for (name, handler) in self.handlers.lock().iter() {
-            for (kind, count) in DECISIONS.iter().zip(&handler.decisions) {
-                let count = count.load(Relaxed);
-                decisions.push((
-                    format!("handler=\"{name}\",decision=\"{kind}\""),
-                    count.to_string(),
-                ));
-            }
-            for (kind, count) in handler.errors.lock().iter() {
-                errors.push((
-                    format!("handler=\"{name}\",kind=\"{kind}\""),
-                    count.to_string(),
-                ));
-            }
+        for (cause, count) in &seen.refused {
+            text.sample(&[("cause", cause)], count);
         }
-        family(
+    }
+
+    fn by_handler(&self, text: &mut Text) {
+        let handlers = self.handlers.all(OTHER.to_owned());
+        text.family(
             "protoplex_decisions_total",
             "counter",
             "Decisions by handler.",
-            &decisions,
         );
-        family(
+        for (name, handler) in &handlers {
+            for (kind, count) in DECISIONS.iter().zip(&handler.decisions) {
+                let labels = [("handler", &**name), ("decision", kind)];
+                text.sample(&labels, count.load(Relaxed));
+            }
+        }
+        text.family(
             "protoplex_handler_errors_total",
             "counter",
             "Failed calls by handler and cause.",
-            &errors,
         );
-        out
+        for (name, handler) in &handlers {
+            for (kind, count) in handler.errors.lock().iter() {
+                text.sample(&[("handler", name), ("kind", kind)], count);
+            }
+        }
+    }
+
+    fn by_route(&self, text: &mut Text) {
+        let mut routes = self.routes.all((OTHER.to_owned(), String::new()));
+        let none = (NO_ROUTE.to_owned(), String::new());
+        routes.push((none, Arc::clone(&self.unrouted)));
+        text.family(
+            "protoplex_route_requests_total",
+            "counter",
+            "Answers by route and class of status.",
+        );
+        for ((route, handler), counters) in &routes {
+            for (class, count) in counters.classes() {
+                let labels = [("route", &**route), ("handler", handler), ("code", class)];
+                text.sample(&labels, count);
+            }
+        }
+        text.family(
+            "protoplex_route_seconds",
+            "histogram",
+            "Time until the head of the answer was there, by route.",
+        );
+        for ((route, handler), counters) in &routes {
+            let labels = [("route", &**route), ("handler", &**handler)];
+            let bounds = BOUNDS_MS.map(|ms| (ms as f64 / 1e3).to_string());
+            let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
+            let mut count = 0;
+            for (bound, below) in bounds.zip(counters.cumulative()) {
+                let [route, handler] = labels;
+                text.suffixed("_bucket", &[route, handler, ("le", bound)], below);
+                count = below;
+            }
+            text.suffixed("_sum", &labels, counters.took().as_secs_f64());
+            text.suffixed("_count", &labels, count);
+        }
+    }
+
+    fn by_upstream(&self, text: &mut Text, loads: &BTreeMap<String, Load>) {
+        let upstreams = self.upstreams.all(OTHER.to_owned());
+        text.family(
+            "protoplex_upstream_requests_total",
+            "counter",
+            "Requests that were to be relayed, by upstream.",
+        );
+        for (name, counters) in &upstreams {
+            text.sample(&[("upstream", name)], counters.requests());
+        }
+        text.family(
+            "protoplex_upstream_retries_total",
+            "counter",
+            "Tries after the first, by upstream.",
+        );
+        for (name, counters) in &upstreams {
+            text.sample(&[("upstream", name)], counters.retries());
+        }
+        text.family(
+            "protoplex_upstream_failures_total",
+            "counter",
+            "Tries that failed or could not be made, by upstream and cause.",
+        );
+        for (name, counters) in &upstreams {
+            for (cause, count) in counters.failures() {
+                text.sample(&[("upstream", name), ("cause", cause)], count);
+            }
+        }
+        let mut states = |family, help, of: fn(&Load) -> Vec<(&'static str, usize)>| {
+            text.family(family, "gauge", help);
+            for (name, load) in loads {
+                for (state, value) in of(load) {
+                    let labels = [("upstream", &**name), ("state", state)];
+                    text.sample(&labels, value);
+                }
+            }
+        };
+        states(
+            "protoplex_upstream_connections",
+            "Open connections by upstream: of HTTP/1.1 with a request or without, and of HTTP/2.",
+            |load| {
+                vec![
+                    ("busy", load.busy),
+                    ("idle", load.idle),
+                    ("http2", load.multiplexed),
+                ]
+            },
+        );
+        states(
+            "protoplex_upstream_requests",
+            "Requests by upstream: at its servers, and waiting for one of them.",
+            |load| vec![("in-flight", load.in_flight), ("waiting", load.waiting)],
+        );
+        states(
+            "protoplex_upstream_servers",
+            "Servers by upstream, as this child knows them.",
+            |load| {
+                vec![
+                    ("well", load.well),
+                    ("unhealthy", load.unhealthy),
+                    ("ejected", load.ejected),
+                ]
+            },
+        );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,13 @@
 use super::reply;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_edge::upstream::{Group, Means, Outbound, RelayError};
+use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_http::Reply;
 use protoplex_wire::manifest::{Ejection, Upstream};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// Servers that no upstream of a build names: nodes of the fleet, and addresses that grants name. Above this the
 /// unused ones are forgotten.
@@ -15,6 +18,9 @@ const SERVERS_MAX: usize = 1_024;
 const FIRST_BYTE_TIMEOUT_MS: u64 = 60_000;
 /// A stream that says nothing for so long is taken for dead.
 const IDLE_TIMEOUT_MS: u64 = 300_000;
+
+/// What servers are called in metrics that no upstream names.
+const ADDRESSES: &str = "(addresses)";
 
 /// The servers of a child.
 pub(super) struct Relay {
@@ -79,6 +85,21 @@ impl Relay {
         Some(group)
     }
 
+    /// What the nodes of each role hold, and all other servers together.
+    pub(super) fn loads(&self) -> BTreeMap<String, Load> {
+        let roles = self.roles.lock();
+        let roles = roles.iter().map(|(role, group)| (role, group.load()));
+        let mut loads: BTreeMap<_, _> = roles
+            .map(|(role, load)| (format!("role:{role}"), load))
+            .collect();
+        let servers = self.servers.lock();
+        if !servers.is_empty() {
+            let sum = loads.entry(ADDRESSES.to_owned()).or_default();
+            servers.values().for_each(|group| *sum += group.load());
+        }
+        loads
+    }
+
     /// Closes what is idle for too long.
     pub(super) fn sweep(&self) {
         let mut groups: Vec<_> = self.servers.lock().values().cloned().collect();
@@ -99,7 +120,7 @@ fn fleet_upstream(nodes: &[Authority]) -> Upstream {
 /// Sends the request and answers with the response, or with 502, 503 or 504.
 pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &str) -> Reply {
     let sent = if outbound.method == http::Method::CONNECT {
-        group.tunnel(outbound.key, outbound.client).await
+        group.tunnel(outbound).await
     } else {
         group.send(outbound).await
     };

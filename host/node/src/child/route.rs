@@ -2,15 +2,24 @@
 //!
 //! Cost: one hash of the host and one for each `/` of the path, however many routes there are.
 
+use super::metrics::RouteMetrics;
 use protoplex_http::Head;
 use protoplex_wire::manifest::{Role, Route};
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Index of the handler.
+    pub(super) handler: usize,
+    pub(super) metrics: Arc<RouteMetrics>,
+}
 
 /// What the router says.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Found<'a> {
-    /// Index of the handler, as given to [`Router::new`].
-    Handler(usize),
+    /// The route takes it.
+    Route(&'a Target),
     /// The path is known, the method is not; what `Allow` lists.
     WrongMethod(Vec<&'a str>),
     /// Nothing is there.
@@ -35,20 +44,20 @@ struct Paths {
 
 #[derive(Debug, Default)]
 struct Methods {
-    any: Option<usize>,
-    named: Vec<(String, usize)>,
+    any: Option<Target>,
+    named: Vec<(String, Target)>,
 }
 
 impl Router {
-    /// `handler` gives the index of a handler by name.
+    /// `target` says where a route leads.
     pub(super) fn new<'a>(
         role: Role,
         routes: impl IntoIterator<Item = &'a Route>,
-        handler: impl Fn(&str) -> Option<usize>,
+        target: impl Fn(&Route) -> Option<Target>,
     ) -> Self {
         let mut router = Self::default();
         for route in routes.into_iter().filter(|route| route.role == role) {
-            let Some(index) = handler(&route.handler) else {
+            let Some(target) = target(route) else {
                 continue;
             };
             let paths = match route.host.as_deref() {
@@ -63,11 +72,14 @@ impl Router {
                 None => paths.exact.entry(route.path.clone()).or_default(),
             };
             if route.methods.is_empty() {
-                methods.any = Some(index);
+                methods.any = Some(target.clone());
             }
-            methods
-                .named
-                .extend(route.methods.iter().map(|method| (method.clone(), index)));
+            methods.named.extend(
+                route
+                    .methods
+                    .iter()
+                    .map(|method| (method.clone(), target.clone())),
+            );
         }
         router
     }
@@ -79,7 +91,7 @@ impl Router {
         for paths in self.hosts(head.host()) {
             for methods in paths.candidates(path) {
                 match methods.find(head.method) {
-                    Some(index) => return Found::Handler(index),
+                    Some(target) => return Found::Route(target),
                     None => wrong = wrong.or(Some(methods)),
                 }
             }
@@ -123,12 +135,12 @@ impl Paths {
 }
 
 impl Methods {
-    fn find(&self, method: &str) -> Option<usize> {
+    fn find(&self, method: &str) -> Option<&Target> {
         let named = self
             .named
             .iter()
             .find(|(name, _)| name == method || (method == "HEAD" && name == "GET"));
-        named.map(|(_, index)| *index).or(self.any)
+        named.map(|(_, target)| target).or(self.any.as_ref())
     }
 
     fn allowed(&self) -> Vec<&str> {
@@ -151,6 +163,17 @@ mod tests {
         }
     }
 
+    fn to(handler: usize) -> Target {
+        Target {
+            handler,
+            metrics: Arc::default(),
+        }
+    }
+
+    fn target(route: &Route) -> Option<Target> {
+        Some(to(route.handler.parse().ok()?))
+    }
+
     fn find(router: &Router, method: &str, host: &str, path: &str) -> Option<usize> {
         let head = Head {
             method,
@@ -166,7 +189,7 @@ mod tests {
             hop: Default::default(),
         };
         match router.find(&head) {
-            Found::Handler(index) => Some(index),
+            Found::Route(target) => Some(target.handler),
             _ => None,
         }
     }
@@ -181,7 +204,7 @@ mod tests {
             route(Some("*.example.com"), "/*", &[], "4"),
             route(Some("www.example.com"), "/x", &[], "5"),
         ];
-        let router = Router::new(Role::Proxy, &routes, |name| name.parse().ok());
+        let router = Router::new(Role::Proxy, &routes, target);
         for (method, host, path, expected) in [
             ("GET", "h", "/", 0),
             ("GET", "h", "/zzz?a=/a/b", 0),
@@ -208,12 +231,12 @@ mod tests {
         let router = Router::new(
             Role::Proxy,
             &[route(None, "/a", &["GET", "PUT"], "0")],
-            |name| name.parse().ok(),
+            target,
         );
         assert_eq!(find(&router, "POST", "h", "/a"), None);
         let methods = Methods {
             any: None,
-            named: vec![("GET".into(), 0), ("PUT".into(), 0)],
+            named: ["GET", "PUT"].map(|name| (name.into(), to(0))).into(),
         };
         assert_eq!(methods.allowed(), ["GET", "PUT"]);
     }

@@ -5,7 +5,7 @@ use super::{
     decide::{self, Request},
     fleet::Fleet,
     hop::HOP_HEADER,
-    metrics::Metrics,
+    metrics::{Metrics, Moment, RouteMetrics},
     relay::Relay,
     reply,
     retained::Builds,
@@ -43,6 +43,7 @@ pub(super) struct Requests(pub(super) Arc<Shared>);
 impl Service for Requests {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
         let shared = &self.0;
+        let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
         let named = head
@@ -52,7 +53,7 @@ impl Service for Requests {
             None => held.active.as_ref(),
             Some(id) => held.named(id),
         };
-        let answer = match build {
+        let (route, answer) = match build {
             Some(build) => answer(
                 shared,
                 Request {
@@ -71,24 +72,29 @@ impl Service for Requests {
                         "a hop named a build not held here"
                     );
                 }
-                Answer::Ready(reply::unavailable(head.request_id))
+                let answer = Answer::Ready(reply::unavailable(head.request_id));
+                (&shared.metrics.unrouted, answer)
             }
         };
-        shared.counted(answer)
+        shared.counted(route, started, answer)
     }
 }
 
-fn answer(shared: &Arc<Shared>, request: Request<'_>) -> Answer {
-    let (head, build) = (request.head, request.build);
-    let index = match build.router.find(head) {
-        Found::Handler(index) => index,
-        Found::WrongMethod(allowed) => {
-            return Answer::Ready(reply::wrong_method(&allowed, head.request_id));
+/// The answer, and where it is counted.
+fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
+    let id = request.head.request_id;
+    let nowhere = match request.build.router.find(request.head) {
+        Found::Route(target) => {
+            return (&target.metrics, by_handler(shared, target.handler, request));
         }
-        Found::Nothing => {
-            return Answer::Ready(reply::status(StatusCode::NOT_FOUND, head.request_id));
-        }
+        Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
+        Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
     };
+    (&shared.metrics.unrouted, Answer::Ready(nowhere))
+}
+
+fn by_handler(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+    let (head, build) = (request.head, request.build);
     let slot = &build.handlers[index];
     if let Some(notes) = head.notes {
         notes.write(|noted| {
@@ -204,23 +210,29 @@ impl Shared {
         );
     }
 
-    /// Counts 5xx answers.
-    fn counted(self: &Arc<Self>, answer: Answer) -> Answer {
-        let count = |shared: &Shared, reply: &Reply| {
+    /// Counts answers, and 5xx among them.
+    fn counted(
+        self: &Arc<Self>,
+        route: &Arc<RouteMetrics>,
+        started: Moment,
+        answer: Answer,
+    ) -> Answer {
+        let count = move |shared: &Self, route: &RouteMetrics, reply: &Reply| {
+            route.count(reply.status, started);
             if reply.status.is_server_error() {
                 shared.metrics.errors.fetch_add(1, Relaxed);
             }
         };
         match answer {
             Answer::Ready(reply) => {
-                count(self, &reply);
+                count(self, route, &reply);
                 Answer::Ready(reply)
             }
             Answer::Later(reply) => {
-                let shared = Arc::clone(self);
+                let (shared, route) = (Arc::clone(self), Arc::clone(route));
                 Answer::Later(Box::pin(async move {
                     let reply = reply.await;
-                    count(&shared, &reply);
+                    count(&shared, &route, &reply);
                     reply
                 }))
             }

@@ -6,24 +6,21 @@ use super::{
     directory::Kept,
     link::LinkEvent,
     logs::Logs,
+    meta::Question,
+    metrics::Scrape,
     orders::{Made, Orders},
     process::{self, ChildEvent},
     store::Store,
 };
-use crate::control::{Beat, ChildConfig, FromChild, ToChild};
+use crate::control::{ChildConfig, FromChild, ToChild};
 use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{
-    BuildId,
-    directory::DIRECTORY_FORMAT,
-    link::{FromNode, FromSeed, Heartbeat, Hello},
+    link::{FromNode, FromSeed},
     status::Addresses,
 };
 use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::Read,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
@@ -31,26 +28,18 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How often restarts, silence and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Children get this much longer than their drain deadline before they are killed.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
-/// How long `/metrics` waits for the children.
-const METRICS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that children may have waiting.
 const EVENTS_MAX: usize = 1_024;
 
 /// A child's index and generation, and what happened to it.
 type OfChild = (usize, u64, ChildEvent);
-
-/// What the meta port asks.
-pub(super) enum Question {
-    Metrics(oneshot::Sender<String>),
-    Status(oneshot::Sender<serde_json::Value>),
-}
 
 /// Where a node is reached, and how much of the keys is its.
 pub(super) struct Site {
@@ -62,7 +51,7 @@ pub(super) struct Site {
 
 pub(super) struct Actor {
     pub(super) config: ChildConfig,
-    site: Site,
+    pub(super) site: Site,
     pub(super) store: Store,
     pub(super) builder: Arc<Builder>,
     pub(super) seats: Vec<Seat>,
@@ -74,15 +63,15 @@ pub(super) struct Actor {
     pub(super) ready: Arc<AtomicBool>,
     logs: Arc<Logs>,
     child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
-    metrics: Option<(oneshot::Sender<String>, usize, Vec<String>, Instant)>,
+    pub(super) scrape: Option<Scrape>,
     /// It waits for the Seed's word, at most until then, before it drains.
     pub(super) leaving: Option<Instant>,
     /// Load balancers have until then to see that it is not ready any more.
     pub(super) leaving_not_before: Option<Instant>,
-    draining: bool,
+    pub(super) draining: bool,
     /// The Seed has heard that some child serves.
     said_serving: bool,
-    tickets: Option<TicketSecret>,
+    pub(super) tickets: Option<TicketSecret>,
 }
 
 impl Actor {
@@ -112,7 +101,7 @@ impl Actor {
             ready,
             logs: Arc::clone(&logs),
             child_events: (events, Some(from_children)),
-            metrics: None,
+            scrape: None,
             leaving: None,
             leaving_not_before: None,
             draining: false,
@@ -197,13 +186,7 @@ impl Actor {
                 _ => {}
             }
         }
-        if self
-            .metrics
-            .as_ref()
-            .is_some_and(|(.., since)| since.elapsed() > METRICS_TIMEOUT)
-        {
-            self.finish_metrics();
-        }
+        self.tick_scrape();
     }
 
     fn start(&mut self, index: usize) {
@@ -393,23 +376,6 @@ impl Actor {
         }
     }
 
-    /// Children hold the certificates; what is wrong with new ones they say.
-    async fn reload_certificates(&mut self) {
-        tracing::info!("the certificates' files have changed");
-        for index in 0..self.seats.len() {
-            self.send(index, &ToChild::Certificates, &[]).await;
-        }
-    }
-
-    fn tickets_message(&mut self) -> Option<ToChild> {
-        let secret = self.tickets.as_mut()?;
-        secret.advance();
-        Some(ToChild::Tickets {
-            epoch: secret.epoch,
-            secret: hex::encode(secret.secret),
-        })
-    }
-
     async fn drain(&mut self) {
         tracing::info!("draining");
         self.draining = true;
@@ -466,184 +432,5 @@ impl Actor {
         {
             self.seed = None;
         }
-    }
-
-    fn hello(&self) -> Hello {
-        let state = self.store.state();
-        Hello {
-            node: self.config.node.clone(),
-            role: self.config.role,
-            host_version: env!("CARGO_PKG_VERSION").into(),
-            target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
-            addresses: self.site.addresses.clone(),
-            children: u32::try_from(self.seats.len()).unwrap_or(u32::MAX),
-            held: state.held.iter().map(|envelope| envelope.build).collect(),
-            active: self.active_id(),
-            release: state.release,
-            region: self.config.region.clone(),
-            capacity: self.site.capacity,
-            child_addresses: self.site.child_addresses.clone(),
-            children_ready: Some(self.heartbeat().children_ready),
-            directory_format: DIRECTORY_FORMAT,
-            leaving: self.leaving.is_some(),
-        }
-    }
-
-    pub(super) fn active_id(&self) -> Option<BuildId> {
-        self.active.as_ref().map(|build| build.id)
-    }
-
-    fn sums(&self) -> Beat {
-        self.seats
-            .iter()
-            .flat_map(|seat| [seat.beat, seat.past])
-            .fold(Beat::default(), |sum, beat| Beat {
-                requests: sum.requests + beat.requests,
-                errors: sum.errors + beat.errors,
-                traps: sum.traps + beat.traps,
-                in_flight: sum.in_flight + beat.in_flight,
-                connections: sum.connections + beat.connections,
-            })
-    }
-
-    fn heartbeat(&self) -> Heartbeat {
-        let sums = self.sums();
-        let serving = self.seats.iter().filter(|seat| seat.serves()).count();
-        Heartbeat {
-            children_ready: u32::try_from(serving).unwrap_or(u32::MAX),
-            requests: sums.requests,
-            errors: sums.errors,
-            traps: sums.traps,
-        }
-    }
-
-    async fn question(&mut self, question: Question) {
-        match question {
-            Question::Status(answer) => {
-                let _ = answer.send(self.status());
-            }
-            Question::Metrics(answer) => {
-                let serving: Vec<_> = (0..self.seats.len())
-                    .filter(|&index| self.seats[index].serves())
-                    .collect();
-                self.metrics = Some((answer, serving.len(), Vec::new(), Instant::now()));
-                for index in &serving {
-                    self.send(*index, &ToChild::Metrics, &[]).await;
-                }
-                if serving.is_empty() {
-                    self.finish_metrics();
-                }
-            }
-        }
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let children: Vec<_> = self
-            .seats
-            .iter()
-            .map(|seat| {
-                let phase = match seat.phase {
-                    Phase::Dead { .. } => "dead",
-                    Phase::Starting => "starting",
-                    Phase::Loading => "loading",
-                    Phase::Serving { .. } => "serving",
-                };
-                let pid = seat.process.as_ref().map(|process| process.pid);
-                serde_json::json!({
-                    "pid": pid, "state": phase, "restarts": seat.restarts, "beat": seat.beat, "adopter": seat.adopter,
-                })
-            })
-            .collect();
-        let state = self.store.state();
-        serde_json::json!({
-            "node": self.config.node, "role": self.config.role, "active": self.active_id(),
-            "held": state.held.iter().map(|envelope| envelope.build).collect::<Vec<_>>(),
-            "release": state.release, "seed_connected": self.seed.is_some(), "draining": self.draining,
-            "leaving": self.leaving.is_some(), "region": self.config.region, "directory": self.kept.version(),
-            "addresses": self.site.addresses, "child_addresses": self.site.child_addresses, "children": children,
-        })
-    }
-
-    fn child_metrics(&mut self, fds: Vec<OwnedFd>) {
-        let Some((_, expected, texts, _)) = &mut self.metrics else {
-            return;
-        };
-        let mut text = String::new();
-        if let Some(fd) = fds.into_iter().next() {
-            let mut file = File::from(fd);
-            let _ = std::io::Seek::rewind(&mut file);
-            let _ = file.read_to_string(&mut text);
-        }
-        texts.push(text);
-        if texts.len() >= *expected {
-            self.finish_metrics();
-        }
-    }
-
-    fn finish_metrics(&mut self) {
-        let Some((answer, _, mut texts, _)) = self.metrics.take() else {
-            return;
-        };
-        let release = self.store.state().release;
-        let restarts: u64 = self.seats.iter().map(|seat| seat.restarts).sum();
-        let serving = self.seats.iter().filter(|seat| seat.serves()).count();
-        texts.push(format!(
-            "# HELP protoplex_children_serving Children that answer requests.\n# TYPE protoplex_children_serving gauge\n\
-             protoplex_children_serving {serving}\n\
-             # HELP protoplex_child_restarts_total Children that were started again.\n\
-             # TYPE protoplex_child_restarts_total counter\nprotoplex_child_restarts_total {restarts}\n\
-             # HELP protoplex_release_sequence The highest release taken, within its epoch.\n\
-             # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n",
-            release.epoch, release.sequence
-        ));
-        let _ = answer.send(merge(&texts));
-    }
-}
-
-/// Puts the samples of each family of several texts together, with one HELP and TYPE.
-fn merge(texts: &[String]) -> String {
-    let mut order: Vec<&str> = Vec::new();
-    let mut families: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
-    for line in texts.iter().flat_map(|text| text.lines()) {
-        let name = match line.strip_prefix("# ") {
-            Some(rest) => rest.split(' ').nth(1).unwrap_or_default(),
-            None => line.split(['{', ' ']).next().unwrap_or_default(),
-        };
-        let family = families.entry(name).or_insert_with(|| {
-            order.push(name);
-            Default::default()
-        });
-        let lines = if line.starts_with('#') {
-            &mut family.0
-        } else {
-            &mut family.1
-        };
-        if !line.starts_with('#') || !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    let lines = order
-        .iter()
-        .flat_map(|name| families[name].0.iter().chain(&families[name].1));
-    lines.flat_map(|line| [line, "\n"]).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::merge;
-
-    #[test]
-    fn families_of_several_children_are_merged_under_one_help() {
-        let child = |n: u32| {
-            format!(
-                "# HELP a A.\n# TYPE a counter\na{{child=\"{n}\"}} {n}\n# HELP b B.\n# TYPE b gauge\nb 1\n"
-            )
-        };
-        let merged = merge(&[child(0), child(1)]);
-        assert_eq!(merged.matches("# HELP a").count(), 1);
-        assert!(
-            merged.contains("a{child=\"0\"} 0\na{child=\"1\"} 1\n"),
-            "{merged}"
-        );
     }
 }

@@ -1,6 +1,8 @@
-//! Watches the files of the public certificates. Children read them; the parent says when.
+//! The public certificates, whose files are watched, and the secret of their sessions. Children read the files; the
+//! parent says when.
 
-use crate::control::ChildConfig;
+use super::actor::Actor;
+use crate::control::{ChildConfig, ToChild};
 use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
@@ -32,6 +34,26 @@ pub(super) async fn watch(config: ChildConfig, changed: Arc<Notify>) {
             changed.notify_one();
         }
         last = now;
+    }
+}
+
+impl Actor {
+    /// Children hold the certificates; what is wrong with new ones they say.
+    pub(super) async fn reload_certificates(&mut self) {
+        tracing::info!("the certificates' files have changed");
+        for index in 0..self.seats.len() {
+            self.send(index, &ToChild::Certificates, &[]).await;
+        }
+    }
+
+    /// The secret as it is today.
+    pub(super) fn tickets_message(&mut self) -> Option<ToChild> {
+        let secret = self.tickets.as_mut()?;
+        secret.advance();
+        Some(ToChild::Tickets {
+            epoch: secret.epoch,
+            secret: hex::encode(secret.secret),
+        })
     }
 }
 

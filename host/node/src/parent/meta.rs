@@ -1,6 +1,6 @@
 //! The meta port: metrics, status, drain and the children's recent log, for members of the fleet.
 
-use super::{actor::Question, logs::Logs};
+use super::{actor::Actor, logs::Logs};
 use axum::{
     Json, Router,
     body::Body,
@@ -17,6 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Lines that `/logs` shows where nobody says how many.
 const LOG_LINES: usize = 100;
+
+/// What it asks.
+pub(super) enum Question {
+    Metrics(oneshot::Sender<String>),
+    Status(oneshot::Sender<serde_json::Value>),
+}
 
 #[derive(Clone)]
 struct Meta {
@@ -40,6 +46,16 @@ pub(super) fn router(
             logs,
             shutdown,
         })
+}
+
+impl Actor {
+    pub(super) async fn question(&mut self, question: Question) {
+        match question {
+            // Who asked may be gone.
+            Question::Status(answer) => drop(answer.send(self.status())),
+            Question::Metrics(answer) => self.scrape(answer).await,
+        }
+    }
 }
 
 impl Meta {

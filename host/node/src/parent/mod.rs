@@ -2,6 +2,7 @@
 //!
 //! One task owns all state; everything else sends it events.
 
+mod about;
 mod actor;
 mod builds;
 mod certificates;
@@ -13,6 +14,7 @@ mod leaving;
 mod link;
 mod logs;
 mod meta;
+mod metrics;
 pub mod native;
 mod orders;
 mod process;

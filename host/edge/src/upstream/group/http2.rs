@@ -1,10 +1,12 @@
 //! One try of a request by HTTP/2.
 
-use super::{Failed, Group, RelayError};
+use super::{Failed, Group, RelayError, answered};
 use crate::{
     forward::is_hop_by_hop,
     server::Held,
     upstream::{
+        counters::Cause,
+        ending::Ending,
         h2::{Handle, Http2Body, SendError},
         outbound::Outbound,
         servers::{Lease, Outcome},
@@ -44,18 +46,19 @@ impl Group {
         let idle = request.timeouts.idle.unwrap_or(own);
         let (sent, watch) = match message(request, &server, self.connector.is_tls()) {
             Ok(message) => message,
-            Err(cause) => return Err(broken(&server, cause.into(), false, false)),
+            Err(why) => return Err(malformed(&server, why)),
         };
         match timeout_at(deadline, handle.send(sent)).await {
             Ok(Ok((response, stream))) => {
-                lease.report(Outcome::Answered(response.status()), now());
+                answered(&lease, request, response.status());
                 self.http2_reply(response, stream, is_head, (deadline, idle, total_at), lease)
                     .await
-                    .map_err(|cause| broken(&server, cause.into(), false, false))
+                    .map_err(|why| malformed(&server, why))
             }
             Ok(Err(failed)) => {
                 if let Some(error) = watch.lock().take() {
-                    return Err(Failed::of(RelayError::Client(error), false, false));
+                    let error = RelayError::Client(error);
+                    return Err(Failed::of(error, Cause::Client, false, false));
                 }
                 let SendError {
                     cause,
@@ -73,15 +76,18 @@ impl Group {
                 if let Some(unsent) = unsent {
                     request.body = unsent.into_body();
                 }
+                let server = server.to_string();
+                let error = RelayError::Broken { server, cause };
                 Err(Failed {
                     stale,
-                    ..broken(&server, cause, never_acted && whole, whole)
+                    ..Failed::of(error, Cause::Reset, never_acted && whole, whole)
                 })
             }
             Err(_) => {
                 lease.report(Outcome::Failed, now());
                 let server = server.to_string();
-                Err(Failed::of(RelayError::TooSlow { server }, false, false))
+                let error = RelayError::TooSlow { server };
+                Err(Failed::of(error, Cause::Timeout, false, false))
             }
         }
     }
@@ -115,7 +121,7 @@ impl Group {
         if incoming.is_end_stream() {
             return Ok(reply);
         }
-        let body = Http2Body::new(incoming, idle, total_at, stream, lease);
+        let body = Http2Body::new(incoming, Ending::new(idle, total_at), stream, lease);
         reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
     }
@@ -125,9 +131,12 @@ fn now() -> std::time::Instant {
     Instant::now().into()
 }
 
-fn broken(server: &Authority, cause: String, unsent: bool, unanswered: bool) -> Failed {
-    let server = server.to_string();
-    Failed::of(RelayError::Broken { server, cause }, unsent, unanswered)
+fn malformed(server: &Authority, why: &str) -> Failed {
+    let error = RelayError::Broken {
+        server: server.to_string(),
+        cause: why.into(),
+    };
+    Failed::of(error, Cause::Malformed, false, false)
 }
 
 /// The error of the client's body, if it came to that.

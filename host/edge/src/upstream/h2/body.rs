@@ -1,6 +1,9 @@
 //! The body of a response that came by HTTP/2.
 
-use crate::{server::Held, upstream::servers::Lease};
+use crate::{
+    server::Held,
+    upstream::{ending::Ending, servers::Lease},
+};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -9,20 +12,17 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 /// Frames as they come, trailers too, with a deadline on each wait. Dropping it resets the stream.
 pub(crate) struct Http2Body {
     incoming: Incoming,
-    idle: Duration,
-    total_at: Option<Instant>,
+    ending: Ending,
     /// Made at the first wait.
     timer: Option<Pin<Box<Sleep>>>,
     /// The timer is set for the wait that goes on.
     waits: bool,
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The connection and the server count this request until it is over.
     _stream: Held,
     _lease: Lease,
@@ -31,18 +31,15 @@ pub(crate) struct Http2Body {
 impl Http2Body {
     pub(in crate::upstream) fn new(
         incoming: Incoming,
-        idle: Duration,
-        total_at: Option<Instant>,
+        ending: Ending,
         stream: Held,
         lease: Lease,
     ) -> Self {
         Self {
             incoming,
-            idle,
-            total_at,
+            ending,
             timer: None,
             waits: false,
-            cut: None,
             _stream: stream,
             _lease: lease,
         }
@@ -50,8 +47,7 @@ impl Http2Body {
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waits {
-            let idle_at = Instant::now() + self.idle;
-            let at = self.total_at.map_or(idle_at, |total| total.min(idle_at));
+            let at = self.ending.idle_at();
             match &mut self.timer {
                 Some(timer) => timer.as_mut().reset(at),
                 None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
@@ -81,13 +77,7 @@ impl HttpBody for Http2Body {
         if body.poll_late(cx).is_ready() {
             return Poll::Ready(Some(Err("the server's body stopped".into())));
         }
-        match &mut body.cut {
-            Some(cut) => cut
-                .as_mut()
-                .poll(cx)
-                .map(|()| Some(Err("the build's drain deadline passed".into()))),
-            None => Poll::Pending,
-        }
+        body.ending.poll_cut(cx).map(|error| Some(Err(error)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -105,6 +95,6 @@ impl RelayBody for Http2Body {
     }
 
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.cut = Some(cut);
+        self.ending.cut_by(cut);
     }
 }
