@@ -25,6 +25,7 @@ mod tickets;
 mod tls;
 pub mod upstream;
 mod visitor;
+pub mod websocket;
 
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};

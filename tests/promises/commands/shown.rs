@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::mpsc,
     time::Duration,
 };
@@ -40,6 +40,16 @@ const RECORD: [&str; 8] = [
     "answers",
 ];
 
+/// `logs -f`, which ends with the test, however that ends.
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What happened before is there, what happens now comes, and the reader ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_f_goes_on_with_what_happens_now() {
@@ -52,8 +62,8 @@ async fn logs_f_goes_on_with_what_happens_now() {
     let before = fail().await;
     let mut command = fleet.command(&["logs", "-f", "--data"]).unwrap();
     let command = command.arg(fleet.data()).stdout(Stdio::piped());
-    let mut following = command.spawn().unwrap();
-    let lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut following = Following(command.spawn().unwrap());
+    let lines = BufReader::new(following.0.stdout.take().unwrap()).lines();
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         lines
@@ -78,10 +88,10 @@ async fn logs_f_goes_on_with_what_happens_now() {
         assert!(line.starts_with("proxy-1"), "{line}");
         over = now;
     }
-    assert!(following.try_wait().unwrap().is_none(), "it goes on");
-    let pid = i32::try_from(following.id()).unwrap();
+    assert!(following.0.try_wait().unwrap().is_none(), "it goes on");
+    let pid = i32::try_from(following.0.id()).unwrap();
     signal(pid, Signal::INT).unwrap();
-    following.wait().unwrap();
+    following.0.wait().unwrap();
 }
 
 /// A component that needs more than a compiler may have is refused by the process that stops there.

@@ -1,0 +1,227 @@
+//! From the bytes of a connection to whole messages. Parts are unmasked where they lie; a message is refused at the head
+//! of the frame that makes it too large.
+
+use super::{
+    Opcode, Violation, code,
+    deflate::{TOO_LARGE, inflate},
+    frame::{Head, unmask},
+};
+use bytes::{Buf, Bytes, BytesMut};
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message, inflated.
+    pub message_bytes_max: usize,
+    /// Frames of one message: empty ones cost the sender nothing.
+    pub frames_max: u32,
+}
+
+/// What has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message of UTF-8.
+    Text(Bytes),
+    /// A message of bytes.
+    Binary(Bytes),
+    /// To be answered with a pong of the same content.
+    Ping(Bytes),
+    /// An answer.
+    Pong(Bytes),
+    /// The other end is done: its code, where it gave one, and its reason.
+    Close(Option<u16>, Bytes),
+}
+
+/// A message of which some has come.
+#[derive(Debug)]
+struct Partial {
+    opcode: Opcode,
+    is_deflated: bool,
+    content: BytesMut,
+    frames: u32,
+    /// Of the content, known to be UTF-8.
+    checked: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reader {
+    limits: Limits,
+    may_deflate: bool,
+    /// The frame that is under way, and how much of it has come.
+    frame: Option<(Head, u64)>,
+    message: Option<Box<Partial>>,
+    control: BytesMut,
+}
+
+impl Reader {
+    /// `may_deflate` where the handshake agreed on it.
+    pub fn new(limits: Limits, may_deflate: bool) -> Self {
+        Self {
+            limits,
+            may_deflate,
+            frame: None,
+            message: None,
+            control: BytesMut::new(),
+        }
+    }
+
+    /// Bytes of a message that has not come whole.
+    pub fn held(&self) -> usize {
+        self.message
+            .as_ref()
+            .map_or(0, |message| message.content.len())
+    }
+
+    /// Takes what it can from `input`; `None` when more has to come.
+    ///
+    /// # Errors
+    /// What the client did wrong. Nothing more may be read.
+    pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
+        loop {
+            let (head, came) = match self.frame {
+                Some(frame) => frame,
+                None => {
+                    let Some((head, bytes)) = Head::parse(input)? else {
+                        return Ok(None);
+                    };
+                    self.begin(&head)?;
+                    input.advance(bytes);
+                    (head, 0)
+                }
+            };
+            let left = usize::try_from(head.bytes - came).unwrap_or(usize::MAX);
+            let mut part = input.split_to(left.min(input.len()));
+            unmask(&mut part, head.mask, came);
+            let came = came + part.len() as u64;
+            self.take(&head, part)?;
+            if came < head.bytes {
+                self.frame = Some((head, came));
+                return Ok(None);
+            }
+            self.frame = None;
+            if let Some(event) = self.end(&head)? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// A frame's head: whether it may stand here.
+    fn begin(&mut self, head: &Head) -> Result<(), Violation> {
+        if head.opcode.is_control() {
+            self.control.clear();
+            return Ok(());
+        }
+        let is_first = head.opcode != Opcode::Continuation;
+        if is_first == self.message.is_some() {
+            return Err(Violation::protocol(match is_first {
+                true => "a message begins within another",
+                false => "a continuation of nothing",
+            }));
+        }
+        if head.is_deflated && !(is_first && self.may_deflate) {
+            return Err(Violation::protocol(
+                "a deflated frame where none was agreed on",
+            ));
+        }
+        let message = self.message.get_or_insert_with(|| {
+            Box::new(Partial {
+                opcode: head.opcode,
+                is_deflated: head.is_deflated,
+                content: BytesMut::new(),
+                frames: 0,
+                checked: 0,
+            })
+        });
+        message.frames += 1;
+        let bytes = (message.content.len() as u64).saturating_add(head.bytes);
+        if bytes > self.limits.message_bytes_max as u64 || message.frames > self.limits.frames_max {
+            return Err(TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    /// A part of a frame's content. Text that is wrong already is not waited for.
+    fn take(&mut self, head: &Head, part: BytesMut) -> Result<(), Violation> {
+        let Some(message) = self.message.as_mut().filter(|_| !head.opcode.is_control()) else {
+            self.control.extend_from_slice(&part);
+            return Ok(());
+        };
+        if message.content.is_empty() {
+            message.content = part;
+        } else {
+            message.content.extend_from_slice(&part);
+        }
+        if message.opcode == Opcode::Text && !message.is_deflated {
+            message.checked += valid_up_to(&message.content[message.checked..])?;
+        }
+        Ok(())
+    }
+
+    /// A whole frame has come.
+    fn end(&mut self, head: &Head) -> Result<Option<Event>, Violation> {
+        if head.opcode.is_control() {
+            let content = self.control.split().freeze();
+            return Ok(Some(match head.opcode {
+                Opcode::Ping => Event::Ping(content),
+                Opcode::Pong => Event::Pong(content),
+                _ => close(content)?,
+            }));
+        }
+        if !head.is_final {
+            return Ok(None);
+        }
+        let Some(message) = self.message.take() else {
+            return Ok(None);
+        };
+        let is_text = message.opcode == Opcode::Text;
+        let content: Bytes = if message.is_deflated {
+            let content = inflate(&message.content, self.limits.message_bytes_max)?;
+            if is_text && valid_up_to(&content)? != content.len() {
+                return Err(NOT_UTF8);
+            }
+            content.into()
+        } else {
+            if is_text && message.checked != message.content.len() {
+                return Err(NOT_UTF8);
+            }
+            message.content.freeze()
+        };
+        Ok(Some(match is_text {
+            true => Event::Text(content),
+            false => Event::Binary(content),
+        }))
+    }
+}
+
+/// How much of it is UTF-8; what is left may become so with more.
+fn valid_up_to(text: &[u8]) -> Result<usize, Violation> {
+    match std::str::from_utf8(text) {
+        Ok(_) => Ok(text.len()),
+        Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
+        Err(_) => Err(NOT_UTF8),
+    }
+}
+
+/// RFC 6455, sections 5.5.1 and 7.4.
+fn close(content: Bytes) -> Result<Event, Violation> {
+    let [a, b, reason @ ..] = &content[..] else {
+        return match content.is_empty() {
+            true => Ok(Event::Close(None, content)),
+            false => Err(Violation::protocol("half a closing code")),
+        };
+    };
+    let code = u16::from_be_bytes([*a, *b]);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(Violation::protocol("a closing code that must not be sent"));
+    }
+    if std::str::from_utf8(reason).is_err() {
+        return Err(NOT_UTF8);
+    }
+    Ok(Event::Close(Some(code), content.slice(2..)))
+}
+
+const NOT_UTF8: Violation = Violation {
+    code: code::NOT_UTF8,
+    reason: "text that is not UTF-8",
+};
