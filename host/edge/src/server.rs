@@ -43,6 +43,7 @@ pub(crate) struct Shared<S> {
     pub(crate) draining: CancellationToken,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) tunnels: Arc<AtomicUsize>,
     tls: Option<TlsAcceptor>,
     connections: AtomicUsize,
     permits: Arc<Semaphore>,
@@ -128,6 +129,7 @@ impl<S: Service> Server<S> {
             tls: tls.map(TlsAcceptor::from),
             connections: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
+            tunnels: Arc::default(),
         }))
     }
 
@@ -159,6 +161,16 @@ impl<S: Service> Server<S> {
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.0.connections.load(Relaxed)
+    }
+
+    /// Connections and streams that were switched to something else and are not over.
+    pub fn tunnels(&self) -> usize {
+        self.0.tunnels.load(Relaxed)
+    }
+
+    /// Accept loops, connections, and streams of HTTP/2.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.len()
     }
 
     /// What was refused or cut.

@@ -8,7 +8,7 @@ use super::{
     respond::{self, Asked},
 };
 use crate::{
-    Service,
+    Cause, Service,
     access::Entry,
     addresses::Turn,
     http2,
@@ -161,7 +161,12 @@ where
             match read {
                 Ok(Ok(read)) if read > 0 => {}
                 Err(_) if seen > 0 => {
+                    shared.counters.count(Cause::SlowHead);
                     self.refuse(SLOW_HEAD).await?;
+                    return Err(End::Io);
+                }
+                Err(_) => {
+                    shared.counters.count(Cause::Silent);
                     return Err(End::Io);
                 }
                 _ => return Err(End::Io),
@@ -213,7 +218,11 @@ where
                 let read = tokio::select! { biased; read = read => read, () = draining => return Ok(Ok(None)) };
                 match read {
                     Ok(Ok(read)) if read > 0 => {}
-                    _ => return Ok(Ok(None)),
+                    Ok(_) => return Ok(Ok(None)),
+                    Err(_) => {
+                        shared.counters.count(Cause::Idle);
+                        return Ok(Ok(None));
+                    }
                 }
             } else {
                 let deadline =
@@ -222,7 +231,10 @@ where
                 match timeout_at(deadline, read).await {
                     Ok(Ok(read)) if read > 0 => {}
                     Ok(_) => return Ok(Ok(None)),
-                    Err(_) => return Ok(Err(SLOW_HEAD)),
+                    Err(_) => {
+                        shared.counters.count(Cause::SlowHead);
+                        return Ok(Err(SLOW_HEAD));
+                    }
                 }
             }
         }

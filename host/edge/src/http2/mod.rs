@@ -92,7 +92,10 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         quiet = activity.quiet(Instant::now(), unasked, idle) => match quiet {
-            Quiet::Idle => None,
+            Quiet::Idle => {
+                shared.counters.count(Cause::Idle);
+                None
+            }
             // It would not take a goodbye either.
             Quiet::Slow => return shared.counters.count(Cause::SlowReader),
         },

@@ -7,7 +7,10 @@ use super::{
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
 };
-use crate::http1::chunked::{Decoded, Decoder};
+use crate::{
+    http1::chunked::{Decoded, Decoder},
+    server::Held,
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
@@ -37,6 +40,8 @@ pub(crate) struct Connection {
     /// One for the connection's life: setting it later is cheap, making it is not.
     timer: Pin<Box<Sleep>>,
     pub(super) idle_since: Instant,
+    /// While it waits for a request.
+    pub(super) idle: Option<Held>,
 }
 
 /// Why a response's head did not come.
@@ -86,6 +91,7 @@ impl Connection {
             input: BytesMut::new(),
             timer: Box::pin(tokio::time::sleep(FAR)),
             idle_since: Instant::now(),
+            idle: None,
         }
     }
 

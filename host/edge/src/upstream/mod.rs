@@ -23,7 +23,7 @@ pub(crate) mod tunnel;
 
 pub(crate) use body::Body;
 pub use group::{Group, RelayError};
-pub use means::Means;
+pub use means::{Connected, Means};
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};

@@ -21,6 +21,7 @@ impl Pool {
         loop {
             let mut connection = self.0.lock().pop()?;
             if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
+                connection.idle = None;
                 return Some(connection);
             }
         }
@@ -29,6 +30,7 @@ impl Pool {
     /// Keeps one whose last response is over.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
+        connection.idle = Some(connection.io.idle());
         let mut idle = self.0.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);

@@ -431,6 +431,7 @@ impl Child {
             .as_ref()
             .map(|build| build.id.to_string())
             .unwrap_or_default();
+        let means = &self.shared.relay.means;
         let gauges = [
             (
                 "protoplex_in_flight",
@@ -441,6 +442,26 @@ impl Child {
                 "protoplex_connections",
                 "Open connections.",
                 beat.connections,
+            ),
+            (
+                "protoplex_tunnels",
+                "Connections and streams that were switched to another protocol.",
+                self.server.tunnels() as u64,
+            ),
+            (
+                "protoplex_tasks",
+                "Accept loops, connections, streams, and what runs for servers.",
+                (self.server.tasks() + means.tasks.len()) as u64,
+            ),
+            (
+                "protoplex_upstream_connections",
+                "Open connections to servers.",
+                means.connected.open() as u64,
+            ),
+            (
+                "protoplex_upstream_connections_idle",
+                "Those of them that wait for a request.",
+                means.connected.idle() as u64,
             ),
             (
                 "protoplex_access_log_dropped",
