@@ -9,6 +9,7 @@ use crate::{
     shed,
     visitor::Peer,
 };
+use futures::FutureExt;
 use protoplex_http::Scheme;
 use rustls::ServerConfig;
 use std::{
@@ -133,14 +134,14 @@ impl<S: Service> Server<S> {
         }))
     }
 
-    /// Accepts until it is told to stop; errors never end it.
+    /// Accepts until it is told to stop, or the socket is shut; errors never end it.
     pub fn listen(&self, listener: TcpListener, scheme: Scheme) -> ListenHandle {
         let stop = CancellationToken::new();
         let (shared, stopped) = (Arc::clone(&self.0), stop.clone());
         self.0.tasks.spawn(async move {
             tokio::select! {
                 () = stopped.cancelled() => {}
-                () = shared.draining.cancelled() => {}
+                () = shared.draining.cancelled() => accept_rest(&shared, &listener, scheme),
                 () = accept(&shared, &listener, scheme) => {}
             }
         });
@@ -196,6 +197,8 @@ async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, sch
             Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // It was shut by somebody who shares it: nobody comes here any more.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 if spare.may_log() {
                     tracing::warn!(%error, "accept failed");
@@ -208,6 +211,13 @@ async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, sch
                 }
             }
         }
+    }
+}
+
+/// Who has come already is let in, and told to go with the first answer.
+fn accept_rest<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, scheme: Scheme) {
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        admit(shared, stream, peer.ip().to_canonical(), scheme);
     }
 }
 

@@ -487,10 +487,7 @@ impl Child {
     }
 
     /// Finishes what is in flight, by the deadline.
-    async fn drain(mut self) -> anyhow::Result<()> {
-        for (_, handles) in self.listening.drain() {
-            handles.into_iter().for_each(ListenHandle::stop);
-        }
+    async fn drain(self) -> anyhow::Result<()> {
         self.server.drain();
         self.shared.relay.means.stop.cancel();
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);

@@ -20,10 +20,12 @@ use protoplex_wire::{
     link::{FromNode, FromSeed, Heartbeat, Hello},
     status::Addresses,
 };
+use socket2::Socket;
 use std::{
     collections::BTreeMap,
     fs::File,
     io::Read,
+    net::Shutdown,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
@@ -38,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(50);
 /// Children get this much longer than their drain deadline before they are killed.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
+/// Children have taken in by then who had come before they were told to drain.
+const SHUT_AFTER: Duration = Duration::from_millis(50);
 /// How long `/metrics` waits for the children.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events that children may have waiting.
@@ -58,6 +62,8 @@ pub(super) struct Site {
     /// Of each child of a live node.
     pub(super) child_addresses: Vec<String>,
     pub(super) capacity: u32,
+    /// All that visitors and nodes connect to. They close with the actor, after the last child has drained.
+    pub(super) listening: Vec<Socket>,
 }
 
 pub(super) struct Actor {
@@ -80,6 +86,8 @@ pub(super) struct Actor {
     /// Load balancers have until then to see that it is not ready any more.
     pub(super) leaving_not_before: Option<Instant>,
     draining: bool,
+    /// When nobody new is let in any more, once it drains.
+    shut_at: Option<Instant>,
     /// The Seed has heard that some child serves.
     said_serving: bool,
     tickets: Option<TicketSecret>,
@@ -116,6 +124,7 @@ impl Actor {
             leaving: None,
             leaving_not_before: None,
             draining: false,
+            shut_at: None,
             said_serving: false,
             tickets: TicketSecret::random(),
         };
@@ -196,6 +205,9 @@ impl Actor {
                 }
                 _ => {}
             }
+        }
+        if self.shut_at.take_if(|at| *at <= now).is_some() {
+            self.shut();
         }
         if self
             .metrics
@@ -413,8 +425,17 @@ impl Actor {
     async fn drain(&mut self) {
         tracing::info!("draining");
         self.draining = true;
+        self.shut_at = Some(Instant::now() + SHUT_AFTER);
         for index in 0..self.seats.len() {
             self.send(index, &ToChild::Drain, &[]).await;
+        }
+    }
+
+    /// Who comes from now on is refused: in a queue that nobody serves they would wait for the end of the drain.
+    fn shut(&self) {
+        for socket in &self.site.listening {
+            // One that is shut already is what we want.
+            let _ = socket.shutdown(Shutdown::Read);
         }
     }
 

@@ -458,6 +458,7 @@ mod tests {
             addresses: Addresses::default(),
             child_addresses: Vec::new(),
             capacity: 0,
+            listening: Vec::new(),
         };
         let made = Actor::new(config, site, store, builder, Arc::default());
         made.unwrap().0
