@@ -13,7 +13,8 @@ use super::{
 use crate::{
     channel::{Channel, sealed_memfd},
     control::{Beat, ChildConfig, FromChild, ToChild},
-    descriptors, ingress,
+    descriptors::{self, Reserve},
+    ingress,
 };
 use anyhow::Context;
 use protoplex_edge::{
@@ -54,6 +55,7 @@ struct Child {
     native: HashMap<Digest, File>,
     hop_key: String,
     directory: Directory,
+    reserve: Reserve,
     /// Own and adopted sockets that are accepted on, by index.
     listening: HashMap<usize, Vec<ListenHandle>>,
 }
@@ -174,6 +176,7 @@ impl Child {
             native: HashMap::new(),
             hop_key: String::new(),
             directory: Directory::default(),
+            reserve: Reserve::new(),
             listening: HashMap::new(),
         })
     }
@@ -189,13 +192,15 @@ impl Child {
     async fn obey_all(&mut self) -> anyhow::Result<()> {
         self.say(&FromChild::Started).await?;
         loop {
-            let Some((message, fds)) = self.channel.receive::<ToChild>().await? else {
+            let received = self.channel.receive_with::<ToChild>(&self.reserve).await?;
+            let Some((message, fds)) = received else {
                 tracing::warn!("the parent is gone; draining");
                 return Ok(());
             };
             if !self.obey(message, fds).await? {
                 return Ok(());
             }
+            self.reserve.refill();
         }
     }
 
@@ -479,7 +484,9 @@ impl Child {
             .shared
             .metrics
             .text(self.config.index, &build, &gauges, refused);
-        let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
+        let file = self
+            .reserve
+            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())))?;
         self.channel
             .send(&FromChild::Metrics, &[file.as_fd()])
             .await
