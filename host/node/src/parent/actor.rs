@@ -323,11 +323,14 @@ impl Actor {
         }
     }
 
-    /// Gives a new child the active build.
+    /// Gives a new child the active build, and before it serves by that the others that its siblings answer for.
     async fn load_active(&mut self, index: usize) {
         if let Some(active) = self.active.clone() {
             let release = self.store.state().release;
             self.give(index, &active, release).await;
+            for other in self.orders.beside(active.id) {
+                self.give(index, &other, release).await;
+            }
             self.send(
                 index,
                 &ToChild::Activate {
