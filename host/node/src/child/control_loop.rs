@@ -349,23 +349,21 @@ impl Child {
         }
     }
 
-    /// Ends what the old build still does when its drain deadline passes, unless it answers again by then.
+    /// Ends what the old build still does when its drain deadline passes, unless it answered again since: then what it
+    /// does may have begun a moment ago.
     fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
         let (shared, timeout) = (
             Arc::clone(&self.shared),
             Duration::from_millis(self.config.drain_timeout_ms),
         );
+        let switch = old.switched_away();
         let old = Arc::downgrade(&old);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             let Some(old) = old.upgrade() else { return };
-            if shared
-                .builds
-                .now()
-                .active
-                .as_ref()
-                .is_none_or(|active| active.id != old.id)
-            {
+            let now = shared.builds.now();
+            let is_active = now.active.as_ref().is_some_and(|now| now.id == old.id);
+            if !is_active && old.was_last(switch) {
                 old.cut();
             }
         });
