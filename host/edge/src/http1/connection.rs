@@ -37,6 +37,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long a client that is told to go may go on sending before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -92,6 +93,8 @@ pub(super) struct Connection<'a, S, IO> {
     interims: Interims,
     scheme: Scheme,
     peer: Peer,
+    /// As in `peer`.
+    leaving: &'a CancellationToken,
     /// Of the first head, whose first bytes were read to tell the protocol.
     head_deadline: Option<Instant>,
 }
@@ -102,8 +105,10 @@ where
     S: Service,
     IO: Io,
 {
+    let leaving = peer.leaving.clone();
     let mut connection = Connection {
         shared: &**shared,
+        leaving: &leaving,
         io,
         input: BytesMut::new(),
         out: Vec::new(),
@@ -155,7 +160,7 @@ where
                 deadline,
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
-            let draining = shared.leave();
+            let draining = shared.leave(self.leaving);
             // What has come already is answered, even while we drain.
             let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
             match read {
@@ -213,7 +218,7 @@ where
                 self.flush().await?;
             }
             if self.input.is_empty() {
-                let draining = shared.leave();
+                let draining = shared.leave(self.leaving);
                 let read = timeout(limits.idle_timeout, self.next_bytes());
                 let read = tokio::select! { biased; read = read => read, () = draining => return Ok(Ok(None)) };
                 match read {
@@ -427,10 +432,8 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         // What follows a CONNECT was meant for somebody else.
-        let may_follow = asked.keep_alive
-            && !asked.is_connect
-            && !reply.close
-            && !self.shared.draining.is_cancelled();
+        let may_follow =
+            asked.keep_alive && !asked.is_connect && !reply.close && !self.leaving.is_cancelled();
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.tunnel(reply.body, asked).await?;

@@ -43,6 +43,13 @@ const BEAT_PERIOD: Duration = Duration::from_millis(250);
 /// Idle connections to upstreams are looked at once in so many beats.
 const SWEEP_BEATS: u64 = 20;
 
+/// Accept loops of one child's sockets.
+struct Listening {
+    public: Vec<ListenHandle>,
+    /// Of a child of a live node, for its keys.
+    internal: Option<ListenHandle>,
+}
+
 struct Child {
     config: ChildConfig,
     channel: Arc<Channel>,
@@ -57,7 +64,7 @@ struct Child {
     directory: Directory,
     reserve: Reserve,
     /// Own and adopted sockets that are accepted on, by index.
-    listening: HashMap<usize, Vec<ListenHandle>>,
+    listening: HashMap<usize, Listening>,
 }
 
 /// Serves until the parent says `drain`, or is gone.
@@ -389,7 +396,8 @@ impl Child {
         if self.listening.contains_key(&index) {
             return Ok(());
         }
-        let mut handles = Vec::new();
+        let mut public = Vec::new();
+        let mut internal = None;
         for (fds, scheme) in [
             (&self.config.http_fds, Scheme::Http),
             (&self.config.https_fds, Scheme::Https),
@@ -399,7 +407,7 @@ impl Child {
                 .with_context(|| format!("there is no socket {index}"))?;
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
-            handles.push(
+            public.push(
                 self.server
                     .listen(tokio::net::TcpListener::from_std(listener)?, scheme),
             );
@@ -408,19 +416,21 @@ impl Child {
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            handles.push(self.server.listen(listener, Scheme::Http));
+            internal = Some(self.server.listen(listener, Scheme::Http));
         }
-        self.listening.insert(index, handles);
+        let listening = Listening { public, internal };
+        self.listening.insert(index, listening);
         Ok(())
     }
 
     fn stop_listening(&mut self, index: usize) {
-        if index != self.config.index {
-            self.listening
-                .remove(&index)
-                .into_iter()
-                .flatten()
-                .for_each(ListenHandle::stop);
+        if index == self.config.index {
+            return;
+        }
+        if let Some(Listening { public, internal }) = self.listening.remove(&index) {
+            public.into_iter().for_each(ListenHandle::stop);
+            // Its keys are the other child's again, on connections that other nodes keep, too.
+            internal.into_iter().for_each(ListenHandle::retire);
         }
     }
 
