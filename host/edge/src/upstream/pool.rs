@@ -56,3 +56,35 @@ impl Pool {
         self.0.lock().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{connect::Connector, means::Connected};
+    use protoplex_wire::manifest::Upstream;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn one_that_waits_too_long_is_closed_and_counts_no_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connected = Arc::new(Connected::default());
+        let connector = Connector::new(&Upstream::default(), None, &connected).unwrap();
+        let (pool, authority) = (Pool::default(), address.parse().unwrap());
+        let counts = || (connected.open(), connected.idle());
+        for _ in 0..2 {
+            let stream = connector.connect(&authority, None).await.unwrap();
+            pool.put_back(Connection::new(stream));
+        }
+        assert_eq!(counts(), (2, 2));
+        let taken = pool.take().unwrap();
+        assert_eq!(counts(), (2, 1), "one is in use");
+        pool.put_back(taken);
+        pool.0.lock()[0].idle_since -= IDLE_MAX;
+        pool.sweep();
+        assert_eq!((pool.len(), counts()), (1, (1, 1)));
+        pool.0.lock()[0].idle_since -= IDLE_MAX;
+        assert!(pool.take().is_none(), "nor is it used");
+        assert_eq!(counts(), (0, 0));
+    }
+}
