@@ -60,6 +60,8 @@ pub struct Node {
     pub https: String,
     /// Likewise.
     pub health: String,
+    /// `https://127.0.0.1:port`.
+    pub meta: String,
     /// Process id of the parent.
     pub pid: i32,
 }
@@ -91,7 +93,17 @@ impl Fleet {
     pub fn start_with(build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more)
+        Self::start_in(data, registry, build, more, None)
+    }
+
+    /// The same where no process may have more descriptors than that.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_within(descriptors: u64, build: &str, more: &[&str]) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let registry = data.path().join("registry");
+        Self::start_in(data, registry, build, more, Some(descriptors))
     }
 
     /// Starts a fleet that is found where that one is, when nothing says which is meant.
@@ -99,7 +111,13 @@ impl Fleet {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_beside(other: &Self, build: &str) -> anyhow::Result<Self> {
-        Self::start_in(tempfile::tempdir()?, other.registry.clone(), build, &[])
+        Self::start_in(
+            tempfile::tempdir()?,
+            other.registry.clone(),
+            build,
+            &[],
+            None,
+        )
     }
 
     fn start_in(
@@ -107,9 +125,10 @@ impl Fleet {
         registry: PathBuf,
         build: &str,
         more: &[&str],
+        descriptors: Option<u64>,
     ) -> anyhow::Result<Self> {
         let root = data.path().join("data");
-        let (up, info) = up(&root, &registry, build, more)?;
+        let (up, info) = up(&root, &registry, build, more, descriptors)?;
         Ok(Self {
             up,
             data: Some(data),
@@ -134,7 +153,7 @@ impl Fleet {
     /// It does not serve.
     pub fn start_again(&mut self, build: &str) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let (up, info) = up(&self.root, &self.registry, build, &[])?;
+        let (up, info) = up(&self.root, &self.registry, build, &[], None)?;
         (self.up, self.info) = (up, info);
         Ok(started.elapsed())
     }
@@ -183,7 +202,9 @@ impl Fleet {
     pub fn nodes(&self, role: &str) -> Vec<Node> {
         let nodes = self.info["nodes"].as_array().expect("`nodes` is a list");
         let of_role = nodes.iter().filter(|node| node["role"] == role);
-        of_role.map(node).collect()
+        of_role
+            .map(|node| node_of(node).expect("it has a process"))
+            .collect()
     }
 
     /// Children of a node, by process id.
@@ -302,7 +323,8 @@ impl Drop for Fleet {
     }
 }
 
-fn node(node: &Value) -> Node {
+/// A node of the line of `up`; `None` without a process.
+pub(crate) fn node_of(node: &Value) -> Option<Node> {
     let address = |key: &str| {
         node[key]
             .as_str()
@@ -310,16 +332,14 @@ fn node(node: &Value) -> Node {
             .unwrap_or_default()
             .to_owned()
     };
-    Node {
+    Some(Node {
         name: node["name"].as_str().unwrap_or_default().to_owned(),
         http: address("http"),
         https: address("https"),
         health: address("health"),
-        pid: node["pid"]
-            .as_i64()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .expect("`pid` is a number"),
-    }
+        meta: node["meta"].as_str().unwrap_or_default().to_owned(),
+        pid: i32::try_from(node["pid"].as_i64()?).ok()?,
+    })
 }
 
 /// Sends a signal.
@@ -347,11 +367,25 @@ pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
     Ok(all)
 }
 
-fn up(data: &Path, registry: &Path, build: &str, more: &[&str]) -> anyhow::Result<(Child, Value)> {
+fn up(
+    data: &Path,
+    registry: &Path,
+    build: &str,
+    more: &[&str],
+    descriptors: Option<u64>,
+) -> anyhow::Result<(Child, Value)> {
     let program = program()?;
     // Shared by all tests, because compiling an interpreter takes long; and apart from the user's own.
     let native = program.with_file_name("test-native");
-    let mut command = Command::new(program);
+    let mut command = match descriptors {
+        None => Command::new(program),
+        Some(most) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "ulimit -n $0; exec \"$@\"", &most.to_string()]);
+            shell.arg(program);
+            shell
+        }
+    };
     command
         .args(["up", "--port-base", "0", "--json", "--build", build])
         .arg("--data")

@@ -233,7 +233,11 @@ impl Connection {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub async fn exactly(&mut self, length: usize) -> anyhow::Result<Vec<u8>> {
         while self.buffer.len() < length {
             self.fill().await?;
         }

@@ -5,6 +5,7 @@ mod http;
 mod https;
 mod load;
 mod meta;
+mod nodes;
 mod origin;
 mod program;
 
@@ -12,5 +13,6 @@ pub use fleet::{Fleet, Node, Pushed, children, program, repository, said, signal
 pub use http::{Connection, Response};
 pub use https::Https;
 pub use load::{Load, LoadReport};
+pub use nodes::{cpu_time, descriptors, is_alive, is_ready, kill_node, limit_descriptors};
 pub use origin::{Origin, head_of, read_head};
 pub use program::{Program, free_address, python};

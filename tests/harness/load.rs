@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
@@ -17,6 +18,8 @@ pub struct LoadReport {
     pub seen: BTreeMap<String, u64>,
     /// Everything else: refused answers, and connections that failed.
     pub failures: Vec<String>,
+    /// The longest time that anybody waited for an answer, or for its failure.
+    pub slowest: Duration,
 }
 
 impl LoadReport {
@@ -91,9 +94,13 @@ async fn ask(
 ) -> anyhow::Result<()> {
     let mut connection = Connection::open(address).await?;
     while !stop.load(Ordering::Relaxed) {
-        let response = connection.get(path).await?;
-        let verdict = check(&response);
+        let asked = Instant::now();
+        let answer = connection.get(path).await;
+        let took = asked.elapsed();
         let mut report = report.lock().expect("no panic holds it");
+        report.slowest = report.slowest.max(took);
+        let response = answer?;
+        let verdict = check(&response);
         match verdict {
             Ok(name) => *report.seen.entry(name).or_default() += 1,
             Err(fault) => report.failures.push(fault),

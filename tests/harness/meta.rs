@@ -1,6 +1,6 @@
 //! The meta ports, as an operator's monitoring reads them.
 
-use crate::Fleet;
+use crate::{Fleet, Node};
 use anyhow::{Context, bail};
 use protoplex_seed::SeedClient;
 use std::{
@@ -30,17 +30,20 @@ impl Fleet {
         Ok(SeedClient::new(text("seed")?, &ca, &cert, &key)?)
     }
 
-    /// GET on a node's meta port.
+    /// GET on the meta port of the first node of a role.
     ///
     /// # Errors
     /// No answer, or one that is not 200.
     pub async fn meta(&self, role: &str, path: &str) -> anyhow::Result<String> {
-        let nodes = self.info["nodes"].as_array().context("`nodes` is a list")?;
-        let node = nodes.iter().find(|node| node["role"] == role);
-        let url = node
-            .and_then(|node| node["meta"].as_str())
-            .context("the role runs")?;
-        let answer = self.client()?.get(&format!("{url}{path}")).await?;
+        self.meta_of(&self.node(role), path).await
+    }
+
+    /// The same for one of several nodes of a role.
+    ///
+    /// # Errors
+    /// No answer, or one that is not 200.
+    pub async fn meta_of(&self, node: &Node, path: &str) -> anyhow::Result<String> {
+        let answer = self.client()?.get(&format!("{}{path}", node.meta)).await?;
         if answer.status() != 200 {
             bail!("{path}: {}", answer.status());
         }
@@ -49,15 +52,23 @@ impl Fleet {
         )?)
     }
 
-    /// The sum of a metric's samples.
+    /// The sum of a metric's samples, of the first node of a role.
     ///
     /// # Errors
     /// No answer, or no such metric.
     pub async fn metric(&self, role: &str, name: &str) -> anyhow::Result<f64> {
-        let text = self.meta(role, "/metrics").await?;
+        self.metric_of(&self.node(role), name, "").await
+    }
+
+    /// The same for one of several nodes of a role, and for samples that have a label: `cause="idle"`.
+    ///
+    /// # Errors
+    /// No answer, or no such metric.
+    pub async fn metric_of(&self, node: &Node, name: &str, label: &str) -> anyhow::Result<f64> {
+        let text = self.meta_of(node, "/metrics").await?;
         let is_sample = |line: &&str| {
             line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(['{', ' ']))
+                .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         };
         let values = text.lines().filter(is_sample).map(|line| {
             let value = line.rsplit(' ').next().unwrap_or_default();
@@ -67,22 +78,38 @@ impl Fleet {
         });
         let values = values.collect::<anyhow::Result<Vec<_>>>()?;
         if values.is_empty() {
-            bail!("there is no metric {name}:\n{text}");
+            bail!("there is no metric {name} {label}:\n{text}");
         }
         Ok(values.iter().sum())
     }
 
-    /// Until a metric is as it should be.
+    /// Clients that a node refused or cut for a cause.
+    ///
+    /// # Errors
+    /// No answer, or no such cause.
+    pub async fn refused(&self, node: &Node, cause: &str) -> anyhow::Result<f64> {
+        let label = format!("cause=\"{cause}\"");
+        self.metric_of(node, "protoplex_refused_total", &label)
+            .await
+    }
+
+    /// Until a metric of the first node of a role is as it should be.
     ///
     /// # Panics
     /// When it never is.
     pub async fn wait_for_metric(&self, role: &str, name: &str, right: impl Fn(f64) -> bool) {
+        self.wait_for_metric_of(&self.node(role), name, right).await;
+    }
+
+    /// The same for one of several nodes of a role.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub async fn wait_for_metric_of(&self, node: &Node, name: &str, right: impl Fn(f64) -> bool) {
         let deadline = Instant::now() + WAIT_MAX;
         loop {
-            let value = self
-                .metric(role, name)
-                .await
-                .expect("the meta port answers");
+            let value = self.metric_of(node, name, "").await;
+            let value = value.expect("the meta port answers");
             if right(value) {
                 return;
             }

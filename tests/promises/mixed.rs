@@ -14,7 +14,7 @@ const BULK_BYTES: usize = 1 << 20;
 /// Of each kind.
 const CONNECTIONS: usize = 4;
 
-fn well(response: &Response) -> Result<String, String> {
+pub(crate) fn well(response: &Response) -> Result<String, String> {
     match response.status {
         200 => Ok("well".into()),
         status => Err(format!("{status}: {}", response.text())),
@@ -22,7 +22,7 @@ fn well(response: &Response) -> Result<String, String> {
 }
 
 /// Sends a large body again and again, and compares what comes back.
-async fn bulk(address: String, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
+pub(crate) async fn bulk(address: String, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
     let body: Vec<u8> = (0..BULK_BYTES).map(|at| (at % 251) as u8).collect();
     let mut connection = Connection::open(&address).await?;
     let mut count = 0;
@@ -36,7 +36,7 @@ async fn bulk(address: String, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
 }
 
 /// Streams of one HTTP/2 connection, of which some ask the other node.
-async fn streams(https: Https, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
+pub(crate) async fn streams(https: Https, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
     let count = AtomicU64::new(0);
     let one = |path: &'static str| {
         let (https, stop, count) = (&https, &stop, &count);

@@ -16,8 +16,14 @@ pub(crate) fn fleet(origin: &Origin) -> Fleet {
 pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fleet {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relay.toml");
+    std::fs::write(&file, manifest(addresses, upstream, grants)).unwrap();
+    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
+}
+
+/// A build that relays everything.
+pub(crate) fn manifest(addresses: &[&str], upstream: &str, grants: &str) -> String {
     let component = repository().join("builds/out/relay.wasm");
-    let manifest = format!(
+    format!(
         r#"
 name = "relay"
 
@@ -40,9 +46,7 @@ path = "/*"
 handler = "relay"
 "#,
         component.display(),
-    );
-    std::fs::write(&file, manifest).unwrap();
-    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
+    )
 }
 
 async fn get(fleet: &Fleet, path: &str) -> anyhow::Result<Response> {

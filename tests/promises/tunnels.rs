@@ -43,7 +43,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Agrees, then sends back whatever comes, and says goodbye when the client has ended its side.
-async fn echo(mut stream: TcpStream) {
+pub(crate) async fn echo(mut stream: TcpStream) {
     let head = head_of(&mut stream).await.to_ascii_lowercase();
     assert!(
         head.contains("\r\nconnection: upgrade\r\nupgrade: websocket\r\n"),

@@ -19,6 +19,12 @@ pub enum Cause {
     AddressRate,
     /// No TLS handshake, or a failed one.
     Handshake,
+    /// Nothing came on a new connection.
+    Silent,
+    /// A head that came too slowly.
+    SlowHead,
+    /// No further request came.
+    Idle,
     /// A request's body that came too slowly.
     SlowBody,
     /// A reply that was taken too slowly.
@@ -42,7 +48,7 @@ pub enum Cause {
 }
 
 /// Every cause with its name in metrics.
-const CAUSES: [(Cause, &str); 17] = [
+const CAUSES: [(Cause, &str); 20] = [
     (Cause::ProxyHeader, "proxy-header"),
     (Cause::ConnectionsMax, "connections"),
     (Cause::Descriptors, "descriptors"),
@@ -50,6 +56,9 @@ const CAUSES: [(Cause, &str); 17] = [
     (Cause::AddressInFlight, "address-in-flight"),
     (Cause::AddressRate, "address-rate"),
     (Cause::Handshake, "handshake"),
+    (Cause::Silent, "silent"),
+    (Cause::SlowHead, "slow-head"),
+    (Cause::Idle, "idle"),
     (Cause::SlowBody, "slow-body"),
     (Cause::SlowReader, "slow-reader"),
     (Cause::Http2Resets, "h2-resets"),

@@ -9,6 +9,7 @@ use crate::{
     shed,
     visitor::Peer,
 };
+use futures::FutureExt;
 use protoplex_http::Scheme;
 use rustls::ServerConfig;
 use std::{
@@ -43,6 +44,7 @@ pub(crate) struct Shared<S> {
     pub(crate) draining: CancellationToken,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) tunnels: Arc<AtomicUsize>,
     tls: Option<TlsAcceptor>,
     connections: AtomicUsize,
     permits: Arc<Semaphore>,
@@ -65,12 +67,22 @@ pub struct Settings {
 pub struct Server<S>(Arc<Shared<S>>);
 
 /// An accept loop.
-pub struct ListenHandle(CancellationToken);
+pub struct ListenHandle {
+    accepting: CancellationToken,
+    /// Of those who came by it.
+    leaving: CancellationToken,
+}
 
 impl ListenHandle {
     /// Stops accepting. The socket closes here, and stays open for others who hold it.
     pub fn stop(self) {
-        self.0.cancel();
+        self.accepting.cancel();
+    }
+
+    /// The same, and sends away who came by it, as a drain does.
+    pub fn retire(self) {
+        self.accepting.cancel();
+        self.leaving.cancel();
     }
 }
 
@@ -128,21 +140,27 @@ impl<S: Service> Server<S> {
             tls: tls.map(TlsAcceptor::from),
             connections: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
+            tunnels: Arc::default(),
         }))
     }
 
-    /// Accepts until it is told to stop; errors never end it.
+    /// Accepts until it is told to stop, or the socket is shut; errors never end it.
     pub fn listen(&self, listener: TcpListener, scheme: Scheme) -> ListenHandle {
-        let stop = CancellationToken::new();
-        let (shared, stopped) = (Arc::clone(&self.0), stop.clone());
+        let accepting = CancellationToken::new();
+        let leaving = self.0.draining.child_token();
+        let handle = ListenHandle {
+            accepting: accepting.clone(),
+            leaving: leaving.clone(),
+        };
+        let shared = Arc::clone(&self.0);
         self.0.tasks.spawn(async move {
             tokio::select! {
-                () = stopped.cancelled() => {}
-                () = shared.draining.cancelled() => {}
-                () = accept(&shared, &listener, scheme) => {}
+                () = accepting.cancelled() => {}
+                () = shared.draining.cancelled() => accept_rest(&shared, &listener, scheme, &leaving),
+                () = accept(&shared, &listener, scheme, &leaving) => {}
             }
         });
-        ListenHandle(stop)
+        handle
     }
 
     /// Ends idle connections over a short while and others after the reply they are at.
@@ -161,6 +179,16 @@ impl<S: Service> Server<S> {
         self.0.connections.load(Relaxed)
     }
 
+    /// Connections and streams that were switched to something else and are not over.
+    pub fn tunnels(&self) -> usize {
+        self.0.tunnels.load(Relaxed)
+    }
+
+    /// Accept loops, connections, and streams of HTTP/2.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.len()
+    }
+
     /// What was refused or cut.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
@@ -177,13 +205,20 @@ impl<S: Service> Server<S> {
     }
 }
 
-async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, scheme: Scheme) {
+async fn accept<S: Service>(
+    shared: &Arc<Shared<S>>,
+    listener: &TcpListener,
+    scheme: Scheme,
+    leaving: &CancellationToken,
+) {
     let mut spare = shed::Spare::new();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme),
+            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme, leaving),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // It was shut by somebody who shares it: nobody comes here any more.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 if spare.may_log() {
                     tracing::warn!(%error, "accept failed");
@@ -199,8 +234,26 @@ async fn accept<S: Service>(shared: &Arc<Shared<S>>, listener: &TcpListener, sch
     }
 }
 
+/// Who has come already is let in, and told to go with the first answer.
+fn accept_rest<S: Service>(
+    shared: &Arc<Shared<S>>,
+    listener: &TcpListener,
+    scheme: Scheme,
+    leaving: &CancellationToken,
+) {
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        admit(shared, stream, peer.ip().to_canonical(), scheme, leaving);
+    }
+}
+
 /// Starts the task of a connection, if there is room for it.
-fn admit<S: Service>(shared: &Arc<Shared<S>>, stream: TcpStream, address: IpAddr, scheme: Scheme) {
+fn admit<S: Service>(
+    shared: &Arc<Shared<S>>,
+    stream: TcpStream,
+    address: IpAddr,
+    scheme: Scheme,
+    leaving: &CancellationToken,
+) {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         shared.counters.count(Cause::ConnectionsMax);
         return shed::turn_away(stream, scheme);
@@ -217,14 +270,14 @@ fn admit<S: Service>(shared: &Arc<Shared<S>>, stream: TcpStream, address: IpAddr
     };
     // Not fatal: the connection is slower.
     let _ = stream.set_nodelay(true);
-    let shared_by_all = Arc::clone(shared);
+    let (shared_by_all, leaving) = (Arc::clone(shared), leaving.clone());
     shared.tasks.spawn(async move {
         let shared = shared_by_all;
         let _counted = Counted::new(&shared.connections);
         if speaks_first {
-            announced(&shared, stream, address, scheme).await;
+            announced(&shared, stream, address, scheme, &leaving).await;
         } else {
-            connection(&shared, stream, address, seat, scheme).await;
+            connection(&shared, stream, address, seat, scheme, &leaving).await;
         }
         drop(permit);
     });
@@ -236,12 +289,14 @@ async fn announced<S: Service>(
     mut stream: TcpStream,
     balancer: IpAddr,
     scheme: Scheme,
+    leaving: &CancellationToken,
 ) {
     let header = timeout(
         shared.limits.proxy_header_timeout,
         proxy_protocol::read(&mut stream),
     );
-    let header = tokio::select! { biased; read = header => read, () = shared.leave() => return };
+    let header =
+        tokio::select! { biased; read = header => read, () = shared.leave(leaving) => return };
     let (address, seat) = match header {
         Ok(Ok(Some(visitor))) => (visitor.to_canonical(), shared.sit(visitor)),
         // The balancer itself, which looks whether we live.
@@ -253,7 +308,7 @@ async fn announced<S: Service>(
         Err(_) => return shared.counters.count(Cause::ProxyHeader),
     };
     match seat {
-        Ok(seat) => connection(shared, stream, address, seat, scheme).await,
+        Ok(seat) => connection(shared, stream, address, seat, scheme, leaving).await,
         Err(cause) => shared.counters.count(cause),
     }
 }
@@ -264,17 +319,19 @@ async fn connection<S: Service>(
     address: IpAddr,
     seat: Option<Seat>,
     scheme: Scheme,
+    leaving: &CancellationToken,
 ) {
     let peer = Peer {
         address,
         forwards: any_contains(&shared.trust.forwarded_from, address),
         account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
+        leaving: leaving.clone(),
     };
     match (scheme, &shared.tls) {
         (Scheme::Http, _) => http1::serve(shared, stream, scheme, peer).await,
         (Scheme::Https, Some(tls)) => {
             let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
-            let handshake = tokio::select! { biased; done = handshake => done, () = shared.draining.cancelled() => return };
+            let handshake = tokio::select! { biased; done = handshake => done, () = leaving.cancelled() => return };
             let Ok(Ok(stream)) = handshake else {
                 return shared.counters.count(Cause::Handshake);
             };
@@ -314,10 +371,10 @@ impl<S> Shared<S> {
             })
     }
 
-    /// Returns when an idle connection has to go: some time after a drain began, so that not all of them come back
+    /// Returns when an idle connection has to go: some time after it was said to, so that not all of them come back
     /// to somebody else at once.
-    pub(crate) async fn leave(&self) {
-        self.draining.cancelled().await;
+    pub(crate) async fn leave(&self, leaving: &CancellationToken) {
+        leaving.cancelled().await;
         let connections = self.connections.load(Relaxed) as f64;
         let needed_s = connections / f64::from(self.limits.drain_closes_per_s.max(1));
         let window_s = needed_s.min(self.limits.drain_window.as_secs_f64());

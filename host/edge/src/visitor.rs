@@ -6,6 +6,7 @@ use crate::{
 };
 use protoplex_http::{HeaderField, Scheme};
 use std::{net::IpAddr, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// Who is believed when it speaks of others. Nobody by default: whoever reaches the port could name anybody.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Peer {
     pub(crate) forwards: bool,
     /// Its account, where its requests are limited. A forwarder has none: its visitors have.
     pub(crate) account: Option<Arc<Address>>,
+    /// Cancelled when it is to go: a drain, or whom it came by is somebody else's again.
+    pub(crate) leaving: CancellationToken,
 }
 
 /// Who a request is from.
@@ -127,6 +130,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             forwards,
             account: None,
+            leaving: CancellationToken::new(),
         };
         let visitor = peer.visitor(Scheme::Http, &fields, &trust);
         (visitor.client.to_string(), visitor.scheme)

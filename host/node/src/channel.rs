@@ -1,6 +1,6 @@
 //! The socket between a parent and a child: packets of JSON with file descriptors beside them.
 
-use crate::control::PACKET_BYTES_MAX;
+use crate::{control::PACKET_BYTES_MAX, descriptors::Reserve};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
@@ -19,7 +19,7 @@ use std::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// File descriptors in one packet.
-const FDS_MAX: usize = 4;
+pub(crate) const FDS_MAX: usize = 4;
 
 /// One end. Packets are whole or not at all; several tasks may send.
 #[derive(Debug)]
@@ -90,10 +90,29 @@ impl Channel {
     /// # Cancel safety
     /// A packet is taken whole or stays.
     pub async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        self.receive_by(receive_packet).await
+    }
+
+    /// The same where descriptors may have run out: those of a packet take the places of the reserve.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn receive_with<T: DeserializeOwned>(
+        &self,
+        reserve: &Reserve,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        self.receive_by(|fd, packet| reserve.lend(|| receive_packet(fd, packet)))
+            .await
+    }
+
+    async fn receive_by<T: DeserializeOwned>(
+        &self,
+        take: impl Fn(&OwnedFd, &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)>,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let mut packet = vec![0; PACKET_BYTES_MAX];
         let received = self
             .0
-            .async_io(Interest::READABLE, |fd| receive_packet(fd, &mut packet))
+            .async_io(Interest::READABLE, |fd| take(fd, &mut packet))
             .await;
         let (length, fds) = match received {
             Ok(received) => received,

@@ -1,6 +1,8 @@
 //! The descriptor limit of this process, and how many connections it allows.
 
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs::File;
 
 /// Descriptors of a child that are no connection of a visitor's or to an upstream: listening sockets, builds, logs,
 /// native code, the runtime's own.
@@ -32,6 +34,39 @@ pub(crate) fn limit() -> u64 {
 pub(crate) fn connections(descriptors: u64) -> usize {
     let most = descriptors.saturating_sub(RESERVED) / PER_CONNECTION;
     usize::try_from(most.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
+}
+
+/// Descriptors for what a child tells its parent and is given by it, when visitors have taken all others: a node that
+/// is full must still be measured, and take orders.
+pub(crate) struct Reserve(Mutex<Vec<File>>);
+
+/// As many as one packet may carry.
+const RESERVE: usize = crate::channel::FDS_MAX;
+
+impl Reserve {
+    pub(crate) fn new() -> Self {
+        let reserve = Self(Mutex::default());
+        reserve.refill();
+        reserve
+    }
+
+    /// Does what needs descriptors. What it opened counts until [`Self::refill`] is called after its end.
+    pub(crate) fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.lock().clear();
+        let done = work();
+        self.refill();
+        done
+    }
+
+    /// Takes back as many as there are.
+    pub(crate) fn refill(&self) {
+        let mut held = self.0.lock();
+        while held.len() < RESERVE
+            && let Ok(file) = File::open("/dev/null")
+        {
+            held.push(file);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -73,10 +73,14 @@ pub struct IngressLimits {
     pub idle_timeout_ms: Option<u64>,
     /// Between two pieces of a request's body.
     pub body_timeout_ms: Option<u64>,
+    /// Over how much waiting the rate of a body is measured.
+    pub body_grace_ms: Option<u64>,
     /// Until a blocked write gets on.
     pub write_timeout_ms: Option<u64>,
     /// Over what time a drain closes idle connections, where they are many.
     pub drain_window_ms: Option<u64>,
+    /// Idle connections that a drain closes in a second, at most, while the window lasts.
+    pub drain_closes_per_s: Option<u32>,
     /// A request's head.
     pub head_bytes_max: Option<usize>,
     /// Streams at once on an HTTP/2 connection.
@@ -139,6 +143,10 @@ impl IngressLimits {
                 &mut limits.address_burst_requests,
                 share(self.address_burst_requests),
             ),
+            (
+                &mut limits.drain_closes_per_s,
+                share(self.drain_closes_per_s),
+            ),
             (&mut limits.body_bytes_per_s_min, self.body_bytes_per_s_min),
             (
                 &mut limits.write_bytes_per_s_min,
@@ -154,6 +162,7 @@ impl IngressLimits {
             (&mut limits.head_timeout, self.head_timeout_ms),
             (&mut limits.idle_timeout, self.idle_timeout_ms),
             (&mut limits.body_timeout, self.body_timeout_ms),
+            (&mut limits.body_grace, self.body_grace_ms),
             (&mut limits.write_timeout, self.write_timeout_ms),
             (&mut limits.drain_window, self.drain_window_ms),
         ] {

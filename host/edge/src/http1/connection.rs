@@ -8,7 +8,7 @@ use super::{
     respond::{self, Asked},
 };
 use crate::{
-    Service,
+    Cause, Service,
     access::Entry,
     addresses::Turn,
     http2,
@@ -37,6 +37,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long a client that is told to go may go on sending before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -92,6 +93,8 @@ pub(super) struct Connection<'a, S, IO> {
     interims: Interims,
     scheme: Scheme,
     peer: Peer,
+    /// As in `peer`.
+    leaving: &'a CancellationToken,
     /// Of the first head, whose first bytes were read to tell the protocol.
     head_deadline: Option<Instant>,
 }
@@ -102,8 +105,10 @@ where
     S: Service,
     IO: Io,
 {
+    let leaving = peer.leaving.clone();
     let mut connection = Connection {
         shared: &**shared,
+        leaving: &leaving,
         io,
         input: BytesMut::new(),
         out: Vec::new(),
@@ -155,13 +160,18 @@ where
                 deadline,
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
-            let draining = shared.leave();
+            let draining = shared.leave(self.leaving);
             // What has come already is answered, even while we drain.
             let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
             match read {
                 Ok(Ok(read)) if read > 0 => {}
                 Err(_) if seen > 0 => {
+                    shared.counters.count(Cause::SlowHead);
                     self.refuse(SLOW_HEAD).await?;
+                    return Err(End::Io);
+                }
+                Err(_) => {
+                    shared.counters.count(Cause::Silent);
                     return Err(End::Io);
                 }
                 _ => return Err(End::Io),
@@ -208,12 +218,16 @@ where
                 self.flush().await?;
             }
             if self.input.is_empty() {
-                let draining = shared.leave();
+                let draining = shared.leave(self.leaving);
                 let read = timeout(limits.idle_timeout, self.next_bytes());
                 let read = tokio::select! { biased; read = read => read, () = draining => return Ok(Ok(None)) };
                 match read {
                     Ok(Ok(read)) if read > 0 => {}
-                    _ => return Ok(Ok(None)),
+                    Ok(_) => return Ok(Ok(None)),
+                    Err(_) => {
+                        shared.counters.count(Cause::Idle);
+                        return Ok(Ok(None));
+                    }
                 }
             } else {
                 let deadline =
@@ -222,7 +236,10 @@ where
                 match timeout_at(deadline, read).await {
                     Ok(Ok(read)) if read > 0 => {}
                     Ok(_) => return Ok(Ok(None)),
-                    Err(_) => return Ok(Err(SLOW_HEAD)),
+                    Err(_) => {
+                        shared.counters.count(Cause::SlowHead);
+                        return Ok(Err(SLOW_HEAD));
+                    }
                 }
             }
         }
@@ -415,10 +432,8 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         // What follows a CONNECT was meant for somebody else.
-        let may_follow = asked.keep_alive
-            && !asked.is_connect
-            && !reply.close
-            && !self.shared.draining.is_cancelled();
+        let may_follow =
+            asked.keep_alive && !asked.is_connect && !reply.close && !self.leaving.is_cancelled();
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.tunnel(reply.body, asked).await?;

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     Service, identity,
     io::Io,
+    server::Counted,
     upstream::{Body, Moved, Splice, tunnel},
 };
 use bytes::Bytes;
@@ -123,6 +124,7 @@ where
         };
         let early = std::mem::take(&mut self.input).freeze();
         let idle = self.shared.limits.tunnel_idle_timeout;
+        let _counted = Counted::new(&self.shared.tunnels);
         let carried = tunnel::run(&mut self.io, early, server, idle).await;
         let request = identity::text(&asked.id);
         match carried {

@@ -58,6 +58,7 @@ where
     S: Service,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let leaving = peer.leaving.clone();
     let ids = Arc::new(Mutex::new(RequestIds::new()));
     let activity = Activity::new(shared.limits.write_rule());
     let service = service_fn({
@@ -92,11 +93,14 @@ where
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         quiet = activity.quiet(Instant::now(), unasked, idle) => match quiet {
-            Quiet::Idle => None,
+            Quiet::Idle => {
+                shared.counters.count(Cause::Idle);
+                None
+            }
             // It would not take a goodbye either.
             Quiet::Slow => return shared.counters.count(Cause::SlowReader),
         },
-        () = shared.leave() => None,
+        () = shared.leave(&leaving) => None,
     };
     let ended = if ended.is_none() {
         connection.as_mut().graceful_shutdown();

@@ -4,7 +4,7 @@ use super::{Until, activity::Stream, reply};
 use crate::{
     http1::respond::Asked,
     identity,
-    server::Shared,
+    server::{Held, Shared},
     upstream::{Body, tunnel},
 };
 use bytes::Bytes;
@@ -48,8 +48,9 @@ pub(super) fn response<S: Send + Sync + 'static>(
     let answered = stream.beside();
     stream.moved(true);
     let answered_held = Until::beside(shared);
+    let tunnel = Held::new(&shared.tunnels);
     shared.tasks.spawn(async move {
-        let _held = held;
+        let _held = (held, tunnel);
         let request = identity::text(&id);
         match switch.on_upgrade.await {
             Ok(upgraded) => {

@@ -1,15 +1,18 @@
 //! Connections to servers: the name is looked up, the socket opened, the visitor announced, TLS agreed on.
 
 use super::{
+    means::Connected,
     proxy_protocol,
     tls::{NodeCertificate, Tls, UpstreamTlsError},
 };
+use crate::server::Held;
 use http::uri::Authority;
 use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
 use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,8 +26,14 @@ use tokio_rustls::client::TlsStream;
 /// Addresses of one name that are tried: each gets its part of the time.
 const ADDRESSES_MAX: usize = 4;
 
-/// A connection.
-pub(crate) enum Stream {
+/// A connection, counted as long as it lives.
+pub(crate) struct Stream {
+    transport: Transport,
+    connected: Arc<Connected>,
+    _open: Held,
+}
+
+enum Transport {
     /// Plain.
     Tcp(TcpStream),
     /// Boxed, since its buffers are large and most connections are plain.
@@ -37,6 +46,7 @@ pub(crate) struct Connector {
     tls: Option<Tls>,
     proxy_protocol: Option<ProxyProtocol>,
     timeout: Duration,
+    connected: Arc<Connected>,
 }
 
 impl Connector {
@@ -47,12 +57,14 @@ impl Connector {
     pub(crate) fn new(
         upstream: &Upstream,
         node: Option<&NodeCertificate>,
+        connected: &Arc<Connected>,
     ) -> Result<Self, UpstreamTlsError> {
         Ok(Self {
             protocol: upstream.protocol,
             tls: Tls::new(upstream, node)?,
             proxy_protocol: upstream.proxy_protocol,
             timeout: Duration::from_millis(upstream.connect_timeout_ms),
+            connected: Arc::clone(connected),
         })
     }
 
@@ -96,13 +108,18 @@ impl Connector {
                 let header = proxy_protocol::header(version, visitor, stream.local_addr()?);
                 stream.write_all(&header).await?;
             }
-            match &self.tls {
-                None => Ok(Stream::Tcp(stream)),
+            let transport = match &self.tls {
+                None => Transport::Tcp(stream),
                 Some(tls) => {
                     let stream = tls.secure(authority, stream, is_http1).await?;
-                    Ok(Stream::Tls(Box::new(stream)))
+                    Transport::Tls(Box::new(stream))
                 }
-            }
+            };
+            Ok(Stream {
+                transport,
+                _open: Held::new(&self.connected.open),
+                connected: Arc::clone(&self.connected),
+            })
         });
         connecting
             .await
@@ -129,9 +146,9 @@ impl Connector {
 
     /// Whether a connection speaks HTTP/2: agreed in the handshake, or known before.
     pub(crate) fn is_http2(&self, stream: &Stream) -> bool {
-        match stream {
-            Stream::Tcp(_) => self.protocol == UpstreamProtocol::H2c,
-            Stream::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        match &stream.transport {
+            Transport::Tcp(_) => self.protocol == UpstreamProtocol::H2c,
+            Transport::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 
@@ -170,17 +187,22 @@ pub(super) fn host(authority: &Authority) -> &str {
 impl Stream {
     /// The socket, if nothing stands between it and the bytes.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Tcp(tcp) => Some(tcp),
-            Self::Tls(_) => None,
+        match &self.transport {
+            Transport::Tcp(tcp) => Some(tcp),
+            Transport::Tls(_) => None,
         }
+    }
+
+    /// Counts it as one that waits for a request.
+    pub(super) fn idle(&self) -> Held {
+        Held::new(&self.connected.idle)
     }
 
     /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Self::Tcp(tcp) => tcp.poll_read_ready(cx).is_pending(),
-            Self::Tls(tls) => {
+        match &mut self.transport {
+            Transport::Tcp(tcp) => tcp.poll_read_ready(cx).is_pending(),
+            Transport::Tls(tls) => {
                 let mut byte = [0; 1];
                 let mut buf = ReadBuf::new(&mut byte);
                 Pin::new(tls).poll_read(cx, &mut buf).is_pending()
@@ -195,9 +217,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
 }
@@ -208,9 +230,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -219,30 +241,30 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(tcp) => tcp.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     pub(super) idle_since: Instant,
     /// It is counted until it is closed.
     counted: Held,
+    /// While it waits for a request.
+    pub(super) idle: Option<Held>,
 }
 
 /// Why a response's head did not come.
@@ -105,6 +107,7 @@ impl Connection {
             timer: Box::pin(tokio::time::sleep(FAR)),
             idle_since: Instant::now(),
             counted,
+            idle: None,
         }
     }
 

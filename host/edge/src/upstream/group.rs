@@ -153,7 +153,8 @@ impl Group {
         means: &Means,
         kept: impl Fn(&Authority) -> (Arc<Pool>, Arc<Connections>),
     ) -> Result<Arc<Self>, UpstreamTlsError> {
-        let connector = Connector::new(upstream, means.node_certificate.as_ref())?;
+        let connector =
+            Connector::new(upstream, means.node_certificate.as_ref(), &means.connected)?;
         let connector = Arc::new(connector);
         let kept = (0..servers.len()).map(|index| kept(servers.authority(index)));
         let (pools, multiplexed) = kept.unzip();

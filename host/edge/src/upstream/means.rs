@@ -1,6 +1,10 @@
 //! What groups need of the process that they are in.
 
 use super::tls::NodeCertificate;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// One for all groups of a child.
@@ -14,4 +18,25 @@ pub struct Means {
     pub stop: CancellationToken,
     /// Who we are, for upstreams that want to know.
     pub node_certificate: Option<NodeCertificate>,
+    /// What is connected.
+    pub connected: Arc<Connected>,
+}
+
+/// Connections to servers, counted.
+#[derive(Debug, Default)]
+pub struct Connected {
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) idle: Arc<AtomicUsize>,
+}
+
+impl Connected {
+    /// All of them, tunnels included.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    /// Those of HTTP/1.1 that wait for a request.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Relaxed)
+    }
 }

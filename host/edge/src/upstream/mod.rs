@@ -26,7 +26,7 @@ pub(crate) mod tunnel;
 pub(crate) use body::Body;
 pub use counters::{Cause, Counters};
 pub use group::{Group, Load, RelayError};
-pub use means::Means;
+pub use means::{Connected, Means};
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
 pub(crate) use splice::{Moved, Splice};

@@ -32,6 +32,7 @@ impl Pool {
         loop {
             let mut connection = self.idle.lock().pop()?;
             if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
+                connection.idle = None;
                 return Some(connection);
             }
         }
@@ -40,6 +41,7 @@ impl Pool {
     /// Keeps one whose last response is over.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
+        connection.idle = Some(connection.io.idle());
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
@@ -73,5 +75,37 @@ impl Pool {
     /// How many are open, those in use and tunnels included.
     pub(super) fn open(&self) -> usize {
         self.open.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{connect::Connector, means::Connected};
+    use protoplex_wire::manifest::Upstream;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn one_that_waits_too_long_is_closed_and_counts_no_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let connected = Arc::new(Connected::default());
+        let connector = Connector::new(&Upstream::default(), None, &connected).unwrap();
+        let (pool, authority) = (Pool::default(), address.parse().unwrap());
+        let counts = || (connected.open(), connected.idle());
+        for _ in 0..2 {
+            let stream = connector.connect(&authority, None).await.unwrap();
+            pool.put_back(Connection::new(stream, pool.count()));
+        }
+        assert_eq!(counts(), (2, 2));
+        let taken = pool.take().unwrap();
+        assert_eq!(counts(), (2, 1), "one is in use");
+        pool.put_back(taken);
+        pool.idle.lock()[0].idle_since -= IDLE_MAX;
+        pool.sweep();
+        assert_eq!((pool.len(), counts()), (1, (1, 1)));
+        pool.idle.lock()[0].idle_since -= IDLE_MAX;
+        assert!(pool.take().is_none(), "nor is it used");
+        assert_eq!(counts(), (0, 0));
     }
 }

@@ -15,7 +15,15 @@ use protoplex_wire::{
     manifest::{Grants, Handler, Role},
     release::Stage,
 };
-use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 use tokio_util::sync::CancellationToken;
 
 /// What loading a build needs besides its own files.
@@ -40,6 +48,8 @@ pub(super) struct LoadedBuild {
     pub(super) manifest: Manifest,
     /// Ends what outlives the drain deadline after a switch.
     cut: ArcSwap<CancellationToken>,
+    /// How often it was switched away from.
+    switches: AtomicU64,
 }
 
 /// A handler as this build uses it.
@@ -109,6 +119,7 @@ impl LoadedBuild {
             upstreams,
             manifest,
             cut: ArcSwap::from_pointee(CancellationToken::new()),
+            switches: AtomicU64::new(0),
         })
     }
 
@@ -124,6 +135,16 @@ impl LoadedBuild {
     /// Ends whatever still runs on it. Requests that begin later (on an internal hop) are not affected.
     pub(super) fn cut(&self) {
         self.cut.swap(Arc::new(CancellationToken::new())).cancel();
+    }
+
+    /// It is switched away from, and how often that has happened with this time.
+    pub(super) fn switched_away(&self) -> u64 {
+        self.switches.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether that was the last time.
+    pub(super) fn was_last(&self, switch: u64) -> bool {
+        self.switches.load(Relaxed) == switch
     }
 
     /// Drops instances that only this build uses.
@@ -238,6 +259,7 @@ impl LoadedBuild {
             upstreams: Upstreams::default(),
             manifest,
             cut: ArcSwap::default(),
+            switches: AtomicU64::new(0),
         }
     }
 }

@@ -14,7 +14,8 @@ use super::{
 use crate::{
     channel::{Channel, sealed_memfd},
     control::{Beat, ChildConfig, FromChild, ToChild},
-    descriptors, ingress,
+    descriptors::{self, Reserve},
+    ingress,
 };
 use anyhow::Context;
 use protoplex_edge::{
@@ -43,6 +44,13 @@ const BEAT_PERIOD: Duration = Duration::from_millis(250);
 /// Idle connections to upstreams are looked at once in so many beats.
 const SWEEP_BEATS: u64 = 20;
 
+/// Accept loops of one child's sockets.
+struct Listening {
+    public: Vec<ListenHandle>,
+    /// Of a child of a live node, for its keys.
+    internal: Option<ListenHandle>,
+}
+
 struct Child {
     config: ChildConfig,
     channel: Arc<Channel>,
@@ -55,8 +63,9 @@ struct Child {
     native: HashMap<Digest, File>,
     hop_key: String,
     directory: Directory,
+    reserve: Reserve,
     /// Own and adopted sockets that are accepted on, by index.
-    listening: HashMap<usize, Vec<ListenHandle>>,
+    listening: HashMap<usize, Listening>,
 }
 
 /// Serves until the parent says `drain`, or is gone.
@@ -175,6 +184,7 @@ impl Child {
             native: HashMap::new(),
             hop_key: String::new(),
             directory: Directory::default(),
+            reserve: Reserve::new(),
             listening: HashMap::new(),
         })
     }
@@ -190,13 +200,15 @@ impl Child {
     async fn obey_all(&mut self) -> anyhow::Result<()> {
         self.say(&FromChild::Started).await?;
         loop {
-            let Some((message, fds)) = self.channel.receive::<ToChild>().await? else {
+            let received = self.channel.receive_with::<ToChild>(&self.reserve).await?;
+            let Some((message, fds)) = received else {
                 tracing::warn!("the parent is gone; draining");
                 return Ok(());
             };
             if !self.obey(message, fds).await? {
                 return Ok(());
             }
+            self.reserve.refill();
         }
     }
 
@@ -345,23 +357,21 @@ impl Child {
         }
     }
 
-    /// Ends what the old build still does when its drain deadline passes, unless it answers again by then.
+    /// Ends what the old build still does when its drain deadline passes, unless it answered again since: then what it
+    /// does may have begun a moment ago.
     fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
         let (shared, timeout) = (
             Arc::clone(&self.shared),
             Duration::from_millis(self.config.drain_timeout_ms),
         );
+        let switch = old.switched_away();
         let old = Arc::downgrade(&old);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
             let Some(old) = old.upgrade() else { return };
-            if shared
-                .builds
-                .now()
-                .active
-                .as_ref()
-                .is_none_or(|active| active.id != old.id)
-            {
+            let now = shared.builds.now();
+            let is_active = now.active.as_ref().is_some_and(|now| now.id == old.id);
+            if !is_active && old.was_last(switch) {
                 old.cut();
             }
         });
@@ -387,7 +397,8 @@ impl Child {
         if self.listening.contains_key(&index) {
             return Ok(());
         }
-        let mut handles = Vec::new();
+        let mut public = Vec::new();
+        let mut internal = None;
         for (fds, scheme) in [
             (&self.config.http_fds, Scheme::Http),
             (&self.config.https_fds, Scheme::Https),
@@ -397,7 +408,7 @@ impl Child {
                 .with_context(|| format!("there is no socket {index}"))?;
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
-            handles.push(
+            public.push(
                 self.server
                     .listen(tokio::net::TcpListener::from_std(listener)?, scheme),
             );
@@ -406,19 +417,21 @@ impl Child {
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            handles.push(self.server.listen(listener, Scheme::Http));
+            internal = Some(self.server.listen(listener, Scheme::Http));
         }
-        self.listening.insert(index, handles);
+        let listening = Listening { public, internal };
+        self.listening.insert(index, listening);
         Ok(())
     }
 
     fn stop_listening(&mut self, index: usize) {
-        if index != self.config.index {
-            self.listening
-                .remove(&index)
-                .into_iter()
-                .flatten()
-                .for_each(ListenHandle::stop);
+        if index == self.config.index {
+            return;
+        }
+        if let Some(Listening { public, internal }) = self.listening.remove(&index) {
+            public.into_iter().for_each(ListenHandle::stop);
+            // Its keys are the other child's again, on connections that other nodes keep, too.
+            internal.into_iter().for_each(ListenHandle::retire);
         }
     }
 
@@ -432,6 +445,7 @@ impl Child {
             .as_ref()
             .map(|build| build.id.to_string())
             .unwrap_or_default();
+        let means = &self.shared.relay.means;
         let gauges = [
             (
                 "protoplex_in_flight",
@@ -442,6 +456,26 @@ impl Child {
                 "protoplex_connections",
                 "Open connections.",
                 beat.connections,
+            ),
+            (
+                "protoplex_tunnels",
+                "Connections and streams that were switched to another protocol.",
+                self.server.tunnels() as u64,
+            ),
+            (
+                "protoplex_tasks",
+                "Accept loops, connections, streams, and what runs for servers.",
+                (self.server.tasks() + means.tasks.len()) as u64,
+            ),
+            (
+                "protoplex_upstream_connections",
+                "Open connections to servers.",
+                means.connected.open() as u64,
+            ),
+            (
+                "protoplex_upstream_connections_idle",
+                "Those of them that wait for a request.",
+                means.connected.idle() as u64,
             ),
             (
                 "protoplex_access_log_dropped",
@@ -465,7 +499,9 @@ impl Child {
             refused: self.server.counters().all().collect(),
             loads,
         });
-        let file = sealed_memfd("metrics", |file| file.write_all(text.as_bytes()))?;
+        let file = self
+            .reserve
+            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())))?;
         self.channel
             .send(&FromChild::Metrics, &[file.as_fd()])
             .await
@@ -473,10 +509,7 @@ impl Child {
     }
 
     /// Finishes what is in flight, by the deadline.
-    async fn drain(mut self) -> anyhow::Result<()> {
-        for (_, handles) in self.listening.drain() {
-            handles.into_iter().for_each(ListenHandle::stop);
-        }
+    async fn drain(self) -> anyhow::Result<()> {
         self.server.drain();
         self.shared.relay.means.stop.cancel();
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);

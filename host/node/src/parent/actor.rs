@@ -20,7 +20,9 @@ use protoplex_wire::{
     link::{FromNode, FromSeed},
     status::Addresses,
 };
+use socket2::Socket;
 use std::{
+    net::Shutdown,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
@@ -35,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(50);
 /// Children get this much longer than their drain deadline before they are killed.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
+/// Children have taken in by then who had come before they were told to drain.
+const SHUT_AFTER: Duration = Duration::from_millis(50);
 /// Events that children may have waiting.
 const EVENTS_MAX: usize = 1_024;
 
@@ -47,6 +51,8 @@ pub(super) struct Site {
     /// Of each child of a live node.
     pub(super) child_addresses: Vec<String>,
     pub(super) capacity: u32,
+    /// All that visitors and nodes connect to. They close with the actor, after the last child has drained.
+    pub(super) listening: Vec<Socket>,
 }
 
 pub(super) struct Actor {
@@ -69,6 +75,8 @@ pub(super) struct Actor {
     /// Load balancers have until then to see that it is not ready any more.
     pub(super) leaving_not_before: Option<Instant>,
     pub(super) draining: bool,
+    /// When nobody new is let in any more, once it drains.
+    shut_at: Option<Instant>,
     /// The Seed has heard that some child serves.
     said_serving: bool,
     pub(super) tickets: Option<TicketSecret>,
@@ -105,6 +113,7 @@ impl Actor {
             leaving: None,
             leaving_not_before: None,
             draining: false,
+            shut_at: None,
             said_serving: false,
             tickets: TicketSecret::random(),
         };
@@ -187,6 +196,9 @@ impl Actor {
             }
         }
         self.tick_scrape();
+        if self.shut_at.take_if(|at| *at <= now).is_some() {
+            self.shut();
+        }
     }
 
     fn start(&mut self, index: usize) {
@@ -294,11 +306,14 @@ impl Actor {
         }
     }
 
-    /// Gives a new child the active build.
+    /// Gives a new child the active build, and before it serves by that the others that its siblings answer for.
     async fn load_active(&mut self, index: usize) {
         if let Some(active) = self.active.clone() {
             let release = self.store.state().release;
             self.give(index, &active, release).await;
+            for other in self.orders.beside(active.id) {
+                self.give(index, &other, release).await;
+            }
             self.send(
                 index,
                 &ToChild::Activate {
@@ -379,8 +394,17 @@ impl Actor {
     async fn drain(&mut self) {
         tracing::info!("draining");
         self.draining = true;
+        self.shut_at = Some(Instant::now() + SHUT_AFTER);
         for index in 0..self.seats.len() {
             self.send(index, &ToChild::Drain, &[]).await;
+        }
+    }
+
+    /// Who comes from now on is refused: in a queue that nobody serves they would wait for the end of the drain.
+    fn shut(&self) {
+        for socket in &self.site.listening {
+            // One that is shut already is what we want.
+            let _ = socket.shutdown(Shutdown::Read);
         }
     }
 

@@ -129,6 +129,7 @@ pub async fn run(
         addresses: addresses.clone(),
         child_addresses,
         capacity: config.capacity,
+        listening: [http, https, internal].into_iter().flatten().collect(),
     };
     let certificates = Arc::new(Notify::new());
     tasks.spawn(certificates::watch(
@@ -159,7 +160,5 @@ pub async fn run(
         })
         .await;
     stop.cancel();
-    // The sockets close here, after the last child has drained.
-    drop((http, https, internal));
     ended
 }

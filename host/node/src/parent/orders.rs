@@ -66,6 +66,12 @@ impl Orders {
             .collect()
     }
 
+    /// Builds that another node may name beside the active one: those before it, and one that is prepared.
+    pub(super) fn beside(&self, active: BuildId) -> Vec<Arc<ReadyBuild>> {
+        let others = self.ready.values().filter(|build| build.id != active);
+        others.cloned().collect()
+    }
+
     pub(super) fn hold(&mut self, build: &Arc<ReadyBuild>) {
         self.ready.insert(build.id, Arc::clone(build));
     }
@@ -282,7 +288,7 @@ impl Actor {
         }
         tracing::info!(%release, build = build.id.short(), elapsed_ms, "the release is active");
         self.active = Some(build);
-        self.sweep();
+        self.sweep().await;
         self.tell_seed(FromNode::Ack {
             release,
             elapsed_ms,
@@ -382,8 +388,20 @@ impl Actor {
     }
 
     /// After a switch: builds, blobs and code that no held build uses go.
-    fn sweep(&mut self) {
+    async fn sweep(&mut self) {
         self.sweep_ready();
+        // A child that started late holds as prepared what its siblings were switched away from.
+        let release = self.store.state().release;
+        for index in 0..self.seats.len() {
+            let ready = &self.orders.ready;
+            let gone = self.seats[index]
+                .builds
+                .extract_if(|id| !ready.contains_key(id));
+            for build in gone.collect::<Vec<_>>() {
+                self.send(index, &ToChild::Abandon { release, build }, &[])
+                    .await;
+            }
+        }
         let mut used: HashSet<Digest> = self
             .store
             .state()
@@ -402,8 +420,6 @@ impl Actor {
         for seat in &mut self.seats {
             seat.native
                 .retain(|component| components.contains(component));
-            seat.builds
-                .retain(|build| self.orders.ready.contains_key(build));
         }
         // A held build that has not been read since the start names blobs that we do not know.
         if complete {
@@ -459,6 +475,7 @@ mod tests {
             addresses: Addresses::default(),
             child_addresses: Vec::new(),
             capacity: 0,
+            listening: Vec::new(),
         };
         let made = Actor::new(config, site, store, builder, Arc::default());
         made.unwrap().0

@@ -66,6 +66,11 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
         let start = Instant::now();
         let reason = match run_once(&spec, &state, &stop).await {
             Ok(End::Stopped) => return Ok(()),
+            // Somebody had it drain: no reason to keep its successor waiting.
+            Ok(End::Drained) => {
+                (came_up, back_off) = (true, BACK_OFF_MIN);
+                "it drained".to_owned()
+            }
             Ok(End::Died(reason)) => {
                 came_up = true;
                 reason
@@ -77,7 +82,7 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
         if start.elapsed() > STEADY {
             back_off = BACK_OFF_MIN;
         }
-        tracing::warn!(process = %spec.name, reason, back_off_ms = back_off.as_millis() as u64, "a process died; it is started again");
+        tracing::warn!(process = %spec.name, reason, back_off_ms = back_off.as_millis() as u64, "a process ended; it is started again");
         tokio::select! {
             () = tokio::time::sleep(back_off) => {}
             () = stop.cancelled() => {}
@@ -89,6 +94,8 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
 
 enum End {
     Stopped,
+    /// By itself, and in order.
+    Drained,
     Died(String),
 }
 
@@ -131,8 +138,11 @@ async fn run_once(
         status = child.wait() => {
             // Its own children must not outlive it on our ports.
             signal_group(pid, Signal::TERM);
-            let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-            Ok(End::Died(status))
+            match status {
+                Ok(status) if status.success() => Ok(End::Drained),
+                Ok(status) => Ok(End::Died(status.to_string())),
+                Err(error) => Ok(End::Died(error.to_string())),
+            }
         }
         () = stop.cancelled() => {
             end(&mut child, pid, spec.drain_timeout).await;

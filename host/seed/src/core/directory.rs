@@ -4,6 +4,7 @@ use super::{Core, Effect, LEAVE_MS_MAX, LinkId, fleet::Node, placement};
 use protoplex_wire::{
     directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
     link::{self, FRAME_BYTES_MAX, FromSeed, SILENCE_MS_MAX},
+    manifest::Role,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -153,15 +154,60 @@ impl Core {
         }
         if std::mem::take(&mut state.stale) {
             let mut members = state.remembered.clone();
-            let serving = self.nodes.iter().filter(|(_, node)| node.serves());
-            members.extend(serving.map(|(name, node)| (name.clone(), member(node))));
-            if members != state.current.members {
+            members.extend(self.usable());
+            if members != self.directory.current.members {
                 self.next_version(members);
             }
         }
         if std::mem::take(&mut self.directory.untold) {
             self.tell_directory();
         }
+    }
+
+    /// Nodes that serve, and whether each answers for the builds that the others route by.
+    fn serving(&self) -> Vec<(&String, &Node, bool)> {
+        let (builds, later) = self.named();
+        let is_fit = |name: &String, node: &Node| {
+            later.contains(name) || builds.iter().all(|build| node.holds(*build))
+        };
+        let serving = self.nodes.iter().filter(|(_, node)| node.serves());
+        serving
+            .map(|(name, node)| (name, node, is_fit(name, node)))
+            .collect()
+    }
+
+    /// One that came back with an old build is left out until it has the one that the others route by, where others
+    /// of its role have it, and be it one that leaves. Live nodes keep their keys all the same.
+    fn usable(&self) -> BTreeMap<String, Member> {
+        let serving = self.serving();
+        let fit: BTreeSet<Role> = serving
+            .iter()
+            .filter(|(.., is_fit)| *is_fit)
+            .map(|(_, node, _)| node.hello.role)
+            .collect();
+        serving
+            .into_iter()
+            .filter(|(_, node, is_fit)| {
+                let role = node.hello.role;
+                // One that leaves is cordoned, which is how the others hear of it.
+                *is_fit || node.hello.leaving || role == Role::Live || !fit.contains(&role)
+            })
+            .map(|(name, node, _)| (name.clone(), member(node)))
+            .collect()
+    }
+
+    /// Roles of which every node that stays has yet to get the build of the others: those that leave wait for that.
+    fn catching_up(&self) -> BTreeSet<Role> {
+        let serving = self.serving();
+        let stay = serving.iter().filter(|(_, node, _)| !node.hello.leaving);
+        let (fit, unfit): (Vec<_>, Vec<_>) = stay.partition(|(.., is_fit)| *is_fit);
+        let role = |(_, node, _): &&(&String, &Node, bool)| node.hello.role;
+        let fit: BTreeSet<Role> = fit.iter().map(|node| role(node)).collect();
+        unfit
+            .iter()
+            .map(|node| role(node))
+            .filter(|role| !fit.contains(role))
+            .collect()
     }
 
     fn next_version(&mut self, members: BTreeMap<String, Member>) {
@@ -226,15 +272,20 @@ impl Core {
         }
         let connected: BTreeSet<(&String, LinkId)> =
             self.links.iter().map(|(l, n)| (n, *l)).collect();
+        let catching_up = self.catching_up();
         let mut done = Vec::new();
         for (name, leave) in &self.directory.leaves {
+            let needed = self
+                .nodes
+                .get(name)
+                .is_some_and(|node| catching_up.contains(&node.hello.role));
             let late = self.now_ms >= leave.deadline_ms;
             let heard = |other: &str| {
                 let acked = self.nodes.get(other).map(|node| node.acked);
                 acked >= leave.version
             };
             let mut others = connected.iter().filter(|(other, _)| *other != name);
-            if late || others.all(|(other, _)| heard(other)) {
+            if late || (!needed && others.all(|(other, _)| heard(other))) {
                 done.push(name.clone());
             }
         }

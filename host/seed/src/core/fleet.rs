@@ -12,6 +12,9 @@ use protoplex_wire::{
     status::{Addresses, NodeStatus},
 };
 
+/// Builds that a node keeps loaded: the active one and two before it.
+const BUILDS_LOADED_MAX: usize = 3;
+
 /// A node that is or was here.
 #[derive(Clone)]
 pub(super) struct Node {
@@ -22,6 +25,10 @@ pub(super) struct Node {
     beat: Heartbeat,
     /// The highest release it was told of: it refuses lower ones.
     pub fence: ReleaseId,
+    /// Builds that it switched to on its link, newest first, and the one that it came with: requests of those, and of
+    /// the one that it prepared last, it answers.
+    loaded: Vec<BuildId>,
+    prepared: Option<BuildId>,
     /// An order outside of the rollout's two phases.
     pub task: Option<Task>,
     retry_ms: u64,
@@ -72,9 +79,22 @@ impl Node {
         self.link.is_some() && self.hello.active.is_some() && self.beat.children_ready > 0
     }
 
+    /// Whether it answers requests that another node routed by this build.
+    pub(super) fn holds(&self, build: BuildId) -> bool {
+        self.prepared == Some(build) || self.loaded.contains(&build)
+    }
+
+    /// PREPARED: every child has loaded the build.
+    fn prepared(&mut self, build: BuildId) {
+        self.prepared = Some(build);
+    }
+
     /// An ACK: every child runs the build.
     pub(super) fn switched(&mut self, release: ReleaseId, build: BuildId) {
         self.hello.active = Some(build);
+        self.loaded.retain(|other| *other != build);
+        self.loaded.insert(0, build);
+        self.loaded.truncate(BUILDS_LOADED_MAX);
         self.hello.release = release;
         self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
     }
@@ -115,6 +135,8 @@ impl Core {
             heard_ms: self.now_ms,
             beat: Node::presumed_beat(&hello),
             fence: hello.release,
+            loaded: hello.active.into_iter().collect(),
+            prepared: None,
             task: None,
             retry_ms: self.now_ms,
             told: 0,
@@ -204,7 +226,10 @@ impl Core {
                 node.told = 0;
                 self.directory.wanted();
             }
-            FromNode::Leaving => self.leaving(&name),
+            FromNode::Leaving => {
+                self.leaving(&name);
+                self.rollout_without(&name);
+            }
             FromNode::Prepared {
                 release,
                 elapsed_ms,
@@ -357,8 +382,17 @@ impl Core {
         task.activating = true;
         task.deadline_ms = deadline_ms;
         let build = task.build.id;
+        self.has_prepared(name, build);
         self.send(name, FromSeed::Activate { release, build });
         true
+    }
+
+    /// The directory may have it now, where it lacked the build of the others.
+    pub(super) fn has_prepared(&mut self, name: &str, build: BuildId) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.prepared(build);
+            self.directory.stale = true;
+        }
     }
 
     fn task_acked(&mut self, name: &str, release: ReleaseId) {

@@ -58,13 +58,7 @@ impl Core {
         }
         let release = self.begin_record(&build);
         self.out.push(Effect::Accepted { request, release });
-        let names: Vec<_> = self
-            .links
-            .values()
-            .cloned()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
+        let names: Vec<_> = self.staying().into_iter().collect();
         self.out.push(Effect::Emit(ReleaseEvent::Started {
             release,
             build: build.id,
@@ -120,9 +114,19 @@ impl Core {
         release
     }
 
+    /// Nodes that are here and not about to drain: one that is may be gone before it can answer.
+    fn staying(&self) -> BTreeSet<String> {
+        let stays = |name: &&String| {
+            self.nodes
+                .get(*name)
+                .is_some_and(|node| !node.hello.leaving)
+        };
+        self.links.values().filter(stays).cloned().collect()
+    }
+
     /// Begins the next wave that has a node in it, or promotes when there is none.
     fn next_wave(&mut self) {
-        let connected: BTreeSet<String> = self.links.values().cloned().collect();
+        let connected = self.staying();
         let deadline_ms = self.now_ms + self.plan.prepare_timeout_ms;
         let Some(rollout) = &mut self.rollout else {
             return;
@@ -149,6 +153,14 @@ impl Core {
     }
 
     pub(super) fn rollout_prepared(&mut self, name: &str, release: ReleaseId, elapsed_ms: u64) {
+        let build = self
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.release == release)
+            .map(|rollout| rollout.build.id);
+        if let Some(build) = build {
+            self.has_prepared(name, build);
+        }
         if self.answered(
             name,
             release,
@@ -221,6 +233,9 @@ impl Core {
         rollout.switching.extend(rollout.wave.iter().cloned());
         let (release, build) = (rollout.release, rollout.build.id);
         let wave = rollout.wave.clone();
+        // Who switches hears first of whom not to relay to: a node that came meanwhile lacks the build.
+        self.directory.stale = true;
+        self.refresh_directory();
         self.out
             .push(Effect::Emit(ReleaseEvent::Activating { release }));
         for name in wave {
@@ -290,6 +305,41 @@ impl Core {
             Phase::Reverting { release, .. } => self.gone_back(name, release),
             _ => {}
         }
+    }
+
+    /// A node is about to drain: the release goes on without it. It is led along when it comes back.
+    pub(super) fn rollout_without(&mut self, name: &str) {
+        let Some(rollout) = &mut self.rollout else {
+            return;
+        };
+        if let Phase::Reverting { release, .. } = rollout.phase {
+            return self.gone_back(name, release);
+        }
+        rollout.switching.remove(name);
+        if !rollout.wave.remove(name) {
+            return;
+        }
+        let was_last = rollout.waiting.remove(name) && rollout.waiting.is_empty();
+        let (none, preparing) = (rollout.wave.is_empty(), rollout.phase == Phase::Preparing);
+        self.record(name, Answer::Missing, 0);
+        match (was_last, preparing) {
+            (false, _) => {}
+            (true, true) if !none => self.activate(),
+            (true, _) => self.next_wave(),
+        }
+    }
+
+    /// Builds that requests from one node to another may name now, and the nodes whose turn is still to come.
+    pub(super) fn named(&self) -> (Vec<BuildId>, BTreeSet<&String>) {
+        let mut builds: Vec<_> = self.durable.active_build().into_iter().collect();
+        let mut later = BTreeSet::new();
+        if let Some(rollout) = &self.rollout
+            && rollout.phase != Phase::Preparing
+        {
+            builds.push(rollout.build.id);
+            later.extend(rollout.waves.iter().flatten());
+        }
+        (builds, later)
     }
 
     pub(super) fn rollout_deadline(&mut self) {

@@ -117,6 +117,71 @@ fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
 }
 
 #[test]
+fn a_node_that_drains_keeps_no_release_waiting() {
+    // Before it has prepared, and before it has switched.
+    for behaviour in [Behaviour::MutePrepare, Behaviour::MuteActivate] {
+        let mut fleet = Fleet::running(&["a", "b"], "one");
+        fleet.behave("b", behaviour);
+        fleet.order("two", None);
+        fleet.settle();
+        assert!(fleet.core.status().running.is_some());
+        fleet.say("b", FromNode::Leaving);
+        fleet.settle();
+        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        // Nor one that begins while it is still here.
+        fleet.order("three", None);
+        fleet.settle();
+        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        fleet.leave("b");
+        fleet.behave("b", Behaviour::Well);
+        fleet.join("b");
+        fleet.settle();
+        fleet.all_run("three");
+    }
+}
+
+#[test]
+fn a_node_that_lacks_the_build_of_the_others_is_sent_nothing_until_it_has_it() {
+    let usable = |fleet: &Fleet| {
+        let directory = fleet.core.directory_now();
+        directory.members.keys().cloned().collect::<Vec<_>>()
+    };
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.leave("b");
+    fleet.order("two", None);
+    // It comes while the other one prepares, too late for that.
+    fleet.join("b");
+    assert_eq!(usable(&fleet), ["a", "b"]);
+    while fleet.deliver("a") {}
+    assert_eq!(usable(&fleet), ["a"], "a has switched, b has not");
+    fleet.settle();
+    fleet.all_run("two");
+    assert_eq!(usable(&fleet), ["a", "b"]);
+    // One that leaves waits for it, where there is nobody else.
+    fleet.leave("b");
+    fleet.order("three", None);
+    fleet.settle();
+    fleet.join("b");
+    fleet.say("a", FromNode::Leaving);
+    while fleet.deliver("a") {}
+    assert_eq!(usable(&fleet), ["a"]);
+    assert!(!fleet.orders("a").contains(&"left".to_owned()));
+    fleet.settle();
+    assert_eq!(usable(&fleet), ["a", "b"]);
+    assert!(fleet.orders("a").contains(&"left".to_owned()));
+    fleet.leave("a");
+    fleet.join("a");
+    fleet.settle();
+    // With nobody else it is better than nothing.
+    fleet.leave("b");
+    fleet.order("four", None);
+    fleet.settle();
+    fleet.leave("a");
+    fleet.join("b");
+    assert_eq!(usable(&fleet), ["b"]);
+}
+
+#[test]
 fn silence_is_leaving() {
     let mut fleet = Fleet::running(&["a"], "one");
     fleet.behave("a", Behaviour::Dead);
