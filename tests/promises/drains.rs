@@ -68,12 +68,8 @@ async fn http2(proxy: &Node) -> TcpStream {
 
 /// When a GOAWAY came.
 async fn goaway(mut stream: TcpStream) -> Instant {
-    loop {
-        match frame(&mut stream).await.expect("a GOAWAY comes first") {
-            GOAWAY => return Instant::now(),
-            _ => {}
-        }
-    }
+    while frame(&mut stream).await.expect("a GOAWAY comes first") != GOAWAY {}
+    Instant::now()
 }
 
 /// A request that never ends.

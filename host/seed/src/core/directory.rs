@@ -202,10 +202,10 @@ impl Core {
         let stay = serving.iter().filter(|(_, node, _)| !node.hello.leaving);
         let (fit, unfit): (Vec<_>, Vec<_>) = stay.partition(|(.., is_fit)| *is_fit);
         let role = |(_, node, _): &&(&String, &Node, bool)| node.hello.role;
-        let fit: BTreeSet<Role> = fit.iter().map(|node| role(node)).collect();
+        let fit: BTreeSet<Role> = fit.iter().map(role).collect();
         unfit
             .iter()
-            .map(|node| role(node))
+            .map(role)
             .filter(|role| !fit.contains(role))
             .collect()
     }
