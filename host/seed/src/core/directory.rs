@@ -182,7 +182,10 @@ impl Core {
         let serving = self.serving();
         let fit: BTreeSet<Role> = serving
             .iter()
-            .filter(|(.., is_fit)| *is_fit)
+            .filter(|(name, node, is_fit)| {
+                let was_let_go = node.hello.leaving && !self.directory.leaves.contains_key(*name);
+                *is_fit && !was_let_go
+            })
             .map(|(_, node, _)| node.hello.role)
             .collect();
         serving

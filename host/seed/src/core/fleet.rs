@@ -12,8 +12,8 @@ use protoplex_wire::{
     status::{Addresses, NodeStatus},
 };
 
-/// Builds that a node keeps loaded: the active one and two before it.
-const BUILDS_LOADED_MAX: usize = 3;
+/// Builds that a node keeps loaded: the active one, two before it, and one that is prepared.
+const BUILDS_LOADED_MAX: usize = 4;
 
 /// A node that is or was here.
 #[derive(Clone)]
@@ -25,10 +25,9 @@ pub(super) struct Node {
     beat: Heartbeat,
     /// The highest release it was told of: it refuses lower ones.
     pub fence: ReleaseId,
-    /// Builds that it switched to on its link, newest first, and the one that it came with: requests of those, and of
-    /// the one that it prepared last, it answers.
+    /// Builds that it prepared or switched to on its link, newest first, and the one that it came with: it answers
+    /// requests of those.
     loaded: Vec<BuildId>,
-    prepared: Option<BuildId>,
     /// An order outside of the rollout's two phases.
     pub task: Option<Task>,
     retry_ms: u64,
@@ -81,20 +80,27 @@ impl Node {
 
     /// Whether it answers requests that another node routed by this build.
     pub(super) fn holds(&self, build: BuildId) -> bool {
-        self.prepared == Some(build) || self.loaded.contains(&build)
+        self.loaded.contains(&build)
+    }
+
+    /// It was told to forget a build that it prepared and does not run.
+    pub(super) fn forgot(&mut self, build: BuildId) {
+        if self.hello.active != Some(build) {
+            self.loaded.retain(|other| *other != build);
+        }
     }
 
     /// PREPARED: every child has loaded the build.
     fn prepared(&mut self, build: BuildId) {
-        self.prepared = Some(build);
+        self.loaded.retain(|other| *other != build);
+        self.loaded.insert(0, build);
+        self.loaded.truncate(BUILDS_LOADED_MAX);
     }
 
     /// An ACK: every child runs the build.
     pub(super) fn switched(&mut self, release: ReleaseId, build: BuildId) {
         self.hello.active = Some(build);
-        self.loaded.retain(|other| *other != build);
-        self.loaded.insert(0, build);
-        self.loaded.truncate(BUILDS_LOADED_MAX);
+        self.prepared(build);
         self.hello.release = release;
         self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
     }
@@ -136,7 +142,6 @@ impl Core {
             beat: Node::presumed_beat(&hello),
             fence: hello.release,
             loaded: hello.active.into_iter().collect(),
-            prepared: None,
             task: None,
             retry_ms: self.now_ms,
             told: 0,

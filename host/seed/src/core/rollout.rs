@@ -386,7 +386,11 @@ impl Core {
             .difference(&rollout.switching)
             .cloned()
             .collect();
+        let build = rollout.build.id;
         for name in forget {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.forgot(build);
+            }
             self.send(&name, FromSeed::Abandon { release });
         }
         if self.durable.active.is_none() || back.is_empty() {

@@ -182,6 +182,25 @@ fn a_node_that_lacks_the_build_of_the_others_is_sent_nothing_until_it_has_it() {
 }
 
 #[test]
+fn a_release_that_overtakes_a_catch_up_takes_nobody_out() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.leave("b");
+    fleet.order("two", None);
+    fleet.settle();
+    fleet.join("b");
+    while !fleet.orders("b").contains(&"activate 1.2".to_owned()) {
+        assert!(fleet.deliver("b"));
+    }
+    fleet.order("three", None);
+    while fleet.deliver("b") {}
+    fleet.deliver("a");
+    let directory = fleet.core.directory_now();
+    assert!(directory.members.contains_key("b"), "it has one to three");
+    fleet.settle();
+    fleet.all_run("three");
+}
+
+#[test]
 fn silence_is_leaving() {
     let mut fleet = Fleet::running(&["a"], "one");
     fleet.behave("a", Behaviour::Dead);
