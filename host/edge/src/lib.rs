@@ -22,6 +22,7 @@ mod ranges;
 mod server;
 mod shed;
 mod tickets;
+mod timer;
 mod tls;
 pub mod upstream;
 mod visitor;

@@ -26,9 +26,8 @@ struct Slot {
     producer: Option<Waker>,
 }
 
-/// The connection's end.
-#[derive(Clone, Default)]
-pub(super) struct Producer(Arc<Mutex<Slot>>);
+/// The connection's end. Without a slot where there is no body: most requests have none.
+pub(super) struct Producer(Option<Arc<Mutex<Slot>>>);
 
 /// The service's end.
 pub(super) struct Consumer {
@@ -48,15 +47,22 @@ pub(super) enum Want {
 }
 
 impl Producer {
-    pub(super) fn consumer(&self, length: Option<u64>) -> Consumer {
-        Consumer {
-            slot: Arc::clone(&self.0),
-            length,
-        }
+    /// Of a request with a body, or without.
+    pub(super) fn new(has_body: bool) -> Self {
+        Self(has_body.then(Arc::default))
+    }
+
+    /// The body; `None` where there is none.
+    pub(super) fn consumer(&self, length: Option<u64>) -> Option<Consumer> {
+        let slot = Arc::clone(self.0.as_ref()?);
+        Some(Consumer { slot, length })
     }
 
     pub(super) fn want(&self, cx: &mut Context<'_>) -> Want {
-        let mut slot = self.0.lock();
+        let Some(slot) = &self.0 else {
+            return Want::Gone;
+        };
+        let mut slot = slot.lock();
         if slot.consumer_gone {
             return Want::Gone;
         }
@@ -68,7 +74,7 @@ impl Producer {
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.0.lock().consumer_gone
+        self.0.as_ref().is_none_or(|slot| slot.lock().consumer_gone)
     }
 
     pub(super) fn give(&self, piece: Bytes) {
@@ -94,7 +100,10 @@ impl Producer {
     }
 
     fn change(&self, change: impl FnOnce(&mut Slot)) {
-        let mut slot = self.0.lock();
+        let Some(slot) = &self.0 else {
+            return;
+        };
+        let mut slot = slot.lock();
         change(&mut slot);
         slot.wanted = false;
         if let Some(consumer) = slot.consumer.take() {

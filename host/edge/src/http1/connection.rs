@@ -16,6 +16,7 @@ use crate::{
     io::Io,
     pace::Pace,
     server::{Counted, Shared},
+    timer::Timer,
     visitor::Peer,
 };
 use bytes::{Buf, Bytes, BytesMut};
@@ -28,7 +29,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -41,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client that is told to go may go on sending before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long an idle connection keeps its buffers: longer than a client under load waits between two requests.
+const KEEP_BUFFERS: Duration = Duration::from_millis(500);
 /// First bytes of HTTP/2 with prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
@@ -66,6 +69,14 @@ enum Next {
     },
 }
 
+/// What the wait for a request came to.
+enum Waited {
+    Bytes,
+    /// The client has had enough, or we have.
+    Over,
+    TooLong,
+}
+
 /// What came of asking the service.
 struct Called {
     answer: Answer,
@@ -89,6 +100,8 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) sent: u64,
     /// Of the client, as it takes what is written.
     pub(super) pace: Pace,
+    /// Of the wait for the next request.
+    timer: Timer,
     ids: RequestIds,
     interims: Interims,
     scheme: Scheme,
@@ -116,6 +129,7 @@ where
         tail: Bytes::new(),
         sent: 0,
         pace: Pace::default(),
+        timer: Timer::default(),
         ids: RequestIds::new(),
         interims: Interims::default(),
         scheme,
@@ -184,8 +198,9 @@ where
     }
 
     async fn requests(&mut self) -> Result<(), End> {
+        let mut draining = pin!(self.shared.leave(self.leaving));
         loop {
-            let end = match self.head_end().await? {
+            let end = match self.head_end(draining.as_mut()).await? {
                 Ok(Some(end)) => end,
                 Ok(None) => return Ok(()),
                 Err(refusal) => return self.refuse(refusal).await,
@@ -197,7 +212,12 @@ where
     }
 
     /// Reads until a whole head is in the buffer. `None` when the client or we have had enough.
-    async fn head_end(&mut self) -> Result<Result<Option<usize>, Refusal>, End> {
+    ///
+    /// `draining` is not polled any more once it was ready.
+    async fn head_end(
+        &mut self,
+        mut draining: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Result<Option<usize>, Refusal>, End> {
         let shared = self.shared;
         let limits = &shared.limits;
         let (mut looked, mut forgiven) = (0, false);
@@ -218,13 +238,10 @@ where
                 self.flush().await?;
             }
             if self.input.is_empty() {
-                let draining = shared.leave(self.leaving);
-                let read = timeout(limits.idle_timeout, self.next_bytes());
-                let read = tokio::select! { biased; read = read => read, () = draining => return Ok(Ok(None)) };
-                match read {
-                    Ok(Ok(read)) if read > 0 => {}
-                    Ok(_) => return Ok(Ok(None)),
-                    Err(_) => {
+                match self.next_bytes(draining.as_mut()).await {
+                    Waited::Bytes => {}
+                    Waited::Over => return Ok(Ok(None)),
+                    Waited::TooLong => {
                         shared.counters.count(Cause::Idle);
                         return Ok(Ok(None));
                     }
@@ -245,17 +262,33 @@ where
         }
     }
 
-    /// Waits for the first bytes of the next request. An idle connection keeps no buffers.
-    async fn next_bytes(&mut self) -> io::Result<usize> {
+    /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.
+    async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Waited {
+        let mut since = None;
+        let mut has_buffers = true;
         poll_fn(|cx| {
-            if let Some(socket) = self.io.tcp()
-                && socket.poll_read_ready(cx).is_pending()
+            let is_there = has_buffers
+                || (self.io.tcp()).is_none_or(|socket| socket.poll_read_ready(cx).is_ready());
+            if is_there
+                && let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
             {
+                return Poll::Ready(match read {
+                    Ok(read) if read > 0 => Waited::Bytes,
+                    _ => Waited::Over,
+                });
+            }
+            let since = *since.get_or_insert_with(Instant::now);
+            let idle_max = self.shared.limits.idle_timeout;
+            let keep_until = since + KEEP_BUFFERS.min(idle_max);
+            if has_buffers && self.timer.poll_until(keep_until, cx).is_ready() {
+                has_buffers = false;
                 self.input = BytesMut::new();
                 self.out = Vec::new();
-                return Poll::Pending;
             }
-            poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
+            if !has_buffers && self.timer.poll_until(since + idle_max, cx).is_ready() {
+                return Poll::Ready(Waited::TooLong);
+            }
+            draining.as_mut().poll(cx).map(|()| Waited::Over)
         })
         .await
     }

@@ -48,7 +48,7 @@ impl Intake {
         };
         Self {
             source,
-            producer: Producer::default(),
+            producer: Producer::new(!finished),
             owes_continue: expects_continue && !finished,
             finished,
             failed: None,
@@ -57,11 +57,13 @@ impl Intake {
     }
 
     pub(super) fn body(&self) -> Body {
-        match self.source {
-            _ if self.finished => Body::empty(),
-            Source::Length { whole, .. } => Body::new(self.producer.consumer(Some(whole))),
-            Source::Chunked(_) => Body::new(self.producer.consumer(None)),
-        }
+        let length = match self.source {
+            Source::Length { whole, .. } => Some(whole),
+            Source::Chunked(_) => None,
+        };
+        self.producer
+            .consumer(length)
+            .map_or_else(Body::empty, Body::new)
     }
 
     /// Bytes that are known to come still.

@@ -12,19 +12,20 @@ use super::{
 use crate::{
     http1::chunked::{Decoded, Decoder},
     server::Held,
+    timer::Timer,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use protoplex_http::{BodyError, Interim, Interims};
 use std::{
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// Read at once while a head is waited for; most small responses are whole then.
 const HEAD_READ_BYTES: usize = 8 << 10;
@@ -32,15 +33,12 @@ const HEAD_READ_BYTES: usize = 8 << 10;
 const BODY_READ_BYTES: usize = 64 << 10;
 /// A server that says no `100 Continue` by then gets the body all the same (RFC 9110, section 10.1.1).
 const CONTINUE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// A connection's timer while nothing is waited for.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One connection to a server.
 pub(crate) struct Connection {
     pub(super) io: Stream,
     input: BytesMut,
-    /// One for the connection's life: setting it later is cheap, making it is not.
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     pub(super) idle_since: Instant,
     /// It is counted until it is closed.
     counted: Held,
@@ -104,7 +102,7 @@ impl Connection {
         Self {
             io,
             input: BytesMut::new(),
-            timer: Box::pin(tokio::time::sleep(FAR)),
+            timer: Timer::default(),
             idle_since: Instant::now(),
             counted,
             idle: None,
@@ -116,13 +114,6 @@ impl Connection {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.is_empty() && self.io.is_quiet(&mut cx)
-    }
-
-    fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.deadline() != at {
-            self.timer.as_mut().reset(at);
-        }
-        self.timer.as_mut().poll(cx)
     }
 
     /// Reads once; 0 is the end.
@@ -209,6 +200,7 @@ impl Exchange {
             let waits = continue_at.filter(|_| self.sending.holds);
             ready!(
                 self.connection
+                    .timer
                     .poll_until(waits.unwrap_or(deadline).min(deadline), cx)
             );
             if waits.is_some_and(|at| at < deadline) {
@@ -310,7 +302,7 @@ impl Exchange {
                 }
                 Poll::Pending => {
                     let at = *self.idle_at.get_or_insert_with(|| ending.idle_at());
-                    ready!(self.connection.poll_until(at, cx));
+                    ready!(self.connection.timer.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));
                 }
             }

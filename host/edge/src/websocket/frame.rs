@@ -129,7 +129,7 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4], at: u64) {
     }
 }
 
-/// A server's frame: a whole message or a control frame. `is_deflated` where `payload` is what [`super::deflate`] made.
+/// A server's frame: a whole message or a control frame. `is_deflated` where `payload` is what [`super::deflate()`] made.
 pub fn frame(opcode: Opcode, is_deflated: bool, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD_BYTES_MAX + payload.len());
     out.put_u8(0x80 | u8::from(is_deflated) << 6 | opcode as u8);

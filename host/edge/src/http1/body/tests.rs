@@ -17,8 +17,8 @@ fn want(producer: &Producer) -> Want {
 
 #[test]
 fn nothing_is_read_that_nobody_waits_for() {
-    let producer = Producer::default();
-    let mut body = producer.consumer(None);
+    let producer = Producer::new(true);
+    let mut body = producer.consumer(None).unwrap();
     assert!(want(&producer) == Want::Nothing);
     assert!(poll(&mut body).is_pending());
     assert!(want(&producer) == Want::More);
@@ -32,8 +32,8 @@ fn nothing_is_read_that_nobody_waits_for() {
 
 #[test]
 fn a_body_ends_once_and_says_so() {
-    let producer = Producer::default();
-    let mut body = producer.consumer(Some(1));
+    let producer = Producer::new(true);
+    let mut body = producer.consumer(Some(1)).unwrap();
     assert_eq!(body.size_hint().exact(), Some(1));
     producer.give_last(Bytes::from_static(b"a"));
     assert!(!body.is_end_stream());
@@ -44,8 +44,8 @@ fn a_body_ends_once_and_says_so() {
 
 #[test]
 fn an_error_comes_after_what_was_whole_and_stays() {
-    let producer = Producer::default();
-    let mut body = producer.consumer(None);
+    let producer = Producer::new(true);
+    let mut body = producer.consumer(None).unwrap();
     producer.give(Bytes::from_static(b"a"));
     producer.fail(BodyError::TooSlow);
     assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(_)))));
@@ -60,8 +60,8 @@ fn an_error_comes_after_what_was_whole_and_stays() {
 
 #[tokio::test]
 async fn both_ends_wake_each_other() {
-    let producer = Producer::default();
-    let body = producer.consumer(None);
+    let producer = Producer::new(true);
+    let body = producer.consumer(None).unwrap();
     let reading = tokio::spawn(body.collect());
     for piece in ["a", "b", "c"] {
         std::future::poll_fn(|cx| match producer.want(cx) {
