@@ -85,12 +85,13 @@ impl AppHandler {
         handler: &Handler,
         settings: &HashMap<String, String>,
     ) -> Result<Self, BuildFault> {
-        let component = crate::linkers::map_native(runtime.engine(), native)?;
+        let engine = runtime.engines().of(handler.world);
+        let component = crate::linkers::map_native(engine, native)?;
         let pre = linkers
             .app(&component, handler.world)
             .map_err(|error| BuildFault::new(Stage::Link, &error))?;
         let factory = Factory {
-            engine: runtime.engine().clone(),
+            engine: engine.clone(),
             pre,
             name: name.into(),
             limits: handler.limits,

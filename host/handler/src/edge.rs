@@ -70,7 +70,8 @@ impl EdgeHandler {
         native: &File,
         handler: &Handler,
     ) -> Result<Self, BuildFault> {
-        let component = crate::linkers::map_native(runtime.engine(), native)?;
+        let engine = runtime.engines().of(handler.world);
+        let component = crate::linkers::map_native(engine, native)?;
         let link = |error: wasmtime::Error| BuildFault::new(Stage::Link, &error);
         let pre = match handler.world {
             World::Edge => Pre::Sync(linkers.edge(&component).map_err(link)?),
@@ -87,7 +88,7 @@ impl EdgeHandler {
             pre,
             limits: handler.limits,
             isolation: handler.isolation,
-            engine: runtime.engine().clone(),
+            engine: engine.clone(),
             idle: Mutex::default(),
             idle_async: Mutex::default(),
         })
@@ -173,24 +174,20 @@ impl EdgeHandler {
         Ok(decision)
     }
 
-    /// Makes one instance, and keeps it where the isolation allows and none is kept yet: a handler that was carried over
-    /// goes on with those it has.
+    /// Makes one instance, and keeps it where the isolation allows. A handler that was carried over with instances has
+    /// been warmed up: it goes on with those it has.
     ///
     /// # Errors
     /// Whatever keeps an instance from being made.
     pub async fn warm(&self) -> Result<(), HandlerError> {
         match &self.pre {
-            Pre::Sync(pre) => {
-                let instance = Instance::new(&self.engine, pre, &self.limits)?;
-                if self.idle.lock().is_empty() {
-                    self.put_back(instance);
-                }
-            }
+            Pre::Sync(_) if !self.idle.lock().is_empty() => {}
+            Pre::Async(_) if !self.idle_async.lock().is_empty() => {}
+            Pre::Sync(pre) => self.put_back(Instance::new(&self.engine, pre, &self.limits)?),
             Pre::Async(pre) => {
                 let instance = AsyncInstance::new(&self.engine, pre, &self.limits).await?;
-                let mut idle = self.idle_async.lock();
-                if idle.is_empty() && self.may_serve_again(instance.served) {
-                    idle.push(instance);
+                if self.may_serve_again(instance.served) {
+                    self.idle_async.lock().push(instance);
                 }
             }
         }

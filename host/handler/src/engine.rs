@@ -1,6 +1,10 @@
-//! The engine of a process: one for all builds, with its instance pool and its ticker.
+//! The engines of a process: two for all builds, each with its instance pool, and one ticker.
+//!
+//! Keeping account of tasks that run at the same time in one store costs a call about a microsecond, and a call that
+//! cannot wait needs none of it: edge handlers without WASI run on an engine that has no such thing.
 
 use crate::cpu::TICK;
+use protoplex_wire::manifest::World;
 use std::{
     sync::{
         Arc,
@@ -14,7 +18,7 @@ use wasmtime::{
 };
 
 /// Raised with every change of ours that makes old native code unusable.
-const NATIVE_FORMAT: u32 = 1;
+const NATIVE_FORMAT: u32 = 2;
 /// The version of wasmtime, patch included: its patch releases fix code generation too, so old code must go.
 const WASMTIME_VERSION: &str = "48.0.8";
 /// The largest linear memory a manifest may ask for; a slot of the pool has to hold it.
@@ -29,7 +33,7 @@ const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// How large the pool is.
 #[derive(Clone, Copy, Debug)]
 pub struct RuntimeConfig {
-    /// Instances at once, of all handlers and of two builds at peak. Beyond it: 503.
+    /// Instances at once in each of the pools, of all handlers and of two builds at peak. Beyond it: 503.
     pub instances_max: u32,
 }
 
@@ -47,20 +51,53 @@ impl RuntimeConfig {
     }
 }
 
-/// The engine and the thread that ticks its epoch.
+/// One engine for calls that neither wait nor overlap, and one for all others.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    pub(crate) plain: Engine,
+    pub(crate) concurrent: Engine,
+}
+
+impl Engines {
+    fn new(config: RuntimeConfig) -> wasmtime::Result<Self> {
+        Ok(Self {
+            plain: pooled(config, false)?,
+            concurrent: pooled(config, true)?,
+        })
+    }
+
+    /// Engines that compile and link but never run: the same code generation with the smallest pools.
+    pub(crate) fn compiling() -> wasmtime::Result<Self> {
+        Self::new(RuntimeConfig { instances_max: 1 })
+    }
+
+    /// The one that a world runs on.
+    pub(crate) fn of(&self, world: World) -> &Engine {
+        match world {
+            World::Edge => &self.plain,
+            World::EdgeWasi | World::App02 | World::App03 => &self.concurrent,
+        }
+    }
+
+    fn both(&self) -> [&Engine; 2] {
+        [&self.plain, &self.concurrent]
+    }
+}
+
+/// The engines and the thread that ticks their epochs.
 pub struct Runtime {
-    engine: Engine,
+    engines: Engines,
     stop: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
 
 impl Runtime {
-    /// Reserves the pool and starts the ticker.
+    /// Reserves the pools and starts the ticker.
     ///
     /// # Errors
     /// Where the address space has no room for the pool: there is no silent fall-back to slow allocation.
     pub fn start(config: RuntimeConfig) -> anyhow::Result<Self> {
-        let engine = pooled(config).map_err(|error| {
+        let engines = Engines::new(config).map_err(|error| {
             anyhow::anyhow!(
                 "the pool of {} instances does not fit into this process's address space ({error:#}); \
                  raise `ulimit -v` or vm.max_map_count, or lower instances_max",
@@ -69,31 +106,33 @@ impl Runtime {
         })?;
         let stop = Arc::new(AtomicBool::new(false));
         let ticker = std::thread::Builder::new().name("epoch".into()).spawn({
-            let (engine, stop) = (engine.clone(), stop.clone());
+            let (engines, stop) = (engines.clone(), stop.clone());
             move || {
                 while !stop.load(Ordering::Relaxed) {
                     std::thread::sleep(TICK);
-                    engine.increment_epoch();
+                    for engine in engines.both() {
+                        engine.increment_epoch();
+                    }
                 }
             }
         })?;
         Ok(Self {
-            engine,
+            engines,
             stop,
             ticker: Some(ticker),
         })
     }
 
-    /// The engine.
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+    /// The engines.
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     /// Component instances alive now.
     pub fn instances(&self) -> u64 {
-        self.engine
-            .pooling_allocator_metrics()
-            .map_or(0, |metrics| metrics.component_instances())
+        let pools = self.engines.both().map(Engine::pooling_allocator_metrics);
+        let pools = pools.into_iter().flatten();
+        pools.map(|pool| pool.component_instances()).sum()
     }
 
     /// Whether freed slots keep pages resident (Linux 6.7 or newer).
@@ -112,11 +151,15 @@ impl Drop for Runtime {
 }
 
 /// What decides how code is generated, and so what native code is compatible with.
-fn base() -> Config {
+fn base(is_concurrent: bool) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    config.wasm_component_model_async(true);
-    config.wasm_component_model_more_async_builtins(true);
+    if is_concurrent {
+        config.wasm_component_model_async(true);
+        config.wasm_component_model_more_async_builtins(true);
+    } else {
+        config.concurrency_support(false);
+    }
     config.epoch_interruption(true);
     config
         .module_version(ModuleVersionStrategy::Custom(host_version()))
@@ -151,15 +194,10 @@ fn pool(config: RuntimeConfig) -> PoolingAllocationConfig {
     pool
 }
 
-fn pooled(config: RuntimeConfig) -> wasmtime::Result<Engine> {
-    let mut engine = base();
+fn pooled(config: RuntimeConfig, is_concurrent: bool) -> wasmtime::Result<Engine> {
+    let mut engine = base(is_concurrent);
     engine.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
     Engine::new(&engine)
-}
-
-/// An engine that compiles and links but never runs: the same code generation with the smallest pool.
-pub(crate) fn compiler() -> wasmtime::Result<Engine> {
-    pooled(RuntimeConfig { instances_max: 1 })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::{
     app::AppState,
     bindings::{edge, edge_async},
     edge::host::{EdgeState, WasiEdgeState},
+    engine::Engines,
 };
 use protoplex_wire::{manifest::World, release::Stage};
 use std::{fs::File, os::fd::AsRawFd};
@@ -24,20 +25,20 @@ pub struct Linkers {
 }
 
 impl Linkers {
-    /// For the engine of a process.
+    /// For the engines of a process.
     ///
     /// # Errors
     /// Never in practice: two definitions of one name.
-    pub(crate) fn new(engine: &Engine) -> Result<Self> {
-        let mut edge = Linker::new(engine);
+    pub(crate) fn new(engines: &Engines) -> Result<Self> {
+        let mut edge = Linker::new(engines.of(World::Edge));
         edge::Edge::add_to_linker::<_, HasSelf<_>>(&mut edge, |state: &mut EdgeState| state)?;
-        let mut edge_wasi = Linker::new(engine);
+        let mut edge_wasi = Linker::new(engines.of(World::EdgeWasi));
         edge_async::Edge::add_to_linker::<_, HasSelf<EdgeState>>(
             &mut edge_wasi,
             |state: &mut WasiEdgeState| &mut state.edge,
         )?;
         wasmtime_wasi::p2::add_to_linker_async(&mut edge_wasi)?;
-        let mut app = Linker::new(engine);
+        let mut app = Linker::new(engines.of(World::App03));
         wasmtime_wasi::p2::add_to_linker_async(&mut app)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut app)?;
         wasmtime_wasi::p3::add_to_linker(&mut app)?;
@@ -55,7 +56,7 @@ impl Linkers {
     /// # Errors
     /// Never in practice: two definitions of one name.
     pub fn for_runtime(runtime: &crate::Runtime) -> anyhow::Result<Self> {
-        Self::new(runtime.engine()).map_err(|error| anyhow::anyhow!("{error:#}"))
+        Self::new(runtime.engines()).map_err(|error| anyhow::anyhow!("{error:#}"))
     }
 
     pub(crate) fn edge(&self, component: &Component) -> Result<edge::EdgePre<EdgeState>> {

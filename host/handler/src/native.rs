@@ -1,6 +1,6 @@
 //! From a verified component to native code of this machine.
 
-use crate::{Linkers, engine, inspect};
+use crate::{Linkers, engine, engine::Engines, inspect};
 use protoplex_wire::{Digest, release::Stage};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -27,14 +27,15 @@ impl BuildFault {
     }
 }
 
-/// The name of a component's file in the native cache: its digest, the engine's compatibility hash, and the exact
-/// version of the host.
+/// The name of a component's file in the native cache: its digest, the engines' compatibility hashes, and the exact
+/// version of the host. Which engine it is for follows from the component.
 pub fn native_file_name(component: &Digest) -> String {
     static SUFFIX: LazyLock<String> = LazyLock::new(|| {
         let mut hasher = DefaultHasher::new();
         engine::host_version().hash(&mut hasher);
-        if let Ok(engine) = engine::compiler() {
-            engine.precompile_compatibility_hash().hash(&mut hasher);
+        if let Ok(Engines { plain, concurrent }) = Engines::compiling() {
+            plain.precompile_compatibility_hash().hash(&mut hasher);
+            concurrent.precompile_compatibility_hash().hash(&mut hasher);
         }
         format!("{:016x}", hasher.finish())
     });
@@ -48,10 +49,10 @@ pub fn native_file_name(component: &Digest) -> String {
 /// Stage `compile` or `link`, with the reason.
 pub fn precompile(wasm: &[u8]) -> Result<Vec<u8>, BuildFault> {
     let inspection = inspect(wasm)?;
-    let engine = engine::compiler().map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    let component =
-        Component::new(&engine, wasm).map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    let linkers = Linkers::new(&engine).map_err(|error| BuildFault::new(Stage::Link, &error))?;
+    let engines = Engines::compiling().map_err(|error| BuildFault::new(Stage::Compile, &error))?;
+    let component = Component::new(engines.of(inspection.world), wasm)
+        .map_err(|error| BuildFault::new(Stage::Compile, &error))?;
+    let linkers = Linkers::new(&engines).map_err(|error| BuildFault::new(Stage::Link, &error))?;
     linkers.check(&component, inspection.world)?;
     component
         .serialize()
