@@ -1,6 +1,7 @@
 //! What the meta port counts: requests by route, and what became of them at an upstream.
 
 use protoplex_tests::{Connection, Fleet, Origin, read_head, repository};
+use std::collections::BTreeMap;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 /// Two routes of one handler; nothing is at other paths.
@@ -146,5 +147,20 @@ async fn requests_are_counted_by_route_and_failures_of_an_upstream_by_cause() {
     assert_eq!(failed, 1.0);
     for family in ["protoplex_route_seconds", "protoplex_upstream_requests"] {
         assert_eq!(text.matches(&format!("# TYPE {family} ")).count(), 1);
+    }
+    assert_one_meaning(&text);
+}
+
+/// Samples of one name have the same labels: two families of one name would be added up as if they were one.
+fn assert_one_meaning(text: &str) {
+    let mut labels_of = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+        // Values have no quotes here, so each label name stands before `="`.
+        let parts = rest.split("=\"").map(|part| part.rsplit(['{', ',']).next());
+        let labels: Vec<_> = parts.collect();
+        let labels = labels[..labels.len() - 1].to_vec();
+        let known = labels_of.entry(name).or_insert_with(|| labels.clone());
+        assert_eq!(known, &labels, "{name}");
     }
 }

@@ -28,7 +28,7 @@ const GAUGES: [&str; 5] = [
     "protoplex_in_flight",
     "protoplex_tunnels",
     "protoplex_upstream_connections",
-    "protoplex_upstream_connections_idle",
+    "protoplex_server_connections",
 ];
 /// Pipes that a thread keeps for splicing, two ends each, and one more for a body that is on its way.
 const PIPES_KEPT_MAX: usize = 2 * 17;

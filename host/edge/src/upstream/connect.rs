@@ -29,7 +29,6 @@ const ADDRESSES_MAX: usize = 4;
 /// A connection, counted as long as it lives.
 pub(crate) struct Stream {
     transport: Transport,
-    connected: Arc<Connected>,
     _open: Held,
 }
 
@@ -118,7 +117,6 @@ impl Connector {
             Ok(Stream {
                 transport,
                 _open: Held::new(&self.connected.open),
-                connected: Arc::clone(&self.connected),
             })
         });
         connecting
@@ -191,11 +189,6 @@ impl Stream {
             Transport::Tcp(tcp) => Some(tcp),
             Transport::Tls(_) => None,
         }
-    }
-
-    /// Counts it as one that waits for a request.
-    pub(super) fn idle(&self) -> Held {
-        Held::new(&self.connected.idle)
     }
 
     /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.

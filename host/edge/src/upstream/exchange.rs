@@ -42,8 +42,6 @@ pub(crate) struct Connection {
     pub(super) idle_since: Instant,
     /// It is counted until it is closed.
     counted: Held,
-    /// While it waits for a request.
-    pub(super) idle: Option<Held>,
 }
 
 /// Why a response's head did not come.
@@ -105,7 +103,6 @@ impl Connection {
             timer: Timer::default(),
             idle_since: Instant::now(),
             counted,
-            idle: None,
         }
     }
 

@@ -26,17 +26,11 @@ pub struct Means {
 #[derive(Debug, Default)]
 pub struct Connected {
     pub(super) open: Arc<AtomicUsize>,
-    pub(super) idle: Arc<AtomicUsize>,
 }
 
 impl Connected {
     /// All of them, tunnels included.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)
-    }
-
-    /// Those of HTTP/1.1 that wait for a request.
-    pub fn idle(&self) -> usize {
-        self.idle.load(Relaxed)
     }
 }

@@ -32,7 +32,6 @@ impl Pool {
         loop {
             let mut connection = self.idle.lock().pop()?;
             if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
-                connection.idle = None;
                 return Some(connection);
             }
         }
@@ -41,7 +40,6 @@ impl Pool {
     /// Keeps one whose last response is over.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
-        connection.idle = Some(connection.io.idle());
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
@@ -92,7 +90,7 @@ mod tests {
         let connected = Arc::new(Connected::default());
         let connector = Connector::new(&Upstream::default(), None, &connected).unwrap();
         let (pool, authority) = (Pool::default(), address.parse().unwrap());
-        let counts = || (connected.open(), connected.idle());
+        let counts = || (connected.open(), pool.len());
         for _ in 0..2 {
             let stream = connector.connect(&authority, None).await.unwrap();
             pool.put_back(Connection::new(stream, pool.count()));

@@ -468,14 +468,9 @@ impl Child {
                 (self.server.tasks() + means.tasks.len()) as u64,
             ),
             (
-                "protoplex_upstream_connections",
-                "Open connections to servers.",
+                "protoplex_server_connections",
+                "Open connections to servers, those of builds that are gone included.",
                 means.connected.open() as u64,
-            ),
-            (
-                "protoplex_upstream_connections_idle",
-                "Those of them that wait for a request.",
-                means.connected.idle() as u64,
             ),
             (
                 "protoplex_access_log_dropped",
