@@ -407,3 +407,57 @@ impl Effects {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        history: History {
+            messages_max: 1,
+            bytes_max: 1,
+            age_ms_max: 1,
+        },
+        overflow: Overflow::Disconnect,
+        memory: Memory {
+            keys_max: 1,
+            age_ms_max: 1,
+        },
+        patience: Patience {
+            leave_after_ms: 1,
+            expires_after_ms: 1,
+        },
+        message_bytes_max: 1,
+        subscribers_max: 2,
+    };
+
+    #[test]
+    fn what_is_above_a_limit_or_of_nobody_is_refused_and_changes_nothing() {
+        let mut hub = Hub::new([("a".into(), RULES)], || 1);
+        let limits = ConnectionLimits {
+            queue_bytes_max: 1_000,
+            subscriptions_max: 1,
+        };
+        let name: Arc<str> = "a:b".into();
+        let ids = [(); 3].map(|()| hub.open(limits));
+        let mut subscribe = |id, name: &Arc<str>| {
+            let answer = hub.subscribe(0, id, name, None, None);
+            answer.map(drop).err()
+        };
+        for unknown in ["b:b", "a", ""] {
+            let refused = subscribe(ids[0], &unknown.into());
+            assert_eq!(refused, Some(Refusal::NoNamespace), "{unknown}");
+        }
+        assert_eq!(subscribe(ids[0], &name), None);
+        assert_eq!(subscribe(ids[0], &name), Some(Refusal::Subscribed));
+        let other = "a:c".into();
+        let refused = subscribe(ids[0], &other);
+        assert_eq!(refused, Some(Refusal::TooManySubscriptions(1)));
+        assert_eq!(subscribe(ids[1], &name), None);
+        let refused = subscribe(ids[2], &name);
+        assert_eq!(refused, Some(Refusal::TooManySubscribers(2)));
+        assert_eq!(subscribe(99, &name), Some(Refusal::NoConnection));
+        hub.close(0, ids[0]);
+        assert!(hub.subscribe(0, ids[2], &name, None, None).is_ok());
+    }
+}
