@@ -51,7 +51,7 @@ live.subscribe(CHANNEL, {
       draw();
     }
     $('recovered').dataset.recovered = recovered;
-    $('recovered').textContent = recovered ? 'Back, and nothing was missed.' : 'Some of it was lost: the board starts anew.';
+    $('recovered').textContent = recovered ? 'Back, and nothing was missed.' : 'Some was lost: the board starts anew.';
   },
   onError: (error) => ($('problem').textContent = `${error.message}.`),
 });
@@ -126,10 +126,11 @@ function draw() {
   });
 }
 
-/** The pointer's place on the canvas, in the canvas' own units: the same for all, whatever the size of their windows. */
+/** The pointer's place in the canvas' own units: the same for all, whatever the size of their windows. */
 function placeOf({ clientX, clientY }) {
-  const { left, top, width, height } = $('canvas').getBoundingClientRect();
-  return [((clientX - left) / width) * $('canvas').width, ((clientY - top) / height) * $('canvas').height].map(Math.round);
+  const canvas = $('canvas');
+  const { left, top, width, height } = canvas.getBoundingClientRect();
+  return [((clientX - left) / width) * canvas.width, ((clientY - top) / height) * canvas.height].map(Math.round);
 }
 
 const drawing = new Map(); // by pointer: two fingers draw two strokes

@@ -156,7 +156,8 @@ export class FakeServer {
         `sec-websocket-accept: ${accept.digest('base64')}\r\n` +
         `sec-websocket-protocol: ${headers['sec-websocket-protocol']}\r\n\r\n`,
     );
-    const session = this.#join('websocket', (object) => socket.write(frame(1, JSON.stringify(object))), () => socket.destroy());
+    const say = (object) => socket.write(frame(1, JSON.stringify(object)));
+    const session = this.#join('websocket', say, () => socket.destroy());
     session.close = (code, reason) => {
       this.sessions.delete(session);
       socket.end(frame(8, Buffer.concat([Buffer.from([code >> 8, code & 255]), Buffer.from(reason)])));

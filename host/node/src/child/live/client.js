@@ -1,6 +1,6 @@
-// The other end of a live connection: channels, presence and messages, by WebSocket, server-sent events or long polling.
-// The same JSON objects (`protoplex.v1`) go over all three. A connection that breaks is made anew, and every subscription
-// goes on from the last position that was seen. No dependencies; browsers, and Node 22 or newer.
+// The other end of a live connection: channels, presence and messages, by WebSocket, server-sent events or long poll.
+// The same JSON objects (`protoplex.v1`) go over all three. A connection that breaks is made anew, and every
+// subscription goes on from the last position that was seen. No dependencies; browsers, and Node 22 or newer.
 
 const PROTOCOL = 'protoplex.v1';
 
@@ -32,7 +32,7 @@ export class LiveError extends Error {
  * Opens a live connection and keeps it.
  * @param {string} url where the handler's route is; relative ones are resolved against the page
  * @param {object} [options]
- * @param {('websocket'|'sse'|'poll')[]} [options.transports] tried in this order; those that are missing here are left out
+ * @param {('websocket'|'sse'|'poll')[]} [options.transports] tried in this order; what this place lacks is left out
  * @param {Partial<typeof LIMITS>} [options.limits]
  * @returns {Live}
  */
@@ -130,7 +130,7 @@ export class Live {
     this.#turn = this.#failures = 0;
     const { session, user = null } = link.welcome;
     Object.assign(this, { state: 'connected', transport: name, session, user });
-    for (const subscription of this.#subscriptions.values()) if (!subscription.byServer) this.#begin(subscription);
+    for (const subscription of [...this.#subscriptions.values()]) if (!subscription.byServer) this.#begin(subscription);
     for (const entry of this.#pending.values()) this.#transmit(entry);
     call(this.onState, this.state, { transport: name, session, user });
   }
@@ -267,10 +267,9 @@ export class Live {
     subscription.state = 'subscribed';
     subscription.settledAt = performance.now();
     if (isWhole != null) call(subscription.onRecovered, isWhole);
-    if (members) {
-      subscription.members = new Set(members);
-      call(subscription.onPresence, { members: subscription.members });
-    }
+    if (!members || subscription.state !== 'subscribed') return; // a hook may have unsubscribed
+    subscription.members = new Set(members);
+    call(subscription.onPresence, { members: subscription.members });
   }
 
   #failed(subscription, error) {
@@ -383,7 +382,7 @@ export class Subscription {
   }
 }
 
-/** One connection by one transport, from the attempt to its end. Tells its owner of a welcome and of an end once each. */
+/** One connection by one transport, from the attempt to its end. Its owner is told of a welcome and an end once. */
 class Link {
   welcome = null;
   #wire; #limits; #owner; #timer; #isOver = false; #isProbing = false; #heardAt; #abort = new AbortController();
@@ -477,7 +476,8 @@ const TRANSPORTS = {
 
 function openWebSocket(url, link) {
   const socket = new WebSocket(url.href.replace(/^http/, 'ws'), PROTOCOL);
-  socket.onerror = () => link.fail('the WebSocket broke'); // some say no more than this
+  // Some say no more than this; others have a code to tell, in the same turn.
+  socket.onerror = () => setTimeout(() => link.fail('the WebSocket broke'), 0);
   socket.onmessage = ({ data }) => link.receive(data);
   socket.onclose = ({ code, reason }) => {
     const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
@@ -528,7 +528,7 @@ async function poll(url, link, limits) {
   }
 }
 
-/** Commands by POST, one request at a time so that their order holds; what comes meanwhile goes together in the next. */
+/** Commands by POST, one request at a time so that their order holds; what comes meanwhile goes in the next. */
 function poster(url, link, limits) {
   const waiting = [];
   let isBusy = false;
