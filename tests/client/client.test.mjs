@@ -54,6 +54,18 @@ function follow(live, channel = 'room', options = {}) {
   return seen;
 }
 
+/** A page that can be hidden and shown; put in place before the client looks for it. */
+function makePage(t) {
+  const page = new EventTarget();
+  page.show = (visibilityState) => {
+    page.visibilityState = visibilityState;
+    page.dispatchEvent(new Event('visibilitychange'));
+  };
+  globalThis.document = page;
+  t.after(() => delete globalThis.document);
+  return page;
+}
+
 async function until(isSo, what = isSo.toString()) {
   const deadline = performance.now() + WAIT_MS;
   while (!isSo()) {
@@ -116,8 +128,26 @@ for (const transport of TRANSPORTS) {
   test(`${transport}: commands keep their order`, async (t) => {
     const { server, open } = await start(t);
     const live = open({ transports: [transport] });
-    await Promise.all(Array.from({ length: 50 }, (_, n) => live.send(n)));
-    assert.deepEqual(commandsNamed(server, 'send').map(({ send }) => send), Array.from({ length: 50 }, (_, n) => n));
+    await connected(live);
+    let posts = 0;
+    server.beforeRequest = ({ method }) => method === 'POST' && (posts += 1) === 1 && sleep(40); // the first is slow
+    const sent = [];
+    for (let n = 0; n < 20; n += 1) {
+      sent.push(live.send(n));
+      await sleep(1);
+    }
+    await Promise.all(sent);
+    assert.deepEqual(commandsNamed(server, 'send').map(({ send }) => send), [...sent.keys()]);
+  });
+}
+
+for (const transport of TRANSPORTS) {
+  test(`${transport}: what is closed here is closed there`, async (t) => {
+    const { server, open } = await start(t);
+    const live = open({ transports: [transport] });
+    await subscribed(follow(live));
+    live.close();
+    await until(() => server.sessions.size === 0);
   });
 }
 
@@ -272,6 +302,7 @@ test('back-off doubles to its bound, and is waited in part; a steady connection 
 
 test('a server that goes away says when to come back', async (t) => {
   const { server, open } = await start(t);
+  const page = makePage(t);
   const live = open();
   await connected(live);
   const [session] = server.sessions;
@@ -280,6 +311,7 @@ test('a server that goes away says when to come back', async (t) => {
   await live.send('still heard');
   session.close(1012, 'restart');
   await until(() => live.state === 'connecting');
+  page.show('visible');
   await until(() => server.attempts.length === 2);
   assert.ok(performance.now() - askedAt >= 195, `came back after ${performance.now() - askedAt} ms`);
   await connected(live);
@@ -380,6 +412,23 @@ test('a token is asked for at each subscribe, and again when it expired', async 
   assert.deepEqual(commandsNamed(server, 'refresh')[0].refresh, { channel: 'room', token: 'room#4' });
 });
 
+test('an expiry that a new token mends is not told of; one right after another is', async (t) => {
+  const { server, open } = await start(t);
+  for (const [steadyMs, told] of [[0, []], [60_000, ['expired', 'expired']]]) {
+    const live = open({ limits: { steadyMs } });
+    let tokens = 0;
+    const seen = follow(live, 'room', { token: async () => `${(tokens += 1)}` });
+    for (const n of [1, 2, 3, 4]) {
+      await until(() => tokens === n && seen.subscription.state === 'subscribed', 'subscribed with a new token');
+      const ended = { channel: 'room', ended: { code: 'expired', message: 'old' } };
+      if (n < 4) for (const session of server.sessions) session.say(ended);
+    }
+    assert.deepEqual(seen.errors, told);
+    live.close();
+    await until(() => server.sessions.size === 0);
+  }
+});
+
 test('a subscription that is unavailable is tried again; one refused, or with an old token, ends', async (t) => {
   const { server, open } = await start(t);
   const live = open();
@@ -405,22 +454,18 @@ test('a subscription that is unavailable is tried again; one refused, or with an
 
 test('when the visitor is back, a wait is cut short and a connection is asked whether it lives', async (t) => {
   const { server, open } = await start(t);
-  const page = new EventTarget();
-  page.visibilityState = 'visible';
-  globalThis.document = page;
-  t.after(() => delete globalThis.document);
+  const page = makePage(t);
   t.mock.method(Math, 'random', () => 1);
   const live = open({ limits: { backoffMinMs: 60_000, backoffMaxMs: 60_000 } });
   await connected(live);
-  page.dispatchEvent(new Event('visibilitychange'));
+  page.show('visible');
   await until(() => commandsNamed(server, 'ping').length === 1);
   server.breakAll();
   await until(() => live.state === 'connecting');
-  page.visibilityState = 'hidden';
-  page.dispatchEvent(new Event('visibilitychange'));
+  page.show('hidden');
+  await sleep(30); // nothing is to come
   assert.equal(server.attempts.length, 1);
-  page.visibilityState = 'visible';
-  page.dispatchEvent(new Event('visibilitychange'));
+  page.show('visible');
   await connected(live);
 });
 
@@ -479,6 +524,16 @@ test('a command that HTTP refuses rejects alone; a server in trouble is left', a
   assert.equal(server.attempts.length, 2);
 });
 
+test('a POST is bounded in size, and left when it is not answered', async (t) => {
+  const { server, open } = await start(t);
+  const live = open({ transports: ['sse'], limits: { batchCharsMax: 100, answerTimeoutMs: 50 } });
+  await connected(live);
+  await Promise.all([1, 2, 3, 4, 5, 6].map((n) => live.send('x'.repeat(20) + n)));
+  assert.equal(server.postChars.length, 3);
+  server.beforeRequest = ({ method }) => method === 'POST' && new Promise(() => {});
+  await assert.rejects(live.send('unanswered'), { code: 'disconnected', message: 'no answer to a command' });
+});
+
 test('a hook that throws, and a server that speaks nonsense, break nothing', async (t) => {
   const { server, open } = await start(t);
   const reported = [];
@@ -512,4 +567,10 @@ test('a channel is subscribed once, and may be again after it was left', async (
   server.publish('room', 'to the second');
   await until(() => second.data.length === 1);
   assert.deepEqual([first.data, second.data], [[], ['to the second']]);
+  const { subscription, presence } = second;
+  subscription.onRecovered = () => subscription.unsubscribe();
+  server.breakAll();
+  await until(() => subscription.state === 'ended');
+  await live.send('after it');
+  assert.equal(presence.length, 1); // and none after it was left
 });

@@ -10,6 +10,7 @@ export class FakeServer {
   /** What tests read: one entry for each attempt to open a transport, and for each command. */
   attempts = [];
   commands = [];
+  postChars = []; // how long each POST's body was
   sessions = new Set();
   channels = new Map();
   /** What tests set. */
@@ -19,6 +20,8 @@ export class FakeServer {
   onCommand = () => false;
   /** Called with (request, response) for each request but upgrades; true means that it dealt with it. */
   onRequest = () => false;
+  /** Waited for before that. */
+  beforeRequest = () => {};
   /** Called with a session, after its welcome. */
   onSession = () => {};
   #keys = new Map();
@@ -100,7 +103,9 @@ export class FakeServer {
 
   async #request(request, response) {
     const { method, headers } = request;
-    const body = method === 'POST' ? JSON.parse(await text(request)) : null;
+    const body = method === 'POST' ? await text(request) : null;
+    if (body) this.postChars.push(body.length);
+    await this.beforeRequest(request);
     const session = [...this.sessions].find(({ id }) => id === headers['protoplex-session']);
     const isOpening = !headers['protoplex-session'];
     const transport = headers['protoplex-transport'] === 'poll' ? 'poll' : 'sse';
@@ -111,7 +116,7 @@ export class FakeServer {
     else if (!session) response.writeHead(404).end();
     else if (method === 'POST') {
       response.writeHead(202).end();
-      for (const command of [body].flat()) this.#command(command, session);
+      for (const command of [JSON.parse(body)].flat()) this.#command(command, session);
     } else session.polled(Number(headers['protoplex-ack']), response);
   }
 
@@ -119,7 +124,8 @@ export class FakeServer {
     if (transport === 'sse') {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       const say = (object) => response.write(`data: ${JSON.stringify(object)}\n\n`);
-      this.#join('sse', say, () => response.destroy());
+      const session = this.#join('sse', say, () => response.destroy());
+      response.on('close', () => this.sessions.delete(session));
       return;
     }
     let waiting = null;
@@ -139,6 +145,7 @@ export class FakeServer {
     session.polled = (ack, answer) => {
       if (ack === batch.number) batch.objects = [];
       waiting = answer;
+      answer.on('close', () => answer.writableFinished || this.sessions.delete(session));
       give();
     };
     response.end(JSON.stringify(queue.splice(0)));
