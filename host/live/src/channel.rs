@@ -293,6 +293,10 @@ impl<T: Copy> Channel<T> {
         }
     }
 
+    pub fn is_owned(&self) -> bool {
+        matches!(self.role, Role::Owner(_))
+    }
+
     fn is_live(&self) -> bool {
         match &self.role {
             Role::Owner(_) => true,

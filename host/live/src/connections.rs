@@ -90,15 +90,18 @@ impl<R> Connections<R> {
         u64::from(place.generation) << 32 | index as u64
     }
 
-    /// What it was subscribed to.
-    pub fn close(&mut self, id: ConnectionId) -> HashMap<Arc<str>, Subscription> {
+    /// What it was subscribed to, oldest first.
+    pub fn close(&mut self, id: ConnectionId) -> Vec<(Arc<str>, Subscription)> {
         if self.get(id).is_none() {
-            return HashMap::new();
+            return Vec::new();
         }
         let (index, _) = place(id);
         self.free.push(index);
         let connection = self.places[index].connection.take();
-        connection.map_or_else(HashMap::new, |connection| connection.subscriptions)
+        let subscriptions = connection.map(|connection| connection.subscriptions);
+        let mut subscriptions: Vec<_> = subscriptions.into_iter().flatten().collect();
+        subscriptions.sort_unstable_by_key(|(_, subscription)| subscription.number);
+        subscriptions
     }
 
     /// Whether it may subscribe to one more channel.

@@ -21,6 +21,8 @@ pub(crate) struct Given {
     pub at_ms: u64,
     /// In which epoch, and its how manieth move that was, where there was something to give.
     pub state: Option<(u64, u64)>,
+    /// Who had got it from here before; they have to get it from there.
+    pub from: Option<Child>,
 }
 
 /// See the module.
@@ -85,6 +87,13 @@ impl Directory {
 
     pub fn given(&self, channel: &str) -> Option<&Given> {
         self.given.get(channel)
+    }
+
+    /// Which other child got it from here, and may have it.
+    pub fn given_to_other(&self, channel: &str, child: Child) -> Option<Child> {
+        let given = self.given.get(channel)?;
+        let to = Some(given.to).filter(|to| *to != child).or(given.from);
+        to.filter(|to| *to != child && !self.dead.contains_key(to))
     }
 
     /// It is here after all.

@@ -22,7 +22,12 @@ use crate::{
 use bytes::Bytes;
 use held::Held;
 use offers::Offers;
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, DefaultHasher, Hasher},
+    mem,
+    sync::Arc,
+};
 
 /// What the caller has to do after an event, in any order, but before the next event.
 #[derive(Debug)]
@@ -51,10 +56,23 @@ impl<T> Default for Effects<T> {
     }
 }
 
+/// Hashes names that clients choose with a number that they do not know, and so that a test can repeat what happened.
+struct Seed(u64);
+
+impl BuildHasher for Seed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
 /// See the module. A channel is named `NAMESPACE:KEY`. `T` is a ticket for an answer, `R` what the caller itself writes
 /// to connections. Time is in milliseconds, and never goes back.
 pub struct Mesh<T, R = ()> {
-    channels: HashMap<Arc<str>, Channel<T>>,
+    channels: HashMap<Arc<str>, Channel<T>, Seed>,
     around: Around<T, R>,
     held: Held,
     offers: Offers,
@@ -69,7 +87,7 @@ impl<T: Copy, R> Mesh<T, R> {
         me: Child,
     ) -> Self {
         Self {
-            channels: HashMap::new(),
+            channels: HashMap::with_hasher(Seed(epochs())),
             around: Around {
                 id: epochs(),
                 rules: Namespaces::new(rules),
@@ -211,7 +229,11 @@ impl<T: Copy, R> Mesh<T, R> {
             channel.tick(&mut self.around, now_ms);
         }
         let effects = self.effects(now_ms);
-        self.channels.retain(|_, channel| !channel.is_idle(now_ms));
+        // One that others may still have is not dropped, or it would be asked for again, and waited for.
+        let directory = &self.around.directory;
+        self.channels.retain(|name, channel| {
+            !channel.is_idle(now_ms) || channel.is_owned() && !directory.before(name).is_empty()
+        });
         effects
     }
 

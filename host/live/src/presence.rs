@@ -1,7 +1,10 @@
 //! Who is on a channel. One who comes back at once never left, and one with three windows open is there once.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 /// How patient it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
 
     /// A node has these members, and no others.
     pub(crate) fn report_all(&mut self, now_ms: u64, node: u64, all: &[M]) -> Vec<Change<M>> {
-        let all: std::collections::HashSet<&M> = all.iter().collect();
+        let all: BTreeSet<&M> = all.iter().collect();
         for (member, known) in &mut self.members {
             if known.at.contains_key(&node) && !all.contains(member) {
                 known.leaves(now_ms, node);

@@ -335,6 +335,7 @@ impl<T: Copy> Channel<T> {
         (request, position): (u64, Position),
         missed: Option<Vec<Kept>>,
     ) {
+        let live = self.is_live();
         let asked = |waiting: &&mut super::Waiting<T>| waiting.asked == Some(request);
         let Some(waiting) = self.waiting.iter_mut().find(asked) else {
             return;
@@ -342,7 +343,7 @@ impl<T: Copy> Channel<T> {
         waiting.asked = None;
         let mirror = self.role.mirror();
         let ring = mirror.and_then(|mirror| mirror.ring.as_ref());
-        if ring.map(Ring::position) == Some(position) {
+        if live && ring.map(Ring::position) == Some(position) {
             let messages = |missed: Vec<Kept>| {
                 let before = position.offset - missed.len() as u64;
                 let offsets = before + 1..;

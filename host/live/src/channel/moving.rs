@@ -84,11 +84,12 @@ impl<T: Copy> Channel<T> {
     }
 
     fn install<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, mut owned: Owned) {
-        let (mirror, queue) = match mem::replace(&mut self.role, Role::Away(Mirror::new())) {
+        let (mirror, queue) = match &mut self.role {
             Role::Owner(_) => return,
-            Role::Pulling(pulling) => (pulling.mirror, pulling.queue),
+            Role::Pulling(pulling) => (&mut pulling.mirror, mem::take(&mut pulling.queue)),
             Role::Away(mirror) => (mirror, VecDeque::new()),
         };
+        let mirror = mem::replace(mirror, Mirror::new());
         if let Some(at) = mirror.stage.at() {
             let stays = true;
             around.send(at, &self.local.name, Body::Unsubscribe { stays });

@@ -3,7 +3,7 @@
 use super::{Effects, Mesh, held::Waits, offers::Offer};
 use crate::{
     Child, Frame,
-    channel::Role,
+    channel::{Channel, Role},
     directory::Given,
     frame::{Body, Handover},
 };
@@ -70,6 +70,7 @@ impl<T: Copy, R> Mesh<T, R> {
             version,
             at_ms: now_ms,
             state: Some((handover.position.epoch, handover.moves)),
+            from: None,
         };
         self.around.directory.give(name, given);
         let offer = Offer {
@@ -120,8 +121,9 @@ impl<T: Copy, R> Mesh<T, R> {
         if !ours || offer.sent {
             return false;
         }
-        let handover = offer.handover.clone();
-        self.install(now_ms, name, handover)
+        // Where it began anew meanwhile, what was before is no more.
+        let offer = self.offers.remove(name);
+        offer.is_none_or(|offer| self.install(now_ms, name, offer.handover))
     }
 
     fn install(&mut self, now_ms: u64, name: &Arc<str>, handover: Handover) -> bool {
@@ -131,7 +133,7 @@ impl<T: Copy, R> Mesh<T, R> {
             let Ok(rules) = self.around.rules.of(name) else {
                 return false;
             };
-            let channel = crate::channel::Channel::new(Arc::clone(name), rules);
+            let channel = Channel::new(Arc::clone(name), rules);
             self.channels.insert(Arc::clone(name), channel);
         }
         if let Some(channel) = self.channels.get_mut(name) {
@@ -157,9 +159,13 @@ impl<T: Copy, R> Mesh<T, R> {
             Body::Declined { epoch, moves } if self.is_offered(child, &name, (epoch, moves)) => {
                 self.around.directory.not_given(&name);
                 if let Some(offer) = self.offers.get(&name) {
-                    offer.sent = false;
+                    (offer.sent, offer.on_link) = (false, false);
                 }
-                self.take_back(now_ms, &name);
+                // To whom it was declined for may not be known here yet: the next tick tries again.
+                let to = self.around.directory.owner(&name);
+                if !self.take_back(now_ms, &name) && to != Some(child) {
+                    self.offer_one(now_ms, &name);
+                }
             }
             _ => {}
         }
@@ -175,20 +181,14 @@ impl<T: Copy, R> Mesh<T, R> {
         let ahead = version > self.around.directory.version;
         let owner = self.around.directory.owner(name);
         let ours = owner == Some(self.around.directory.me);
-        let has = matches!(
-            self.channels.get(name).map(|channel| &channel.role),
-            Some(Role::Owner(_))
-        );
+        let has = self.channels.get(name).is_some_and(Channel::is_owned);
         if has && ahead {
             return self.hand_over(now_ms, name, (child, version));
         }
         let given = self.around.directory.given(name);
-        let elsewhere = has || given.is_some_and(|given| given.to != child) || (ours && !ahead);
-        let answer = if self.offers.get(name).is_some() || elsewhere {
-            Body::Elsewhere
-        } else {
-            Body::Nothing
-        };
+        let offered = self.offers.get(name).map(|offer| offer.to);
+        let from = offered.or(self.around.directory.given_to_other(name, child));
+        let elsewhere = has || (ours && !ahead) || from.is_some();
         if ahead {
             // From now on it is not ours, whatever was believed here, so that it cannot begin here as well.
             let state = given.and_then(|given| given.state);
@@ -197,11 +197,16 @@ impl<T: Copy, R> Mesh<T, R> {
                 version,
                 at_ms: now_ms,
                 state,
+                from,
             };
             self.around.directory.give(name, given);
             self.place_channel(now_ms, name);
             self.offer_one(now_ms, name);
         }
+        let answer = match elsewhere {
+            true => Body::Elsewhere,
+            false => Body::Nothing,
+        };
         self.around.send(child, name, answer);
     }
 
@@ -239,8 +244,7 @@ impl<T: Copy, R> Mesh<T, R> {
 
     /// Whether that state of a channel was taken before, or comes too late.
     fn has_had(&mut self, name: &str, (epoch, moves): (u64, u64)) -> bool {
-        let channel = self.channels.get(name);
-        let is_here = channel.is_some_and(|channel| matches!(channel.role, Role::Owner(_)));
+        let is_here = self.channels.get(name).is_some_and(Channel::is_owned);
         let given = self.around.directory.given(name);
         let given = given.and_then(|given| given.state);
         let had = given.is_some_and(|(of, gave)| of == epoch && gave >= moves);

@@ -1,7 +1,7 @@
 //! Channels that have left this child and have not been taken by another yet.
 
 use crate::{Child, frame::Handover, limits::OFFER_MS};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// One of them.
 pub(super) struct Offer {
@@ -16,7 +16,7 @@ pub(super) struct Offer {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Offers(HashMap<Arc<str>, Offer>);
+pub(super) struct Offers(BTreeMap<Arc<str>, Offer>);
 
 impl Offers {
     pub fn len(&self) -> usize {
