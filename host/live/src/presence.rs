@@ -1,6 +1,10 @@
 //! Who is on a channel. One who comes back at once never left, and one with three windows open is there once.
 
-use std::{collections::HashMap, hash::Hash};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 /// How patient it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +16,7 @@ pub struct Patience {
 }
 
 /// What the others are told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<M> {
     /// Somebody came.
     Joined(M),
@@ -23,8 +27,16 @@ pub enum Change<M> {
 #[derive(Debug)]
 struct Member {
     /// By node: when that was last heard to have it.
-    at: HashMap<u32, u64>,
+    at: HashMap<u64, u64>,
     gone_since: Option<u64>,
+}
+
+/// Where a member is, as it is handed over: by node, how long ago that said so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Whereabouts<M> {
+    member: M,
+    at: Vec<(u64, u64)>,
+    gone_ms: Option<u64>,
 }
 
 /// Members `M` of one channel, as their nodes (numbers of the caller's choice) report them. Time comes from outside, in
@@ -57,7 +69,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
     }
 
     /// A node has a member; it repeats that for as long as it is so.
-    pub fn report(&mut self, now_ms: u64, node: u32, member: &M) -> Option<Change<M>> {
+    pub fn report(&mut self, now_ms: u64, node: u64, member: &M) -> Option<Change<M>> {
         let mut joined = None;
         let known = self.members.entry(member.clone()).or_insert_with(|| {
             joined = Some(Change::Joined(member.clone()));
@@ -71,15 +83,77 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
         joined
     }
 
+    /// A node has these members, and no others.
+    pub(crate) fn report_all(&mut self, now_ms: u64, node: u64, all: &[M]) -> Vec<Change<M>> {
+        let all: BTreeSet<&M> = all.iter().collect();
+        for (member, known) in &mut self.members {
+            if known.at.contains_key(&node) && !all.contains(member) {
+                known.leaves(now_ms, node);
+            }
+        }
+        let joined = all.into_iter();
+        joined
+            .filter_map(|member| self.report(now_ms, node, member))
+            .collect()
+    }
+
+    /// A member of whom is heard that it was there; it leaves unless a node says that it has it.
+    pub(crate) fn expect(&mut self, now_ms: u64, member: &M) -> Option<Change<M>> {
+        if self.members.contains_key(member) {
+            return None;
+        }
+        let known = Member {
+            at: HashMap::new(),
+            gone_since: Some(now_ms),
+        };
+        self.members.insert(member.clone(), known);
+        Some(Change::Joined(member.clone()))
+    }
+
+    pub(crate) fn of(patience: Patience, handed: Vec<Whereabouts<M>>, now_ms: u64) -> Self {
+        let ago = |age_ms: u64| now_ms.saturating_sub(age_ms);
+        let members = handed.into_iter().map(|handed| {
+            let at = handed.at.into_iter();
+            let member = Member {
+                at: at.map(|(node, age_ms)| (node, ago(age_ms))).collect(),
+                gone_since: handed.gone_ms.map(ago),
+            };
+            (handed.member, member)
+        });
+        Self {
+            patience,
+            members: members.collect(),
+        }
+    }
+
+    pub(crate) fn hand_over(&self, now_ms: u64) -> Vec<Whereabouts<M>> {
+        let age = |at_ms: u64| now_ms.saturating_sub(at_ms);
+        let members = self.members.iter().map(|(member, known)| Whereabouts {
+            member: member.clone(),
+            at: known
+                .at
+                .iter()
+                .map(|(node, at)| (*node, age(*at)))
+                .collect(),
+            gone_ms: known.gone_since.map(age),
+        });
+        members.collect()
+    }
+
+    /// Other patience from now on.
+    pub(crate) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
     /// A node does not have a member any more.
-    pub fn gone(&mut self, now_ms: u64, node: u32, member: &M) {
+    pub fn gone(&mut self, now_ms: u64, node: u64, member: &M) {
         if let Some(known) = self.members.get_mut(member) {
             known.leaves(now_ms, node);
         }
     }
 
     /// A node is gone for good, and with it all who were there.
-    pub fn node_gone(&mut self, now_ms: u64, node: u32) {
+    pub fn node_gone(&mut self, now_ms: u64, node: u64) {
         for member in self.members.values_mut() {
             member.leaves(now_ms, node);
         }
@@ -113,7 +187,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
 }
 
 impl Member {
-    fn leaves(&mut self, now_ms: u64, node: u32) {
+    fn leaves(&mut self, now_ms: u64, node: u64) {
         self.at.remove(&node);
         if self.at.is_empty() {
             self.gone_since.get_or_insert(now_ms);

@@ -1,6 +1,7 @@
 //! Idempotency keys of late: a publisher that repeats itself gets the first answer again.
 
 use crate::Position;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 
 /// How many, and for how long.
@@ -10,6 +11,14 @@ pub struct Memory {
     pub keys_max: usize,
     /// Milliseconds.
     pub age_ms_max: u64,
+}
+
+/// An answer to a key, as it is handed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Known {
+    key: Box<str>,
+    answer: Position,
+    age_ms: u64,
 }
 
 /// See the module.
@@ -28,6 +37,33 @@ impl Recent {
             known: HashMap::new(),
             order: VecDeque::new(),
         }
+    }
+
+    pub(crate) fn of(memory: Memory, handed: Vec<Known>, now_ms: u64) -> Self {
+        let mut recent = Self::new(memory);
+        for handed in handed {
+            let at_ms = now_ms.saturating_sub(handed.age_ms);
+            recent.known.insert(handed.key.clone(), handed.answer);
+            recent.order.push_back((at_ms, handed.key));
+        }
+        recent
+    }
+
+    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Known> {
+        self.trim(now_ms);
+        let known = self.order.iter().filter_map(|(at_ms, key)| {
+            Some(Known {
+                key: key.clone(),
+                answer: *self.known.get(key)?,
+                age_ms: now_ms.saturating_sub(*at_ms),
+            })
+        });
+        known.collect()
+    }
+
+    /// Other bounds from now on.
+    pub(crate) fn set_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 
     /// What was answered to this key.

@@ -1,6 +1,6 @@
 //! The messages of a channel that may still be asked for again, bounded by number, size and age.
 
-use crate::{Message, Position};
+use crate::{Message, Position, frame::Kept};
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -35,6 +35,22 @@ impl Ring {
         }
     }
 
+    /// One that stands at `last`, with what is kept up to there.
+    pub(crate) fn at(now_ms: u64, last: Position, history: History, kept: Vec<Kept>) -> Self {
+        let mut ring = Self::new(last.epoch, history);
+        ring.last.offset = last.offset.saturating_sub(kept.len() as u64);
+        for Kept { age_ms, data } in kept {
+            ring.push_aged(now_ms, age_ms, data);
+        }
+        ring.last = last;
+        ring
+    }
+
+    /// Other bounds from now on.
+    pub(crate) fn set_history(&mut self, history: History) {
+        self.history = history;
+    }
+
     /// The position after the last message.
     pub fn position(&self) -> Position {
         self.last
@@ -47,12 +63,40 @@ impl Ring {
 
     /// Takes the next message in.
     pub fn push(&mut self, now_ms: u64, data: Bytes) -> Arc<Message> {
+        self.push_aged(now_ms, 0, data)
+    }
+
+    /// Takes the next message in, which was published that long ago.
+    pub(crate) fn push_aged(&mut self, now_ms: u64, age_ms: u64, data: Bytes) -> Arc<Message> {
         self.last.offset += 1;
         let message = Arc::new(Message::new(self.last, data));
         self.bytes += message.data.len();
-        self.kept.push_back((now_ms, Arc::clone(&message)));
+        let at_ms = now_ms.saturating_sub(age_ms);
+        self.kept.push_back((at_ms, Arc::clone(&message)));
         self.trim(now_ms);
         message
+    }
+
+    /// As [`Ring::since`], with ages, to be told to another child.
+    pub(crate) fn kept_since(&mut self, now_ms: u64, from: Position) -> Option<Vec<Kept>> {
+        let missed = self.since(now_ms, from)?.len();
+        let skipped = self.kept.len() - missed;
+        let kept = self.kept.range(skipped..).map(|(at_ms, message)| Kept {
+            age_ms: now_ms.saturating_sub(*at_ms),
+            data: message.data.clone(),
+        });
+        Some(kept.collect())
+    }
+
+    /// All that is kept.
+    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Kept> {
+        self.trim(now_ms);
+        let offset = self.last.offset - self.kept.len() as u64;
+        let from = Position {
+            offset,
+            ..self.last
+        };
+        self.kept_since(now_ms, from).unwrap_or_default()
     }
 
     /// What came after `from`, oldest first; `None` where that cannot be said with certainty: another epoch, a position

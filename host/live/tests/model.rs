@@ -3,8 +3,8 @@
 //! what a client believes about who is there comes true.
 
 use protoplex_live::{
-    Change, ConnectionId, ConnectionLimits, Effects, History, Hub, Item, Memory, Notice, Overflow,
-    Patience, Position, Refusal, Rules,
+    Answer, Change, Child, ConnectionId, ConnectionLimits, Effects, History, Item, Memory, Mesh,
+    Notice, Overflow, Patience, Position, Refusal, Rules, Said,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -70,7 +70,7 @@ struct Client {
 }
 
 struct Model {
-    hub: Hub,
+    hub: Mesh<()>,
     now_ms: u64,
     clients: Vec<Client>,
     /// Everything that was ever acknowledged, and when.
@@ -86,14 +86,17 @@ struct Model {
 impl Model {
     fn new() -> Self {
         static EPOCHS: AtomicU64 = AtomicU64::new(1);
-        let hub = Hub::new(
+        let mut hub = Mesh::new(
             [
                 ("all".into(), rules(Overflow::Disconnect)),
                 ("some".into(), rules(Overflow::DropOldest)),
                 ("last".into(), rules(Overflow::LatestOnly)),
             ],
             || EPOCHS.fetch_add(1, Relaxed),
+            Child(0),
         );
+        // All alone: no other child has anything to say.
+        hub.place(0, 1, |_| Some(Child(0)));
         let clients = (0..CLIENTS).map(|number| Client {
             // Two pages of each person.
             name: format!("person-{}", number / 2).into(),
@@ -112,7 +115,10 @@ impl Model {
         }
     }
 
-    fn act_on(&mut self, effects: Effects) {
+    fn act_on(&mut self, effects: Effects<()>) {
+        assert!(
+            effects.send.is_empty() && effects.connect.is_empty() && effects.answers.is_empty()
+        );
         for id in effects.wake {
             let (bytes, _) = self.hub.backlog(id).expect("who is woken is there");
             assert!(bytes > 0);
@@ -154,10 +160,12 @@ impl Model {
             .seen
             .entry(Arc::clone(name))
             .or_default();
-        let answer = self
-            .hub
-            .subscribe(self.now_ms, id, name, from, Some(member));
-        let (answer, effects) = match answer {
+        let member = Some(member);
+        let mut effects = self.hub.subscribe(self.now_ms, (), id, name, from, member);
+        let [((), Answer::Subscribed(answer))] = take(&mut effects.answers) else {
+            panic!("not answered at once");
+        };
+        let answer = match answer {
             Err(Refusal::Subscribed) => return assert!(seen.subscription.is_some()),
             Err(Refusal::TooManySubscriptions(3)) => return assert_eq!(subscriptions, 3),
             other => other.expect("nothing else is wrong"),
@@ -204,21 +212,27 @@ impl Model {
         let client = &mut self.clients[client];
         let Some(id) = client.connection else { return };
         let seen = client.seen.entry(Arc::clone(name)).or_default();
-        let was = self.hub.unsubscribe(self.now_ms, id, name);
-        assert_eq!(was, seen.subscription.take().is_some());
+        let subscribed = seen.subscription.take().is_some();
+        let (was, effects) = self.hub.unsubscribe(self.now_ms, id, name);
+        assert_eq!(was, subscribed);
+        self.act_on(effects);
     }
 
     fn publish(&mut self, random: &mut Random, name: &Arc<str>) {
         let bytes = random.below(45) as usize;
         let data: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
         let key = (random.below(3) == 0).then(|| format!("key-{}", random.below(6)));
-        let published = self
+        let content = data.clone().into();
+        let mut effects = self
             .hub
-            .publish(self.now_ms, name, data.clone().into(), key.as_deref());
+            .publish(self.now_ms, (), name, content, key.as_deref());
+        let [((), Answer::Published(published))] = take(&mut effects.answers) else {
+            panic!("not answered at once");
+        };
         let key = key.map(|key| (Arc::clone(name), key));
         let before = key.as_ref().and_then(|key| self.answers.get(key));
         let is_known = before.is_some_and(|(at_ms, _)| self.now_ms - at_ms <= 300);
-        let (published, effects) = match published {
+        let published = match published {
             Err(Refusal::TooLarge {
                 bytes: said,
                 max: 40,
@@ -254,7 +268,8 @@ impl Model {
                 return;
             };
             let of = match &item {
-                Item::Message(of, _) | Item::Reply(Notice::Presence(of, _), _) => *of,
+                Item::Message(of, _) | Item::Reply(Said::Notice(Notice::Presence(of, _)), _) => *of,
+                Item::Reply(..) => panic!("the stream was never reset"),
             };
             // What waited when it unsubscribed is not meant for it any more.
             let mine = client
@@ -274,12 +289,13 @@ impl Model {
                     assert!(now.offset > before.offset, "{name}");
                     seen.position = Some(now);
                 }
-                Item::Reply(Notice::Presence(_, Change::Joined(who)), _) => {
+                Item::Reply(Said::Notice(Notice::Presence(_, Change::Joined(who))), _) => {
                     assert!(seen.members.insert(who), "who is there cannot join");
                 }
-                Item::Reply(Notice::Presence(_, Change::Left(who)), _) => {
+                Item::Reply(Said::Notice(Notice::Presence(_, Change::Left(who))), _) => {
                     assert!(seen.members.remove(&who), "who is not there cannot leave");
                 }
+                Item::Reply(..) => unreachable!(),
             }
         }
     }
@@ -309,6 +325,13 @@ impl Model {
             }
         }
     }
+}
+
+/// Of one answer, or none.
+fn take<T>(answers: &mut Vec<T>) -> [T; 1] {
+    std::mem::take(answers)
+        .try_into()
+        .unwrap_or_else(|_| panic!("not one answer"))
 }
 
 fn run(number: u64) -> (usize, usize) {

@@ -1,0 +1,396 @@
+//! A channel as one child has it: as its owner, as a mirror of its owner, or on the way from one to the other.
+
+mod ask;
+mod local;
+mod moving;
+mod serve;
+
+pub(crate) use local::Local;
+
+use crate::{
+    Answer, Child, Frame, Message, Position, Refusal, Ring, Rules,
+    connections::Connections,
+    directory::Directory,
+    frame::Body,
+    limits::{ANSWER_DEADLINE_MS, QUESTIONS_MAX},
+    links::Links,
+    owned::Owned,
+    rules::Namespaces,
+};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+/// What a channel touches besides itself.
+pub(crate) struct Around<T, R> {
+    /// How this child calls itself.
+    pub id: u64,
+    pub rules: Namespaces,
+    pub epochs: Box<dyn FnMut() -> u64 + Send>,
+    pub connections: Connections<R>,
+    pub directory: Directory,
+    pub links: Links,
+    pub answers: Vec<(T, Answer)>,
+    /// Channels in which somebody may be answered at the end of this call.
+    pub ready: Vec<Arc<str>>,
+    /// Of requests to other children.
+    pub numbers: u64,
+    /// Of all publications that wait for owners.
+    pub publishes_bytes: usize,
+}
+
+impl<T, R> Around<T, R> {
+    pub fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub fn send(&mut self, child: Child, channel: &Arc<str>, body: Body) {
+        let from = (self.directory.version, self.id);
+        self.links.send(child, from, channel, body);
+    }
+}
+
+/// A subscription that has no answer yet.
+pub(crate) struct Waiting<T> {
+    ticket: T,
+    id: u64,
+    from: Option<Position>,
+    deadline_ms: u64,
+    /// What the owner was asked, and what it said.
+    asked: Option<u64>,
+    found: Option<Option<Vec<Arc<Message>>>>,
+}
+
+/// A publication for the owner.
+pub(crate) struct Publishing<T> {
+    ticket: T,
+    number: u64,
+    key: Option<Box<str>>,
+    data: Bytes,
+    deadline_ms: u64,
+}
+
+/// Who is there?
+pub(crate) struct Question<T> {
+    ticket: T,
+    number: u64,
+    deadline_ms: u64,
+    asked: Option<Child>,
+}
+
+/// A mirror's way to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Lost,
+    Asked(Child, u64),
+    Live(Child),
+}
+
+impl Stage {
+    fn at(self) -> Option<Child> {
+        match self {
+            Self::Lost => None,
+            Self::Asked(at, _) | Self::Live(at) => Some(at),
+        }
+    }
+}
+
+/// What is known of a channel that another child owns.
+pub(crate) struct Mirror {
+    stage: Stage,
+    /// Where its stream stands for the subscribers here; none before the first answer.
+    ring: Option<Ring>,
+    members: BTreeSet<Arc<str>>,
+    repeat_at_ms: u64,
+}
+
+impl Mirror {
+    fn new() -> Self {
+        Self {
+            stage: Stage::Lost,
+            ring: None,
+            members: BTreeSet::new(),
+            repeat_at_ms: 0,
+        }
+    }
+}
+
+/// A channel that is ours, and may have been another's.
+pub(crate) struct Pulling {
+    /// As it was mirrored before; its owner goes on until it hands over.
+    mirror: Mirror,
+    /// Who may have it, and whether that was asked on the present link.
+    from: Vec<(Child, bool)>,
+    deadline_ms: u64,
+    queue: VecDeque<(Child, Frame)>,
+    bytes: usize,
+}
+
+pub(crate) enum Role {
+    Owner(Box<Owned>),
+    Pulling(Box<Pulling>),
+    Away(Mirror),
+}
+
+impl Role {
+    /// What is known as, or was, a mirror.
+    fn mirror(&mut self) -> Option<&mut Mirror> {
+        match self {
+            Self::Owner(_) => None,
+            Self::Pulling(pulling) => Some(&mut pulling.mirror),
+            Self::Away(mirror) => Some(mirror),
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Channel<T> {
+    pub local: Local,
+    pub role: Role,
+    waiting: Vec<Waiting<T>>,
+    /// By rising number; the first `sent` are sent to `sent_to`.
+    publishes: VecDeque<Publishing<T>>,
+    sent: usize,
+    sent_to: Option<Child>,
+    questions: Vec<Question<T>>,
+    /// The owner is not asked before.
+    retry_at_ms: u64,
+}
+
+impl<T: Copy> Channel<T> {
+    /// One of which nothing is known.
+    pub fn new(name: Arc<str>, rules: Rules) -> Self {
+        Self {
+            local: Local::new(name, rules),
+            role: Role::Away(Mirror::new()),
+            waiting: Vec::new(),
+            publishes: VecDeque::new(),
+            sent: 0,
+            sent_to: None,
+            questions: Vec::new(),
+            retry_at_ms: 0,
+        }
+    }
+
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.local.rules = rules;
+        if let Role::Owner(owned) = &mut self.role {
+            owned.set_rules(&rules);
+        } else if let Some(ring) = self.role.mirror().and_then(|mirror| mirror.ring.as_mut()) {
+            ring.set_history(rules.history);
+        }
+    }
+
+    /// Whether nobody would miss it.
+    pub fn is_idle(&self, now_ms: u64) -> bool {
+        let here = !self.local.subscribers.is_empty()
+            || !self.waiting.is_empty()
+            || !self.publishes.is_empty()
+            || !self.questions.is_empty();
+        !here
+            && match &self.role {
+                Role::Owner(owned) => owned.is_idle(now_ms),
+                Role::Pulling(pulling) => pulling.queue.is_empty(),
+                Role::Away(mirror) => mirror.stage == Stage::Lost,
+            }
+    }
+
+    /// A connection wants its messages; it is answered at the end of this call, or later.
+    pub fn subscribe<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        (ticket, id): (T, u64),
+        from: Option<Position>,
+        member: Option<Arc<str>>,
+    ) -> Result<(), Refusal> {
+        let most = self.local.rules.subscribers_max;
+        if self.local.subscribers.len() + self.waiting.len() >= most {
+            return Err(Refusal::TooManySubscribers(most));
+        }
+        let name = &self.local.name;
+        around.connections.subscribe(id, name, member.clone());
+        self.waiting.push(Waiting {
+            ticket,
+            id,
+            from,
+            deadline_ms: now_ms + ANSWER_DEADLINE_MS,
+            asked: None,
+            found: None,
+        });
+        if let Some(member) = member {
+            self.arrive(around, now_ms, member);
+        }
+        self.flush(around, now_ms);
+        around.ready.push(Arc::clone(&self.local.name));
+        Ok(())
+    }
+
+    /// A connection wants no more of it, having had this subscription.
+    pub fn unsubscribe<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        id: u64,
+        was: crate::connections::Subscription,
+        refusal: Refusal,
+    ) {
+        match was.index {
+            Some(index) => self.local.remove(around, index),
+            None => {
+                let position = self.waiting.iter().position(|waiting| waiting.id == id);
+                if let Some(position) = position {
+                    let ticket = self.waiting.remove(position).ticket;
+                    let answer = Answer::Subscribed(Err(refusal));
+                    around.answers.push((ticket, answer));
+                }
+            }
+        }
+        if let Some(member) = was.member {
+            self.depart(around, now_ms, member);
+        }
+        self.let_go(around);
+    }
+
+    /// Somebody asks who is there.
+    pub fn ask_members<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, ticket: T) {
+        if self.questions.len() >= QUESTIONS_MAX {
+            let answer = Answer::Members(Err(Refusal::Unavailable));
+            return around.answers.push((ticket, answer));
+        }
+        self.questions.push(Question {
+            ticket,
+            number: around.number(),
+            deadline_ms: now_ms + ANSWER_DEADLINE_MS,
+            asked: None,
+        });
+        around.ready.push(Arc::clone(&self.local.name));
+        if !self.is_live() {
+            self.flush(around, now_ms);
+        }
+    }
+
+    /// Gives the answers that can be given now. The last thing in a call, so that nothing of a subscription is queued
+    /// before the caller has its answer.
+    pub fn answer<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            match self.answer_one(around, now_ms, &mut waiting) {
+                Some(answer) => {
+                    let answer = Answer::Subscribed(Ok(answer));
+                    around.answers.push((waiting.ticket, answer));
+                }
+                None => self.waiting.push(waiting),
+            }
+        }
+        if self.is_live() {
+            for question in std::mem::take(&mut self.questions) {
+                let answer = Answer::Members(Ok(self.members()));
+                around.answers.push((question.ticket, answer));
+            }
+        }
+    }
+
+    pub fn is_owned(&self) -> bool {
+        matches!(self.role, Role::Owner(_))
+    }
+
+    fn is_live(&self) -> bool {
+        match &self.role {
+            Role::Owner(_) => true,
+            Role::Away(mirror) => matches!(mirror.stage, Stage::Live(_)),
+            Role::Pulling(_) => false,
+        }
+    }
+
+    fn members(&self) -> Vec<Arc<str>> {
+        match &self.role {
+            Role::Owner(owned) => owned.presence.members(),
+            Role::Away(Mirror { members, .. }) => members.iter().cloned().collect(),
+            Role::Pulling(pulling) => pulling.mirror.members.iter().cloned().collect(),
+        }
+    }
+
+    fn answer_one<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        waiting: &mut Waiting<T>,
+    ) -> Option<crate::Subscribed> {
+        let (ring, owner) = match &mut self.role {
+            Role::Owner(owned) => (&mut owned.ring, None),
+            Role::Away(mirror) => match (&mut mirror.ring, mirror.stage) {
+                (Some(ring), Stage::Live(at)) => (ring, Some(at)),
+                _ => return None,
+            },
+            Role::Pulling(_) => return None,
+        };
+        let position = ring.position();
+        let missed = match (waiting.from, waiting.found.take()) {
+            (None, _) => None,
+            (Some(_), Some(found)) => Some(found),
+            (Some(from), None) => {
+                let missed = ring.since(now_ms, from);
+                let missed = missed.map(|missed| missed.cloned().collect());
+                // A mirror may know less than its owner, and may not have heard yet of what a client has seen elsewhere.
+                let asks = missed.is_none() && from.epoch == position.epoch;
+                if let Some(owner) = owner.filter(|_| asks) {
+                    if waiting.asked.is_none() {
+                        let request = around.number();
+                        waiting.asked = Some(request);
+                        around.send(owner, &self.local.name, Body::Recover { request, from });
+                    }
+                    return None;
+                }
+                Some(missed)
+            }
+        };
+        let subscription = self.local.insert(around, waiting.id)?;
+        Some(crate::Subscribed {
+            subscription,
+            position,
+            recovered: missed.as_ref().map(Option::is_some),
+            missed: missed.flatten().unwrap_or_default(),
+            members: self.members(),
+        })
+    }
+
+    /// Whoever has waited for too long is refused.
+    fn expire<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        let late = |waiting: &Waiting<T>| now_ms >= waiting.deadline_ms;
+        while let Some(late) = self.waiting.iter().position(late) {
+            let id = self.waiting[late].id;
+            if let Some(was) = around.connections.unsubscribe(id, &self.local.name) {
+                self.unsubscribe(around, now_ms, id, was, Refusal::Unavailable);
+            }
+        }
+        while let Some(first) = self.publishes.front()
+            && now_ms >= first.deadline_ms
+        {
+            self.settle(around, 0, Err(Refusal::Unavailable));
+        }
+        let answers = &mut around.answers;
+        self.questions.retain(|question| {
+            let late = now_ms >= question.deadline_ms;
+            if late {
+                answers.push((question.ticket, Answer::Members(Err(Refusal::Unavailable))));
+            }
+            !late
+        });
+    }
+
+    /// To be called now and then.
+    pub fn tick<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        self.expire(around, now_ms);
+        match &mut self.role {
+            Role::Owner(owned) => owned.tick(&self.local, around, now_ms),
+            Role::Pulling(_) => self.pull(around, now_ms),
+            Role::Away(_) => {
+                self.repeat(around, now_ms);
+                self.flush(around, now_ms);
+            }
+        }
+    }
+}

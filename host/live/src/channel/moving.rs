@@ -1,0 +1,193 @@
+//! How a channel comes to a child, and leaves it.
+
+use super::{Around, Channel, Mirror, Pulling, Role, Stage};
+use crate::{
+    Answer, Child, Ring,
+    frame::{Body, Handover},
+    limits::HANDOVER_DEADLINE_MS,
+    owned::Owned,
+    requests::Request,
+};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    sync::Arc,
+};
+
+impl<T: Copy> Channel<T> {
+    /// The channel is ours, by the directory, and another child may have it. `offered` says that it is on its way out
+    /// from here, so that where it is will be heard without asking.
+    pub fn claim<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, offered: bool) {
+        let Role::Away(mirror) = &mut self.role else {
+            return;
+        };
+        let mirror = mem::replace(mirror, Mirror::new());
+        let before = around.directory.before(&self.local.name);
+        let nobody = before.is_empty() && !offered;
+        self.role = Role::Pulling(Box::new(Pulling {
+            mirror,
+            from: before.into_iter().map(|child| (child, false)).collect(),
+            deadline_ms: now_ms + HANDOVER_DEADLINE_MS,
+            queue: VecDeque::new(),
+            bytes: 0,
+        }));
+        if nobody {
+            self.begin(around, now_ms);
+        } else {
+            self.pull(around, now_ms);
+        }
+    }
+
+    /// Asks whoever may have it, and waits no longer than it should.
+    pub fn pull<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        let Role::Pulling(pulling) = &mut self.role else {
+            return;
+        };
+        if now_ms >= pulling.deadline_ms {
+            return self.begin(around, now_ms);
+        }
+        for (child, asked) in pulling.from.iter_mut().filter(|(_, asked)| !asked) {
+            if around.links.up(now_ms, *child) {
+                *asked = true;
+                around.send(*child, &self.local.name, Body::Pull);
+            }
+        }
+    }
+
+    /// That child has nothing of it. Whether nobody is left who may.
+    pub fn nothing<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, child: Child) {
+        let Role::Pulling(pulling) = &mut self.role else {
+            return;
+        };
+        let before = pulling.from.len();
+        pulling.from.retain(|(from, _)| *from != child);
+        if pulling.from.is_empty() && before > 0 {
+            self.begin(around, now_ms);
+        }
+    }
+
+    /// A new life of the channel. Who was there before is given the time to say so again.
+    fn begin<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        let mut owned = Owned::new((around.epochs)(), &self.local.rules);
+        if let Some(mirror) = self.role.mirror() {
+            for member in &mirror.members {
+                owned.presence.expect(now_ms, member);
+            }
+        }
+        self.install(around, now_ms, owned);
+    }
+
+    /// A channel was handed over.
+    pub fn take<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, handed: Handover) {
+        let owned = Owned::of(now_ms, &self.local.rules, handed);
+        self.install(around, now_ms, owned);
+    }
+
+    fn install<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, mut owned: Owned) {
+        let (mirror, queue) = match &mut self.role {
+            Role::Owner(_) => return,
+            Role::Pulling(pulling) => (&mut pulling.mirror, mem::take(&mut pulling.queue)),
+            Role::Away(mirror) => (mirror, VecDeque::new()),
+        };
+        let mirror = mem::replace(mirror, Mirror::new());
+        if let Some(at) = mirror.stage.at() {
+            let stays = true;
+            around.send(at, &self.local.name, Body::Unsubscribe { stays });
+        }
+        if let Some(ring) = &mirror.ring {
+            let position = owned.ring.position();
+            match owned.ring.since(now_ms, ring.position()) {
+                Some(missed) => missed.for_each(|message| self.local.deliver(around, message)),
+                None => self.local.reset(around, position),
+            }
+        }
+        let members = self.local.members();
+        owned.presence.report_all(now_ms, around.id, &members);
+        let now: BTreeSet<_> = owned.presence.members().into_iter().collect();
+        self.local.tell_difference(around, &mirror.members, &now);
+        self.role = Role::Owner(Box::new(owned));
+        self.waiting.iter_mut().for_each(|one| one.asked = None);
+        self.publish_queued(around, now_ms);
+        for (child, frame) in queue {
+            self.serve(around, now_ms, child, &frame);
+        }
+        around.ready.push(Arc::clone(&self.local.name));
+    }
+
+    /// What was for another owner may have reached it, and be in what it handed over.
+    fn publish_queued<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+        let Role::Owner(owned) = &mut self.role else {
+            return;
+        };
+        (self.sent, self.sent_to) = (0, None);
+        for publishing in mem::take(&mut self.publishes) {
+            around.publishes_bytes -= publishing.data.len();
+            let number = publishing.number;
+            let answer = match owned.requests.came(now_ms, around.id, number, number) {
+                Request::Again(answer) => Ok(answer),
+                Request::Late => Err(crate::Refusal::Unavailable),
+                Request::New => {
+                    let (data, key) = (publishing.data, publishing.key.as_deref());
+                    Ok(owned.publish(&self.local, around, now_ms, data, key))
+                }
+            };
+            // A copy of it that is still under way is late from now on.
+            owned
+                .requests
+                .came(now_ms, around.id, number + 1, number + 1);
+            let answer = Answer::Published(answer);
+            around.answers.push((publishing.ticket, answer));
+        }
+    }
+
+    /// What another child needs to own it. From now on it is not ours: whoever mirrors it is told, and those who are
+    /// here go on as its mirror.
+    pub fn hand_over<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) -> Option<Handover> {
+        let Role::Owner(owned) = &mut self.role else {
+            return None;
+        };
+        let handover = owned.hand_over(now_ms);
+        Self::send_away(&self.local.name, around, owned.mirrors());
+        let history = self.local.rules.history;
+        let kept = handover.kept.clone();
+        self.role = Role::Away(Mirror {
+            stage: Stage::Lost,
+            ring: Some(Ring::at(now_ms, handover.position, history, kept)),
+            members: owned.presence.members().into_iter().collect(),
+            repeat_at_ms: 0,
+        });
+        self.retry_at_ms = 0;
+        self.let_go(around);
+        Some(handover)
+    }
+
+    /// It was to be ours, and is another's by a newer directory.
+    pub fn not_ours<R>(&mut self, around: &mut Around<T, R>) {
+        if let Role::Pulling(pulling) = &mut self.role {
+            let mirror = mem::replace(&mut pulling.mirror, Mirror::new());
+            let asked: BTreeSet<_> = pulling.queue.iter().map(|(child, _)| *child).collect();
+            Self::send_away(&self.local.name, around, asked);
+            self.role = Role::Away(mirror);
+            self.let_go(around);
+        }
+    }
+
+    /// The directory says whose it is, and that is not this child.
+    pub fn owned_by<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, owner: Child) {
+        self.not_ours(around);
+        if let Role::Away(mirror) = &mut self.role
+            && let Some(at) = mirror.stage.at().filter(|at| *at != owner)
+        {
+            let stays = true;
+            around.send(at, &self.local.name, Body::Unsubscribe { stays });
+            self.unasked(around, now_ms, at);
+        }
+        if let Some(at) = self.sent_to.filter(|at| *at != owner) {
+            self.unasked(around, now_ms, at);
+        }
+        for question in &mut self.questions {
+            question.asked = question.asked.filter(|asked| *asked == owner);
+        }
+        self.ask_at_once(around, now_ms);
+    }
+}

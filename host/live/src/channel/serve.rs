@@ -1,0 +1,192 @@
+//! What an owner does for the children that mirror its channel or publish to it.
+
+use super::{Around, Channel, Role};
+use crate::{Child, Frame, Refusal, frame::Body, limits::*, requests::Request};
+use std::sync::Arc;
+
+impl<T: Copy> Channel<T> {
+    /// Another child asks for something: the owner serves it, and one that is to be the owner queues it. `false` where
+    /// this is neither.
+    pub fn asked<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        child: Child,
+        frame: &Frame,
+    ) -> bool {
+        match &mut self.role {
+            Role::Owner(_) => self.serve(around, now_ms, child, frame),
+            Role::Away(_) => return false,
+            Role::Pulling(pulling) => {
+                let bytes = frame.bytes();
+                if pulling.queue.len() >= PULLED_FRAMES_MAX
+                    || pulling.bytes + bytes > PULLED_BYTES_MAX
+                {
+                    match frame.body {
+                        Body::Publish { number, .. } => {
+                            let answer = Err(Refusal::Unavailable);
+                            let published = Body::Published { number, answer };
+                            around.send(child, &self.local.name, published);
+                        }
+                        _ => around.send(child, &self.local.name, Body::Moved),
+                    }
+                } else {
+                    pulling.bytes += bytes;
+                    pulling.queue.push_back((child, frame.clone()));
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn serve<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        child: Child,
+        frame: &Frame,
+    ) {
+        let Role::Owner(owned) = &mut self.role else {
+            return;
+        };
+        let (local, origin) = (&self.local, frame.origin);
+        match &frame.body {
+            Body::Subscribe {
+                serial,
+                from,
+                members,
+                others,
+            } => {
+                // It is told of them in the answer.
+                owned.not_mirrored_by(child);
+                let mut changes = owned.presence.report_all(now_ms, origin, members);
+                if from.is_some_and(|from| from.epoch != owned.epoch()) {
+                    // The owner before is dead, and may have been the only one to know of those.
+                    let expected = others
+                        .iter()
+                        .filter_map(|m| owned.presence.expect(now_ms, m));
+                    changes.extend(expected);
+                }
+                owned.tell(local, around, changes);
+                owned.mirror(now_ms, child);
+                let subscribed = Body::Subscribed {
+                    serial: *serial,
+                    position: owned.ring.position(),
+                    missed: owned.since(now_ms, *from),
+                    members: owned.presence.members(),
+                };
+                around.send(child, &local.name, subscribed);
+            }
+            Body::Unsubscribe { stays } => {
+                owned.not_mirrored_by(child);
+                if !stays {
+                    owned.presence.report_all(now_ms, origin, &[]);
+                }
+            }
+            Body::Here { members } => {
+                if !owned.is_mirrored_by(now_ms, child) {
+                    return around.send(child, &local.name, Body::Moved);
+                }
+                let changes = owned.presence.report_all(now_ms, origin, members);
+                owned.tell(local, around, changes);
+            }
+            Body::Member { member, here: true } => {
+                let change = owned.presence.report(now_ms, origin, member);
+                owned.tell(local, around, change);
+            }
+            Body::Member { member, .. } => owned.presence.gone(now_ms, origin, member),
+            Body::Recover { request, from } => {
+                let recovered = Body::Recovered {
+                    request: *request,
+                    position: owned.ring.position(),
+                    missed: owned.since(now_ms, Some(*from)),
+                };
+                around.send(child, &local.name, recovered);
+            }
+            Body::Members { request } => {
+                let (request, members) = (*request, owned.presence.members());
+                around.send(child, &local.name, Body::MembersAre { request, members });
+            }
+            Body::Publish { .. } => self.publish_for(around, now_ms, child, frame),
+            _ => {}
+        }
+    }
+
+    fn publish_for<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        child: Child,
+        frame: &Frame,
+    ) {
+        let Role::Owner(owned) = &mut self.role else {
+            return;
+        };
+        let Body::Publish {
+            number,
+            settled,
+            key,
+            data,
+        } = &frame.body
+        else {
+            return;
+        };
+        let (bytes, max) = (data.len(), self.local.rules.message_bytes_max);
+        let answer = match owned.requests.came(now_ms, frame.origin, *number, *settled) {
+            Request::Late => return,
+            Request::Again(answer) => Ok(answer),
+            Request::New if bytes > max => Err(Refusal::TooLarge { bytes, max }),
+            Request::New => {
+                let (local, data) = (&self.local, data.clone());
+                let answer = owned.publish(local, around, now_ms, data, key.as_deref());
+                owned.requests.answered(frame.origin, *number, answer);
+                Ok(answer)
+            }
+        };
+        let number = *number;
+        let published = Body::Published { number, answer };
+        around.send(child, &self.local.name, published);
+    }
+
+    /// A child has no link any more; what it asked it asks again.
+    pub fn unlinked<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, child: Child) {
+        match &mut self.role {
+            Role::Owner(owned) => owned.not_mirrored_by(child),
+            Role::Pulling(pulling) => {
+                pulling.queue.retain(|(from, _)| *from != child);
+                pulling.bytes = pulling.queue.iter().map(|(_, frame)| frame.bytes()).sum();
+                for (from, asked) in &mut pulling.from {
+                    *asked &= *from != child;
+                }
+            }
+            Role::Away(_) => {}
+        }
+        self.unasked(around, now_ms, child);
+    }
+
+    /// A child is dead; `origin` is how it called itself, where that is known.
+    pub fn gone<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        child: Child,
+        origin: Option<u64>,
+    ) {
+        self.unlinked(around, now_ms, child);
+        if let (Role::Owner(owned), Some(origin)) = (&mut self.role, origin) {
+            owned.presence.node_gone(now_ms, origin);
+        }
+        self.nothing(around, now_ms, child);
+    }
+
+    /// All who are told of a channel are told that it is elsewhere.
+    pub(super) fn send_away<R>(
+        name: &Arc<str>,
+        around: &mut Around<T, R>,
+        children: impl IntoIterator<Item = Child>,
+    ) {
+        for child in children {
+            around.send(child, name, Body::Moved);
+        }
+    }
+}

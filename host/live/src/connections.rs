@@ -1,0 +1,236 @@
+//! The connections of one child and what waits for each. A connection's number leads to its place without a hash.
+
+use crate::{Change, ConnectionLimits, Item, Message, Notice, Outbox, Overflow, Queued, Refusal};
+use std::{collections::HashMap, sync::Arc};
+
+/// A connection of this child; never used again.
+pub type ConnectionId = u64;
+
+/// What a connection's queue holds besides messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said<R> {
+    /// Of a channel.
+    Notice(Notice),
+    /// What the caller put there.
+    Reply(R),
+}
+
+/// What a connection has of a channel.
+pub(crate) struct Subscription {
+    pub number: u32,
+    pub member: Option<Arc<str>>,
+    /// Among the channel's subscribers; `None` while it waits for its answer.
+    pub index: Option<usize>,
+}
+
+struct Connection<R> {
+    outbox: Outbox<Said<R>>,
+    limits: ConnectionLimits,
+    /// The caller has been told to close it; nothing more is for it.
+    overflowed: bool,
+    subscriptions: HashMap<Arc<str>, Subscription>,
+    subscriptions_ever: u32,
+}
+
+struct Place<R> {
+    /// Connections that had this place before.
+    generation: u32,
+    connection: Option<Connection<R>>,
+}
+
+/// Whom the caller has to wake or close.
+#[derive(Debug, Default)]
+pub(crate) struct Stirred {
+    pub wake: Vec<ConnectionId>,
+    pub close: Vec<ConnectionId>,
+}
+
+/// See the module.
+pub(crate) struct Connections<R> {
+    places: Vec<Place<R>>,
+    free: Vec<usize>,
+    pub stirred: Stirred,
+}
+
+fn place(id: ConnectionId) -> (usize, u32) {
+    let [index, generation] = [id as u32, (id >> 32) as u32];
+    (index as usize, generation)
+}
+
+impl<R> Connections<R> {
+    pub fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            stirred: Stirred::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub fn open(&mut self, limits: ConnectionLimits) -> ConnectionId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place {
+                generation: 0,
+                connection: None,
+            });
+            self.places.len() - 1
+        });
+        let place = &mut self.places[index];
+        place.generation = place.generation.wrapping_add(1);
+        place.connection = Some(Connection {
+            outbox: Outbox::new(limits.queue_bytes_max),
+            limits,
+            overflowed: false,
+            subscriptions: HashMap::new(),
+            subscriptions_ever: 0,
+        });
+        u64::from(place.generation) << 32 | index as u64
+    }
+
+    /// What it was subscribed to, oldest first.
+    pub fn close(&mut self, id: ConnectionId) -> Vec<(Arc<str>, Subscription)> {
+        if self.get(id).is_none() {
+            return Vec::new();
+        }
+        let (index, _) = place(id);
+        self.free.push(index);
+        let connection = self.places[index].connection.take();
+        let subscriptions = connection.map(|connection| connection.subscriptions);
+        let mut subscriptions: Vec<_> = subscriptions.into_iter().flatten().collect();
+        subscriptions.sort_unstable_by_key(|(_, subscription)| subscription.number);
+        subscriptions
+    }
+
+    /// Whether it may subscribe to one more channel.
+    pub fn may_subscribe(&self, id: ConnectionId, channel: &str) -> Result<(), Refusal> {
+        let connection = self.get(id).ok_or(Refusal::NoConnection)?;
+        if connection.subscriptions.contains_key(channel) {
+            return Err(Refusal::Subscribed);
+        }
+        let most = connection.limits.subscriptions_max;
+        if connection.subscriptions.len() >= most {
+            return Err(Refusal::TooManySubscriptions(most));
+        }
+        Ok(())
+    }
+
+    /// It waits for its answer from now on.
+    pub fn subscribe(&mut self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.subscriptions_ever += 1;
+            let subscription = Subscription {
+                number: connection.subscriptions_ever,
+                member,
+                index: None,
+            };
+            let channel = Arc::clone(channel);
+            connection.subscriptions.insert(channel, subscription);
+        }
+    }
+
+    pub fn unsubscribe(&mut self, id: ConnectionId, channel: &str) -> Option<Subscription> {
+        self.get_mut(id)?.subscriptions.remove(channel)
+    }
+
+    pub fn subscription(&mut self, id: ConnectionId, channel: &str) -> Option<&mut Subscription> {
+        self.get_mut(id)?.subscriptions.get_mut(channel)
+    }
+
+    pub fn next(&mut self, id: ConnectionId) -> Option<Item<Said<R>>> {
+        self.get_mut(id)?.outbox.pop()
+    }
+
+    pub fn backlog(&self, id: ConnectionId) -> Option<(usize, u64)> {
+        let outbox = &self.get(id)?.outbox;
+        Some((outbox.bytes(), outbox.dropped()))
+    }
+
+    pub fn message(
+        &mut self,
+        (id, subscription): (ConnectionId, u32),
+        message: &Arc<Message>,
+        overflow: Overflow,
+    ) {
+        self.queue(id, |outbox| outbox.message(subscription, message, overflow));
+    }
+
+    /// Who has no room for it is closed: a list of members, or a stream, with holes in it is worse than none.
+    pub fn notice(&mut self, id: ConnectionId, notice: Notice) {
+        let bytes = match &notice {
+            Notice::Presence(_, Change::Joined(member) | Change::Left(member)) => member.len(),
+            Notice::Reset(..) => 0,
+        };
+        self.say(id, Said::Notice(notice), bytes);
+    }
+
+    pub fn say(&mut self, id: ConnectionId, said: Said<R>, bytes: usize) {
+        self.queue(id, |outbox| match outbox.reply(said, bytes) {
+            true => Queued::Yes,
+            false => Queued::Overflowed,
+        });
+    }
+
+    /// Puts something into a connection's queue, and notes what follows from that.
+    fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox<Said<R>>) -> Queued) {
+        let (index, generation) = place(id);
+        let place = self.places.get_mut(index);
+        let Some(connection) = place
+            .filter(|place| place.generation == generation)
+            .and_then(|place| place.connection.as_mut())
+            .filter(|connection| !connection.overflowed)
+        else {
+            return;
+        };
+        let was_empty = connection.outbox.is_empty();
+        if put(&mut connection.outbox) == Queued::Overflowed {
+            connection.overflowed = true;
+            self.stirred.close.push(id);
+        } else if was_empty && !connection.outbox.is_empty() {
+            self.stirred.wake.push(id);
+        }
+    }
+
+    fn get(&self, id: ConnectionId) -> Option<&Connection<R>> {
+        let (index, generation) = place(id);
+        let place = self.places.get(index)?;
+        let same = place.generation == generation;
+        place.connection.as_ref().filter(|_| same)
+    }
+
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection<R>> {
+        let (index, generation) = place(id);
+        let place = self.places.get_mut(index)?;
+        let same = place.generation == generation;
+        place.connection.as_mut().filter(|_| same)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_of_one_connection_for_ever() {
+        let limits = ConnectionLimits {
+            queue_bytes_max: 1_000,
+            subscriptions_max: 1,
+        };
+        let mut connections = Connections::<()>::new();
+        let first = connections.open(limits);
+        connections.close(first);
+        connections.close(first);
+        let second = connections.open(limits);
+        assert_ne!(first, second);
+        connections.say(first, Said::Reply(()), 1);
+        assert!(connections.next(second).is_none());
+        assert_eq!(connections.backlog(first), None);
+        assert_eq!(connections.len(), 1);
+        assert_eq!(
+            connections.may_subscribe(first, "a:b"),
+            Err(Refusal::NoConnection)
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Whose each channel is, as far as this child has heard.
+
+use crate::limits::{DIRECTORIES_MAX, REMEMBERED_MS};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// One process of a child, by its number in the caller's table; never used for another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Child(pub u32);
+
+type Owner = Box<dyn Fn(&str) -> Option<Child> + Send>;
+
+/// A channel that was given away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given {
+    pub to: Child,
+    /// Of the directory by which it is theirs.
+    pub version: u64,
+    pub at_ms: u64,
+    /// In which epoch, and its how manieth move that was, where there was something to give.
+    pub state: Option<(u64, u64)>,
+    /// Who had got it from here before; they have to get it from there.
+    pub from: Option<Child>,
+}
+
+/// See the module.
+pub(crate) struct Directory {
+    pub me: Child,
+    pub version: u64,
+    owner: Option<Owner>,
+    /// With the time until which it was the newest.
+    past: VecDeque<(u64, Owner)>,
+    given: HashMap<Arc<str>, Given>,
+    dead: HashMap<Child, u64>,
+}
+
+impl Directory {
+    pub fn new(me: Child) -> Self {
+        Self {
+            me,
+            version: 0,
+            owner: None,
+            past: VecDeque::new(),
+            given: HashMap::new(),
+            dead: HashMap::new(),
+        }
+    }
+
+    /// A new one; `false` where it is older than the one before. Of the same version it may be, as when a child's place
+    /// has been taken by another process.
+    pub fn place(&mut self, now_ms: u64, version: u64, owner: Owner) -> bool {
+        if version < self.version {
+            return false;
+        }
+        self.version = version;
+        if let Some(old) = self.owner.replace(owner) {
+            self.past.push_back((now_ms, old));
+        }
+        self.trim(now_ms);
+        true
+    }
+
+    /// Whose it is: who pulled it by a directory that has not come here yet, or the one of the newest that has.
+    pub fn owner(&self, channel: &str) -> Option<Child> {
+        let given = self.given.get(channel);
+        let ahead = given.filter(|given| given.version > self.version);
+        let owner = || self.owner.as_ref()?(channel);
+        ahead.map(|given| given.to).or_else(owner)
+    }
+
+    /// Who may still have it, if it is to be here.
+    pub fn before(&self, channel: &str) -> Vec<Child> {
+        let owners = self.past.iter().filter_map(|(_, owner)| owner(channel));
+        let given = self.given.get(channel).map(|given| given.to);
+        let alive = |child: &Child| *child != self.me && !self.dead.contains_key(child);
+        let mut before: Vec<_> = owners.chain(given).filter(alive).collect();
+        before.sort_unstable();
+        before.dedup();
+        before
+    }
+
+    pub fn give(&mut self, channel: &Arc<str>, given: Given) {
+        self.given.insert(Arc::clone(channel), given);
+    }
+
+    pub fn given(&self, channel: &str) -> Option<&Given> {
+        self.given.get(channel)
+    }
+
+    /// Which other child got it from here, and may have it.
+    pub fn given_to_other(&self, channel: &str, child: Child) -> Option<Child> {
+        let given = self.given.get(channel)?;
+        let to = Some(given.to).filter(|to| *to != child).or(given.from);
+        to.filter(|to| *to != child && !self.dead.contains_key(to))
+    }
+
+    /// It is here after all.
+    pub fn not_given(&mut self, channel: &str) {
+        self.given.remove(channel);
+    }
+
+    pub fn gone(&mut self, now_ms: u64, child: Child) {
+        self.dead.insert(child, now_ms);
+    }
+
+    pub fn trim(&mut self, now_ms: u64) {
+        let young = |at_ms: u64| now_ms.saturating_sub(at_ms) < REMEMBERED_MS;
+        while let Some((until_ms, _)) = self.past.front()
+            && (!young(*until_ms) || self.past.len() > DIRECTORIES_MAX)
+        {
+            self.past.pop_front();
+        }
+        let version = self.version;
+        self.given
+            .retain(|_, given| given.version > version || young(given.at_ms));
+        self.dead.retain(|_, at_ms| young(*at_ms));
+    }
+}

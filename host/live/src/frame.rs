@@ -1,0 +1,187 @@
+//! What children say to each other of a channel.
+
+use crate::{
+    Change, Position, Published, Refusal, presence::Whereabouts, recent::Known, requests::Answered,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One frame of a link between two children, which keeps their order. Serialized, it lacks the contents of messages:
+/// they travel beside it, as [`Frame::data`] gives them and [`Frame::with_data`] takes them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Frame {
+    /// Of the sender's directory.
+    pub(crate) version: u64,
+    /// Of the sender: a number of its own, of this one process.
+    pub(crate) origin: u64,
+    pub(crate) channel: Arc<str>,
+    pub(crate) body: Body,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Body {
+    // To an owner.
+    /// From now on, or from where the mirror is. `members` are all that the sender has, `others` those it has heard of.
+    Subscribe {
+        serial: u64,
+        from: Option<Position>,
+        members: Vec<Arc<str>>,
+        others: Vec<Arc<str>>,
+    },
+    /// Its members leave, unless it only asks elsewhere from now on.
+    Unsubscribe {
+        stays: bool,
+    },
+    /// Repeated: the mirror lives, and has these members.
+    Here {
+        members: Vec<Arc<str>>,
+    },
+    Member {
+        member: Arc<str>,
+        here: bool,
+    },
+    /// What came since, for one who is further back, or ahead of the mirror.
+    Recover {
+        request: u64,
+        from: Position,
+    },
+    Members {
+        request: u64,
+    },
+    /// All numbers of this sender and channel below `settled` have their answers.
+    Publish {
+        number: u64,
+        settled: u64,
+        key: Option<Box<str>>,
+        #[serde(skip)]
+        data: Bytes,
+    },
+
+    // From an owner.
+    /// `missed` ends at `position`; what it answers to, by `serial`, may have been asked again meanwhile.
+    Subscribed {
+        serial: u64,
+        position: Position,
+        missed: Option<Vec<Kept>>,
+        members: Vec<Arc<str>>,
+    },
+    Message {
+        position: Position,
+        #[serde(skip)]
+        data: Bytes,
+    },
+    Presence(Change<Arc<str>>),
+    Recovered {
+        request: u64,
+        position: Position,
+        missed: Option<Vec<Kept>>,
+    },
+    MembersAre {
+        request: u64,
+        members: Vec<Arc<str>>,
+    },
+    Published {
+        number: u64,
+        answer: Result<Published, Refusal>,
+    },
+    /// The channel is not here (any more): whatever was asked has to be asked elsewhere.
+    Moved,
+
+    // From owner to owner.
+    /// A new owner wants it.
+    Pull,
+    /// There is nothing of it here, and will not be.
+    Nothing,
+    /// It is on its way from somewhere else.
+    Elsewhere,
+    Handover(Box<Handover>),
+    Taken {
+        epoch: u64,
+        moves: u64,
+    },
+    /// Not taken, neither now nor before.
+    Declined {
+        epoch: u64,
+        moves: u64,
+    },
+}
+
+/// A message of the history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub age_ms: u64,
+    #[serde(skip)]
+    pub data: Bytes,
+}
+
+/// All that an owner knows of a channel, with ages instead of times.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    /// How often it was handed over in this epoch; tells a repeated handover from one that returns.
+    pub moves: u64,
+    pub position: Position,
+    pub kept: Vec<Kept>,
+    pub keys: Vec<Known>,
+    pub requests: Vec<Answered>,
+    pub members: Vec<Whereabouts<Arc<str>>>,
+}
+
+/// Contents that do not fit to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongData;
+
+impl Frame {
+    /// The channel that it is of.
+    pub fn channel(&self) -> &Arc<str> {
+        &self.channel
+    }
+
+    /// The contents of its messages, in order.
+    pub fn data(&self) -> Vec<Bytes> {
+        let kept = match &self.body {
+            Body::Publish { data, .. } | Body::Message { data, .. } => return vec![data.clone()],
+            Body::Subscribed { missed, .. } | Body::Recovered { missed, .. } => {
+                missed.as_deref().unwrap_or_default()
+            }
+            Body::Handover(handover) => &handover.kept,
+            _ => &[],
+        };
+        kept.iter().map(|kept| kept.data.clone()).collect()
+    }
+
+    /// The frame with the contents of its messages, in order.
+    ///
+    /// # Errors
+    /// There are more or fewer than it has messages.
+    pub fn with_data(mut self, data: impl IntoIterator<Item = Bytes>) -> Result<Self, WrongData> {
+        let mut all = data.into_iter();
+        let kept: &mut [Kept] = match &mut self.body {
+            Body::Publish { data, .. } | Body::Message { data, .. } => {
+                *data = all.next().ok_or(WrongData)?;
+                &mut []
+            }
+            Body::Subscribed { missed, .. } | Body::Recovered { missed, .. } => {
+                missed.as_deref_mut().unwrap_or_default()
+            }
+            Body::Handover(handover) => &mut handover.kept,
+            _ => &mut [],
+        };
+        for kept in kept {
+            kept.data = all.next().ok_or(WrongData)?;
+        }
+        match all.next() {
+            None => Ok(self),
+            Some(_) => Err(WrongData),
+        }
+    }
+
+    /// Bytes of those contents in a frame that may have to wait.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.body {
+            Body::Publish { data, .. } => data.len(),
+            Body::Handover(handover) => handover.kept.iter().map(|kept| kept.data.len()).sum(),
+            _ => 0,
+        }
+    }
+}

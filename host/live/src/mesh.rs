@@ -1,0 +1,286 @@
+//! The channels of one child, over all children of a fleet: those that it owns, and those of others that it mirrors for
+//! its own connections. An event and the time come in; what the caller has to do comes out.
+//!
+//! The owner of a channel, by the directory, has its stream, its idempotency keys and its members. A child whose
+//! connections want a channel of another mirrors it once for all of them. Where a channel moves, the new owner takes all
+//! that over from the old one, and the stream goes on; where the old one is dead or out of reach, a new epoch begins and
+//! everybody hears that something may be missing.
+
+mod frames;
+mod held;
+mod moving;
+mod offers;
+
+use crate::{
+    Answer, Child, ConnectionId, ConnectionLimits, Frame, Item, Position, Refusal, Rules, Said,
+    channel::{Around, Channel},
+    connections::Connections,
+    directory::Directory,
+    links::Links,
+    rules::Namespaces,
+};
+use bytes::Bytes;
+use held::Held;
+use offers::Offers;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, DefaultHasher, Hasher},
+    mem,
+    sync::Arc,
+};
+
+/// What the caller has to do after an event, in any order, but before the next event.
+#[derive(Debug)]
+pub struct Effects<T> {
+    /// These have something to write, and had nothing before.
+    pub wake: Vec<ConnectionId>,
+    /// These did not keep up, on a channel whose messages may not be missed.
+    pub close: Vec<ConnectionId>,
+    /// Each ticket is answered once.
+    pub answers: Vec<(T, Answer)>,
+    /// Frames for links that are up, in order.
+    pub send: Vec<(Child, Frame)>,
+    /// Links that are wanted; said again for as long as one is.
+    pub connect: Vec<Child>,
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Self {
+        Self {
+            wake: Vec::new(),
+            close: Vec::new(),
+            answers: Vec::new(),
+            send: Vec::new(),
+            connect: Vec::new(),
+        }
+    }
+}
+
+/// Hashes names that clients choose with a number that they do not know, and so that a test can repeat what happened.
+struct Seed(u64);
+
+impl BuildHasher for Seed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
+
+/// See the module. A channel is named `NAMESPACE:KEY`. `T` is a ticket for an answer, `R` what the caller itself writes
+/// to connections. Time is in milliseconds, and never goes back.
+pub struct Mesh<T, R = ()> {
+    channels: HashMap<Arc<str>, Channel<T>, Seed>,
+    around: Around<T, R>,
+    held: Held,
+    offers: Offers,
+}
+
+impl<T: Copy, R> Mesh<T, R> {
+    /// Without channels, connections or a directory. `epochs` gives a number that was never given before, in no child,
+    /// also not before a restart: 64 random bits.
+    pub fn new(
+        rules: impl IntoIterator<Item = (Box<str>, Rules)>,
+        mut epochs: impl FnMut() -> u64 + Send + 'static,
+        me: Child,
+    ) -> Self {
+        Self {
+            channels: HashMap::with_hasher(Seed(epochs())),
+            around: Around {
+                id: epochs(),
+                rules: Namespaces::new(rules),
+                epochs: Box::new(epochs),
+                connections: Connections::new(),
+                directory: Directory::new(me),
+                links: Links::new(),
+                answers: Vec::new(),
+                ready: Vec::new(),
+                numbers: 0,
+                publishes_bytes: 0,
+            },
+            held: Held::default(),
+            offers: Offers::default(),
+        }
+    }
+
+    /// Other rules, as from a new build. Channels whose namespace has none any more go on by their old ones.
+    pub fn set_rules(&mut self, rules: impl IntoIterator<Item = (Box<str>, Rules)>) {
+        self.around.rules = Namespaces::new(rules);
+        for (name, channel) in &mut self.channels {
+            if let Ok(rules) = self.around.rules.of(name) {
+                channel.set_rules(rules);
+            }
+        }
+    }
+
+    /// Channels and connections.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.channels.len(), self.around.connections.len())
+    }
+
+    /// A connection was opened.
+    pub fn open(&mut self, limits: ConnectionLimits) -> ConnectionId {
+        self.around.connections.open(limits)
+    }
+
+    /// A connection is gone. What waited for it is dropped: it asks again from where it was.
+    pub fn close(&mut self, now_ms: u64, id: ConnectionId) -> Effects<T> {
+        for (name, was) in self.around.connections.close(id) {
+            if let Some(channel) = self.channels.get_mut(&name) {
+                let refusal = Refusal::NoConnection;
+                channel.unsubscribe(&mut self.around, now_ms, id, was, refusal);
+            }
+        }
+        self.effects(now_ms)
+    }
+
+    /// A connection wants the messages of a channel: from now on, or from where it was. `member` is who it is to others.
+    /// The answer has to be put into the connection's queue, if at all, before the next event.
+    pub fn subscribe(
+        &mut self,
+        now_ms: u64,
+        ticket: T,
+        id: ConnectionId,
+        name: &Arc<str>,
+        from: Option<Position>,
+        member: Option<Arc<str>>,
+    ) -> Effects<T> {
+        let may = self.around.connections.may_subscribe(id, name);
+        let subscribed = may.and_then(|()| {
+            let (channel, around) = self.channel(now_ms, name)?;
+            channel.subscribe(around, now_ms, (ticket, id), from, member)
+        });
+        if let Err(refusal) = subscribed {
+            self.answer(ticket, Answer::Subscribed(Err(refusal)));
+        }
+        self.effects(now_ms)
+    }
+
+    /// A connection wants no more of a channel. Whether it was subscribed, or had asked to be.
+    pub fn unsubscribe(
+        &mut self,
+        now_ms: u64,
+        id: ConnectionId,
+        name: &Arc<str>,
+    ) -> (bool, Effects<T>) {
+        let was = self.around.connections.unsubscribe(id, name);
+        let known = was.is_some();
+        if let (Some(was), Some(channel)) = (was, self.channels.get_mut(name)) {
+            let refusal = Refusal::Unsubscribed;
+            channel.unsubscribe(&mut self.around, now_ms, id, was, refusal);
+        }
+        (known, self.effects(now_ms))
+    }
+
+    /// Publishes. Once the answer is there, the message has its place in the owner's stream.
+    pub fn publish(
+        &mut self,
+        now_ms: u64,
+        ticket: T,
+        name: &Arc<str>,
+        data: Bytes,
+        idempotency_key: Option<&str>,
+    ) -> Effects<T> {
+        match self.channel(now_ms, name) {
+            Ok((channel, around)) => {
+                channel.publish(around, now_ms, ticket, data, idempotency_key);
+            }
+            Err(refusal) => self.answer(ticket, Answer::Published(Err(refusal))),
+        }
+        self.effects(now_ms)
+    }
+
+    /// Who is on a channel, whether or not anybody here is.
+    pub fn members(&mut self, now_ms: u64, ticket: T, name: &Arc<str>) -> Effects<T> {
+        match self.channel(now_ms, name) {
+            Ok((channel, around)) => channel.ask_members(around, now_ms, ticket),
+            Err(refusal) => self.answer(ticket, Answer::Members(Err(refusal))),
+        }
+        self.effects(now_ms)
+    }
+
+    /// Puts the caller's own reply of so many bytes into a connection's queue.
+    pub fn reply(&mut self, id: ConnectionId, reply: R, bytes: usize) -> Effects<T> {
+        let connections = &mut self.around.connections;
+        connections.say(id, Said::Reply(reply), bytes);
+        self.take_effects()
+    }
+
+    /// The next thing to write to a connection.
+    pub fn next(&mut self, id: ConnectionId) -> Option<Item<Said<R>>> {
+        self.around.connections.next(id)
+    }
+
+    /// Bytes that wait for a connection, and messages that were dropped for it.
+    pub fn backlog(&self, id: ConnectionId) -> Option<(usize, u64)> {
+        self.around.connections.backlog(id)
+    }
+
+    /// To be called some times a second: gives up what waits for too long, tries again what did not work, tells who has
+    /// left, and forgets what nobody can ask for any more.
+    pub fn tick(&mut self, now_ms: u64) -> Effects<T> {
+        self.around.directory.trim(now_ms);
+        self.around.links.trim(now_ms);
+        self.expire_held(now_ms);
+        self.offer(now_ms);
+        for channel in self.channels.values_mut() {
+            channel.tick(&mut self.around, now_ms);
+        }
+        let effects = self.effects(now_ms);
+        // One that others may still have is not dropped, or it would be asked for again, and waited for.
+        let directory = &self.around.directory;
+        self.channels.retain(|name, channel| {
+            !channel.is_idle(now_ms) || channel.is_owned() && !directory.before(name).is_empty()
+        });
+        effects
+    }
+
+    /// The channel of that name, made where it is new.
+    fn channel(
+        &mut self,
+        now_ms: u64,
+        name: &Arc<str>,
+    ) -> Result<(&mut Channel<T>, &mut Around<T, R>), Refusal> {
+        if !self.channels.contains_key(name) {
+            let rules = self.around.rules.of(name)?;
+            let channel = Channel::new(Arc::clone(name), rules);
+            self.channels.insert(Arc::clone(name), channel);
+            self.place_channel(now_ms, name);
+        }
+        let channel = self.channels.get_mut(name);
+        Ok((channel.ok_or(Refusal::NoNamespace)?, &mut self.around))
+    }
+
+    fn answer(&mut self, ticket: T, answer: Answer) {
+        self.around.answers.push((ticket, answer));
+    }
+
+    /// Ends a call.
+    fn effects(&mut self, now_ms: u64) -> Effects<T> {
+        for name in mem::take(&mut self.around.ready) {
+            if let Some(channel) = self.channels.get_mut(&name) {
+                channel.answer(&mut self.around, now_ms);
+            }
+        }
+        self.take_effects()
+    }
+
+    fn take_effects(&mut self) -> Effects<T> {
+        let Around {
+            connections,
+            links,
+            answers,
+            ..
+        } = &mut self.around;
+        let stirred = mem::take(&mut connections.stirred);
+        Effects {
+            wake: stirred.wake,
+            close: stirred.close,
+            answers: mem::take(answers),
+            send: mem::take(&mut links.send),
+            connect: mem::take(&mut links.connect),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What holds for channels and connections, and what is said of them.
+
+use crate::{Change, History, Memory, Message, Overflow, Patience, Position};
+use serde::{Deserialize, Serialize};
+use std::{collections::HashMap, sync::Arc};
+
+/// What holds for the channels of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What may be asked for again.
+    pub history: History,
+    /// What becomes of messages for those who do not keep up.
+    pub overflow: Overflow,
+    /// How long publishers may repeat themselves.
+    pub memory: Memory,
+    /// How presence is debounced.
+    pub patience: Patience,
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Subscribers of one channel in this child.
+    pub subscribers_max: usize,
+}
+
+/// By namespace.
+pub(crate) struct Namespaces(HashMap<Box<str>, Rules>);
+
+impl Namespaces {
+    pub fn new(rules: impl IntoIterator<Item = (Box<str>, Rules)>) -> Self {
+        Self(rules.into_iter().collect())
+    }
+
+    /// Of a channel, which is named `NAMESPACE:KEY`.
+    pub fn of(&self, channel: &str) -> Result<Rules, Refusal> {
+        let (namespace, _) = channel.split_once(':').ok_or(Refusal::NoNamespace)?;
+        let rules = self.0.get(namespace).copied();
+        rules.ok_or(Refusal::NoNamespace)
+    }
+}
+
+/// What a connection costs at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Bytes that wait for it.
+    pub queue_bytes_max: usize,
+    /// Channels.
+    pub subscriptions_max: usize,
+}
+
+/// Why something was refused. Nothing changed, but after [`Refusal::Unavailable`] that is not certain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// There is no such connection (any more).
+    NoConnection,
+    /// A channel without rules.
+    NoNamespace,
+    /// It is subscribed already.
+    Subscribed,
+    /// It was unsubscribed before there was an answer.
+    Unsubscribed,
+    /// Above [`ConnectionLimits::subscriptions_max`].
+    TooManySubscriptions(usize),
+    /// Above [`Rules::subscribers_max`].
+    TooManySubscribers(usize),
+    /// Above [`Rules::message_bytes_max`].
+    TooLarge {
+        /// Bytes that came.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The channel's owner did not answer in time, or too much waits for it. A message may have been published, or may
+    /// still be: only a publisher with an idempotency key can repeat it without doubling it.
+    Unavailable,
+}
+
+/// The answer to a subscription.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// The channel, in messages of this connection.
+    pub subscription: u32,
+    /// Where its stream stands after `missed`.
+    pub position: Position,
+    /// Whether nothing lies between the position that was named and `missed`; `None` where none was named.
+    pub recovered: Option<bool>,
+    /// What came since, oldest first.
+    pub missed: Vec<Arc<Message>>,
+    /// Who is there.
+    pub members: Vec<Arc<str>>,
+}
+
+/// The answer to a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Where it stands.
+    pub position: Position,
+    /// The same key had been used before: nothing was published now.
+    pub repeated: bool,
+}
+
+/// What comes of a ticket.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of a subscription. Its messages are queued after the call that gave this answer, never before.
+    Subscribed(Result<Subscribed, Refusal>),
+    /// Of a publication.
+    Published(Result<Published, Refusal>),
+    /// Who is on a channel, in order.
+    Members(Result<Vec<Arc<str>>, Refusal>),
+}
+
+/// What is written to a connection besides messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Somebody came to, or left, the channel of that subscription.
+    Presence(u32, Change<Arc<str>>),
+    /// The stream of that subscription goes on after this position, and what came before it may be missing: the client
+    /// has to load its state anew.
+    Reset(u32, Position),
+}
