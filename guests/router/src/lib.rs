@@ -12,6 +12,8 @@ fn decide(request: Request) -> Decision {
         "/hello" => hello(),
         "/whoami" => whoami(&request),
         "/old" => Decision::redirect("/").status(301),
+        "/board" => Decision::live("board", "main"),
+        path if path.starts_with("/_live/") => Decision::relay("role:live"),
         path if path.starts_with("/api/") => Decision::relay("role:app"),
         path if names_a_file(path) => file(path),
         _ => Decision::asset("/404.html").status(404),

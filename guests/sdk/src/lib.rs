@@ -1,11 +1,31 @@
 //! What a handler author in Rust needs.
 //!
 //! - `edge`: a handler that sees the head of a request and decides. Nothing it does can block.
+//! - `live`: a handler that is told what happens on long-lived connections; `live-stateful`, where it remembers something
+//!   of each. Nothing it does can block.
 //! - `app`: a handler that reads a body and streams an answer, against plain `wasi:http` 0.3.
 //!
-//! A crate takes one of the two as a feature, because each brings the imports of its world.
+//! A crate takes one of them as a feature, because each brings the imports of its world.
 
 #[cfg(feature = "app")]
 pub mod app;
 #[cfg(feature = "edge")]
 pub mod edge;
+
+#[cfg(feature = "live")]
+pub mod live;
+
+/// Of the world that the crate is for: what edge and live handlers import alike.
+#[cfg(feature = "edge")]
+use edge::bindings::protoplex::edge as of_world;
+#[cfg(all(feature = "live", not(feature = "edge")))]
+use live::bindings::protoplex::edge as of_world;
+
+#[cfg(any(feature = "edge", feature = "live"))]
+pub mod clock;
+#[cfg(any(feature = "edge", feature = "live"))]
+pub mod log;
+#[cfg(any(feature = "edge", feature = "live"))]
+pub mod random;
+#[cfg(any(feature = "edge", feature = "live"))]
+pub mod settings;

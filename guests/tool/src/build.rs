@@ -2,7 +2,7 @@
 
 use crate::{
     component::{self, Names},
-    guest::{self, Command, Guest, Output, Recipe, TARGET_EDGE, TARGET_WASI},
+    guest::{self, Command, Guest, Output, Recipe, WORLDS, World},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -21,17 +21,17 @@ pub fn build(root: &Path, names: &[&str]) -> Result<()> {
     let guests = chosen(guest::find(root)?, names)?;
     let out = root.with_file_name("builds").join("out");
     fs::create_dir_all(&out)?;
-    for target in [TARGET_EDGE, TARGET_WASI] {
-        let packages = packages(&guests, target);
+    for world in &WORLDS {
+        let packages = packages(&guests, world);
         let started = Instant::now();
-        cargo(root, "build", target, &packages, &[])?;
+        cargo(root, "build", world.target, &packages, &[])?;
         if !packages.is_empty() {
             let time = started.elapsed().as_millis();
-            eprintln!("{:30} {time:>8} ms", format!("cargo, {target}"));
+            eprintln!("{:30} {time:>8} ms", format!("cargo, {}", world.name));
         }
         for (guest, output) in packages {
             let started = Instant::now();
-            let wasm = finish(root, target, guest, output)
+            let wasm = finish(root, world.target, guest, output)
                 .with_context(|| format!("guest `{}`", guest.name))?;
             place(&out, &guest.name, &wasm, started)?;
         }
@@ -49,19 +49,20 @@ pub fn build(root: &Path, names: &[&str]) -> Result<()> {
 pub fn clippy(root: &Path) -> Result<()> {
     let guests = guest::find(root)?;
     let strict = ["--", "-D", "warnings"];
-    for target in [TARGET_EDGE, TARGET_WASI] {
-        cargo(root, "clippy", target, &packages(&guests, target), &strict)?;
+    for world in &WORLDS {
+        let packages = packages(&guests, world);
+        cargo(root, "clippy", world.target, &packages, &strict)?;
     }
     let tool = ["--package", env!("CARGO_PKG_NAME"), "--all-targets"];
     run_cargo(root, &[&["clippy", "--quiet"], &tool[..], &strict].concat())
 }
 
-fn packages<'a>(guests: &'a [Guest], target: &str) -> Vec<(&'a Guest, Output)> {
-    let of_target = |guest: &'a Guest| match &guest.recipe {
-        Recipe::Cargo { target: of, output } if of == target => Some((guest, *output)),
+fn packages<'a>(guests: &'a [Guest], world: &World) -> Vec<(&'a Guest, Output)> {
+    let of_world = |guest: &'a Guest| match &guest.recipe {
+        Recipe::Cargo { world: of, output } if of.name == world.name => Some((guest, *output)),
         _ => None,
     };
-    guests.iter().filter_map(of_target).collect()
+    guests.iter().filter_map(of_world).collect()
 }
 
 fn chosen(guests: Vec<Guest>, names: &[&str]) -> Result<Vec<Guest>> {
@@ -126,11 +127,11 @@ fn finish(root: &Path, target: &str, guest: &Guest, output: Output) -> Result<Ve
         return Ok(wasm);
     }
     let wrapped = component::wrap(&wasm)?;
-    if output == Output::Edge {
+    if output == Output::Pure {
         for import in Names::of(&wrapped)?.imports {
             ensure!(
-                import.starts_with("protoplex:edge/"),
-                "an edge guest imports only protoplex:edge, and this one imports {import}"
+                import.starts_with("protoplex:"),
+                "an edge or live guest imports only protoplex:*, and this one imports {import}"
             );
         }
     }

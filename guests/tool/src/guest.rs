@@ -7,10 +7,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The target of edge guests: it has no WASI, so nothing of WASI can be imported.
-pub const TARGET_EDGE: &str = "wasm32-unknown-unknown";
-/// The target of everything else.
-pub const TARGET_WASI: &str = "wasm32-wasip2";
+/// It has no WASI, so nothing of WASI can be imported.
+const TARGET_BARE: &str = "wasm32-unknown-unknown";
+const TARGET_WASI: &str = "wasm32-wasip2";
+
+/// What a guest in Rust can be written against. Those of one world are built together, and apart from all others: cargo
+/// would give each of them the features that any of them asks of the SDK.
+pub const WORLDS: [World; 6] = [
+    World::new("edge", TARGET_BARE, Output::Pure),
+    World::new("live", TARGET_BARE, Output::Pure),
+    World::new("live-stateful", TARGET_BARE, Output::Pure),
+    World::new("module", TARGET_BARE, Output::Module),
+    World::new("edge-wasi", TARGET_WASI, Output::Component),
+    World::new("app", TARGET_WASI, Output::Component),
+];
+
+/// See [`WORLDS`].
+pub struct World {
+    /// As `[package.metadata.protoplex]` names it.
+    pub name: &'static str,
+    /// The target triple.
+    pub target: &'static str,
+    output: Output,
+}
+
+impl World {
+    const fn new(name: &'static str, target: &'static str, output: Output) -> Self {
+        Self {
+            name,
+            target,
+            output,
+        }
+    }
+}
 
 /// One guest.
 pub struct Guest {
@@ -28,8 +57,8 @@ pub struct Guest {
 pub enum Recipe {
     /// By cargo, from `[package.metadata.protoplex]` in its Cargo.toml.
     Cargo {
-        /// The target triple.
-        target: String,
+        /// What it is written against.
+        world: &'static World,
         /// What comes out.
         output: Output,
     },
@@ -40,8 +69,8 @@ pub enum Recipe {
 /// What a guest in Rust becomes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// A component that may import `protoplex:edge/*` and nothing else.
-    Edge,
+    /// A component that may import `protoplex:*` and nothing else.
+    Pure,
     /// A component with any imports.
     Component,
     /// The core module as it is.
@@ -84,7 +113,7 @@ struct Metadata {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Protoplex {
-    /// `edge`, `edge-wasi`, `app`, or `module` for a core module that stays one.
+    /// One of [`WORLDS`]; `module` is for a core module that stays one.
     world: String,
     /// Lets an edge guest import more than its world has (to see that refused).
     #[serde(default)]
@@ -122,24 +151,23 @@ fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
         folder.display(),
         package.name
     );
-    let (target, output) = match about.world.as_str() {
-        "edge" if about.any_import => (TARGET_EDGE, Output::Component),
-        "edge" => (TARGET_EDGE, Output::Edge),
-        "module" => (TARGET_EDGE, Output::Module),
-        "edge-wasi" | "app" => (TARGET_WASI, Output::Component),
-        other => anyhow::bail!(
-            "{}: world `{other}`; it must be edge, edge-wasi, app or module",
-            package.name
-        ),
+    let Some(world) = WORLDS.iter().find(|world| world.name == about.world) else {
+        let names = WORLDS.map(|world| world.name).join(", ");
+        anyhow::bail!(
+            "{}: world `{}`; there are {names}",
+            package.name,
+            about.world
+        );
+    };
+    let output = match about.any_import {
+        true => Output::Component,
+        false => world.output,
     };
     Ok(Some(Guest {
         name: package.name,
         description: package.description,
         folder: folder.to_owned(),
-        recipe: Recipe::Cargo {
-            target: target.to_owned(),
-            output,
-        },
+        recipe: Recipe::Cargo { world, output },
     }))
 }
 

@@ -20,6 +20,7 @@ use protoplex_wire::{
     manifest::{Handler, Isolation, Limits, World},
     release::Stage,
 };
+pub(crate) use request::RequestCopy;
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
 pub use sync::protoplex::edge::types::{
@@ -39,6 +40,8 @@ pub struct EdgeContext {
     pub build: BuildId,
     /// Settings that its grants name.
     pub settings: HashMap<String, String>,
+    /// Namespaces of channels that its grants name, and the bytes of their largest message.
+    pub channels: HashMap<String, u64>,
 }
 
 /// A compiled edge handler and its idle instances.

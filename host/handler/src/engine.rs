@@ -74,7 +74,7 @@ impl Engines {
     /// The one that a world runs on.
     pub(crate) fn of(&self, world: World) -> &Engine {
         match world {
-            World::Edge => &self.plain,
+            World::Edge | World::Live | World::LiveStateful => &self.plain,
             World::EdgeWasi | World::App02 | World::App03 => &self.concurrent,
         }
     }

@@ -21,11 +21,12 @@ pub struct Inspection {
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, BuildFault> {
     let (imports, exports) = names(wasm)?;
     let exports_any = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    let exports_one = |wanted: &str| exports.iter().any(|name| name == wanted);
     let world = if exports_any("wasi:http/handler@0.3") {
         World::App03
     } else if exports_any("wasi:http/incoming-handler@0.2") {
         World::App02
-    } else if exports.iter().any(|name| name == "decide") {
+    } else if exports_one("decide") {
         let foreign = imports
             .iter()
             .any(|name| !name.starts_with("protoplex:edge/"));
@@ -34,12 +35,36 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspection, BuildFault> {
         } else {
             World::Edge
         }
+    } else if ["opened", "received", "closed"].map(exports_one) == [true; 3] {
+        let is_ours =
+            |name: &str| name.starts_with("protoplex:edge/") || name.starts_with("protoplex:live/");
+        if let Some(foreign) = imports.iter().find(|name| !is_ours(name)) {
+            return Err(fault(
+                Stage::Link,
+                format!(
+                    "it imports `{foreign}`; a live handler imports what world protoplex:live/live names and nothing \
+                     else, since its calls cannot wait: build it for wasm32-unknown-unknown, as `just build-guests` does"
+                ),
+            ));
+        }
+        match ["save", "restore"].map(exports_one) {
+            [true, true] => World::LiveStateful,
+            [false, false] => World::Live,
+            _ => {
+                return Err(fault(
+                    Stage::Link,
+                    "it exports one of `save` and `restore`; export both (world protoplex:live/live-stateful) or none"
+                        .into(),
+                ));
+            }
+        }
     } else {
         return Err(fault(
             Stage::Link,
             format!(
                 "it exports {}, and no world of ours; a handler exports `decide` (world protoplex:edge/edge), \
-                 `wasi:http/handler@0.3` or `wasi:http/incoming-handler@0.2`",
+                 `opened`, `received` and `closed` (world protoplex:live/live), `wasi:http/handler@0.3` or \
+                 `wasi:http/incoming-handler@0.2`",
                 if exports.is_empty() {
                     "nothing".to_owned()
                 } else {

@@ -14,6 +14,7 @@ mod guest_output;
 mod inspect;
 mod limiter;
 mod linkers;
+mod live;
 mod native;
 mod outgoing;
 
@@ -25,4 +26,8 @@ pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;
 pub use inspect::{Inspection, inspect};
 pub use linkers::Linkers;
+pub use live::{
+    Again, EFFECTS_MAX, Effect, LiveError, LiveHandler, LiveMessage, NAME_BYTES_MAX, Outcome,
+    SAVED_BYTES_MAX, Saved, Session, Transport,
+};
 pub use native::{BuildFault, native_file_name, precompile};

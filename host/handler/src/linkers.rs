@@ -3,9 +3,10 @@
 use crate::{
     BuildFault,
     app::AppState,
-    bindings::{edge, edge_async},
+    bindings::{edge, edge_async, live, live_stateful},
     edge::host::{EdgeState, WasiEdgeState},
     engine::Engines,
+    live::LiveState,
 };
 use protoplex_wire::{manifest::World, release::Stage};
 use std::{fs::File, os::fd::AsRawFd};
@@ -22,6 +23,7 @@ pub struct Linkers {
     edge: Linker<EdgeState>,
     edge_wasi: Linker<WasiEdgeState>,
     app: Linker<AppState>,
+    live: Linker<LiveState>,
 }
 
 impl Linkers {
@@ -44,10 +46,12 @@ impl Linkers {
         wasmtime_wasi::p3::add_to_linker(&mut app)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut app)?;
         wasmtime_wasi_config::add_to_linker(&mut app, AppState::settings)?;
+        let live = live_linker(engines.of(World::Live))?;
         Ok(Self {
             edge,
             edge_wasi,
             app,
+            live,
         })
     }
 
@@ -78,15 +82,51 @@ impl Linkers {
         })
     }
 
+    pub(crate) fn live(&self, component: &Component) -> Result<live::LivePre<LiveState>> {
+        live::LivePre::new(self.live.instantiate_pre(component)?)
+    }
+
+    pub(crate) fn live_stateful(
+        &self,
+        component: &Component,
+    ) -> Result<live_stateful::LiveStatefulPre<LiveState>> {
+        live_stateful::LiveStatefulPre::new(self.live.instantiate_pre(component)?)
+    }
+
     /// Whether a component fits a world.
     pub(crate) fn check(&self, component: &Component, world: World) -> Result<(), BuildFault> {
         let result = match world {
             World::Edge => self.edge(component).map(drop),
             World::EdgeWasi => self.edge_wasi(component).map(drop),
             World::App02 | World::App03 => self.app(component, world).map(drop),
+            World::Live => self.live(component).map(drop),
+            World::LiveStateful => self.live_stateful(component).map(drop),
         };
         result.map_err(|error| BuildFault::new(Stage::Link, &error))
     }
+}
+
+/// Both worlds import the same: what edge guests import, and what concerns connections.
+fn live_linker(engine: &Engine) -> Result<Linker<LiveState>> {
+    use edge::protoplex::edge as of_edge;
+    use live_stateful::protoplex::live as of_live;
+    fn edge(state: &mut LiveState) -> &mut EdgeState {
+        &mut state.edge
+    }
+    fn own(state: &mut LiveState) -> &mut LiveState {
+        state
+    }
+    let mut linker = Linker::new(engine);
+    of_edge::request::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_edge::log::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_edge::clock::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_edge::random::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_edge::settings::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_edge::types::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    of_live::types::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
+    of_live::connection::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
+    of_live::channels::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
+    Ok(linker)
 }
 
 /// Maps native code from a sealed file.

@@ -8,6 +8,7 @@ mod interim;
 mod lines;
 mod notes;
 mod reply;
+mod switch;
 
 pub use body::{Body, BodyError};
 pub use head::{Head, HeaderField, Hop, Scheme};
@@ -15,3 +16,4 @@ pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};
 pub use reply::{Answer, RelayBody, Reply, ReplyBody, StreamError};
+pub use switch::{Duplex, Onward, Switch, Switched};

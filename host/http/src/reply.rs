@@ -1,6 +1,6 @@
 //! The reply to a request, and when it is ready.
 
-use crate::Lines;
+use crate::{Lines, Switch};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as HttpBody;
@@ -48,6 +48,8 @@ pub enum ReplyBody {
     Stream(UnsyncBoxBody<Bytes, StreamError>),
     /// What comes from an upstream's connection. With 101, or 2xx to a CONNECT, that connection itself: a tunnel.
     Relay(Box<dyn RelayBody>),
+    /// With 101, or 2xx to an extended CONNECT: no body, but the connection itself, for whoever takes it over.
+    Switch(Switch),
 }
 
 /// A body that the connection layer made itself (in `edge::upstream`), so that it can be moved by better means than
@@ -72,6 +74,7 @@ impl fmt::Debug for ReplyBody {
             Self::Absent { bytes } => write!(f, "Absent({bytes:?})"),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Relay(_) => f.write_str("Relay"),
+            Self::Switch(_) => f.write_str("Switch"),
         }
     }
 }

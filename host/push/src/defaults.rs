@@ -1,6 +1,9 @@
 //! What a handler gets when its manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
 
-use protoplex_wire::manifest::{Ejection, Isolation, Limits, Retries, World};
+use protoplex_wire::manifest::{
+    Ejection, Isolation, Limits, LiveLimits, Namespace, Overflow, Publish, Retries, Subscribe,
+    World,
+};
 
 /// A shared instance is replaced after this many requests, so that a slow leak in a guest stays small.
 pub const SHARED_REQUESTS_MAX: u64 = 100_000;
@@ -65,10 +68,37 @@ pub const HEALTH_TIMEOUT_MS: u64 = 2_000;
 pub const HEALTH_UNHEALTHY_AFTER: u32 = 3;
 /// One lucky answer of a server that is starting must not bring it back.
 pub const HEALTH_HEALTHY_AFTER: u32 = 2;
+/// Connections that share an instance, and its fate: a trap costs so many their state, and an instance of each would cost
+/// every connection some hundred kilobytes.
+pub const CONNECTIONS_PER_INSTANCE: u32 = 64;
+/// A connection whose queue is full is some hundred thousand small messages behind; a ping every 25 seconds is below the
+/// 30 after which common middleboxes forget a silent connection.
+pub const LIVE_LIMITS: LiveLimits = LiveLimits {
+    queue_bytes_max: 1 << 20,
+    subscriptions_max: 128,
+    received_bytes_max: 64 << 10,
+    ping_ms: 25_000,
+};
+/// A visitor whose network is away for some minutes, or whose node drains, misses nothing on a channel that is not busier
+/// than this. Nobody is let in or heard that the build does not name.
+pub const NAMESPACE: Namespace = Namespace {
+    subscribe: Subscribe::Handlers,
+    publish: Publish::Handlers,
+    presence: false,
+    overflow: Overflow::Disconnect,
+    history_messages_max: 1_000,
+    history_bytes_max: 256 << 10,
+    history_ms_max: 300_000,
+    message_bytes_max: 64 << 10,
+    subscribers_max: 100_000,
+    keys_max: 1_000,
+    keys_ms_max: 300_000,
+    leave_after_ms: 5_000,
+};
 
 /// The limits of a handler of `world`.
 pub fn limits(world: World) -> Limits {
-    if world.is_edge() {
+    if !world.is_app() {
         Limits {
             memory_bytes_max: EDGE_MEMORY_BYTES_MAX,
             table_elements_max: EDGE_TABLE_ELEMENTS_MAX,
@@ -97,11 +127,14 @@ pub fn limits(world: World) -> Limits {
 
 /// The isolation of a handler of `world`.
 pub fn isolation(world: World) -> Isolation {
-    if world.is_edge() {
-        Isolation::Shared {
+    match world {
+        World::Edge | World::EdgeWasi | World::Live => Isolation::Shared {
             requests_max: SHARED_REQUESTS_MAX,
-        }
-    } else {
-        Isolation::PerRequest
+        },
+        World::LiveStateful => Isolation::Concurrent {
+            concurrency: CONNECTIONS_PER_INSTANCE,
+            requests_max: CONCURRENT_REQUESTS_MAX,
+        },
+        World::App02 | World::App03 => Isolation::PerRequest,
     }
 }

@@ -148,6 +148,7 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
             routes: source.routes,
             assets: BTreeMap::new(),
             upstreams: BTreeMap::new(),
+            live: source.live,
             settings: source.settings,
         },
         blobs: BTreeMap::new(),
@@ -321,7 +322,7 @@ fn place(report: &Report, manifest: &Manifest, fault: &str) {
         (Some("handler"), Some(name)) => {
             let at = format!("handlers.{name}");
             let word = match word {
-                "an" | "concurrency" => "isolation",
+                "a" | "an" | "concurrency" => "isolation",
                 "the" => "component",
                 other => other,
             };
@@ -349,6 +350,7 @@ fn place(report: &Report, manifest: &Manifest, fault: &str) {
                 format!("routes.{number}"),
             ]
         }
+        (Some(at), _) if at.starts_with("live") => vec![format!("{at}.{word}"), at.to_owned()],
         (Some("asset"), _) => vec!["assets.directory".to_owned(), "assets".to_owned()],
         _ => Vec::new(),
     };

@@ -5,10 +5,11 @@ use crate::{
     fault::instead,
     reader::{At, Either, Report, Section},
 };
-use protoplex_wire::manifest::{Grants, Isolation, Limits, Probe, Role, Route, World};
+use protoplex_wire::manifest::{Grants, Isolation, Limits, Live, Probe, Role, Route, World};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
+mod live;
 mod upstream;
 
 pub(crate) use upstream::SourceUpstream;
@@ -31,6 +32,7 @@ pub(crate) struct Source {
     pub(crate) routes: Vec<Route>,
     pub(crate) assets: Option<SourceAssets>,
     pub(crate) upstreams: BTreeMap<String, SourceUpstream>,
+    pub(crate) live: Option<Live>,
 }
 
 /// A handler before its component was looked at.
@@ -88,6 +90,7 @@ pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
         routes: routes(&mut top),
         assets: assets(&mut top),
         upstreams: upstreams(&mut top),
+        live: top.section("live").map(live::read),
     };
     top.finish();
     Some(source)
@@ -181,6 +184,7 @@ fn grants(mut section: Section<'_>) -> Grants {
         assets: section.strings("assets"),
         apps: section.strings("apps"),
         outgoing: section.strings("outgoing"),
+        channels: section.strings("channels"),
         upgrades: section.strings("upgrades"),
     };
     section.finish();

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 mod check;
+mod live;
 mod upstream;
 
+pub use live::{Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
 pub use upstream::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
 };
@@ -37,6 +39,9 @@ pub struct Manifest {
     /// Servers that `relay` decisions name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Channels and their connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
     /// Values that handlers read by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
@@ -82,12 +87,28 @@ pub enum World {
     /// Exports `wasi:http/handler@0.3`.
     #[serde(rename = "app-0.3")]
     App03,
+    /// `protoplex:live/live`: connections that live long.
+    #[serde(rename = "live")]
+    Live,
+    /// `protoplex:live/live-stateful`: the same, with something to remember of each connection.
+    #[serde(rename = "live-stateful")]
+    LiveStateful,
 }
 
 impl World {
     /// Whether it decides on heads (and not answers with streams).
     pub fn is_edge(self) -> bool {
         matches!(self, Self::Edge | Self::EdgeWasi)
+    }
+
+    /// Whether it answers requests with streams, as `wasi:http` has it.
+    pub fn is_app(self) -> bool {
+        matches!(self, Self::App02 | Self::App03)
+    }
+
+    /// Whether it is told what happens on connections.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::LiveStateful)
     }
 }
 
@@ -98,6 +119,8 @@ impl fmt::Display for World {
             Self::EdgeWasi => "edge-wasi",
             Self::App02 => "app-0.2",
             Self::App03 => "app-0.3",
+            Self::Live => "live",
+            Self::LiveStateful => "live-stateful",
         })
     }
 }
@@ -113,11 +136,11 @@ pub enum Isolation {
         /// Requests after which the instance is replaced.
         requests_max: u64,
     },
-    /// Several at once in one instance. They share its fate. 0.3 apps only.
+    /// Several at once in one instance. They share its fate. 0.3 apps, and connections of stateful live handlers.
     Concurrent {
-        /// Requests at once.
+        /// Requests (or connections) at once.
         concurrency: u32,
-        /// Requests after which the instance is replaced.
+        /// Requests (or connections) after which the instance is replaced.
         requests_max: u64,
     },
 }
@@ -166,6 +189,9 @@ pub struct Grants {
     /// loopback addresses only where named as addresses or by a name listed here with `!private`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outgoing: Vec<String>,
+    /// Namespaces of channels that it may subscribe its connections to and publish in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
     /// Protocols other than `websocket` that a relayed connection may be upgraded to, and `connect`: CONNECT may be
     /// relayed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

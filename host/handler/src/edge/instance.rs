@@ -149,7 +149,10 @@ impl AsyncInstance {
     }
 }
 
-fn continue_within(meter: &mut CpuMeter, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
+pub(crate) fn continue_within(
+    meter: &mut CpuMeter,
+    budget: Duration,
+) -> wasmtime::Result<UpdateDeadline> {
     if meter.tick() > budget {
         Err(error_of::OutOfCpu.into())
     } else {

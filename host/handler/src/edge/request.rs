@@ -49,6 +49,12 @@ impl RequestCopy {
         }
     }
 
+    /// Gives back what is not needed: of a head that is kept for long.
+    pub(crate) fn shrink(&mut self) {
+        self.text.shrink_to_fit();
+        self.headers.shrink_to_fit();
+    }
+
     fn append(&mut self, bytes: &[u8]) -> usize {
         self.text.extend_from_slice(bytes);
         self.text.len()

@@ -28,6 +28,7 @@ fn build() -> Manifest {
         }],
         assets: Default::default(),
         upstreams: Default::default(),
+        live: None,
         settings: [("color".to_owned(), "blue".to_owned())].into(),
     }
 }

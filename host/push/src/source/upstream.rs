@@ -143,12 +143,12 @@ fn health(mut section: Section<'_>) -> Option<HealthCheck> {
     })
 }
 
-fn number(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
+pub(super) fn number(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
     section.integer_u32(key).map_or(default, |at| at.value)
 }
 
 /// One of a few words.
-fn word<T: Copy>(
+pub(super) fn word<T: Copy>(
     section: &mut Section<'_>,
     key: &'static str,
     known: &[(&'static str, T)],

@@ -256,6 +256,7 @@ fn manifest(name: &str) -> Manifest {
         routes: Vec::new(),
         assets: BTreeMap::new(),
         upstreams: BTreeMap::new(),
+        live: None,
         settings: BTreeMap::new(),
     }
 }

@@ -1,9 +1,10 @@
 //! Consistency of a manifest: names that lead somewhere, paths and hosts of the right shape, limits in range.
 
-use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Route, World};
+use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Role, Route, World};
 
 mod grants;
 mod limits;
+mod live;
 mod upstreams;
 
 /// Assets live in the memory of every node.
@@ -28,6 +29,9 @@ impl Manifest {
         self.check_routes(&mut faults);
         self.check_assets(&mut faults);
         self.check_upstreams(&mut faults);
+        if let Some(live) = &self.live {
+            faults.extend(live::faults(live));
+        }
         if faults.is_empty() {
             Ok(())
         } else {
@@ -60,11 +64,22 @@ impl Manifest {
                 Isolation::Concurrent { concurrency: 0, .. } => {
                     fault("concurrency is 0; it must be at least 1".into())
                 }
-                Isolation::Concurrent { .. } if handler.world != World::App03 => {
+                Isolation::Concurrent { .. }
+                    if !matches!(handler.world, World::App03 | World::LiveStateful) =>
+                {
                     fault(format!(
-                        "concurrency needs an app-0.3 handler, and this one is {}",
+                        "concurrency needs an app-0.3 or live-stateful handler, and this one is {}",
                         handler.world
                     ));
+                }
+                Isolation::PerRequest | Isolation::Shared { .. }
+                    if handler.world == World::LiveStateful =>
+                {
+                    fault(
+                        "a live-stateful handler keeps connections in its instances; write isolation = { concurrency = \
+                         64 } for so many in each"
+                            .into(),
+                    );
                 }
                 Isolation::Shared { .. } if handler.world == World::App02 => {
                     fault("an app-0.2 handler runs per request only".into());
@@ -84,8 +99,16 @@ impl Manifest {
         let mut seen = std::collections::HashSet::new();
         for (index, route) in self.routes.iter().enumerate() {
             let mut fault = |text: String| faults.push(format!("route {}: {text}", index + 1));
-            if !self.handlers.contains_key(&route.handler) {
-                fault(format!("there is no handler `{}`", route.handler));
+            match self.handlers.get(&route.handler) {
+                None => fault(format!("there is no handler `{}`", route.handler)),
+                Some(handler) if handler.world.is_live() && route.role != Role::Live => {
+                    fault(format!(
+                        "handler `{}` is {}, and runs on nodes of role live only; a proxy relays to them, for example to \
+                         `live:NAMESPACE`",
+                        route.handler, handler.world
+                    ));
+                }
+                Some(_) => {}
             }
             if let Some(text) = path_fault(&route.path) {
                 fault(text);

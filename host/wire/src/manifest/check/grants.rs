@@ -35,9 +35,17 @@ pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
     }
     for app in &grants.apps {
         let found = manifest.handlers.get(app);
-        if found.is_none_or(|handler| handler.world.is_edge()) {
+        if !found.is_some_and(|handler| handler.world.is_app()) {
             faults.push(format!(
                 "grants.apps names `{app}`, which is no app handler of the build"
+            ));
+        }
+    }
+    for namespace in &grants.channels {
+        let live = manifest.live.as_ref();
+        if !live.is_some_and(|live| live.namespaces.contains_key(namespace)) {
+            faults.push(format!(
+                "grants.channels names `{namespace}`, and there is no [live.namespaces.{namespace}]"
             ));
         }
     }

@@ -1,0 +1,58 @@
+//! One value for each connection of an instance.
+
+use super::{Opening, Refusal, Stateful, bindings};
+use std::{cell::RefCell, collections::HashMap};
+
+/// What [`live_stateful!`](crate::live_stateful!) keeps.
+pub struct Connections<T>(RefCell<HashMap<u64, T>>);
+
+impl<T> Default for Connections<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T: Stateful> Connections<T> {
+    /// See [`Stateful::opened`].
+    pub fn opened(
+        &self,
+        connection: u64,
+        opening: bindings::Opening,
+    ) -> Result<(), bindings::Refusal> {
+        let value = T::opened(Opening::new(opening)).map_err(Refusal::into_raw)?;
+        self.0.borrow_mut().insert(connection, value);
+        Ok(())
+    }
+
+    /// See [`Stateful::received`].
+    pub fn received(&self, connection: u64, message: bindings::Message) {
+        if let Some(value) = self.0.borrow_mut().get_mut(&connection) {
+            value.received(message);
+        }
+    }
+
+    /// See [`Stateful::closed`].
+    pub fn closed(&self, connection: u64, ending: bindings::Ending) {
+        let value = self.0.borrow_mut().remove(&connection);
+        if let Some(value) = value {
+            value.closed(ending);
+        }
+    }
+
+    /// See [`Stateful::save`].
+    pub fn save(&self, connection: u64) -> bindings::Saved {
+        let values = self.0.borrow();
+        bindings::Saved {
+            schema: T::SCHEMA,
+            bytes: values.get(&connection).map(T::save).unwrap_or_default(),
+        }
+    }
+
+    /// See [`Stateful::restore`].
+    pub fn restore(&self, connection: u64, saved: bindings::Saved) -> Result<(), String> {
+        crate::log::panics();
+        let value = T::restore(saved.schema, &saved.bytes)?;
+        self.0.borrow_mut().insert(connection, value);
+        Ok(())
+    }
+}

@@ -1,0 +1,6 @@
+//! Settings of the build, as far as the handler's grants name them.
+
+/// The setting's value.
+pub fn get(name: &str) -> Option<String> {
+    crate::of_world::settings::get(name)
+}

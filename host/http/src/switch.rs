@@ -1,0 +1,41 @@
+//! A connection that goes on with another protocol, in the hands of whoever answered its request.
+
+use bytes::Bytes;
+use std::{future::Future, pin::Pin};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What goes on when the answer is out. The connection counts as open until it is done.
+pub type Onward = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One end of a connection, whatever carries it.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Duplex for T {}
+
+/// The connection, behind its answer.
+pub struct Switched {
+    /// What is read and written from here on is not HTTP.
+    pub io: Box<dyn Duplex>,
+    /// What the client sent already.
+    pub early: Bytes,
+    /// Ready when the connection has to go, at a moment of its own where many have to.
+    pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// Takes the connection over.
+pub struct Switch(Box<dyn FnOnce(Switched) -> Onward + Send>);
+
+impl Switch {
+    /// Calls `onward` when the answer is out.
+    pub fn new<F>(onward: impl FnOnce(Switched) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self(Box::new(|switched| Box::pin(onward(switched))))
+    }
+
+    /// What goes on.
+    pub fn onward(self, switched: Switched) -> Onward {
+        (self.0)(switched)
+    }
+}

@@ -1,0 +1,201 @@
+//! Channels whose rules can be kept.
+
+use super::{
+    is_name,
+    limits::{WAIT_MS_MAX, at_most, not_zero},
+};
+use crate::manifest::{Live, LiveLimits, Namespace};
+
+/// What one connection may hold of a child's memory.
+const QUEUE_BYTES_MAX: u64 = 64 << 20;
+/// Each is a place in two tables.
+const SUBSCRIPTIONS_MAX: u64 = 10_000;
+/// A WebSocket message is held whole.
+const RECEIVED_BYTES_MAX: u64 = 64 << 20;
+/// More often costs more than what it finds.
+const PING_MS_MIN: u64 = 1_000;
+/// Kept for every channel that has one.
+const HISTORY_MESSAGES_MAX: u64 = 100_000;
+/// A day: what is older belongs into a datastore.
+const HISTORY_MS_MAX: u64 = 86_400_000;
+/// Connections of a child.
+const SUBSCRIBERS_MAX: u64 = 1_000_000;
+/// Kept for every channel.
+const KEYS_MAX: u64 = 100_000;
+
+/// What is wrong with it.
+pub(super) fn faults(live: &Live) -> Vec<String> {
+    let mut faults: Vec<_> = limits(&live.limits)
+        .into_iter()
+        .map(|fault| format!("live: {fault}"))
+        .collect();
+    for (name, namespace) in &live.namespaces {
+        if !is_name(name) {
+            faults.push(format!(
+                "live.namespaces has `{name}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter"
+            ));
+        }
+        let found = rules(namespace, &live.limits);
+        let found = found.into_iter();
+        faults.extend(found.map(|fault| format!("live.namespaces.{name}: {fault}")));
+    }
+    faults
+}
+
+fn limits(limits: &LiveLimits) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (key, value, most) in [
+        ("queue_bytes_max", limits.queue_bytes_max, QUEUE_BYTES_MAX),
+        (
+            "subscriptions_max",
+            limits.subscriptions_max.into(),
+            SUBSCRIPTIONS_MAX,
+        ),
+        (
+            "received_bytes_max",
+            limits.received_bytes_max,
+            RECEIVED_BYTES_MAX,
+        ),
+    ] {
+        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
+    }
+    let ping_ms = limits.ping_ms;
+    if !(PING_MS_MIN..=WAIT_MS_MAX).contains(&ping_ms) {
+        faults.push(format!(
+            "ping_ms is {ping_ms}; it must be from {PING_MS_MIN} to {WAIT_MS_MAX}"
+        ));
+    }
+    faults
+}
+
+fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
+    let mut faults = Vec::new();
+    let queue = limits.queue_bytes_max;
+    let (message, history) = (rules.message_bytes_max, rules.history_bytes_max);
+    faults.extend(not_zero("message_bytes_max", message));
+    if message > queue / 2 {
+        faults.push(format!(
+            "message_bytes_max is {message}; at most half of live.queue_bytes_max, which is {queue}, or two messages \
+             would close every connection"
+        ));
+    }
+    if history > queue / 2 {
+        faults.push(format!(
+            "history_bytes_max is {history}; at most half of live.queue_bytes_max, which is {queue}, or nobody could \
+             ever be given what it missed"
+        ));
+    }
+    for (key, value, most) in [
+        (
+            "history_messages_max",
+            rules.history_messages_max.into(),
+            HISTORY_MESSAGES_MAX,
+        ),
+        ("history_ms_max", rules.history_ms_max, HISTORY_MS_MAX),
+        ("keys_max", rules.keys_max.into(), KEYS_MAX),
+        ("keys_ms_max", rules.keys_ms_max, HISTORY_MS_MAX),
+        ("leave_after_ms", rules.leave_after_ms, WAIT_MS_MAX),
+    ] {
+        faults.extend(at_most(key, value, most));
+    }
+    let (key, value) = ("subscribers_max", rules.subscribers_max.into());
+    faults.extend(not_zero(key, value).or_else(|| at_most(key, value, SUBSCRIBERS_MAX)));
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Overflow, Publish, Subscribe};
+
+    fn fine() -> (LiveLimits, Namespace) {
+        let limits = LiveLimits {
+            queue_bytes_max: 1_000,
+            subscriptions_max: 1,
+            received_bytes_max: 1,
+            ping_ms: 1_000,
+        };
+        let rules = Namespace {
+            subscribe: Subscribe::Anyone,
+            publish: Publish::Subscribers,
+            presence: true,
+            overflow: Overflow::Disconnect,
+            history_messages_max: 0,
+            history_bytes_max: 500,
+            history_ms_max: 0,
+            message_bytes_max: 500,
+            subscribers_max: 1,
+            keys_max: 0,
+            keys_ms_max: 0,
+            leave_after_ms: 0,
+        };
+        (limits, rules)
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_and_says_so() {
+        let (limits, rules) = fine();
+        let check = |change: &dyn Fn(&mut LiveLimits, &mut Namespace), name: &str, says: &str| {
+            let (mut limits, mut rules) = (limits, rules);
+            change(&mut limits, &mut rules);
+            let namespaces = [(name.to_owned(), rules)].into();
+            let found = faults(&Live { limits, namespaces });
+            match says {
+                "" => assert_eq!(found, Vec::<String>::new()),
+                says => assert!(found.iter().any(|f| f.contains(says)), "{says}: {found:?}"),
+            }
+        };
+        check(&|_, _| {}, "chat", "");
+        check(&|_, _| {}, "Chat", "live.namespaces has `Chat`");
+        check(
+            &|l, _| l.queue_bytes_max = 0,
+            "chat",
+            "queue_bytes_max is 0",
+        );
+        check(&|l, _| l.queue_bytes_max = 1 << 40, "chat", "the most");
+        check(
+            &|l, _| l.subscriptions_max = 10_001,
+            "chat",
+            "subscriptions_max is 10001",
+        );
+        check(
+            &|l, _| l.received_bytes_max = 1 << 40,
+            "chat",
+            "received_bytes_max",
+        );
+        check(&|l, _| l.ping_ms = 999, "chat", "ping_ms is 999");
+        check(
+            &|_, r| r.message_bytes_max = 501,
+            "chat",
+            "half of live.queue_bytes_max",
+        );
+        check(&|_, r| r.history_bytes_max = 501, "chat", "what it missed");
+        check(
+            &|_, r| r.message_bytes_max = 0,
+            "chat",
+            "message_bytes_max is 0",
+        );
+        check(
+            &|_, r| r.history_messages_max = 100_001,
+            "chat",
+            "history_messages_max",
+        );
+        check(
+            &|_, r| r.history_ms_max = 86_400_001,
+            "chat",
+            "history_ms_max",
+        );
+        check(&|_, r| r.keys_max = 100_001, "chat", "keys_max");
+        check(&|_, r| r.keys_ms_max = 86_400_001, "chat", "keys_ms_max");
+        check(
+            &|_, r| r.leave_after_ms = 3_600_001,
+            "chat",
+            "leave_after_ms",
+        );
+        check(
+            &|_, r| r.subscribers_max = 0,
+            "chat",
+            "subscribers_max is 0",
+        );
+    }
+}

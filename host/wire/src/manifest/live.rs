@@ -1,0 +1,93 @@
+//! Channels, as a build describes them.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What holds on live nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    /// Of every connection.
+    pub limits: LiveLimits,
+    /// Rules of channels, by the part of their name before `:`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// What one connection may take. `push` has a default for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveLimits {
+    /// Bytes that wait for it.
+    pub queue_bytes_max: u64,
+    /// Channels that it is subscribed to.
+    pub subscriptions_max: u32,
+    /// Bytes of one message that it sends.
+    pub received_bytes_max: u64,
+    /// Milliseconds between two signs of life; one that answers none of two in a row is closed.
+    pub ping_ms: u64,
+}
+
+/// The channels of a namespace, `NAMESPACE:KEY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Namespace {
+    /// Whose clients may subscribe.
+    pub subscribe: Subscribe,
+    /// Whose clients may publish.
+    pub publish: Publish,
+    /// Whether subscribers are told who is there.
+    pub presence: bool,
+    /// What becomes of messages for those who do not keep up.
+    pub overflow: Overflow,
+    /// Messages that a client may ask for again.
+    pub history_messages_max: u32,
+    /// Bytes of their contents.
+    pub history_bytes_max: u64,
+    /// Milliseconds since they were published.
+    pub history_ms_max: u64,
+    /// Bytes of one message.
+    pub message_bytes_max: u64,
+    /// Subscribers of one channel in one child.
+    pub subscribers_max: u32,
+    /// Idempotency keys that a channel remembers.
+    pub keys_max: u32,
+    /// For how many milliseconds.
+    pub keys_ms_max: u64,
+    /// Milliseconds that somebody may be gone before the others are told.
+    pub leave_after_ms: u64,
+}
+
+/// Whose clients may subscribe to a channel by themselves. Handlers with the grant always may, for their connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subscribe {
+    /// All whose connection a handler took.
+    Anyone,
+    /// Those with a signed token for the channel.
+    Token,
+    /// Nobody: handlers subscribe them.
+    Handlers,
+}
+
+/// Whose clients may publish to a channel by themselves. Handlers with the grant, and the HTTP API, always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Publish {
+    /// Those who are subscribed.
+    Subscribers,
+    /// Nobody.
+    Handlers,
+}
+
+/// What becomes of a message for a connection whose queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overflow {
+    /// The connection is closed, comes back and asks for what it missed.
+    Disconnect,
+    /// Older messages of the channel make room.
+    DropOldest,
+    /// Only the newest message of the channel waits, always.
+    LatestOnly,
+}
