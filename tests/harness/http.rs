@@ -137,6 +137,20 @@ impl Connection {
         .context("these bytes never came")?
     }
 
+    /// The same, and takes what there is up to their end.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub async fn take_until(&mut self, bytes: &[u8]) -> anyhow::Result<String> {
+        self.until(bytes).await?;
+        let at = self
+            .buffer
+            .windows(bytes.len())
+            .position(|seen| seen == bytes);
+        let taken = self.buffer.drain(..at.context("it came")? + bytes.len());
+        Ok(String::from_utf8_lossy(&taken.collect::<Vec<_>>()).into_owned())
+    }
+
     /// Reads one response.
     ///
     /// # Errors

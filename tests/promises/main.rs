@@ -19,6 +19,7 @@ mod gone;
 mod ingress;
 mod lies;
 mod limits;
+mod live;
 mod live_children;
 mod messages;
 mod mixed;

@@ -32,7 +32,7 @@ pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
 pub use limits::{Http2Limits, Limits};
 pub use ranges::AddressRange;
-pub use server::{ListenHandle, Server, Settings};
+pub use server::{Divert, ListenHandle, Server, Settings};
 pub use tickets::TicketSecret;
 pub use tls::{Certificates, Pem, TlsError};
 pub use visitor::Trust;

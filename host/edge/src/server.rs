@@ -10,7 +10,7 @@ use crate::{
     visitor::Peer,
 };
 use futures::FutureExt;
-use protoplex_http::Scheme;
+use protoplex_http::{Onward, Scheme};
 use rustls::ServerConfig;
 use std::{
     collections::HashSet,
@@ -30,6 +30,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// The first byte of a TLS record that begins a connection (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 /// After an accept that failed and left nothing to do about it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,7 +48,7 @@ pub(crate) struct Shared<S> {
     pub(crate) tasks: TaskTracker,
     pub(crate) tunnels: Arc<AtomicUsize>,
     tls: Option<TlsAcceptor>,
-    connections: AtomicUsize,
+    connections: Arc<AtomicUsize>,
     permits: Arc<Semaphore>,
 }
 
@@ -65,6 +67,25 @@ pub struct Settings {
 
 /// A set of listeners that call one service.
 pub struct Server<S>(Arc<Shared<S>>);
+
+/// Takes a connection that speaks TLS where HTTP is plain.
+pub type Divert = Arc<dyn Fn(TcpStream) -> Onward + Send + Sync>;
+
+/// What connections of a listener speak.
+#[derive(Clone)]
+struct Door {
+    scheme: Scheme,
+    divert: Option<Divert>,
+}
+
+impl Door {
+    fn new(scheme: Scheme) -> Self {
+        Self {
+            scheme,
+            divert: None,
+        }
+    }
+}
 
 /// An accept loop.
 pub struct ListenHandle {
@@ -138,7 +159,7 @@ impl<S: Service> Server<S> {
             draining: CancellationToken::new(),
             in_flight: Arc::default(),
             tls: tls.map(TlsAcceptor::from),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
             tasks: TaskTracker::new(),
             tunnels: Arc::default(),
         }))
@@ -146,6 +167,21 @@ impl<S: Service> Server<S> {
 
     /// Accepts until it is told to stop, or the socket is shut; errors never end it.
     pub fn listen(&self, listener: TcpListener, scheme: Scheme) -> ListenHandle {
+        self.listen_by(listener, Door::new(scheme))
+    }
+
+    /// The same for plain HTTP, but that a connection which begins with a TLS handshake is somebody else's.
+    pub fn listen_beside(&self, listener: TcpListener, divert: Divert) -> ListenHandle {
+        self.listen_by(
+            listener,
+            Door {
+                scheme: Scheme::Http,
+                divert: Some(divert),
+            },
+        )
+    }
+
+    fn listen_by(&self, listener: TcpListener, door: Door) -> ListenHandle {
         let accepting = CancellationToken::new();
         let leaving = self.0.draining.child_token();
         let handle = ListenHandle {
@@ -156,8 +192,8 @@ impl<S: Service> Server<S> {
         self.0.tasks.spawn(async move {
             tokio::select! {
                 () = accepting.cancelled() => {}
-                () = shared.draining.cancelled() => accept_rest(&shared, &listener, scheme, &leaving),
-                () = accept(&shared, &listener, scheme, &leaving) => {}
+                () = shared.draining.cancelled() => accept_rest(&shared, &listener, &door, &leaving),
+                () = accept(&shared, &listener, &door, &leaving) => {}
             }
         });
         handle
@@ -208,13 +244,13 @@ impl<S: Service> Server<S> {
 async fn accept<S: Service>(
     shared: &Arc<Shared<S>>,
     listener: &TcpListener,
-    scheme: Scheme,
+    door: &Door,
     leaving: &CancellationToken,
 ) {
     let mut spare = shed::Spare::new();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme, leaving),
+            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), door, leaving),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // It was shut by somebody who shares it: nobody comes here any more.
@@ -238,11 +274,11 @@ async fn accept<S: Service>(
 fn accept_rest<S: Service>(
     shared: &Arc<Shared<S>>,
     listener: &TcpListener,
-    scheme: Scheme,
+    door: &Door,
     leaving: &CancellationToken,
 ) {
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        admit(shared, stream, peer.ip().to_canonical(), scheme, leaving);
+        admit(shared, stream, peer.ip().to_canonical(), door, leaving);
     }
 }
 
@@ -251,12 +287,12 @@ fn admit<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
     address: IpAddr,
-    scheme: Scheme,
+    door: &Door,
     leaving: &CancellationToken,
 ) {
     let Ok(permit) = Arc::clone(&shared.permits).try_acquire_owned() else {
         shared.counters.count(Cause::ConnectionsMax);
-        return shed::turn_away(stream, scheme);
+        return shed::turn_away(stream, door.scheme);
     };
     // Whom a balancer speaks for is not known yet.
     let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address);
@@ -270,16 +306,22 @@ fn admit<S: Service>(
     };
     // Not fatal: the connection is slower.
     let _ = stream.set_nodelay(true);
-    let (shared_by_all, leaving) = (Arc::clone(shared), leaving.clone());
+    let (shared_by_all, leaving, door) = (Arc::clone(shared), leaving.clone(), door.clone());
     shared.tasks.spawn(async move {
         let shared = shared_by_all;
-        let _counted = Counted::new(&shared.connections);
-        if speaks_first {
-            announced(&shared, stream, address, scheme, &leaving).await;
+        let counted = Held::new(&shared.connections);
+        let onward = if speaks_first {
+            announced(&shared, stream, address, &door, &leaving).await
         } else {
-            connection(&shared, stream, address, seat, scheme, &leaving).await;
+            connection(&shared, stream, address, seat, &door, &leaving).await
+        };
+        if let Some((onward, seat)) = onward {
+            // In a task of its own, which is as large as that needs, and not as a request does.
+            shared.tasks.spawn(async move {
+                onward.await;
+                drop((permit, counted, seat));
+            });
         }
-        drop(permit);
     });
 }
 
@@ -288,60 +330,96 @@ async fn announced<S: Service>(
     shared: &Arc<Shared<S>>,
     mut stream: TcpStream,
     balancer: IpAddr,
-    scheme: Scheme,
+    door: &Door,
     leaving: &CancellationToken,
-) {
+) -> Option<(Onward, Option<Seat>)> {
     let header = timeout(
         shared.limits.proxy_header_timeout,
         proxy_protocol::read(&mut stream),
     );
     let header =
-        tokio::select! { biased; read = header => read, () = shared.leave(leaving) => return };
+        tokio::select! { biased; read = header => read, () = shared.leave(leaving) => return None };
     let (address, seat) = match header {
         Ok(Ok(Some(visitor))) => (visitor.to_canonical(), shared.sit(visitor)),
         // The balancer itself, which looks whether we live.
         Ok(Ok(None)) => (balancer, Ok(None)),
         Ok(Err(fault)) => {
             tracing::debug!(%balancer, %fault, "a connection is closed");
-            return shared.counters.count(Cause::ProxyHeader);
+            shared.counters.count(Cause::ProxyHeader);
+            return None;
         }
-        Err(_) => return shared.counters.count(Cause::ProxyHeader),
+        Err(_) => {
+            shared.counters.count(Cause::ProxyHeader);
+            return None;
+        }
     };
     match seat {
-        Ok(seat) => connection(shared, stream, address, seat, scheme, leaving).await,
-        Err(cause) => shared.counters.count(cause),
+        Ok(seat) => connection(shared, stream, address, seat, door, leaving).await,
+        Err(cause) => {
+            shared.counters.count(cause);
+            None
+        }
     }
 }
 
+/// Serves a connection to its end, or until it goes on with another protocol: that is given back.
 async fn connection<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
     address: IpAddr,
     seat: Option<Seat>,
-    scheme: Scheme,
+    door: &Door,
     leaving: &CancellationToken,
-) {
+) -> Option<(Onward, Option<Seat>)> {
     let peer = Peer {
         address,
         forwards: any_contains(&shared.trust.forwarded_from, address),
         account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
         leaving: leaving.clone(),
     };
-    match (scheme, &shared.tls) {
+    let scheme = door.scheme;
+    if let Some(divert) = &door.divert
+        && begins_with_tls(shared, &stream, leaving).await?
+    {
+        return Some((divert(stream), seat));
+    }
+    let onward = match (scheme, &shared.tls) {
         (Scheme::Http, _) => http1::serve(shared, stream, scheme, peer).await,
         (Scheme::Https, Some(tls)) => {
             let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
-            let handshake = tokio::select! { biased; done = handshake => done, () = leaving.cancelled() => return };
+            let handshake = tokio::select! { biased; done = handshake => done, () = leaving.cancelled() => return None };
             let Ok(Ok(stream)) = handshake else {
-                return shared.counters.count(Cause::Handshake);
+                shared.counters.count(Cause::Handshake);
+                return None;
             };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 http2::serve(shared, stream, scheme, peer).await;
+                None
             } else {
-                http1::serve(shared, stream, scheme, peer).await;
+                http1::serve(shared, stream, scheme, peer).await
             }
         }
-        (Scheme::Https, None) => {}
+        (Scheme::Https, None) => None,
+    };
+    Some((onward?, seat))
+}
+
+/// Whether the first byte is that of a TLS handshake; `None` where none comes.
+async fn begins_with_tls<S>(
+    shared: &Shared<S>,
+    stream: &TcpStream,
+    leaving: &CancellationToken,
+) -> Option<bool> {
+    let mut first = [0];
+    let peeked = timeout(shared.limits.first_byte_timeout, stream.peek(&mut first));
+    let peeked = tokio::select! { biased; peeked = peeked => peeked, () = shared.leave(leaving) => return None };
+    match peeked {
+        Ok(Ok(1)) => Some(first == [TLS_HANDSHAKE]),
+        Ok(_) => None,
+        Err(_) => {
+            shared.counters.count(Cause::Silent);
+            None
+        }
     }
 }
 
@@ -381,5 +459,10 @@ impl<S> Shared<S> {
         let wait = Duration::from_secs_f64(window_s * rand::random::<f64>());
         // On the heap: an idle connection does not carry a timer for the day of the drain.
         Box::pin(tokio::time::sleep(wait)).await;
+    }
+
+    /// The same, for who is not part of the connection's task.
+    pub(crate) async fn leave_later(self: Arc<Self>, leaving: CancellationToken) {
+        self.leave(&leaving).await;
     }
 }

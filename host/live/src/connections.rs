@@ -139,6 +139,16 @@ impl<R> Connections<R> {
         self.get_mut(id)?.subscriptions.get_mut(channel)
     }
 
+    pub fn channel_of(&self, id: ConnectionId, number: u32) -> Option<&Arc<str>> {
+        let mut all = self.get(id)?.subscriptions.iter();
+        all.find_map(|(name, known)| (known.number == number).then_some(name))
+    }
+
+    pub fn is_subscribed(&self, id: ConnectionId, channel: &str) -> bool {
+        let connection = self.get(id);
+        connection.is_some_and(|known| known.subscriptions.contains_key(channel))
+    }
+
     pub fn next(&mut self, id: ConnectionId) -> Option<Item<Said<R>>> {
         self.get_mut(id)?.outbox.pop()
     }

@@ -6,6 +6,7 @@
 //! that over from the old one, and the stream goes on; where the old one is dead or out of reach, a new epoch begins and
 //! everybody hears that something may be missing.
 
+mod asked;
 mod frames;
 mod held;
 mod moving;

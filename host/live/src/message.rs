@@ -13,10 +13,12 @@ pub enum Form {
     Deflated,
     /// An event of `text/event-stream`.
     Event,
+    /// A WebSocket frame of the content alone.
+    Bare,
 }
 
 /// Of [`Form`].
-const FORMS: usize = 3;
+const FORMS: usize = 4;
 
 /// What was published, and where it stands. Shared by the history and every queue that it waits in.
 #[derive(Debug)]
@@ -36,6 +38,11 @@ impl Message {
             data,
             forms: [const { OnceLock::new() }; FORMS],
         }
+    }
+
+    /// The bytes of a form, if it was made.
+    pub fn made(&self, form: Form) -> Option<Bytes> {
+        self.forms[form as usize].get().cloned()
     }
 
     /// The bytes of a form; `make` is called the first time only, whoever asks.

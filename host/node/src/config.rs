@@ -57,6 +57,10 @@ pub struct NodeConfig {
     /// Instances that each child may have at once, of all handlers and of two builds at peak; 0 is 1,000.
     #[serde(default)]
     pub instances_max: u32,
+    /// Live nodes: a file with who may publish by HTTP and the key of subscription tokens, `{"api_token":…,"token_key":…}`;
+    /// without it nobody may, and no token is good.
+    #[serde(default)]
+    pub live_secrets: Option<PathBuf>,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
     /// What stands between visitors and handlers; all of it may be left out.

@@ -42,6 +42,8 @@ pub struct ChildConfig {
     /// Where the node stands.
     #[serde(default)]
     pub region: String,
+    /// PEM of the fleet's authority.
+    pub ca: PathBuf,
     /// PEM of the node's own certificate, for upstreams that ask who calls.
     pub cert: PathBuf,
     /// Its key.
@@ -53,6 +55,9 @@ pub struct ChildConfig {
     /// Instances at once; 0 is the default.
     #[serde(default)]
     pub instances_max: u32,
+    /// As in the node's configuration.
+    #[serde(default)]
+    pub live_secrets: Option<PathBuf>,
     /// How long requests in flight may go on after a drain began, or after their build was switched away.
     pub drain_timeout_ms: u64,
     /// As in the node's configuration.

@@ -29,6 +29,8 @@ mod streams;
 mod tls;
 mod upload;
 
+pub(crate) use tls::client_config as mutual_tls;
+
 pub use link::{LinkReceiver, LinkSender};
 pub use streams::{Events, Streaming};
 

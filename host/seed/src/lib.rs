@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod core;
 mod lines;
+pub mod mutual_tls;
 pub mod server;
 pub mod store;
 

@@ -25,6 +25,8 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use peer::{node_name, server_config as mutual_tls};
+
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
 /// The binary does that in a subprocess; the Seed itself never runs guests.
 pub trait ComponentCheck: Send + Sync + 'static {

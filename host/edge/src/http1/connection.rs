@@ -23,7 +23,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::FutureExt;
 use http::StatusCode;
 use protoplex_http::{
-    Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Reply, ReplyBody, Scheme,
+    Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
+    Switch, Switched,
 };
 use std::{
     future::{Future, poll_fn},
@@ -63,6 +64,8 @@ impl From<io::Error> for End {
 /// What comes after a reply.
 enum Next {
     Request,
+    /// The connection is somebody else's from here on.
+    Switch(Switch),
     /// `unread`: the client may still be sending.
     Close {
         unread: bool,
@@ -112,8 +115,13 @@ pub(super) struct Connection<'a, S, IO> {
     head_deadline: Option<Instant>,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve<S, IO>(shared: &Arc<Shared<S>>, io: IO, scheme: Scheme, peer: Peer)
+/// Serves one connection to its end, or until it goes on with another protocol.
+pub(crate) async fn serve<S, IO>(
+    shared: &Arc<Shared<S>>,
+    io: IO,
+    scheme: Scheme,
+    peer: Peer,
+) -> Option<Onward>
 where
     S: Service,
     IO: Io,
@@ -139,7 +147,14 @@ where
     match connection.first_bytes().await {
         Ok(false) => {
             // Whatever ends it has been answered or has nobody to hear it.
-            let _ = connection.requests().await;
+            let switch = connection.requests().await.ok()??;
+            let Connection { io, input, .. } = connection;
+            let leave = Arc::clone(shared).leave_later(leaving);
+            return Some(switch.onward(Switched {
+                io: Box::new(io),
+                early: input.freeze(),
+                leave: Box::pin(leave),
+            }));
         }
         Ok(true) => {
             let Connection {
@@ -151,6 +166,7 @@ where
         }
         Err(_) => {}
     }
+    None
 }
 
 impl<S, IO> Connection<'_, S, IO>
@@ -197,16 +213,19 @@ where
         }
     }
 
-    async fn requests(&mut self) -> Result<(), End> {
+    /// Until somebody has had enough, or takes the connection over.
+    async fn requests(&mut self) -> Result<Option<Switch>, End> {
         let mut draining = pin!(self.shared.leave(self.leaving));
         loop {
             let end = match self.head_end(draining.as_mut()).await? {
                 Ok(Some(end)) => end,
-                Ok(None) => return Ok(()),
-                Err(refusal) => return self.refuse(refusal).await,
+                Ok(None) => return Ok(None),
+                Err(refusal) => return self.refuse(refusal).await.map(|()| None),
             };
-            if let Next::Close { unread } = self.request(end).await? {
-                return self.close(unread).await;
+            match self.request(end).await? {
+                Next::Request => {}
+                Next::Switch(switch) => return Ok(Some(switch)),
+                Next::Close { unread } => return self.close(unread).await.map(|()| None),
             }
         }
     }
@@ -469,8 +488,14 @@ where
             asked.keep_alive && !asked.is_connect && !reply.close && !self.leaving.is_cancelled();
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
-            self.tunnel(reply.body, asked).await?;
-            return Ok(Next::Close { unread: false });
+            self.flush().await?;
+            return match reply.body {
+                ReplyBody::Switch(switch) => Ok(Next::Switch(switch)),
+                body => {
+                    self.tunnel(body, asked).await?;
+                    Ok(Next::Close { unread: false })
+                }
+            };
         }
         let streams = matches!(reply.body, ReplyBody::Stream(_) | ReplyBody::Relay(_));
         let may_follow = if streams {

@@ -116,9 +116,8 @@ where
         .await
     }
 
-    /// Hands the connection over to a tunnel; its head is in the buffer.
+    /// Hands the connection over to a tunnel; its head is out.
     pub(super) async fn tunnel(&mut self, body: ReplyBody, asked: &Asked) -> Result<(), End> {
-        self.flush().await?;
         let Some(server) = Body::connection_of(body) else {
             return Err(End::Io);
         };

@@ -70,6 +70,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
         ReplyBody::Absent { .. } => Some(0),
         ReplyBody::Stream(body) => stream_length(body),
         ReplyBody::Relay(body) => body.size_hint().exact(),
+        ReplyBody::Switch(_) => None,
     };
     let absent = asked.is_head || reply.status == StatusCode::NOT_MODIFIED;
     match (&reply.body, length) {
@@ -83,7 +84,11 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
 
 /// Whether the connection is a tunnel after this reply.
 pub(crate) fn is_tunnel(reply: &Reply) -> bool {
-    matches!(&reply.body, ReplyBody::Relay(body) if body.is_tunnel())
+    match &reply.body {
+        ReplyBody::Relay(body) => body.is_tunnel(),
+        ReplyBody::Switch(_) => true,
+        _ => false,
+    }
 }
 
 /// The reply itself, or another where its status does not end the request, or would switch the connection to

@@ -75,7 +75,7 @@ pub(super) struct Out {
 impl Out {
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.body {
-            ReplyBody::Empty | ReplyBody::Absent { .. } => Poll::Ready(None),
+            ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
                 // In pieces, so that the next is asked for when the client has taken this one.
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
@@ -137,7 +137,7 @@ impl HttpBody for Out {
             return false;
         }
         match &self.body {
-            ReplyBody::Empty | ReplyBody::Absent { .. } => true,
+            ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => true,
             ReplyBody::Full(bytes) => bytes.is_empty(),
             ReplyBody::Stream(body) => body.is_end_stream(),
             ReplyBody::Relay(body) => body.is_end_stream(),

@@ -9,7 +9,9 @@ use super::{
 };
 use arc_swap::ArcSwap;
 use protoplex_edge::upstream::{Counters, Means};
-use protoplex_handler::{AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, Runtime};
+use protoplex_handler::{
+    AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, LiveHandler, Runtime,
+};
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::{Grants, Handler, Role},
@@ -69,6 +71,7 @@ pub(super) struct Slot {
 pub(super) enum Code {
     Edge(Arc<EdgeHandler>),
     App(Arc<AppHandler>),
+    Live(Arc<LiveHandler>),
 }
 
 impl LoadedBuild {
@@ -93,6 +96,7 @@ impl LoadedBuild {
                     handler: name.clone(),
                     build: id,
                     settings,
+                    channels: granted_channels(&manifest, &handler.grants),
                 }),
                 metrics: loader.metrics.handlers.of(name.clone()),
                 relays: loader.relays(&handler.grants),
@@ -150,13 +154,18 @@ impl LoadedBuild {
     /// Drops instances that only this build uses.
     pub(super) fn cool(&self, except: &LoadedBuild) {
         for slot in &self.handlers {
-            if let Code::Edge(edge) = &slot.code
-                && !except
-                    .handlers
-                    .iter()
-                    .any(|other| matches!(&other.code, Code::Edge(o) if Arc::ptr_eq(o, edge)))
-            {
-                edge.cool();
+            let is_kept = except
+                .handlers
+                .iter()
+                .any(|other| match (&slot.code, &other.code) {
+                    (Code::Edge(ours), Code::Edge(theirs)) => Arc::ptr_eq(ours, theirs),
+                    (Code::Live(ours), Code::Live(theirs)) => Arc::ptr_eq(ours, theirs),
+                    _ => false,
+                });
+            match &slot.code {
+                Code::Edge(edge) if !is_kept => edge.cool(),
+                Code::Live(live) if !is_kept => live.cool(),
+                _ => {}
             }
         }
     }
@@ -177,13 +186,13 @@ impl Loader<'_> {
         handler: &Handler,
         settings: &HashMap<String, String>,
     ) -> Result<Code, BuildFault> {
-        let is_edge = handler.world.is_edge();
+        let world = handler.world;
         let unchanged = self
             .held
             .all()
             .filter(|build| build.manifest.handlers.get(name) == Some(handler))
             .filter_map(|build| build.handler(name))
-            .find(|slot| is_edge || slot.context.settings == *settings);
+            .find(|slot| !world.is_app() || slot.context.settings == *settings);
         if let Some(slot) = unchanged {
             return Ok(slot.code.clone());
         }
@@ -201,7 +210,11 @@ impl Loader<'_> {
             reason: format!("handler `{name}`: {}", fault.reason),
             ..fault
         };
-        Ok(if is_edge {
+        Ok(if world.is_live() {
+            Code::Live(Arc::new(
+                LiveHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
+            ))
+        } else if world.is_edge() {
             Code::Edge(Arc::new(
                 EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
             ))
@@ -228,6 +241,16 @@ fn read_manifest(id: BuildId, fd: OwnedFd) -> Result<Manifest, BuildFault> {
         )));
     }
     Manifest::parse(&map).map_err(|error| fault(error.to_string()))
+}
+
+/// The namespaces that a handler may use, and the bytes of their largest message.
+fn granted_channels(manifest: &Manifest, grants: &Grants) -> HashMap<String, u64> {
+    let live = manifest.live.iter();
+    let namespaces = live.flat_map(|live| &live.namespaces);
+    let granted = namespaces.filter(|(name, _)| grants.channels.contains(name));
+    granted
+        .map(|(name, namespace)| (name.clone(), namespace.message_bytes_max))
+        .collect()
 }
 
 fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {

@@ -4,6 +4,7 @@ use super::{
     access_log::FileLog,
     build::{LoadedBuild, Loader},
     fleet::Fleet,
+    live::{Live, LiveSecrets},
     metrics::{Metrics, Seen},
     probe,
     relay::Relay,
@@ -19,12 +20,14 @@ use crate::{
 };
 use anyhow::Context;
 use protoplex_edge::{
-    Certificates, ListenHandle, Pem, Server, Settings, TicketSecret,
+    Certificates, Divert, ListenHandle, Pem, Server, Settings, TicketSecret,
     upstream::{Means, NodeCertificate},
 };
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
-use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
+use protoplex_wire::{
+    BuildId, Digest, ReleaseId, directory::Directory, manifest::Role, release::Stage,
+};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -40,6 +43,11 @@ use tokio::sync::watch;
 
 /// The sign of life.
 const BEAT_PERIOD: Duration = Duration::from_millis(250);
+
+/// How long a child that ends waits for others to take its channels; they wait for three seconds themselves.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Between two looks whether they have.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 
 /// Idle connections to upstreams are looked at once in so many beats.
 const SWEEP_BEATS: u64 = 20;
@@ -76,6 +84,9 @@ pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
         Arc::clone(&child.shared),
         Arc::clone(&child.server),
     );
+    let shared = Arc::clone(&child.shared);
+    // Also while it drains.
+    tokio::spawn(async move { Live::tick_all(&shared).await });
     tokio::select! {
         ended = child.obey_all() => ended?,
         ended = beats => ended?,
@@ -145,7 +156,16 @@ impl Child {
             fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(means),
             metrics: Metrics::default(),
+            live: match &config.live_secrets {
+                Some(file) => Live::new(LiveSecrets::read(file)?),
+                None => Live::default(),
+            },
         });
+        if config.role == Role::Live {
+            let index = u16::try_from(config.index).context("there are fewer children")?;
+            let files = (&*config.ca, &*config.cert, &*config.key);
+            Live::introduce(&shared, (&config.node, index), files)?;
+        }
         let access_log = match &config.ingress.access_log {
             Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
                 format!("the access log {} cannot be opened", path.display())
@@ -289,6 +309,7 @@ impl Child {
         let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
         self.server
             .set_fleet(ingress::addresses(&self.directory.by_role()));
+        self.shared.live.take_directory(&self.directory);
         self.shared.relay.set_roles(fleet.roles());
         self.shared.fleet.send_replace(fleet);
         let version = self.directory.version;
@@ -340,6 +361,9 @@ impl Child {
         metrics
             .swap_ns
             .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        if let Some(new) = &self.shared.builds.now().active {
+            Live::switched(&self.shared, new);
+        }
         if let (Some(old), Some(new)) = (old, &self.shared.builds.now().active) {
             tracing::info!(
                 build = id.short(),
@@ -373,6 +397,7 @@ impl Child {
             let is_active = now.active.as_ref().is_some_and(|now| now.id == old.id);
             if !is_active && old.was_last(switch) {
                 old.cut();
+                Live::leave_build(&shared, &old);
             }
         });
     }
@@ -417,7 +442,10 @@ impl Child {
             let listener = std::net::TcpListener::from(duplicate(*fd)?);
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            internal = Some(self.server.listen(listener, Scheme::Http));
+            let shared = Arc::clone(&self.shared);
+            let divert: Divert =
+                Arc::new(move |stream| Box::pin(Live::answer_link(Arc::clone(&shared), stream)));
+            internal = Some(self.server.listen_beside(listener, divert));
         }
         let listening = Listening { public, internal };
         self.listening.insert(index, listening);
@@ -446,7 +474,7 @@ impl Child {
             .map(|build| build.id.to_string())
             .unwrap_or_default();
         let means = &self.shared.relay.means;
-        let gauges = [
+        let mut gauges = vec![
             (
                 "protoplex_in_flight",
                 "Requests being answered.",
@@ -483,6 +511,7 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
+        gauges.extend(self.shared.live.gauges());
         let mut loads = self.shared.relay.loads();
         let held = self.shared.builds.now();
         upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
@@ -503,15 +532,39 @@ impl Child {
             .context("the parent cannot be told")
     }
 
+    /// Waits until other children have taken the channels that are theirs now.
+    async fn hand_over(&self) {
+        let deadline = tokio::time::Instant::now() + HAND_OVER_MAX;
+        while self.shared.live.handing_over() > 0 {
+            if tokio::time::Instant::now() > deadline {
+                let channels = self.shared.live.handing_over();
+                tracing::warn!(channels, "nobody took these channels");
+                return;
+            }
+            tokio::time::sleep(HAND_OVER_LOOK).await;
+        }
+    }
+
     /// Finishes what is in flight, by the deadline.
     async fn drain(self) -> anyhow::Result<()> {
         self.server.drain();
+        Live::drain(
+            &self.shared,
+            self.config
+                .ingress
+                .limits(
+                    self.config.children,
+                    Duration::from_millis(self.config.drain_timeout_ms),
+                )
+                .drain_window,
+        );
         self.shared.relay.means.stop.cancel();
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let cut = match tokio::time::timeout(timeout, self.server.drained()).await {
             Ok(()) => 0,
             Err(_) => self.server.in_flight() as u64,
         };
+        self.hand_over().await;
         if let Some(log) = &self.access_log {
             log.flush();
         }

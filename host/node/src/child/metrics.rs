@@ -31,7 +31,9 @@ pub(super) const OTHER: &str = "(other)";
 const NO_ROUTE: &str = "(none)";
 
 /// Kinds of decisions, in the order of [`HandlerMetrics::decisions`].
-pub(super) const DECISIONS: [&str; 6] = ["respond", "redirect", "relay", "asset", "app", "error"];
+pub(super) const DECISIONS: [&str; 7] = [
+    "respond", "redirect", "relay", "asset", "app", "live", "error",
+];
 
 /// Which counter a decision raises.
 #[derive(Clone, Copy)]
@@ -41,6 +43,7 @@ pub(super) enum Kind {
     Relay,
     Asset,
     App,
+    Live,
     Error,
 }
 

@@ -12,6 +12,7 @@ mod decide;
 mod fleet;
 mod forwarded;
 mod hop;
+mod live;
 mod metrics;
 mod owned_head;
 mod probe;

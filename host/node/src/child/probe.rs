@@ -21,6 +21,7 @@ pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
         let warmed = match &slot.code {
             Code::Edge(edge) => edge.warm().await,
             Code::App(app) => app.warm().await,
+            Code::Live(live) => live.warm(),
         };
         warmed.map_err(|error| fault(slot, "made no instance", &error.to_string()))?;
         let handler = &build.manifest.handlers[&slot.name];
@@ -69,6 +70,8 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
             .decide_later(&head, &slot.context)
             .await
             .map(|decision| status(&decision)),
+        // Nobody is connected for a probe.
+        Code::Live(_) => Ok(200),
         Code::App(handler) => {
             let request = app::request(&head, Body::empty(), false)?;
             let reply = app::run(Arc::clone(handler), request, Arc::clone(build)).await?;

@@ -5,6 +5,7 @@ use super::{
     decide::{self, Request},
     fleet::Fleet,
     hop::HOP_HEADER,
+    live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
     relay::Relay,
     reply,
@@ -35,14 +36,21 @@ pub(super) struct Shared {
     pub(super) fleet: watch::Sender<Fleet>,
     pub(super) relay: Relay,
     pub(super) metrics: Metrics,
+    pub(super) live: Live,
 }
 
 /// The service that connections call.
 pub(super) struct Requests(pub(super) Arc<Shared>);
 
 impl Service for Requests {
-    fn call(&self, head: &Head<'_>, body: Body) -> Answer {
+    fn call(&self, head: &Head<'_>, mut body: Body) -> Answer {
         let shared = &self.0;
+        if shared.role == Role::Live {
+            match live::answer(shared, head, body) {
+                Ok(answer) => return answer,
+                Err(back) => body = back,
+            }
+        }
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
@@ -111,6 +119,7 @@ fn by_handler(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answe
             let decision = edge.decide_later(head, &slot.context);
             decide_later(shared, index, request, decision)
         }
+        Code::Live(_) => live::connect(shared, index, request),
         Code::App(_) => decide::run_app(shared, index, request)
             .unwrap_or_else(|error| Answer::Ready(shared.failed(slot, &error, head.request_id))),
     }

@@ -111,11 +111,13 @@ pub async fn run(
         https_fds: https.iter().map(AsRawFd::as_raw_fd).collect(),
         internal_fds: internal.iter().map(AsRawFd::as_raw_fd).collect(),
         region: config.region.clone(),
+        ca: config.ca.clone(),
         cert: config.cert.clone(),
         key: config.key.clone(),
         tls_cert: config.tls_cert.clone(),
         tls_key: config.tls_key.clone(),
         instances_max: config.instances_max,
+        live_secrets: config.live_secrets.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
         ingress: config.ingress.clone(),
     };

@@ -57,6 +57,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     let release_key = authority::release_key(&keys)?;
     let release_keys = vec![hex::encode(release_key.verifying_key().as_bytes())];
 
+    let live_secrets = live_secrets(&keys)?;
     let seed = seed_config(data, &authority, &release_keys, base)?;
     let seed_url = format!("https://{BIND}:{}", seed.port);
     let roles = [
@@ -91,6 +92,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             internal_port: ports::internal(base, number - 1),
             region: args.region.clone(),
             instances_max: args.instances_max,
+            live_secrets: live_secrets.clone(),
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
         };
         let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
@@ -122,6 +124,17 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
         native: native.to_owned(),
         running,
     })
+}
+
+/// Who may publish by HTTP, and the key of subscription tokens; drawn once.
+fn live_secrets(keys: &Path) -> Result<PathBuf> {
+    let file = keys.join("live.json");
+    if !file.exists() {
+        let secret = || hex::encode(rand::random::<[u8; 32]>());
+        let text = serde_json::json!({"api_token": secret(), "token_key": secret()});
+        write_whole(&file, text.to_string().as_bytes())?;
+    }
+    Ok(file)
 }
 
 /// A section that is wrong is refused before anything starts.
@@ -159,6 +172,7 @@ struct Node {
     internal_port: u16,
     region: String,
     instances_max: u32,
+    live_secrets: PathBuf,
     drain_timeout_ms: u64,
     ingress: Ingress,
 }
@@ -208,6 +222,7 @@ impl Node {
             children,
             threads,
             instances_max: self.instances_max,
+            live_secrets: Some(self.live_secrets),
             drain_timeout_ms: self.drain_timeout_ms,
             ingress: self.ingress,
         })

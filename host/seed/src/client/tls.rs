@@ -7,7 +7,7 @@ use rustls::{
 };
 use std::{path::Path, sync::Arc};
 
-pub(super) fn client_config(
+pub(crate) fn client_config(
     ca: &Path,
     cert: &Path,
     key: &Path,

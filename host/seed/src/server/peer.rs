@@ -103,8 +103,16 @@ impl<S: Sync> FromRequestParts<S> for Member {
     }
 }
 
+/// The node whose certificate that is.
+pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    match Peer::of(Some(certificate)) {
+        Peer::Node(name) => Some(name),
+        _ => None,
+    }
+}
+
 /// TLS 1.3 with the Seed's certificate; a client must have one of the same authority.
-pub(super) fn server_config(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for root in certificates(ca)? {

@@ -1,0 +1,28 @@
+//! What the caller asks about its own connections, and effects of several events together.
+
+use super::{Effects, Mesh};
+use crate::ConnectionId;
+use std::sync::Arc;
+
+impl<T: Copy, R> Mesh<T, R> {
+    /// The channel of a connection's subscription, as messages in its queue name it; `None` once it has ended.
+    pub fn channel_of(&self, id: ConnectionId, subscription: u32) -> Option<&Arc<str>> {
+        self.around.connections.channel_of(id, subscription)
+    }
+
+    /// Whether a connection is subscribed to a channel, or has asked to be.
+    pub fn is_subscribed(&self, id: ConnectionId, channel: &str) -> bool {
+        self.around.connections.is_subscribed(id, channel)
+    }
+}
+
+impl<T> Effects<T> {
+    /// What follows from the event after.
+    pub fn extend(&mut self, more: Self) {
+        self.wake.extend(more.wake);
+        self.close.extend(more.close);
+        self.answers.extend(more.answers);
+        self.send.extend(more.send);
+        self.connect.extend(more.connect);
+    }
+}

@@ -1,0 +1,197 @@
+//! What every live node answers by itself, below `/_live/`: the client for pages, and the HTTP API for back ends.
+
+use super::{Live, encode};
+use crate::child::{reply, service::Shared};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use protoplex_handler::NAME_BYTES_MAX;
+use protoplex_http::{Answer as HttpAnswer, Body, Head, Reply};
+use protoplex_live::{Answer, Refusal};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use tokio::sync::oneshot;
+
+/// Where all of it is.
+const PREFIX: &str = "/_live/";
+/// For pages.
+const CLIENT: &str = include_str!("client.js");
+/// Messages of one request.
+const BATCH_MAX: usize = 1_000;
+/// Of one request: a batch of common messages.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The answer to a request below the prefix.
+pub(crate) fn answer(
+    shared: &Arc<Shared>,
+    head: &Head<'_>,
+    body: Body,
+) -> Result<HttpAnswer, Body> {
+    let Some(what) = head.path_only().strip_prefix(PREFIX) else {
+        return Err(body);
+    };
+    let id = head.request_id;
+    Ok(match (head.method, what) {
+        ("GET" | "HEAD", "client.js") => HttpAnswer::Ready(client(head)),
+        ("POST", "publish" | "presence") => {
+            if !shared.live.secrets.is_api_token(bearer(head)) {
+                let reply = reply::status(StatusCode::UNAUTHORIZED, id);
+                let scheme = HeaderValue::from_static("Bearer");
+                return Ok(HttpAnswer::Ready(
+                    reply.with(header::WWW_AUTHENTICATE, scheme),
+                ));
+            }
+            let (shared, publishes) = (Arc::clone(shared), what == "publish");
+            HttpAnswer::Later(Box::pin(async move {
+                let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+                    let text = format!("a request has at most {BODY_BYTES_MAX} bytes\n");
+                    return Reply::text(StatusCode::PAYLOAD_TOO_LARGE, text);
+                };
+                let body = body.to_bytes();
+                match publishes {
+                    true => publish(&shared.live, &body).await,
+                    false => presence(&shared.live, &body).await,
+                }
+            }))
+        }
+        (_, "client.js") => HttpAnswer::Ready(reply::wrong_method(&["GET"], id)),
+        (_, "publish" | "presence") => HttpAnswer::Ready(reply::wrong_method(&["POST"], id)),
+        _ => HttpAnswer::Ready(reply::status(StatusCode::NOT_FOUND, id)),
+    })
+}
+
+fn bearer<'a>(head: &Head<'a>) -> Option<&'a str> {
+    let (scheme, token) = head.header_str("authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Browsers ask again with every page, and are mostly told that it is the same.
+fn client(head: &Head<'_>) -> Reply {
+    let tag = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
+    let known = head.header_str("if-none-match") == Some(tag.as_str());
+    let mut reply = match known {
+        true => Reply::empty(StatusCode::NOT_MODIFIED),
+        false => Reply::empty(StatusCode::OK)
+            .with(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/javascript; charset=utf-8"),
+            )
+            .with_body(Bytes::from_static(CLIENT.as_bytes())),
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        reply = reply.with(header::ETAG, tag);
+    }
+    reply.with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToPublish<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfChannel<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+}
+
+/// One message or an array of them; each has an answer of its own, in their order.
+async fn publish(live: &Live, body: &[u8]) -> Reply {
+    let all = match serde_json::from_slice::<Vec<ToPublish<'_>>>(body) {
+        Ok(all) => all,
+        Err(_) => match serde_json::from_slice::<ToPublish<'_>>(body) {
+            Ok(one) => vec![one],
+            Err(error) => {
+                return bad(&format!(
+                    "write {{\"channel\":…,\"data\":…,\"key\":…}} or an array of that: {error}"
+                ));
+            }
+        },
+    };
+    if all.len() > BATCH_MAX {
+        return bad(&format!("a batch has at most {BATCH_MAX} messages"));
+    }
+    // All are under way before the first is waited for, in their order.
+    let under_way: Vec<_> = all.iter().map(|one| begin(live, one)).collect();
+    let mut results = Vec::with_capacity(under_way.len());
+    for one in under_way {
+        results.push(match one {
+            Ok(answer) => published(answer.await),
+            Err(refused) => refused,
+        });
+    }
+    json_reply(&json!({"results": results}))
+}
+
+fn error(code: &str, message: &str) -> Value {
+    json!({"error": {"code": code, "message": message}})
+}
+
+fn refused(refusal: &Refusal) -> Value {
+    let (code, message) = encode::refusal(refusal);
+    error(code, &message)
+}
+
+fn begin(live: &Live, one: &ToPublish<'_>) -> Result<oneshot::Receiver<Answer>, Value> {
+    let key = one.key.as_deref();
+    if one.channel.len() > NAME_BYTES_MAX || key.is_some_and(|key| key.len() > NAME_BYTES_MAX) {
+        let message = format!("a channel and a key have at most {NAME_BYTES_MAX} bytes");
+        return Err(error("bad-request", &message));
+    }
+    let data = Bytes::copy_from_slice(one.data.get().as_bytes());
+    let channel = one.channel.as_ref().into();
+    live.counters.published.fetch_add(1, Relaxed);
+    Ok(live.ask(|hub, now_ms, ticket| hub.publish(now_ms, ticket, &channel, data, key)))
+}
+
+fn published(answer: Result<Answer, oneshot::error::RecvError>) -> Value {
+    match answer {
+        Ok(Answer::Published(Ok(published))) => {
+            json!({"position": published.position.to_string()})
+        }
+        Ok(Answer::Published(Err(refusal))) => refused(&refusal),
+        _ => refused(&Refusal::Unavailable),
+    }
+}
+
+async fn presence(live: &Live, body: &[u8]) -> Reply {
+    match serde_json::from_slice::<OfChannel<'_>>(body) {
+        Ok(of) => {
+            let channel = of.channel.as_ref().into();
+            let asked = live.ask(|hub, now_ms, ticket| hub.members(now_ms, ticket, &channel));
+            match asked.await {
+                Ok(Answer::Members(Ok(members))) => {
+                    let members: Vec<&str> = members.iter().map(|member| &**member).collect();
+                    json_reply(&json!({"members": members}))
+                }
+                Ok(Answer::Members(Err(refusal))) => json_reply(&refused(&refusal)),
+                _ => json_reply(&refused(&Refusal::Unavailable)),
+            }
+        }
+        Err(error) => bad(&format!("write {{\"channel\":…}}: {error}")),
+    }
+}
+
+fn bad(why: &str) -> Reply {
+    Reply::text(StatusCode::BAD_REQUEST, format!("{why}\n"))
+}
+
+fn json_reply(value: &Value) -> Reply {
+    Reply::empty(StatusCode::OK)
+        .with(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )
+        .with_body(value.to_string())
+}

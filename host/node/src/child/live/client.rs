@@ -1,0 +1,368 @@
+//! One connection, whatever its transport: its handler's side, and the way to wake its transport.
+
+use super::{Live, Out, close, encode, hub::Ticket};
+use crate::child::{
+    build::{Code, LoadedBuild, Slot},
+    metrics::Kind,
+    service::Shared,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use protoplex_handler::{
+    Again, Effect, HandlerError, LiveError, LiveHandler, LiveMessage, Outcome, Session, Transport,
+};
+use protoplex_live::{ConnectionId, Position};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Waker,
+};
+
+/// Clients that are sent away come back at a moment of their own within so many milliseconds.
+const COME_BACK_MS: u64 = 2_000;
+
+/// How long one that is sent away should wait.
+pub(super) fn come_back_ms() -> u64 {
+    rand::random_range(0..COME_BACK_MS)
+}
+
+/// See the module.
+pub(super) struct Client {
+    pub(super) id: ConnectionId,
+    pub(super) transport: Transport,
+    /// Without the channel protocol: what comes goes to the handler as it is, and back.
+    pub(super) is_raw: bool,
+    pub(super) address: IpAddr,
+    pub(super) state: Mutex<State>,
+    waker: Mutex<Option<Waker>>,
+    /// To be ended at once, whatever waits.
+    killed: Mutex<Option<(u16, &'static str)>>,
+}
+
+/// What its handler needs.
+pub(super) struct State {
+    pub(super) build: Arc<LoadedBuild>,
+    pub(super) slot: usize,
+    pub(super) session: Session,
+    /// Of [`Live::generation`], when it was last looked at.
+    pub(super) generation: u64,
+    pub(super) user: Option<Arc<str>>,
+    /// The second of 1970 in which its right to a channel ends.
+    pub(super) tokens: HashMap<Arc<str>, u64>,
+    /// How it ended, once it has.
+    ending: Option<(u16, String)>,
+}
+
+impl State {
+    pub(super) fn slot(&self) -> &Slot {
+        &self.build.handlers[self.slot]
+    }
+
+    pub(super) fn handler(&self) -> Arc<LiveHandler> {
+        match &self.slot().code {
+            Code::Live(handler) => Arc::clone(handler),
+            _ => unreachable!("a connection is opened, and moved, by a live handler"),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(
+        id: ConnectionId,
+        transport: Transport,
+        is_raw: bool,
+        address: IpAddr,
+        (build, slot): (Arc<LoadedBuild>, usize),
+        (session, generation): (Session, u64),
+    ) -> Self {
+        Self {
+            id,
+            transport,
+            is_raw,
+            address,
+            state: Mutex::new(State {
+                build,
+                slot,
+                session,
+                generation,
+                user: None,
+                tokens: HashMap::new(),
+                ending: None,
+            }),
+            waker: Mutex::default(),
+            killed: Mutex::default(),
+        }
+    }
+
+    /// Whether its connection is told of drains, and will say so.
+    pub(super) fn hears_of_drains(&self) -> bool {
+        self.transport == Transport::WebSocket
+    }
+
+    /// Whom to wake from here on.
+    pub(super) fn register(&self, waker: &Waker) {
+        let mut known = self.waker.lock();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// What waits for it is not waited for any more.
+    pub(super) fn end_now(&self, code: u16, reason: &'static str) {
+        self.killed.lock().get_or_insert((code, reason));
+        self.wake();
+    }
+
+    pub(super) fn killed(&self) -> Option<(u16, &'static str)> {
+        *self.killed.lock()
+    }
+}
+
+/// Keeps a connection open; its drop is its end.
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Arc<Client>,
+}
+
+impl Handle {
+    pub(super) fn live(&self) -> &Live {
+        &self.shared.live
+    }
+
+    /// How it ends, for the handler.
+    pub(super) fn ends(&self, code: u16, reason: &str) {
+        let mut state = self.client.state.lock();
+        state
+            .ending
+            .get_or_insert_with(|| (code, reason.to_owned()));
+    }
+
+    /// Who says what comes on it.
+    pub(super) fn speaker(&self) -> Speaker<'_> {
+        Speaker {
+            shared: &self.shared,
+            client: &self.client,
+        }
+    }
+}
+
+/// A client that has something to say.
+#[derive(Clone, Copy)]
+pub(super) struct Speaker<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) client: &'a Client,
+}
+
+impl Speaker<'_> {
+    pub(super) fn live(&self) -> &Live {
+        &self.shared.live
+    }
+
+    /// A message of the client, for its handler. Whether it was heard.
+    pub(super) fn received(&self, message: LiveMessage<'_>) -> bool {
+        self.live().counters.received.fetch_add(1, Relaxed);
+        self.live().received(self.shared, self.client, message)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.live().closed(&self.shared, &self.client);
+    }
+}
+
+impl Live {
+    fn received(&self, shared: &Shared, client: &Client, message: LiveMessage<'_>) -> bool {
+        let mut state = client.state.lock();
+        self.settle(shared, client, &mut state);
+        let heard = self.heard(shared, client, &mut state, |handler, state| {
+            let context = Arc::clone(&state.slot().context);
+            handler.received(&mut state.session, message, &context)
+        });
+        drop(state);
+        if heard.is_none() {
+            self.say(
+                client,
+                Out::Close(close::FAILED, "its handler failed".to_owned()),
+            );
+        }
+        heard.is_some()
+    }
+
+    /// Tells the handler, and does what it asks for. A connection whose instance died is opened again first.
+    fn heard(
+        &self,
+        shared: &Shared,
+        client: &Client,
+        state: &mut State,
+        mut tell: impl FnMut(&LiveHandler, &mut State) -> Result<Outcome, LiveError>,
+    ) -> Option<()> {
+        let handler = state.handler();
+        let mut told = tell(&handler, state);
+        if matches!(told, Err(LiveError::Lost)) {
+            self.reopen(shared, client, state, Again::Lost)?;
+            told = tell(&handler, state);
+        }
+        match told {
+            Ok(Outcome::Effects(effects)) => {
+                state.slot().metrics.count(Kind::Live);
+                self.act(client, state, effects);
+                Some(())
+            }
+            Ok(Outcome::Refused { .. }) => Some(()),
+            Err(LiveError::Lost) => None,
+            Err(LiveError::Handler(error)) => {
+                self.failed(shared, state, &error);
+                None
+            }
+        }
+    }
+
+    /// Opens a connection that never closed, with the handler that it has now.
+    pub(super) fn reopen(
+        &self,
+        shared: &Shared,
+        client: &Client,
+        state: &mut State,
+        again: Again,
+    ) -> Option<()> {
+        self.counters.reopened.fetch_add(1, Relaxed);
+        let (handler, context) = (state.handler(), Arc::clone(&state.slot().context));
+        match handler.reopened(&mut state.session, client.transport, again, &context) {
+            Ok(Outcome::Effects(effects)) => {
+                self.act(client, state, effects);
+                Some(())
+            }
+            Ok(Outcome::Refused { reason, .. }) => {
+                self.say(client, Out::Close(close::POLICY, reason));
+                Some(())
+            }
+            Err(error) => {
+                self.failed(shared, state, &error);
+                None
+            }
+        }
+    }
+
+    pub(super) fn failed(&self, shared: &Shared, state: &State, error: &HandlerError) {
+        let _ = shared.failed(state.slot(), error, state.session.request_id());
+    }
+
+    /// Does what a handler asked for, in its order.
+    pub(super) fn act(&self, client: &Client, state: &mut State, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::User(user) => state.user = Some(user.into()),
+                Effect::Text(text) => {
+                    let out = match client.is_raw {
+                        true => Out::Text(text.into()),
+                        false => Out::Object(encode::of_handler(text.as_bytes())),
+                    };
+                    self.say(client, out);
+                }
+                Effect::Binary(bytes) => {
+                    let out = match client.is_raw {
+                        true => Out::Binary(bytes.into()),
+                        false => Out::Object(encode::of_handler(&bytes)),
+                    };
+                    self.say(client, out);
+                }
+                Effect::Disconnect(code, reason) => self.say(client, Out::Close(code, reason)),
+                Effect::Subscribe(channel, present) => {
+                    let channel: Arc<str> = channel.into();
+                    let member = state.user.clone().filter(|_| present);
+                    let from = resumed_from(&state.session, &channel);
+                    // One that is subscribed already stays so.
+                    self.subscribe(client, &channel, from, member, None);
+                }
+                Effect::Unsubscribe(channel) => drop(self.unsubscribe(client.id, &channel.into())),
+                Effect::Presence(channel, present) => {
+                    let channel: Arc<str> = channel.into();
+                    let member = state.user.clone().filter(|_| present);
+                    // It misses nothing: whatever was published until now waits for it already.
+                    if self.unsubscribe(client.id, &channel) {
+                        self.subscribe(client, &channel, None, member, None);
+                    }
+                }
+                Effect::Publish(channel, data, key) => {
+                    let channel = channel.into();
+                    self.publish(Ticket::Nobody, &channel, data.into(), key.as_deref());
+                }
+            }
+        }
+    }
+
+    /// Subscribes a client; it is told, by `id` where it asked for it itself.
+    pub(super) fn subscribe(
+        &self,
+        client: &Client,
+        channel: &Arc<str>,
+        from: Option<Position>,
+        member: Option<Arc<str>>,
+        id: Option<u64>,
+    ) {
+        let member = member.filter(|_| self.shows_presence(channel));
+        let ticket = Ticket::Client(client.id, id);
+        self.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, client.id, channel, from, member));
+    }
+
+    /// Whether it was subscribed.
+    pub(super) fn unsubscribe(&self, id: ConnectionId, channel: &Arc<str>) -> bool {
+        let mut was = false;
+        self.tell(|hub, now_ms| {
+            let (known, effects) = hub.unsubscribe(now_ms, id, channel);
+            was = known;
+            effects
+        });
+        was
+    }
+
+    pub(super) fn publish(
+        &self,
+        ticket: Ticket,
+        channel: &Arc<str>,
+        data: Bytes,
+        key: Option<&str>,
+    ) {
+        self.counters.published.fetch_add(1, Relaxed);
+        self.tell(|hub, now_ms| hub.publish(now_ms, ticket, channel, data, key));
+    }
+
+    fn shows_presence(&self, channel: &str) -> bool {
+        let rules = self.rules();
+        let namespace = channel.split(':').next();
+        let namespace = namespace.and_then(|name| rules.namespaces.get(name));
+        namespace.is_some_and(|namespace| namespace.presence)
+    }
+
+    /// A connection is gone.
+    fn closed(&self, shared: &Shared, client: &Client) {
+        let mut state = client.state.lock();
+        let ending = state.ending.take();
+        let (code, reason) = ending.unwrap_or((close::BROKEN, String::new()));
+        self.settle(shared, client, &mut state);
+        self.heard(shared, client, &mut state, |handler, state| {
+            let context = Arc::clone(&state.slot().context);
+            handler.closed(&mut state.session, code, &reason, &context)
+        });
+        drop(state);
+        self.tell(|hub, now_ms| hub.close(now_ms, client.id));
+        self.clients.lock().remove(&client.id);
+        if !client.hears_of_drains() {
+            self.forget_session(client.id);
+        }
+    }
+}
+
+/// Where a client that comes back by `Last-Event-ID` was on a channel.
+fn resumed_from(session: &Session, channel: &str) -> Option<Position> {
+    let (of, position) = session.header("last-event-id")?.rsplit_once('@')?;
+    (of == channel).then(|| position.parse().ok()).flatten()
+}

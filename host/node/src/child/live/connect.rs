@@ -1,0 +1,205 @@
+//! A request on a route of a live handler: which transport it asks for, and whether the handler lets it in.
+
+use super::{
+    Live, Out, PROTOCOL,
+    client::{Client, Handle},
+    connection_limits, encode, events, poll,
+    websocket::{self, Deflate},
+};
+use crate::child::{build::Code, decide::Request, metrics::Kind, reply, service::Shared};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
+use protoplex_handler::{Outcome, Transport};
+use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+/// Of requests with commands, and of long polling.
+pub(super) const SESSION_HEADER: &str = "protoplex-session";
+/// `poll` asks for long polling.
+const TRANSPORT_HEADER: &str = "protoplex-transport";
+
+/// Answers a request on a route whose handler is live.
+pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+    let head = request.head;
+    if head
+        .hop
+        .upgrade
+        .is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+    {
+        return Answer::Ready(by_websocket(shared, index, &request).unwrap_or_else(|reply| reply));
+    }
+    let wants_poll = head.header(TRANSPORT_HEADER) == Some(b"poll");
+    let session = head.header_str(SESSION_HEADER);
+    match (head.method, session) {
+        ("POST", Some(session)) => poll::commands(shared, session, request),
+        ("GET", Some(session)) if wants_poll => poll::next(shared, session, head),
+        ("POST", None) if wants_poll => {
+            let opened = open(shared, index, &request, Transport::LongPoll, false);
+            Answer::Ready(opened.map_or_else(|reply| reply, |handle| poll::begin(shared, handle)))
+        }
+        ("GET", None) if wants_events(head) => {
+            let opened = open(shared, index, &request, Transport::EventStream, false);
+            Answer::Ready(opened.map_or_else(|reply| reply, events::begin))
+        }
+        _ => Answer::Ready(
+            Reply::text(
+                StatusCode::UPGRADE_REQUIRED,
+                "this is a live route: connect by WebSocket, or ask for text/event-stream\n",
+            )
+            .with(header::UPGRADE, HeaderValue::from_static("websocket")),
+        ),
+    }
+}
+
+fn wants_events(head: &Head<'_>) -> bool {
+    let accept = head.header_str("accept").unwrap_or_default();
+    accept.split(',').any(|one| {
+        one.split(';')
+            .next()
+            .is_some_and(|one| one.trim() == "text/event-stream")
+    })
+}
+
+fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Result<Reply, Reply> {
+    let head = request.head;
+    let mut headers = HeaderMap::new();
+    let of_websocket = |name: &str| {
+        name.get(..14)
+            .is_some_and(|n| n.eq_ignore_ascii_case("sec-websocket-"))
+    };
+    for field in head.headers.iter().filter(|field| of_websocket(field.name)) {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            headers.append(name, value);
+        }
+    }
+    let is_extended = head.version == 20;
+    let handshake = match is_extended {
+        true => Handshake::read_extended(&headers),
+        false => Handshake::read(&headers),
+    };
+    let handshake = handshake.map_err(|fault| {
+        let text = |status| Reply::text(status, format!("{fault}\nrequest {}\n", head.request_id));
+        match fault {
+            HandshakeError::Version => text(StatusCode::UPGRADE_REQUIRED).with(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            ),
+            HandshakeError::Key => text(StatusCode::BAD_REQUEST),
+        }
+    })?;
+    let is_raw = !handshake.protocols.iter().any(|name| name == PROTOCOL);
+    let handle = open(shared, index, request, Transport::WebSocket, is_raw)?;
+    let mut lines = Lines::default();
+    if !is_extended {
+        lines.push(b"sec-websocket-accept", handshake.accept.as_bytes());
+    }
+    if !is_raw {
+        lines.push(b"sec-websocket-protocol", PROTOCOL.as_bytes());
+    }
+    if handshake.may_deflate {
+        lines.push(b"sec-websocket-extensions", DEFLATE_EXTENSION.as_bytes());
+    }
+    let deflate = match handshake.may_deflate {
+        true => Deflate::Agreed,
+        false => Deflate::No,
+    };
+    let mut reply = Reply::empty(match is_extended {
+        true => StatusCode::OK,
+        false => StatusCode::SWITCHING_PROTOCOLS,
+    });
+    if !is_extended {
+        reply = reply.with(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    reply.lines = lines;
+    reply.body = ReplyBody::Switch(Switch::new(move |switched| {
+        websocket::run(handle, switched, deflate)
+    }));
+    Ok(reply)
+}
+
+/// Asks the handler. The connection is open as long as the handle lives.
+fn open(
+    shared: &Arc<Shared>,
+    index: usize,
+    request: &Request<'_>,
+    transport: Transport,
+    is_raw: bool,
+) -> Result<Handle, Reply> {
+    let (head, build, live) = (request.head, request.build, &shared.live);
+    let slot = &build.handlers[index];
+    let Code::Live(handler) = &slot.code else {
+        return Err(reply::status(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            head.request_id,
+        ));
+    };
+    let limits = build.manifest.live.as_ref().map(|live| live.limits);
+    let limits = limits.unwrap_or_default();
+    let generation = live.generation.load(Relaxed);
+    let id = live.hub().open(connection_limits(&limits));
+    let opened = handler.opened(id, head, transport, &slot.context);
+    let turned_away = |reply| {
+        live.tell(|hub, now_ms| hub.close(now_ms, id));
+        reply
+    };
+    let (session, effects) = match opened {
+        Ok((session, Outcome::Effects(effects))) => (session, effects),
+        Ok((_, Outcome::Refused { status, reason })) => {
+            slot.metrics.count(Kind::Live);
+            return Err(turned_away(refused(status, reason, head.request_id)));
+        }
+        Err(error) => return Err(turned_away(shared.failed(slot, &error, head.request_id))),
+    };
+    slot.metrics.count(Kind::Live);
+    let client = Arc::new(Client::new(
+        id,
+        transport,
+        is_raw,
+        head.client,
+        (Arc::clone(build), index),
+        (session, generation),
+    ));
+    live.clients.lock().insert(id, Arc::clone(&client));
+    let handle = Handle {
+        shared: Arc::clone(shared),
+        client,
+    };
+    handle.welcome(effects, limits.ping_ms);
+    Ok(handle)
+}
+
+impl Handle {
+    /// Tells the client where it is, and does what the handler wants for a beginning.
+    fn welcome(&self, effects: Vec<protoplex_handler::Effect>, ping_ms: u64) {
+        let (live, client) = (self.live(), &self.client);
+        let mut state = client.state.lock();
+        if !client.is_raw {
+            let user = effects.iter().find_map(|effect| match effect {
+                protoplex_handler::Effect::User(user) => Some(user.as_str()),
+                _ => None,
+            });
+            let session =
+                (client.transport != Transport::WebSocket).then(|| live.session(client.id));
+            let welcome = encode::welcome(session.as_deref(), user, ping_ms);
+            live.say(client, Out::Object(welcome));
+        }
+        live.act(client, &mut state, effects);
+    }
+}
+
+impl Live {
+    /// A name that nobody can guess, by which requests with commands find their connection.
+    fn session(&self, id: u64) -> String {
+        let session = format!("{:032x}", rand::random::<u128>());
+        self.sessions.lock().insert(session.as_str().into(), id);
+        session
+    }
+}
+
+fn refused(status: u16, reason: String, request_id: &str) -> Reply {
+    let status = StatusCode::from_u16(status).ok();
+    let status = status.filter(|status| status.is_client_error() || status.is_server_error());
+    let status = status.unwrap_or(StatusCode::FORBIDDEN);
+    Reply::text(status, format!("{reason}\nrequest {request_id}\n"))
+}

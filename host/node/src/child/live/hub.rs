@@ -1,0 +1,154 @@
+//! The one way to the channels: an event goes in, and what follows is done before the next one: answers are queued, who
+//! has something to write is woken, who does not keep up is closed, and other children are told.
+
+use super::{Live, Out, client::Client, close, encode};
+use protoplex_live::{Answer, ConnectionId, Effects, Item, Mesh, Refusal, Said, Subscribed};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+use tokio::sync::oneshot;
+
+pub(super) type Hub = Mesh<Ticket, Out>;
+pub(super) type LiveItem = Item<Said<Out>>;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ticket {
+    /// A client, by the id of its command; a handler subscribed it where there is none.
+    Client(ConnectionId, Option<u64>),
+    /// A request, by its number.
+    Request(u64),
+    /// Nobody.
+    Nobody,
+}
+
+impl Live {
+    /// Tells the channels something.
+    pub(super) fn tell(&self, event: impl FnOnce(&mut Hub, u64) -> Effects<Ticket>) {
+        let now_ms = self.now_ms();
+        let mut hub = self.hub.lock();
+        let mut effects = event(&mut hub, now_ms);
+        // What answers say may wake and close others, and is never answered itself.
+        for (ticket, answer) in std::mem::take(&mut effects.answers) {
+            let more = self.answered(&mut hub, ticket, answer);
+            effects.wake.extend(more.wake);
+            effects.close.extend(more.close);
+        }
+        self.links.send(effects.send, effects.connect);
+        drop(hub);
+        self.stir(effects.wake, effects.close);
+    }
+
+    fn answered(&self, hub: &mut Hub, ticket: Ticket, answer: Answer) -> Effects<Ticket> {
+        match ticket {
+            Ticket::Nobody => {
+                if let Answer::Published(Err(refusal)) = answer {
+                    tracing::warn!(?refusal, "a handler's message was not published");
+                }
+                Effects::default()
+            }
+            Ticket::Request(number) => {
+                let waiting = self.requests.lock().remove(&number);
+                // Who does not wait any more is not told.
+                let _ = waiting.map(|waiting| waiting.send(answer));
+                Effects::default()
+            }
+            Ticket::Client(client, id) => {
+                let Some(known) = self.client(client) else {
+                    return Effects::default();
+                };
+                match answer {
+                    Answer::Subscribed(Ok(subscribed)) => {
+                        self.subscribed(hub, &known, id, subscribed)
+                    }
+                    Answer::Published(Ok(published)) => {
+                        let position = published.position;
+                        let told = id.map(|id| encode::published(id, position));
+                        say(hub, &known, told)
+                    }
+                    Answer::Members(Ok(members)) => {
+                        let told = id.map(|id| encode::members(id, &members));
+                        say(hub, &known, told)
+                    }
+                    Answer::Subscribed(Err(refusal))
+                    | Answer::Published(Err(refusal))
+                    | Answer::Members(Err(refusal)) => {
+                        // What a handler asked for twice is there.
+                        let told = id.map(|id| refused(id, &refusal));
+                        say(hub, &known, told)
+                    }
+                }
+            }
+        }
+    }
+
+    fn subscribed(
+        &self,
+        hub: &mut Hub,
+        client: &Client,
+        id: Option<u64>,
+        subscribed: Subscribed,
+    ) -> Effects<Ticket> {
+        let channel = hub.channel_of(client.id, subscribed.subscription).cloned();
+        let channel = channel.unwrap_or_default();
+        let told = (!client.is_raw).then(|| encode::subscribed(id, &channel, &subscribed));
+        let mut effects = say(hub, client, told);
+        for message in subscribed.missed {
+            let bytes = message.data.len();
+            let missed = Out::Missed(subscribed.subscription, message);
+            let more = hub.reply(client.id, missed, bytes);
+            effects.wake.extend(more.wake);
+            effects.close.extend(more.close);
+        }
+        effects
+    }
+
+    /// Something of ours waits for a client, behind all that does.
+    pub(super) fn say(&self, client: &Client, out: Out) {
+        let bytes = out.bytes();
+        self.tell(|hub, _| hub.reply(client.id, out, bytes));
+    }
+
+    /// Asks the channels on behalf of a request; the answer may take a while.
+    pub(super) fn ask(
+        &self,
+        event: impl FnOnce(&mut Hub, u64, Ticket) -> Effects<Ticket>,
+    ) -> oneshot::Receiver<Answer> {
+        let number = self.requests_ever.fetch_add(1, Relaxed);
+        let (sender, answer) = oneshot::channel();
+        self.requests.lock().insert(number, sender);
+        self.tell(|hub, now_ms| event(hub, now_ms, Ticket::Request(number)));
+        answer
+    }
+
+    pub(super) fn client(&self, id: ConnectionId) -> Option<Arc<Client>> {
+        self.clients.lock().get(&id).cloned()
+    }
+
+    fn stir(&self, wake: Vec<ConnectionId>, close: Vec<ConnectionId>) {
+        if wake.is_empty() && close.is_empty() {
+            return;
+        }
+        let clients = self.clients.lock();
+        for client in wake.iter().filter_map(|id| clients.get(id)) {
+            client.wake();
+        }
+        for client in close.iter().filter_map(|id| clients.get(id)) {
+            self.counters.slow.fetch_add(1, Relaxed);
+            let (address, connection) = (client.address, client.id);
+            tracing::warn!(%address, connection, transport = ?client.transport, "a connection does not keep up, and is closed");
+            client.end_now(close::SLOW, "it does not keep up");
+        }
+    }
+}
+
+fn say(hub: &mut Hub, client: &Client, object: Option<bytes::Bytes>) -> Effects<Ticket> {
+    let Some(object) = object else {
+        return Effects::default();
+    };
+    let bytes = object.len();
+    hub.reply(client.id, Out::Object(object), bytes)
+}
+
+fn refused(id: u64, refusal: &Refusal) -> bytes::Bytes {
+    let (code, message) = encode::refusal(refusal);
+    encode::error(Some(id), code, &message)
+}

@@ -1,0 +1,327 @@
+//! Links to other children: one connection of mutual TLS to each that channels want to speak to, dialled by either side,
+//! on the listener that each child of a live node has for itself.
+
+mod table;
+mod wire;
+
+use super::{Live, hub::Hub};
+use crate::child::service::Shared;
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use protoplex_live::{Child, Effects, Frame};
+use protoplex_seed::mutual_tls;
+use protoplex_wire::directory::Directory;
+use rustls::pki_types::ServerName;
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+pub(super) use table::ME;
+use table::{Dialled, Linked, Place, Table};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use wire::Hello;
+
+/// Until a connection stands, with its handshake and greeting.
+const LINK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two signs of life, and how long none may come: well below the time that a new owner waits for a channel.
+const BEAT: Duration = Duration::from_millis(500);
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+/// Frames that wait for one link; who cannot take them in time is asked to begin again.
+const WAITING_MAX: usize = 16 << 10;
+/// Bytes gathered for one write.
+const GATHER_BYTES: usize = 256 << 10;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Links {
+    table: Mutex<Table>,
+    identity: OnceLock<Identity>,
+}
+
+struct Identity {
+    me: Place,
+    /// A number of this process alone.
+    process: u64,
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+    shared: Weak<Shared>,
+}
+
+impl Links {
+    /// Frames for links that stand, and links that are wanted.
+    pub(super) fn send(&self, frames: Vec<(Child, Frame)>, wanted: Vec<Child>) {
+        if frames.is_empty() && wanted.is_empty() {
+            return;
+        }
+        let mut table = self.table.lock();
+        for (child, frame) in frames {
+            let Some(frames) = table.frames(child) else {
+                continue;
+            };
+            let sent = match wire::encode(&frame) {
+                Ok(frame) => frames.try_send(frame).is_ok(),
+                Err(error) => {
+                    tracing::error!(%error, channel = %frame.channel(), "a frame cannot be sent");
+                    false
+                }
+            };
+            if !sent {
+                // It ends when its sender is gone, and both sides begin again.
+                table.hang_up(child);
+            }
+        }
+        for child in wanted {
+            if let Some((place, address)) = table.dial(child)
+                && let Some(identity) = self.identity.get()
+                && let Some(shared) = identity.shared.upgrade()
+            {
+                tokio::spawn(dial(shared, place, address));
+            }
+        }
+    }
+
+    /// Links that stand.
+    pub(super) fn len(&self) -> usize {
+        self.table.lock().links()
+    }
+
+    fn identity(&self) -> anyhow::Result<&Identity> {
+        self.identity.get().context("this child has no links")
+    }
+}
+
+impl Live {
+    /// Who this child is to others, and the files by which both sides know each other.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub(in crate::child) fn introduce(
+        shared: &Arc<Shared>,
+        (node, child): (&str, u16),
+        (ca, cert, key): (&Path, &Path, &Path),
+    ) -> anyhow::Result<()> {
+        let identity = Identity {
+            me: (node.into(), child),
+            process: rand::random(),
+            connector: TlsConnector::from(mutual_tls::client_config(ca, cert, key)?),
+            acceptor: TlsAcceptor::from(mutual_tls::server_config(ca, cert, key)?),
+            shared: Arc::downgrade(shared),
+        };
+        // Once in a process.
+        let _ = shared.live.links.identity.set(identity);
+        Ok(())
+    }
+
+    /// Whose each channel is from here on.
+    pub(in crate::child) fn take_directory(&self, directory: &Directory) {
+        let Some(identity) = self.links.identity.get() else {
+            return;
+        };
+        let gone = self.links.table.lock().take(directory);
+        self.tell(|hub, now_ms| {
+            let mut table = self.links.table.lock();
+            table::place(&mut table, &identity.me, hub, now_ms)
+        });
+        self.mourn(gone);
+    }
+
+    /// Channels that other children have not taken yet, though they are theirs.
+    pub(in crate::child) fn handing_over(&self) -> usize {
+        self.hub().handing_over()
+    }
+
+    fn mourn(&self, gone: Vec<Child>) {
+        for child in gone {
+            self.tell(|hub, now_ms| hub.gone(now_ms, child));
+        }
+    }
+
+    /// Somebody speaks TLS on this child's own listener.
+    pub(in crate::child) async fn answer_link(shared: Arc<Shared>, stream: TcpStream) {
+        if let Err(error) = accept(&shared, stream).await {
+            tracing::debug!(error = format!("{error:#}"), "a link was not taken");
+        }
+    }
+
+    /// A link stands: its frames are heard until it breaks.
+    async fn run(
+        shared: &Arc<Shared>,
+        place: &Place,
+        (process, dialled): (u64, Dialled),
+        io: impl AsyncRead + AsyncWrite + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let live = &shared.live;
+        let identity = live.links.identity()?;
+        let (sender, frames) = mpsc::channel(WAITING_MAX);
+        let smaller = identity.me < *place;
+        let mut linked = None;
+        live.tell(|hub, now_ms| {
+            let mut table = live.links.table.lock();
+            linked = table.link(place, process, (dialled, smaller), sender);
+            match &linked {
+                Some(linked) => begin(hub, now_ms, &mut table, &identity.me, linked),
+                None => Effects::default(),
+            }
+        });
+        // The other link is kept, by both sides.
+        let Some(Linked { child, link, .. }) = linked else {
+            return Ok(());
+        };
+        tracing::debug!(node = %place.0, child = place.1, "a link stands");
+        let (read, write) = tokio::io::split(io);
+        let ended = tokio::select! {
+            ended = hear(live, (child, link), read) => ended,
+            ended = speak(frames, write) => ended,
+        };
+        let mut gone = Vec::new();
+        live.tell(|hub, now_ms| {
+            let (was_up, forgotten) = live.links.table.lock().unlink(child, link);
+            gone = forgotten;
+            match was_up {
+                true => hub.unlinked(now_ms, child),
+                false => Effects::default(),
+            }
+        });
+        live.mourn(gone);
+        Ok(ended?)
+    }
+}
+
+/// Tells the hub of a new link, and of what it means.
+fn begin(
+    hub: &mut Hub,
+    now_ms: u64,
+    table: &mut Table,
+    me: &Place,
+    linked: &Linked,
+) -> Effects<super::hub::Ticket> {
+    let mut effects = Effects::default();
+    if linked.replaced {
+        let before = linked.gone.unwrap_or(linked.child);
+        effects.extend(hub.unlinked(now_ms, before));
+    }
+    if let Some(gone) = linked.gone {
+        effects.extend(hub.gone(now_ms, gone));
+        effects.extend(table::place(table, me, hub, now_ms));
+    }
+    effects.extend(hub.linked(now_ms, linked.child));
+    effects
+}
+
+async fn hear(
+    live: &Live,
+    (child, link): (Child, u64),
+    read: impl AsyncRead + Unpin,
+) -> io::Result<()> {
+    let mut read = BufReader::new(read);
+    loop {
+        let frame = timeout(SILENCE_MAX, wire::read(&mut read));
+        let frame = frame.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let Some(frame) = frame else { continue };
+        if !live.links.table.lock().is_up(child, link) {
+            return Ok(());
+        }
+        live.tell(|hub, now_ms| hub.received(now_ms, child, frame));
+    }
+}
+
+/// Until nobody has anything to say on it any more.
+async fn speak(
+    mut frames: mpsc::Receiver<Bytes>,
+    mut write: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let mut gathered = Vec::new();
+    loop {
+        match timeout(BEAT, frames.recv()).await {
+            Ok(Some(frame)) => gathered.extend_from_slice(&frame),
+            Ok(None) => return Ok(()),
+            Err(_) => gathered.extend_from_slice(&wire::nothing()),
+        }
+        while gathered.len() < GATHER_BYTES
+            && let Ok(frame) = frames.try_recv()
+        {
+            gathered.extend_from_slice(&frame);
+        }
+        write.write_all(&gathered).await?;
+        write.flush().await?;
+        gathered.clear();
+    }
+}
+
+async fn dial(shared: Arc<Shared>, place: Place, address: Arc<str>) {
+    if let Err(error) = dialled(&shared, &place, &address).await {
+        tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a child was not reached");
+    }
+}
+
+async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::Result<()> {
+    let identity = shared.live.links.identity()?;
+    let greeted = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let address: SocketAddr = address.parse()?;
+        let name = ServerName::from(address.ip());
+        let mut tls = identity.connector.connect(name, stream).await?;
+        let node = mutual_tls::node_name(tls.get_ref().1.peer_certificates());
+        ensure!(node.as_deref() == Some(&*place.0), "it is {node:?}");
+        wire::write_hello(&mut tls, &hello(identity, place)).await?;
+        let hello = wire::read_hello(&mut tls).await?;
+        check(&hello, identity, place)?;
+        anyhow::Ok((hello.process, tls))
+    };
+    let (process, tls) = timeout(LINK_TIMEOUT, greeted).await??;
+    Live::run(shared, place, (process, Dialled::ByUs), tls).await
+}
+
+async fn accept(shared: &Arc<Shared>, stream: TcpStream) -> anyhow::Result<()> {
+    let identity = shared.live.links.identity()?;
+    let greeted = async {
+        let mut tls = identity.acceptor.accept(stream).await?;
+        let node = mutual_tls::node_name(tls.get_ref().1.peer_certificates());
+        let theirs = wire::read_hello(&mut tls).await?;
+        ensure!(node.as_deref() == Some(&*theirs.node), "it is {node:?}");
+        let place: Place = (theirs.node.as_str().into(), theirs.child);
+        check(&theirs, identity, &place)?;
+        wire::write_hello(&mut tls, &hello(identity, &place)).await?;
+        anyhow::Ok((place, theirs.process, tls))
+    };
+    let (place, process, tls) = timeout(LINK_TIMEOUT, greeted).await??;
+    Live::run(shared, &place, (process, Dialled::ByThem), tls).await
+}
+
+fn hello(identity: &Identity, to: &Place) -> Hello {
+    Hello {
+        protocol: wire::PROTOCOL,
+        node: identity.me.0.to_string(),
+        child: identity.me.1,
+        process: identity.process,
+        to_node: to.0.to_string(),
+        to_child: to.1,
+    }
+}
+
+fn check(hello: &Hello, identity: &Identity, place: &Place) -> anyhow::Result<()> {
+    let ours = (hello.to_node.as_str(), hello.to_child);
+    ensure!(
+        hello.protocol == wire::PROTOCOL,
+        "protocol {}",
+        hello.protocol
+    );
+    ensure!(
+        ours == (&*identity.me.0, identity.me.1),
+        "{ours:?} is meant"
+    );
+    let theirs = (hello.node.as_str(), hello.child);
+    ensure!(theirs == (&*place.0, place.1), "{theirs:?} answers");
+    Ok(())
+}

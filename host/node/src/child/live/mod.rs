@@ -1,0 +1,345 @@
+//! Long-lived connections of a live child: what comes on them goes to their handler, and what is published on their
+//! channels goes to them, whatever their transport.
+//!
+//! A connection is a [`client::Client`] and an entry in the hub, which holds what waits for it. Transports pull from there
+//! and know nothing of handlers; handlers know nothing of transports.
+
+mod builtin;
+mod client;
+mod commands;
+mod connect;
+mod encode;
+mod events;
+mod hub;
+mod links;
+mod moving;
+mod poll;
+mod secrets;
+mod websocket;
+
+use super::service::Shared;
+use client::Client;
+use hub::Hub;
+use links::Links;
+use parking_lot::{Mutex, MutexGuard};
+use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, Rules};
+use protoplex_wire::manifest::{self, LiveLimits, Namespace};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::oneshot;
+
+pub(super) use builtin::answer;
+pub(super) use connect::connect;
+pub(super) use secrets::Secrets as LiveSecrets;
+
+/// The channel protocol, as `Sec-WebSocket-Protocol` names it.
+const PROTOCOL: &str = "protoplex.v1";
+/// Between two looks at who has left, what is too old, and who has said nothing for too long.
+const TICK: Duration = Duration::from_millis(250);
+/// Of a node whose members are heard of by links: a few lost reports are no absence.
+const PRESENCE_EXPIRES_MS: u64 = 30_000;
+
+/// What waits for a connection besides messages and who came and left.
+#[derive(Clone, Debug)]
+pub(super) enum Out {
+    /// An object of the channel protocol.
+    Object(bytes::Bytes),
+    /// Text of a handler to a connection without that protocol.
+    Text(bytes::Bytes),
+    /// Likewise, bytes.
+    Binary(bytes::Bytes),
+    /// What a subscriber missed.
+    Missed(u32, Arc<protoplex_live::Message>),
+    /// The end.
+    Close(u16, String),
+}
+
+impl Out {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Object(bytes) | Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
+            Self::Missed(_, message) => message.data.len(),
+            Self::Close(_, reason) => reason.len(),
+        }
+    }
+}
+
+/// Everything live of a child.
+pub(super) struct Live {
+    hub: Mutex<Hub>,
+    links: Links,
+    /// Of back ends, that wait for an answer.
+    requests: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    requests_ever: AtomicU64,
+    clients: Mutex<HashMap<ConnectionId, Arc<Client>>>,
+    polls: poll::Polls,
+    /// Of clients whose commands come by requests of their own.
+    sessions: Mutex<HashMap<Box<str>, ConnectionId>>,
+    rules: Mutex<Arc<manifest::Live>>,
+    /// Raised with every switch of builds.
+    generation: AtomicU64,
+    started: Instant,
+    secrets: LiveSecrets,
+    /// Subscriptions by the second of 1970 in which their token ends.
+    expiries: Mutex<BTreeSet<(u64, ConnectionId, Arc<str>)>>,
+    pub(super) counters: Counters,
+}
+
+/// What happened, since the child's start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Messages that were published here.
+    pub(super) published: AtomicU64,
+    /// Messages that were handed to transports.
+    pub(super) delivered: AtomicU64,
+    /// Messages of clients, given to handlers.
+    pub(super) received: AtomicU64,
+    /// Connections that a new build took over.
+    pub(super) moved: AtomicU64,
+    /// Connections that it could not take over.
+    pub(super) not_moved: AtomicU64,
+    /// Connections that were opened again without closing.
+    pub(super) reopened: AtomicU64,
+    /// Connections that were closed because they did not keep up.
+    pub(super) slow: AtomicU64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new(LiveSecrets::default())
+    }
+}
+
+impl Live {
+    /// Without anybody. The rules come with the first build.
+    pub(super) fn new(secrets: LiveSecrets) -> Self {
+        Self {
+            hub: Mutex::new(Hub::new([], rand::random::<u64>, links::ME)),
+            links: Links::default(),
+            requests: Mutex::default(),
+            requests_ever: AtomicU64::new(0),
+            clients: Mutex::default(),
+            polls: poll::Polls::default(),
+            sessions: Mutex::default(),
+            rules: Mutex::default(),
+            generation: AtomicU64::new(0),
+            started: Instant::now(),
+            secrets,
+            expiries: Mutex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Name, help and value of what is now.
+    pub(super) fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let clients: Vec<_> = self.clients.lock().keys().copied().collect();
+        let hub = self.hub.lock();
+        let (channels, connections) = hub.counts();
+        let waiting = clients
+            .iter()
+            .filter_map(|id| Some(hub.backlog(*id)?.0 as u64));
+        let counted = |counter: &AtomicU64| counter.load(Relaxed);
+        let counters = &self.counters;
+        vec![
+            (
+                "protoplex_live_channels",
+                "Channels with subscribers or history.",
+                channels as u64,
+            ),
+            (
+                "protoplex_live_connections",
+                "Connections of live handlers, whatever their transport.",
+                connections as u64,
+            ),
+            (
+                "protoplex_live_waiting_bytes",
+                "Bytes that wait for connections.",
+                waiting.sum(),
+            ),
+            (
+                "protoplex_live_links",
+                "Links to other children.",
+                self.links.len() as u64,
+            ),
+            (
+                "protoplex_live_published",
+                "Messages published on channels of this child.",
+                counted(&counters.published),
+            ),
+            (
+                "protoplex_live_delivered",
+                "Messages handed to connections.",
+                counted(&counters.delivered),
+            ),
+            (
+                "protoplex_live_received",
+                "Messages of clients that handlers were told of.",
+                counted(&counters.received),
+            ),
+            (
+                "protoplex_live_moved",
+                "Connections that went on with another build.",
+                counted(&counters.moved),
+            ),
+            (
+                "protoplex_live_not_moved",
+                "Connections that stayed with a build until its drain deadline.",
+                counted(&counters.not_moved),
+            ),
+            (
+                "protoplex_live_reopened",
+                "Connections that were opened again without having closed.",
+                counted(&counters.reopened),
+            ),
+            (
+                "protoplex_live_slow",
+                "Connections that were closed because they did not keep up.",
+                counted(&counters.slow),
+            ),
+        ]
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn rules(&self) -> Arc<manifest::Live> {
+        Arc::clone(&self.rules.lock())
+    }
+
+    /// A build with these rules answers from here on.
+    fn set_rules(&self, live: Option<&manifest::Live>) {
+        let live = live.cloned().unwrap_or_default();
+        let rules = live.namespaces.iter();
+        let rules = rules.map(|(name, namespace)| (name.as_str().into(), rules_of(namespace)));
+        self.hub.lock().set_rules(rules);
+        *self.rules.lock() = Arc::new(live);
+    }
+
+    /// Forgets who left, and what is too old. Until the child ends.
+    pub(super) async fn tick_all(shared: &Arc<Shared>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let live = &shared.live;
+            live.tell(Hub::tick);
+            live.polls.expire();
+            live.end_expired();
+        }
+    }
+
+    /// A client's right to a channel ends then, unless it brings another token.
+    fn expire_at(&self, client: &Client, channel: &Arc<str>, exp: u64) {
+        let mut state = client.state.lock();
+        state.tokens.insert(Arc::clone(channel), exp);
+        self.expiries
+            .lock()
+            .insert((exp, client.id, Arc::clone(channel)));
+    }
+
+    /// Ends subscriptions whose token has.
+    fn end_expired(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        let mut due = Vec::new();
+        {
+            let mut expiries = self.expiries.lock();
+            while expiries.first().is_some_and(|(exp, ..)| *exp <= now) {
+                due.extend(expiries.pop_first());
+            }
+        }
+        for (exp, id, channel) in due {
+            let Some(client) = self.client(id) else {
+                continue;
+            };
+            let is_last = client.state.lock().tokens.get(&channel) == Some(&exp);
+            if is_last && self.unsubscribe(id, &channel) {
+                client.state.lock().tokens.remove(&channel);
+                self.say(
+                    &client,
+                    Out::Object(encode::ended(&channel, "expired", secrets::EXPIRED)),
+                );
+            }
+        }
+    }
+
+    /// Sends everybody away whose transport does not hear of a drain by itself, over a while.
+    pub(super) fn drain(shared: &Arc<Shared>, window: Duration) {
+        let clients: Vec<_> = shared.live.clients.lock().values().cloned().collect();
+        for client in clients
+            .into_iter()
+            .filter(|client| !client.hears_of_drains())
+        {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                tokio::time::sleep(window.mul_f64(rand::random())).await;
+                shared.live.send_away(&client);
+            });
+        }
+    }
+
+    /// Tells a client to come back, to whoever is there then.
+    fn send_away(&self, client: &Client) {
+        if !client.is_raw {
+            self.say(client, Out::Object(encode::retry(client::come_back_ms())));
+        }
+        self.say(client, Out::Close(close::RESTART, "come back".to_owned()));
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock()
+    }
+}
+
+/// Codes with which connections are closed, beside those of RFC 6455.
+mod close {
+    pub(super) use protoplex_edge::websocket::code::{GOING_AWAY, NORMAL, POLICY, RESTART};
+    /// None was given (RFC 6455, section 7.4.1).
+    pub(super) const NONE: u16 = 1005;
+    /// It broke (likewise).
+    pub(super) const BROKEN: u16 = 1006;
+    /// The handler failed.
+    pub(super) const FAILED: u16 = 1011;
+    /// It does not keep up; it may come back, and ask for what it missed.
+    pub(super) const SLOW: u16 = 4000;
+}
+
+fn rules_of(namespace: &Namespace) -> Rules {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Rules {
+        history: History {
+            messages_max: namespace.history_messages_max as usize,
+            bytes_max: size(namespace.history_bytes_max),
+            age_ms_max: namespace.history_ms_max,
+        },
+        overflow: match namespace.overflow {
+            manifest::Overflow::Disconnect => Overflow::Disconnect,
+            manifest::Overflow::DropOldest => Overflow::DropOldest,
+            manifest::Overflow::LatestOnly => Overflow::LatestOnly,
+        },
+        memory: Memory {
+            keys_max: namespace.keys_max as usize,
+            age_ms_max: namespace.keys_ms_max,
+        },
+        patience: Patience {
+            leave_after_ms: namespace.leave_after_ms,
+            expires_after_ms: PRESENCE_EXPIRES_MS,
+        },
+        message_bytes_max: size(namespace.message_bytes_max),
+        subscribers_max: namespace.subscribers_max as usize,
+    }
+}
+
+fn connection_limits(limits: &LiveLimits) -> protoplex_live::ConnectionLimits {
+    protoplex_live::ConnectionLimits {
+        queue_bytes_max: usize::try_from(limits.queue_bytes_max).unwrap_or(usize::MAX),
+        subscriptions_max: limits.subscriptions_max as usize,
+    }
+}

@@ -1,0 +1,229 @@
+//! Long polling, and requests that carry what a client has to say.
+
+use super::{
+    Live,
+    client::Handle,
+    encode::{self, Text},
+};
+use crate::child::{decide::Request, service::Shared};
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use parking_lot::Mutex;
+use protoplex_http::{Answer, Head, Reply};
+use serde_json::value::RawValue;
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+/// How long a request waits for something to tell: below the 30 seconds after which common middleboxes give up.
+const WAIT: Duration = Duration::from_secs(25);
+/// A client that asks for nothing for so long is gone.
+const ABSENCE_MAX: Duration = Duration::from_secs(40);
+/// Objects gathered for one answer.
+const GATHER_BYTES: usize = 64 << 10;
+/// The last batch that the client has.
+const ACK_HEADER: &str = "protoplex-ack";
+
+/// Connections of clients that poll, by session.
+#[derive(Default)]
+pub(super) struct Polls(Mutex<HashMap<Box<str>, Arc<Polled>>>);
+
+struct Polled {
+    handle: Handle,
+    batches: Mutex<Batches>,
+}
+
+struct Batches {
+    /// The number of the last one, and its objects: given again until the client says that it has it.
+    last: (u64, Bytes),
+    seen: Instant,
+    /// Raised with every request: an older one that still waits gives up.
+    asked: u64,
+}
+
+impl Polls {
+    /// Lets go of clients that ask for nothing any more.
+    pub(super) fn expire(&self) {
+        let gone = |polled: &Arc<Polled>| polled.batches.lock().seen.elapsed() > ABSENCE_MAX;
+        let mut all = self.0.lock();
+        let expired: Vec<_> = all.extract_if(|_, polled| gone(polled)).collect();
+        // Their end is told to handlers, which may do something about others.
+        drop(all);
+        drop(expired);
+    }
+}
+
+/// The first answer to who polls: the objects that wait, the welcome among them.
+pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
+    let (objects, _) = gather(&handle);
+    let sessions = shared.live.sessions.lock();
+    let id = handle.client.id;
+    let session = sessions
+        .iter()
+        .find(|(_, of)| **of == id)
+        .map(|(session, _)| session.clone());
+    drop(sessions);
+    let Some(session) = session else {
+        return Reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
+    };
+    let polled = Polled {
+        handle,
+        batches: Mutex::new(Batches {
+            last: (0, Bytes::new()),
+            seen: Instant::now(),
+            asked: 0,
+        }),
+    };
+    shared.live.polls.0.lock().insert(session, Arc::new(polled));
+    json(objects)
+}
+
+/// What happened since; waits for it.
+pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answer {
+    let polled = shared.live.polls.0.lock().get(session).cloned();
+    let Some(polled) = polled else {
+        return Answer::Ready(gone());
+    };
+    let ack = head.header_str(ACK_HEADER).and_then(|ack| ack.parse().ok());
+    let ack = ack.unwrap_or(0_u64);
+    let (shared, session) = (Arc::clone(shared), Box::<str>::from(session));
+    let asked = {
+        let mut batches = polled.batches.lock();
+        batches.seen = Instant::now();
+        batches.asked += 1;
+        batches.asked
+    };
+    Answer::Later(Box::pin(async move {
+        let batch = poll_fn(|cx| polled.poll_batch(ack, asked, cx));
+        let (batch, is_over) = tokio::time::timeout(WAIT, batch)
+            .await
+            .unwrap_or((None, false));
+        polled.batches.lock().seen = Instant::now();
+        if is_over {
+            shared.live.polls.0.lock().remove(&session);
+            if batch.is_none() {
+                return gone();
+            }
+        }
+        let (number, objects) = batch.unwrap_or((ack, Bytes::from_static(b"[]")));
+        let mut body = format!("{{\"batch\":{number},\"objects\":").into_bytes();
+        body.extend_from_slice(&objects);
+        body.push(b'}');
+        json(body.into())
+    }))
+}
+
+impl Polled {
+    /// The next batch, or the last one again, and whether the connection is over.
+    fn poll_batch(
+        &self,
+        ack: u64,
+        asked: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<(Option<(u64, Bytes)>, bool)> {
+        let mut batches = self.batches.lock();
+        if batches.last.0 > ack {
+            return Poll::Ready((Some(batches.last.clone()), false));
+        }
+        if batches.asked != asked || self.handle.client.killed().is_some() {
+            return Poll::Ready((None, batches.asked == asked));
+        }
+        self.handle.client.register(cx.waker());
+        let (objects, is_over) = gather(&self.handle);
+        if &objects[..] == b"[]" {
+            return match is_over {
+                true => Poll::Ready((None, true)),
+                false => Poll::Pending,
+            };
+        }
+        batches.last = (batches.last.0.max(ack) + 1, objects);
+        Poll::Ready((Some(batches.last.clone()), is_over))
+    }
+}
+
+/// What waits, as an array, and whether that is the end.
+fn gather(handle: &Handle) -> (Bytes, bool) {
+    let (live, id) = (handle.live(), handle.client.id);
+    let (mut hub, mut out, mut messages) = (live.hub(), vec![b'['], 0);
+    let mut is_over = false;
+    while out.len() < GATHER_BYTES {
+        let Some(item) = hub.next(id) else { break };
+        messages += u64::from(matches!(item, protoplex_live::Item::Message(..)));
+        let of = |number| hub.channel_of(id, number).cloned();
+        let object = match encode::text(item, &of) {
+            Text::Object(object) | Text::Message(object, _) => object,
+            Text::Nothing => continue,
+            Text::End => {
+                is_over = true;
+                break;
+            }
+        };
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&object);
+    }
+    out.push(b']');
+    live.counters.delivered.fetch_add(messages, Relaxed);
+    (out.into(), is_over)
+}
+
+/// A request with what a client has to say: a command, or an array of them.
+pub(super) fn commands(shared: &Arc<Shared>, session: &str, request: Request<'_>) -> Answer {
+    let id = shared.live.sessions.lock().get(session).copied();
+    let client = id.and_then(|id| shared.live.client(id));
+    let Some(client) = client else {
+        return Answer::Ready(gone());
+    };
+    let limits = shared.live.rules().limits;
+    let bytes_max = usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX);
+    let (shared, body) = (Arc::clone(shared), request.body);
+    Answer::Later(Box::pin(async move {
+        let Ok(body) = Limited::new(body, bytes_max).collect().await else {
+            let text = format!("commands have at most {bytes_max} bytes\n");
+            return Reply::text(StatusCode::PAYLOAD_TOO_LARGE, text);
+        };
+        let body = body.to_bytes();
+        let Ok(text) = std::str::from_utf8(&body) else {
+            return Reply::text(StatusCode::BAD_REQUEST, "commands are JSON\n");
+        };
+        let speaker = super::client::Speaker {
+            shared: &shared,
+            client: &client,
+        };
+        match serde_json::from_str::<Vec<&RawValue>>(text) {
+            Ok(commands) => commands.iter().for_each(|one| speaker.command(one.get())),
+            Err(_) => speaker.command(text),
+        }
+        Reply::empty(StatusCode::ACCEPTED)
+    }))
+}
+
+impl Live {
+    /// A connection that is gone has no session.
+    pub(super) fn forget_session(&self, id: protoplex_live::ConnectionId) {
+        self.sessions.lock().retain(|_, of| *of != id);
+    }
+}
+
+fn gone() -> Reply {
+    Reply::text(
+        StatusCode::GONE,
+        "there is no such session any more; connect again\n",
+    )
+}
+
+fn json(body: Bytes) -> Reply {
+    Reply::empty(StatusCode::OK)
+        .with(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        .with_body(body)
+}

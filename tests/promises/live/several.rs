@@ -1,0 +1,238 @@
+//! Several children and nodes: a channel is the same everywhere, and goes on where it moves to.
+
+use super::LIVE;
+use protoplex_tests::{Fleet, Socket, signal};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+const CHANNELS: usize = 40;
+
+fn fleet(nodes: &str) -> Fleet {
+    let more = ["--apps", "0", "--live", nodes, "--drain-timeout", "20"];
+    Fleet::start_with(LIVE, &more).unwrap()
+}
+
+fn position(object: &Value) -> (String, u64) {
+    let position = object["position"].as_str().unwrap();
+    let (epoch, offset) = position.split_once('-').unwrap();
+    (epoch.to_owned(), offset.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_the_same_on_every_child_of_every_node() {
+    let fleet = fleet("2");
+    let address = fleet.node("proxy").http;
+    // Connections are placed by their key, and channels by their name: most of these meet on another child's.
+    let mut sockets = Vec::new();
+    for key in 0..8 {
+        let path = format!("/count?key={key}&user=user-{key}");
+        let mut socket = Socket::channels(&address, &path).await.unwrap();
+        socket.object().await.unwrap();
+        sockets.push(socket);
+    }
+    let mut seen = Vec::new();
+    for channel in 0..CHANNELS {
+        let subscribe = json!({"id": 1, "subscribe": {"channel": format!("test:{channel}")}});
+        for socket in &mut sockets {
+            let answer = socket.command(subscribe.clone(), &mut seen).await.unwrap();
+            assert!(answer["ok"].is_object(), "{answer}");
+        }
+    }
+    for channel in 0..CHANNELS {
+        let name = format!("test:{channel}");
+        let publish = json!({"id": 2, "publish": {"channel": name, "data": channel}});
+        let publisher = channel % sockets.len();
+        let answer = sockets[publisher]
+            .command(publish, &mut seen)
+            .await
+            .unwrap();
+        let told = position(&answer["ok"]);
+        for (at, socket) in sockets.iter_mut().enumerate() {
+            let mut all = if at == publisher {
+                std::mem::take(&mut seen)
+            } else {
+                Vec::new()
+            };
+            let is_it = |one: &Value| one["channel"] == json!(name) && !one["data"].is_null();
+            while !all.iter().any(is_it) {
+                all.push(socket.object().await.unwrap());
+            }
+            let message = all.iter().find(|one| is_it(one)).unwrap();
+            assert_eq!(position(message), told, "{message}");
+        }
+    }
+    // Who is there is the same as well.
+    for (at, socket) in sockets.iter_mut().enumerate() {
+        let ask = json!({"id": 3, "presence": {"channel": "test:0"}});
+        let answer = socket.command(ask, &mut seen).await.unwrap();
+        let members = answer["ok"]["members"].as_array().unwrap();
+        assert_eq!(members.len(), 8, "{at}: {answer}");
+    }
+    let links = fleet.metric("live", "protoplex_live_links").await.unwrap();
+    assert!(links >= 2.0, "{links}");
+}
+
+/// A subscriber of all channels that comes back when it is sent away, and asks for what it missed.
+async fn follow(address: String, key: usize, stop: Arc<AtomicBool>) -> anyhow::Result<Vec<Value>> {
+    let path = format!("/count?key={key}");
+    let (mut seen, mut last) = (Vec::new(), vec![None::<String>; CHANNELS]);
+    'connections: loop {
+        let socket = Socket::channels(&address, &path).await;
+        let Ok(mut socket) = socket else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        for (channel, last) in last.iter_mut().enumerate() {
+            let name = format!("test:{channel}");
+            let subscribe = match &last {
+                Some(from) => json!({"id": channel, "subscribe": {"channel": name, "from": from}}),
+                None => json!({"id": channel, "subscribe": {"channel": name}}),
+            };
+            let Ok(answer) = socket.command(subscribe, &mut seen).await else {
+                continue 'connections;
+            };
+            if answer["error"]["code"] == json!("unavailable") {
+                continue 'connections;
+            }
+            anyhow::ensure!(
+                answer["ok"]["recovered"] != json!(false),
+                "not recovered: {answer}"
+            );
+            if last.is_none() {
+                *last = answer["ok"]["position"].as_str().map(str::to_owned);
+            }
+        }
+        loop {
+            let Ok(object) = socket.object().await else {
+                continue 'connections;
+            };
+            anyhow::ensure!(object["reset"].is_null(), "a stream was lost: {object}");
+            if !object["data"].is_null() {
+                let channel = object["channel"].as_str().unwrap_or_default();
+                let channel: usize = channel.trim_start_matches("test:").parse()?;
+                last[channel] = object["position"].as_str().map(str::to_owned);
+                seen.push(object);
+            }
+            if stop.load(Relaxed) && seen.iter().any(|one| one["data"] == json!("end")) {
+                return Ok(seen);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_drains_hands_its_channels_over_and_nothing_is_lost() {
+    let fleet = fleet("3");
+    let address = fleet.node("proxy").http;
+    let (token, stop) = (
+        super::transports::secrets(&fleet).0,
+        Arc::new(AtomicBool::new(false)),
+    );
+    let followers: Vec<_> = (0..6)
+        .map(|key| tokio::spawn(follow(address.clone(), key, Arc::clone(&stop))))
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let publishing = {
+        let (address, token, stop) = (address.clone(), token.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let (mut acknowledged, mut number) = (Vec::new(), 0_u64);
+            while !stop.load(Relaxed) {
+                let channel = number as usize % CHANNELS;
+                let body = json!({"channel": format!("test:{channel}"), "data": number, "key": format!("k{number}")});
+                let results = super::transports::published(&address, &token, &body).await;
+                // What is not acknowledged is said again, and is there once.
+                if let Some(position) = results["results"][0]["position"].as_str() {
+                    acknowledged.push((channel, position.to_owned(), number));
+                    number += 1;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            acknowledged
+        })
+    };
+    for name in ["live-1", "live-2"] {
+        fleet.drain_and_restart(name).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    stop.store(true, Relaxed);
+    let acknowledged = publishing.await.unwrap();
+    for channel in 0..CHANNELS {
+        let body = json!({"channel": format!("test:{channel}"), "data": "end"});
+        super::transports::published(&address, &token, &body).await;
+    }
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    for follower in followers {
+        let seen = follower.await.unwrap().unwrap();
+        for channel in 0..CHANNELS {
+            let name = json!(format!("test:{channel}"));
+            let own: Vec<_> = seen.iter().filter(|one| one["channel"] == name).collect();
+            let offsets: Vec<_> = own.iter().map(|one| position(one)).collect();
+            for pair in offsets.windows(2) {
+                assert_eq!(pair[0].0, pair[1].0, "one epoch: {pair:?}");
+                assert_eq!(
+                    pair[0].1 + 1,
+                    pair[1].1,
+                    "no hole, and nothing twice: {pair:?}"
+                );
+            }
+            let first = offsets.first().map(|(_, offset)| *offset);
+            for (of, position, number) in &acknowledged {
+                let (_, offset) = position.split_once('-').unwrap();
+                let offset: u64 = offset.parse().unwrap();
+                // What was published before it came is not its own; what came after its end neither.
+                let last = offsets.last().map(|(_, offset)| *offset);
+                let expected = *of == channel && first <= Some(offset) && Some(offset) <= last;
+                let there = own.iter().any(|one| one["data"] == json!(number));
+                assert!(
+                    !expected || there,
+                    "{number} at {position} was acknowledged"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_killed_costs_its_channels_their_history_and_everybody_hears_it() {
+    let fleet = fleet("1");
+    let address = fleet.node("proxy").http;
+    let mut seen = Vec::new();
+    let mut sockets = Vec::new();
+    for key in 0..8 {
+        let path = format!("/count?key={key}");
+        let mut socket = Socket::channels(&address, &path).await.unwrap();
+        for channel in 0..CHANNELS {
+            let subscribe =
+                json!({"id": channel, "subscribe": {"channel": format!("test:{channel}")}});
+            socket.command(subscribe, &mut seen).await.unwrap();
+        }
+        sockets.push(socket);
+    }
+    let children = fleet.children(&fleet.node("live")).unwrap();
+    signal(children[0], Signal::KILL).unwrap();
+    let (mut broken, mut reset) = (0, 0);
+    for socket in &mut sockets {
+        // The dead one's own connections break; the other's go on, and hear which streams are lost.
+        loop {
+            match socket.object().await {
+                Ok(object) if object["reset"].is_object() => {
+                    reset += 1;
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    broken += 1;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(broken > 0 && reset > 0, "{broken} broke, {reset} were told");
+}

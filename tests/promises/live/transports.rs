@@ -1,0 +1,361 @@
+//! The same channels by server-sent events and by long polling, and what back ends say by HTTP.
+
+use super::{LIVE, fleet};
+use protoplex_tests::{Connection, Fleet, Response, Socket};
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const POLL: (&str, &str) = ("protoplex-transport", "poll");
+
+/// An open stream of events.
+struct Events(Connection);
+
+impl Events {
+    async fn open(address: &str, path: &str, more: &str) -> Self {
+        let mut connection = Connection::open(address).await.unwrap();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n{more}\r\n"
+        );
+        connection.write(head.as_bytes()).await.unwrap();
+        connection.take_until(b"\r\n\r\n").await.unwrap();
+        Self(connection)
+    }
+
+    /// The next event: its id and its data.
+    async fn next(&mut self) -> (Option<String>, Value) {
+        loop {
+            let event = self.0.take_until(b"\n\n").await.unwrap();
+            let field = |name: &str| {
+                let mut lines = event.lines();
+                lines
+                    .find_map(|line| line.strip_prefix(name))
+                    .map(str::to_owned)
+            };
+            if let Some(data) = field("data: ") {
+                return (field("id: "), serde_json::from_str(&data).unwrap());
+            }
+        }
+    }
+}
+
+async fn post(address: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    let mut connection = Connection::open(address).await.unwrap();
+    let body = body.to_string();
+    connection
+        .request("POST", path, headers, body.as_bytes())
+        .await
+        .unwrap()
+}
+
+fn json_of(response: &Response) -> Value {
+    assert_eq!(response.status, 200, "{response:?}");
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_carry_channels_and_commands_come_by_requests() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let mut events = Events::open(&address, "/count?user=ann", "").await;
+    let (_, welcome) = events.next().await;
+    let session = welcome["welcome"]["session"].as_str().unwrap().to_owned();
+    assert_eq!(welcome["welcome"]["user"], json!("ann"));
+    assert_eq!(
+        events.next().await.1,
+        json!({"message": "opened event-stream one"})
+    );
+    let named = [("protoplex-session", session.as_str())];
+    let commands = json!([
+        {"id": 1, "subscribe": {"channel": "test:e"}},
+        {"id": 2, "publish": {"channel": "test:e", "data": "by event"}},
+        {"id": 3, "send": "count"},
+    ]);
+    let done = post(&address, "/count", &named, &commands).await;
+    assert_eq!(done.status, 202, "{done:?}");
+    assert_eq!(events.next().await.1["id"], json!(1));
+    let (id, message) = events.next().await;
+    assert_eq!(message["data"], json!("by event"));
+    let position = message["position"].as_str().unwrap();
+    assert_eq!(id, Some(format!("test:e@{position}")));
+    assert_eq!(events.next().await.1["id"], json!(2));
+    assert_eq!(events.next().await.1, json!({"message": "1 one"}));
+    drop(events);
+    let gone = loop {
+        let answer = post(&address, "/count", &named, &json!([])).await;
+        if answer.status != 202 {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(gone.status, 410, "{gone:?}");
+    // A plain client comes back by the id of what it saw last, where its handler subscribes it.
+    let mut other = Socket::open(&address, "/count?subscribe=test:e")
+        .await
+        .unwrap();
+    other.text().await.unwrap();
+    other.ask("publish test:e missed").await.unwrap();
+    let last = format!("last-event-id: test:e@{position}\r\n");
+    let mut events = Events::open(&address, "/count?user=ann&subscribe=test:e", &last).await;
+    events.next().await;
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(events.next().await.1);
+    }
+    let subscribed = seen
+        .iter()
+        .find(|one| one["subscribed"].is_object())
+        .unwrap();
+    assert_eq!(
+        subscribed["subscribed"]["recovered"],
+        json!(true),
+        "{seen:?}"
+    );
+    assert!(
+        seen.iter().any(|one| one["data"] == json!("missed")),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_polls_loses_nothing_and_a_batch_is_given_until_it_is_acknowledged() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let first = json_of(&post(&address, "/count?user=ann", &[POLL], &json!([])).await);
+    let session = first[0]["welcome"]["session"].as_str().unwrap().to_owned();
+    assert_eq!(first[1], json!({"message": "opened long-poll one"}));
+    let named = [POLL, ("protoplex-session", session.as_str())];
+    let subscribe = json!({"id": 1, "subscribe": {"channel": "test:p"}});
+    assert_eq!(
+        post(&address, "/count", &named, &subscribe).await.status,
+        202
+    );
+    let poll = |ack: u64| {
+        let (address, session) = (address.clone(), session.clone());
+        async move {
+            let ack = ack.to_string();
+            let named = [
+                POLL,
+                ("protoplex-session", &session),
+                ("protoplex-ack", &ack),
+            ];
+            let mut connection = Connection::open(&address).await.unwrap();
+            connection
+                .request("GET", "/count", &named, b"")
+                .await
+                .unwrap()
+        }
+    };
+    let one = json_of(&poll(0).await);
+    assert_eq!(one["batch"], json!(1));
+    assert_eq!(one["objects"][0]["ok"]["members"], json!(["ann"]), "{one}");
+    // The answer got lost: it is given again.
+    assert_eq!(json_of(&poll(0).await), one);
+    let waiting = tokio::spawn(poll(1));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished(), "there is nothing to tell yet");
+    let publish = json!({"id": 2, "publish": {"channel": "test:p", "data": [1, 2]}});
+    post(&address, "/count", &named, &publish).await;
+    let two = json_of(&waiting.await.unwrap());
+    assert_eq!(two["batch"], json!(2));
+    assert_eq!(two["objects"][0]["data"], json!([1, 2]), "{two}");
+    post(
+        &address,
+        "/count",
+        &named,
+        &json!({"id": 3, "send": "close 4500"}),
+    )
+    .await;
+    let mut acked = 2;
+    let over = loop {
+        let answer = poll(acked).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        acked = json_of(&answer)["batch"].as_u64().unwrap();
+    };
+    assert_eq!(over.status, 410, "{over:?}");
+}
+
+/// Of the running fleet, as `up` made them.
+pub(super) fn secrets(fleet: &Fleet) -> (String, String) {
+    let text = std::fs::read(fleet.data().join("keys/live.json")).unwrap();
+    let all: Value = serde_json::from_slice(&text).unwrap();
+    let one = |name: &str| all[name].as_str().unwrap().to_owned();
+    (one("api_token"), one("token_key"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn back_ends_publish_by_http_with_the_token_and_without_it_nobody_does() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let (token, _) = secrets(&fleet);
+    let mut socket = Socket::open(&address, "/count?user=ann&subscribe=test:h")
+        .await
+        .unwrap();
+    socket.text().await.unwrap();
+    let bearer = format!("Bearer {token}");
+    let with = [("authorization", bearer.as_str())];
+    let one = json!({"channel": "test:h", "data": {"n": 1}, "key": "a"});
+    for wrong in [
+        "",
+        "Bearer ",
+        "Bearer x",
+        "Basic x",
+        &bearer[..bearer.len() - 1],
+    ] {
+        let refused = post(
+            &address,
+            "/_live/publish",
+            &[("authorization", wrong)],
+            &one,
+        )
+        .await;
+        assert_eq!(refused.status, 401, "{wrong}: {refused:?}");
+    }
+    let first = json_of(&post(&address, "/_live/publish", &with, &one).await);
+    let again = json_of(&post(&address, "/_live/publish", &with, &one).await);
+    assert_eq!(first, again);
+    assert_eq!(socket.text().await.unwrap(), r#"{"n":1}"#);
+    let batch = json!([
+        {"channel": "test:h", "data": 2},
+        {"channel": "no:h", "data": 3},
+        {"channel": "test:h", "data": "x".repeat(65_536)},
+        {"channel": "test:h", "data": 4},
+    ]);
+    let results = json_of(&post(&address, "/_live/publish", &with, &batch).await);
+    let results = results["results"].as_array().unwrap();
+    let codes: Vec<_> = results
+        .iter()
+        .map(|one| one["error"]["code"].as_str())
+        .collect();
+    assert_eq!(codes, [None, Some("unknown"), Some("too-large"), None]);
+    assert_eq!(socket.text().await.unwrap(), "2");
+    assert_eq!(socket.text().await.unwrap(), "4");
+    let of = json!({"channel": "test:h"});
+    let there = json_of(&post(&address, "/_live/presence", &with, &of).await);
+    assert_eq!(there, json!({"members": ["ann"]}));
+    let many: Vec<_> = (0..1_001)
+        .map(|n| json!({"channel": "test:h", "data": n}))
+        .collect();
+    let refused = post(&address, "/_live/publish", &with, &json!(many)).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let large = json!({"channel": "test:h", "data": "x".repeat(4 << 20)});
+    let refused = post(&address, "/_live/publish", &with, &large).await;
+    assert_eq!(refused.status, 413, "{refused:?}");
+}
+
+/// What the HTTP API says to a message.
+pub(super) async fn published(address: &str, token: &str, body: &Value) -> Value {
+    let bearer = format!("Bearer {token}");
+    let with = [("authorization", bearer.as_str())];
+    let answer = post(address, "/_live/publish", &with, body).await;
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+/// A token as a back end signs it (RFC 7519).
+fn signed(key: &str, claims: &Value) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+    use hmac::Mac as _;
+    let head = BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let said = format!("{head}.{}", BASE64.encode(claims.to_string()));
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key.as_bytes()).unwrap();
+    mac.update(said.as_bytes());
+    format!("{said}.{}", BASE64.encode(mac.finalize().into_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_token_opens_its_channel_for_its_time() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let (_, key) = secrets(&fleet);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let mut seen = Vec::new();
+    let mut socket = Socket::channels(&address, "/count?user=ann").await.unwrap();
+    let subscribe =
+        |token: String| json!({"id": 1, "subscribe": {"channel": "signed:a", "token": token}});
+    let good = json!({"channel": "signed:a", "sub": "ann", "exp": now + 2});
+    let other = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    for (token, code) in [
+        (signed("another key of enough bytes", &good), "forbidden"),
+        (
+            signed(&key, &other("channel", json!("signed:b"))),
+            "forbidden",
+        ),
+        (signed(&key, &other("sub", json!("bob"))), "forbidden"),
+        (signed(&key, &other("exp", json!(now - 1))), "expired"),
+        (signed(&key, &json!({"channel": "signed:a"})), "forbidden"),
+        (signed(&key, &good).replace("HS256", "none"), "forbidden"),
+        ("rubbish".to_owned(), "forbidden"),
+    ] {
+        let answer = socket
+            .command(subscribe(token.clone()), &mut seen)
+            .await
+            .unwrap();
+        assert_eq!(answer["error"]["code"], json!(code), "{token}: {answer}");
+    }
+    let answer = socket
+        .command(subscribe(signed(&key, &good)), &mut seen)
+        .await
+        .unwrap();
+    assert!(answer["ok"].is_object(), "{answer}");
+    // Another token in time, and it goes on; then none.
+    let longer = signed(&key, &other("exp", json!(now + 4)));
+    let refresh = json!({"id": 2, "refresh": {"channel": "signed:a", "token": longer}});
+    let answer = socket.command(refresh, &mut seen).await.unwrap();
+    assert!(answer["ok"].is_object(), "{answer}");
+    let ended = loop {
+        let object = socket.object().await.unwrap();
+        if object["ended"].is_object() {
+            break object;
+        }
+    };
+    let after = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert_eq!(ended["ended"]["code"], json!("expired"), "{ended}");
+    assert!(
+        after >= now + 4,
+        "the first token's end is not the last one's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_for_pages_is_served_and_other_requests_are_told_what_this_is() {
+    let fleet = Fleet::start_with(LIVE, &["--apps", "0", "--live", "1"]).unwrap();
+    let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
+    let script = connection
+        .request("GET", "/_live/client.js", &[], b"")
+        .await
+        .unwrap();
+    assert_eq!(script.status, 200);
+    assert!(
+        script.text().contains("export function connect"),
+        "{}",
+        script.text()
+    );
+    let tag = script.header("etag").unwrap().to_owned();
+    let known = [("if-none-match", tag.as_str())];
+    let same = connection
+        .request("GET", "/_live/client.js", &known, b"")
+        .await
+        .unwrap();
+    assert_eq!(same.status, 304);
+    for (method, path, status) in [
+        ("POST", "/_live/client.js", 405),
+        ("GET", "/_live/publish", 405),
+        ("GET", "/_live/other", 404),
+        ("GET", "/count", 426),
+        ("GET", "/nothing", 404),
+    ] {
+        let answer = connection.request(method, path, &[], b"").await.unwrap();
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+    }
+}
