@@ -28,6 +28,7 @@ dev *ARGS: build build-guests
 
 # Run all tests
 test *ARGS: build build-guests
+    node --test tests/client/*.test.mjs
     cargo nextest run --config-file .ci/nextest.toml --release --workspace "$@"
 
 # Check format, lints, docs, and licences and sources of dependencies

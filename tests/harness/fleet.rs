@@ -388,6 +388,12 @@ fn up(
     };
     command
         .args(["up", "--port-base", "0", "--json", "--build", build])
+        // Only where a test is about it.
+        .args(
+            ["--live", "0"]
+                .into_iter()
+                .filter(|_| !more.contains(&"--live")),
+        )
         .arg("--data")
         .arg(data)
         .arg("--native")

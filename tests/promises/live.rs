@@ -1,6 +1,8 @@
 //! Connections that outlive builds: what a handler is told and may do, and what becomes of it all when builds change.
 
 mod autobahn;
+mod board;
+mod faults;
 mod several;
 mod swaps;
 mod transports;

@@ -85,7 +85,7 @@ pub struct Up {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
     pub apps: u16,
     /// Nodes of role live
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
     pub live: u16,
     /// Where the nodes stand; a node relays to its own region first
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = region)]

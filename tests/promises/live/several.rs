@@ -1,7 +1,7 @@
 //! Several children and nodes: a channel is the same everywhere, and goes on where it moves to.
 
 use super::LIVE;
-use protoplex_tests::{Fleet, Socket, signal};
+use protoplex_tests::{Connection, Fleet, Socket, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
@@ -195,6 +195,47 @@ async fn a_node_that_drains_hands_its_channels_over_and_nothing_is_lost() {
                     "{number} at {position} was acknowledged"
                 );
             }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_hears_of_a_key_and_that_something_was_lost() {
+    let fleet = fleet("2");
+    let (token, _) = super::transports::secrets(&fleet);
+    let address = fleet.node("proxy").http;
+    let mut proxy = Connection::open(&address).await.unwrap();
+    let head = format!(
+        "GET /_live/changes?key=/a/file HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    proxy.write(head.as_bytes()).await.unwrap();
+    proxy.take_until(b":\n\n").await.unwrap();
+    let change = json!({"channel": "keys:/a/file", "data": "digest"});
+    for _ in 0..3 {
+        super::transports::published(&address, &token, &change).await;
+        let event = proxy.take_until(b"}\n\n").await.unwrap();
+        assert!(
+            event.contains(r#"data: {"changed":"\"digest\""}"#),
+            "{event}"
+        );
+    }
+    for node in fleet.nodes("live") {
+        for child in fleet.children(&node).unwrap() {
+            signal(child, Signal::KILL).unwrap();
+        }
+    }
+    let event = proxy.take_until(b"}\n\n").await.unwrap();
+    assert!(event.contains(r#"data: {"lost":true}"#), "{event}");
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let mut said = json!(null);
+    while !said["results"][0]["position"].is_string() {
+        assert!(std::time::Instant::now() < deadline, "{said}");
+        said = super::transports::published(&address, &token, &change).await;
+    }
+    loop {
+        let event = proxy.take_until(b"}\n\n").await.unwrap();
+        if event.contains("changed") {
+            break;
         }
     }
 }

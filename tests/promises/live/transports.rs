@@ -72,13 +72,25 @@ async fn events_carry_channels_and_commands_come_by_requests() {
     ]);
     let done = post(&address, "/count", &named, &commands).await;
     assert_eq!(done.status, 202, "{done:?}");
-    assert_eq!(events.next().await.1["id"], json!(1));
-    let (id, message) = events.next().await;
+    // What is for its handler does not wait for what another child has to answer.
+    let (mut told, mut id, mut message) = (Vec::new(), None, json!(null));
+    while told.len() < 4 || message.is_null() {
+        let (of, object) = events.next().await;
+        if object["channel"].is_null() {
+            told.push(object);
+        } else if object["data"].is_string() {
+            (id, message) = (of, object);
+        }
+        assert!(told.len() <= 4, "{told:?}");
+    }
+    for answer in [1, 2, 3] {
+        let is_it = |one: &&Value| one["id"] == json!(answer) && one["ok"].is_object();
+        assert!(told.iter().any(|one| is_it(&one)), "{answer}: {told:?}");
+    }
+    assert!(told.contains(&json!({"message": "1 one"})), "{told:?}");
     assert_eq!(message["data"], json!("by event"));
     let position = message["position"].as_str().unwrap();
     assert_eq!(id, Some(format!("test:e@{position}")));
-    assert_eq!(events.next().await.1["id"], json!(2));
-    assert_eq!(events.next().await.1, json!({"message": "1 one"}));
     drop(events);
     let gone = loop {
         let answer = post(&address, "/count", &named, &json!([])).await;
@@ -263,6 +275,13 @@ fn signed(key: &str, claims: &Value) -> String {
     format!("{said}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
+/// What some libraries once took for a token.
+fn unsigned(claims: &Value) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+    let head = BASE64.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    format!("{head}.{}.", BASE64.encode(claims.to_string()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_token_opens_its_channel_for_its_time() {
     let fleet = fleet();
@@ -291,7 +310,7 @@ async fn a_signed_token_opens_its_channel_for_its_time() {
         (signed(&key, &other("sub", json!("bob"))), "forbidden"),
         (signed(&key, &other("exp", json!(now - 1))), "expired"),
         (signed(&key, &json!({"channel": "signed:a"})), "forbidden"),
-        (signed(&key, &good).replace("HS256", "none"), "forbidden"),
+        (unsigned(&good), "forbidden"),
         ("rubbish".to_owned(), "forbidden"),
     ] {
         let answer = socket

@@ -25,9 +25,7 @@ use protoplex_edge::{
 };
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
 use protoplex_http::Scheme;
-use protoplex_wire::{
-    BuildId, Digest, ReleaseId, directory::Directory, manifest::Role, release::Stage,
-};
+use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::Stage};
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
@@ -161,11 +159,9 @@ impl Child {
                 None => Live::default(),
             },
         });
-        if config.role == Role::Live {
-            let index = u16::try_from(config.index).context("there are fewer children")?;
-            let files = (&*config.ca, &*config.cert, &*config.key);
-            Live::introduce(&shared, (&config.node, index), files)?;
-        }
+        let index = u16::try_from(config.index).context("there are fewer children")?;
+        let files = (&*config.ca, &*config.cert, &*config.key);
+        Live::introduce(&shared, (&config.node, index), files)?;
         let access_log = match &config.ingress.access_log {
             Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
                 format!("the access log {} cannot be opened", path.display())

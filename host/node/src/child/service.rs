@@ -45,11 +45,9 @@ pub(super) struct Requests(pub(super) Arc<Shared>);
 impl Service for Requests {
     fn call(&self, head: &Head<'_>, mut body: Body) -> Answer {
         let shared = &self.0;
-        if shared.role == Role::Live {
-            match live::answer(shared, head, body) {
-                Ok(answer) => return answer,
-                Err(back) => body = back,
-            }
+        match live::answer(shared, head, body) {
+            Ok(answer) => return answer,
+            Err(back) => body = back,
         }
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);

@@ -1,18 +1,25 @@
 //! What every live node answers by itself, below `/_live/`: the client for pages, and the HTTP API for back ends.
 
-use super::{Live, encode};
+use super::{
+    Live, encode,
+    watch::{Change, Registration},
+};
 use crate::child::{reply, service::Shared};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt, Limited};
 use protoplex_handler::NAME_BYTES_MAX;
-use protoplex_http::{Answer as HttpAnswer, Body, Head, Reply};
+use protoplex_http::{Answer as HttpAnswer, Body, Head, Reply, ReplyBody, StreamError};
 use protoplex_live::{Answer, Refusal};
+use protoplex_wire::manifest::Role;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use std::{
     borrow::Cow,
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
 };
 use tokio::sync::oneshot;
 
@@ -25,15 +32,22 @@ const BATCH_MAX: usize = 1_000;
 /// Of one request: a batch of common messages.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// The answer to a request below the prefix.
+/// The answer to a request below the prefix, on a live node; on others, to back ends that want to hear of a key.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     head: &Head<'_>,
     body: Body,
 ) -> Result<HttpAnswer, Body> {
-    let Some(what) = head.path_only().strip_prefix(PREFIX) else {
+    let Some(what) = head.path.strip_prefix(PREFIX) else {
         return Err(body);
     };
+    let what = what.split('?').next().unwrap_or_default();
+    if what == "changes" && shared.live.secrets.is_api_token(bearer(head)) {
+        return Ok(HttpAnswer::Ready(changes(shared, head)));
+    }
+    if shared.role != Role::Live {
+        return Err(body);
+    }
     let id = head.request_id;
     Ok(match (head.method, what) {
         ("GET" | "HEAD", "client.js") => HttpAnswer::Ready(client(head)),
@@ -58,10 +72,63 @@ pub(crate) fn answer(
                 }
             }))
         }
+        (_, "changes") => HttpAnswer::Ready(unauthorized(id)),
         (_, "client.js") => HttpAnswer::Ready(reply::wrong_method(&["GET"], id)),
         (_, "publish" | "presence") => HttpAnswer::Ready(reply::wrong_method(&["POST"], id)),
         _ => HttpAnswer::Ready(reply::status(StatusCode::NOT_FOUND, id)),
     })
+}
+
+fn unauthorized(request_id: &str) -> Reply {
+    let scheme = HeaderValue::from_static("Bearer");
+    reply::status(StatusCode::UNAUTHORIZED, request_id).with(header::WWW_AUTHENTICATE, scheme)
+}
+
+/// What this node hears of a key, as events without end: `{"changed":…}`, or `{"lost":true}`.
+fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
+    let query = head.path.split_once('?').map_or("", |(_, query)| query);
+    let key = query.split('&').find_map(|pair| pair.strip_prefix("key="));
+    let Some(key) = key.filter(|key| !key.is_empty() && key.len() <= NAME_BYTES_MAX / 2) else {
+        return bad("ask for /_live/changes?key=KEY");
+    };
+    let mut reply = Reply::empty(StatusCode::OK)
+        .with(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        )
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let changes = Changes {
+        registration: Live::register(shared, key),
+        greeted: false,
+    };
+    reply.body = ReplyBody::Stream(changes.boxed_unsync());
+    reply
+}
+
+struct Changes {
+    registration: Registration,
+    greeted: bool,
+}
+
+impl HttpBody for Changes {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if !std::mem::replace(&mut self.greeted, true) {
+            // So that the head goes out.
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b":\n\n")))));
+        }
+        let change = std::task::ready!(self.registration.poll_next(cx));
+        let event = match change {
+            Change::Changed(data) => json!({"changed": String::from_utf8_lossy(&data)}),
+            Change::Lost => json!({"lost": true}),
+        };
+        Poll::Ready(Some(Ok(Frame::data(format!("data: {event}\n\n").into()))))
+    }
 }
 
 fn bearer<'a>(head: &Head<'a>) -> Option<&'a str> {

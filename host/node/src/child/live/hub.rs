@@ -14,6 +14,8 @@ pub(super) type LiveItem = Item<Said<Out>>;
 pub(super) enum Ticket {
     /// A client, by the id of its command; a handler subscribed it where there is none.
     Client(ConnectionId, Option<u64>),
+    /// One who registered for a key.
+    Watch(ConnectionId),
     /// A request, by its number.
     Request(u64),
     /// Nobody.
@@ -45,6 +47,11 @@ impl Live {
                 }
                 Effects::default()
             }
+            Ticket::Watch(id) => match answer {
+                Answer::Subscribed(Ok(_)) => Effects::default(),
+                // Asked for again, after what may have been missed.
+                _ => hub.reply(id, Out::Close(close::BROKEN, String::new()), 0),
+            },
             Ticket::Request(number) => {
                 let waiting = self.requests.lock().remove(&number);
                 // Who does not wait any more is not told.
@@ -128,15 +135,22 @@ impl Live {
             return;
         }
         let clients = self.clients.lock();
-        for client in wake.iter().filter_map(|id| clients.get(id)) {
-            client.wake();
+        for id in &wake {
+            match clients.get(id) {
+                Some(client) => client.wake(),
+                None => self.stir_watcher(*id),
+            }
         }
-        for client in close.iter().filter_map(|id| clients.get(id)) {
+        let (ours, watchers): (Vec<_>, Vec<_>) =
+            close.iter().partition(|id| clients.contains_key(id));
+        for client in ours.iter().filter_map(|id| clients.get(id)) {
             self.counters.slow.fetch_add(1, Relaxed);
             let (address, connection) = (client.address, client.id);
             tracing::warn!(%address, connection, transport = ?client.transport, "a connection does not keep up, and is closed");
             client.end_now(close::SLOW, "it does not keep up");
         }
+        drop(clients);
+        watchers.into_iter().for_each(|id| self.end_watcher(id));
     }
 }
 

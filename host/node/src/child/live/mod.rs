@@ -15,6 +15,7 @@ mod links;
 mod moving;
 mod poll;
 mod secrets;
+mod watch;
 mod websocket;
 
 use super::service::Shared;
@@ -30,6 +31,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::oneshot;
@@ -79,6 +81,8 @@ pub(super) struct Live {
     requests_ever: AtomicU64,
     clients: Mutex<HashMap<ConnectionId, Arc<Client>>>,
     polls: poll::Polls,
+    /// Who registered for keys, and whom to wake for it.
+    watchers: Mutex<HashMap<ConnectionId, Option<Waker>>>,
     /// Of clients whose commands come by requests of their own.
     sessions: Mutex<HashMap<Box<str>, ConnectionId>>,
     rules: Mutex<Arc<manifest::Live>>,
@@ -120,12 +124,17 @@ impl Live {
     /// Without anybody. The rules come with the first build.
     pub(super) fn new(secrets: LiveSecrets) -> Self {
         Self {
-            hub: Mutex::new(Hub::new([], rand::random::<u64>, links::ME)),
+            hub: Mutex::new(Hub::new(
+                [(watch::NAMESPACE.into(), watch::RULES)],
+                rand::random::<u64>,
+                links::ME,
+            )),
             links: Links::default(),
             requests: Mutex::default(),
             requests_ever: AtomicU64::new(0),
             clients: Mutex::default(),
             polls: poll::Polls::default(),
+            watchers: Mutex::default(),
             sessions: Mutex::default(),
             rules: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -218,7 +227,8 @@ impl Live {
         let live = live.cloned().unwrap_or_default();
         let rules = live.namespaces.iter();
         let rules = rules.map(|(name, namespace)| (name.as_str().into(), rules_of(namespace)));
-        self.hub.lock().set_rules(rules);
+        let own = [(watch::NAMESPACE.into(), watch::RULES)];
+        self.hub.lock().set_rules(rules.chain(own));
         *self.rules.lock() = Arc::new(live);
     }
 

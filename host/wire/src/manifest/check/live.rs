@@ -6,6 +6,8 @@ use super::{
 };
 use crate::manifest::{Live, LiveLimits, Namespace};
 
+/// Kept for registrations.
+const KEYS: &str = "keys";
 /// What one connection may hold of a child's memory.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
 /// Each is a place in two tables.
@@ -30,6 +32,11 @@ pub(super) fn faults(live: &Live) -> Vec<String> {
         .map(|fault| format!("live: {fault}"))
         .collect();
     for (name, namespace) in &live.namespaces {
+        if name == KEYS {
+            faults.push(format!(
+                "live.namespaces has `{KEYS}`, which nodes use themselves for keys that change; name it otherwise"
+            ));
+        }
         if !is_name(name) {
             faults.push(format!(
                 "live.namespaces has `{name}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter"
@@ -147,6 +154,7 @@ mod tests {
         };
         check(&|_, _| {}, "chat", "");
         check(&|_, _| {}, "Chat", "live.namespaces has `Chat`");
+        check(&|_, _| {}, "keys", "which nodes use themselves");
         check(
             &|l, _| l.queue_bytes_max = 0,
             "chat",
