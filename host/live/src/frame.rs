@@ -89,8 +89,10 @@ pub(crate) enum Body {
     Moved,
 
     // From owner to owner.
-    /// A new owner wants it.
-    Pull,
+    /// A new owner wants it, which knows the directories of these versions.
+    Pull {
+        versions: Vec<u64>,
+    },
     /// There is nothing of it here, and will not be.
     Nothing,
     /// It is on its way from somewhere else.

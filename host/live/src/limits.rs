@@ -27,8 +27,8 @@ pub const OFFER_MS: u64 = 30_000;
 /// children sent, and that a channel was taken over. Longer than any frame or offer can be under way.
 pub const REMEMBERED_MS: u64 = 60_000;
 
-/// Former directories, however young: one holds a table of slots.
-pub const DIRECTORIES_MAX: usize = 16;
+/// Former directories, however young: one holds a table of slots, or shares it with the one before.
+pub const DIRECTORIES_MAX: usize = 32;
 
 /// Publications of one channel that wait for its owner, in this child: a second of a busy channel.
 pub const PUBLISHES_MAX: usize = 1_024;

@@ -49,7 +49,8 @@ impl<T: Copy> Channel<T> {
         for (child, asked) in pulling.from.iter_mut().filter(|(_, asked)| !asked) {
             if around.links.up(now_ms, *child) {
                 *asked = true;
-                around.send(*child, &self.local.name, Body::Pull);
+                let versions = around.directory.versions();
+                around.send(*child, &self.local.name, Body::Pull { versions });
             }
         }
     }

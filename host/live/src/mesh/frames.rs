@@ -77,7 +77,7 @@ impl<T: Copy, R> Mesh<T, R> {
                 }
                 None => {}
             },
-            Body::Pull
+            Body::Pull { .. }
             | Body::Nothing
             | Body::Elsewhere
             | Body::Handover(_)
