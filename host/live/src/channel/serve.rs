@@ -1,7 +1,12 @@
 //! What an owner does for the children that mirror its channel or publish to it.
 
 use super::{Around, Channel, Role};
-use crate::{Child, Frame, Refusal, frame::Body, limits::*, requests::Request};
+use crate::{
+    Child, Frame, Refusal,
+    frame::Body,
+    limits::{PULLED_BYTES_MAX, PULLED_FRAMES_MAX},
+    requests::Request,
+};
 use std::sync::Arc;
 
 impl<T: Copy> Channel<T> {
