@@ -165,11 +165,14 @@ impl<T: Copy> Channel<T> {
     /// It was to be ours, and is another's by a newer directory.
     pub fn not_ours<R>(&mut self, around: &mut Around<T, R>) {
         if let Role::Pulling(pulling) = &mut self.role {
-            let mirror = mem::replace(&mut pulling.mirror, Mirror::new());
+            let mut mirror = mem::replace(&mut pulling.mirror, Mirror::new());
+            // Its owner has not heard who came and left meanwhile.
+            mirror.repeat_at_ms = 0;
             let asked: BTreeSet<_> = pulling.queue.iter().map(|(child, _)| *child).collect();
             Self::send_away(&self.local.name, around, asked);
             self.role = Role::Away(mirror);
             self.let_go(around);
+            around.ready.push(Arc::clone(&self.local.name));
         }
     }
 
