@@ -41,6 +41,8 @@ pub(crate) struct Around<T, R> {
     pub numbers: u64,
     /// Of all publications that wait for owners.
     pub publishes_bytes: usize,
+    /// Of all frames that wait for channels to be taken over.
+    pub pulled_bytes: usize,
 }
 
 impl<T, R> Around<T, R> {
@@ -128,7 +130,6 @@ pub(crate) struct Pulling {
     from: Vec<(Child, bool)>,
     deadline_ms: u64,
     queue: VecDeque<(Child, Frame)>,
-    bytes: usize,
 }
 
 pub(crate) enum Role {
@@ -277,6 +278,11 @@ impl<T: Copy> Channel<T> {
 
     pub fn is_owned(&self) -> bool {
         matches!(self.role, Role::Owner(_))
+    }
+
+    /// Whether it is ours, and something was published.
+    pub fn has_begun(&self) -> bool {
+        matches!(&self.role, Role::Owner(owned) if owned.ring.position().offset > 0)
     }
 
     fn is_live(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Around, Channel, Mirror, Publishing, Role, Stage};
 use crate::{
-    Answer, Change, Child, Published, Refusal, Ring,
+    Answer, Change, Child, ITEM_BYTES, Published, Refusal, Ring,
     frame::Body,
     limits::{
         ANSWER_DEADLINE_MS, PUBLISHES_BYTES_MAX, PUBLISHES_MAX, REPEAT_MS_MAX, REPEATS, RETRY_MS,
@@ -27,11 +27,11 @@ impl<T: Copy> Channel<T> {
         } else if let Role::Owner(owned) = &mut self.role {
             Ok(owned.publish(&self.local, around, now_ms, data, key))
         } else if self.publishes.len() >= PUBLISHES_MAX
-            || around.publishes_bytes + bytes > PUBLISHES_BYTES_MAX
+            || around.publishes_bytes + ITEM_BYTES + bytes > PUBLISHES_BYTES_MAX
         {
             Err(Refusal::Unavailable)
         } else {
-            around.publishes_bytes += bytes;
+            around.publishes_bytes += ITEM_BYTES + bytes;
             self.publishes.push_back(Publishing {
                 ticket,
                 number: around.number(),
@@ -204,7 +204,7 @@ impl<T: Copy> Channel<T> {
     ) {
         if let Some(publishing) = self.publishes.remove(index) {
             self.sent -= usize::from(index < self.sent);
-            around.publishes_bytes -= publishing.data.len();
+            around.publishes_bytes -= ITEM_BYTES + publishing.data.len();
             let answer = Answer::Published(answer);
             around.answers.push((publishing.ticket, answer));
         }
