@@ -1,6 +1,8 @@
 //! A channel as one child has it: as its owner, as a mirror of its owner, or on the way from one to the other.
 
+mod answer;
 mod ask;
+mod hear;
 mod local;
 mod moving;
 mod serve;
@@ -39,6 +41,8 @@ pub(crate) struct Around<T, R> {
     pub numbers: u64,
     /// Of all publications that wait for owners.
     pub publishes_bytes: usize,
+    /// Of all frames that wait for channels to be taken over.
+    pub pulled_bytes: usize,
 }
 
 impl<T, R> Around<T, R> {
@@ -126,7 +130,6 @@ pub(crate) struct Pulling {
     from: Vec<(Child, bool)>,
     deadline_ms: u64,
     queue: VecDeque<(Child, Frame)>,
-    bytes: usize,
 }
 
 pub(crate) enum Role {
@@ -273,28 +276,13 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// Gives the answers that can be given now. The last thing in a call, so that nothing of a subscription is queued
-    /// before the caller has its answer.
-    pub fn answer<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
-        for mut waiting in std::mem::take(&mut self.waiting) {
-            match self.answer_one(around, now_ms, &mut waiting) {
-                Some(answer) => {
-                    let answer = Answer::Subscribed(Ok(answer));
-                    around.answers.push((waiting.ticket, answer));
-                }
-                None => self.waiting.push(waiting),
-            }
-        }
-        if self.is_live() {
-            for question in std::mem::take(&mut self.questions) {
-                let answer = Answer::Members(Ok(self.members()));
-                around.answers.push((question.ticket, answer));
-            }
-        }
-    }
-
     pub fn is_owned(&self) -> bool {
         matches!(self.role, Role::Owner(_))
+    }
+
+    /// Whether it is ours, and something was published.
+    pub fn has_begun(&self) -> bool {
+        matches!(&self.role, Role::Owner(owned) if owned.ring.position().offset > 0)
     }
 
     fn is_live(&self) -> bool {
@@ -303,82 +291,6 @@ impl<T: Copy> Channel<T> {
             Role::Away(mirror) => matches!(mirror.stage, Stage::Live(_)),
             Role::Pulling(_) => false,
         }
-    }
-
-    fn members(&self) -> Vec<Arc<str>> {
-        match &self.role {
-            Role::Owner(owned) => owned.presence.members(),
-            Role::Away(Mirror { members, .. }) => members.iter().cloned().collect(),
-            Role::Pulling(pulling) => pulling.mirror.members.iter().cloned().collect(),
-        }
-    }
-
-    fn answer_one<R>(
-        &mut self,
-        around: &mut Around<T, R>,
-        now_ms: u64,
-        waiting: &mut Waiting<T>,
-    ) -> Option<crate::Subscribed> {
-        let (ring, owner) = match &mut self.role {
-            Role::Owner(owned) => (&mut owned.ring, None),
-            Role::Away(mirror) => match (&mut mirror.ring, mirror.stage) {
-                (Some(ring), Stage::Live(at)) => (ring, Some(at)),
-                _ => return None,
-            },
-            Role::Pulling(_) => return None,
-        };
-        let position = ring.position();
-        let missed = match (waiting.from, waiting.found.take()) {
-            (None, _) => None,
-            (Some(_), Some(found)) => Some(found),
-            (Some(from), None) => {
-                let missed = ring.since(now_ms, from);
-                let missed = missed.map(|missed| missed.cloned().collect());
-                // A mirror may know less than its owner, and may not have heard yet of what a client has seen elsewhere.
-                let asks = missed.is_none() && from.epoch == position.epoch;
-                if let Some(owner) = owner.filter(|_| asks) {
-                    if waiting.asked.is_none() {
-                        let request = around.number();
-                        waiting.asked = Some(request);
-                        around.send(owner, &self.local.name, Body::Recover { request, from });
-                    }
-                    return None;
-                }
-                Some(missed)
-            }
-        };
-        let subscription = self.local.insert(around, waiting.id)?;
-        Some(crate::Subscribed {
-            subscription,
-            position,
-            recovered: missed.as_ref().map(Option::is_some),
-            missed: missed.flatten().unwrap_or_default(),
-            members: self.members(),
-        })
-    }
-
-    /// Whoever has waited for too long is refused.
-    fn expire<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
-        let late = |waiting: &Waiting<T>| now_ms >= waiting.deadline_ms;
-        while let Some(late) = self.waiting.iter().position(late) {
-            let id = self.waiting[late].id;
-            if let Some(was) = around.connections.unsubscribe(id, &self.local.name) {
-                self.unsubscribe(around, now_ms, id, was, Refusal::Unavailable);
-            }
-        }
-        while let Some(first) = self.publishes.front()
-            && now_ms >= first.deadline_ms
-        {
-            self.settle(around, 0, Err(Refusal::Unavailable));
-        }
-        let answers = &mut around.answers;
-        self.questions.retain(|question| {
-            let late = now_ms >= question.deadline_ms;
-            if late {
-                answers.push((question.ticket, Answer::Members(Err(Refusal::Unavailable))));
-            }
-            !late
-        });
     }
 
     /// To be called now and then.

@@ -30,8 +30,8 @@ pub(crate) struct Directory {
     pub me: Child,
     pub version: u64,
     owner: Option<Owner>,
-    /// With the time until which it was the newest.
-    past: VecDeque<(u64, Owner)>,
+    /// With the time until which it was the newest, and its version.
+    past: VecDeque<(u64, u64, Owner)>,
     given: HashMap<Arc<str>, Given>,
     dead: HashMap<Child, u64>,
 }
@@ -54,10 +54,10 @@ impl Directory {
         if version < self.version {
             return false;
         }
-        self.version = version;
         if let Some(old) = self.owner.replace(owner) {
-            self.past.push_back((now_ms, old));
+            self.past.push_back((now_ms, self.version, old));
         }
+        self.version = version;
         self.trim(now_ms);
         true
     }
@@ -72,13 +72,35 @@ impl Directory {
 
     /// Who may still have it, if it is to be here.
     pub fn before(&self, channel: &str) -> Vec<Child> {
-        let owners = self.past.iter().filter_map(|(_, owner)| owner(channel));
+        let owners = self.past.iter();
+        let owners = owners.filter_map(|(.., owner)| owner(channel));
         let given = self.given.get(channel).map(|given| given.to);
         let alive = |child: &Child| *child != self.me && !self.dead.contains_key(child);
         let mut before: Vec<_> = owners.chain(given).filter(alive).collect();
         before.sort_unstable();
         before.dedup();
         before
+    }
+
+    /// Directories of late.
+    pub fn versions(&self) -> Vec<u64> {
+        let past = self.past.iter().map(|(_, version, _)| *version);
+        past.chain([self.version]).collect()
+    }
+
+    /// Who may have it by a directory of late that a child which asks for it does not know.
+    pub fn between(&self, channel: &str, child: Child, known: &[u64]) -> Option<Child> {
+        let past = self
+            .past
+            .iter()
+            .map(|(_, version, owner)| (*version, owner));
+        let newest = self.owner.as_ref().map(|owner| (self.version, owner));
+        let all = past.chain(newest);
+        let mut unknown = all.filter(|(version, _)| !known.contains(version));
+        unknown.find_map(|(_, owner)| {
+            let owner = owner(channel).filter(|owner| *owner != child && *owner != self.me);
+            owner.filter(|owner| !self.dead.contains_key(owner))
+        })
     }
 
     pub fn give(&mut self, channel: &Arc<str>, given: Given) {
@@ -107,7 +129,7 @@ impl Directory {
 
     pub fn trim(&mut self, now_ms: u64) {
         let young = |at_ms: u64| now_ms.saturating_sub(at_ms) < REMEMBERED_MS;
-        while let Some((until_ms, _)) = self.past.front()
+        while let Some((until_ms, ..)) = self.past.front()
             && (!young(*until_ms) || self.past.len() > DIRECTORIES_MAX)
         {
             self.past.pop_front();

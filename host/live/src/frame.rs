@@ -1,7 +1,8 @@
 //! What children say to each other of a channel.
 
 use crate::{
-    Change, Position, Published, Refusal, presence::Whereabouts, recent::Known, requests::Answered,
+    Change, ITEM_BYTES, Position, Published, Refusal, presence::Whereabouts, recent::Known,
+    requests::Answered,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -89,8 +90,10 @@ pub(crate) enum Body {
     Moved,
 
     // From owner to owner.
-    /// A new owner wants it.
-    Pull,
+    /// A new owner wants it, which knows the directories of these versions.
+    Pull {
+        versions: Vec<u64>,
+    },
     /// There is nothing of it here, and will not be.
     Nothing,
     /// It is on its way from somewhere else.
@@ -176,12 +179,18 @@ impl Frame {
         }
     }
 
-    /// Bytes of those contents in a frame that may have to wait.
+    /// About what it costs while it waits.
     pub(crate) fn bytes(&self) -> usize {
-        match &self.body {
-            Body::Publish { data, .. } => data.len(),
-            Body::Handover(handover) => handover.kept.iter().map(|kept| kept.data.len()).sum(),
-            _ => 0,
-        }
+        let names = |names: &[Arc<str>]| names.iter().map(|name| name.len()).sum::<usize>();
+        ITEM_BYTES
+            + match &self.body {
+                Body::Publish { data, .. } => data.len(),
+                Body::Handover(handover) => handover.kept.iter().map(|kept| kept.data.len()).sum(),
+                Body::Here { members } => names(members),
+                Body::Subscribe {
+                    members, others, ..
+                } => names(members) + names(others),
+                _ => 0,
+            }
     }
 }

@@ -14,7 +14,7 @@ pub const HELD_MS: u64 = 2_000;
 /// once, and its sender tries again.
 pub const HELD_MAX: usize = 4_096;
 
-/// Bytes of message data in those frames.
+/// Bytes of those frames.
 pub const HELD_BYTES_MAX: usize = 16 << 20;
 
 /// Milliseconds between two tries at a child that is not linked, or says that a channel is not there.
@@ -27,13 +27,13 @@ pub const OFFER_MS: u64 = 30_000;
 /// children sent, and that a channel was taken over. Longer than any frame or offer can be under way.
 pub const REMEMBERED_MS: u64 = 60_000;
 
-/// Former directories, however young: one holds a table of slots.
-pub const DIRECTORIES_MAX: usize = 16;
+/// Former directories, however young: one holds a table of slots, or shares it with the one before.
+pub const DIRECTORIES_MAX: usize = 32;
 
 /// Publications of one channel that wait for its owner, in this child: a second of a busy channel.
 pub const PUBLISHES_MAX: usize = 1_024;
 
-/// Bytes of all publications that wait for owners, in this child.
+/// Bytes of all publications that wait for owners, in this child, [`crate::ITEM_BYTES`] for each included.
 pub const PUBLISHES_BYTES_MAX: usize = 32 << 20;
 
 /// Questions for the members of a channel that wait for its owner, in this child.
@@ -42,8 +42,9 @@ pub const QUESTIONS_MAX: usize = 256;
 /// Frames of other children that wait for one channel to be taken over.
 pub const PULLED_FRAMES_MAX: usize = 1_024;
 
-/// Bytes of message data in those frames.
-pub const PULLED_BYTES_MAX: usize = 4 << 20;
+/// Bytes of all frames that wait for channels to be taken over, in this child, as a child that gets the channels of
+/// another at once may see them in a round trip.
+pub const PULLED_BYTES_MAX: usize = 32 << 20;
 
 /// Milliseconds after which a child says again that it mirrors a channel, at most; members may have to be repeated
 /// sooner. A few bytes for each channel and child.

@@ -100,6 +100,7 @@ impl<T: Copy, R> Mesh<T, R> {
                 ready: Vec::new(),
                 numbers: 0,
                 publishes_bytes: 0,
+                pulled_bytes: 0,
             },
             held: Held::default(),
             offers: Offers::default(),
@@ -119,6 +120,11 @@ impl<T: Copy, R> Mesh<T, R> {
     /// Channels and connections.
     pub fn counts(&self) -> (usize, usize) {
         (self.channels.len(), self.around.connections.len())
+    }
+
+    /// Bytes, about, of what waits for other children: for their answers, their channels, or their directories.
+    pub fn waiting_bytes(&self) -> usize {
+        self.around.publishes_bytes + self.around.pulled_bytes + self.held.bytes()
     }
 
     /// A connection was opened.
@@ -233,7 +239,7 @@ impl<T: Copy, R> Mesh<T, R> {
         // One that others may still have is not dropped, or it would be asked for again, and waited for.
         let directory = &self.around.directory;
         self.channels.retain(|name, channel| {
-            !channel.is_idle(now_ms) || channel.is_owned() && !directory.before(name).is_empty()
+            !channel.is_idle(now_ms) || channel.has_begun() && !directory.before(name).is_empty()
         });
         effects
     }

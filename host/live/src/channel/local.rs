@@ -2,7 +2,10 @@
 
 use super::Around;
 use crate::{Change, Message, Notice, Position, Rules, connections::ConnectionId};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// See the module.
 pub(crate) struct Local {
@@ -87,5 +90,20 @@ impl Local {
 
     pub fn members(&self) -> Vec<Arc<str>> {
         self.here.keys().cloned().collect()
+    }
+
+    /// Tells who came and left between two lists.
+    pub fn tell_difference<T, R>(
+        &self,
+        around: &mut Around<T, R>,
+        before: &BTreeSet<Arc<str>>,
+        now: &BTreeSet<Arc<str>>,
+    ) {
+        for left in before.difference(now) {
+            self.tell(around, &Change::Left(Arc::clone(left)));
+        }
+        for joined in now.difference(before) {
+            self.tell(around, &Change::Joined(Arc::clone(joined)));
+        }
     }
 }

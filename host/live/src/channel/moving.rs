@@ -2,7 +2,7 @@
 
 use super::{Around, Channel, Mirror, Pulling, Role, Stage};
 use crate::{
-    Answer, Child, Ring,
+    Answer, Child, ITEM_BYTES, Ring,
     frame::{Body, Handover},
     limits::HANDOVER_DEADLINE_MS,
     owned::Owned,
@@ -29,7 +29,6 @@ impl<T: Copy> Channel<T> {
             from: before.into_iter().map(|child| (child, false)).collect(),
             deadline_ms: now_ms + HANDOVER_DEADLINE_MS,
             queue: VecDeque::new(),
-            bytes: 0,
         }));
         if nobody {
             self.begin(around, now_ms);
@@ -49,7 +48,8 @@ impl<T: Copy> Channel<T> {
         for (child, asked) in pulling.from.iter_mut().filter(|(_, asked)| !asked) {
             if around.links.up(now_ms, *child) {
                 *asked = true;
-                around.send(*child, &self.local.name, Body::Pull);
+                let versions = around.directory.versions();
+                around.send(*child, &self.local.name, Body::Pull { versions });
             }
         }
     }
@@ -109,6 +109,7 @@ impl<T: Copy> Channel<T> {
         self.waiting.iter_mut().for_each(|one| one.asked = None);
         self.publish_queued(around, now_ms);
         for (child, frame) in queue {
+            around.pulled_bytes -= frame.bytes();
             self.serve(around, now_ms, child, &frame);
         }
         around.ready.push(Arc::clone(&self.local.name));
@@ -121,7 +122,7 @@ impl<T: Copy> Channel<T> {
         };
         (self.sent, self.sent_to) = (0, None);
         for publishing in mem::take(&mut self.publishes) {
-            around.publishes_bytes -= publishing.data.len();
+            around.publishes_bytes -= ITEM_BYTES + publishing.data.len();
             let number = publishing.number;
             let answer = match owned.requests.came(now_ms, around.id, number, number) {
                 Request::Again(answer) => Ok(answer),
@@ -164,11 +165,16 @@ impl<T: Copy> Channel<T> {
     /// It was to be ours, and is another's by a newer directory.
     pub fn not_ours<R>(&mut self, around: &mut Around<T, R>) {
         if let Role::Pulling(pulling) = &mut self.role {
-            let mirror = mem::replace(&mut pulling.mirror, Mirror::new());
+            let mut mirror = mem::replace(&mut pulling.mirror, Mirror::new());
+            // Its owner has not heard who came and left meanwhile.
+            mirror.repeat_at_ms = 0;
             let asked: BTreeSet<_> = pulling.queue.iter().map(|(child, _)| *child).collect();
+            let bytes = pulling.queue.iter().map(|(_, frame)| frame.bytes());
+            around.pulled_bytes -= bytes.sum::<usize>();
             Self::send_away(&self.local.name, around, asked);
             self.role = Role::Away(mirror);
             self.let_go(around);
+            around.ready.push(Arc::clone(&self.local.name));
         }
     }
 

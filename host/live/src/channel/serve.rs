@@ -1,7 +1,12 @@
 //! What an owner does for the children that mirror its channel or publish to it.
 
 use super::{Around, Channel, Role};
-use crate::{Child, Frame, Refusal, frame::Body, limits::*, requests::Request};
+use crate::{
+    Child, Frame, Refusal,
+    frame::Body,
+    limits::{PULLED_BYTES_MAX, PULLED_FRAMES_MAX},
+    requests::Request,
+};
 use std::sync::Arc;
 
 impl<T: Copy> Channel<T> {
@@ -20,7 +25,7 @@ impl<T: Copy> Channel<T> {
             Role::Pulling(pulling) => {
                 let bytes = frame.bytes();
                 if pulling.queue.len() >= PULLED_FRAMES_MAX
-                    || pulling.bytes + bytes > PULLED_BYTES_MAX
+                    || around.pulled_bytes + bytes > PULLED_BYTES_MAX
                 {
                     match frame.body {
                         Body::Publish { number, .. } => {
@@ -31,7 +36,7 @@ impl<T: Copy> Channel<T> {
                         _ => around.send(child, &self.local.name, Body::Moved),
                     }
                 } else {
-                    pulling.bytes += bytes;
+                    around.pulled_bytes += bytes;
                     pulling.queue.push_back((child, frame.clone()));
                 }
             }
@@ -153,8 +158,11 @@ impl<T: Copy> Channel<T> {
         match &mut self.role {
             Role::Owner(owned) => owned.not_mirrored_by(child),
             Role::Pulling(pulling) => {
-                pulling.queue.retain(|(from, _)| *from != child);
-                pulling.bytes = pulling.queue.iter().map(|(_, frame)| frame.bytes()).sum();
+                pulling.queue.retain(|(from, frame)| {
+                    let stays = *from != child;
+                    around.pulled_bytes -= if stays { 0 } else { frame.bytes() };
+                    stays
+                });
                 for (from, asked) in &mut pulling.from {
                     *asked &= *from != child;
                 }

@@ -9,7 +9,6 @@ impl<T: Copy, R> Mesh<T, R> {
     pub fn linked(&mut self, now_ms: u64, child: Child) -> Effects<T> {
         self.around.links.linked(child);
         // First what it may have to take over, then what it is asked of that.
-        self.offers.unlinked(child);
         self.offer(now_ms);
         for channel in self.channels.values_mut() {
             channel.pull(&mut self.around, now_ms);
@@ -77,7 +76,7 @@ impl<T: Copy, R> Mesh<T, R> {
                 }
                 None => {}
             },
-            Body::Pull
+            Body::Pull { .. }
             | Body::Nothing
             | Body::Elsewhere
             | Body::Handover(_)

@@ -31,6 +31,10 @@ impl Held {
         self.frames.len() < HELD_MAX && self.bytes + frame.bytes() <= HELD_BYTES_MAX
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub fn push(&mut self, waits: Waits) {
         self.bytes += waits.frame.bytes();
         self.frames.push_back(waits);

@@ -146,7 +146,9 @@ impl<T: Copy, R> Mesh<T, R> {
     pub(super) fn moves(&mut self, now_ms: u64, since_ms: u64, child: Child, frame: Frame) {
         let name = Arc::clone(&frame.channel);
         match frame.body {
-            Body::Pull => self.pulled(now_ms, child, &name, frame.version),
+            Body::Pull { versions } => {
+                self.pulled(now_ms, child, &name, (frame.version, versions));
+            }
             Body::Nothing if self.offers.get(&name).is_none() => {
                 if let Some(channel) = self.channels.get_mut(&name) {
                     channel.nothing(&mut self.around, now_ms, child);
@@ -177,7 +179,13 @@ impl<T: Copy, R> Mesh<T, R> {
     }
 
     /// A child says that a channel is its own, by a directory of that version.
-    fn pulled(&mut self, now_ms: u64, child: Child, name: &Arc<str>, version: u64) {
+    fn pulled(
+        &mut self,
+        now_ms: u64,
+        child: Child,
+        name: &Arc<str>,
+        (version, known): (u64, Vec<u64>),
+    ) {
         let ahead = version > self.around.directory.version;
         let owner = self.around.directory.owner(name);
         let ours = owner == Some(self.around.directory.me);
@@ -187,7 +195,10 @@ impl<T: Copy, R> Mesh<T, R> {
         }
         let given = self.around.directory.given(name);
         let offered = self.offers.get(name).map(|offer| offer.to);
-        let from = offered.or(self.around.directory.given_to_other(name, child));
+        let directory = &self.around.directory;
+        let from = offered
+            .or_else(|| directory.given_to_other(name, child))
+            .or_else(|| directory.between(name, child, &known));
         let elsewhere = has || (ours && !ahead) || from.is_some();
         if ahead {
             // From now on it is not ours, whatever was believed here, so that it cannot begin here as well.

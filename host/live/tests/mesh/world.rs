@@ -329,7 +329,9 @@ impl World {
                 self.published(publication, answer);
             }
             (Ticket::Members(_), Answer::Members(answer)) => {
-                self.seen.unavailable += usize::from(answer.is_err());
+                if answer.is_err() {
+                    self.unavailable();
+                }
             }
             _ => panic!("an answer of another kind"),
         }

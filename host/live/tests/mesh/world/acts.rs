@@ -124,17 +124,15 @@ impl World {
                 assert!(view.subscription.is_some() || view.ticket.is_some_and(|t| t != ticket));
             }
             Err(refusal) => {
-                self.seen.unavailable += usize::from(refusal == Refusal::Unavailable);
                 if view.ticket == Some(ticket) {
                     view.ticket = None;
                 }
-                assert!(matches!(
-                    refusal,
-                    Refusal::TooManySubscriptions(SUBSCRIPTIONS_MAX)
-                        | Refusal::NoConnection
-                        | Refusal::Unsubscribed
-                        | Refusal::Unavailable
-                ));
+                match refusal {
+                    Refusal::TooManySubscriptions(SUBSCRIPTIONS_MAX) => {}
+                    Refusal::NoConnection | Refusal::Unsubscribed => {}
+                    Refusal::Unavailable => self.unavailable(),
+                    wrong => panic!("{wrong:?}"),
+                }
             }
         }
     }
@@ -216,9 +214,15 @@ impl World {
             Err(Refusal::TooLarge { .. }) => {}
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::Unavailable);
-                self.seen.unavailable += 1;
+                self.unavailable();
             }
         }
+    }
+
+    /// Somebody was refused because an owner could not be asked in time.
+    pub fn unavailable(&mut self) {
+        self.seen.unavailable += 1;
+        assert_ne!(self.weather, Weather::Calm, "all can be had");
     }
 
     fn ask_members(&mut self, name: &Arc<str>) {

@@ -43,6 +43,7 @@ impl World {
         assert_eq!(open.count(), 0, "a ticket has no answer");
         for process in self.processes.values() {
             assert_eq!(process.mesh.handing_over(), 0);
+            assert_eq!(process.mesh.waiting_bytes(), 0);
         }
         // One who has missed nothing and asks now sees what all have seen.
         for name in CHANNELS.map(Arc::<str>::from) {
