@@ -22,7 +22,8 @@ pub(crate) struct KeepAlive {
     /// Bytes that came on the connection.
     heard: Arc<AtomicU64>,
     heard_before: u64,
-    silent_since: Instant,
+    /// The silence that counts began here, or the question was asked.
+    since: Instant,
     asked: bool,
 }
 
@@ -40,9 +41,26 @@ impl KeepAlive {
             timer: Timer::default(),
             heard_before: heard.load(Relaxed),
             heard,
-            silent_since: Instant::now(),
+            since: Instant::now(),
             asked: false,
         }
+    }
+
+    /// The same, and asks at once: see [`Self::poll_greeted`].
+    pub(crate) fn greeting(
+        mut pings: PingPong,
+        heard: Arc<AtomicU64>,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Self {
+        // Fails for a connection that is over.
+        let _ = pings.send_ping(Ping::opaque());
+        Self::new(pings, heard, interval, timeout)
+    }
+
+    /// Ready once when the first question was answered.
+    pub(crate) fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pings.poll_pong(cx).map(drop)
     }
 
     /// Ready when the other side is gone. To be polled after the connection, whenever that was.
@@ -54,15 +72,15 @@ impl KeepAlive {
         }
         loop {
             let patience = if self.asked {
-                self.interval + self.timeout
+                self.timeout
             } else {
                 self.interval
             };
-            ready!(self.timer.poll_until(self.silent_since + patience, cx));
+            ready!(self.timer.poll_until(self.since + patience, cx));
             if self.asked {
                 return Poll::Ready(());
             }
-            self.asked = true;
+            (self.asked, self.since) = (true, Instant::now());
             // Takes the answer to the last one, if it came. One that is still out is as good as another.
             let _ = self.pings.poll_pong(cx);
             let _ = self.pings.send_ping(Ping::opaque());
@@ -71,8 +89,7 @@ impl KeepAlive {
 
     /// The silence begins now: something came, or nothing was expected to.
     pub(crate) fn excuse(&mut self) {
-        self.silent_since = Instant::now();
-        self.asked = false;
+        (self.asked, self.since) = (false, Instant::now());
     }
 }
 

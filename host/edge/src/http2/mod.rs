@@ -16,21 +16,21 @@ mod request;
 mod stream;
 mod watched;
 
+pub(crate) use duplex::Duplex;
+pub(crate) use keep_alive::KeepAlive;
+pub(crate) use pipe::{Pipe, Unsent};
+pub(crate) use received::Received;
+
 use crate::{Cause, Service, server::Shared, visitor::Peer};
 use activity::{Activity, Quiet};
 use connection::{Connection, End};
 use protoplex_http::Scheme;
-use std::{
-    future::{Future, poll_fn},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use stream::Streams;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
-use tokio_util::task::TaskTracker;
 use watched::Watched;
 
 /// How long a client may do nothing after it was told to go.
@@ -80,18 +80,5 @@ where
         }
         Some(End::Gone) => shared.counters.count(Cause::Idle),
         Some(End::Closed) | None => {}
-    }
-}
-
-/// Streams run in tasks that somebody waits for.
-#[derive(Clone)]
-pub(crate) struct Tracked(pub(crate) TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tracked
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.0.spawn(task);
     }
 }

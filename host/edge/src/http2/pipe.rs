@@ -12,14 +12,14 @@ use std::{
 #[derive(Debug)]
 pub(crate) enum Unsent<E> {
     /// The stream was reset, or its connection is gone.
-    Peer(h2::Error),
+    Peer,
     /// The body itself: the stream is reset for it.
     Body(E),
 }
 
 impl<E> From<h2::Error> for Unsent<E> {
-    fn from(error: h2::Error) -> Self {
-        Self::Peer(error)
+    fn from(_: h2::Error) -> Self {
+        Self::Peer
     }
 }
 
@@ -28,6 +28,8 @@ pub(crate) struct Pipe<B> {
     stream: SendStream<Bytes>,
     /// Waits for room; with whether it is the last.
     piece: Option<(Bytes, bool)>,
+    /// Something was taken of the body, so that it cannot be sent again.
+    begun: bool,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
@@ -36,16 +38,15 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             body,
             stream,
             piece: None,
+            begun: false,
         }
     }
 
     /// Gets on as far as it can. Ready when all of it is handed over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent<B::Error>>> {
         loop {
-            if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
-                return Poll::Ready(Err(
-                    reset.map_or_else(Unsent::Peer, |why| Unsent::Peer(why.into()))
-                ));
+            if self.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Unsent::Peer));
             }
             if let Some((_, ends)) = self.piece {
                 ready!(poll_room(&mut self.stream, cx))?;
@@ -67,6 +68,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
                     return Poll::Ready(Err(Unsent::Body(error)));
                 }
             };
+            self.begun = true;
             match frame.into_data() {
                 // An empty frame tells nothing; that nothing follows is told by the end.
                 Ok(data) if data.is_empty() => {}
@@ -79,6 +81,13 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
                 }
             }
         }
+    }
+}
+
+impl<B> Pipe<B> {
+    /// The body, if nothing of it was taken.
+    pub(crate) fn untouched(self) -> Option<B> {
+        (!self.begun).then_some(self.body)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     http1::respond::{self, Asked},
     identity::{self, RequestIds},
     server::{Held, Shared},
-    upstream::{Body as Relayed, tunnel},
+    upstream::tunnel::{self, Far},
     visitor::Peer,
 };
 use bytes::Bytes;
@@ -278,8 +278,7 @@ impl<S: Send + Sync + 'static> Stream<S> {
     /// Agrees to an extended CONNECT, and carries what is said on the stream from then on.
     async fn tunnel(mut self, mut reply: Reply) {
         let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
-        let (Some(server), Some(receive)) = (Relayed::connection_of(body), self.switch.take())
-        else {
+        let (Some(server), Some(receive)) = (Far::of(body), self.switch.take()) else {
             reply.status = StatusCode::BAD_GATEWAY;
             self.begin(reply);
             return;

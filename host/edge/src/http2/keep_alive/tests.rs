@@ -60,3 +60,15 @@ async fn who_says_something_in_time_is_not_gone() {
         () = tokio::time::sleep(INTERVAL * 40) => {}
     }
 }
+
+#[tokio::test]
+async fn a_silence_in_which_nobody_was_asked_is_no_fault() {
+    let (near, _far) = tokio::io::duplex(1 << 16);
+    let (_send, mut connection) = h2::client::handshake::<_>(near).await.unwrap();
+    let pings = connection.ping_pong().unwrap();
+    let mut keep_alive = KeepAlive::new(pings, Arc::default(), INTERVAL, PATIENCE);
+    keep_alive.since = Instant::now() - 2 * PATIENCE;
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(keep_alive.poll_gone(&mut cx).is_pending());
+    assert!(keep_alive.asked);
+}
