@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use std::{
     collections::HashSet,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -214,7 +214,7 @@ async fn accept<S: Service>(
     let mut spare = shed::Spare::new();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), scheme, leaving),
+            Ok((stream, peer)) => admit(shared, stream, canonical(peer), scheme, leaving),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // It was shut by somebody who shares it: nobody comes here any more.
@@ -242,7 +242,7 @@ fn accept_rest<S: Service>(
     leaving: &CancellationToken,
 ) {
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        admit(shared, stream, peer.ip().to_canonical(), scheme, leaving);
+        admit(shared, stream, canonical(peer), scheme, leaving);
     }
 }
 
@@ -250,7 +250,7 @@ fn accept_rest<S: Service>(
 fn admit<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
-    address: IpAddr,
+    address: SocketAddr,
     scheme: Scheme,
     leaving: &CancellationToken,
 ) {
@@ -259,11 +259,11 @@ fn admit<S: Service>(
         return shed::turn_away(stream, scheme);
     };
     // Whom a balancer speaks for is not known yet.
-    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address);
+    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address.ip());
     let seat = if speaks_first {
         Ok(None)
     } else {
-        shared.sit(address)
+        shared.sit(address.ip())
     };
     let Ok(seat) = seat else {
         return shared.counters.count(Cause::AddressConnections);
@@ -287,7 +287,7 @@ fn admit<S: Service>(
 async fn announced<S: Service>(
     shared: &Arc<Shared<S>>,
     mut stream: TcpStream,
-    balancer: IpAddr,
+    balancer: SocketAddr,
     scheme: Scheme,
     leaving: &CancellationToken,
 ) {
@@ -298,7 +298,7 @@ async fn announced<S: Service>(
     let header =
         tokio::select! { biased; read = header => read, () = shared.leave(leaving) => return };
     let (address, seat) = match header {
-        Ok(Ok(Some(visitor))) => (visitor.to_canonical(), shared.sit(visitor)),
+        Ok(Ok(Some(visitor))) => (canonical(visitor), shared.sit(visitor.ip())),
         // The balancer itself, which looks whether we live.
         Ok(Ok(None)) => (balancer, Ok(None)),
         Ok(Err(fault)) => {
@@ -316,14 +316,15 @@ async fn announced<S: Service>(
 async fn connection<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
-    address: IpAddr,
+    address: SocketAddr,
     seat: Option<Seat>,
     scheme: Scheme,
     leaving: &CancellationToken,
 ) {
     let peer = Peer {
-        address,
-        forwards: any_contains(&shared.trust.forwarded_from, address),
+        address: address.ip(),
+        port: address.port(),
+        forwards: any_contains(&shared.trust.forwarded_from, address.ip()),
         account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
         leaving: leaving.clone(),
     };
@@ -343,6 +344,11 @@ async fn connection<S: Service>(
         }
         (Scheme::Https, None) => {}
     }
+}
+
+/// An IPv4 address as one, however the socket says it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl<S> Shared<S> {

@@ -160,6 +160,7 @@ impl<S: Service> Streams<S> {
             version: 20,
             headers: &fields,
             client: visitor.client,
+            client_port: visitor.port,
             forwarder: visitor.forwarder,
             request_id: identity::text(id),
             hop: Hop {

@@ -26,12 +26,7 @@ use bytes::Bytes;
 use http::{StatusCode, uri::Authority};
 use protoplex_http::{BodyError, Reply, ReplyBody};
 use protoplex_wire::manifest::Upstream;
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
@@ -292,12 +287,12 @@ impl Group {
     async fn connect(
         &self,
         lease: &Lease,
-        client: IpAddr,
+        client: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, Failed> {
         let server = lease.authority();
-        let visitor = Some(SocketAddr::new(client, 0));
-        let connected = timeout_at(deadline, self.connector.connect_http1(server, visitor)).await;
+        let connected =
+            timeout_at(deadline, self.connector.connect_http1(server, Some(client))).await;
         connected
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map(|io| Connection::new(io, self.pools[lease.index()].count()))
@@ -308,7 +303,7 @@ impl Group {
     async fn way(
         &self,
         lease: &Lease,
-        client: IpAddr,
+        client: SocketAddr,
         upgrades: bool,
         deadline: Instant,
     ) -> Result<Way, Failed> {

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use bytes::Bytes;
 use http::Method;
 use protoplex_http::{Body, Interims, fields};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// When a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Outbound {
     pub retry: Retry,
     /// What rendezvous hashing goes by.
     pub key: Option<u64>,
-    /// Who asks, for the PROXY protocol.
-    pub client: IpAddr,
+    /// Who asks, for the PROXY protocol; port 0 where only the address is known.
+    pub client: SocketAddr,
     /// Where it is counted.
     pub counters: Arc<Counters>,
 }
