@@ -268,6 +268,11 @@ impl<S: Send + Sync + 'static> Stream<S> {
             let why = "the request's body came too slowly";
             return refused(StatusCode::REQUEST_TIMEOUT, why, &self.asked.id);
         }
+        if self.switch.is_some() && reply.status.is_success() {
+            // To the client it would say that the stream is switched.
+            let why = "the protocol is not spoken here";
+            return refused(StatusCode::NOT_IMPLEMENTED, why, &self.asked.id);
+        }
         respond::conclusive(reply, &self.asked)
     }
 

@@ -1,4 +1,4 @@
-//! HTTP/2: what reaches a client before the answer, and what follows its body.
+//! HTTP/2: what reaches a client before the answer, what follows its body, and what is no agreement.
 
 use crate::support::{Running, collect, later, serve, soon, streamed, text};
 use bytes::Bytes;
@@ -120,4 +120,22 @@ async fn an_answer_before_the_end_of_a_body_ends_the_stream_without_a_fault() {
     );
     let why = soon(poll_fn(|cx| body.poll_reset(cx))).await.unwrap();
     assert_eq!(why, h2::Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn an_extended_connect_that_nobody_agrees_to_is_not_answered_as_if_somebody_had() {
+    let running = serve(Limits::default(), |head, _| {
+        assert_eq!((head.method, head.hop.upgrade), ("GET", Some("websocket")));
+        text("a page")
+    })
+    .await;
+    let mut send = connect(&running).await;
+    while !send.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    let mut request = Request::connect("http://a/").body(()).unwrap();
+    let protocol = h2::ext::Protocol::from_static("websocket");
+    request.extensions_mut().insert(protocol);
+    let (answer, _body) = send.send_request(request, false).unwrap();
+    assert_eq!(soon(answer).await.unwrap().status(), 501);
 }
