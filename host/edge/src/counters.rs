@@ -43,7 +43,7 @@ pub enum Cause {
     Http2Idle,
     /// HTTP/2: `WINDOW_UPDATE`s that open next to nothing.
     Http2Windows,
-    /// HTTP/2: what hyper refused by limits of its own.
+    /// HTTP/2: what h2 refused by limits of its own.
     Http2Protocol,
 }
 

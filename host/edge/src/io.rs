@@ -21,5 +21,3 @@ impl Io for TcpStream {
 }
 
 impl Io for TlsStream<TcpStream> {}
-
-impl Io for hyper_util::rt::TokioIo<hyper::upgrade::Upgraded> {}

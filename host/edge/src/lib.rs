@@ -1,7 +1,7 @@
 //! Listeners, TLS, HTTP/1.1 and HTTP/2: from a socket to a request head and body, and from a reply to bytes.
 //!
-//! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is hyper's. Both call one [`Service`]. What a request
-//! means is not decided here.
+//! HTTP/1.1 is a loop of our own, one task a connection; HTTP/2 is the `h2` crate's frames and our
+//! streams. Both call one [`Service`]. What a request means is not decided here.
 
 mod access;
 mod addresses;

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -38,7 +38,7 @@ pub(crate) enum Fault {
 ///
 /// # Errors
 /// The first bytes are no such header.
-pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<IpAddr>, Fault> {
+pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Fault> {
     let mut start = [0; V1_BYTES_MIN];
     stream.read_exact(&mut start).await?;
     if start.starts_with(SIGNATURE) {
@@ -67,7 +67,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<IpAddr>, Fault
 async fn read_v2(
     stream: &mut (impl AsyncRead + Unpin),
     start: &[u8; V1_BYTES_MIN],
-) -> Result<Option<IpAddr>, Fault> {
+) -> Result<Option<SocketAddr>, Fault> {
     let low = stream.read_u8().await?;
     let bytes = usize::from(u16::from_be_bytes([start[14], low]));
     if bytes > V2_BYTES_MAX {
@@ -79,7 +79,7 @@ async fn read_v2(
 }
 
 /// A line with its end.
-fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, &'static str> {
+fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     let line = line.strip_suffix(b"\r\n").ok_or("a line without CR LF")?;
     let line = std::str::from_utf8(line).map_err(|_| "a line that is not ASCII")?;
     let words: Vec<&str> = line.split(' ').collect();
@@ -98,21 +98,23 @@ fn parse_v1(line: &[u8]) -> Result<Option<IpAddr>, &'static str> {
                 "TCP4" => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
                 _ => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
             };
-            let is_port = |text: &str| {
+            let port = |text: &str| {
                 let plain = text == "0" || !text.starts_with(['0', '+']);
-                plain && text.parse::<u16>().is_ok()
+                text.parse::<u16>().ok().filter(|_| plain)
             };
-            if !is_port(from) || !is_port(to) || address(destination).is_none() {
+            let (Some(from), Some(_), Some(_)) = (port(from), port(to), address(destination))
+            else {
                 return Err("ports or the destination are malformed");
-            }
-            address(source).map(Some).ok_or("the source is malformed")
+            };
+            let source = address(source).ok_or("the source is malformed")?;
+            Ok(Some(SocketAddr::new(source, from)))
         }
         _ => Err("words that are not of the protocol"),
     }
 }
 
 /// Version and command, family and transport, and what follows the length.
-fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<IpAddr>, &'static str> {
+fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     let is_local = match command {
         0x20 => true,
         0x21 => false,
@@ -132,10 +134,20 @@ fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<IpAddr>, &'st
         return Ok(None);
     }
     Ok(match family {
-        0x11 => body.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
-        0x21 => body.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
+        0x11 => source(body, Ipv4Addr::from),
+        0x21 => source(body, Ipv6Addr::from),
         _ => None,
     })
+}
+
+/// Two addresses stand first, then their ports.
+fn source<const BYTES: usize, A: Into<IpAddr>>(
+    body: &[u8],
+    address: impl Fn([u8; BYTES]) -> A,
+) -> Option<SocketAddr> {
+    let from = address(*body.first_chunk()?).into();
+    let port = *body.get(2 * BYTES..)?.first_chunk()?;
+    Some(SocketAddr::new(from, u16::from_be_bytes(port)))
 }
 
 /// They are skipped, and must be whole.
@@ -160,11 +172,11 @@ mod tests {
         for (line, said) in [
             (
                 "PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n",
-                Some("192.0.2.1"),
+                Some("192.0.2.1:56324"),
             ),
             (
                 "PROXY TCP6 2001:db8::1 ::1 0 65535\r\n",
-                Some("2001:db8::1"),
+                Some("[2001:db8::1]:0"),
             ),
             ("PROXY UNKNOWN\r\n", None),
             ("PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", None),
@@ -200,17 +212,21 @@ mod tests {
 
     #[test]
     fn headers_of_version_2_say_who_the_visitor_is() {
-        assert_eq!(parse_v2(0x21, 0x11, &V4), Ok(Some([192, 0, 2, 1].into())));
+        assert_eq!(
+            parse_v2(0x21, 0x11, &V4),
+            Ok(Some(([192, 0, 2, 1], 0xdc04).into()))
+        );
         let mut six = [0; 36];
         six[15] = 1;
+        six[33] = 7;
         assert_eq!(
             parse_v2(0x21, 0x21, &six),
-            Ok(Some(IpAddr::V6(Ipv6Addr::LOCALHOST)))
+            Ok(Some((Ipv6Addr::LOCALHOST, 7).into()))
         );
         let with_tlvs = [&V4[..], &[4, 0, 2, 9, 9], &[0xee, 0, 0]].concat();
         assert_eq!(
             parse_v2(0x21, 0x11, &with_tlvs),
-            Ok(Some([192, 0, 2, 1].into()))
+            Ok(Some(([192, 0, 2, 1], 0xdc04).into()))
         );
         // LOCAL, UNSPEC and Unix sockets: the socket's own address holds.
         assert_eq!(parse_v2(0x20, 0x11, &V4), Ok(None));

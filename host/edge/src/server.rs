@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use std::{
     collections::HashSet,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -250,7 +250,7 @@ async fn accept<S: Service>(
     let mut spare = shed::Spare::new();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(shared, stream, peer.ip().to_canonical(), door, leaving),
+            Ok((stream, peer)) => admit(shared, stream, canonical(peer), door, leaving),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // It was shut by somebody who shares it: nobody comes here any more.
@@ -278,7 +278,7 @@ fn accept_rest<S: Service>(
     leaving: &CancellationToken,
 ) {
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        admit(shared, stream, peer.ip().to_canonical(), door, leaving);
+        admit(shared, stream, canonical(peer), door, leaving);
     }
 }
 
@@ -286,7 +286,7 @@ fn accept_rest<S: Service>(
 fn admit<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
-    address: IpAddr,
+    address: SocketAddr,
     door: &Door,
     leaving: &CancellationToken,
 ) {
@@ -295,11 +295,11 @@ fn admit<S: Service>(
         return shed::turn_away(stream, door.scheme);
     };
     // Whom a balancer speaks for is not known yet.
-    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address);
+    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address.ip());
     let seat = if speaks_first {
         Ok(None)
     } else {
-        shared.sit(address)
+        shared.sit(address.ip())
     };
     let Ok(seat) = seat else {
         return shared.counters.count(Cause::AddressConnections);
@@ -329,7 +329,7 @@ fn admit<S: Service>(
 async fn announced<S: Service>(
     shared: &Arc<Shared<S>>,
     mut stream: TcpStream,
-    balancer: IpAddr,
+    balancer: SocketAddr,
     door: &Door,
     leaving: &CancellationToken,
 ) -> Option<(Onward, Option<Seat>)> {
@@ -340,7 +340,7 @@ async fn announced<S: Service>(
     let header =
         tokio::select! { biased; read = header => read, () = shared.leave(leaving) => return None };
     let (address, seat) = match header {
-        Ok(Ok(Some(visitor))) => (visitor.to_canonical(), shared.sit(visitor)),
+        Ok(Ok(Some(visitor))) => (canonical(visitor), shared.sit(visitor.ip())),
         // The balancer itself, which looks whether we live.
         Ok(Ok(None)) => (balancer, Ok(None)),
         Ok(Err(fault)) => {
@@ -366,14 +366,15 @@ async fn announced<S: Service>(
 async fn connection<S: Service>(
     shared: &Arc<Shared<S>>,
     stream: TcpStream,
-    address: IpAddr,
+    address: SocketAddr,
     seat: Option<Seat>,
     door: &Door,
     leaving: &CancellationToken,
 ) -> Option<(Onward, Option<Seat>)> {
     let peer = Peer {
-        address,
-        forwards: any_contains(&shared.trust.forwarded_from, address),
+        address: address.ip(),
+        port: address.port(),
+        forwards: any_contains(&shared.trust.forwarded_from, address.ip()),
         account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
         leaving: leaving.clone(),
     };
@@ -421,6 +422,11 @@ async fn begins_with_tls<S>(
             None
         }
     }
+}
+
+/// An IPv4 address as one, however the socket says it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 impl<S> Shared<S> {

@@ -22,6 +22,8 @@ pub struct Trust {
 pub(crate) struct Peer {
     /// Its address, or the one that a PROXY header named.
     pub(crate) address: IpAddr,
+    /// Of the same.
+    pub(crate) port: u16,
     /// It is a trusted forwarder.
     pub(crate) forwards: bool,
     /// Its account, where its requests are limited. A forwarder has none: its visitors have.
@@ -33,6 +35,7 @@ pub(crate) struct Peer {
 /// Who a request is from.
 pub(crate) struct Visitor {
     pub(crate) client: IpAddr,
+    pub(crate) port: u16,
     pub(crate) scheme: Scheme,
     pub(crate) forwarder: Option<IpAddr>,
 }
@@ -48,12 +51,16 @@ impl Peer {
         if !self.forwards {
             return Visitor {
                 client: self.address,
+                port: self.port,
                 scheme,
                 forwarder: None,
             };
         }
+        let client = client(self.address, fields, &trust.forwarded_from);
         Visitor {
-            client: client(self.address, fields, &trust.forwarded_from),
+            client,
+            // Whom a forwarder names is known by the address alone.
+            port: if client == self.address { self.port } else { 0 },
             scheme: said_scheme(fields).unwrap_or(scheme),
             forwarder: Some(self.address),
         }
@@ -128,6 +135,7 @@ mod tests {
             .collect();
         let peer = Peer {
             address: [10, 0, 0, 1].into(),
+            port: 4711,
             forwards,
             account: None,
             leaving: CancellationToken::new(),

@@ -49,6 +49,8 @@ pub struct Head<'a> {
     pub headers: &'a [HeaderField<'a>],
     /// The visitor, or the last untrusted hop.
     pub client: IpAddr,
+    /// The visitor's port; 0 where a forwarder told no more than the address.
+    pub client_port: u16,
     /// The trusted forwarder that sent it, where one did: what its forwarding headers say holds.
     pub forwarder: Option<IpAddr>,
     /// Id of this request, in the answer and the log; 16 hexadecimal digits.

@@ -185,6 +185,7 @@ mod tests {
             version: 11,
             headers: &fields,
             client: "2001:db8::1".parse().expect("an address"),
+            client_port: 0,
             forwarder,
             request_id: "0123456789abcdef",
             notes: None,

@@ -429,6 +429,7 @@ where
             version: parsed.version,
             headers: parsed.headers,
             client: visitor.client,
+            client_port: visitor.port,
             forwarder: visitor.forwarder,
             request_id: identity::text(id),
             hop: Hop {

@@ -8,7 +8,10 @@ use crate::{
     Service, identity,
     io::Io,
     server::Counted,
-    upstream::{Body, Moved, Splice, tunnel},
+    upstream::{
+        Body, Moved, Splice,
+        tunnel::{self, Far},
+    },
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -118,7 +121,7 @@ where
 
     /// Hands the connection over to a tunnel; its head is out.
     pub(super) async fn tunnel(&mut self, body: ReplyBody, asked: &Asked) -> Result<(), End> {
-        let Some(server) = Body::connection_of(body) else {
+        let Some(server) = Far::of(body) else {
             return Err(End::Io);
         };
         let early = std::mem::take(&mut self.input).freeze();

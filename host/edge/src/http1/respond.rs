@@ -164,7 +164,7 @@ pub(crate) fn head(
     }
     field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
     if !reply.dated {
-        date(out);
+        date_line(out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -205,20 +205,25 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(&name.as_str())
 }
 
-/// The date line, made once a second in each thread.
-fn date(out: &mut Vec<u8>) {
-    thread_local!(static LINE: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) });
+fn date_line(out: &mut Vec<u8>) {
+    field(out, b"date", date().as_bytes());
+}
+
+/// The value of `Date`, made once a second in each thread.
+pub(crate) fn date() -> HeaderValue {
+    thread_local!(static MADE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
     let now = SystemTime::now();
     let second = now
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    LINE.with_borrow_mut(|(of, line)| {
-        if *of != second || line.is_empty() {
-            *of = second;
-            *line = format!("date: {}\r\n", httpdate::fmt_http_date(now)).into_bytes();
+    MADE.with_borrow_mut(|made| match made {
+        Some((of, value)) if *of == second => value.clone(),
+        _ => {
+            let value = HeaderValue::try_from(httpdate::fmt_http_date(now));
+            let value = value.expect("a date is visible ASCII");
+            made.insert((second, value)).1.clone()
         }
-        out.extend_from_slice(line);
-    });
+    })
 }
 
 /// Appends the head of a reply that switches protocols, or says that a CONNECT succeeded.
@@ -235,7 +240,7 @@ pub(crate) fn tunnel_head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked) {
     }
     field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
     if !reply.dated {
-        date(out);
+        date_line(out);
     }
     out.extend_from_slice(b"\r\n");
 }

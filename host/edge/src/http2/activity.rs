@@ -34,6 +34,8 @@ struct Shared {
     rule: Rule,
     /// Bytes that the socket took.
     written: Arc<AtomicU64>,
+    /// Bytes that came.
+    heard: Arc<AtomicU64>,
     /// Another deadline counts: the first request is there, or the first reply that the client has to take.
     changed: Notify,
 }
@@ -75,6 +77,7 @@ impl Activity {
             state: Mutex::new(state),
             rule,
             written: Arc::default(),
+            heard: Arc::default(),
             changed: Notify::new(),
         }))
     }
@@ -82,6 +85,11 @@ impl Activity {
     /// Where the socket counts what it takes.
     pub(super) fn written(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.written)
+    }
+
+    /// Where it counts what comes.
+    pub(super) fn heard(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.heard)
     }
 
     /// A stream; it waits for the service until it is told otherwise.
@@ -120,7 +128,7 @@ impl Activity {
         }
         let mut idle_at = state.moved.max(from) + patience;
         if idle_at <= now {
-            // hyper may hold the last pieces of replies whose streams are gone.
+            // h2 may hold the last pieces of replies whose streams are gone.
             let enough = f64::from(rule.bytes_per_s_min) * patience.as_secs_f64();
             if ((written - state.moved_written) as f64) < enough.max(1.0) {
                 return Err(Quiet::Idle);
@@ -162,14 +170,6 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Another that belongs to the same request, and waits for nobody.
-    pub(super) fn beside(&self) -> Self {
-        Self {
-            activity: self.activity.clone(),
-            at: At::Gone,
-        }
-    }
-
     /// Something moved, or the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
         self.turn(if busy { At::Service } else { At::Client });

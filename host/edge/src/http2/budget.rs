@@ -1,7 +1,7 @@
 //! What one client may do on one HTTP/2 connection besides asking and taking answers. Each kind of frame that costs
 //! us more than it costs the client has a number for each interval.
 //!
-//! hyper and h2 bound by themselves: streams at once, header lists, frames of a header block, resets that wait to be
+//! h2 bounds by itself: streams at once, header lists, frames of a header block, resets that wait to be
 //! looked at, errors of a client that we answer with a reset, empty `DATA`. Those are set in `http2`; here are those
 //! that they do not know, and a count for each.
 

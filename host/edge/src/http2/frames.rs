@@ -1,4 +1,4 @@
-//! Frames as they pass by (RFC 9113, section 4.1): heads only, to count what a client does. hyper parses them for
+//! Frames as they pass by (RFC 9113, section 4.1): heads only, to count what a client does. h2 parses them for
 //! good; this never refuses one for its form.
 
 /// What of a frame matters here.

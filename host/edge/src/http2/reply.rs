@@ -1,11 +1,11 @@
-//! A reply for hyper's HTTP/2: framed by us, checked against what it announces.
+//! A reply as HTTP/2 has it: framed by us, checked against what it announces.
 
-use super::{Until, activity::Stream};
+use super::{activity::Stream, stream::Until};
 use crate::http1::respond::{self, Asked, Framing};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{Reply, ReplyBody, StreamError};
+use protoplex_http::{Interim, Lines, Reply, ReplyBody, StreamError};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -15,55 +15,83 @@ use std::{
 /// Of a body that is all there, handed over at once: a stream's window.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The response to send. `stream` and `held` live as long as its body.
-pub(super) fn response(reply: Reply, asked: &Asked, stream: Stream, held: Until) -> Response<Out> {
+/// Head and body. `stream` and `held` live as long as the body.
+pub(super) fn split(
+    mut reply: Reply,
+    asked: &Asked,
+    stream: Stream,
+    held: Until,
+) -> (Response<()>, Out) {
     let (framing, length) = respond::framing(&reply, asked);
-    let body = if framing == Framing::None {
-        ReplyBody::Empty
-    } else {
-        reply.body
-    };
+    let mut body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
+    if framing == Framing::None {
+        body = ReplyBody::Empty;
+    }
     let left = match framing {
         Framing::Length(bytes) => Some(bytes),
         _ => None,
     };
-    let mut response = Response::new(Out {
+    let mut head = head(reply, asked);
+    if let Some(length) = length {
+        let length = HeaderValue::from(length);
+        head.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    let body = Out {
         body,
         left,
         stream,
         held,
-    });
-    *response.status_mut() = reply.status;
-    let headers = response.headers_mut();
+    };
+    (head, body)
+}
+
+/// The answer to an extended CONNECT that is agreed on: no length, which would be one of a body, and nothing of
+/// HTTP/1.1's way to agree.
+pub(super) fn switched(mut reply: Reply, asked: &Asked) -> Response<()> {
+    reply.status = StatusCode::OK;
+    let mut head = head(reply, asked);
+    head.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+    head
+}
+
+fn head(reply: Reply, asked: &Asked) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = reply.status;
+    let headers = head.headers_mut();
     for (name, value) in reply.headers {
         if !respond::is_ours(&name) {
             headers.append(name, value);
         }
     }
-    for (name, value) in reply.lines.iter() {
+    append(headers, &reply.lines);
+    if !reply.dated {
+        headers.insert(header::DATE, respond::date());
+    }
+    if let Ok(id) = HeaderValue::from_bytes(&asked.id) {
+        headers.insert("x-request-id", id);
+    }
+    head
+}
+
+/// An interim answer.
+pub(super) fn interim(interim: &Interim) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = interim.status;
+    append(head.headers_mut(), &interim.lines);
+    head
+}
+
+fn append(headers: &mut HeaderMap, lines: &Lines) {
+    for (name, value) in lines.iter() {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
         {
             headers.append(name, value);
         }
     }
-    if let Some(length) = length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if let Ok(id) = HeaderValue::from_bytes(&asked.id) {
-        headers.insert("x-request-id", id);
-    }
-    response
 }
 
-/// The answer to a stream that is switched: no body, and no length, which would be one.
-pub(super) fn switched(reply: Reply, asked: &Asked, stream: Stream, held: Until) -> Response<Out> {
-    let mut response = response(reply, asked, stream, held);
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response
-}
-
-/// A reply's body, for hyper. An error of it resets the stream.
+/// A reply's body. An error of it resets the stream.
 pub(super) struct Out {
     body: ReplyBody,
     /// Of what was announced.
@@ -122,7 +150,7 @@ impl HttpBody for Out {
         let counted = polled.map(|frame| {
             let frame = frame.transpose()?;
             self.count(frame.as_ref())?;
-            Ok(frame)
+            Ok(frame.map(without_ours))
         });
         counted.map(|counted: Result<_, StreamError>| {
             if let Err(error) = &counted {
@@ -147,5 +175,20 @@ impl HttpBody for Out {
     fn size_hint(&self) -> SizeHint {
         // The length is announced in the head, where that is allowed.
         SizeHint::default()
+    }
+}
+
+/// Trailers without what only a connection may say, which h2 would refuse.
+fn without_ours(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let ours = trailers.keys().filter(|name| respond::is_ours(name));
+            let ours: Vec<HeaderName> = ours.cloned().collect();
+            for name in ours {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }

@@ -1,12 +1,12 @@
 //! A request of HTTP/2, checked as strictly as one of HTTP/1.1.
 
+use super::received::Received;
 use crate::http1::target::{is_authority, is_path, is_star};
 use crate::pace::{Pace, Rule};
 use bytes::Bytes;
-use http::{header, request::Parts};
+use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use protoplex_http::{BodyError, HeaderField};
+use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -78,22 +78,36 @@ pub(super) fn fields<'a>(
         .collect()
 }
 
+/// Whether the client waits for `100 Continue` before it sends its body.
+pub(super) fn expects_continue(parts: &Parts) -> bool {
+    let expected = parts.headers.get(header::EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// A request's body with a deadline on each wait for more of it.
 pub(super) struct Timed {
-    body: Incoming,
+    body: Received,
     rule: Rule,
     pace: Pace,
     too_slow: Arc<AtomicBool>,
+    /// The client waits to be asked for it, by this way.
+    owed: Option<Interims>,
 }
 
 impl Timed {
-    /// `too_slow` is set when the client missed the deadline.
-    pub(super) fn new(body: Incoming, rule: Rule, too_slow: Arc<AtomicBool>) -> Self {
+    /// `too_slow` is set when the client missed the deadline; `owed` takes the `100 Continue` that it waits for.
+    pub(super) fn new(
+        body: Received,
+        rule: Rule,
+        too_slow: Arc<AtomicBool>,
+        owed: Option<Interims>,
+    ) -> Self {
         Self {
             body,
             rule,
             pace: Pace::default(),
             too_slow,
+            owed,
         }
     }
 }
@@ -115,6 +129,12 @@ impl HttpBody for Timed {
             let frame =
                 frame.map(|frame| frame.map_err(|error| BodyError::Incomplete(error.to_string())));
             return Poll::Ready(frame);
+        }
+        if let Some(interims) = self.owed.take() {
+            interims.push(Interim {
+                status: StatusCode::CONTINUE,
+                lines: Lines::default(),
+            });
         }
         let rule = self.rule;
         ready!(self.pace.poll_too_slow(&rule, cx));

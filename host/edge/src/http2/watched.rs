@@ -1,7 +1,8 @@
-//! The socket under hyper: what passes is counted, and a client that does too much of what costs only us is told to
+//! The socket under h2: what passes is counted, and a client that does too much of what costs only us is told to
 //! calm down and cut.
 
 use super::{
+    activity::Activity,
     budget::Budget,
     frames::{self, Scanner},
 };
@@ -29,20 +30,23 @@ pub(super) struct Watched<S, IO> {
     budget: Budget,
     /// Bytes that the client took.
     written: Arc<AtomicU64>,
+    /// Bytes that came.
+    heard: Arc<AtomicU64>,
     /// The last stream that it opened.
     last_stream: u32,
     cut: bool,
 }
 
 impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
-    pub(super) fn new(shared: Arc<Shared<S>>, io: IO, written: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<S>>, io: IO, activity: &Activity) -> Self {
         Self {
             budget: Budget::new(shared.limits.h2),
             shared,
             io,
             received: Scanner::new(PREFACE_BYTES),
             sent: Scanner::new(0),
-            written,
+            written: activity.written(),
+            heard: activity.heard(),
             last_stream: 0,
             cut: false,
         }
@@ -111,6 +115,8 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S, IO> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        let read = (buffer.filled().len() - before) as u64;
+        this.heard.fetch_add(read, Relaxed);
         let (mut over, budget, last) = (None, &mut this.budget, &mut this.last_stream);
         this.received.scan(&buffer.filled()[before..], |frame| {
             if frame.kind == frames::HEADERS {

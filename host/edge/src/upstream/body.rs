@@ -8,9 +8,8 @@ use super::{
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{RelayBody, ReplyBody, StreamError};
+use protoplex_http::{RelayBody, StreamError};
 use std::{
-    any::Any,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -55,13 +54,8 @@ impl Body {
     }
 
     /// The connection of a tunnel's reply, to be used as what it was switched to.
-    pub(crate) fn connection_of(body: ReplyBody) -> Option<Connection> {
-        let ReplyBody::Relay(body) = body else {
-            return None;
-        };
-        let body: Box<dyn Any> = body;
-        let mut body = body.downcast::<Self>().ok()?;
-        body.exchange.take().map(|exchange| exchange.connection)
+    pub(super) fn into_connection(mut self) -> Option<Connection> {
+        self.exchange.take().map(|exchange| exchange.connection)
     }
 
     /// Where the rest comes from when it is nothing but the next bytes of a plain socket, and how many.

@@ -12,8 +12,11 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -29,6 +32,8 @@ const ADDRESSES_MAX: usize = 4;
 /// A connection, counted as long as it lives.
 pub(crate) struct Stream {
     transport: Transport,
+    /// Where what comes is counted, if somebody looks.
+    heard: Option<Arc<AtomicU64>>,
     _open: Held,
 }
 
@@ -116,6 +121,7 @@ impl Connector {
             };
             Ok(Stream {
                 transport,
+                heard: None,
                 _open: Held::new(&self.connected.open),
             })
         });
@@ -183,6 +189,12 @@ pub(super) fn host(authority: &Authority) -> &str {
 }
 
 impl Stream {
+    /// The same, and counts what comes.
+    pub(super) fn heard_by(mut self, heard: &Arc<AtomicU64>) -> Self {
+        self.heard = Some(Arc::clone(heard));
+        self
+    }
+
     /// The socket, if nothing stands between it and the bytes.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {
@@ -210,10 +222,15 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
+        let (stream, before) = (self.get_mut(), buf.filled().len());
+        ready!(match &mut stream.transport {
             Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        })?;
+        if let Some(heard) = &stream.heard {
+            heard.fetch_add((buf.filled().len() - before) as u64, Relaxed);
         }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One upstream: its servers, their connections, and a request's tries at them.
 
+mod http1;
 mod http2;
 mod load;
 
@@ -10,27 +11,22 @@ use super::{
     connect::Connector,
     counters::Cause,
     ending::Ending,
-    exchange::{Connection, Exchange, Failure},
+    exchange::{Connection, Exchange},
     h2::{Checkout, Connections, Handle},
     health,
     means::Means,
     outbound::Outbound,
     pool::Pool,
-    response::{Asked, Response},
+    response::Asked,
     sending::Sending,
     servers::{Lease, Outcome, Servers, Unavailable},
     tls::UpstreamTlsError,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header, uri::Authority};
+use http::{StatusCode, uri::Authority};
 use protoplex_http::{BodyError, Reply, ReplyBody};
 use protoplex_wire::manifest::Upstream;
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
@@ -102,7 +98,11 @@ impl Failed {
 /// How a request gets to its server.
 enum Way {
     Http1(Connection),
-    Http2(Handle),
+    Http2 {
+        handle: Handle,
+        /// The server takes an extended CONNECT, and that is what the request needs.
+        extended: bool,
+    },
 }
 
 impl Group {
@@ -287,12 +287,12 @@ impl Group {
     async fn connect(
         &self,
         lease: &Lease,
-        client: IpAddr,
+        client: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, Failed> {
         let server = lease.authority();
-        let visitor = Some(SocketAddr::new(client, 0));
-        let connected = timeout_at(deadline, self.connector.connect_http1(server, visitor)).await;
+        let connected =
+            timeout_at(deadline, self.connector.connect_http1(server, Some(client))).await;
         connected
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map(|io| Connection::new(io, self.pools[lease.index()].count()))
@@ -303,26 +303,35 @@ impl Group {
     async fn way(
         &self,
         lease: &Lease,
-        client: IpAddr,
+        client: SocketAddr,
         upgrades: bool,
         deadline: Instant,
     ) -> Result<Way, Failed> {
-        // HTTP/2 has no `Upgrade`; a server that speaks nothing else never hears of it.
-        if (upgrades && self.connector.is_tls()) || !self.connector.may_speak_http2() {
+        if !self.connector.may_speak_http2() {
             let connection = self.connect(lease, client, deadline).await;
             return connection.map(Way::Http1);
         }
         let connections = &self.multiplexed[lease.index()];
         let checkout = connections.checkout(&self.connector, lease.authority(), &self.tasks);
-        match timeout_at(deadline, checkout).await {
-            Ok(Ok(Checkout::Http2(handle))) => Ok(Way::Http2(handle)),
+        let mut handle = match timeout_at(deadline, checkout).await {
+            Ok(Ok(Checkout::Http2(handle))) => handle,
             Ok(Ok(Checkout::Http1(stream))) => {
                 let counted = self.pools[lease.index()].count();
-                Ok(Way::Http1(Connection::new(stream, counted)))
+                return Ok(Way::Http1(Connection::new(stream, counted)));
             }
-            Ok(Err(error)) => Err(unreached(lease, &error)),
-            Err(_) => Err(unreached(lease, &io::ErrorKind::TimedOut.into())),
+            Ok(Err(error)) => return Err(unreached(lease, &error)),
+            Err(_) => return Err(unreached(lease, &io::ErrorKind::TimedOut.into())),
+        };
+        let extended = upgrades
+            && timeout_at(deadline, handle.takes_connect())
+                .await
+                .unwrap_or(false);
+        if upgrades && !extended && self.connector.is_tls() {
+            // It may speak HTTP/1.1, too. Without TLS it never hears of the upgrade.
+            let connection = self.connect(lease, client, deadline).await;
+            return connection.map(Way::Http1);
         }
+        Ok(Way::Http2 { handle, extended })
     }
 
     async fn attempt(
@@ -334,12 +343,10 @@ impl Group {
         total_at: Option<Instant>,
         fresh: bool,
     ) -> Result<Reply, Failed> {
-        let index = lease.index();
-        let server = || self.servers.authority(index).to_string();
         let pooled = if fresh || self.connector.names_visitors() {
             None
         } else {
-            self.pools[index].take()
+            self.pools[lease.index()].take()
         };
         let reused = pooled.is_some();
         let way = match pooled {
@@ -349,113 +356,18 @@ impl Group {
                 self.way(&lease, request.client, upgrades, deadline).await?
             }
         };
-        let connection = match way {
-            Way::Http1(connection) => connection,
-            Way::Http2(handle) => {
-                let until = (deadline, total_at);
-                return self
-                    .attempt_http2(handle, lease, request, until, fresh)
-                    .await;
+        let until = (deadline, total_at);
+        match way {
+            Way::Http1(connection) => {
+                let again = (head, reused);
+                self.attempt_http1(connection, lease, request, until, again)
+                    .await
             }
-        };
-        let asked = Asked {
-            is_head: request.method == Method::HEAD,
-        };
-        let holds = request.expects_continue;
-        let length = request.length();
-        let body = std::mem::replace(&mut request.body, protoplex_http::Body::empty());
-        let absent = body.is_absent();
-        let sending = Sending::new(head.clone(), body, length, holds);
-        let mut exchange = Exchange::new(connection, sending, asked);
-        let failure = match exchange.response(deadline, request.interims.as_ref()).await {
-            Ok(response) => {
-                answered(&lease, request, response.status);
-                match self.reply(exchange, response, request, total_at, lease) {
-                    Ok(reply) => return Ok(reply),
-                    Err(why) => Failure::Malformed(why),
-                }
+            Way::Http2 { handle, extended } => {
+                self.attempt_http2(handle, lease, request, until, fresh, extended)
+                    .await
             }
-            Err(failure) => {
-                let body = exchange.sending.untouched_body();
-                let whole = absent || body.is_some();
-                request.body = body.unwrap_or_else(protoplex_http::Body::empty);
-                let (begun, answered) = match &failure {
-                    Failure::Ended {
-                        begun, answered, ..
-                    } => (*begun, *answered),
-                    _ => (true, true),
-                };
-                let stale =
-                    reused && whole && !answered && matches!(failure, Failure::Ended { .. });
-                if !stale && !matches!(failure, Failure::Client(_)) {
-                    lease.report(Outcome::Failed, Instant::now().into());
-                }
-                return Err(Failed {
-                    unsent: !begun && whole,
-                    unanswered: !answered && whole,
-                    stale,
-                    cause: failure.cause(),
-                    error: error(failure, server()),
-                });
-            }
-        };
-        let cause = failure.cause();
-        Err(Failed::of(error(failure, server()), cause, false, false))
-    }
-
-    fn reply(
-        &self,
-        mut exchange: Exchange,
-        response: Response,
-        request: &Outbound,
-        total_at: Option<Instant>,
-        lease: Lease,
-    ) -> Result<Reply, &'static str> {
-        let mut reply = Reply::empty(response.status);
-        reply.lines = response.lines;
-        reply.dated = response.dated;
-        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        if switches {
-            let wanted = request.upgrade.as_deref();
-            let given = response.upgrade.as_deref();
-            let agreed = wanted
-                .zip(given)
-                .is_some_and(|(wanted, given)| wanted.eq_ignore_ascii_case(given));
-            let Some(protocol) = given.filter(|_| agreed) else {
-                return Err("it switches to a protocol that nobody asked for");
-            };
-            let protocol = HeaderValue::from_str(protocol);
-            let protocol = protocol.map_err(|_| "the protocol it switches to is malformed")?;
-            reply.headers.push((header::UPGRADE, protocol));
         }
-        // A server that refused a request may not have read its body, and would take that for the next request.
-        let refused_body = exchange.sending.had_body() && response.status.as_u16() >= 400;
-        let keep_alive = response.keep_alive && !refused_body && !self.connector.names_visitors();
-        let pool = Arc::clone(&self.pools[lease.index()]);
-        if !switches && let Some(body) = exchange.body_at_hand() {
-            reply.body = match response.length {
-                _ if !body.is_empty() => ReplyBody::Full(body),
-                Some(0) => ReplyBody::Empty,
-                length => ReplyBody::Absent { bytes: length },
-            };
-            if keep_alive && exchange.is_over() {
-                pool.put_back(exchange.connection);
-            }
-            return Ok(reply);
-        }
-        let idle = request
-            .timeouts
-            .idle
-            .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
-        let body = Body::new(
-            exchange,
-            keep_alive,
-            pool,
-            Ending::new(idle, total_at),
-            lease,
-        );
-        reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));
-        Ok(reply)
     }
 }
 
@@ -479,16 +391,4 @@ fn unreached(lease: &Lease, error: &io::Error) -> Failed {
         cause: format!("no connection: {error}"),
     };
     Failed::of(error, cause, true, true)
-}
-
-fn error(failure: Failure, server: String) -> RelayError {
-    match failure {
-        Failure::Ended { cause, .. } => RelayError::Broken { server, cause },
-        Failure::Malformed(why) => RelayError::Broken {
-            server,
-            cause: why.into(),
-        },
-        Failure::TooSlow => RelayError::TooSlow { server },
-        Failure::Client(error) => RelayError::Client(error),
-    }
 }

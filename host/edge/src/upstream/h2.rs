@@ -1,41 +1,35 @@
-//! HTTP/2 to servers, by hyper's client: a few connections to each server, many requests on each connection.
+//! HTTP/2 to servers: a few connections to each server, many requests on each connection.
 
 mod body;
+mod driver;
+mod exchange;
 
-pub(super) use body::Http2Body;
+pub(super) use body::{Http2Body, Switched};
+pub(super) use exchange::{Answered, SendError, Sending};
 
 use super::connect::{Connector, Stream};
-use crate::{http2::Tracked, server::Held};
-use http::{Request, Response, uri::Authority};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{Builder, Connection, SendRequest},
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use crate::{forward::is_hop_by_hop, server::Held};
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::{HeaderMap, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_http::Body;
+use protoplex_http::Lines;
 use std::{
-    error::Error,
-    future::{Future, poll_fn},
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 
 /// Connections to one server, in each child. One is enough for most; more of them spread the loss of a packet.
 const CONNECTIONS_MAX: usize = 4;
 /// Requests at once on one connection, where the server allows as many: common servers allow 100 to 250.
 const STREAMS_MAX: usize = 100;
-/// A connection with requests on it is asked whether it lives, and must answer.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without requests is closed after this, as one of HTTP/1.1 is.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Flow control: what a server may send before we have passed it on; one response, and all of them.
@@ -54,13 +48,10 @@ pub(super) struct Connections {
     is_http1: AtomicBool,
 }
 
-type Driven = Connection<TokioIo<Stream>, Body, Tracked>;
-
 struct Open {
-    sender: SendRequest<Body>,
+    sender: SendRequest<Bytes>,
+    settled: watch::Receiver<bool>,
     streams: Arc<AtomicUsize>,
-    /// Knows how many the server allows. Its task polls it, until it is over.
-    connection: Arc<Mutex<Option<Driven>>>,
     used: Instant,
 }
 
@@ -74,17 +65,9 @@ pub(super) enum Checkout {
 
 /// A place on a connection.
 pub(super) struct Handle {
-    sender: SendRequest<Body>,
+    sender: SendRequest<Bytes>,
+    settled: watch::Receiver<bool>,
     stream: Held,
-}
-
-/// Why there is no response.
-pub(super) struct SendError {
-    pub(super) cause: String,
-    /// The request, where nothing of it was sent.
-    pub(super) unsent: Option<Box<Request<Body>>>,
-    /// The server says that it did not act on it (RFC 9113, section 8.7).
-    pub(super) refused: bool,
 }
 
 impl Connections {
@@ -121,68 +104,51 @@ impl Connections {
     }
 
     async fn open(&self, stream: Stream, tasks: &TaskTracker) -> io::Result<Handle> {
-        let mut builder = Builder::new(Tracked(tasks.clone()));
+        let heard = Arc::default();
+        let mut builder = Builder::new();
         builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .enable_push(false)
+            .initial_max_send_streams(STREAMS_MAX)
+            .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEAD_BYTES_MAX);
         let (sender, connection) = builder
-            .handshake(TokioIo::new(stream))
+            .handshake(stream.heard_by(&heard))
             .await
             .map_err(io::Error::other)?;
-        let connection = Arc::new(Mutex::new(Some(connection)));
-        let driven = Arc::clone(&connection);
-        tasks.spawn(async move {
-            let ended = poll_fn(|cx| match &mut *driven.lock() {
-                Some(connection) => Pin::new(connection).poll(cx),
-                None => Poll::Ready(Ok(())),
-            });
-            let ended = ended.await;
-            // Senders hear of it by this.
-            driven.lock().take();
-            if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP/2 connection to a server ended badly");
-            }
-        });
         let streams = Arc::default();
-        let handle = Handle {
-            stream: Held::new(&streams),
-            sender: sender.clone(),
-        };
-        let used = Instant::now();
-        self.open.lock().push(Open {
-            sender,
-            streams,
+        let (settling, settled) = watch::channel(false);
+        tasks.spawn(driver::run(
             connection,
-            used,
-        });
+            heard,
+            Arc::clone(&streams),
+            settling,
+        ));
+        let open = Open {
+            sender,
+            settled,
+            streams,
+            used: Instant::now(),
+        };
+        let handle = open.place();
+        self.open.lock().push(open);
         Ok(handle)
     }
 
     /// On the connection with the fewest requests; none where each has as many as it may and another can be opened.
     fn place(&self) -> Option<Handle> {
         let mut open = self.open.lock();
-        open.retain(|one| !one.sender.is_closed());
+        open.retain_mut(|one| one.takes_requests());
         let may_open = open.len() < CONNECTIONS_MAX;
         let least = open
             .iter_mut()
             .min_by_key(|one| one.streams.load(Relaxed))?;
-        let allowed = least.connection.lock();
-        let allowed = allowed
-            .as_ref()
-            .map_or(0, Connection::current_max_send_streams);
-        let most = allowed.min(STREAMS_MAX);
+        let most = least.sender.current_max_send_streams().min(STREAMS_MAX);
         if may_open && least.streams.load(Relaxed) >= most {
             return None;
         }
         least.used = Instant::now();
-        Some(Handle {
-            sender: least.sender.clone(),
-            stream: Held::new(&least.streams),
-        })
+        Some(least.place())
     }
 
     /// Closes those without requests for too long.
@@ -190,7 +156,7 @@ impl Connections {
         let idle = |one: &Open| one.streams.load(Relaxed) == 0 && one.used.elapsed() >= IDLE_MAX;
         self.open
             .lock()
-            .retain(|one| !one.sender.is_closed() && !idle(one));
+            .retain_mut(|one| one.takes_requests() && !idle(one));
     }
 
     /// How many are open.
@@ -199,48 +165,43 @@ impl Connections {
     }
 }
 
-impl Handle {
-    /// Sends a request and waits for the head of its response. What comes with it counts the stream until its body
-    /// is over.
-    ///
-    /// # Errors
-    /// There is no response.
-    ///
-    /// # Cancel safety
-    /// Dropping the future resets the stream; the connection goes on.
-    pub(super) async fn send(
-        mut self,
-        request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Held), SendError> {
-        match self.sender.try_send_request(request).await {
-            Ok(response) => Ok((response, self.stream)),
-            Err(mut failed) => {
-                let unsent = failed.take_message().map(Box::new);
-                let error = failed.into_error();
-                Err(SendError {
-                    cause: cause(&error),
-                    unsent,
-                    refused: is_refused(&error),
-                })
-            }
+impl Open {
+    fn place(&self) -> Handle {
+        Handle {
+            sender: self.sender.clone(),
+            settled: self.settled.clone(),
+            stream: Held::new(&self.streams),
         }
     }
-}
 
-/// The stream was refused, or came after the last one that the server says it takes.
-fn is_refused(error: &hyper::Error) -> bool {
-    let Some(error) = error.source().and_then(|e| e.downcast_ref::<h2::Error>()) else {
-        return false;
-    };
-    let reason = error.reason();
-    let gone = error.is_go_away() && error.is_remote() && reason == Some(h2::Reason::NO_ERROR);
-    gone || (error.is_remote() && reason == Some(h2::Reason::REFUSED_STREAM))
-}
-
-/// With what hyper keeps back.
-fn cause(error: &hyper::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+    /// The server has not said goodbye, and the connection stands.
+    fn takes_requests(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
+}
+
+impl Handle {
+    /// Whether the server takes an extended CONNECT (RFC 8441). Its settings are waited for.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn takes_connect(&mut self) -> bool {
+        let settled = self.settled.wait_for(|settled| *settled).await.is_ok();
+        settled && self.sender.is_extended_connect_protocol_enabled()
+    }
+}
+
+/// The end-to-end lines of a response's head.
+pub(super) fn lines(headers: &HeaderMap) -> Lines {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let mut lines = Lines::with_capacity(bytes.sum());
+    for (name, value) in headers {
+        if !is_hop_by_hop(name.as_str()) && name != "x-request-id" {
+            lines.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    lines
 }

@@ -5,15 +5,11 @@ use super::{
     connect::{Connector, Stream},
     servers::Servers,
 };
-use crate::http2::Tracked;
 use bytes::Bytes;
 use futures::future::join_all;
-use http::{Request, Response, Uri, header, uri::Authority};
+use http::{Request, StatusCode, Uri, header, uri::Authority};
 use http_body_util::Empty;
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use protoplex_wire::manifest::HealthCheck;
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -39,11 +35,11 @@ pub(super) fn watch(
     let check = servers.upstream().health.clone()?;
     let stop = stop.child_token();
     let (servers, connector) = (Arc::clone(servers), Arc::clone(connector));
-    let (stopped, streams) = (stop.clone(), tasks.clone());
+    let stopped = stop.clone();
     tasks.spawn(async move {
         tokio::select! {
             () = stopped.cancelled() => {}
-            () = run(&check, &servers, &connector, &streams) => {}
+            () = run(&check, &servers, &connector) => {}
         }
     });
     Some(stop.drop_guard())
@@ -51,7 +47,7 @@ pub(super) fn watch(
 
 /// All servers at once, of which there are few. The children of the fleet must not come in step, so that the first
 /// time is a matter of chance.
-async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector, tasks: &TaskTracker) {
+async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector) {
     let interval = Duration::from_millis(check.interval_ms);
     tokio::time::sleep(interval.mul_f64(rand::random())).await;
     let mut ticks = tokio::time::interval(interval);
@@ -61,9 +57,9 @@ async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector, task
         join_all((0..servers.len()).map(|index| async move {
             let authority = servers.authority(index);
             let limit = Duration::from_millis(check.timeout_ms);
-            let probed = timeout(limit, probe(check, authority, connector, tasks)).await;
+            let probed = timeout(limit, probe(check, authority, connector)).await;
             let well = match probed {
-                Ok(Ok(response)) => response.status().as_u16() < 400,
+                Ok(Ok(status)) => status.as_u16() < 400,
                 Ok(Err(error)) => {
                     tracing::debug!(server = %authority, %error, "a health check failed");
                     false
@@ -81,8 +77,7 @@ async fn probe(
     check: &HealthCheck,
     server: &Authority,
     connector: &Connector,
-    tasks: &TaskTracker,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<StatusCode, Failure> {
     let stream = connector.connect(server, None).await?;
     let host = check.host.as_deref().unwrap_or(server.as_str());
     if connector.is_http2(&stream) {
@@ -92,7 +87,7 @@ async fn probe(
             .authority(host)
             .path_and_query(check.path.as_str())
             .build()?;
-        by_http2(stream, request(uri)?, tasks).await
+        by_http2(stream, request(uri)?).await
     } else {
         let mut request = request(check.path.parse()?)?;
         request.headers_mut().insert(header::HOST, host.parse()?);
@@ -104,44 +99,35 @@ async fn probe(
     }
 }
 
-fn request(uri: Uri) -> Result<Request<Empty<Bytes>>, http::Error> {
+fn request(uri: Uri) -> Result<Request<()>, http::Error> {
     Request::get(uri)
         .header(header::USER_AGENT, USER_AGENT)
-        .body(Empty::new())
+        .body(())
 }
 
-async fn by_http1(
-    stream: Stream,
-    request: Request<Empty<Bytes>>,
-) -> Result<Response<Incoming>, Failure> {
+async fn by_http1(stream: Stream, request: Request<()>) -> Result<StatusCode, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut answer = pin!(sender.send_request(request));
+    let mut answer = pin!(sender.send_request(request.map(|()| Empty::<Bytes>::new())));
     tokio::select! {
         biased;
-        answer = &mut answer => Ok(answer?),
+        answer = &mut answer => Ok(answer?.status()),
         ended = connection => {
             ended?;
             // It may have brought the answer in the same breath.
-            Ok(answer.await?)
+            Ok(answer.await?.status())
         }
     }
 }
 
-async fn by_http2(
-    stream: Stream,
-    request: Request<Empty<Bytes>>,
-    tasks: &TaskTracker,
-) -> Result<Response<Incoming>, Failure> {
-    let handshake = http2::handshake(Tracked(tasks.clone()), TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await?;
-    let mut answer = pin!(sender.send_request(request));
+async fn by_http2(stream: Stream, request: Request<()>) -> Result<StatusCode, Failure> {
+    let (mut sender, connection) = h2::client::handshake(stream).await?;
+    let (mut answer, _) = sender.send_request(request, true)?;
     tokio::select! {
         biased;
-        answer = &mut answer => Ok(answer?),
+        answer = &mut answer => Ok(answer?.status()),
         ended = connection => {
             ended?;
-            // It may have brought the answer in the same breath.
-            Ok(answer.await?)
+            Ok(answer.await?.status())
         }
     }
 }

@@ -4,7 +4,7 @@ use super::counters::Counters;
 use bytes::Bytes;
 use http::Method;
 use protoplex_http::{Body, Interims, fields};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// When a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Outbound {
     pub retry: Retry,
     /// What rendezvous hashing goes by.
     pub key: Option<u64>,
-    /// Who asks, for the PROXY protocol.
-    pub client: IpAddr,
+    /// Who asks, for the PROXY protocol; port 0 where only the address is known.
+    pub client: SocketAddr,
     /// Where it is counted.
     pub counters: Arc<Counters>,
 }
@@ -80,6 +80,13 @@ impl Outbound {
         http_body::Body::size_hint(&self.body).exact()
     }
 
+    /// The value of `Content-Length`, if there is to be one.
+    pub(super) fn announced_length(&self) -> Option<u64> {
+        let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        self.length()
+            .filter(|_| wants_body || !self.body.is_absent())
+    }
+
     /// The whole head as HTTP/1.1 has it.
     pub(super) fn http1_head(&self) -> Bytes {
         let mut head = Vec::with_capacity(self.head.len() + 96);
@@ -89,12 +96,11 @@ impl Outbound {
             head.extend_from_slice(protocol.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
-        match self.length() {
-            _ if self.body.is_absent() && !wants_body => {}
+        match self.announced_length() {
             Some(length) => {
                 head.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
             }
+            None if self.body.is_absent() => {}
             None => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
         if self.expects_continue && !self.body.is_absent() {

@@ -2,13 +2,17 @@
 //! a server agreed: a 101, or an allowed CONNECT.
 
 use super::{
+    Body,
     connect::Stream,
     exchange::Connection,
+    h2::Switched,
     splice::{Moved, Splice},
 };
 use crate::io::Io;
 use bytes::{Buf, Bytes, BytesMut};
+use protoplex_http::ReplyBody;
 use std::{
+    any::Any,
     future::{Future, poll_fn},
     io,
     pin::Pin,
@@ -29,22 +33,60 @@ pub(crate) struct Carried {
     pub(crate) down: u64,
 }
 
+/// The server's end.
+pub(crate) enum Far {
+    Connection(Connection),
+    Stream(Switched),
+}
+
+impl Far {
+    /// That of a tunnel's reply.
+    pub(crate) fn of(body: ReplyBody) -> Option<Self> {
+        let ReplyBody::Relay(body) = body else {
+            return None;
+        };
+        let body: Box<dyn Any> = body;
+        match body.downcast::<Body>() {
+            Ok(body) => body.into_connection().map(Self::Connection),
+            Err(body) => body.downcast().ok().map(|stream| Self::Stream(*stream)),
+        }
+    }
+}
+
 /// Runs until both directions have ended, one breaks, or nothing moves. `early` is what the client sent already.
 pub(crate) async fn run<IO: Io>(
     client: &mut IO,
     early: Bytes,
-    server: Connection,
+    server: Far,
     idle_max: Duration,
 ) -> io::Result<Carried> {
-    let (mut server, first, _counted) = server.into_parts();
+    match server {
+        Far::Connection(connection) => {
+            let (mut server, first, _counted) = connection.into_parts();
+            carry(client, early, &mut server, first, idle_max).await
+        }
+        Far::Stream(Switched {
+            mut io,
+            stream: _counted,
+        }) => carry(client, early, &mut io, Bytes::new(), idle_max).await,
+    }
+}
+
+async fn carry(
+    client: &mut impl Io,
+    early: Bytes,
+    server: &mut impl Io,
+    first: Bytes,
+    idle_max: Duration,
+) -> io::Result<Carried> {
     let both = client.tcp().is_some() && server.tcp().is_some();
     let mut up = Direction::new(early, both);
     let mut down = Direction::new(first, both);
     let mut timer = Box::pin(tokio::time::sleep(idle_max));
     poll_fn(|cx| {
         let moved = up.moved + down.moved;
-        let up_over = up.poll(client, &mut server, cx)?;
-        let down_over = down.poll(&mut server, client, cx)?;
+        let up_over = up.poll(client, server, cx)?;
+        let down_over = down.poll(server, client, cx)?;
         if up_over && down_over {
             return Poll::Ready(Ok(()));
         }

@@ -46,11 +46,8 @@ impl Handshake {
         if STANDARD.decode(key).map_err(|_| HandshakeError::Key)?.len() != KEY_BYTES {
             return Err(HandshakeError::Key);
         }
-        let mut sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-        sha1.update(key.as_bytes());
-        sha1.update(GUID);
         Ok(Self {
-            accept: STANDARD.encode(sha1.finish()),
+            accept: accept(key.as_bytes()),
             ..Self::agreed(headers)
         })
     }
@@ -73,6 +70,14 @@ impl Handshake {
             protocols: protocols.into_iter().map(str::to_owned).collect(),
         }
     }
+}
+
+/// The value of `Sec-WebSocket-Accept` for a key.
+pub(crate) fn accept(key: &[u8]) -> String {
+    let mut sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    sha1.update(key);
+    sha1.update(GUID);
+    STANDARD.encode(sha1.finish())
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), HandshakeError> {

@@ -11,6 +11,7 @@ mod tests;
 
 pub use deflate::deflate;
 pub use frame::{Opcode, close_frame, frame};
+pub(crate) use handshake::accept;
 pub use handshake::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 pub use reader::{Event, Limits, Reader};
 

@@ -70,6 +70,40 @@ async fn a_balancers_header_names_the_visitor() {
 }
 
 #[tokio::test]
+async fn the_visitors_port_is_known_unless_a_forwarder_names_the_visitor() {
+    let who = |head: &Head<'_>, _: Body| text(head.client_port.to_string());
+    let running = start_with(behind_a_balancer(), who).await;
+    for (header, expected) in [
+        (
+            b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 80\r\n".to_vec(),
+            Some(56324),
+        ),
+        (version_2(0x21, &ADDRESSES), Some(0x0102)),
+        (version_2(0x20, &[0; 12]), None),
+    ] {
+        let mut client = Client::to(&running).await;
+        let own = client.io.local_addr().unwrap().port();
+        client.send(&header).await;
+        let said = client.ask(GET).await.body;
+        assert_eq!(said, expected.unwrap_or(own).to_string(), "{header:?}");
+    }
+    let trust = Trust {
+        forwarded_from: vec!["127.0.0.0/8".parse().unwrap()],
+        ..Trust::default()
+    };
+    let settings = Settings {
+        trust,
+        ..Settings::default()
+    };
+    let running = start_with(settings, who).await;
+    let mut client = Client::to(&running).await;
+    let own = client.io.local_addr().unwrap().port();
+    assert_eq!(client.ask(GET).await.body, own.to_string());
+    let named = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+    assert_eq!(client.ask(named).await.body, "0");
+}
+
+#[tokio::test]
 async fn tls_begins_behind_the_balancers_header() {
     let settings = Settings {
         tls: Some(Arc::new(server_config())),

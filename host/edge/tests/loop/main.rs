@@ -15,6 +15,7 @@ mod faults;
 mod grammar;
 mod http2;
 mod http2_abuse;
+mod http2_interim;
 mod http2_limits;
 mod ingress;
 mod overload;

@@ -2,6 +2,7 @@
 
 use crate::support::{get, group, read, send, soon, upstream};
 use protoplex_wire::manifest::{ProxyProtocol, UpstreamProtocol};
+use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -29,16 +30,18 @@ async fn each_connection_begins_with_its_own_visitor() {
         }
         heard
     });
-    for client in ["192.0.2.1", "192.0.2.2"] {
+    // One whose port is known, and one of whom a forwarder told the address: 0 is a port to the protocol.
+    let clients = [("192.0.2.1", 4711), ("192.0.2.2", 0)];
+    for (client, port) in clients {
         let mut request = get("/");
-        request.client = client.parse().unwrap();
+        request.client = SocketAddr::new(client.parse().unwrap(), port);
         let reply = send(&group, request).await.unwrap();
         assert_eq!(read(reply).await.unwrap(), "ok");
     }
     let heard = soon(serving).await.unwrap();
-    for ((_, text), client) in heard.iter().zip(["192.0.2.1", "192.0.2.2"]) {
+    for ((_, text), (client, port)) in heard.iter().zip(clients) {
         assert!(
-            text.starts_with(&format!("PROXY TCP4 {client} 127.0.0.1 0 ")),
+            text.starts_with(&format!("PROXY TCP4 {client} 127.0.0.1 {port} ")),
             "{text}"
         );
         assert!(text.contains("\r\nGET / HTTP/1.1\r\n"), "{text}");

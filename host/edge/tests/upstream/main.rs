@@ -8,6 +8,7 @@
 mod announced;
 mod counted;
 mod h2;
+mod h2_streams;
 mod health;
 mod support;
 mod tls;

@@ -171,7 +171,7 @@ pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
         timeouts: Timeouts::default(),
         retry: Retry::Default,
         key: None,
-        client: "192.0.2.1".parse().unwrap(),
+        client: "192.0.2.1:4711".parse().unwrap(),
         counters: Arc::default(),
     }
 }

@@ -19,6 +19,7 @@ use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -318,7 +319,7 @@ fn outbound(
             protoplex_handler::Retry::Always => Retry::Always,
         },
         key: key.map(key_hash),
-        client: head.client,
+        client: SocketAddr::new(head.client, head.client_port),
         counters,
     })
 }

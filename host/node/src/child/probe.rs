@@ -57,6 +57,7 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         version: 11,
         headers: &headers,
         client: Ipv4Addr::LOCALHOST.into(),
+        client_port: 0,
         forwarder: None,
         notes: None,
         request_id: "probe",

@@ -183,6 +183,7 @@ mod tests {
             version: 11,
             headers: &[],
             client: [127, 0, 0, 1].into(),
+            client_port: 0,
             forwarder: None,
             notes: None,
             request_id: "",

@@ -2,35 +2,26 @@
 
 use super::{Failed, Group, RelayError, answered};
 use crate::{
-    forward::is_hop_by_hop,
-    server::Held,
+    http2::{Duplex, Received},
     upstream::{
         counters::Cause,
         ending::Ending,
-        h2::{Handle, Http2Body, SendError},
+        h2::{Answered, Handle, Http2Body, SendError, Sending, Switched, lines},
         outbound::Outbound,
         servers::{Lease, Outcome},
     },
+    websocket,
 };
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-    uri::Authority,
-};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use h2::ext::Protocol;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use parking_lot::Mutex;
-use protoplex_http::{Body, BodyError, Lines, Reply, ReplyBody};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use protoplex_http::{Body, Reply, ReplyBody};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 impl Group {
+    /// `extended`: the server takes an extended CONNECT for what HTTP/1.1 calls an upgrade.
     pub(super) async fn attempt_http2(
         &self,
         handle: Handle,
@@ -38,90 +29,112 @@ impl Group {
         request: &mut Outbound,
         (deadline, total_at): (Instant, Option<Instant>),
         fresh: bool,
+        extended: bool,
     ) -> Result<Reply, Failed> {
         let server = lease.authority().clone();
         let absent = request.body.is_absent();
-        let is_head = request.method == Method::HEAD;
-        let own = Duration::from_millis(self.upstream.idle_timeout_ms);
-        let idle = request.timeouts.idle.unwrap_or(own);
-        let (sent, watch) = match message(request, &server, self.connector.is_tls()) {
-            Ok(message) => message,
-            Err(why) => return Err(malformed(&server, why)),
-        };
-        match timeout_at(deadline, handle.send(sent)).await {
-            Ok(Ok((response, stream))) => {
-                answered(&lease, request, response.status());
-                self.http2_reply(response, stream, is_head, (deadline, idle, total_at), lease)
+        let upgrade = request.upgrade.as_deref().filter(|_| extended);
+        let message = message(request, upgrade, &server, self.connector.is_tls());
+        let message = message.map_err(|why| malformed(&server, why))?;
+        let body = std::mem::replace(&mut request.body, Body::empty());
+        let sent = handle.send(message, body, request.interims.as_ref());
+        let failed = match timeout_at(deadline, sent).await {
+            Ok(Ok(response)) => {
+                answered(&lease, request, response.head.status());
+                return self
+                    .http2_reply(response, request, (deadline, total_at), lease)
                     .await
-                    .map_err(|why| malformed(&server, why))
+                    .map_err(|why| malformed(&server, why));
             }
-            Ok(Err(failed)) => {
-                if let Some(error) = watch.lock().take() {
-                    let error = RelayError::Client(error);
-                    return Err(Failed::of(error, Cause::Client, false, false));
-                }
-                let SendError {
-                    cause,
-                    unsent,
-                    refused,
-                } = failed;
-                // The connection ended before the request was on it, as an idle one may.
-                let stale = unsent.is_some() && !fresh;
-                if !stale {
-                    lease.report(Outcome::Failed, now());
-                }
-                let never_acted = refused || unsent.is_some();
-                // A body that hyper has taken is gone with it.
-                let whole = absent || unsent.is_some();
-                if let Some(unsent) = unsent {
-                    request.body = unsent.into_body();
-                }
-                let server = server.to_string();
-                let error = RelayError::Broken { server, cause };
-                Err(Failed {
-                    stale,
-                    ..Failed::of(error, Cause::Reset, never_acted && whole, whole)
-                })
-            }
+            Ok(Err(failed)) => failed,
             Err(_) => {
                 lease.report(Outcome::Failed, now());
                 let server = server.to_string();
                 let error = RelayError::TooSlow { server };
-                Err(Failed::of(error, Cause::Timeout, false, false))
+                return Err(Failed::of(error, Cause::Timeout, false, false));
+            }
+        };
+        match failed {
+            SendError::Client(error) => {
+                let error = RelayError::Client(error);
+                Err(Failed::of(error, Cause::Client, false, false))
+            }
+            SendError::Malformed(why) => Err(malformed(&server, why)),
+            SendError::Server {
+                cause,
+                unsent,
+                refused,
+                body,
+            } => {
+                // The connection ended before the request was on it, as an idle one may.
+                let stale = unsent && !fresh;
+                if !stale {
+                    lease.report(Outcome::Failed, now());
+                }
+                let whole = absent || body.is_some();
+                request.body = body.unwrap_or_else(Body::empty);
+                let server = server.to_string();
+                let error = RelayError::Broken { server, cause };
+                let never_acted = refused || unsent;
+                Err(Failed {
+                    stale,
+                    ..Failed::of(error, Cause::Reset, never_acted && whole, whole)
+                })
             }
         }
     }
 
     async fn http2_reply(
         &self,
-        response: Response<Incoming>,
-        stream: Held,
-        is_head: bool,
-        (deadline, idle, total_at): (Instant, Duration, Option<Instant>),
+        response: Answered,
+        request: &mut Outbound,
+        (deadline, total_at): (Instant, Option<Instant>),
         lease: Lease,
     ) -> Result<Reply, &'static str> {
-        let (parts, mut incoming) = response.into_parts();
-        if parts.status.is_informational() {
-            return Err("it switches protocols, which HTTP/2 has not");
-        }
-        let mut reply = Reply::empty(parts.status);
-        reply.dated = parts.headers.contains_key(header::DATE);
-        reply.lines = lines(&parts.headers);
-        let bodiless = is_head || parts.status == StatusCode::NOT_MODIFIED;
-        if bodiless {
-            // Some end the stream by an empty frame of data; to reset it for that would look like an attack.
-            if !incoming.is_end_stream() {
-                let _ = timeout_at(deadline, incoming.frame()).await;
+        let Answered {
+            head,
+            received,
+            sending,
+            stream,
+        } = response;
+        let (status, headers) = (head.status(), head.headers());
+        let mut reply = Reply::empty(status);
+        reply.dated = headers.contains_key(header::DATE);
+        reply.lines = lines(headers);
+        let sending = match sending {
+            Sending::Tunnel(send) if status.is_success() => {
+                switch(&mut reply, request)?;
+                let io = Duplex::new(send, received);
+                reply.body = ReplyBody::Relay(Box::new(Switched { io, stream }));
+                return Ok(reply);
             }
-            let length = parts.headers.get(header::CONTENT_LENGTH);
+            // It is none: nothing more will be said.
+            Sending::Tunnel(_) => Sending::Nothing,
+            sending => sending,
+        };
+        let mut received = Received::new(received, headers);
+        if request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+            // Some end the stream by an empty frame of data; to reset it for that would look like an attack.
+            if !received.is_end_stream() {
+                let _ = timeout_at(deadline, received.frame()).await;
+            }
+            let length = headers.get(header::CONTENT_LENGTH);
             let bytes = length.and_then(|value| value.to_str().ok()?.parse().ok());
             reply.body = ReplyBody::Absent { bytes };
             return Ok(reply);
         }
-        if incoming.is_end_stream() {
+        if received.is_end_stream() {
             return Ok(reply);
         }
-        let body = Http2Body::new(incoming, Ending::new(idle, total_at), stream, lease);
+        let own = Duration::from_millis(self.upstream.idle_timeout_ms);
+        let idle = request.timeouts.idle.unwrap_or(own);
+        let body = Http2Body::new(
+            received,
+            sending,
+            Ending::new(idle, total_at),
+            stream,
+            lease,
+        );
         reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
     }
@@ -139,88 +152,63 @@ fn malformed(server: &Authority, why: &str) -> Failed {
     Failed::of(error, Cause::Malformed, false, false)
 }
 
-/// The error of the client's body, if it came to that.
-type Watch = Arc<Mutex<Option<BodyError>>>;
+/// The reply as HTTP/1.1 has it, where agreeing to a protocol is a 101, and to a WebSocket a proof besides.
+fn switch(reply: &mut Reply, request: &Outbound) -> Result<(), &'static str> {
+    let protocol = request.upgrade.as_deref().unwrap_or_default();
+    let protocol = HeaderValue::from_str(protocol).map_err(|_| "a protocol has no name")?;
+    reply.status = StatusCode::SWITCHING_PROTOCOLS;
+    reply.headers.push((header::UPGRADE, protocol));
+    let mut lines = request.parts().1;
+    if let Some((_, key)) = lines.find(|(name, _)| is_key(name)) {
+        let proof = websocket::accept(key);
+        reply.lines.push(b"sec-websocket-accept", proof.as_bytes());
+    }
+    Ok(())
+}
 
-/// The request as HTTP/2 has it. Its body is taken out of `outbound`.
+/// Whether that header is HTTP/1.1's question whether a server knows WebSockets.
+fn is_key(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"sec-websocket-key")
+}
+
+/// The head as HTTP/2 has it.
 fn message(
-    outbound: &mut Outbound,
+    outbound: &Outbound,
+    upgrade: Option<&str>,
     server: &Authority,
     is_tls: bool,
-) -> Result<(Request<Body>, Watch), &'static str> {
+) -> Result<Request<()>, &'static str> {
     let (path, lines) = outbound.parts();
-    let mut headers = HeaderMap::new();
+    let mut request = Request::new(());
+    let headers = request.headers_mut();
     let mut authority = None;
     for (name, value) in lines {
         if name.eq_ignore_ascii_case(b"host") {
             authority = Authority::try_from(value).ok();
             continue;
         }
+        if upgrade.is_some() && is_key(name) {
+            continue;
+        }
         let name = HeaderName::from_bytes(name).map_err(|_| "a header has no name")?;
         let value = HeaderValue::from_bytes(value).map_err(|_| "a header has no value")?;
         headers.append(name, value);
+    }
+    let length = outbound.announced_length().filter(|_| upgrade.is_none());
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     let uri = Uri::builder()
         .scheme(if is_tls { "https" } else { "http" })
         .authority(authority.unwrap_or_else(|| server.clone()))
         .path_and_query(path)
-        .build()
-        .map_err(|_| "the path is none of HTTP/2")?;
-    let body = std::mem::replace(&mut outbound.body, Body::empty());
-    let watch = Watch::default();
-    let body = if body.is_absent() {
-        body
-    } else {
-        let watch = Arc::clone(&watch);
-        Body::new(Watched { body, watch })
-    };
-    let mut request = Request::new(body);
-    *request.method_mut() = outbound.method.clone();
-    *request.uri_mut() = uri;
+        .build();
+    *request.uri_mut() = uri.map_err(|_| "the path is none of HTTP/2")?;
     *request.version_mut() = http::Version::HTTP_2;
-    *request.headers_mut() = headers;
-    Ok((request, watch))
-}
-
-fn lines(headers: &HeaderMap) -> Lines {
-    let bytes = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut lines = Lines::with_capacity(bytes.sum());
-    for (name, value) in headers {
-        if !is_hop_by_hop(name.as_str()) && name != "x-request-id" {
-            lines.push(name.as_str().as_bytes(), value.as_bytes());
-        }
+    *request.method_mut() = outbound.method.clone();
+    if let Some(protocol) = upgrade {
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from(protocol));
     }
-    lines
-}
-
-/// Remembers why the client's body ended: hyper tells that a stream was reset, and not by whose fault.
-struct Watched {
-    body: Body,
-    watch: Watch,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Err(error))) = &polled {
-            *self.watch.lock() = Some(error.clone());
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    Ok(request)
 }

@@ -1,12 +1,13 @@
-//! The body of a response that came by HTTP/2.
+//! The body of a response that came by HTTP/2, or what a stream is instead.
 
+use super::Sending;
 use crate::{
+    http2::{Duplex, Received},
     server::Held,
     upstream::{ending::Ending, servers::Lease},
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use protoplex_http::{RelayBody, StreamError};
 use std::{
     future::Future,
@@ -17,7 +18,9 @@ use tokio::time::Sleep;
 
 /// Frames as they come, trailers too, with a deadline on each wait. Dropping it resets the stream.
 pub(crate) struct Http2Body {
-    incoming: Incoming,
+    received: Received,
+    /// What is left of the request.
+    sending: Sending,
     ending: Ending,
     /// Made at the first wait.
     timer: Option<Pin<Box<Sleep>>>,
@@ -30,13 +33,15 @@ pub(crate) struct Http2Body {
 
 impl Http2Body {
     pub(in crate::upstream) fn new(
-        incoming: Incoming,
+        received: Received,
+        sending: Sending,
         ending: Ending,
         stream: Held,
         lease: Lease,
     ) -> Self {
         Self {
-            incoming,
+            received,
+            sending,
             ending,
             timer: None,
             waits: false,
@@ -70,7 +75,10 @@ impl HttpBody for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let body = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut body.incoming).poll_frame(cx) {
+        if let Err(error) = body.sending.poll(cx) {
+            return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut body.received).poll_frame(cx) {
             body.waits = false;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -81,11 +89,11 @@ impl HttpBody for Http2Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.received.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.received.size_hint()
     }
 }
 
@@ -97,4 +105,31 @@ impl RelayBody for Http2Body {
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.ending.cut_by(cut);
     }
+}
+
+/// No body at all, but a stream that was switched to another protocol.
+pub(crate) struct Switched {
+    pub(in crate::upstream) io: Duplex,
+    /// The connection counts the stream until it is over.
+    pub(in crate::upstream) stream: Held,
+}
+
+impl HttpBody for Switched {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        Poll::Ready(None)
+    }
+}
+
+impl RelayBody for Switched {
+    fn is_tunnel(&self) -> bool {
+        true
+    }
+
+    fn end_with(&mut self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
 }

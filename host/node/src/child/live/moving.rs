@@ -173,6 +173,7 @@ fn destination(build: &LoadedBuild, state: &State) -> Option<usize> {
         version: 11,
         headers: &[],
         client: Ipv4Addr::UNSPECIFIED.into(),
+        client_port: 0,
         forwarder: None,
         notes: None,
         request_id: state.session.request_id(),

@@ -1,0 +1,118 @@
+//! One connection: its frames, and the streams that they open.
+
+use super::{keep_alive::KeepAlive, stream::Streams, watched::Watched};
+use crate::{Limits, Service};
+use bytes::Bytes;
+use h2::server::{self, Builder, Handshake};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicU64},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A silent connection is asked whether it lives, and must answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Flow control: one stream, and all of them.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// How a connection ended by itself.
+#[derive(Debug)]
+pub(super) enum End {
+    /// As it should.
+    Closed,
+    /// The client vanished.
+    Gone,
+    Broken(h2::Error),
+}
+
+pub(super) struct Connection<S, IO> {
+    state: State<Watched<S, IO>>,
+    streams: Streams<S>,
+    /// Where `KeepAlive` looks.
+    heard: Arc<AtomicU64>,
+    /// No more streams are wanted.
+    leaving: bool,
+}
+
+enum State<IO> {
+    Handshaking(Handshake<IO, Bytes>),
+    Serving(server::Connection<IO, Bytes>, Option<KeepAlive>),
+}
+
+impl<S, IO> Connection<S, IO>
+where
+    S: Service,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(io: Watched<S, IO>, streams: Streams<S>, limits: &Limits) -> Self {
+        let handshake = Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(limits.h2_streams_max)
+            .max_header_list_size(limits.h2_header_bytes_max)
+            .max_pending_accept_reset_streams(limits.h2.pending_resets_max)
+            .max_local_error_reset_streams(Some(limits.h2.error_resets_max))
+            .enable_connect_protocol()
+            .handshake(io);
+        Self {
+            state: State::Handshaking(handshake),
+            heard: streams.activity.heard(),
+            streams,
+            leaving: false,
+        }
+    }
+
+    /// Reads, writes, and opens streams, until the connection ends by itself.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            match &mut self.state {
+                State::Handshaking(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
+                    Ok(connection) => self.begin(connection),
+                    Err(error) => return Poll::Ready(End::Broken(error)),
+                },
+                State::Serving(connection, keep_alive) => {
+                    // A client that opens many streams at once takes turns with others.
+                    let turn = ready!(tokio::task::coop::poll_proceed(cx));
+                    match connection.poll_accept(cx) {
+                        Poll::Ready(Some(Ok((request, respond)))) => {
+                            turn.made_progress();
+                            self.streams.open(request, respond, cx);
+                        }
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Broken(error)),
+                        Poll::Ready(None) => return Poll::Ready(End::Closed),
+                        Poll::Pending => {
+                            return match keep_alive {
+                                Some(keep_alive) => keep_alive.poll_gone(cx).map(|()| End::Gone),
+                                None => Poll::Pending,
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, mut connection: server::Connection<Watched<S, IO>, Bytes>) {
+        if self.leaving {
+            connection.graceful_shutdown();
+        }
+        let keep_alive = connection.ping_pong().map(|pings| {
+            let heard = Arc::clone(&self.heard);
+            KeepAlive::new(pings, heard, PING_INTERVAL, PING_TIMEOUT)
+        });
+        self.state = State::Serving(connection, keep_alive);
+    }
+
+    /// Says goodbye; streams that are open go on to their end.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        if let State::Serving(connection, _) = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+}

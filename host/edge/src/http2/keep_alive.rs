@@ -1,0 +1,97 @@
+//! Whether the other side of a connection still lives: after a silence it is asked, and has to answer.
+
+use crate::timer::Timer;
+use h2::{Ping, PingPong};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+pub(crate) struct KeepAlive {
+    pings: PingPong,
+    /// A silence of this long makes us ask.
+    interval: Duration,
+    /// Then something has to come within this.
+    timeout: Duration,
+    timer: Timer,
+    /// Bytes that came on the connection.
+    heard: Arc<AtomicU64>,
+    heard_before: u64,
+    /// The silence that counts began here, or the question was asked.
+    since: Instant,
+    asked: bool,
+}
+
+impl KeepAlive {
+    pub(crate) fn new(
+        pings: PingPong,
+        heard: Arc<AtomicU64>,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            pings,
+            interval,
+            timeout,
+            timer: Timer::default(),
+            heard_before: heard.load(Relaxed),
+            heard,
+            since: Instant::now(),
+            asked: false,
+        }
+    }
+
+    /// The same, and asks at once: see [`Self::poll_greeted`].
+    pub(crate) fn greeting(
+        mut pings: PingPong,
+        heard: Arc<AtomicU64>,
+        interval: Duration,
+        timeout: Duration,
+    ) -> Self {
+        // Fails for a connection that is over.
+        let _ = pings.send_ping(Ping::opaque());
+        Self::new(pings, heard, interval, timeout)
+    }
+
+    /// Ready once when the first question was answered.
+    pub(crate) fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pings.poll_pong(cx).map(drop)
+    }
+
+    /// Ready when the other side is gone. To be polled after the connection, whenever that was.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let heard = self.heard.load(Relaxed);
+        if heard != self.heard_before {
+            self.heard_before = heard;
+            self.excuse();
+        }
+        loop {
+            let patience = if self.asked {
+                self.timeout
+            } else {
+                self.interval
+            };
+            ready!(self.timer.poll_until(self.since + patience, cx));
+            if self.asked {
+                return Poll::Ready(());
+            }
+            (self.asked, self.since) = (true, Instant::now());
+            // Takes the answer to the last one, if it came. One that is still out is as good as another.
+            let _ = self.pings.poll_pong(cx);
+            let _ = self.pings.send_ping(Ping::opaque());
+        }
+    }
+
+    /// The silence begins now: something came, or nothing was expected to.
+    pub(crate) fn excuse(&mut self) {
+        (self.asked, self.since) = (false, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The body of a message that comes on a stream.
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Data, then trailers. What was given out opens the window again.
+pub(crate) struct Received {
+    stream: RecvStream,
+    /// Of what was announced; h2 sees to it that it is kept.
+    left: Option<u64>,
+    no_more_data: bool,
+}
+
+impl Received {
+    /// `headers` are those of its message.
+    pub(crate) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let announced = headers.get(header::CONTENT_LENGTH);
+        Self {
+            left: announced.and_then(|length| length.to_str().ok()?.parse().ok()),
+            stream,
+            no_more_data: false,
+        }
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.no_more_data {
+            if let Some(data) = ready!(self.stream.poll_data(cx)?) {
+                // Fails for a stream that is over.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                let bytes = data.len() as u64;
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.no_more_data = true;
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx)?);
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,337 @@
+//! One stream: a request, what the service says to it, and the reply on its way out.
+
+use super::{
+    activity::{self, Activity},
+    duplex::Duplex,
+    pipe::Pipe,
+    received::Received,
+    reply, request,
+};
+use crate::{
+    Cause, Service,
+    access::Entry,
+    addresses::Turn,
+    http1::respond::{self, Asked},
+    identity::{self, RequestIds},
+    server::{Held, Shared},
+    upstream::tunnel::{self, Far},
+    visitor::Peer,
+};
+use bytes::Bytes;
+use futures::FutureExt;
+use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
+use http::{Method, Request, Response, StatusCode, request::Parts};
+use protoplex_http::{
+    Answer, Body, Head, Hop, Interims, Notes, Reply, ReplyBody, Scheme, Switch, Switched,
+};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// What opens the streams of one connection.
+pub(super) struct Streams<S> {
+    shared: Arc<Shared<S>>,
+    pub(super) activity: Activity,
+    scheme: Scheme,
+    peer: Peer,
+    ids: RequestIds,
+}
+
+/// What is held until the reply is out.
+pub(super) struct Until {
+    _in_flight: Held,
+    turn: Option<Turn>,
+    /// Only where there is an access log.
+    notes: Option<Notes>,
+    pub(super) entry: Option<Entry>,
+}
+
+/// A request that is not answered yet.
+struct Stream<S> {
+    shared: Arc<Shared<S>>,
+    asked: Asked,
+    activity: activity::Stream,
+    held: Until,
+    respond: SendResponse<Bytes>,
+    interims: Interims,
+    /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
+    switch: Option<RecvStream>,
+    /// Set when the client missed a deadline of its body.
+    too_slow: Option<Arc<AtomicBool>>,
+}
+
+impl<S: Service> Streams<S> {
+    pub(super) fn new(
+        shared: Arc<Shared<S>>,
+        activity: Activity,
+        scheme: Scheme,
+        peer: Peer,
+    ) -> Self {
+        Self {
+            shared,
+            activity,
+            scheme,
+            peer,
+            ids: RequestIds::new(),
+        }
+    }
+
+    /// Asks the service. A reply that is all there is written at once; any other in a task of its own.
+    pub(super) fn open(
+        &mut self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        cx: &mut Context<'_>,
+    ) {
+        let (parts, received) = request.into_parts();
+        let protocol = parts.extensions.get::<Protocol>();
+        let is_connect = parts.method == Method::CONNECT;
+        let notes = self.shared.access_log.as_ref().map(|_| Notes::default());
+        let mut stream = Stream {
+            asked: Asked {
+                version: 20,
+                is_head: parts.method == Method::HEAD,
+                is_connect: is_connect && protocol.is_none(),
+                keep_alive: true,
+                id: self.ids.next(),
+            },
+            activity: self.activity.stream(),
+            held: Until {
+                _in_flight: Held::new(&self.shared.in_flight),
+                turn: None,
+                notes,
+                entry: None,
+            },
+            shared: Arc::clone(&self.shared),
+            respond,
+            interims: Interims::default(),
+            switch: None,
+            too_slow: None,
+        };
+        let mut body = Body::empty();
+        if is_connect {
+            stream.switch = protocol.is_some().then_some(received);
+        } else if !received.is_end_stream() {
+            body = stream.body(Received::new(received, &parts.headers), &parts);
+        }
+        match self.called(&parts, protocol.map(Protocol::as_str), body, &mut stream) {
+            Answer::Ready(reply) => stream.reply_at_once(reply, cx),
+            Answer::Later(reply) => drop(self.shared.tasks.spawn(stream.answer(reply))),
+        }
+    }
+
+    fn called(
+        &self,
+        parts: &Parts,
+        upgrade: Option<&str>,
+        body: Body,
+        stream: &mut Stream<S>,
+    ) -> Answer {
+        let id = &stream.asked.id;
+        let refuse = |status, why| Answer::Ready(refused(status, why, id));
+        if !request::is_sound(parts) {
+            return refuse(StatusCode::BAD_REQUEST, "scheme or header is malformed");
+        }
+        let Some((authority, path)) = request::target(parts) else {
+            return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
+        };
+        let cookies = request::cookies(parts);
+        let fields = request::fields(parts, cookies.as_deref());
+        let shared = &self.shared;
+        if fields.len() > shared.limits.headers_max {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return refuse(status, "too many header lines");
+        }
+        let visitor = self.peer.visitor(self.scheme, &fields, &shared.trust);
+        let held = &mut stream.held;
+        let head = Head {
+            // An extended CONNECT is to handlers what a GET with `Upgrade` is.
+            method: upgrade.map_or(parts.method.as_str(), |_| "GET"),
+            path,
+            authority,
+            scheme: visitor.scheme,
+            version: 20,
+            headers: &fields,
+            client: visitor.client,
+            client_port: visitor.port,
+            forwarder: visitor.forwarder,
+            request_id: identity::text(id),
+            hop: Hop {
+                upgrade,
+                expects_continue: !body.is_absent() && request::expects_continue(parts),
+                interims: Some(&stream.interims),
+            },
+            notes: held.notes.as_ref(),
+        };
+        let log = shared.access_log.as_ref().zip(held.notes.as_ref());
+        held.entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
+        match shared.turn(&self.peer, head.client) {
+            Ok(admitted) => held.turn = Some(admitted),
+            Err(wait) => return Answer::Ready(respond::too_many(wait, id)),
+        }
+        catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
+            .unwrap_or_else(|_| Answer::Ready(respond::panicked(id)))
+    }
+}
+
+impl<S: Send + Sync + 'static> Stream<S> {
+    /// The request's body, with its deadlines.
+    fn body(&mut self, received: Received, parts: &Parts) -> Body {
+        let too_slow = self.too_slow.insert(Arc::default());
+        let owed = request::expects_continue(parts).then(|| self.interims.clone());
+        let rule = self.shared.limits.body_rule();
+        Body::new(request::Timed::new(
+            received,
+            rule,
+            Arc::clone(too_slow),
+            owed,
+        ))
+    }
+
+    /// Waits for the reply, and sends it.
+    async fn answer(mut self, reply: Later) {
+        let mut reply = AssertUnwindSafe(reply).catch_unwind();
+        let Some(reply) = poll_fn(|cx| self.poll_reply(&mut reply, cx)).await else {
+            return;
+        };
+        let reply = reply.unwrap_or_else(|_| respond::panicked(&self.asked.id));
+        self.reply(reply).await;
+    }
+
+    /// The reply, while what comes before it goes out; `None` where the client wants it no more.
+    fn poll_reply<F: Future + Unpin>(
+        &mut self,
+        reply: &mut F,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<F::Output>> {
+        let polled = Pin::new(reply).poll(cx);
+        if polled.is_pending() && self.respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        for interim in self.interims.take() {
+            // Fails where the reply will fail, too.
+            let _ = self.respond.send_informational(reply::interim(&interim));
+        }
+        polled.map(Some)
+    }
+
+    /// The same without a wait, where there is none.
+    fn reply_at_once(self, reply: Reply, cx: &mut Context<'_>) {
+        let tasks = self.shared.tasks.clone();
+        let goes_on = |body: &ReplyBody| {
+            matches!(
+                body,
+                ReplyBody::Stream(_) | ReplyBody::Relay(_) | ReplyBody::Switch(_)
+            )
+        };
+        if goes_on(&reply.body) {
+            tasks.spawn(self.reply(reply));
+        } else if let Some(mut pipe) = self.begin(reply)
+            && pipe.poll(cx).is_pending()
+        {
+            tasks.spawn(async move { poll_fn(|cx| pipe.poll(cx)).await });
+        }
+    }
+
+    async fn reply(self, reply: Reply) {
+        if self.switch.is_some() && respond::is_tunnel(&reply) {
+            // On the heap: most streams have none.
+            Box::pin(self.tunnel(reply)).await;
+        } else if let Some(mut pipe) = self.begin(reply) {
+            // What was wrong with the body is in the log; a client that has gone is not.
+            let _ = poll_fn(|cx| pipe.poll(cx)).await;
+        }
+    }
+
+    /// Sends the head. What is left to send, if there is anything.
+    fn begin(mut self, reply: Reply) -> Option<Pipe<reply::Out>> {
+        let reply = self.conclusive(reply);
+        self.activity.moved(false);
+        self.note(reply.status);
+        let (head, body) = reply::split(reply, &self.asked, self.activity, self.held);
+        let is_over = http_body::Body::is_end_stream(&body);
+        match self.respond.send_response(head, is_over) {
+            Ok(stream) => (!is_over).then(|| Pipe::new(body, stream)),
+            Err(error) => {
+                tracing::debug!(%error, "a reply was not sent");
+                self.respond.send_reset(Reason::INTERNAL_ERROR);
+                None
+            }
+        }
+    }
+
+    fn conclusive(&self, reply: Reply) -> Reply {
+        let is_slow = |slow: &Arc<AtomicBool>| slow.load(Relaxed);
+        if self.too_slow.as_ref().is_some_and(is_slow) {
+            self.shared.counters.count(Cause::SlowBody);
+            let why = "the request's body came too slowly";
+            return refused(StatusCode::REQUEST_TIMEOUT, why, &self.asked.id);
+        }
+        if self.switch.is_some() && reply.status.is_success() {
+            // To the client it would say that the stream is switched.
+            let why = "the protocol is not spoken here";
+            return refused(StatusCode::NOT_IMPLEMENTED, why, &self.asked.id);
+        }
+        respond::conclusive(reply, &self.asked)
+    }
+
+    fn note(&mut self, status: StatusCode) {
+        let entry = self.held.entry.iter_mut();
+        entry.for_each(|entry| entry.status(status));
+    }
+
+    /// Agrees to an extended CONNECT, and carries what is said on the stream from then on.
+    async fn tunnel(mut self, mut reply: Reply) {
+        let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
+        let far = match body {
+            ReplyBody::Switch(switch) => Some(Behind::Host(switch)),
+            body => Far::of(body).map(Behind::Server),
+        };
+        let (Some(far), Some(receive)) = (far, self.switch.take()) else {
+            reply.status = StatusCode::BAD_GATEWAY;
+            self.begin(reply);
+            return;
+        };
+        self.note(StatusCode::OK);
+        let head: Response<()> = reply::switched(reply, &self.asked);
+        let send = match self.respond.send_response(head, false) {
+            Ok(send) => send,
+            Err(error) => return tracing::debug!(%error, "a stream was not switched"),
+        };
+        self.activity.moved(true);
+        let mut client = Duplex::new(send, receive);
+        let server = match far {
+            Behind::Server(server) => server,
+            Behind::Host(switch) => {
+                let leaving = self.shared.draining.clone();
+                let leave = Box::pin(Arc::clone(&self.shared).leave_later(leaving));
+                let (io, early) = (Box::new(client), Bytes::new());
+                return switch.onward(Switched { io, early, leave }).await;
+            }
+        };
+        let _counted = Held::new(&self.shared.tunnels);
+        let idle = self.shared.limits.tunnel_idle_timeout;
+        let carried = tunnel::run(&mut client, Bytes::new(), server, idle).await;
+        let request = identity::text(&self.asked.id);
+        tracing::debug!(request, ?carried, "a tunnel ended");
+    }
+}
+
+/// Who speaks to the client from then on.
+enum Behind {
+    Server(Far),
+    Host(Switch),
+}
+
+fn refused(status: StatusCode, why: &str, id: &[u8; 16]) -> Reply {
+    Reply::text(status, format!("{why}\nrequest {}\n", identity::text(id)))
+}

@@ -1,0 +1,73 @@
+//! The task of a connection: it reads and writes for all streams, and sees to it that the server lives.
+
+use crate::{http2::KeepAlive, upstream::connect::Stream};
+use bytes::Bytes;
+use h2::client::Connection;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// A connection with requests on it is asked whether it lives, and must answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Driver {
+    connection: Connection<Stream, Bytes>,
+    keep_alive: Option<KeepAlive>,
+    streams: Arc<AtomicUsize>,
+    /// Told when the server's settings are known.
+    settling: watch::Sender<bool>,
+}
+
+/// Runs until nobody holds the connection any more, or it ends by itself. `heard` counts what comes on it, `streams`
+/// those who use it.
+pub(super) async fn run(
+    mut connection: Connection<Stream, Bytes>,
+    heard: Arc<AtomicU64>,
+    streams: Arc<AtomicUsize>,
+    settling: watch::Sender<bool>,
+) {
+    let pings = connection.ping_pong();
+    let keep_alive =
+        pings.map(|pings| KeepAlive::greeting(pings, heard, PING_INTERVAL, PING_TIMEOUT));
+    let mut driver = Driver {
+        connection,
+        keep_alive,
+        streams,
+        settling,
+    };
+    match poll_fn(|cx| driver.poll(cx)).await {
+        Ok(()) => {}
+        Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a server ended badly"),
+    }
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(cx) {
+            return Poll::Ready(ended);
+        }
+        let Some(keep_alive) = &mut self.keep_alive else {
+            return Poll::Pending;
+        };
+        // A server's first frame is its settings (RFC 9113, section 3.4): whatever answers us comes after them.
+        if !*self.settling.borrow() && keep_alive.poll_greeted(cx).is_ready() {
+            self.settling.send_replace(true);
+        }
+        if self.streams.load(Relaxed) == 0 {
+            keep_alive.excuse();
+            return Poll::Pending;
+        }
+        keep_alive
+            .poll_gone(cx)
+            .map(|()| Err(h2::Reason::NO_ERROR.into()))
+    }
+}
