@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const CHANNELS: usize = 40;
@@ -226,10 +226,10 @@ async fn any_node_hears_of_a_key_and_that_something_was_lost() {
     }
     let event = proxy.take_until(b"}\n\n").await.unwrap();
     assert!(event.contains(r#"data: {"lost":true}"#), "{event}");
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let mut said = json!(null);
     while !said["results"][0]["position"].is_string() {
-        assert!(std::time::Instant::now() < deadline, "{said}");
+        assert!(Instant::now() < deadline, "{said}");
         said = super::transports::published(&address, &token, &change).await;
     }
     loop {
@@ -276,4 +276,53 @@ async fn a_child_that_is_killed_costs_its_channels_their_history_and_everybody_h
         }
     }
     assert!(broken > 0 && reset > 0, "{broken} broke, {reset} were told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_nodes_certificate_speaks_to_a_child() {
+    let fleet = fleet("1");
+    let status = fleet.meta("live", "/status").await.unwrap();
+    let status: Value = serde_json::from_str(&status).unwrap();
+    let address = status["child_addresses"][0].as_str().unwrap();
+    let url = address.replace("http://", "https://");
+    let file = |name: &str| fleet.info[name].as_str().unwrap().to_owned();
+    let operator = [
+        "--cert".to_owned(),
+        file("cert"),
+        "--key".to_owned(),
+        file("key"),
+    ];
+    for certificate in [&[][..], &operator] {
+        let asked = Instant::now();
+        let curl = std::process::Command::new("curl")
+            .args([
+                "--silent",
+                "--show-error",
+                "--insecure",
+                "--max-time",
+                "10",
+                &url,
+            ])
+            .args(certificate)
+            .output()
+            .unwrap();
+        assert!(!curl.status.success() && curl.stdout.is_empty(), "{curl:?}");
+        assert!(
+            asked.elapsed() < Duration::from_secs(5),
+            "it waits for nobody: {curl:?}"
+        );
+    }
+    // The children themselves go on.
+    let mut seen = Vec::new();
+    let address = fleet.node("proxy").http;
+    for key in 0..4 {
+        let mut socket = Socket::channels(&address, &format!("/count?key={key}"))
+            .await
+            .unwrap();
+        for channel in 0..8 {
+            let subscribe = json!({"id": 1, "subscribe": {"channel": format!("test:{channel}")}});
+            let answer = socket.command(subscribe, &mut seen).await.unwrap();
+            assert!(answer["ok"].is_object(), "{answer}");
+        }
+    }
 }

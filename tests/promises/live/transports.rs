@@ -378,3 +378,45 @@ async fn the_client_for_pages_is_served_and_other_requests_are_told_what_this_is
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_http2_is_a_websocket_like_any_other() {
+    let fleet = fleet();
+    for role in ["live", "proxy"] {
+        let address = fleet.node(role).http;
+        let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let driven = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        while !client.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut request = http::Request::builder()
+            .method("CONNECT")
+            .uri(format!("http://{address}/count"))
+            .version(http::Version::HTTP_2)
+            .header("sec-websocket-version", "13")
+            .body(())
+            .unwrap();
+        let protocol = h2::ext::Protocol::from_static("websocket");
+        request.extensions_mut().insert(protocol);
+        let (response, mut send) = client.send_request(request, false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200, "{role}: {response:?}");
+        let mut receive = response.into_body();
+        let mut seen = Vec::new();
+        // A masked frame of text, with a mask of zeros.
+        let frame = [&[0x81, 0x85, 0, 0, 0, 0][..], b"count"].concat();
+        send.send_data(frame.into(), false).unwrap();
+        while !seen.ends_with(b"1 one") {
+            let data = receive.data().await.expect("it goes on").unwrap();
+            receive.flow_control().release_capacity(data.len()).unwrap();
+            seen.extend_from_slice(&data);
+        }
+        assert!(
+            seen.windows(20).any(|text| text == b"opened websocket one"),
+            "{seen:?}"
+        );
+        driven.abort();
+    }
+}
