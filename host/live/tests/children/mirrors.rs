@@ -67,7 +67,6 @@ fn what_a_broken_link_lost_is_asked_for_again() {
     fleet.flow();
     fleet.publish(0, "one", None);
     fleet.unlink(0, 1);
-    fleet.tick(RETRY_MS);
     assert_eq!(fleet.wanted, [(1, 0)]);
     fleet.publish(0, "two", None);
     assert!(fleet.read(1, id).is_empty());

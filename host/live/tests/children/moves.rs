@@ -219,6 +219,23 @@ fn a_frame_from_the_future_waits_for_its_directory_but_not_for_ever() {
 }
 
 #[test]
+fn a_process_that_takes_the_place_of_one_that_drains_gets_its_channels() {
+    let mut fleet = Fleet::new(2);
+    let first = fleet.publish(0, "one", None);
+    let first = fleet.published(first).expect("published");
+    // The same directory; where it says 0, that is now 1.
+    fleet.place(1, 1, 1);
+    let ticket = fleet.publish(1, "two", None);
+    fleet.flow();
+    assert!(fleet.answer(ticket).is_none());
+    fleet.place(0, 1, 1);
+    fleet.flow();
+    let next = fleet.published(ticket).expect("published");
+    assert_eq!(next.position.epoch, first.position.epoch);
+    assert_eq!(fleet.meshes[0].handing_over(), 0);
+}
+
+#[test]
 fn an_older_directory_changes_nothing() {
     let mut fleet = Fleet::new(2);
     fleet.place(0, 1, 1);
