@@ -125,6 +125,39 @@ fn a_channel_that_nobody_asks_for_is_offered_and_what_was_lost_is_offered_again(
 }
 
 #[test]
+fn what_was_offered_before_does_not_come_back_after_it_went_on() {
+    let mut fleet = Fleet::new(3);
+    fleet.publish(0, "one", None);
+    fleet.place(1, 2, 1);
+    fleet.place(0, 2, 1);
+    let (_, _, offer) = fleet.under_way.pop_front().expect("it is offered");
+    fleet.act(1, |mesh, now_ms| mesh.received(now_ms, Child(0), offer));
+    // It is taken, which 0 never hears, and goes on to 2.
+    fleet.unlink(0, 1);
+    assert_eq!(fleet.meshes[0].handing_over(), 1);
+    fleet.place(1, 3, 2);
+    fleet.place(2, 3, 2);
+    fleet.flow();
+    let two = fleet.publish(2, "two", None);
+    let two = fleet.published(two).expect("published");
+    assert_eq!(two.position.offset, 2);
+    // 1 is to have it again, and hears from 0 first.
+    fleet.unlink(1, 2);
+    fleet.place(1, 4, 1);
+    fleet.link(0, 1);
+    fleet.flow();
+    assert_eq!(fleet.meshes[0].handing_over(), 0);
+    let three = fleet.publish(1, "three", None);
+    assert!(fleet.answer(three).is_none());
+    fleet.place(2, 4, 1);
+    fleet.link(1, 2);
+    fleet.flow();
+    let three = fleet.published(three).expect("published");
+    assert_eq!(three.position.epoch, two.position.epoch);
+    assert_eq!(three.position.offset, 3);
+}
+
+#[test]
 fn what_nobody_takes_is_not_offered_for_ever() {
     let mut fleet = Fleet::new(2);
     fleet.publish(0, "one", None);
