@@ -188,14 +188,14 @@ impl<T: Copy> Channel<T> {
     }
 
     /// Whether nobody would miss it.
-    pub fn is_idle(&self, now_ms: u64) -> bool {
+    pub fn is_idle(&self) -> bool {
         let here = !self.local.subscribers.is_empty()
             || !self.waiting.is_empty()
             || !self.publishes.is_empty()
             || !self.questions.is_empty();
         !here
             && match &self.role {
-                Role::Owner(owned) => owned.is_idle(now_ms),
+                Role::Owner(owned) => owned.is_idle(),
                 Role::Pulling(pulling) => pulling.queue.is_empty(),
                 Role::Away(mirror) => mirror.stage == Stage::Lost,
             }

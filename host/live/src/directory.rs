@@ -1,6 +1,6 @@
 //! Whose each channel is, as far as this child has heard.
 
-use crate::limits::{DIRECTORIES_MAX, REMEMBERED_MS};
+use crate::limits::{DIRECTORIES_MAX, EPOCHS_MAX, REMEMBERED_MS};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -19,8 +19,6 @@ pub(crate) struct Given {
     /// Of the directory by which it is theirs.
     pub version: u64,
     pub at_ms: u64,
-    /// In which epoch, and its how manieth move that was, where there was something to give.
-    pub state: Option<(u64, u64)>,
     /// Who had got it from here before; they have to get it from there.
     pub from: Option<Child>,
 }
@@ -33,6 +31,8 @@ pub(crate) struct Directory {
     /// With the time until which it was the newest, and its version.
     past: VecDeque<(u64, u64, Owner)>,
     given: HashMap<Arc<str>, Given>,
+    /// States of channels that were here: their epochs, in each the last move, and when that was.
+    had: HashMap<Arc<str>, Vec<(u64, u64, u64)>>,
     dead: HashMap<Child, u64>,
 }
 
@@ -44,6 +44,7 @@ impl Directory {
             owner: None,
             past: VecDeque::new(),
             given: HashMap::new(),
+            had: HashMap::new(),
             dead: HashMap::new(),
         }
     }
@@ -107,8 +108,26 @@ impl Directory {
         self.given.insert(Arc::clone(channel), given);
     }
 
-    pub fn given(&self, channel: &str) -> Option<&Given> {
-        self.given.get(channel)
+    /// A state of a channel came, or went.
+    pub fn has(&mut self, now_ms: u64, channel: &Arc<str>, (epoch, moves): (u64, u64)) {
+        let had = self.had.entry(Arc::clone(channel)).or_default();
+        had.retain(|(of, ..)| *of != epoch);
+        if had.len() == EPOCHS_MAX {
+            had.remove(0);
+        }
+        had.push((epoch, moves, now_ms));
+    }
+
+    /// Whether it came, or went, of late.
+    pub fn has_moved(&self, channel: &str) -> bool {
+        self.had.contains_key(channel)
+    }
+
+    /// Whether that state of a channel was here, or an earlier one of its epoch.
+    pub fn has_had(&self, channel: &str, (epoch, moves): (u64, u64)) -> bool {
+        let had = self.had.get(channel).into_iter().flatten();
+        let mut same = had.filter(|(of, ..)| *of == epoch);
+        same.any(|(_, last, _)| *last >= moves)
     }
 
     /// Which other child got it from here, and may have it.
@@ -116,6 +135,18 @@ impl Directory {
         let given = self.given.get(channel)?;
         let to = Some(given.to).filter(|to| *to != child).or(given.from);
         to.filter(|to| *to != child && !self.dead.contains_key(to))
+    }
+
+    /// A child has it, and wants to give it to whoever it is meant for.
+    pub fn seen(&mut self, now_ms: u64, channel: &Arc<str>, at: Child) {
+        let given = self.given.entry(Arc::clone(channel)).or_insert(Given {
+            to: at,
+            version: 0,
+            at_ms: now_ms,
+            from: None,
+        });
+        given.from = Some(at);
+        given.at_ms = now_ms;
     }
 
     /// It is here after all.
@@ -137,6 +168,10 @@ impl Directory {
         let version = self.version;
         self.given
             .retain(|_, given| given.version > version || young(given.at_ms));
+        self.had.retain(|_, had| {
+            had.retain(|(.., at_ms)| young(*at_ms));
+            !had.is_empty()
+        });
         self.dead.retain(|_, at_ms| young(*at_ms));
     }
 }

@@ -23,12 +23,15 @@ pub const RETRY_MS: u64 = 200;
 /// Milliseconds that a channel which nobody takes is offered. Below [`REMEMBERED_MS`]: who took it still knows that.
 pub const OFFER_MS: u64 = 30_000;
 
-/// Milliseconds for which it is remembered who owned what, which channels were given away, which publications other
-/// children sent, and that a channel was taken over. Longer than any frame or offer can be under way.
+/// Milliseconds for which it is remembered who owned what, which channels were taken over and given away, and which
+/// publications other children sent. Longer than any frame or offer can be under way.
 pub const REMEMBERED_MS: u64 = 60_000;
 
 /// Former directories, however young: one holds a table of slots, or shares it with the one before.
 pub const DIRECTORIES_MAX: usize = 32;
+
+/// Epochs of one channel for which it is remembered that they were here. Each costs its owner a deadline, or its life.
+pub const EPOCHS_MAX: usize = 16;
 
 /// Publications of one channel that wait for its owner, in this child: a second of a busy channel.
 pub const PUBLISHES_MAX: usize = 1_024;

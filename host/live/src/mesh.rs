@@ -239,7 +239,8 @@ impl<T: Copy, R> Mesh<T, R> {
         // One that others may still have is not dropped, or it would be asked for again, and waited for.
         let directory = &self.around.directory;
         self.channels.retain(|name, channel| {
-            !channel.is_idle(now_ms) || channel.has_begun() && !directory.before(name).is_empty()
+            let known = channel.has_begun() || channel.is_owned() && directory.has_moved(name);
+            !channel.is_idle() || known && !directory.before(name).is_empty()
         });
         effects
     }

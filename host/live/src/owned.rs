@@ -4,7 +4,7 @@ use crate::{
     Change, Child, Position, Presence, Published, Recent, Ring, Rules,
     channel::{Around, Local},
     frame::{Body, Handover},
-    limits::{REMEMBERED_MS, REPEAT_MS_MAX, REPEATS},
+    limits::{REPEAT_MS_MAX, REPEATS},
     requests::Requests,
 };
 use bytes::Bytes;
@@ -20,8 +20,6 @@ pub(crate) struct Owned {
     mirrors: Vec<(Child, u64)>,
     /// As [`Handover::moves`].
     moves: u64,
-    /// Whoever handed it over may still not know that it was taken.
-    keep_until_ms: u64,
 }
 
 impl Owned {
@@ -34,7 +32,6 @@ impl Owned {
             recent: Recent::new(rules.memory),
             mirrors: Vec::new(),
             moves: 0,
-            keep_until_ms: 0,
         }
     }
 
@@ -46,7 +43,6 @@ impl Owned {
             recent: Recent::of(rules.memory, handed.keys, now_ms),
             mirrors: Vec::new(),
             moves: handed.moves,
-            keep_until_ms: now_ms + REMEMBERED_MS,
         }
     }
 
@@ -159,12 +155,11 @@ impl Owned {
 
     /// Whether nobody would miss it. One without history may still have given out positions: whoever comes back with one
     /// of them is told that it is of another epoch.
-    pub fn is_idle(&self, now_ms: u64) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.ring.is_empty()
             && self.recent.is_empty()
             && self.requests.is_empty()
             && self.presence.is_empty()
             && self.mirrors.is_empty()
-            && now_ms >= self.keep_until_ms
     }
 }

@@ -170,6 +170,7 @@ impl<T: Copy> Channel<T> {
             Role::Away(_) => {}
         }
         self.unasked(around, now_ms, child);
+        self.ask_at_once(around, now_ms);
     }
 
     /// A child is dead; `origin` is how it called itself, where that is known.

@@ -90,7 +90,6 @@ impl<T: Copy, R> Mesh<T, R> {
         let name = Arc::clone(&frame.channel);
         let waits = self.held.has(child, &name);
         if !waits {
-            let ours = self.around.directory.owner(&name) == Some(self.around.directory.me);
             let begins = matches!(
                 frame.body,
                 Body::Subscribe { .. }
@@ -98,7 +97,11 @@ impl<T: Copy, R> Mesh<T, R> {
                     | Body::Members { .. }
                     | Body::Publish { .. }
             );
-            if ours && begins {
+            let directory = &self.around.directory;
+            if begins
+                && !self.channels.contains_key(&name)
+                && directory.owner(&name) == Some(directory.me)
+            {
                 // Without rules for it, it is as if it were elsewhere: a build that has them may be on its way.
                 drop(self.channel(now_ms, &name));
             }

@@ -69,10 +69,11 @@ impl<T: Copy, R> Mesh<T, R> {
             to,
             version,
             at_ms: now_ms,
-            state: Some((handover.position.epoch, handover.moves)),
             from: None,
         };
-        self.around.directory.give(name, given);
+        let directory = &mut self.around.directory;
+        directory.give(name, given);
+        directory.has(now_ms, name, (handover.position.epoch, handover.moves));
         let offer = Offer {
             to,
             handover,
@@ -128,7 +129,9 @@ impl<T: Copy, R> Mesh<T, R> {
 
     fn install(&mut self, now_ms: u64, name: &Arc<str>, handover: Handover) -> bool {
         self.offers.remove(name);
-        self.around.directory.not_given(name);
+        let directory = &mut self.around.directory;
+        directory.not_given(name);
+        directory.has(now_ms, name, (handover.position.epoch, handover.moves));
         if !self.channels.contains_key(name) {
             let Ok(rules) = self.around.rules.of(name) else {
                 return false;
@@ -193,7 +196,6 @@ impl<T: Copy, R> Mesh<T, R> {
         if has && ahead {
             return self.hand_over(now_ms, name, (child, version));
         }
-        let given = self.around.directory.given(name);
         let offered = self.offers.get(name).map(|offer| offer.to);
         let directory = &self.around.directory;
         let from = offered
@@ -202,12 +204,10 @@ impl<T: Copy, R> Mesh<T, R> {
         let elsewhere = has || (ours && !ahead) || from.is_some();
         if ahead {
             // From now on it is not ours, whatever was believed here, so that it cannot begin here as well.
-            let state = given.and_then(|given| given.state);
             let given = Given {
                 to: child,
                 version,
                 at_ms: now_ms,
-                state,
                 from,
             };
             self.around.directory.give(name, given);
@@ -249,17 +249,16 @@ impl<T: Copy, R> Mesh<T, R> {
             && let Body::Handover(handover) = frame.body
         {
             self.install(now_ms, &name, *handover);
+        } else if !had {
+            // Whoever asks here for it has to wait for it.
+            self.around.directory.seen(now_ms, &name, child);
         }
         self.around.send(child, &name, answer);
     }
 
     /// Whether that state of a channel was taken before, or comes too late.
-    fn has_had(&mut self, name: &str, (epoch, moves): (u64, u64)) -> bool {
+    fn has_had(&self, name: &str, state: (u64, u64)) -> bool {
         let is_here = self.channels.get(name).is_some_and(Channel::is_owned);
-        let given = self.around.directory.given(name);
-        let given = given.and_then(|given| given.state);
-        let had = given.is_some_and(|(of, gave)| of == epoch && gave >= moves);
-        let offer = self.offers.get(name).map(|offer| &offer.handover);
-        is_here || had || offer.is_some_and(|of| of.position.epoch == epoch && of.moves >= moves)
+        is_here || self.around.directory.has_had(name, state)
     }
 }

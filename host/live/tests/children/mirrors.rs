@@ -67,7 +67,6 @@ fn what_a_broken_link_lost_is_asked_for_again() {
     fleet.flow();
     fleet.publish(0, "one", None);
     fleet.unlink(0, 1);
-    fleet.tick(RETRY_MS);
     assert_eq!(fleet.wanted, [(1, 0)]);
     fleet.publish(0, "two", None);
     assert!(fleet.read(1, id).is_empty());
@@ -82,6 +81,12 @@ fn what_a_broken_link_lost_is_asked_for_again() {
     fleet.link(0, 1);
     fleet.flow();
     assert_eq!(fleet.read(1, id), ["reset 13"]);
+    // Nothing is sent to one that does not ask again.
+    fleet.unlink(0, 1);
+    fleet.act(1, |mesh, now_ms| mesh.close(now_ms, id));
+    fleet.link(0, 1);
+    fleet.publish(0, "last", None);
+    assert!(fleet.under_way.is_empty());
 }
 
 #[test]

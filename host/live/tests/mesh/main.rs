@@ -10,7 +10,7 @@ mod world;
 use world::{Weather, World};
 
 const STEPS: usize = 1_500;
-const RUNS: u64 = 1_000;
+const RUNS: u64 = 600;
 
 /// A small generator of our own, so that a failure is repeated by its number.
 struct Random(u64);
