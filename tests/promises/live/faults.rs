@@ -53,7 +53,10 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
         .unwrap();
     reader.text().await.unwrap();
     let slow = silent(&address, "/count?subscribe=test:slow").await;
+    let mut named = false;
     for _ in 0..40 {
+        let metrics = fleet.meta("live", "/metrics").await.unwrap();
+        named |= metrics.contains("protoplex_live_backlog_bytes{");
         let asked = Instant::now();
         publish(&address, &token, "test:slow", 10).await;
         for _ in 0..10 {
@@ -61,6 +64,7 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
         }
         assert!(asked.elapsed() < ANSWER_MAX, "{:?}", asked.elapsed());
     }
+    assert!(named, "the metrics name it while it is behind");
     let deadline = Instant::now() + WAIT_MAX;
     while gauge(&fleet, "slow").await < 1.0 || gauge(&fleet, "connections").await > 1.0 {
         assert!(
@@ -75,7 +79,10 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
         0.0,
         "nothing waits for it"
     );
-    assert!(fleet.logs().contains("does not keep up"), "it is named");
+    assert!(
+        fleet.logs().contains("does not keep up"),
+        "the log names it"
+    );
     drop(slow);
 }
 
@@ -200,8 +207,8 @@ async fn ten_thousand_who_come_back_at_once_are_let_in_and_memory_is_level_after
     let build = Variant::new(&[("ping_ms = 1000", "ping_ms = 60000")]);
     let fleet = Fleet::start_with(build.path(), &more).unwrap();
     let address = fleet.node("live").http;
-    let mut before = 0;
-    for round in 0..3 {
+    let mut bytes = Vec::new();
+    for round in 0..4 {
         let all = crowd(&address, CROWD).await;
         assert_eq!(gauge(&fleet, "connections").await, CROWD as f64);
         let children = fleet.children(&fleet.node("live")).unwrap();

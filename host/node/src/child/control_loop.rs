@@ -517,6 +517,7 @@ impl Child {
             build: &build,
             gauges: &gauges,
             refused: self.server.counters().all().collect(),
+            backlogs: self.shared.live.backlogs(),
             loads,
         });
         let file = self

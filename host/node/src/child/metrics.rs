@@ -95,6 +95,8 @@ pub(super) struct Seen<'a> {
     /// Name, help and value.
     pub(super) gauges: &'a [(&'static str, &'static str, u64)],
     pub(super) refused: Vec<(&'static str, u64)>,
+    /// Connections that do not keep up, and what waits for each.
+    pub(super) backlogs: Vec<(String, usize)>,
     /// By the name of the upstream.
     pub(super) loads: BTreeMap<String, Load>,
 }
@@ -176,6 +178,16 @@ impl Metrics {
             .sample(&[("build", seen.build)], 1);
         for (name, help, value) in seen.gauges {
             text.family(name, "gauge", help).sample(&[], value);
+        }
+        if !seen.backlogs.is_empty() {
+            text.family(
+                "protoplex_live_backlog_bytes",
+                "gauge",
+                "What waits for the slowest connections.",
+            );
+        }
+        for (connection, bytes) in &seen.backlogs {
+            text.sample(&[("connection", connection)], bytes);
         }
         text.family(
             "protoplex_refused_total",

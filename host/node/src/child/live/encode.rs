@@ -86,7 +86,7 @@ pub(super) fn ended(channel: &str, code: &str, message: &str) -> Bytes {
 }
 
 /// That the server goes away.
-pub(super) fn retry(after_ms: u64) -> Bytes {
+fn retry(after_ms: u64) -> Bytes {
     object(json!({"retry": {"after_ms": after_ms}}))
 }
 
@@ -176,6 +176,8 @@ impl Spoken {
             Item::Reply(Said::Reply(out), _) => match out {
                 Out::Object(bytes) | Out::Text(bytes) => Ok(self.frame(Opcode::Text, &bytes)),
                 Out::Binary(bytes) => Ok(self.frame(Opcode::Binary, &bytes)),
+                Out::Retry(_) if self.is_raw => Ok(Bytes::new()),
+                Out::Retry(after_ms) => Ok(self.frame(Opcode::Text, &retry(after_ms))),
                 Out::Close(code, reason) => Err((code, reason)),
                 Out::Missed(..) => Ok(Bytes::new()),
             },
@@ -243,6 +245,7 @@ pub(super) fn text(item: LiveItem, of: Channel<'_>) -> Text {
         },
         Item::Reply(Said::Reply(out), _) => match out {
             Out::Object(bytes) | Out::Text(bytes) | Out::Binary(bytes) => Text::Object(bytes),
+            Out::Retry(after_ms) => Text::Object(retry(after_ms)),
             Out::Close(..) => Text::End,
             Out::Missed(..) => Text::Nothing,
         },
@@ -261,6 +264,10 @@ pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Option<Bytes> {
         _ => None,
     };
     let mut event = Vec::new();
+    if let Item::Reply(Said::Reply(Out::Retry(after_ms)), _) = &item {
+        // For clients that come back by themselves.
+        event = format!("retry: {after_ms}\n").into_bytes();
+    }
     match text(item, of) {
         Text::Object(object) => append_data(&mut event, &object),
         Text::Message(object, id) => {

@@ -44,6 +44,10 @@ pub(super) use secrets::Secrets as LiveSecrets;
 const PROTOCOL: &str = "protoplex.v1";
 /// Between two looks at who has left, what is too old, and who has said nothing for too long.
 const TICK: Duration = Duration::from_millis(250);
+/// Connections that are named in the metrics: enough to find who is slow, and few samples.
+const BACKLOGS_MAX: usize = 5;
+/// Below this a connection has just not been written to yet.
+const BACKLOG_BYTES_MIN: usize = 64 << 10;
 /// Of a node whose members are heard of by links: a few lost reports are no absence.
 const PRESENCE_EXPIRES_MS: u64 = 30_000;
 
@@ -58,6 +62,8 @@ pub(super) enum Out {
     Binary(bytes::Bytes),
     /// What a subscriber missed.
     Missed(u32, Arc<protoplex_live::Message>),
+    /// That the server goes away, and how many milliseconds to wait before coming back.
+    Retry(u64),
     /// The end.
     Close(u16, String),
 }
@@ -67,6 +73,7 @@ impl Out {
         match self {
             Self::Object(bytes) | Self::Text(bytes) | Self::Binary(bytes) => bytes.len(),
             Self::Missed(_, message) => message.data.len(),
+            Self::Retry(_) => 0,
             Self::Close(_, reason) => reason.len(),
         }
     }
@@ -214,6 +221,29 @@ impl Live {
         ]
     }
 
+    /// The connections for which most waits, by address, transport and number: those that do not keep up.
+    pub(super) fn backlogs(&self) -> Vec<(String, usize)> {
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        let hub = self.hub.lock();
+        let waiting = clients.iter().filter_map(|client| {
+            let (bytes, _) = hub.backlog(client.id)?;
+            (bytes >= BACKLOG_BYTES_MIN).then_some((bytes, client))
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        waiting.truncate(BACKLOGS_MAX);
+        let named = waiting.into_iter().map(|(bytes, client)| {
+            let Client {
+                address,
+                transport,
+                id,
+                ..
+            } = &**client;
+            (format!("{address} {transport:?} {id}"), bytes)
+        });
+        named.collect()
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -297,9 +327,7 @@ impl Live {
 
     /// Tells a client to come back, to whoever is there then.
     fn send_away(&self, client: &Client) {
-        if !client.is_raw {
-            self.say(client, Out::Object(encode::retry(client::come_back_ms())));
-        }
+        self.say(client, Out::Retry(client::come_back_ms()));
         self.say(client, Out::Close(close::RESTART, "come back".to_owned()));
     }
 

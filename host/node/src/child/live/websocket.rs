@@ -115,6 +115,10 @@ impl Socket {
             && self.goodbye.is_none()
         {
             self.say_goodbye(code, reason);
+            // It will not take it, and others may need the room.
+            let (mut hub, id) = (handle.live().hub(), handle.client.id);
+            while hub.next(id).is_some() {}
+            drop(hub);
         }
         let mut turns = 0;
         loop {
