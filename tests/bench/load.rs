@@ -45,6 +45,8 @@ enum Tool {
     H2load,
     /// A connection for each request.
     Handshakes { resumed: bool },
+    /// WebSocket messages that come back, one under way on each connection.
+    Echo,
 }
 
 impl Load {
@@ -98,6 +100,14 @@ impl Load {
         }
     }
 
+    /// Messages of 64 bytes by WebSocket; a request is one of them and its way back.
+    pub fn echo(path: &str) -> Self {
+        Self {
+            tool: Tool::Echo,
+            ..Self::get(path)
+        }
+    }
+
     /// What wrk asks for is up to a script.
     pub fn script(mut self, name: &str, text: &str, folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join(name);
@@ -134,7 +144,19 @@ impl Load {
             Tool::Wrk => self.wrk(&url, seconds),
             Tool::H2load => self.h2load(&url, seconds),
             Tool::Handshakes { resumed } => handshakes(&address, resumed, seconds),
+            Tool::Echo => self.echoes(&address, seconds),
         }
+    }
+
+    fn echoes(&self, address: &str, seconds: u64) -> anyhow::Result<(f64, f64)> {
+        let mut load = Command::new(program()?.with_file_name("bench-live"));
+        load.args(["echo", address, &self.path]);
+        load.args([self.connections.to_string(), seconds.to_string()]);
+        let text = output(&mut load)?;
+        let [echoed, seconds] = figures(&text)?[..] else {
+            anyhow::bail!("bench-live says two figures: {text}");
+        };
+        Ok((echoed, seconds))
     }
 
     fn wrk(&self, url: &str, seconds: u64) -> anyhow::Result<(f64, f64)> {
@@ -187,16 +209,20 @@ fn handshakes(address: &str, resumed: bool, seconds: u64) -> anyhow::Result<(f64
     let kind = if resumed { "resumed" } else { "full" };
     let mut load = Command::new(program()?.with_file_name("bench-tls"));
     let text = output(load.args([address, kind, &seconds.to_string()]))?;
-    let figures: Vec<f64> = text
-        .split_whitespace()
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    let [all, of_them_resumed, seconds] = figures[..] else {
+    let [all, of_them_resumed, seconds] = figures(&text)?[..] else {
         anyhow::bail!("bench-tls says three figures: {text}");
     };
     // One that could have been resumed and was not is no resumed handshake, and what it cost was for nothing.
     let counted = if resumed { of_them_resumed } else { all };
     Ok((counted, seconds))
+}
+
+/// Numbers of a line.
+pub fn figures(text: &str) -> anyhow::Result<Vec<f64>> {
+    let figures = text.split_whitespace().map(str::parse::<f64>);
+    figures
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("these are no figures: {text:?}"))
 }
 
 fn output(command: &mut Command) -> anyhow::Result<String> {

@@ -1,8 +1,9 @@
 //! Side-by-side measurements: our program as `up` starts it, and each peer, on this machine, in alternating rounds of
 //! one run. A figure is the median of five rounds. CPU is `utime + stime` of all processes of a server, so that it
 //! does not matter who gets how much of the machine beside the load generator. Each row names its isolation mode.
-//! All rows take about twelve minutes on two cores.
+//! All rows take about fifteen minutes on two cores.
 
+mod client;
 mod latency;
 mod load;
 mod open_loop;

@@ -2,6 +2,7 @@
 
 pub mod haproxy;
 pub mod nginx;
+pub mod pushpin;
 
 use crate::process::{Server, free_address};
 use anyhow::{Context, ensure};
@@ -36,6 +37,14 @@ pub fn hyper() -> anyhow::Result<Server> {
     Server::peer(command, &address)
 }
 
+/// tokio-tungstenite alone.
+pub fn tungstenite() -> anyhow::Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new(program()?.with_file_name("bench-tungstenite"));
+    command.args([&address, &workers().to_string()]);
+    Server::peer(command, &address)
+}
+
 /// The server that all relays stand in front of; what it costs is nobody's.
 pub fn back() -> anyhow::Result<Server> {
     let address = free_address()?;
@@ -59,13 +68,17 @@ pub fn versions() -> Vec<String> {
     let programs = [
         ("nginx", "-v"),
         ("haproxy", "-v"),
+        ("pushpin", "--version"),
         ("wrk", "-v"),
         ("h2load", "--version"),
     ];
     let installed = programs
         .into_iter()
         .filter_map(|(name, flag)| said(name, flag));
-    let built = [format!("wasmtime {WASMTIME}"), "hyper of Cargo.lock".into()];
+    let built = [
+        format!("wasmtime {WASMTIME}"),
+        "hyper and tokio-tungstenite of Cargo.lock".into(),
+    ];
     installed.chain(built).collect()
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 /// A server has to accept by then.
 const START_MAX: Duration = Duration::from_secs(30);
+/// A peer that is asked to stop has by then.
+const STOP_MAX: Duration = Duration::from_secs(5);
 /// Of `utime` and `stime` in /proc, by Linux's ABI.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -45,6 +47,16 @@ impl Server {
         Ok(Self::Ours {
             fleet,
             role: "proxy",
+        })
+    }
+
+    /// A fleet of so many live nodes, of which the first is measured; clients reach them without a proxy.
+    pub fn live(manifest: &str, nodes: usize) -> anyhow::Result<Self> {
+        let nodes = nodes.to_string();
+        let fleet = Fleet::start_with(manifest, &["--apps", "0", "--live", &nodes])?;
+        Ok(Self::Ours {
+            fleet,
+            role: "live",
         })
     }
 
@@ -131,11 +143,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Self::Peer { process, .. } = self {
-            // Softly first: nginx takes its workers along.
+            // Softly first: some take their workers along.
             if let Ok(pid) = i32::try_from(process.id()) {
                 let _ = signal(pid, Signal::TERM);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            let deadline = Instant::now() + STOP_MAX;
+            while matches!(process.try_wait(), Ok(None)) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             let _ = process.kill();
             let _ = process.wait();
         }

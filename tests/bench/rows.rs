@@ -1,5 +1,6 @@
 //! The rows, in the order of the table.
 
+mod live;
 pub mod relay;
 mod scale;
 mod tls;
@@ -22,7 +23,7 @@ const ECHO_BYTES: usize = 1 << 20;
 type Measure = fn(&Path) -> anyhow::Result<Vec<Row>>;
 
 /// Every family by the name that the command line takes.
-pub const FAMILIES: [(&str, Measure); 17] = [
+pub const FAMILIES: [(&str, Measure); 22] = [
     ("edge-shared", edge_shared),
     ("edge-per-request", edge_per_request),
     ("app", app),
@@ -40,6 +41,11 @@ pub const FAMILIES: [(&str, Measure); 17] = [
     ("tls", tls::rows),
     ("routes", scale::routes),
     ("idle", scale::idle),
+    ("live-idle", live::idle),
+    ("live-broadcast", live::broadcast),
+    ("live-fan-out", live::fan_out),
+    ("live-swap", live::swap),
+    ("live-echo", live::echo),
 ];
 
 /// Alternating rounds of all, each with its load, and the median of each figure.
