@@ -31,7 +31,7 @@ const CASES: &[(&str, usize, &str)] = &[
     (
         "isolation = { concurrency = 4 }",
         10,
-        "concurrency needs an app-0.3 handler, and this one is edge",
+        "concurrency needs an app-0.3 or live-stateful handler, and this one is edge",
     ),
     (
         "limits = { memory_bytes_max = 2_000_000_000_000 }",

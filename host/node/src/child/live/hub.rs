@@ -48,7 +48,7 @@ impl Live {
                 Effects::default()
             }
             Ticket::Watch(id) => match answer {
-                Answer::Subscribed(Ok(_)) => Effects::default(),
+                Answer::Subscribed(Ok(_)) => hub.reply(id, Out::Object(bytes::Bytes::new()), 0),
                 // Asked for again, after what may have been missed.
                 _ => hub.reply(id, Out::Close(close::BROKEN, String::new()), 0),
             },

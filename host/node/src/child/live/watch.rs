@@ -51,7 +51,8 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
 pub(crate) enum Change {
     /// It changed, in the publisher's words.
     Changed(Bytes),
-    /// Something may have changed unheard: what is kept of the key is to be dropped.
+    /// Something may have changed unheard: what is kept of the key is to be dropped. Said once in the beginning, when
+    /// changes are heard from then on, so that what was kept before is not kept for ever.
     Lost,
 }
 
@@ -120,6 +121,8 @@ impl Registration {
                 }
                 Some(Item::Message(_, message)) => Change::Changed(message.data.clone()),
                 Some(Item::Reply(Said::Notice(Notice::Reset(..)), _)) => Change::Lost,
+                // It hears of the key from here on.
+                Some(Item::Reply(Said::Reply(Out::Object(_)), _)) => Change::Lost,
                 // Nobody took the subscription: it is asked for again.
                 Some(Item::Reply(Said::Reply(Out::Close(..)), _)) => {
                     self.subscribe(live);
