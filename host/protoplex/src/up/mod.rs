@@ -164,12 +164,18 @@ impl Fleet {
 
     /// Until every node answers that it is ready. If the Seed has no build, it gets one in between.
     async fn ready(&mut self, plan: &Plan, args: &cli::Up) -> Result<()> {
-        let mut ready = std::pin::pin!(join_all(
-            plan.running
-                .nodes
-                .iter()
-                .map(|node| readiness::wait(&node.health))
-        ));
+        // A node answers visitors a moment before its process is known to run.
+        let mut states = self.states.clone();
+        let mut ready = std::pin::pin!(async {
+            let nodes = plan.running.nodes.iter();
+            join_all(nodes.map(|node| readiness::wait(&node.health))).await;
+            for state in &mut states {
+                // One that is gone is what `tasks` tells of.
+                let _ = state
+                    .wait_for(|state| matches!(state, State::Ready { .. }))
+                    .await;
+            }
+        });
         let pushing = Cell::new(false);
         let named = args.build.as_deref();
         let mut build = std::pin::pin!(first_build::ensure(plan, named, &pushing));

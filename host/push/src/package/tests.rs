@@ -214,7 +214,9 @@ fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
         ),
         (
             "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\nisolation = { concurrency = 4 }\n",
-            &["x.toml:4: handler `a`: concurrency needs an app-0.3 or live-stateful handler, and this one is edge"],
+            &[
+                "x.toml:4: handler `a`: concurrency needs an app-0.3 or live-stateful handler, and this one is edge",
+            ],
         ),
         (
             "name = \"x\"\n[handlers.a]\ncomponent = \"app-0.2.wasm\"\nisolation = \"shared\"\n",
