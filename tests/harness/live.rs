@@ -80,15 +80,15 @@ impl Socket {
     /// # Errors
     /// The connection broke, or nothing came.
     pub async fn next(&mut self) -> anyhow::Result<Message> {
-        loop {
-            let message = timeout(WAIT_MAX, self.0.next())
-                .await
-                .context("nothing comes")?;
-            match message.context("the connection ended")?? {
-                Message::Ping(_) | Message::Pong(_) => {}
-                message => return Ok(message),
+        let next = async {
+            loop {
+                match self.0.next().await.context("the connection ended")?? {
+                    Message::Ping(_) | Message::Pong(_) => {}
+                    message => return Ok(message),
+                }
             }
-        }
+        };
+        timeout(WAIT_MAX, next).await.context("nothing comes")?
     }
 
     /// The next text.
