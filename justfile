@@ -31,6 +31,10 @@ test *ARGS: build build-guests
     node --test tests/client/*.test.mjs
     cargo nextest run --config-file .ci/nextest.toml --release --workspace "$@"
 
+# Run all 517 cases of Autobahn against a live node and a proxy; some minutes
+autobahn: build build-guests
+    AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --release --package protoplex-tests -E 'test(autobahn)'
+
 # Check format, lints, docs, and licences and sources of dependencies
 check:
     cargo fmt --all --check
