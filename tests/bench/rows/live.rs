@@ -313,9 +313,14 @@ pub fn swap(folder: &Path) -> anyhow::Result<Vec<Row>> {
         p99s.push(p99);
         // All of them, those that say nothing too.
         moved += MANY;
-        wait_for(fleet, "protoplex_live_moved", |now| now as usize >= moved)?;
+        wait_for(fleet, "protoplex_live_moved_total", |now| {
+            now as usize >= moved
+        })?;
     }
-    for name in ["protoplex_live_not_moved", "protoplex_live_reopened"] {
+    for name in [
+        "protoplex_live_not_moved_total",
+        "protoplex_live_reopened_total",
+    ] {
         let lost = metric(fleet, name)?;
         ensure!(lost == 0.0, "{name} is {lost}");
     }

@@ -67,7 +67,7 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
     assert!(named, "the metrics name it while it is behind");
     // Sooner than one who only takes nothing of what was written.
     let deadline = Instant::now() + Duration::from_secs(8);
-    while gauge(&fleet, "slow").await < 1.0 || gauge(&fleet, "connections").await > 1.0 {
+    while gauge(&fleet, "slow_total").await < 1.0 || gauge(&fleet, "connections").await > 1.0 {
         assert!(
             Instant::now() < deadline,
             "it is still there\n{}",
@@ -104,7 +104,7 @@ async fn one_who_does_not_read_a_state_is_given_the_last_one() {
         messages += 1;
     }
     assert!(messages < 400, "it was not given all of them: {messages}");
-    assert_eq!(gauge(&fleet, "slow").await, 0.0);
+    assert_eq!(gauge(&fleet, "slow_total").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

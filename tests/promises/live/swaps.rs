@@ -98,7 +98,10 @@ async fn a_build_goes_on_with_what_the_one_before_remembered() {
         }
         assert_eq!(echo.ask(name).await.unwrap(), name);
     }
-    let moved = fleet.metric("live", "protoplex_live_moved").await.unwrap();
+    let moved = fleet
+        .metric("live", "protoplex_live_moved_total")
+        .await
+        .unwrap();
     assert!(moved >= 200.0, "{moved}");
 }
 
@@ -112,7 +115,7 @@ async fn stays(fleet: &Fleet, mut socket: Socket, count: u64, before: &str, afte
     assert_eq!(again, format!("again not-restored websocket {after}"));
     assert_eq!(socket.ask("count").await.unwrap(), format!("1 {after}"));
     let not_moved = fleet
-        .metric("live", "protoplex_live_not_moved")
+        .metric("live", "protoplex_live_not_moved_total")
         .await
         .unwrap();
     assert!(not_moved >= 1.0, "{not_moved}");

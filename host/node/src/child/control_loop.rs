@@ -4,6 +4,7 @@ use super::{
     access_log::FileLog,
     build::{LoadedBuild, Loader},
     fleet::Fleet,
+    handed::{duplicate, inherited, pems, whole_directory},
     live::{Live, LiveSecrets},
     metrics::{Metrics, Seen},
     probe,
@@ -20,7 +21,7 @@ use crate::{
 };
 use anyhow::Context;
 use protoplex_edge::{
-    Certificates, Divert, ListenHandle, Pem, Server, Settings, TicketSecret,
+    Certificates, Divert, ListenHandle, Server, Settings, TicketSecret,
     upstream::{Means, NodeCertificate},
 };
 use protoplex_handler::{BuildFault, Linkers, Runtime, RuntimeConfig};
@@ -30,10 +31,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io::Write,
-    os::{
-        fd::{AsFd, FromRawFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -516,6 +514,7 @@ impl Child {
             child: self.config.index,
             build: &build,
             gauges: &gauges,
+            counts: &self.shared.live.counts(),
             refused: self.server.counters().all().collect(),
             backlogs: self.shared.live.backlogs(),
             loads,
@@ -570,47 +569,4 @@ impl Child {
         let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
         Ok(())
     }
-}
-
-/// Siblings read the same file, so nobody moves its cursor.
-fn whole_directory(file: Option<OwnedFd>) -> anyhow::Result<Directory> {
-    let file = File::from(file.context("no file came with it")?);
-    let mut text = vec![0; usize::try_from(file.metadata()?.len())?];
-    file.read_exact_at(&mut text, 0)?;
-    Ok(serde_json::from_slice(&text)?)
-}
-
-/// The files of all certificates.
-fn pems(config: &ChildConfig) -> anyhow::Result<(Pem, Vec<Pem>)> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-    };
-    let pem = |cert: &std::path::Path, key: &std::path::Path| {
-        anyhow::Ok(Pem {
-            cert: read(cert)?,
-            key: read(key)?,
-        })
-    };
-    let by_name = config.ingress.certificates.iter();
-    let by_name = by_name.map(|files| pem(&files.cert, &files.key));
-    Ok((
-        pem(&config.tls_cert, &config.tls_key)?,
-        by_name.collect::<Result<_, _>>()?,
-    ))
-}
-
-fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {
-    anyhow::ensure!(fd > 2, "{fd} is no inherited descriptor");
-    // SAFETY: the parent opened this descriptor for us across exec, and names it once; nothing else in this process
-    // knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A listening socket stays open for the next adoption, so what is used is a copy of the descriptor.
-fn duplicate(fd: i32) -> anyhow::Result<OwnedFd> {
-    // SAFETY: the parent opened it for us across exec, and it stays open for the life of this process.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    borrowed
-        .try_clone_to_owned()
-        .with_context(|| format!("descriptor {fd} was not inherited"))
 }

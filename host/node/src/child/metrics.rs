@@ -94,6 +94,8 @@ pub(super) struct Seen<'a> {
     pub(super) build: &'a str,
     /// Name, help and value.
     pub(super) gauges: &'a [(&'static str, &'static str, u64)],
+    /// Likewise, of what only grows.
+    pub(super) counts: &'a [(&'static str, &'static str, u64)],
     pub(super) refused: Vec<(&'static str, u64)>,
     /// Connections that do not keep up, and what waits for each.
     pub(super) backlogs: Vec<(String, usize)>,
@@ -176,8 +178,10 @@ impl Metrics {
         .sample(&[], self.swap_ns.load(Relaxed) as f64 / 1e9);
         text.family("protoplex_build_info", "gauge", "The build that answers.")
             .sample(&[("build", seen.build)], 1);
-        for (name, help, value) in seen.gauges {
-            text.family(name, "gauge", help).sample(&[], value);
+        for (kind, samples) in [("gauge", seen.gauges), ("counter", seen.counts)] {
+            for (name, help, value) in samples {
+                text.family(name, kind, help).sample(&[], value);
+            }
         }
         if !seen.backlogs.is_empty() {
             text.family(

@@ -11,6 +11,7 @@ mod control_loop;
 mod decide;
 mod fleet;
 mod forwarded;
+mod handed;
 mod hop;
 mod live;
 mod metrics;

@@ -8,6 +8,7 @@ mod builtin;
 mod client;
 mod commands;
 mod connect;
+mod counters;
 mod encode;
 mod events;
 mod hub;
@@ -20,6 +21,7 @@ mod websocket;
 
 use super::service::Shared;
 use client::Client;
+use counters::Counters;
 use hub::Hub;
 use links::Links;
 use parking_lot::{Mutex, MutexGuard};
@@ -27,10 +29,7 @@ use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, 
 use protoplex_wire::manifest::{self, LiveLimits, Namespace};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -44,10 +43,6 @@ pub(super) use secrets::Secrets as LiveSecrets;
 const PROTOCOL: &str = "protoplex.v1";
 /// Between two looks at who has left, what is too old, and who has said nothing for too long.
 const TICK: Duration = Duration::from_millis(250);
-/// Connections that are named in the metrics: enough to find who is slow, and few samples.
-const BACKLOGS_MAX: usize = 5;
-/// Below this a connection has just not been written to yet.
-const BACKLOG_BYTES_MIN: usize = 64 << 10;
 /// Of a node whose members are heard of by links: a few lost reports are no absence.
 const PRESENCE_EXPIRES_MS: u64 = 30_000;
 
@@ -99,26 +94,7 @@ pub(super) struct Live {
     secrets: LiveSecrets,
     /// Subscriptions by the second of 1970 in which their token ends.
     expiries: Mutex<BTreeSet<(u64, ConnectionId, Arc<str>)>>,
-    pub(super) counters: Counters,
-}
-
-/// What happened, since the child's start.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    /// Messages that were published here.
-    pub(super) published: AtomicU64,
-    /// Messages that were handed to transports.
-    pub(super) delivered: AtomicU64,
-    /// Messages of clients, given to handlers.
-    pub(super) received: AtomicU64,
-    /// Connections that a new build took over.
-    pub(super) moved: AtomicU64,
-    /// Connections that it could not take over.
-    pub(super) not_moved: AtomicU64,
-    /// Connections that were opened again without closing.
-    pub(super) reopened: AtomicU64,
-    /// Connections that were closed because they did not keep up.
-    pub(super) slow: AtomicU64,
+    counters: Counters,
 }
 
 impl Default for Live {
@@ -150,98 +126,6 @@ impl Live {
             expiries: Mutex::default(),
             counters: Counters::default(),
         }
-    }
-
-    /// Name, help and value of what is now.
-    pub(super) fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let clients: Vec<_> = self.clients.lock().keys().copied().collect();
-        let hub = self.hub.lock();
-        let (channels, connections) = hub.counts();
-        let waiting = clients
-            .iter()
-            .filter_map(|id| Some(hub.backlog(*id)?.0 as u64));
-        let counted = |counter: &AtomicU64| counter.load(Relaxed);
-        let counters = &self.counters;
-        vec![
-            (
-                "protoplex_live_channels",
-                "Channels with subscribers or history.",
-                channels as u64,
-            ),
-            (
-                "protoplex_live_connections",
-                "Connections of live handlers, whatever their transport.",
-                connections as u64,
-            ),
-            (
-                "protoplex_live_waiting_bytes",
-                "Bytes that wait for connections.",
-                waiting.sum(),
-            ),
-            (
-                "protoplex_live_links",
-                "Links to other children.",
-                self.links.len() as u64,
-            ),
-            (
-                "protoplex_live_published",
-                "Messages published on channels of this child.",
-                counted(&counters.published),
-            ),
-            (
-                "protoplex_live_delivered",
-                "Messages handed to connections.",
-                counted(&counters.delivered),
-            ),
-            (
-                "protoplex_live_received",
-                "Messages of clients that handlers were told of.",
-                counted(&counters.received),
-            ),
-            (
-                "protoplex_live_moved",
-                "Connections that went on with another build.",
-                counted(&counters.moved),
-            ),
-            (
-                "protoplex_live_not_moved",
-                "Connections that stayed with a build until its drain deadline.",
-                counted(&counters.not_moved),
-            ),
-            (
-                "protoplex_live_reopened",
-                "Connections that were opened again without having closed.",
-                counted(&counters.reopened),
-            ),
-            (
-                "protoplex_live_slow",
-                "Connections that were closed because they did not keep up.",
-                counted(&counters.slow),
-            ),
-        ]
-    }
-
-    /// The connections for which most waits, by address, transport and number: those that do not keep up.
-    pub(super) fn backlogs(&self) -> Vec<(String, usize)> {
-        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
-        let hub = self.hub.lock();
-        let waiting = clients.iter().filter_map(|client| {
-            let (bytes, _) = hub.backlog(client.id)?;
-            (bytes >= BACKLOG_BYTES_MIN).then_some((bytes, client))
-        });
-        let mut waiting: Vec<_> = waiting.collect();
-        waiting.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        waiting.truncate(BACKLOGS_MAX);
-        let named = waiting.into_iter().map(|(bytes, client)| {
-            let Client {
-                address,
-                transport,
-                id,
-                ..
-            } = &**client;
-            (format!("{address} {transport:?} {id}"), bytes)
-        });
-        named.collect()
     }
 
     fn now_ms(&self) -> u64 {

@@ -15,6 +15,7 @@ fn text_of(metrics: &Metrics) -> String {
         build: "b",
         gauges: &[("protoplex_in_flight", "Requests being answered.", 7)],
         refused: vec![("handshake", 2)],
+        counts: &[],
         backlogs: Vec::new(),
         loads: [("role:app".to_owned(), load)].into(),
     })

@@ -1,0 +1,56 @@
+//! What the parent hands over: descriptors across exec, sealed files, and where certificates are.
+
+use crate::control::ChildConfig;
+use anyhow::Context;
+use protoplex_edge::Pem;
+use protoplex_wire::directory::Directory;
+use std::{
+    fs::File,
+    os::{
+        fd::{FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+};
+
+/// Siblings read the same file, so nobody moves its cursor.
+pub(super) fn whole_directory(file: Option<OwnedFd>) -> anyhow::Result<Directory> {
+    let file = File::from(file.context("no file came with it")?);
+    let mut text = vec![0; usize::try_from(file.metadata()?.len())?];
+    file.read_exact_at(&mut text, 0)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// The files of all certificates.
+pub(super) fn pems(config: &ChildConfig) -> anyhow::Result<(Pem, Vec<Pem>)> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+    };
+    let pem = |cert: &std::path::Path, key: &std::path::Path| {
+        anyhow::Ok(Pem {
+            cert: read(cert)?,
+            key: read(key)?,
+        })
+    };
+    let by_name = config.ingress.certificates.iter();
+    let by_name = by_name.map(|files| pem(&files.cert, &files.key));
+    Ok((
+        pem(&config.tls_cert, &config.tls_key)?,
+        by_name.collect::<Result<_, _>>()?,
+    ))
+}
+
+pub(super) fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {
+    anyhow::ensure!(fd > 2, "{fd} is no inherited descriptor");
+    // SAFETY: the parent opened this descriptor for us across exec, and names it once; nothing else in this process
+    // knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A listening socket stays open for the next adoption, so what is used is a copy of the descriptor.
+pub(super) fn duplicate(fd: i32) -> anyhow::Result<OwnedFd> {
+    // SAFETY: the parent opened it for us across exec, and it stays open for the life of this process.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    borrowed
+        .try_clone_to_owned()
+        .with_context(|| format!("descriptor {fd} was not inherited"))
+}
