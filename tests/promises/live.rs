@@ -86,6 +86,29 @@ async fn one_message_may_not_ask_for_everything_and_a_trap_costs_its_connection_
     }
     let log = fleet.logs();
     assert!(log.contains("as asked"), "the panic is in the log");
+    // One that goes before it hears of that is not opened again for its end.
+    let reopened = fleet
+        .metric("live", "protoplex_live_reopened_total")
+        .await
+        .unwrap();
+    let mut victim = Socket::open(&address, "/count").await.unwrap();
+    victim.text().await.unwrap();
+    victim.send("panic").await.unwrap();
+    victim.closed().await.unwrap();
+    drop((socket, other));
+    while fleet
+        .metric("live", "protoplex_live_connections")
+        .await
+        .unwrap()
+        > 0.0
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let now = fleet
+        .metric("live", "protoplex_live_reopened_total")
+        .await
+        .unwrap();
+    assert_eq!(now, reopened);
 }
 
 #[tokio::test(flavor = "multi_thread")]

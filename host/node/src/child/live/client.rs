@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) session: Session,
     /// Of [`Live::generation`], when it was last looked at.
     pub(super) generation: u64,
+    /// Its client has just come, and may have said where it was.
+    pub(super) is_new: bool,
     pub(super) user: Option<Arc<str>>,
     /// The second of 1970 in which its right to a channel ends.
     pub(super) tokens: HashMap<Arc<str>, u64>,
@@ -86,6 +88,7 @@ impl Client {
                 slot,
                 session,
                 generation,
+                is_new: true,
                 user: None,
                 tokens: HashMap::new(),
                 ending: None,
@@ -278,7 +281,10 @@ impl Live {
                 Effect::Subscribe(channel, present) => {
                     let channel: Arc<str> = channel.into();
                     let member = state.user.clone().filter(|_| present);
-                    let from = resumed_from(&state.session, &channel);
+                    let from = match state.is_new {
+                        true => resumed_from(&state.session, &channel),
+                        false => None,
+                    };
                     // One that is subscribed already stays so.
                     self.subscribe(client, &channel, from, member, None);
                 }
@@ -348,10 +354,13 @@ impl Live {
         let ending = state.ending.take();
         let (code, reason) = ending.unwrap_or((close::BROKEN, String::new()));
         self.settle(shared, client, &mut state);
-        self.heard(shared, client, &mut state, |handler, state| {
-            let context = Arc::clone(&state.slot().context);
-            handler.closed(&mut state.session, code, &reason, &context)
-        });
+        let (handler, context) = (state.handler(), Arc::clone(&state.slot().context));
+        match handler.closed(&mut state.session, code, &reason, &context) {
+            Ok(Outcome::Effects(effects)) => self.act(client, &mut state, effects),
+            Err(LiveError::Handler(error)) => self.failed(shared, &state, &error),
+            // One that is gone is not opened again to hear that it is.
+            Ok(Outcome::Refused { .. }) | Err(LiveError::Lost) => {}
+        }
         drop(state);
         self.tell(|hub, now_ms| hub.close(now_ms, client.id));
         self.clients.lock().remove(&client.id);

@@ -185,6 +185,7 @@ impl Handle {
             live.say(client, Out::Object(welcome));
         }
         live.act(client, &mut state, effects);
+        state.is_new = false;
     }
 }
 
