@@ -3,6 +3,9 @@
 from table import case
 from wire import *
 
+# Answered over some seconds, so that its stream is open on the server's side while a case breaks a rule.
+UNENDED = "/api/stream"
+
 
 @case("3.4", "an invalid preface is no HTTP/2 connection", raw=True)
 def _(c):
@@ -174,16 +177,16 @@ def _(c):
 
 @case("5.1", "half-closed (remote): DATA")
 def _(c):
-    c.ask(1)
+    c.ask(1, path=UNENDED)
     c.send(frame(DATA, END_STREAM, 1, b"x"))
-    c.expect_stream_error(STREAM_CLOSED, statuses=(200,))
+    c.expect_stream_error(STREAM_CLOSED)
 
 
 @case("5.1", "half-closed (remote): HEADERS")
 def _(c):
+    c.ask(1, path=UNENDED)
     c.ask(1)
-    c.ask(1)
-    c.expect_stream_error(STREAM_CLOSED, statuses=(200,))
+    c.expect_stream_error(STREAM_CLOSED)
 
 
 @case("5.1", "half-closed (remote): CONTINUATION")
