@@ -20,4 +20,5 @@ impl Io for TcpStream {
     }
 }
 
-impl Io for TlsStream<TcpStream> {}
+/// Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
+impl Io for Box<TlsStream<TcpStream>> {}

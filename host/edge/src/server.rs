@@ -27,7 +27,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The first byte of a TLS record that begins a connection (RFC 8446, section 5.1).
@@ -311,7 +311,7 @@ fn admit<S: Service>(
         let shared = shared_by_all;
         let counted = Held::new(&shared.connections);
         let onward = if speaks_first {
-            announced(&shared, stream, address, &door, &leaving).await
+            Box::pin(announced(&shared, stream, address, &door, &leaving)).await
         } else {
             connection(&shared, stream, address, seat, &door, &leaving).await
         };
@@ -386,23 +386,40 @@ async fn connection<S: Service>(
     }
     let onward = match (scheme, &shared.tls) {
         (Scheme::Http, _) => http1::serve(shared, stream, scheme, peer).await,
+        // On the heap: a connection without TLS does not carry what one with it needs.
         (Scheme::Https, Some(tls)) => {
-            let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
-            let handshake = tokio::select! { biased; done = handshake => done, () = leaving.cancelled() => return None };
-            let Ok(Ok(stream)) = handshake else {
-                shared.counters.count(Cause::Handshake);
-                return None;
-            };
+            let stream = Box::pin(handshake(shared, tls, stream, leaving)).await?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                http2::serve(shared, stream, scheme, peer).await;
+                Box::pin(http2::serve(shared, stream, scheme, peer)).await;
                 None
             } else {
-                http1::serve(shared, stream, scheme, peer).await
+                Box::pin(http1::serve(shared, stream, scheme, peer)).await
             }
         }
         (Scheme::Https, None) => None,
     };
     Some((onward?, seat))
+}
+
+/// `None` where the client does not keep to TLS, takes too long, or has to go.
+async fn handshake<S>(
+    shared: &Shared<S>,
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    leaving: &CancellationToken,
+) -> Option<Box<TlsStream<TcpStream>>> {
+    let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
+    tokio::select! {
+        biased;
+        done = handshake => match done {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            _ => {
+                shared.counters.count(Cause::Handshake);
+                None
+            }
+        },
+        () = leaving.cancelled() => None,
+    }
 }
 
 /// Whether the first byte is that of a TLS handshake; `None` where none comes.

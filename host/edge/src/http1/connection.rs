@@ -85,7 +85,7 @@ struct Called {
     answer: Answer,
     asked: Asked,
     intake: Intake,
-    entry: Option<Entry>,
+    entry: Option<Box<Entry>>,
     /// Held until the reply is out.
     turn: Option<Turn>,
 }
@@ -162,7 +162,13 @@ where
             } = connection;
             let (read, write) = tokio::io::split(io);
             let replayed = AsyncReadExt::chain(io::Cursor::new(input.freeze()), read);
-            http2::serve(shared, tokio::io::join(replayed, write), scheme, peer).await;
+            Box::pin(http2::serve(
+                shared,
+                tokio::io::join(replayed, write),
+                scheme,
+                peer,
+            ))
+            .await;
         }
         Err(_) => {}
     }
@@ -363,20 +369,19 @@ where
         let bytes = self.input.split_to(end).freeze();
         let id = self.ids.next();
         let before = self.produced();
-        let called = match self.call(&bytes, &id) {
-            Ok(called) => called,
-            Err(refusal) => {
-                self.refuse_request(id, refusal).await?;
-                return Err(End::Io);
-            }
-        };
         let Called {
             answer,
             asked,
             mut intake,
             mut entry,
             turn: _turn,
-        } = called;
+        } = match self.call(&bytes, &id) {
+            Ok(called) => called,
+            Err(refusal) => {
+                self.refuse_request(id, refusal).await?;
+                return Err(End::Io);
+            }
+        };
         let reply = match answer {
             Answer::Ready(reply) => reply,
             Answer::Later(reply) => {
@@ -440,7 +445,7 @@ where
             notes: notes.as_ref(),
         };
         let log = shared.access_log.as_ref().zip(notes.as_ref());
-        let entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
+        let entry = log.map(|(log, notes)| Box::new(Entry::new(log, &head, notes)));
         let asked = Asked {
             version: parsed.version,
             is_head: head.is_head(),

@@ -215,7 +215,7 @@ impl Group {
         request.counters.count_request();
         loop {
             let lease = match self.servers.pick(request.key, tried, started.into()) {
-                Err(Unavailable::Full) => self.servers.wait(request.key, tried).await,
+                Err(Unavailable::Full) => Box::pin(self.servers.wait(request.key, tried)).await,
                 picked => picked,
             };
             let lease = lease.inspect_err(|why| request.counters.count_failure(why.cause()))?;
@@ -334,6 +334,7 @@ impl Group {
         Ok(Way::Http2 { handle, extended })
     }
 
+    /// What not every request needs is on the heap, so that its future is small.
     async fn attempt(
         &self,
         lease: Lease,
@@ -353,7 +354,7 @@ impl Group {
             Some(connection) => Way::Http1(connection),
             None => {
                 let upgrades = request.upgrade.is_some();
-                self.way(&lease, request.client, upgrades, deadline).await?
+                Box::pin(self.way(&lease, request.client, upgrades, deadline)).await?
             }
         };
         let until = (deadline, total_at);
@@ -364,8 +365,7 @@ impl Group {
                     .await
             }
             Way::Http2 { handle, extended } => {
-                self.attempt_http2(handle, lease, request, until, fresh, extended)
-                    .await
+                Box::pin(self.attempt_http2(handle, lease, request, until, fresh, extended)).await
             }
         }
     }

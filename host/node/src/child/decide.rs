@@ -20,6 +20,7 @@ use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -193,7 +194,7 @@ fn relay_to(
         notes.write(|noted| noted.upstream.clone_from(&upstream));
     }
     Ok(Answer::Later(Box::pin(async move {
-        let sent = async {
+        let sent = pin!(async {
             match group(&shared, &build, &upstream, key.as_deref()).await {
                 Some((group, hop)) => {
                     if let Some(hop) = hop {
@@ -208,47 +209,66 @@ fn relay_to(
                     reply::unavailable(&request_id)
                 }
             }
-        };
+        });
         shared.until_cut(&build, &request_id, sent).await
     })))
 }
 
-/// The servers of the upstream, and what tells a node of ours the build. A built-in upstream that nobody serves is
-/// waited for.
+/// The servers of an upstream, and what tells a node of ours the build.
+type Servers = (Arc<Group>, Option<String>);
+
+/// A built-in upstream that nobody serves is waited for.
 async fn group(
     shared: &Shared,
     build: &LoadedBuild,
     upstream: &str,
     key: Option<&str>,
-) -> Option<(Arc<Group>, Option<String>)> {
-    if !is_built_in(upstream) {
-        if let Some(group) = build.upstreams.named(upstream) {
-            return Some((Arc::clone(group), None));
-        }
-        return Some((shared.relay.server(&upstream.parse().ok()?)?, None));
+) -> Option<Servers> {
+    match group_now(shared, build, upstream, key) {
+        // On the heap: no request carries what a wait would need.
+        None if is_built_in(upstream) => Box::pin(group_later(shared, build, upstream, key)).await,
+        found => found,
     }
+}
+
+fn group_now(
+    shared: &Shared,
+    build: &LoadedBuild,
+    upstream: &str,
+    key: Option<&str>,
+) -> Option<Servers> {
+    if !is_built_in(upstream) {
+        let named = build.upstreams.named(upstream).cloned();
+        let group = named.or_else(|| shared.relay.server(&upstream.parse().ok()?))?;
+        return Some((group, None));
+    }
+    let (authority, hop) = {
+        let fleet = shared.fleet.borrow();
+        (
+            fleet.find(upstream, key).cloned()?,
+            fleet.hop_key.value(&build.id)?,
+        )
+    };
+    let nodes = shared.relay.role(upstream);
+    let group = nodes.or_else(|| shared.relay.server(&authority))?;
+    Some((group, Some(hop)))
+}
+
+async fn group_later(
+    shared: &Shared,
+    build: &LoadedBuild,
+    upstream: &str,
+    key: Option<&str>,
+) -> Option<Servers> {
     let mut fleet = shared.fleet.subscribe();
-    let mut patience = None;
+    let now = Instant::now();
+    let until = now + fleet.borrow().patience(upstream, now);
     loop {
-        let found = {
-            let fleet = fleet.borrow_and_update();
-            let hop = fleet.hop_key.value(&build.id);
-            let found = fleet.find(upstream, key).cloned().zip(hop);
-            if found.is_none() && patience.is_none() {
-                let now = Instant::now();
-                patience = Some(now + fleet.patience(upstream, now));
-            }
-            found
-        };
-        if let Some((authority, hop)) = found {
-            let nodes = shared.relay.role(upstream);
-            return Some((
-                nodes.or_else(|| shared.relay.server(&authority))?,
-                Some(hop),
-            ));
+        // What came before we listened counts, too.
+        if let Some(found) = group_now(shared, build, upstream, key) {
+            return Some(found);
         }
-        let until = patience.map(tokio::time::Instant::from_std)?;
-        tokio::time::timeout_at(until, fleet.changed())
+        tokio::time::timeout_at(until.into(), fleet.changed())
             .await
             .ok()?
             .ok()?;
@@ -377,7 +397,7 @@ pub(super) fn run_app(
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
         let slot = &build.handlers[index];
-        let run = async {
+        let run = pin!(async {
             match app::run(app, inner, Arc::clone(&build)).await {
                 Ok(reply) => {
                     slot.metrics.count(Kind::App);
@@ -385,7 +405,7 @@ pub(super) fn run_app(
                 }
                 Err(error) => shared.failed(slot, &error, &request_id),
             }
-        };
+        });
         shared.until_cut(&build, &request_id, run).await
     })))
 }

@@ -120,7 +120,7 @@ fn fleet_upstream(nodes: &[Authority]) -> Upstream {
 /// Sends the request and answers with the response, or with 502, 503 or 504.
 pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &str) -> Reply {
     let sent = if outbound.method == http::Method::CONNECT {
-        group.tunnel(outbound).await
+        Box::pin(group.tunnel(outbound)).await
     } else {
         group.send(outbound).await
     };

@@ -178,7 +178,7 @@ impl Shared {
         self: &Arc<Self>,
         build: &Arc<LoadedBuild>,
         request_id: &str,
-        reply: impl Future<Output = Reply>,
+        reply: Pin<&mut impl Future<Output = Reply>>,
     ) -> Reply {
         let cut = build.cut_token();
         tokio::select! {
