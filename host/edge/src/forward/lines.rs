@@ -119,15 +119,22 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
     }
     // The same, without an allocation.
     let scheme = head.scheme.as_str();
+    let client_at = out.len() + "x-forwarded-for: ".len();
     // Writing to memory cannot fail.
-    let _ = write!(out, "x-forwarded-for: {}\r\n", head.client);
+    let _ = write!(out, "x-forwarded-for: {}", head.client);
+    let client = client_at..out.len();
+    out.extend_from_slice(b"\r\n");
     line(out, "x-forwarded-proto", scheme.as_bytes());
     line(out, "x-forwarded-host", head.authority.as_bytes());
-    let _ = match head.client {
-        IpAddr::V4(client) => write!(out, "forwarded: for={client}"),
-        IpAddr::V6(client) => write!(out, "forwarded: for=\"[{client}]\""),
+    let (before, after) = match head.client {
+        IpAddr::V4(_) => ("forwarded: for=", ";host=\""),
+        IpAddr::V6(_) => ("forwarded: for=\"[", "]\";host=\""),
     };
-    let _ = write!(out, ";host=\"{}\";proto={scheme}\r\n", head.authority);
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_within(client);
+    for part in [after, head.authority, "\";proto=", scheme, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     line(out, "x-request-id", head.request_id.as_bytes());
 }
 

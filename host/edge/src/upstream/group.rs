@@ -210,8 +210,14 @@ impl Group {
             .timeouts
             .first_byte
             .unwrap_or(Duration::from_millis(self.upstream.first_byte_timeout_ms));
+        let first_byte_at = started + first_byte;
         let (mut tried, mut tries, mut fresh) = (0_u64, 0, false);
-        let head = request.http1_head();
+        // HTTP/2 reads it again.
+        let head = match self.connector.may_speak_http2() {
+            true => request.head.clone(),
+            false => std::mem::take(&mut request.head),
+        };
+        let head = request.http1_head(head);
         request.counters.count_request();
         loop {
             let lease = match self.servers.pick(request.key, tried, started.into()) {
@@ -220,9 +226,9 @@ impl Group {
             };
             let lease = lease.inspect_err(|why| request.counters.count_failure(why.cause()))?;
             let index = lease.index();
-            let deadline = total_at.map_or(started + first_byte, |at| at.min(started + first_byte));
+            let until = (total_at.map_or(first_byte_at, |at| at.min(first_byte_at)), total_at);
             let failed = match self
-                .attempt(lease, &mut request, &head, deadline, total_at, fresh)
+                .attempt(lease, &mut request, &head, started, until, fresh)
                 .await
             {
                 Ok(reply) => return Ok(reply),
@@ -340,24 +346,23 @@ impl Group {
         lease: Lease,
         request: &mut Outbound,
         head: &Bytes,
-        deadline: Instant,
-        total_at: Option<Instant>,
+        started: Instant,
+        until: (Instant, Option<Instant>),
         fresh: bool,
     ) -> Result<Reply, Failed> {
         let pooled = if fresh || self.connector.names_visitors() {
             None
         } else {
-            self.pools[lease.index()].take()
+            self.pools[lease.index()].take(started)
         };
         let reused = pooled.is_some();
         let way = match pooled {
             Some(connection) => Way::Http1(connection),
             None => {
                 let upgrades = request.upgrade.is_some();
-                Box::pin(self.way(&lease, request.client, upgrades, deadline)).await?
+                Box::pin(self.way(&lease, request.client, upgrades, until.0)).await?
             }
         };
-        let until = (deadline, total_at);
         match way {
             Way::Http1(connection) => {
                 let again = (head, reused);
@@ -376,8 +381,10 @@ fn answered(lease: &Lease, request: &Outbound, status: StatusCode) {
     let outcome = Outcome::Answered(status);
     if outcome.is_failure() {
         request.counters.count_failure(Cause::Status);
+        lease.report(outcome, Instant::now().into());
+    } else {
+        lease.succeeded();
     }
-    lease.report(outcome, Instant::now().into());
 }
 
 fn unreached(lease: &Lease, error: &io::Error) -> Failed {

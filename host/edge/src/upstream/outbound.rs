@@ -87,10 +87,8 @@ impl Outbound {
             .filter(|_| wants_body || !self.body.is_absent())
     }
 
-    /// The whole head as HTTP/1.1 has it.
-    pub(super) fn http1_head(&self) -> Bytes {
-        let mut head = Vec::with_capacity(self.head.len() + 96);
-        head.extend_from_slice(&self.head);
+    /// The whole head as HTTP/1.1 has it, made of a copy of `head`, or of `head` itself.
+    pub(super) fn http1_head(&self, mut head: Vec<u8>) -> Bytes {
         if let Some(protocol) = &self.upgrade {
             head.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
             head.extend_from_slice(protocol.as_bytes());

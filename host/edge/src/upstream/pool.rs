@@ -27,11 +27,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// One that is still open, as far as is known.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// One that is still open, as far as is known. `now` may be a moment ago.
+    pub(super) fn take(&self, now: Instant) -> Option<Connection> {
         loop {
             let mut connection = self.idle.lock().pop()?;
-            if connection.is_quiet() && connection.idle_since.elapsed() < IDLE_MAX {
+            let idle = now.saturating_duration_since(connection.idle_since);
+            if connection.is_quiet() && idle < IDLE_MAX {
                 return Some(connection);
             }
         }
@@ -96,14 +97,14 @@ mod tests {
             pool.put_back(Connection::new(stream, pool.count()));
         }
         assert_eq!(counts(), (2, 2));
-        let taken = pool.take().unwrap();
+        let taken = pool.take(Instant::now()).unwrap();
         assert_eq!(counts(), (2, 1), "one is in use");
         pool.put_back(taken);
         pool.idle.lock()[0].idle_since -= IDLE_MAX;
         pool.sweep();
         assert_eq!((pool.len(), counts()), (1, (1, 1)));
         pool.idle.lock()[0].idle_since -= IDLE_MAX;
-        assert!(pool.take().is_none(), "nor is it used");
+        assert!(pool.take(Instant::now()).is_none(), "nor is it used");
         assert_eq!(counts(), (0, 0));
     }
 }

@@ -318,17 +318,21 @@ impl Servers {
     }
 
     fn report(&self, index: usize, outcome: Outcome, now: Instant) {
-        let server = &self.servers[index];
         if !outcome.is_failure() {
-            if server.failures.load(Relaxed) != 0 {
-                server.failures.store(0, Relaxed);
-            }
-            return;
+            return self.succeeded(index);
         }
+        let server = &self.servers[index];
         let failures = server.failures.fetch_add(1, Relaxed).saturating_add(1);
         let ejection = &self.upstream.ejection;
         if ejection.failures != 0 && failures >= ejection.failures {
             self.eject(server, failures, self.ms(now));
+        }
+    }
+
+    fn succeeded(&self, index: usize) {
+        let failures = &self.servers[index].failures;
+        if failures.load(Relaxed) != 0 {
+            failures.store(0, Relaxed);
         }
     }
 
@@ -397,6 +401,11 @@ impl Lease {
     /// Its address.
     pub fn authority(&self) -> &Authority {
         self.servers.authority(self.index)
+    }
+
+    /// The server answered, and not as one in trouble does: a report for which it does not matter when.
+    pub(super) fn succeeded(&self) {
+        self.servers.succeeded(self.index);
     }
 
     /// How the try ended; once a try.
