@@ -90,7 +90,7 @@ async fn the_meta_port_tells_members_of_the_fleet_and_nobody_else() {
             "{name}"
         );
     }
-    let metrics = fleet.meta("proxy", "/metrics").await.unwrap();
+    let metrics = fleet.metrics_of(&fleet.node("proxy")).await.unwrap();
     for sample in [
         "handler=\"router\",decision=\"respond\"",
         "handler=\"router\",decision=\"asset\"",
