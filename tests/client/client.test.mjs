@@ -1,4 +1,5 @@
-// The live client against a small server, on real sockets. Waits are short, by `options.limits`.
+// The live client against a small server, on real sockets. Waits are short, by `options.limits`. Both sides share one
+// event loop, which looks at its timers before it reads: what must come in time is given longer than that may stall.
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -236,7 +237,7 @@ test('a publish that a break left unanswered is sent again with its key, and res
 
 test('a publish that is unavailable is tried again; one refused rejects; one unanswered times out', async (t) => {
   const { server, open } = await start(t);
-  const live = open({ limits: { commandTimeoutMs: 300 } });
+  const live = open({ limits: { commandTimeoutMs: 2_000 } });
   const answers = ['unavailable', 'unavailable'];
   server.onCommand = ({ id, publish }, session) => {
     const code = publish?.data === 'refused' ? 'forbidden' : answers.shift();
@@ -323,7 +324,7 @@ test('a server that goes away says when to come back', async (t) => {
 test('a network that swallows everything is found out by a ping; an answer to it keeps the connection', async (t) => {
   const { server, open } = await start(t);
   server.pingMs = 20;
-  const live = open({ limits: { answerTimeoutMs: 30 } });
+  const live = open({ limits: { answerTimeoutMs: 500 } });
   await until(() => commandsNamed(server, 'ping').length === 3);
   assert.equal(server.attempts.length, 1);
   server.onCommand = ({ ping }) => Boolean(ping);
@@ -357,7 +358,7 @@ test('a transport that opens but stays silent is given up, and one that this pla
   const native = globalThis.WebSocket;
   t.after(() => (globalThis.WebSocket = native));
   globalThis.WebSocket = undefined;
-  const live = open({ transports: TRANSPORTS, limits: { openTimeoutMs: 50 } });
+  const live = open({ transports: TRANSPORTS, limits: { openTimeoutMs: 500 } });
   await connected(live);
   assert.deepEqual([live.transport, server.attempts], ['poll', ['sse', 'poll']]);
   assert.throws(() => open({ transports: ['websocket'] }), /none of these transports/);
@@ -526,7 +527,7 @@ test('a command that HTTP refuses rejects alone; a server in trouble is left', a
 
 test('a POST is bounded in size, and left when it is not answered', async (t) => {
   const { server, open } = await start(t);
-  const live = open({ transports: ['sse'], limits: { batchCharsMax: 100, answerTimeoutMs: 50 } });
+  const live = open({ transports: ['sse'], limits: { batchCharsMax: 100, answerTimeoutMs: 500 } });
   await connected(live);
   await Promise.all([1, 2, 3, 4, 5, 6].map((n) => live.send('x'.repeat(20) + n)));
   assert.equal(server.postChars.length, 3);

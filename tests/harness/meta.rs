@@ -13,6 +13,8 @@ const BYTES_MAX: u64 = 16 << 20;
 /// Whatever is waited for has happened by then, or never will.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
+/// A node that drains has children that serve and say nothing more.
+const PARTS_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Fleet {
     /// A client with the operator's certificate.
@@ -52,6 +54,20 @@ impl Fleet {
         )?)
     }
 
+    /// The metrics of a node. A child that is late is left out of an answer; then it is asked again.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn metrics_of(&self, node: &Node) -> anyhow::Result<String> {
+        let deadline = Instant::now() + PARTS_WAIT_MAX;
+        loop {
+            let text = self.meta_of(node, "/metrics").await?;
+            if has_all_parts(&text) || Instant::now() > deadline {
+                return Ok(text);
+            }
+        }
+    }
+
     /// The sum of a metric's samples, of the first node of a role.
     ///
     /// # Errors
@@ -65,7 +81,7 @@ impl Fleet {
     /// # Errors
     /// No answer, or no such metric.
     pub async fn metric_of(&self, node: &Node, name: &str, label: &str) -> anyhow::Result<f64> {
-        let text = self.meta_of(node, "/metrics").await?;
+        let text = self.metrics_of(node).await?;
         let is_sample = |line: &&str| {
             line.strip_prefix(name)
                 .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
@@ -117,4 +133,13 @@ impl Fleet {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Whether each child that serves has said something: it has one sample of this, whatever it does.
+fn has_all_parts(text: &str) -> bool {
+    let lines = || text.lines();
+    let parts = lines().filter(|line| line.starts_with("protoplex_in_flight{"));
+    let serving = lines().find_map(|line| line.strip_prefix("protoplex_children_serving "));
+    let serving = serving.and_then(|serving| serving.parse().ok());
+    serving.is_some_and(|serving| parts.count() >= serving)
 }

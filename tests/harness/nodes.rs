@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Whatever is waited for has happened by then, or never will.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 /// Of `/proc/PID/stat`, on every Linux that Rust runs on.
 const TICKS_PER_S: u64 = 100;

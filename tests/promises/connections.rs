@@ -90,7 +90,7 @@ async fn the_meta_port_tells_members_of_the_fleet_and_nobody_else() {
             "{name}"
         );
     }
-    let metrics = fleet.meta("proxy", "/metrics").await.unwrap();
+    let metrics = fleet.metrics_of(&fleet.node("proxy")).await.unwrap();
     for sample in [
         "handler=\"router\",decision=\"respond\"",
         "handler=\"router\",decision=\"asset\"",
@@ -127,34 +127,32 @@ async fn the_meta_port_tells_members_of_the_fleet_and_nobody_else() {
     );
 }
 
-/// Starts requests that last, then has `end` begin the drain of the app node.
+/// Starts a request that lasts until its body has come, then has `end` begin the drain of the app node.
 async fn drains(end: impl AsyncFnOnce(&Fleet)) {
-    let fleet = Fleet::start(STREAMING).unwrap();
+    // A minute, so that the request ends as it should and not by the drain's deadline.
+    let fleet = Fleet::start_with(STREAMING, &["--drain-timeout", "60"]).unwrap();
     let node = fleet.node("app");
     let app = node.http.clone();
     let mut idle = Connection::open(&app).await.unwrap();
     assert_eq!(idle.get("/").await.unwrap().status, 200);
-    let slow = tokio::spawn({
-        let app = app.clone();
-        async move {
-            let mut connection = Connection::open(&app).await.unwrap();
-            let answer = connection.get("/sleep?n=1500").await.unwrap();
-            (answer, connection.closed().await.unwrap())
-        }
-    });
+    let mut slow = Connection::open(&app).await.unwrap();
+    let half = b"POST /api/count HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf";
+    slow.write(half).await.unwrap();
     let in_flight = |in_flight| in_flight >= 1.0;
     fleet
         .wait_for_metric("app", "protoplex_in_flight", in_flight)
         .await;
     end(&fleet).await;
     assert!(idle.closed().await.unwrap(), "an idle connection is closed");
-    assert!(!slow.is_finished(), "the drain waits for what is in flight");
     let health = Connection::get_once(&node.health, "/readyz").await;
     assert!(health.is_ok_and(|answer| answer.status == 503));
-    let (answer, closed) = slow.await.unwrap();
-    assert_eq!((answer.status, answer.text().trim()), (200, "slept"));
+    // The drain waits for what is in flight.
+    slow.write(b"done").await.unwrap();
+    let answer = slow.response(false).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains(r#""bytes":8,"#), "{}", answer.text());
     assert_eq!(answer.header("connection"), Some("close"));
-    assert!(closed);
+    assert!(slow.closed().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,14 @@
 //! Servers behind the proxy that lie, cut and reset. A visitor gets a whole answer or sees that it is none, and nobody
 //! ever gets a byte that was meant for another request.
 
-use crate::relaying::fleet;
+use crate::relaying::{fleet, fleet_with};
 use protoplex_tests::{Connection, Origin, Response, read_head};
 use std::{sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-/// A case is over by then: its deadlines are half a second.
+/// How long a server that hangs is waited for; all others are given that much, too.
+const PATIENCE: &str = "first_byte_timeout_ms = 2000\nidle_timeout_ms = 2000";
+/// A case is over by then.
 const CASE_MAX: Duration = Duration::from_secs(10);
 
 /// What an origin does after its bytes.
@@ -327,7 +329,7 @@ fn is_right(came: &Result<(u16, String), String>, gets: Gets) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_server_says_a_visitor_gets_its_own_answer_whole_or_knows_better() {
     let origin = Origin::start(liar).await.unwrap();
-    let fleet = fleet(&origin);
+    let fleet = fleet_with(&[&origin.address], PATIENCE, "");
     let address = Arc::new(fleet.node("proxy").http);
     let mut cases = tokio::task::JoinSet::new();
     for (index, case) in CASES.iter().enumerate() {

@@ -20,9 +20,14 @@ pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fl
     Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
 }
 
-/// A build that relays everything.
+/// A build that relays everything. Where nothing is said of it, its patience is that of a busy machine.
 pub(crate) fn manifest(addresses: &[&str], upstream: &str, grants: &str) -> String {
     let component = repository().join("builds/out/relay.wasm");
+    let patience: String = ["first_byte_timeout_ms", "idle_timeout_ms"]
+        .into_iter()
+        .filter(|key| !upstream.contains(key))
+        .map(|key| format!("{key} = 5000\n"))
+        .collect();
     format!(
         r#"
 name = "relay"
@@ -36,9 +41,7 @@ relay = ["origin"]
 
 [upstreams.origin]
 addresses = {addresses:?}
-first_byte_timeout_ms = 500
-idle_timeout_ms = 500
-{upstream}
+{patience}{upstream}
 
 [[routes]]
 role = "proxy"
@@ -176,7 +179,12 @@ async fn an_upstream_that_misbehaves_is_a_5xx_with_a_request_id() {
         ),
     ] {
         let origin = answering(bytes, stays).await;
-        let fleet = fleet(&origin);
+        // Only where it is waited for in vain.
+        let patience = match status {
+            504 => "first_byte_timeout_ms = 500",
+            _ => "",
+        };
+        let fleet = fleet_with(&[&origin.address], patience, "");
         let answer = get(&fleet, "/").await.unwrap();
         let what = String::from_utf8_lossy(bytes);
         assert_eq!(answer.status, status, "{what:?}: {}", answer.text());
@@ -203,7 +211,7 @@ async fn a_body_that_an_upstream_cuts_or_leaves_hanging_never_looks_whole() {
         ),
     ] {
         let origin = answering(bytes, stays).await;
-        let fleet = fleet(&origin);
+        let fleet = fleet_with(&[&origin.address], "idle_timeout_ms = 500", "");
         let answer = get(&fleet, "/").await;
         assert!(
             answer.is_err(),

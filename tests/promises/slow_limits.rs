@@ -5,15 +5,15 @@ use protoplex_tests::{Connection, Fleet, Node};
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
 
-const LIMITS: &str = r#"{"limits":{"first_byte_timeout_ms":400,"head_timeout_ms":800,"idle_timeout_ms":1200,
-    "body_timeout_ms":1600,"body_grace_ms":2000,"body_bytes_per_s_min":1000}}"#;
+const LIMITS: &str = r#"{"limits":{"first_byte_timeout_ms":400,"head_timeout_ms":2000,"idle_timeout_ms":4000,
+    "body_timeout_ms":6000,"body_grace_ms":8000,"body_bytes_per_s_min":1000}}"#;
 const SILENT: Duration = Duration::from_millis(400);
-const HEAD: Duration = Duration::from_millis(800);
-const IDLE: Duration = Duration::from_millis(1_200);
-const BODY_STILL: Duration = Duration::from_millis(1_600);
-const BODY_GRACE: Duration = Duration::from_millis(2_000);
+const HEAD: Duration = Duration::from_millis(2_000);
+const IDLE: Duration = Duration::from_millis(4_000);
+const BODY_STILL: Duration = Duration::from_millis(6_000);
+const BODY_GRACE: Duration = Duration::from_millis(8_000);
 /// A busy machine is late by this, and the next limit is further away.
-const LATE_MAX: Duration = Duration::from_millis(390);
+const LATE_MAX: Duration = Duration::from_millis(1_500);
 /// Between two bytes of somebody who drips.
 const DRIP: Duration = Duration::from_millis(50);
 const BODY: &[u8] = b"POST /api/count HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nabc";
@@ -29,13 +29,12 @@ fn fleet() -> (Fleet, Node) {
     (fleet, proxy)
 }
 
-/// It took as long as the limit, and not as long as the next one.
+/// It took as long as the limit, and not as long as the next one. `since` is before anything that starts the server's
+/// clock: whatever keeps the client from looking at its own makes this one late, and never early.
 fn in_time(what: &str, since: Instant, limit: Duration) {
     let took = since.elapsed();
-    // The client's clock starts a moment before or after the server's.
-    let early = Duration::from_millis(20);
     assert!(
-        took + early >= limit && took < limit + LATE_MAX,
+        took >= limit && took < limit + LATE_MAX,
         "{what}: cut after {took:?}"
     );
 }
@@ -67,8 +66,8 @@ async fn counted(fleet: &Fleet, proxy: &Node, cause: &str, times: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_has_its_own_deadline_however_it_drips() {
     let (fleet, proxy) = fleet();
-    let mut connection = Connection::open(&proxy.http).await.unwrap();
     let since = Instant::now();
+    let mut connection = Connection::open(&proxy.http).await.unwrap();
     connection
         .write(b"GET /hello HTTP/1.1\r\nx: ")
         .await
@@ -118,8 +117,8 @@ async fn who_says_nothing_is_let_go_without_a_word() {
     assert!(connection.closed().await.unwrap());
     in_time("a new connection", since, SILENT);
     let mut connection = Connection::open(&proxy.http).await.unwrap();
-    assert_eq!(connection.get("/hello").await.unwrap().status, 200);
     let since = Instant::now();
+    assert_eq!(connection.get("/hello").await.unwrap().status, 200);
     assert!(connection.closed().await.unwrap());
     in_time("an idle connection", since, IDLE);
     counted(&fleet, &proxy, "silent", 1.0).await;

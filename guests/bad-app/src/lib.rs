@@ -54,13 +54,7 @@ async fn serve(request: Request) -> Response {
             sleep(n.map_or(FOR_EVER, |n| Duration::from_millis(n as u64))).await;
             Response::text("slept\n")
         }
-        "/together" => {
-            let together = TOGETHER.fetch_add(1, Ordering::Relaxed) + 1;
-            TOGETHER_MOST.fetch_max(together, Ordering::Relaxed);
-            sleep(Duration::from_millis(n.unwrap_or(0) as u64)).await;
-            TOGETHER.fetch_sub(1, Ordering::Relaxed);
-            Response::text(format!("{}\n", TOGETHER_MOST.load(Ordering::Relaxed)))
-        }
+        "/together" => together(request).await,
         "/resources" => hold_resources(),
         "/big-header" => Response::text("?").header("x-big", "x".repeat(n.unwrap_or(1 << 20))),
         "/print" => {
@@ -80,6 +74,16 @@ async fn serve(request: Request) -> Response {
         }
         path => body(path, n),
     }
+}
+
+/// Stays until its body has ended: whoever sends that says how many are here at once, and for how long.
+async fn together(request: Request) -> Response {
+    let together = TOGETHER.fetch_add(1, Ordering::Relaxed) + 1;
+    TOGETHER_MOST.fetch_max(together, Ordering::Relaxed);
+    let mut body = request.into_body();
+    while body.chunk().await.is_some() {}
+    TOGETHER.fetch_sub(1, Ordering::Relaxed);
+    Response::text(format!("{}\n", TOGETHER_MOST.load(Ordering::Relaxed)))
 }
 
 /// Heads that are fine, with bodies that are not.

@@ -13,8 +13,9 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// How long a build that was switched away from goes on, here.
-const DRAIN_S: &str = "2";
+/// How long a build that was switched away from goes on, here: longer than the end of a push and a question after it
+/// take on a busy machine, and short enough to be waited for.
+const DRAIN_S: &str = "5";
 
 /// A build like [`LIVE`] with words replaced.
 pub(super) struct Variant {

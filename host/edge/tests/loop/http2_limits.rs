@@ -53,7 +53,6 @@ async fn a_connection_without_a_request_is_closed() {
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     let limits = Limits {
         idle_timeout: TINY,
-        first_byte_timeout: TINY,
         ..Limits::default()
     };
     let running = serve(limits, |_, _| {

@@ -288,7 +288,7 @@ impl Actor {
             }
             ChildEvent::Said(FromChild::DirectoryWanted, _) => self.give_directory(index).await,
             ChildEvent::Said(FromChild::Beat(beat), _) => self.seats[index].beat = beat,
-            ChildEvent::Said(FromChild::Metrics, fds) => self.child_metrics(fds),
+            ChildEvent::Said(FromChild::Metrics, fds) => self.child_metrics(index, fds),
             ChildEvent::Said(FromChild::Drained { cut }, _) => {
                 tracing::info!(child = index, cut, "a child drained")
             }

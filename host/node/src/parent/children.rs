@@ -49,6 +49,8 @@ pub(super) struct Seat {
     pub(super) adopter: Option<usize>,
     /// The version of the directory that it relays by.
     pub(super) directory: u64,
+    /// How often it was asked for its metrics and has not answered yet.
+    pub(super) scrapes_open: u32,
 }
 
 impl Seat {
@@ -66,6 +68,7 @@ impl Seat {
             builds: HashSet::new(),
             adopter: None,
             directory: 0,
+            scrapes_open: 0,
         }
     }
 
@@ -76,6 +79,13 @@ impl Seat {
     /// Whether it has said that it started: only then does it know what is active.
     pub(super) fn takes_orders(&self) -> bool {
         matches!(self.phase, Phase::Loading | Phase::Serving { .. })
+    }
+
+    /// It answered a question for its metrics. Answers come in order: whether this one is to the last question, and not
+    /// to one that was given up.
+    pub(super) fn answered_last_scrape(&mut self) -> bool {
+        self.scrapes_open = self.scrapes_open.saturating_sub(1);
+        self.scrapes_open == 0
     }
 
     /// The process ended. It starts again after a pause that grows while it keeps dying young.
@@ -92,6 +102,7 @@ impl Seat {
         self.native.clear();
         self.builds.clear();
         self.directory = 0;
+        self.scrapes_open = 0;
         self.past.requests += self.beat.requests;
         self.past.errors += self.beat.errors;
         self.past.traps += self.beat.traps;
@@ -201,6 +212,19 @@ mod tests {
             start_at: now + ALONE_PAUSE,
         };
         assert!(all.iter().all(|seat| seat.phase == soon));
+    }
+
+    #[test]
+    fn an_answer_that_was_given_up_is_not_taken_for_the_next_one() {
+        let mut seat = Seat::new(Instant::now());
+        seat.scrapes_open = 2;
+        assert!(!seat.answered_last_scrape());
+        assert!(seat.answered_last_scrape());
+        // Another process has not heard the questions.
+        seat.scrapes_open = 1;
+        seat.died(Instant::now());
+        seat.scrapes_open += 1;
+        assert!(seat.answered_last_scrape());
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Actor {
             since: Instant::now(),
         });
         for index in &serving {
+            self.seats[*index].scrapes_open += 1;
             self.send(*index, &ToChild::Metrics, &[]).await;
         }
         if serving.is_empty() {
@@ -50,7 +51,10 @@ impl Actor {
     }
 
     /// One child's answer.
-    pub(super) fn child_metrics(&mut self, fds: Vec<OwnedFd>) {
+    pub(super) fn child_metrics(&mut self, index: usize, fds: Vec<OwnedFd>) {
+        if !self.seats[index].answered_last_scrape() {
+            return;
+        }
         let Some(scrape) = &mut self.scrape else {
             return;
         };

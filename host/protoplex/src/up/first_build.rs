@@ -19,8 +19,10 @@ use std::{
 
 /// What a bare `up` serves.
 const SAMPLE: &str = "builds/sample.toml";
-/// Nodes link up in milliseconds; those that are late catch up by themselves.
+/// Nodes link up in milliseconds once the Seed is there; those that are late catch up by themselves.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A busy machine takes its time to start the Seed. One that ends instead is told of at once, by who watches it.
+const SEED_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// The first release compiles everything.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -64,16 +66,17 @@ pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Re
 /// The Seed's status, once it answers and (if it has no build) the nodes are there.
 async fn linked(client: &SeedClient, nodes: usize) -> Result<SeedStatus> {
     let start = Instant::now();
+    let mut answered = None;
     loop {
         match client.status().await {
             Ok(status)
                 if status.active.is_some()
                     || status.nodes_connected as usize >= nodes
-                    || start.elapsed() > LINK_TIMEOUT =>
+                    || answered.get_or_insert_with(Instant::now).elapsed() > LINK_TIMEOUT =>
             {
                 return Ok(status);
             }
-            Err(error) if start.elapsed() > LINK_TIMEOUT => {
+            Err(error) if start.elapsed() > SEED_TIMEOUT => {
                 return Err(error).context("the Seed does not answer");
             }
             Ok(_) | Err(_) => tokio::time::sleep(POLL).await,
