@@ -226,7 +226,10 @@ impl Group {
             };
             let lease = lease.inspect_err(|why| request.counters.count_failure(why.cause()))?;
             let index = lease.index();
-            let until = (total_at.map_or(first_byte_at, |at| at.min(first_byte_at)), total_at);
+            let until = (
+                total_at.map_or(first_byte_at, |at| at.min(first_byte_at)),
+                total_at,
+            );
             let failed = match self
                 .attempt(lease, &mut request, &head, started, until, fresh)
                 .await

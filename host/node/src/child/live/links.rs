@@ -28,7 +28,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use wire::Hello;
 
 /// Until a connection stands, with its handshake and greeting.
@@ -146,10 +146,19 @@ impl Live {
         }
     }
 
-    /// Somebody speaks TLS on this child's own listener.
+    /// Somebody speaks TLS on this child's own listener. Returns when it is known who. The link itself is no visitor's
+    /// connection: a drain does not wait for its end, and hands channels over by it.
     pub(in crate::child) async fn answer_link(shared: Arc<Shared>, stream: TcpStream) {
-        if let Err(error) = accept(&shared, stream).await {
-            tracing::debug!(error = format!("{error:#}"), "a link was not taken");
+        match accept(&shared, stream).await {
+            Ok((place, process, io)) => drop(tokio::spawn(async move {
+                let by = (process, Dialled::ByThem);
+                if let Err(error) = Self::run(&shared, &place, by, io).await {
+                    tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a link broke");
+                }
+            })),
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "a link was not taken");
+            }
         }
     }
 
@@ -283,7 +292,10 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
     Live::run(shared, place, (process, Dialled::ByUs), tls).await
 }
 
-async fn accept(shared: &Arc<Shared>, stream: TcpStream) -> anyhow::Result<()> {
+async fn accept(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+) -> anyhow::Result<(Place, u64, TlsStream<TcpStream>)> {
     let identity = shared.live.links.identity()?;
     let greeted = async {
         let mut tls = identity.acceptor.accept(stream).await?;
@@ -295,8 +307,7 @@ async fn accept(shared: &Arc<Shared>, stream: TcpStream) -> anyhow::Result<()> {
         wire::write_hello(&mut tls, &hello(identity, &place)).await?;
         anyhow::Ok((place, theirs.process, tls))
     };
-    let (place, process, tls) = timeout(LINK_TIMEOUT, greeted).await??;
-    Live::run(shared, &place, (process, Dialled::ByThem), tls).await
+    timeout(LINK_TIMEOUT, greeted).await?
 }
 
 fn hello(identity: &Identity, to: &Place) -> Hello {
