@@ -3,12 +3,12 @@
 use super::{
     chunked::Decoded,
     head::{self, HEADERS_CAP, Refusal},
-    intake::{Intake, PIECE_BYTES, READ_BYTES, poll_read, read_some},
+    intake::{Intake, PIECE_BYTES, read_some},
     output::GATHER_BYTES_MAX,
     respond::{self, Asked},
 };
 use crate::{
-    Cause, Service,
+    Service,
     access::Entry,
     addresses::Turn,
     http2,
@@ -19,9 +19,8 @@ use crate::{
     timer::Timer,
     visitor::Peer,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::StatusCode;
 use protoplex_http::{
     Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
     Switch, Switched,
@@ -43,12 +42,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client that is told to go may go on sending before the connection is reset.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long an idle connection keeps its buffers: longer than a client under load waits between two requests.
-const KEEP_BUFFERS: Duration = Duration::from_millis(500);
-/// First bytes of HTTP/2 with prior knowledge.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-
-const SLOW_HEAD: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "the head came too slowly");
 
 /// Why the loop ends early; nothing is left to say to the client.
 pub(super) enum End {
@@ -70,14 +63,6 @@ enum Next {
     Close {
         unread: bool,
     },
-}
-
-/// What the wait for a request came to.
-enum Waited {
-    Bytes,
-    /// The client has had enough, or we have.
-    Over,
-    TooLong,
 }
 
 /// What came of asking the service.
@@ -104,15 +89,15 @@ pub(super) struct Connection<'a, S, IO> {
     /// Of the client, as it takes what is written.
     pub(super) pace: Pace,
     /// Of the wait for the next request.
-    timer: Timer,
+    pub(super) timer: Timer,
     ids: RequestIds,
     interims: Interims,
     scheme: Scheme,
     peer: Peer,
     /// As in `peer`.
-    leaving: &'a CancellationToken,
+    pub(super) leaving: &'a CancellationToken,
     /// Of the first head, whose first bytes were read to tell the protocol.
-    head_deadline: Option<Instant>,
+    pub(super) head_deadline: Option<Instant>,
 }
 
 /// Serves one connection to its end, or until it goes on with another protocol.
@@ -180,45 +165,6 @@ where
     S: Service,
     IO: Io,
 {
-    /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
-    async fn first_bytes(&mut self) -> Result<bool, End> {
-        let shared = self.shared;
-        let mut deadline = Instant::now() + shared.limits.first_byte_timeout;
-        loop {
-            let seen = self.input.len().min(PREFACE.len());
-            if self.input[..seen] != PREFACE[..seen] {
-                return Ok(false);
-            }
-            if seen == PREFACE.len() {
-                return Ok(true);
-            }
-            let read = timeout_at(
-                deadline,
-                read_some(&mut self.io, &mut self.input, READ_BYTES),
-            );
-            let draining = shared.leave(self.leaving);
-            // What has come already is answered, even while we drain.
-            let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
-            match read {
-                Ok(Ok(read)) if read > 0 => {}
-                Err(_) if seen > 0 => {
-                    shared.counters.count(Cause::SlowHead);
-                    self.refuse(SLOW_HEAD).await?;
-                    return Err(End::Io);
-                }
-                Err(_) => {
-                    shared.counters.count(Cause::Silent);
-                    return Err(End::Io);
-                }
-                _ => return Err(End::Io),
-            }
-            // `P` may be a POST as well: from here on it is a head.
-            deadline = *self
-                .head_deadline
-                .get_or_insert_with(|| Instant::now() + shared.limits.head_timeout);
-        }
-    }
-
     /// Until somebody has had enough, or takes the connection over.
     async fn requests(&mut self) -> Result<Option<Switch>, End> {
         let mut draining = pin!(self.shared.leave(self.leaving));
@@ -236,90 +182,8 @@ where
         }
     }
 
-    /// Reads until a whole head is in the buffer. `None` when the client or we have had enough.
-    ///
-    /// `draining` is not polled any more once it was ready.
-    async fn head_end(
-        &mut self,
-        mut draining: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Result<Option<usize>, Refusal>, End> {
-        let shared = self.shared;
-        let limits = &shared.limits;
-        let (mut looked, mut forgiven) = (0, false);
-        let mut deadline = self.head_deadline.take();
-        loop {
-            // One empty line before a request is forgiven (RFC 9112, section 2.2).
-            if !forgiven && self.input.starts_with(b"\r\n") {
-                self.input.advance(2);
-                (looked, forgiven) = (0, true);
-            }
-            if !self.input.is_empty() {
-                match head::find_end(&self.input, &mut looked, limits) {
-                    Ok(None) => {}
-                    found => return Ok(found),
-                }
-            }
-            if !self.out.is_empty() {
-                self.flush().await?;
-            }
-            if self.input.is_empty() {
-                match self.next_bytes(draining.as_mut()).await {
-                    Waited::Bytes => {}
-                    Waited::Over => return Ok(Ok(None)),
-                    Waited::TooLong => {
-                        shared.counters.count(Cause::Idle);
-                        return Ok(Ok(None));
-                    }
-                }
-            } else {
-                let deadline =
-                    *deadline.get_or_insert_with(|| Instant::now() + limits.head_timeout);
-                let read = read_some(&mut self.io, &mut self.input, READ_BYTES);
-                match timeout_at(deadline, read).await {
-                    Ok(Ok(read)) if read > 0 => {}
-                    Ok(_) => return Ok(Ok(None)),
-                    Err(_) => {
-                        shared.counters.count(Cause::SlowHead);
-                        return Ok(Err(SLOW_HEAD));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.
-    async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Waited {
-        let mut since = None;
-        let mut has_buffers = true;
-        poll_fn(|cx| {
-            let is_there = has_buffers
-                || (self.io.tcp()).is_none_or(|socket| socket.poll_read_ready(cx).is_ready());
-            if is_there
-                && let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
-            {
-                return Poll::Ready(match read {
-                    Ok(read) if read > 0 => Waited::Bytes,
-                    _ => Waited::Over,
-                });
-            }
-            let since = *since.get_or_insert_with(Instant::now);
-            let idle_max = self.shared.limits.idle_timeout;
-            let keep_until = since + KEEP_BUFFERS.min(idle_max);
-            if has_buffers && self.timer.poll_until(keep_until, cx).is_ready() {
-                has_buffers = false;
-                self.input = BytesMut::new();
-                self.out = Vec::new();
-            }
-            if !has_buffers && self.timer.poll_until(since + idle_max, cx).is_ready() {
-                return Poll::Ready(Waited::TooLong);
-            }
-            draining.as_mut().poll(cx).map(|()| Waited::Over)
-        })
-        .await
-    }
-
     /// Says what was wrong and closes.
-    async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
+    pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
         let id = self.ids.next();
         self.refuse_request(id, refusal).await
     }

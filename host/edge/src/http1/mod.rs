@@ -10,5 +10,6 @@ mod output;
 mod relayed;
 pub(crate) mod respond;
 pub(crate) mod target;
+mod waiting;
 
 pub(crate) use connection::serve;
