@@ -182,12 +182,17 @@ async fn who_asks_during_the_drain_is_answered_and_told_to_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_by_its_deadline_whoever_stays() {
     let (fleet, proxy) = fleet();
+    let mut idle = kept_alive(&proxy).await;
     let _endless = endless(&proxy).await;
     fleet
         .wait_for_metric("proxy", "protoplex_in_flight", |count| count == 1.0)
         .await;
     signal(proxy.pid, Signal::TERM).unwrap();
     let told = Instant::now();
+    assert!(idle.closed().await.unwrap(), "the drain has begun");
+    // What is still in flight shows.
+    let in_flight = fleet.metric("proxy", "protoplex_in_flight").await;
+    assert_eq!(in_flight.unwrap(), 1.0);
     let ended = until("the end", async || !is_alive(proxy.pid)).await - told;
     let due = DELAY + DRAIN_TIMEOUT;
     assert!(

@@ -9,10 +9,12 @@ use protoplex_wire::{
     BuildId, Digest, ReleaseId, directory::Delta, manifest::Role, release::Stage,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// A packet is refused above this many bytes.
 pub const PACKET_BYTES_MAX: usize = 128 << 10;
+/// How long a child that has drained waits for others to take its channels; they wait for three seconds themselves.
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// The environment variable in which a child finds its [`ChildConfig`] as JSON.
 pub const CHILD_ENV: &str = "PROTOPLEX_CHILD";
 

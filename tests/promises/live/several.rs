@@ -218,6 +218,52 @@ async fn a_node_that_drains_hands_its_channels_over_and_nothing_is_lost() {
     }
 }
 
+/// Its node's drain, while somebody waits there without an end in sight.
+async fn drained_beside(role: &str, path: &str) {
+    let fleet = fleet("1");
+    let (token, _) = super::transports::secrets(&fleet);
+    let node = fleet.node(role);
+    let mut connection = Connection::open(&node.http).await.unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\nauthorization: Bearer {token}\r\n\r\n",
+        node.http
+    );
+    connection.write(head.as_bytes()).await.unwrap();
+    connection.take_until(b"\n\n").await.unwrap();
+    let began = Instant::now();
+    fleet.drain_and_restart(&node.name).await.unwrap();
+    assert!(began.elapsed() < DRAIN_TIMEOUT, "{:?}", began.elapsed());
+    // An end, and not a cut.
+    connection.take_until(b"0\r\n\r\n").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_of_a_key_or_of_channels_does_not_hold_up_a_drain() {
+    drained_beside("proxy", "/_live/changes?key=/a/file").await;
+    drained_beside("live", "/count").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_during_a_drain_is_sent_away_at_once() {
+    let fleet = fleet("1");
+    let node = fleet.node("live");
+    let mut idle = Connection::open(&node.http).await.unwrap();
+    idle.get("/missing").await.unwrap();
+    // A connection in the middle of a head is not ended.
+    let mut late = Connection::open(&node.http).await.unwrap();
+    let head = format!("GET /count HTTP/1.1\r\nhost: {}\r\n", node.http);
+    late.write(head.as_bytes()).await.unwrap();
+    let began = Instant::now();
+    signal(node.pid, Signal::TERM).unwrap();
+    assert!(idle.closed().await.unwrap(), "the drain has begun");
+    late.write(b"accept: text/event-stream\r\n\r\n")
+        .await
+        .unwrap();
+    let events = late.take_until(b"0\r\n\r\n").await.unwrap();
+    assert!(events.contains("retry:"), "{events}");
+    assert!(began.elapsed() < DRAIN_TIMEOUT, "{:?}", began.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_node_hears_of_a_key_and_that_something_was_lost() {
     let fleet = fleet("2");

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     channel::{Channel, sealed_memfd},
-    control::{Beat, ChildConfig, FromChild, ToChild},
+    control::{Beat, ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
     descriptors::{self, Reserve},
     ingress,
 };
@@ -30,8 +30,10 @@ use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
+    future::Future,
     io::Write,
     os::fd::{AsFd, OwnedFd},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -40,8 +42,6 @@ use tokio::sync::watch;
 /// The sign of life.
 const BEAT_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long a child that ends waits for others to take its channels; they wait for three seconds themselves.
-const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// Between two looks whether they have.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 
@@ -75,19 +75,35 @@ struct Child {
 /// Serves until the parent says `drain`, or is gone.
 pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
     let mut child = Child::start(config)?;
-    let beats = beat(
+    let mut beats = pin!(beat(
         Arc::clone(&child.channel),
         Arc::clone(&child.shared),
         Arc::clone(&child.server),
-    );
+    ));
     let shared = Arc::clone(&child.shared);
     // Also while it drains.
     tokio::spawn(async move { Live::tick_all(&shared).await });
     tokio::select! {
         ended = child.obey_all() => ended?,
-        ended = beats => ended?,
+        ended = &mut beats => ended?,
     }
-    child.drain().await
+    let mut finished = pin!(child.finish());
+    let told = async {
+        tokio::select! {
+            ended = child.obey_draining() => ended,
+            ended = beats => ended,
+        }
+    };
+    let cut = tokio::select! {
+        biased;
+        cut = &mut finished => cut,
+        // A parent that is gone is no reason to leave anybody without an answer.
+        _ = told => finished.await,
+    };
+    tracing::info!(cut, "a child drained");
+    // Likewise.
+    let _ = child.say(&FromChild::Drained { cut }).await;
+    Ok(())
 }
 
 /// Says that this process lives, however long an order takes.
@@ -224,6 +240,23 @@ impl Child {
             }
             self.reserve.refill();
         }
+    }
+
+    /// What concerns what is still in flight. Until the parent is gone.
+    async fn obey_draining(&mut self) -> anyhow::Result<()> {
+        while let Some((message, fds)) = self.channel.receive_with(&self.reserve).await? {
+            match message {
+                ToChild::Native { .. }
+                | ToChild::Prepare { .. }
+                | ToChild::Activate { .. }
+                | ToChild::Adopt { .. }
+                | ToChild::Disown { .. }
+                | ToChild::Drain => {}
+                message => drop(self.obey(message, fds).await?),
+            }
+            self.reserve.refill();
+        }
+        Ok(())
     }
 
     /// New handshakes use what the files hold now; if that cannot be used, what they held before.
@@ -528,45 +561,36 @@ impl Child {
             .context("the parent cannot be told")
     }
 
-    /// Waits until other children have taken the channels that are theirs now.
-    async fn hand_over(&self) {
-        let deadline = tokio::time::Instant::now() + HAND_OVER_MAX;
-        while self.shared.live.handing_over() > 0 {
-            if tokio::time::Instant::now() > deadline {
-                let channels = self.shared.live.handing_over();
-                tracing::warn!(channels, "nobody took these channels");
-                return;
-            }
-            tokio::time::sleep(HAND_OVER_LOOK).await;
+    /// Finishes what is in flight, by the deadline. Returns how many requests were cut.
+    fn finish(&self) -> impl Future<Output = u64> + use<> {
+        let timeout = Duration::from_millis(self.config.drain_timeout_ms);
+        let limits = self.config.ingress.limits(self.config.children, timeout);
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let log = self.access_log.clone();
+        async move {
+            server.drain();
+            Live::drain(&shared, limits.drain_window);
+            shared.relay.means.stop.cancel();
+            let cut = match tokio::time::timeout(timeout, server.drained()).await {
+                Ok(()) => 0,
+                Err(_) => server.in_flight() as u64,
+            };
+            log.iter().for_each(|log| log.flush());
+            hand_over(&shared.live).await;
+            cut
         }
     }
+}
 
-    /// Finishes what is in flight, by the deadline.
-    async fn drain(self) -> anyhow::Result<()> {
-        self.server.drain();
-        Live::drain(
-            &self.shared,
-            self.config
-                .ingress
-                .limits(
-                    self.config.children,
-                    Duration::from_millis(self.config.drain_timeout_ms),
-                )
-                .drain_window,
-        );
-        self.shared.relay.means.stop.cancel();
-        let timeout = Duration::from_millis(self.config.drain_timeout_ms);
-        let cut = match tokio::time::timeout(timeout, self.server.drained()).await {
-            Ok(()) => 0,
-            Err(_) => self.server.in_flight() as u64,
-        };
-        self.hand_over().await;
-        if let Some(log) = &self.access_log {
-            log.flush();
+/// Waits until other children have taken the channels that are theirs now.
+async fn hand_over(live: &Live) {
+    let deadline = tokio::time::Instant::now() + HAND_OVER_MAX;
+    while live.handing_over() > 0 {
+        if tokio::time::Instant::now() > deadline {
+            let channels = live.handing_over();
+            tracing::warn!(channels, "nobody took these channels");
+            return;
         }
-        tracing::info!(cut, "a child drained");
-        // A parent that is gone needs no answer.
-        let _ = self.channel.send(&FromChild::Drained { cut }, &[]).await;
-        Ok(())
+        tokio::time::sleep(HAND_OVER_LOOK).await;
     }
 }

@@ -12,7 +12,7 @@ use super::{
     process::{self, ChildEvent},
     store::Store,
 };
-use crate::control::{ChildConfig, FromChild, ToChild};
+use crate::control::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild};
 use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often restarts, silence and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// Children get this much longer than their drain deadline before they are killed.
-const DRAIN_SLACK: Duration = Duration::from_secs(2);
+/// Children get this much longer than their drain deadline before they are killed: they may have channels to hand over.
+const DRAIN_SLACK: Duration = HAND_OVER_MAX.saturating_add(Duration::from_secs(1));
 /// Children have taken in by then who had come before they were told to drain.
 const SHUT_AFTER: Duration = Duration::from_millis(50);
 /// Events that children may have waiting.

@@ -348,7 +348,9 @@ impl Actor {
         {
             self.forget(release, build.id).await;
         }
+        // It may have been prepared here, and not elsewhere.
         self.sweep_ready();
+        self.sweep_children().await;
     }
 
     /// Makes all children forget a prepared build, unless it is held for another reason.
@@ -387,21 +389,38 @@ impl Actor {
         self.orders.ready.retain(|id, _| held.contains(id));
     }
 
-    /// After a switch: builds, blobs and code that no held build uses go.
-    async fn sweep(&mut self) {
-        self.sweep_ready();
-        // A child that started late holds as prepared what its siblings were switched away from.
+    /// Children forget what could not be switched to: what failed on another node, and, where a child started late, what
+    /// its siblings were switched away from.
+    async fn sweep_children(&mut self) {
         let release = self.store.state().release;
+        let under_way = self
+            .orders
+            .step
+            .as_ref()
+            .and_then(|step| step.build.clone());
+        let under_way = under_way.map(|build| build.id);
+        let components = self.orders.components();
         for index in 0..self.seats.len() {
             let ready = &self.orders.ready;
-            let gone = self.seats[index]
+            let seat = &mut self.seats[index];
+            if under_way.is_none() {
+                seat.native
+                    .retain(|component| components.contains(component));
+            }
+            let gone = seat
                 .builds
-                .extract_if(|id| !ready.contains_key(id));
+                .extract_if(|id| !ready.contains_key(id) && Some(*id) != under_way);
             for build in gone.collect::<Vec<_>>() {
                 self.send(index, &ToChild::Abandon { release, build }, &[])
                     .await;
             }
         }
+    }
+
+    /// After a switch: builds, blobs and code that no held build uses go.
+    async fn sweep(&mut self) {
+        self.sweep_ready();
+        self.sweep_children().await;
         let mut used: HashSet<Digest> = self
             .store
             .state()
@@ -416,11 +435,6 @@ impl Actor {
                 .iter()
                 .flat_map(|build| build.manifest.blobs().into_keys()),
         );
-        let components = self.orders.components();
-        for seat in &mut self.seats {
-            seat.native
-                .retain(|component| components.contains(component));
-        }
         // A held build that has not been read since the start names blobs that we do not know.
         if complete {
             self.store.sweep(&used);
@@ -443,13 +457,13 @@ mod tests {
     use protoplex_wire::{Manifest, manifest::Role, status::Addresses};
     use std::path::Path;
 
-    /// A node without children, and without a link: what it does with an order shows in what it keeps.
+    /// A node whose only child does not run, and without a link: what it does with an order shows in what it keeps.
     fn actor(dir: &Path) -> Actor {
         let config = ChildConfig {
             node: "node".into(),
             role: Role::Proxy,
             index: 0,
-            children: 0,
+            children: 1,
             threads: 1,
             control_fd: -1,
             http_fds: Vec::new(),
@@ -500,6 +514,36 @@ mod tests {
             pack_fd: file(),
             native: BTreeMap::new(),
         })
+    }
+
+    #[tokio::test]
+    async fn what_was_prepared_for_a_release_that_failed_elsewhere_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut actor, build) = (actor(dir.path()), ready_build());
+        let release = ReleaseId {
+            epoch: 1,
+            sequence: 1,
+        };
+        actor.orders.hold(&build);
+        actor.seats[0].builds.insert(build.id);
+        actor.abandon(release).await;
+        assert!(actor.orders.ready.is_empty());
+        assert!(actor.seats[0].builds.is_empty());
+        // Not so what is being prepared just now.
+        actor.seats[0].builds.insert(build.id);
+        actor.orders.step = Some(Step {
+            release: ReleaseId {
+                sequence: 2,
+                ..release
+            },
+            build: Some(Arc::clone(&build)),
+            waiting: [0].into(),
+            confirmed: false,
+            activating: false,
+            since: Instant::now(),
+        });
+        actor.abandon(release).await;
+        assert!(actor.seats[0].builds.contains(&build.id));
     }
 
     /// Guarantee 10, whatever Seed sends it.

@@ -17,11 +17,16 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use std::{
     borrow::Cow,
+    future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 /// Where all of it is.
 const PREFIX: &str = "/_live/";
@@ -97,9 +102,13 @@ fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
             HeaderValue::from_static("text/event-stream"),
         )
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let ping = Duration::from_millis(shared.live.rules().limits.ping_ms.max(1));
+    let mut pings = interval(ping);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let changes = Changes {
         registration: Live::register(shared, key),
-        greeted: false,
+        leave: Box::pin(shared.live.leave()),
+        pings,
     };
     reply.body = ReplyBody::Stream(changes.boxed_unsync());
     reply
@@ -107,7 +116,10 @@ fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
 
 struct Changes {
     registration: Registration,
-    greeted: bool,
+    /// Of this node's drain.
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// The first at once, so that the head goes out; by the others a peer that has vanished is noticed.
+    pings: Interval,
 }
 
 impl HttpBody for Changes {
@@ -118,14 +130,19 @@ impl HttpBody for Changes {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        if !std::mem::replace(&mut self.greeted, true) {
-            // So that the head goes out.
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b":\n\n")))));
+        if self.leave.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
-        let change = std::task::ready!(self.registration.poll_next(cx));
-        let event = match change {
-            Change::Changed(data) => json!({"changed": String::from_utf8_lossy(&data)}),
-            Change::Lost => json!({"lost": true}),
+        let ping = self.pings.poll_tick(cx).is_ready();
+        let event = match self.registration.poll_next(cx) {
+            Poll::Ready(Change::Changed(data)) => {
+                json!({"changed": String::from_utf8_lossy(&data)})
+            }
+            Poll::Ready(Change::Lost) => json!({"lost": true}),
+            Poll::Pending if ping => {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b":\n\n")))));
+            }
+            Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(Some(Ok(Frame::data(format!("data: {event}\n\n").into()))))
     }

@@ -166,6 +166,7 @@ fn open(
         client,
     };
     handle.welcome(effects, limits.ping_ms);
+    live.send_late_comer_away(&handle.client);
     Ok(handle)
 }
 

@@ -29,11 +29,12 @@ use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, 
 use protoplex_wire::manifest::{self, LiveLimits, Namespace};
 use std::{
     collections::{BTreeSet, HashMap},
+    future::Future,
     sync::{Arc, atomic::AtomicU64},
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch::Sender as Watched};
 
 pub(super) use builtin::answer;
 pub(super) use connect::connect;
@@ -95,6 +96,8 @@ pub(super) struct Live {
     /// Subscriptions by the second of 1970 in which their token ends.
     expiries: Mutex<BTreeSet<(u64, ConnectionId, Arc<str>)>>,
     counters: Counters,
+    /// Once this child drains: over what time it sends everybody away.
+    draining: Watched<Option<Duration>>,
 }
 
 impl Default for Live {
@@ -125,6 +128,7 @@ impl Live {
             secrets,
             expiries: Mutex::default(),
             counters: Counters::default(),
+            draining: Watched::default(),
         }
     }
 
@@ -194,8 +198,9 @@ impl Live {
         }
     }
 
-    /// Sends everybody away whose transport does not hear of a drain by itself, over a while.
+    /// Sends everybody away whose transport does not hear of a drain by itself, over a while; who comes later, at once.
     pub(super) fn drain(shared: &Arc<Shared>, window: Duration) {
+        shared.live.draining.send_replace(Some(window));
         let clients: Vec<_> = shared.live.clients.lock().values().cloned().collect();
         for client in clients
             .into_iter()
@@ -206,6 +211,24 @@ impl Live {
                 tokio::time::sleep(window.mul_f64(rand::random())).await;
                 shared.live.send_away(&client);
             });
+        }
+    }
+
+    /// One who has just come, and is in `clients`, hears of a drain that has begun.
+    fn send_late_comer_away(&self, client: &Client) {
+        if !client.hears_of_drains() && self.draining.borrow().is_some() {
+            self.send_away(client);
+        }
+    }
+
+    /// Returns when one who waits here for changes has to go: some time after a drain began.
+    fn leave(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut draining = self.draining.subscribe();
+        async move {
+            // Without a sender there is nobody to wait for.
+            let window = draining.wait_for(Option::is_some).await;
+            let window = window.map_or(None, |window| *window).unwrap_or_default();
+            tokio::time::sleep(window.mul_f64(rand::random())).await;
         }
     }
 
