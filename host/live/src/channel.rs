@@ -258,6 +258,27 @@ impl<T: Copy> Channel<T> {
         self.let_go(around);
     }
 
+    /// A connection is another member than it was, by the subscription that it has, or waits for.
+    pub fn set_member<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        id: u64,
+        member: Option<Arc<str>>,
+    ) {
+        let known = around.connections.subscription(id, &self.local.name);
+        let Some(known) = known.filter(|known| known.member != member) else {
+            return;
+        };
+        let was = std::mem::replace(&mut known.member, member.clone());
+        if let Some(member) = member {
+            self.arrive(around, now_ms, member);
+        }
+        if let Some(was) = was {
+            self.depart(around, now_ms, was);
+        }
+    }
+
     /// Somebody asks who is there.
     pub fn ask_members<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, ticket: T) {
         if self.questions.len() >= QUESTIONS_MAX {

@@ -181,6 +181,21 @@ impl<T: Copy, R> Mesh<T, R> {
         (known, self.effects(now_ms))
     }
 
+    /// A connection that is subscribed, or has asked to be, is somebody else to others on that channel from here on, or
+    /// nobody. Its subscription stays as it is: nothing that waits for it, and nothing that comes, is missed.
+    pub fn set_member(
+        &mut self,
+        now_ms: u64,
+        id: ConnectionId,
+        name: &Arc<str>,
+        member: Option<Arc<str>>,
+    ) -> Effects<T> {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.set_member(&mut self.around, now_ms, id, member);
+        }
+        self.effects(now_ms)
+    }
+
     /// Publishes. Once the answer is there, the message has its place in the owner's stream.
     pub fn publish(
         &mut self,

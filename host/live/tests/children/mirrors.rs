@@ -188,6 +188,58 @@ fn who_is_there_is_the_same_everywhere_and_who_comes_back_elsewhere_never_left()
 }
 
 #[test]
+fn who_hides_or_is_seen_again_misses_nothing() {
+    let mut fleet = Fleet::new(2);
+    let [watch, ann] = [fleet.open(0), fleet.open(1)];
+    fleet.subscribe(0, watch, None, None);
+    fleet.subscribe(1, ann, None, Some("ann"));
+    fleet.flow();
+    assert_eq!(fleet.read(0, watch), [r#"Joined("ann")"#]);
+    fleet.publish(0, "waits", None);
+    fleet.flow();
+    fleet.publish(0, "under way", None);
+    fleet.set_member(1, ann, None);
+    fleet.publish(0, "later", None);
+    fleet.flow();
+    assert_eq!(fleet.read(1, ann), ["waits", "under way", "later"]);
+    assert_eq!(fleet.read(0, watch), ["waits", "under way", "later"]);
+    // She may be seen again in time, and never left.
+    fleet.pass(900);
+    fleet.set_member(1, ann, Some("ann"));
+    fleet.flow();
+    fleet.pass(30_000);
+    assert!(fleet.read(0, watch).is_empty());
+    fleet.set_member(1, ann, None);
+    fleet.flow();
+    fleet.pass(1_100);
+    for (child, id) in [(0, watch), (1, ann)] {
+        assert_eq!(fleet.read(child, id), [r#"Left("ann")"#]);
+    }
+    // Others of the mirror hear who she is now at once, as she does.
+    fleet.set_member(1, ann, Some("eve"));
+    assert_eq!(fleet.read(1, ann), [r#"Joined("eve")"#]);
+    fleet.flow();
+    assert_eq!(fleet.read(0, watch), [r#"Joined("eve")"#]);
+}
+
+#[test]
+fn who_hides_before_it_has_its_answer_is_not_seen_for_long() {
+    let mut fleet = Fleet::new(2);
+    fleet.unlink(0, 1);
+    let ann = fleet.open(1);
+    let ticket = fleet.subscribe(1, ann, None, Some("ann"));
+    fleet.set_member(1, ann, None);
+    fleet.link(0, 1);
+    fleet.flow();
+    assert!(fleet.subscribed(ticket).is_ok());
+    fleet.pass(1_100);
+    for child in 0..2 {
+        let ticket = fleet.members(child);
+        assert_eq!(fleet.has_members(ticket), Ok(vec![]));
+    }
+}
+
+#[test]
 fn who_comes_as_the_owner_says_that_they_left_is_still_there() {
     let mut fleet = Fleet::new(2);
     let [watch, ann] = [fleet.open(1), fleet.open(0)];

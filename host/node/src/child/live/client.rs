@@ -292,10 +292,7 @@ impl Live {
                 Effect::Presence(channel, present) => {
                     let channel: Arc<str> = channel.into();
                     let member = state.user.clone().filter(|_| present);
-                    // It misses nothing: whatever was published until now waits for it already.
-                    if self.unsubscribe(client.id, &channel) {
-                        self.subscribe(client, &channel, None, member, None);
-                    }
+                    self.set_member(client.id, &channel, member);
                 }
                 Effect::Publish(channel, data, key) => {
                     let channel = channel.into();
@@ -317,6 +314,12 @@ impl Live {
         let member = member.filter(|_| self.shows_presence(channel));
         let ticket = Ticket::Client(client.id, id);
         self.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, client.id, channel, from, member));
+    }
+
+    /// Who a client is to others, on a channel that it is subscribed to. It stays so, and misses nothing.
+    fn set_member(&self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
+        let member = member.filter(|_| self.shows_presence(channel));
+        self.tell(|hub, now_ms| hub.set_member(now_ms, id, channel, member));
     }
 
     /// Whether it was subscribed.
