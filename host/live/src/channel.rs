@@ -232,6 +232,14 @@ impl<T: Copy> Channel<T> {
         Ok(())
     }
 
+    /// A connection waits for its answer for as long as it is there.
+    pub fn wait_on(&mut self, id: u64) {
+        let mut waiting = self.waiting.iter_mut();
+        if let Some(waiting) = waiting.find(|waiting| waiting.id == id) {
+            waiting.deadline_ms = u64::MAX;
+        }
+    }
+
     /// A connection wants no more of it, having had this subscription.
     pub fn unsubscribe<R>(
         &mut self,

@@ -165,6 +165,14 @@ impl<T: Copy, R> Mesh<T, R> {
         self.effects(now_ms)
     }
 
+    /// A connection that waits to be subscribed is not refused for the time that it takes. For those of whom nobody would
+    /// ask again.
+    pub fn wait_on(&mut self, id: ConnectionId, name: &str) {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.wait_on(id);
+        }
+    }
+
     /// A connection wants no more of a channel. Whether it was subscribed, or had asked to be.
     pub fn unsubscribe(
         &mut self,

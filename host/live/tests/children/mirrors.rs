@@ -138,6 +138,26 @@ fn who_waits_for_an_owner_out_of_reach_is_refused_in_time() {
 }
 
 #[test]
+fn who_cannot_ask_again_waits_for_an_owner_for_as_long_as_it_takes() {
+    let mut fleet = Fleet::new(2);
+    fleet.unlink(0, 1);
+    let [patient, other] = [fleet.open(1), fleet.open(1)];
+    let ticket = fleet.subscribe(1, patient, None, Some("ann"));
+    fleet.meshes[1].wait_on(patient, "a:b");
+    let refused = fleet.subscribe(1, other, None, None);
+    fleet.pass(3 * ANSWER_DEADLINE_MS);
+    assert_eq!(fleet.subscribed(refused).err(), Some(Refusal::Unavailable));
+    assert!(fleet.answer(ticket).is_none());
+    fleet.link(0, 1);
+    fleet.flow();
+    let answer = fleet.subscribed(ticket).expect("it is subscribed");
+    assert_eq!(answer.members, ["ann".into()]);
+    fleet.publish(0, "one", None);
+    fleet.flow();
+    assert_eq!(fleet.read(1, patient), ["one"]);
+}
+
+#[test]
 fn a_ticket_of_a_connection_that_goes_is_answered() {
     let mut fleet = Fleet::new(2);
     let id = fleet.open(1);

@@ -1,6 +1,9 @@
 //! One connection, whatever its transport: its handler's side, and the way to wake its transport.
 
-use super::{Live, Out, close, encode, hub::Ticket};
+use super::{
+    Live, Out, close, encode,
+    hub::{self, Ticket},
+};
 use crate::child::{
     build::{Code, LoadedBuild, Slot},
     metrics::Kind,
@@ -313,7 +316,13 @@ impl Live {
     ) {
         let member = member.filter(|_| self.shows_presence(channel));
         let ticket = Ticket::Client(client.id, id);
-        self.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, client.id, channel, from, member));
+        self.tell(|hub, now_ms| {
+            let effects = hub.subscribe(now_ms, ticket, client.id, channel, from, member);
+            match id {
+                Some(_) => effects,
+                None => hub::for_handler(hub, client, channel, effects),
+            }
+        });
     }
 
     /// Who a client is to others, on a channel that it is subscribed to. It stays so, and misses nothing.

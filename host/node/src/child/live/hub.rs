@@ -78,7 +78,7 @@ impl Live {
                     Answer::Subscribed(Err(refusal))
                     | Answer::Published(Err(refusal))
                     | Answer::Members(Err(refusal)) => {
-                        // What a handler asked for twice is there.
+                        // Of what a handler asked for, see [`for_handler`].
                         let told = id.map(|id| refused(id, &refusal));
                         say(hub, &known, told)
                     }
@@ -152,6 +152,44 @@ impl Live {
         drop(clients);
         watchers.into_iter().for_each(|id| self.end_watcher(id));
     }
+}
+
+/// Goes on with a subscription that a handler has just asked for. The client asked for nothing itself, and would not ask
+/// again: it waits for an owner out of reach for as long as it takes, and is told, or closed where it has no words for
+/// that, of what it cannot have.
+pub(super) fn for_handler(
+    hub: &mut Hub,
+    client: &Client,
+    channel: &str,
+    mut effects: Effects<Ticket>,
+) -> Effects<Ticket> {
+    hub.wait_on(client.id, channel);
+    let refused = effects.answers.iter().find_map(|(ticket, answer)| {
+        let ours = matches!(ticket, Ticket::Client(id, None) if *id == client.id);
+        match answer {
+            Answer::Subscribed(Err(refusal)) if ours => Some(refusal),
+            _ => None,
+        }
+    });
+    // What was asked for twice is there, and who is gone needs nothing.
+    let needless = |refusal: &Refusal| {
+        use Refusal::{NoConnection, Subscribed, Unsubscribed};
+        matches!(refusal, Subscribed | Unsubscribed | NoConnection)
+    };
+    let Some(refusal) = refused.filter(|refusal| !needless(refusal)) else {
+        return effects;
+    };
+    let (code, message) = encode::refusal(refusal);
+    tracing::warn!(connection = client.id, channel, %message, "a handler's subscription was refused");
+    let out = match client.is_raw {
+        true => Out::Close(close::TRY_AGAIN, message),
+        false => Out::Object(encode::ended(channel, code, &message)),
+    };
+    let bytes = out.bytes();
+    let told = hub.reply(client.id, out, bytes);
+    effects.wake.extend(told.wake);
+    effects.close.extend(told.close);
+    effects
 }
 
 fn say(hub: &mut Hub, client: &Client, object: Option<bytes::Bytes>) -> Effects<Ticket> {

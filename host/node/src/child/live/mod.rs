@@ -229,6 +229,8 @@ mod close {
     pub(super) const BROKEN: u16 = 1006;
     /// The handler failed.
     pub(super) const FAILED: u16 = 1011;
+    /// It cannot have now what it came for (IANA, WebSocket close codes).
+    pub(super) const TRY_AGAIN: u16 = 1013;
     /// It does not keep up; it may come back, and ask for what it missed.
     pub(super) const SLOW: u16 = 4000;
 }
