@@ -248,6 +248,11 @@ impl<T: Copy, R> Mesh<T, R> {
         self.around.connections.backlog(id)
     }
 
+    /// Bytes that a connection's queue has room for, [`crate::ITEM_BYTES`] for each item included.
+    pub fn room(&self, id: ConnectionId) -> usize {
+        self.around.connections.room(id)
+    }
+
     /// To be called some times a second: gives up what waits for too long, tries again what did not work, tells who has
     /// left, and forgets what nobody can ask for any more.
     pub fn tick(&mut self, now_ms: u64) -> Effects<T> {

@@ -2,7 +2,9 @@
 //! has something to write is woken, who does not keep up is closed, and other children are told.
 
 use super::{Live, Out, client::Client, close, encode};
-use protoplex_live::{Answer, ConnectionId, Effects, Item, Mesh, Refusal, Said, Subscribed};
+use protoplex_live::{
+    Answer, ConnectionId, Effects, ITEM_BYTES, Item, Mesh, Refusal, Said, Subscribed,
+};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use tokio::sync::oneshot;
 
@@ -92,11 +94,22 @@ impl Live {
         hub: &mut Hub,
         client: &Client,
         id: Option<u64>,
-        subscribed: Subscribed,
+        mut subscribed: Subscribed,
     ) -> Effects<Ticket> {
         let channel = hub.channel_of(client.id, subscribed.subscription).cloned();
         let channel = channel.unwrap_or_default();
-        let told = (!client.is_raw).then(|| encode::subscribed(id, &channel, &subscribed));
+        let tell = |subscribed: &Subscribed| {
+            (!client.is_raw).then(|| encode::subscribed(id, &channel, subscribed))
+        };
+        let mut told = tell(&subscribed);
+        let missed = subscribed.missed.iter().map(|message| message.data.len());
+        let bytes = missed.chain(told.iter().map(bytes::Bytes::len));
+        // It would be closed for what it cannot help, come back for the same, and never recover.
+        if bytes.map(|bytes| ITEM_BYTES + bytes).sum::<usize>() > hub.room(client.id) {
+            subscribed.missed.clear();
+            subscribed.recovered = subscribed.recovered.map(|_| false);
+            told = tell(&subscribed);
+        }
         let mut effects = say(hub, client, told);
         for message in subscribed.missed {
             let bytes = message.data.len();

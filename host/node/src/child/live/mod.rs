@@ -43,6 +43,8 @@ pub(super) use secrets::Secrets as LiveSecrets;
 const PROTOCOL: &str = "protoplex.v1";
 /// Between two looks at who has left, what is too old, and who has said nothing for too long.
 const TICK: Duration = Duration::from_millis(250);
+/// What a manifest's check counts is what queues count.
+const _: () = assert!(manifest::ITEM_BYTES == protoplex_live::ITEM_BYTES as u64);
 /// Of a node whose members are heard of by links: a few lost reports are no absence.
 const PRESENCE_EXPIRES_MS: u64 = 30_000;
 
