@@ -29,16 +29,23 @@ impl Live {
     pub(super) fn tell(&self, event: impl FnOnce(&mut Hub, u64) -> Effects<Ticket>) {
         let now_ms = self.now_ms();
         let mut hub = self.hub.lock();
-        let mut effects = event(&mut hub, now_ms);
-        // What answers say may wake and close others, and is never answered itself.
-        for (ticket, answer) in std::mem::take(&mut effects.answers) {
-            let more = self.answered(&mut hub, ticket, answer);
-            effects.wake.extend(more.wake);
-            effects.close.extend(more.close);
-        }
+        let effects = event(&mut hub, now_ms);
+        let effects = self.hand_on(&mut hub, effects);
         self.links.send(effects.send, effects.connect);
         drop(hub);
         self.stir(effects.wake, effects.close);
+    }
+
+    /// Queues the answers of one event: where several come in one call, before the next, whose messages would else be
+    /// queued before the answer to the subscription that they belong to.
+    pub(super) fn hand_on(&self, hub: &mut Hub, mut effects: Effects<Ticket>) -> Effects<Ticket> {
+        // What answers say may wake and close others, and is never answered itself.
+        for (ticket, answer) in std::mem::take(&mut effects.answers) {
+            let more = self.answered(hub, ticket, answer);
+            effects.wake.extend(more.wake);
+            effects.close.extend(more.close);
+        }
+        effects
     }
 
     fn answered(&self, hub: &mut Hub, ticket: Ticket, answer: Answer) -> Effects<Ticket> {
