@@ -3,6 +3,7 @@
 mod autobahn;
 mod board;
 mod faults;
+mod kept;
 mod several;
 mod swaps;
 mod transports;

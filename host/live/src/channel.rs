@@ -232,6 +232,14 @@ impl<T: Copy> Channel<T> {
         Ok(())
     }
 
+    /// A connection waits for its answer for as long as it is there.
+    pub fn wait_on(&mut self, id: u64) {
+        let mut waiting = self.waiting.iter_mut();
+        if let Some(waiting) = waiting.find(|waiting| waiting.id == id) {
+            waiting.deadline_ms = u64::MAX;
+        }
+    }
+
     /// A connection wants no more of it, having had this subscription.
     pub fn unsubscribe<R>(
         &mut self,
@@ -256,6 +264,27 @@ impl<T: Copy> Channel<T> {
             self.depart(around, now_ms, member);
         }
         self.let_go(around);
+    }
+
+    /// A connection is another member than it was, by the subscription that it has, or waits for.
+    pub fn set_member<R>(
+        &mut self,
+        around: &mut Around<T, R>,
+        now_ms: u64,
+        id: u64,
+        member: Option<Arc<str>>,
+    ) {
+        let known = around.connections.subscription(id, &self.local.name);
+        let Some(known) = known.filter(|known| known.member != member) else {
+            return;
+        };
+        let was = std::mem::replace(&mut known.member, member.clone());
+        if let Some(member) = member {
+            self.arrive(around, now_ms, member);
+        }
+        if let Some(was) = was {
+            self.depart(around, now_ms, was);
+        }
     }
 
     /// Somebody asks who is there.

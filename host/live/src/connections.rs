@@ -158,6 +158,14 @@ impl<R> Connections<R> {
         Some((outbox.bytes(), outbox.dropped()))
     }
 
+    pub fn room(&self, id: ConnectionId) -> usize {
+        let known = self.get(id).filter(|known| !known.overflowed);
+        known.map_or(0, |known| {
+            let max = known.limits.queue_bytes_max;
+            max.saturating_sub(known.outbox.bytes())
+        })
+    }
+
     pub fn message(
         &mut self,
         (id, subscription): (ConnectionId, u32),

@@ -165,6 +165,14 @@ impl<T: Copy, R> Mesh<T, R> {
         self.effects(now_ms)
     }
 
+    /// A connection that waits to be subscribed is not refused for the time that it takes. For those of whom nobody would
+    /// ask again.
+    pub fn wait_on(&mut self, id: ConnectionId, name: &str) {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.wait_on(id);
+        }
+    }
+
     /// A connection wants no more of a channel. Whether it was subscribed, or had asked to be.
     pub fn unsubscribe(
         &mut self,
@@ -179,6 +187,21 @@ impl<T: Copy, R> Mesh<T, R> {
             channel.unsubscribe(&mut self.around, now_ms, id, was, refusal);
         }
         (known, self.effects(now_ms))
+    }
+
+    /// A connection that is subscribed, or has asked to be, is somebody else to others on that channel from here on, or
+    /// nobody. Its subscription stays as it is: nothing that waits for it, and nothing that comes, is missed.
+    pub fn set_member(
+        &mut self,
+        now_ms: u64,
+        id: ConnectionId,
+        name: &Arc<str>,
+        member: Option<Arc<str>>,
+    ) -> Effects<T> {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.set_member(&mut self.around, now_ms, id, member);
+        }
+        self.effects(now_ms)
     }
 
     /// Publishes. Once the answer is there, the message has its place in the owner's stream.
@@ -223,6 +246,11 @@ impl<T: Copy, R> Mesh<T, R> {
     /// Bytes that wait for a connection, and messages that were dropped for it.
     pub fn backlog(&self, id: ConnectionId) -> Option<(usize, u64)> {
         self.around.connections.backlog(id)
+    }
+
+    /// Bytes that a connection's queue has room for, [`crate::ITEM_BYTES`] for each item included.
+    pub fn room(&self, id: ConnectionId) -> usize {
+        self.around.connections.room(id)
     }
 
     /// To be called some times a second: gives up what waits for too long, tries again what did not work, tells who has

@@ -60,6 +60,8 @@ impl Random {
 struct Seen {
     position: Option<Position>,
     subscription: Option<u32>,
+    /// Whether others see its client there.
+    shown: bool,
     members: BTreeSet<Arc<str>>,
 }
 
@@ -172,6 +174,7 @@ impl Model {
         };
         assert!(seen.subscription.is_none() && subscriptions < 3);
         seen.subscription = Some(answer.subscription);
+        seen.shown = true;
         seen.members = answer.members.into_iter().collect();
         assert_eq!(answer.recovered.is_some(), from.is_some());
         if answer.recovered == Some(true) {
@@ -215,6 +218,15 @@ impl Model {
         let subscribed = seen.subscription.take().is_some();
         let (was, effects) = self.hub.unsubscribe(self.now_ms, id, name);
         assert_eq!(was, subscribed);
+        self.act_on(effects);
+    }
+
+    fn show(&mut self, client: usize, name: &Arc<str>, shown: bool) {
+        let client = &mut self.clients[client];
+        let Some(id) = client.connection else { return };
+        let member = shown.then(|| Arc::clone(&client.name));
+        client.seen.entry(Arc::clone(name)).or_default().shown = shown;
+        let effects = self.hub.set_member(self.now_ms, id, name, member);
         self.act_on(effects);
     }
 
@@ -318,7 +330,8 @@ impl Model {
                     .get(&name)
                     .is_some_and(|seen| seen.subscription.is_some())
             };
-            let there = self.clients.iter().filter(on_it);
+            let shown = |client: &&Client| client.seen[&name].shown;
+            let there = self.clients.iter().filter(on_it).filter(shown);
             let there: BTreeSet<_> = there.map(|client| Arc::clone(&client.name)).collect();
             for client in self.clients.iter().filter(on_it) {
                 assert_eq!(client.seen[&name].members, there, "{name}");
@@ -341,7 +354,7 @@ fn run(number: u64) -> (usize, usize) {
     for step in 0..STEPS {
         let client = random.below(CLIENTS as u64) as usize;
         let name = &names[random.below(names.len() as u64) as usize];
-        match random.below(12) {
+        match random.below(13) {
             0..=1 => model.subscribe(client, name),
             2 => model.unsubscribe(client, name),
             3 if random.below(3) == 0 => model.lose(client),
@@ -351,6 +364,7 @@ fn run(number: u64) -> (usize, usize) {
                 let effects = model.hub.tick(model.now_ms);
                 model.act_on(effects);
             }
+            9 => model.show(client, name, random.below(2) == 0),
             _ => model.read(client, random.below(6) as usize),
         }
         if step % 100 == 99 {

@@ -11,7 +11,7 @@ mod check;
 mod live;
 mod upstream;
 
-pub use live::{Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
+pub use live::{ITEM_BYTES, Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
 pub use upstream::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
 };

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 /// Whatever is waited for has come by then, or never will.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-const POLL: (&str, &str) = ("protoplex-transport", "poll");
+pub(super) const POLL: (&str, &str) = ("protoplex-transport", "poll");
 
 /// An open stream of events.
 struct Events(Connection);
@@ -41,7 +41,12 @@ impl Events {
     }
 }
 
-async fn post(address: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+pub(super) async fn post(
+    address: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Response {
     let mut connection = Connection::open(address).await.unwrap();
     let body = body.to_string();
     connection

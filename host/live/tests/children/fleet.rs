@@ -167,6 +167,13 @@ impl Fleet {
         ticket
     }
 
+    pub fn set_member(&mut self, child: u32, id: ConnectionId, member: Option<&str>) {
+        let member = member.map(Arc::from);
+        self.act(child, |mesh, now_ms| {
+            mesh.set_member(now_ms, id, &"a:b".into(), member)
+        });
+    }
+
     pub fn publish(&mut self, child: u32, text: &str, key: Option<&str>) -> u32 {
         self.tickets += 1;
         let ticket = self.tickets;

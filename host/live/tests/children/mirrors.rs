@@ -138,6 +138,26 @@ fn who_waits_for_an_owner_out_of_reach_is_refused_in_time() {
 }
 
 #[test]
+fn who_cannot_ask_again_waits_for_an_owner_for_as_long_as_it_takes() {
+    let mut fleet = Fleet::new(2);
+    fleet.unlink(0, 1);
+    let [patient, other] = [fleet.open(1), fleet.open(1)];
+    let ticket = fleet.subscribe(1, patient, None, Some("ann"));
+    fleet.meshes[1].wait_on(patient, "a:b");
+    let refused = fleet.subscribe(1, other, None, None);
+    fleet.pass(3 * ANSWER_DEADLINE_MS);
+    assert_eq!(fleet.subscribed(refused).err(), Some(Refusal::Unavailable));
+    assert!(fleet.answer(ticket).is_none());
+    fleet.link(0, 1);
+    fleet.flow();
+    let answer = fleet.subscribed(ticket).expect("it is subscribed");
+    assert_eq!(answer.members, ["ann".into()]);
+    fleet.publish(0, "one", None);
+    fleet.flow();
+    assert_eq!(fleet.read(1, patient), ["one"]);
+}
+
+#[test]
 fn a_ticket_of_a_connection_that_goes_is_answered() {
     let mut fleet = Fleet::new(2);
     let id = fleet.open(1);
@@ -185,6 +205,58 @@ fn who_is_there_is_the_same_everywhere_and_who_comes_back_elsewhere_never_left()
     fleet.act(0, |mesh, now_ms| mesh.close(now_ms, ann));
     fleet.pass(1_100);
     assert_eq!(fleet.read(2, watch), [r#"Left("ann")"#]);
+}
+
+#[test]
+fn who_hides_or_is_seen_again_misses_nothing() {
+    let mut fleet = Fleet::new(2);
+    let [watch, ann] = [fleet.open(0), fleet.open(1)];
+    fleet.subscribe(0, watch, None, None);
+    fleet.subscribe(1, ann, None, Some("ann"));
+    fleet.flow();
+    assert_eq!(fleet.read(0, watch), [r#"Joined("ann")"#]);
+    fleet.publish(0, "waits", None);
+    fleet.flow();
+    fleet.publish(0, "under way", None);
+    fleet.set_member(1, ann, None);
+    fleet.publish(0, "later", None);
+    fleet.flow();
+    assert_eq!(fleet.read(1, ann), ["waits", "under way", "later"]);
+    assert_eq!(fleet.read(0, watch), ["waits", "under way", "later"]);
+    // She may be seen again in time, and never left.
+    fleet.pass(900);
+    fleet.set_member(1, ann, Some("ann"));
+    fleet.flow();
+    fleet.pass(30_000);
+    assert!(fleet.read(0, watch).is_empty());
+    fleet.set_member(1, ann, None);
+    fleet.flow();
+    fleet.pass(1_100);
+    for (child, id) in [(0, watch), (1, ann)] {
+        assert_eq!(fleet.read(child, id), [r#"Left("ann")"#]);
+    }
+    // Others of the mirror hear who she is now at once, as she does.
+    fleet.set_member(1, ann, Some("eve"));
+    assert_eq!(fleet.read(1, ann), [r#"Joined("eve")"#]);
+    fleet.flow();
+    assert_eq!(fleet.read(0, watch), [r#"Joined("eve")"#]);
+}
+
+#[test]
+fn who_hides_before_it_has_its_answer_is_not_seen_for_long() {
+    let mut fleet = Fleet::new(2);
+    fleet.unlink(0, 1);
+    let ann = fleet.open(1);
+    let ticket = fleet.subscribe(1, ann, None, Some("ann"));
+    fleet.set_member(1, ann, None);
+    fleet.link(0, 1);
+    fleet.flow();
+    assert!(fleet.subscribed(ticket).is_ok());
+    fleet.pass(1_100);
+    for child in 0..2 {
+        let ticket = fleet.members(child);
+        assert_eq!(fleet.has_members(ticket), Ok(vec![]));
+    }
 }
 
 #[test]

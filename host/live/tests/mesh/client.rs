@@ -16,6 +16,8 @@ pub struct View {
     pub subscription: Option<u32>,
     /// Asked for, and not answered.
     pub ticket: Option<u64>,
+    /// Whether others are not to see it.
+    pub hides: bool,
     pub members: BTreeSet<Arc<str>>,
 }
 

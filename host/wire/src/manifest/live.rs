@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Bytes that a message which waits for a connection takes of its queue besides its content.
+pub const ITEM_BYTES: u64 = 64;
+
 /// What holds on live nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

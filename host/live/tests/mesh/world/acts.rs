@@ -14,7 +14,8 @@ impl World {
         let name: Arc<str> = CHANNELS[self.random.of(CHANNELS.len())].into();
         match self.random.below(100) {
             0..=11 => self.subscribe(client, &name),
-            12..=14 => self.unsubscribe(client, &name),
+            12..=13 => self.unsubscribe(client, &name),
+            14 => self.hide(client, &name),
             15..=16 => self.lose(client),
             17..=36 => self.publish(client, &name),
             37..=38 => self.ask_members(&name),
@@ -95,6 +96,7 @@ impl World {
         let from = view.position;
         if view.subscription.is_none() && view.ticket.is_none() {
             view.ticket = Some(ticket);
+            view.hides = false;
         }
         let member = Arc::clone(&self.clients[client].name);
         self.at(child, |mesh, now_ms| {
@@ -151,6 +153,21 @@ impl World {
             effects
         });
         assert_eq!(was, subscribed);
+    }
+
+    /// A client is not seen by others any more, or is again.
+    fn hide(&mut self, client: usize, name: &Arc<str>) {
+        let Some((child, id)) = self.clients[client].at else {
+            return;
+        };
+        let member = Arc::clone(&self.clients[client].name);
+        let view = self.clients[client].views.entry(Arc::clone(name));
+        let view = view.or_default();
+        view.hides = !view.hides;
+        let member = Some(member).filter(|_| !view.hides);
+        self.at(child, |mesh, now_ms| {
+            mesh.set_member(now_ms, id, name, member)
+        });
     }
 
     pub fn lose(&mut self, client: usize) {

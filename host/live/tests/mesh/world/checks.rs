@@ -62,7 +62,9 @@ impl World {
             assert!(self.clients[0].is_on(&name), "{name} cannot be had");
             let mut there = BTreeSet::new();
             for client in self.clients.iter().filter(|client| client.is_on(&name)) {
-                there.insert(Arc::clone(&client.name));
+                if !client.views[&name].hides {
+                    there.insert(Arc::clone(&client.name));
+                }
             }
             let newest = self.clients[0].views[&name].position;
             let newest = newest.expect("it is subscribed");

@@ -1,6 +1,9 @@
 //! One connection, whatever its transport: its handler's side, and the way to wake its transport.
 
-use super::{Live, Out, close, encode, hub::Ticket};
+use super::{
+    Live, Out, close, encode,
+    hub::{self, Ticket},
+};
 use crate::child::{
     build::{Code, LoadedBuild, Slot},
     metrics::Kind,
@@ -292,10 +295,7 @@ impl Live {
                 Effect::Presence(channel, present) => {
                     let channel: Arc<str> = channel.into();
                     let member = state.user.clone().filter(|_| present);
-                    // It misses nothing: whatever was published until now waits for it already.
-                    if self.unsubscribe(client.id, &channel) {
-                        self.subscribe(client, &channel, None, member, None);
-                    }
+                    self.set_member(client.id, &channel, member);
                 }
                 Effect::Publish(channel, data, key) => {
                     let channel = channel.into();
@@ -316,7 +316,19 @@ impl Live {
     ) {
         let member = member.filter(|_| self.shows_presence(channel));
         let ticket = Ticket::Client(client.id, id);
-        self.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, client.id, channel, from, member));
+        self.tell(|hub, now_ms| {
+            let effects = hub.subscribe(now_ms, ticket, client.id, channel, from, member);
+            match id {
+                Some(_) => effects,
+                None => hub::for_handler(hub, client, channel, effects),
+            }
+        });
+    }
+
+    /// Who a client is to others, on a channel that it is subscribed to. It stays so, and misses nothing.
+    fn set_member(&self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
+        let member = member.filter(|_| self.shows_presence(channel));
+        self.tell(|hub, now_ms| hub.set_member(now_ms, id, channel, member));
     }
 
     /// Whether it was subscribed.

@@ -2,7 +2,9 @@
 //! has something to write is woken, who does not keep up is closed, and other children are told.
 
 use super::{Live, Out, client::Client, close, encode};
-use protoplex_live::{Answer, ConnectionId, Effects, Item, Mesh, Refusal, Said, Subscribed};
+use protoplex_live::{
+    Answer, ConnectionId, Effects, ITEM_BYTES, Item, Mesh, Refusal, Said, Subscribed,
+};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use tokio::sync::oneshot;
 
@@ -27,16 +29,23 @@ impl Live {
     pub(super) fn tell(&self, event: impl FnOnce(&mut Hub, u64) -> Effects<Ticket>) {
         let now_ms = self.now_ms();
         let mut hub = self.hub.lock();
-        let mut effects = event(&mut hub, now_ms);
-        // What answers say may wake and close others, and is never answered itself.
-        for (ticket, answer) in std::mem::take(&mut effects.answers) {
-            let more = self.answered(&mut hub, ticket, answer);
-            effects.wake.extend(more.wake);
-            effects.close.extend(more.close);
-        }
+        let effects = event(&mut hub, now_ms);
+        let effects = self.hand_on(&mut hub, effects);
         self.links.send(effects.send, effects.connect);
         drop(hub);
         self.stir(effects.wake, effects.close);
+    }
+
+    /// Queues the answers of one event: where several come in one call, before the next, whose messages would else be
+    /// queued before the answer to the subscription that they belong to.
+    pub(super) fn hand_on(&self, hub: &mut Hub, mut effects: Effects<Ticket>) -> Effects<Ticket> {
+        // What answers say may wake and close others, and is never answered itself.
+        for (ticket, answer) in std::mem::take(&mut effects.answers) {
+            let more = self.answered(hub, ticket, answer);
+            effects.wake.extend(more.wake);
+            effects.close.extend(more.close);
+        }
+        effects
     }
 
     fn answered(&self, hub: &mut Hub, ticket: Ticket, answer: Answer) -> Effects<Ticket> {
@@ -78,7 +87,7 @@ impl Live {
                     Answer::Subscribed(Err(refusal))
                     | Answer::Published(Err(refusal))
                     | Answer::Members(Err(refusal)) => {
-                        // What a handler asked for twice is there.
+                        // Of what a handler asked for, see [`for_handler`].
                         let told = id.map(|id| refused(id, &refusal));
                         say(hub, &known, told)
                     }
@@ -92,11 +101,22 @@ impl Live {
         hub: &mut Hub,
         client: &Client,
         id: Option<u64>,
-        subscribed: Subscribed,
+        mut subscribed: Subscribed,
     ) -> Effects<Ticket> {
         let channel = hub.channel_of(client.id, subscribed.subscription).cloned();
         let channel = channel.unwrap_or_default();
-        let told = (!client.is_raw).then(|| encode::subscribed(id, &channel, &subscribed));
+        let tell = |subscribed: &Subscribed| {
+            (!client.is_raw).then(|| encode::subscribed(id, &channel, subscribed))
+        };
+        let mut told = tell(&subscribed);
+        let missed = subscribed.missed.iter().map(|message| message.data.len());
+        let bytes = missed.chain(told.iter().map(bytes::Bytes::len));
+        // It would be closed for what it cannot help, come back for the same, and never recover.
+        if bytes.map(|bytes| ITEM_BYTES + bytes).sum::<usize>() > hub.room(client.id) {
+            subscribed.missed.clear();
+            subscribed.recovered = subscribed.recovered.map(|_| false);
+            told = tell(&subscribed);
+        }
         let mut effects = say(hub, client, told);
         for message in subscribed.missed {
             let bytes = message.data.len();
@@ -152,6 +172,44 @@ impl Live {
         drop(clients);
         watchers.into_iter().for_each(|id| self.end_watcher(id));
     }
+}
+
+/// Goes on with a subscription that a handler has just asked for. The client asked for nothing itself, and would not ask
+/// again: it waits for an owner out of reach for as long as it takes, and is told, or closed where it has no words for
+/// that, of what it cannot have.
+pub(super) fn for_handler(
+    hub: &mut Hub,
+    client: &Client,
+    channel: &str,
+    mut effects: Effects<Ticket>,
+) -> Effects<Ticket> {
+    hub.wait_on(client.id, channel);
+    let refused = effects.answers.iter().find_map(|(ticket, answer)| {
+        let ours = matches!(ticket, Ticket::Client(id, None) if *id == client.id);
+        match answer {
+            Answer::Subscribed(Err(refusal)) if ours => Some(refusal),
+            _ => None,
+        }
+    });
+    // What was asked for twice is there, and who is gone needs nothing.
+    let needless = |refusal: &Refusal| {
+        use Refusal::{NoConnection, Subscribed, Unsubscribed};
+        matches!(refusal, Subscribed | Unsubscribed | NoConnection)
+    };
+    let Some(refusal) = refused.filter(|refusal| !needless(refusal)) else {
+        return effects;
+    };
+    let (code, message) = encode::refusal(refusal);
+    tracing::warn!(connection = client.id, channel, %message, "a handler's subscription was refused");
+    let out = match client.is_raw {
+        true => Out::Close(close::TRY_AGAIN, message),
+        false => Out::Object(encode::ended(channel, code, &message)),
+    };
+    let bytes = out.bytes();
+    let told = hub.reply(client.id, out, bytes);
+    effects.wake.extend(told.wake);
+    effects.close.extend(told.close);
+    effects
 }
 
 fn say(hub: &mut Hub, client: &Client, object: Option<bytes::Bytes>) -> Effects<Ticket> {

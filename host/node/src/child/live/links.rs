@@ -178,7 +178,7 @@ impl Live {
             let mut table = live.links.table.lock();
             linked = table.link(place, process, (dialled, smaller), sender);
             match &linked {
-                Some(linked) => begin(hub, now_ms, &mut table, &identity.me, linked),
+                Some(linked) => live.begin((hub, now_ms), &mut table, &identity.me, linked),
                 None => Effects::default(),
             }
         });
@@ -204,27 +204,31 @@ impl Live {
         live.mourn(gone);
         Ok(ended?)
     }
-}
 
-/// Tells the hub of a new link, and of what it means.
-fn begin(
-    hub: &mut Hub,
-    now_ms: u64,
-    table: &mut Table,
-    me: &Place,
-    linked: &Linked,
-) -> Effects<super::hub::Ticket> {
-    let mut effects = Effects::default();
-    if linked.replaced {
-        let before = linked.gone.unwrap_or(linked.child);
-        effects.extend(hub.unlinked(now_ms, before));
+    /// Tells the hub of a new link, and of what it means.
+    fn begin(
+        &self,
+        (hub, now_ms): (&mut Hub, u64),
+        table: &mut Table,
+        me: &Place,
+        linked: &Linked,
+    ) -> Effects<super::hub::Ticket> {
+        let mut effects = Effects::default();
+        if linked.replaced {
+            let before = linked.gone.unwrap_or(linked.child);
+            let unlinked = hub.unlinked(now_ms, before);
+            effects.extend(self.hand_on(hub, unlinked));
+        }
+        if let Some(gone) = linked.gone {
+            let gone = hub.gone(now_ms, gone);
+            effects.extend(self.hand_on(hub, gone));
+            let placed = table::place(table, me, hub, now_ms);
+            effects.extend(self.hand_on(hub, placed));
+        }
+        let linked = hub.linked(now_ms, linked.child);
+        effects.extend(self.hand_on(hub, linked));
+        effects
     }
-    if let Some(gone) = linked.gone {
-        effects.extend(hub.gone(now_ms, gone));
-        effects.extend(table::place(table, me, hub, now_ms));
-    }
-    effects.extend(hub.linked(now_ms, linked.child));
-    effects
 }
 
 async fn hear(

@@ -44,6 +44,8 @@ pub(super) use secrets::Secrets as LiveSecrets;
 const PROTOCOL: &str = "protoplex.v1";
 /// Between two looks at who has left, what is too old, and who has said nothing for too long.
 const TICK: Duration = Duration::from_millis(250);
+/// What a manifest's check counts is what queues count.
+const _: () = assert!(manifest::ITEM_BYTES == protoplex_live::ITEM_BYTES as u64);
 /// Of a node whose members are heard of by links: a few lost reports are no absence.
 const PRESENCE_EXPIRES_MS: u64 = 30_000;
 
@@ -252,6 +254,8 @@ mod close {
     pub(super) const BROKEN: u16 = 1006;
     /// The handler failed.
     pub(super) const FAILED: u16 = 1011;
+    /// It cannot have now what it came for (IANA, WebSocket close codes).
+    pub(super) const TRY_AGAIN: u16 = 1013;
     /// It does not keep up; it may come back, and ask for what it missed.
     pub(super) const SLOW: u16 = 4000;
 }

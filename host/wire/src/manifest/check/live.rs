@@ -4,7 +4,7 @@ use super::{
     is_name,
     limits::{WAIT_MS_MAX, at_most, not_zero},
 };
-use crate::manifest::{Live, LiveLimits, Namespace};
+use crate::manifest::{ITEM_BYTES, Live, LiveLimits, Namespace};
 
 /// Kept for registrations.
 const KEYS: &str = "keys";
@@ -78,7 +78,7 @@ fn limits(limits: &LiveLimits) -> Vec<String> {
 fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
     let mut faults = Vec::new();
     let queue = limits.queue_bytes_max;
-    let (message, history) = (rules.message_bytes_max, rules.history_bytes_max);
+    let message = rules.message_bytes_max;
     faults.extend(not_zero("message_bytes_max", message));
     if message > queue / 2 {
         faults.push(format!(
@@ -86,12 +86,7 @@ fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
              would close every connection"
         ));
     }
-    if history > queue / 2 {
-        faults.push(format!(
-            "history_bytes_max is {history}; at most half of live.queue_bytes_max, which is {queue}, or nobody could \
-             ever be given what it missed"
-        ));
-    }
+    faults.extend(too_much_history(rules, queue));
     for (key, value, most) in [
         (
             "history_messages_max",
@@ -108,6 +103,21 @@ fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
     let (key, value) = ("subscribers_max", rules.subscribers_max.into());
     faults.extend(not_zero(key, value).or_else(|| at_most(key, value, SUBSCRIBERS_MAX)));
     faults
+}
+
+/// A history that nobody could be given again would be kept in vain.
+fn too_much_history(rules: &Namespace, queue: u64) -> Option<String> {
+    let (bytes, messages) = (rules.history_bytes_max, rules.history_messages_max);
+    let in_queue = bytes.saturating_add(ITEM_BYTES * u64::from(messages));
+    (in_queue > queue / 2).then(|| {
+        let enough = in_queue.saturating_mul(2);
+        format!(
+            "history_bytes_max is {bytes}, and history_messages_max {messages}: with {ITEM_BYTES} bytes for each \
+             message, {in_queue} bytes wait for one who has missed all of it, more than half of live.queue_bytes_max, \
+             which is {queue}, and nobody could ever be given what it missed; keep less, or write queue_bytes_max = \
+             {enough} in [live]"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -178,6 +188,11 @@ mod tests {
             "half of live.queue_bytes_max",
         );
         check(&|_, r| r.history_bytes_max = 501, "chat", "what it missed");
+        let messages = |l: &mut LiveLimits, r: &mut Namespace, most| {
+            (l.queue_bytes_max, r.history_messages_max) = (1_000 + 2 * 640, most);
+        };
+        check(&|l, r| messages(l, r, 10), "chat", "");
+        check(&|l, r| messages(l, r, 11), "chat", "queue_bytes_max = 2408");
         check(
             &|_, r| r.message_bytes_max = 0,
             "chat",
