@@ -350,6 +350,56 @@ async fn a_signed_token_opens_its_channel_for_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tokens_end_is_forgotten_with_the_subscription_that_it_opened() {
+    let fleet = fleet();
+    let (_, key) = secrets(&fleet);
+    let mut seen = Vec::new();
+    let mut socket = Socket::channels(&fleet.node("proxy").http, "/count?user=ann")
+        .await
+        .unwrap();
+    let token = |channel: &str, lives_s| {
+        let exp = now_s() + lives_s;
+        signed(&key, &json!({"channel": channel, "sub": "ann", "exp": exp}))
+    };
+    let with = |verb: &str, channel: &str, lives_s| {
+        let token = token(channel, lives_s);
+        json!({"id": 1, verb: {"channel": channel, "token": token}})
+    };
+    for command in [
+        with("subscribe", "signed:short", 3),
+        json!({"id": 2, "unsubscribe": {"channel": "signed:short"}}),
+        json!({"id": 3, "send": "subscribe signed:short"}),
+        with("subscribe", "signed:a", 6_000),
+        with("refresh", "signed:a", 9_000),
+        with("subscribe", "signed:b", 6_000),
+        with("subscribe", "signed:c", 6_000),
+        json!({"id": 4, "unsubscribe": {"channel": "signed:b"}}),
+        json!({"id": 5, "send": "unsubscribe signed:c"}),
+    ] {
+        let answer = socket.command(command.clone(), &mut seen).await.unwrap();
+        assert!(answer["ok"].is_object(), "{command}: {answer}");
+    }
+    // What its handler subscribes does not end with a token that opened it before.
+    let over = tokio::time::Instant::now() + Duration::from_secs(5);
+    while let Ok(object) = tokio::time::timeout_at(over, socket.object()).await {
+        let object = object.unwrap();
+        assert!(!object["ended"].is_object(), "{object}");
+    }
+    let tokens = || async {
+        let tokens = fleet.metric("live", "protoplex_live_tokens").await;
+        tokens.unwrap()
+    };
+    assert_eq!(tokens().await, 1.0, "of the one that is subscribed");
+    drop(socket);
+    let none = async {
+        while tokens().await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(WAIT_MAX, none).await.is_ok(), "nobody is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_client_for_pages_is_served_and_other_requests_are_told_what_this_is() {
     let fleet = Fleet::start_with(LIVE, &["--apps", "0", "--live", "1"]).unwrap();
     let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();

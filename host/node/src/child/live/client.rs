@@ -288,7 +288,7 @@ impl Live {
                     // One that is subscribed already stays so.
                     self.subscribe(client, &channel, from, member, None);
                 }
-                Effect::Unsubscribe(channel) => drop(self.unsubscribe(client.id, &channel.into())),
+                Effect::Unsubscribe(channel) => self.leave(client, state, &channel.into()),
                 Effect::Presence(channel, present) => {
                     let channel: Arc<str> = channel.into();
                     let member = state.user.clone().filter(|_| present);
@@ -317,6 +317,13 @@ impl Live {
         let member = member.filter(|_| self.shows_presence(channel));
         let ticket = Ticket::Client(client.id, id);
         self.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, client.id, channel, from, member));
+    }
+
+    /// Ends a subscription as it was wished for, and the right that a token gave to it: who subscribes again needs, or
+    /// has, another one.
+    pub(super) fn leave(&self, client: &Client, state: &mut State, channel: &Arc<str>) {
+        self.forget_token(client, state, channel);
+        self.unsubscribe(client.id, channel);
     }
 
     /// Whether it was subscribed.
@@ -364,6 +371,7 @@ impl Live {
         drop(state);
         self.tell(|hub, now_ms| hub.close(now_ms, client.id));
         self.clients.lock().remove(&client.id);
+        self.forget_tokens(client);
         if !client.hears_of_drains() {
             self.forget_session(client.id);
         }
