@@ -1,9 +1,9 @@
 //! The same channels by server-sent events and by long polling, and what back ends say by HTTP.
 
 use super::{LIVE, fleet};
-use protoplex_tests::{Connection, Fleet, Response, Socket};
+use protoplex_tests::{CHANNELS, Connection, Fleet, Response, Socket};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 /// Whatever is waited for has come by then, or never will.
@@ -191,6 +191,57 @@ async fn a_client_that_polls_loses_nothing_and_a_batch_is_given_until_it_is_ackn
         acked = json_of(&answer)["batch"].as_u64().unwrap();
     };
     assert_eq!(over.status, 410, "{over:?}");
+}
+
+/// Takes one message after another, with a pause: more slowly than they come.
+async fn slow_client(address: &str) -> Socket {
+    let stream = tokio::net::TcpSocket::new_v4().unwrap();
+    // What waits in the network is what the client is behind by.
+    stream.set_recv_buffer_size(32 << 10).unwrap();
+    let stream = stream.connect(address.parse().unwrap()).await.unwrap();
+    Socket::open_over(stream, address, "/count", &[CHANNELS])
+        .await
+        .unwrap()
+}
+
+/// Publishes large messages until it is ended.
+async fn floods(address: String, channel: &str) {
+    let mut socket = Socket::channels(&address, "/count").await.unwrap();
+    let mut seen = Vec::new();
+    let subscribe = json!({"id": 1, "subscribe": {"channel": channel}});
+    socket.command(subscribe, &mut seen).await.unwrap();
+    loop {
+        let data = "x".repeat(60_000);
+        let publish = json!({"id": 2, "publish": {"channel": channel, "data": data}});
+        socket.command(publish, &mut seen).await.unwrap();
+        seen.clear();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_always_behind_is_heard_and_not_taken_for_dead() {
+    let fleet = fleet();
+    let address = fleet.node("live").http;
+    let mut slow = slow_client(&address).await;
+    let mut seen = Vec::new();
+    let subscribe = json!({"id": 1, "subscribe": {"channel": "latest:a"}});
+    slow.command(subscribe, &mut seen).await.unwrap();
+    let flood = tokio::spawn(floods(address, "latest:a"));
+    // Several times what leaves signs of life unanswered.
+    let behind_until = Instant::now() + Duration::from_secs(7);
+    let (mut is_asked, mut is_answered) = (false, false);
+    while !(is_answered && Instant::now() > behind_until) {
+        let object = slow.object().await.unwrap();
+        is_answered |= object["id"] == json!(2);
+        if !is_asked && object["data"].is_string() {
+            slow.send(r#"{"id":2,"ping":{}}"#).await.unwrap();
+            is_asked = true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(Instant::now() < behind_until + WAIT_MAX, "it is not heard");
+    }
+    assert!(!flood.is_finished(), "nobody else is held up");
+    flood.abort();
 }
 
 /// Of the running fleet, as `up` made them.
