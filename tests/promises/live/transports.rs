@@ -182,15 +182,55 @@ async fn a_client_that_polls_loses_nothing_and_a_batch_is_given_until_it_is_ackn
         &json!({"id": 3, "send": "close 4500"}),
     )
     .await;
-    let mut acked = 2;
+    let (mut acked, mut last) = (2, json!(null));
     let over = loop {
         let answer = poll(acked).await;
         if answer.status != 200 {
             break answer;
         }
-        acked = json_of(&answer)["batch"].as_u64().unwrap();
+        let batch = json_of(&answer);
+        acked = batch["batch"].as_u64().unwrap();
+        last = batch["objects"].as_array().unwrap().last().unwrap().clone();
     };
     assert_eq!(over.status, 410, "{over:?}");
+    // It does not come back by this: `client.js` goes by the code, whatever the transport.
+    assert_eq!(
+        last,
+        json!({"closed": {"code": 4500, "reason": "as asked"}})
+    );
+    ended_with(&fleet, "4500 as asked").await;
+}
+
+/// Waits until a handler was told so of an end.
+async fn ended_with(fleet: &Fleet, ending: &str) {
+    let told = async {
+        while !fleet.logs().contains(ending) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = timeout(WAIT_MAX, told).await;
+    assert!(told.is_ok(), "{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_events_says_with_which_code_it_is_closed() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let mut events = Events::open(&address, "/count", "").await;
+    let (_, welcome) = events.next().await;
+    let session = welcome["welcome"]["session"].as_str().unwrap();
+    events.next().await;
+    let close = json!({"send": "close 4501"});
+    post(
+        &address,
+        "/count",
+        &[("protoplex-session", session)],
+        &close,
+    )
+    .await;
+    let closed = json!({"closed": {"code": 4501, "reason": "as asked"}});
+    assert_eq!(events.next().await.1, closed);
+    ended_with(&fleet, "4501 as asked").await;
 }
 
 /// Takes one message after another, with a pause: more slowly than they come.
