@@ -364,12 +364,15 @@ test('a transport that opens but stays silent is given up, and one that this pla
   assert.throws(() => open({ transports: ['websocket'] }), /none of these transports/);
 });
 
-test('a refusal is final, and says why', async (t) => {
+test('a refusal is final by every transport, and says why', async (t) => {
   const { server, open } = await start(t);
-  for (const [code, reason] of [[4500, 'the room is full'], [1008, 'refused']]) {
+  const refusals = [[4500, 'the room is full'], [4999, ''], [1008, 'refused']];
+  const all = TRANSPORTS.flatMap((transport) => refusals.map((refusal) => [transport, ...refusal]));
+  for (const [transport, code, said] of all) {
+    const reason = said || `closed with ${code}`;
     server.attempts = [];
-    server.onSession = (session) => setImmediate(() => session.close(code, reason));
-    const live = open({ transports: TRANSPORTS });
+    server.onSession = (session) => setImmediate(() => session.close(code, said));
+    const live = open({ transports: [transport, ...TRANSPORTS] });
     const waiting = live.publish('room', 1);
     waiting.catch(() => {});
     await until(() => live.state === 'closed');
@@ -384,15 +387,17 @@ test('a refusal is final, and says why', async (t) => {
   await until(() => live.state === 'closed');
 });
 
-test('other closes are followed by a new connection', async (t) => {
-  const { server, open } = await start(t);
-  const live = open();
-  for (const [n, code] of [1001, 1012, 1011, 1008].entries()) {
-    await until(() => server.sessions.size === 1 && live.state === 'connected');
-    [...server.sessions][0].close(code, '');
-    await until(() => server.attempts.length === n + 2);
-  }
-});
+for (const transport of TRANSPORTS) {
+  test(`${transport}: other closes are followed by a new connection`, async (t) => {
+    const { server, open } = await start(t);
+    const live = open({ transports: [transport] });
+    for (const [n, code] of [1001, 1012, 1011, 1008, 4499].entries()) {
+      await until(() => server.sessions.size === 1 && live.state === 'connected');
+      [...server.sessions][0].close(code, '');
+      await until(() => server.attempts.length === n + 2);
+    }
+  });
+}
 
 test('a token is asked for at each subscribe, and again when it expired', async (t) => {
   const { server, open } = await start(t);

@@ -125,10 +125,15 @@ export class FakeServer {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       const say = (object) => response.write(`data: ${JSON.stringify(object)}\n\n`);
       const session = this.#join('sse', say, () => response.destroy());
+      session.close = (code, reason) => {
+        say({ closed: { code, reason } });
+        response.end();
+      };
       response.on('close', () => this.sessions.delete(session));
       return;
     }
     let waiting = null;
+    let isClosing = false;
     let batch = { number: 0, objects: [] };
     const queue = [];
     const give = () => {
@@ -136,12 +141,17 @@ export class FakeServer {
       if (!batch.objects.length) batch = { number: batch.number + 1, objects: queue.splice(0) };
       waiting.end(JSON.stringify({ batch: batch.number, objects: batch.objects }));
       waiting = null;
+      if (isClosing) this.sessions.delete(session);
     };
     const say = (object) => {
       queue.push(object);
       setImmediate(give);
     };
     const session = this.#join('poll', say, () => waiting?.writeHead(410).end());
+    session.close = (code, reason) => {
+      isClosing = true;
+      say({ closed: { code, reason } });
+    };
     session.polled = (ack, answer) => {
       if (ack === batch.number) batch.objects = [];
       waiting = answer;

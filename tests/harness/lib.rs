@@ -16,7 +16,7 @@ pub use browser::{Browser, Page};
 pub use fleet::{Fleet, Node, Pushed, children, program, repository, said, signal};
 pub use http::{Connection, Response};
 pub use https::Https;
-pub use live::Socket;
+pub use live::{CHANNELS, Socket};
 pub use load::{Load, LoadReport};
 pub use nodes::{cpu_time, descriptors, is_alive, is_ready, kill_node, limit_descriptors};
 pub use origin::{Origin, head_of, read_head};

@@ -13,6 +13,9 @@ use tokio_tungstenite::{
 /// Whatever is waited for has come by then, or never will.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// The header that asks for the channel protocol.
+pub const CHANNELS: (&str, &str) = ("sec-websocket-protocol", "protoplex.v1");
+
 /// One connection.
 #[derive(Debug)]
 pub struct Socket(WebSocketStream<TcpStream>);
@@ -23,27 +26,38 @@ impl Socket {
     /// # Errors
     /// The server refuses; the text has its status.
     pub async fn open(address: &str, path: &str) -> anyhow::Result<Self> {
-        Self::open_with(address, path, None).await
+        Self::open_with(address, path, &[]).await
     }
 
-    /// The same with a protocol.
+    /// The same with more headers.
     ///
     /// # Errors
     /// The server refuses; the text has its status.
     pub async fn open_with(
         address: &str,
         path: &str,
-        protocol: Option<&'static str>,
+        headers: &[(&'static str, &str)],
     ) -> anyhow::Result<Self> {
-        let mut request = format!("ws://{address}{path}").into_client_request()?;
-        if let Some(protocol) = protocol {
-            let value = HeaderValue::from_static(protocol);
-            request
-                .headers_mut()
-                .insert("sec-websocket-protocol", value);
-        }
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::open_over(stream, address, path, headers).await
+    }
+
+    /// The same over a connection that is there.
+    ///
+    /// # Errors
+    /// The server refuses; the text has its status.
+    pub async fn open_over(
+        stream: TcpStream,
+        address: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value)?;
+            request.headers_mut().insert(*name, value);
+        }
         let opened = timeout(WAIT_MAX, client_async(request, stream)).await?;
         Ok(Self(opened?.0))
     }
@@ -53,7 +67,7 @@ impl Socket {
     /// # Errors
     /// The server refuses.
     pub async fn channels(address: &str, path: &str) -> anyhow::Result<Self> {
-        let mut socket = Self::open_with(address, path, Some("protoplex.v1")).await?;
+        let mut socket = Self::open_with(address, path, &[CHANNELS]).await?;
         let welcome = socket.object().await?;
         anyhow::ensure!(welcome["welcome"].is_object(), "{welcome}");
         Ok(socket)

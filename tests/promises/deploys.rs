@@ -97,25 +97,38 @@ async fn a_request_over_two_nodes_sees_one_build() {
     assert_eq!(report.seen.len(), 2, "{:?}", report.seen);
 }
 
+/// Carries the build on a hop.
+pub(crate) const HOP_HEADER: &str = "protoplex-build";
+
+/// What a node of the fleet says in it to another.
+pub(crate) fn hop(fleet: &Fleet, node: &str, build: &BuildId) -> String {
+    let file = format!("nodes/{node}/data/directory.json");
+    let directory = fs::read(fleet.data().join(file)).unwrap();
+    let directory: serde_json::Value = serde_json::from_slice(&directory).unwrap();
+    let key = hex::decode(directory["hop_key"].as_str().unwrap()).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    mac.update(b"protoplex-hop-v1:");
+    mac.update(build.as_bytes());
+    let token = hex::encode(&mac.finalize().into_bytes()[..16]);
+    format!("{build}:{token}")
+}
+
+/// The build that answers.
+pub(crate) fn active(fleet: &Fleet) -> BuildId {
+    let status = fleet.run(&["status", "--json"]).unwrap().out;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    status["active"].as_str().unwrap().parse().unwrap()
+}
+
 /// Guarantee 1, where it cannot be kept: another build is no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hop_that_names_a_build_not_held_is_told_to_come_back_and_is_counted() {
     let fleet = Fleet::start(SWAP).unwrap();
-    let file = fleet.data().join("nodes/app-1/data/directory.json");
-    let directory: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
-    let key = hex::decode(directory["hop_key"].as_str().unwrap()).unwrap();
-    let status = fleet.run(&["status", "--json"]).unwrap().out;
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    let active = status["active"].as_str().unwrap().parse().unwrap();
+    let active = active(&fleet);
     let mut connection = Connection::open(&fleet.node("app").http).await.unwrap();
     for (build, expected) in [(active, 200), (BuildId::of(b"not held"), 503)] {
-        // What a node of the fleet sends.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        mac.update(b"protoplex-hop-v1:");
-        mac.update(build.as_bytes());
-        let token = hex::encode(&mac.finalize().into_bytes()[..16]);
-        let hop = [("protoplex-build", format!("{build}:{token}"))];
-        let hop = hop.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let hop = hop(&fleet, "app-1", &build);
+        let hop = [(HOP_HEADER, hop.as_str())];
         let answer = connection.request("GET", "/", &hop, b"").await.unwrap();
         assert_eq!(answer.status, expected, "{}", answer.text());
         assert_eq!(answer.header("retry-after").is_some(), expected == 503);

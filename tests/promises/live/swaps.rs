@@ -1,6 +1,7 @@
 //! A switch of builds closes no connection, and what a handler remembered goes on.
 
 use super::LIVE;
+use crate::deploys::{HOP_HEADER, active, hop};
 use protoplex_tests::{Fleet, Socket, repository};
 use std::{
     path::PathBuf,
@@ -179,6 +180,30 @@ async fn a_connection_whose_handler_is_gone_ends_at_the_deadline() {
     assert_eq!(socket.ask("count").await.unwrap(), "1 one");
     let closed = socket.closed().await.unwrap().unwrap();
     assert_eq!(u16::from(closed.code), 1001, "{closed:?}");
+}
+
+/// A proxy that has not switched yet asks for the build before: it opens there, and does not stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_opened_on_the_build_before_goes_on_with_the_one_that_answers() {
+    let fleet = fleet();
+    let before = active(&fleet);
+    Variant::other("two", "").push(&fleet);
+    let hop = hop(&fleet, "live-1", &before);
+    let headers = [(HOP_HEADER, hop.as_str())];
+    let address = fleet.node("live").http;
+    let mut socket = Socket::open_with(&address, "/count", &headers)
+        .await
+        .unwrap();
+    assert_eq!(socket.text().await.unwrap(), "opened websocket one");
+    for n in 1..=3 {
+        assert_eq!(socket.ask("count").await.unwrap(), format!("{n} two"));
+    }
+    let reopened = fleet.metric("live", "protoplex_live_reopened_total").await;
+    assert_eq!(
+        reopened.unwrap(),
+        0.0,
+        "it was moved, with what it remembers"
+    );
 }
 
 /// Counts aloud, and is never wrong.

@@ -1,9 +1,9 @@
 //! The same channels by server-sent events and by long polling, and what back ends say by HTTP.
 
 use super::{LIVE, fleet};
-use protoplex_tests::{Connection, Fleet, Response, Socket};
+use protoplex_tests::{CHANNELS, Connection, Fleet, Response, Socket};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 /// Whatever is waited for has come by then, or never will.
@@ -187,15 +187,106 @@ async fn a_client_that_polls_loses_nothing_and_a_batch_is_given_until_it_is_ackn
         &json!({"id": 3, "send": "close 4500"}),
     )
     .await;
-    let mut acked = 2;
+    let (mut acked, mut last) = (2, json!(null));
     let over = loop {
         let answer = poll(acked).await;
         if answer.status != 200 {
             break answer;
         }
-        acked = json_of(&answer)["batch"].as_u64().unwrap();
+        let batch = json_of(&answer);
+        acked = batch["batch"].as_u64().unwrap();
+        last = batch["objects"].as_array().unwrap().last().unwrap().clone();
     };
     assert_eq!(over.status, 410, "{over:?}");
+    // It does not come back by this: `client.js` goes by the code, whatever the transport.
+    assert_eq!(
+        last,
+        json!({"closed": {"code": 4500, "reason": "as asked"}})
+    );
+    ended_with(&fleet, "4500 as asked").await;
+}
+
+/// Waits until a handler was told so of an end.
+async fn ended_with(fleet: &Fleet, ending: &str) {
+    let told = async {
+        while !fleet.logs().contains(ending) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let told = timeout(WAIT_MAX, told).await;
+    assert!(told.is_ok(), "{}", fleet.logs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_events_says_with_which_code_it_is_closed() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let mut events = Events::open(&address, "/count", "").await;
+    let (_, welcome) = events.next().await;
+    let session = welcome["welcome"]["session"].as_str().unwrap();
+    events.next().await;
+    let close = json!({"send": "close 4501"});
+    post(
+        &address,
+        "/count",
+        &[("protoplex-session", session)],
+        &close,
+    )
+    .await;
+    let closed = json!({"closed": {"code": 4501, "reason": "as asked"}});
+    assert_eq!(events.next().await.1, closed);
+    ended_with(&fleet, "4501 as asked").await;
+}
+
+/// Takes one message after another, with a pause: more slowly than they come.
+async fn slow_client(address: &str) -> Socket {
+    let stream = tokio::net::TcpSocket::new_v4().unwrap();
+    // What waits in the network is what the client is behind by.
+    stream.set_recv_buffer_size(32 << 10).unwrap();
+    let stream = stream.connect(address.parse().unwrap()).await.unwrap();
+    Socket::open_over(stream, address, "/count", &[CHANNELS])
+        .await
+        .unwrap()
+}
+
+/// Publishes large messages until it is ended.
+async fn floods(address: String, channel: &str) {
+    let mut socket = Socket::channels(&address, "/count").await.unwrap();
+    let mut seen = Vec::new();
+    let subscribe = json!({"id": 1, "subscribe": {"channel": channel}});
+    socket.command(subscribe, &mut seen).await.unwrap();
+    loop {
+        let data = "x".repeat(60_000);
+        let publish = json!({"id": 2, "publish": {"channel": channel, "data": data}});
+        socket.command(publish, &mut seen).await.unwrap();
+        seen.clear();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_always_behind_is_heard_and_not_taken_for_dead() {
+    let fleet = fleet();
+    let address = fleet.node("live").http;
+    let mut slow = slow_client(&address).await;
+    let mut seen = Vec::new();
+    let subscribe = json!({"id": 1, "subscribe": {"channel": "latest:a"}});
+    slow.command(subscribe, &mut seen).await.unwrap();
+    let flood = tokio::spawn(floods(address, "latest:a"));
+    // Several times what leaves signs of life unanswered.
+    let behind_until = Instant::now() + Duration::from_secs(7);
+    let (mut is_asked, mut is_answered) = (false, false);
+    while !(is_answered && Instant::now() > behind_until) {
+        let object = slow.object().await.unwrap();
+        is_answered |= object["id"] == json!(2);
+        if !is_asked && object["data"].is_string() {
+            slow.send(r#"{"id":2,"ping":{}}"#).await.unwrap();
+            is_asked = true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(Instant::now() < behind_until + WAIT_MAX, "it is not heard");
+    }
+    assert!(!flood.is_finished(), "nobody else is held up");
+    flood.abort();
 }
 
 /// Of the running fleet, as `up` made them.
@@ -352,6 +443,56 @@ async fn a_signed_token_opens_its_channel_for_its_time() {
         now_s() >= now + 8,
         "the first token's end is not the last one's"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tokens_end_is_forgotten_with_the_subscription_that_it_opened() {
+    let fleet = fleet();
+    let (_, key) = secrets(&fleet);
+    let mut seen = Vec::new();
+    let mut socket = Socket::channels(&fleet.node("proxy").http, "/count?user=ann")
+        .await
+        .unwrap();
+    let token = |channel: &str, lives_s| {
+        let exp = now_s() + lives_s;
+        signed(&key, &json!({"channel": channel, "sub": "ann", "exp": exp}))
+    };
+    let with = |verb: &str, channel: &str, lives_s| {
+        let token = token(channel, lives_s);
+        json!({"id": 1, verb: {"channel": channel, "token": token}})
+    };
+    for command in [
+        with("subscribe", "signed:short", 3),
+        json!({"id": 2, "unsubscribe": {"channel": "signed:short"}}),
+        json!({"id": 3, "send": "subscribe signed:short"}),
+        with("subscribe", "signed:a", 6_000),
+        with("refresh", "signed:a", 9_000),
+        with("subscribe", "signed:b", 6_000),
+        with("subscribe", "signed:c", 6_000),
+        json!({"id": 4, "unsubscribe": {"channel": "signed:b"}}),
+        json!({"id": 5, "send": "unsubscribe signed:c"}),
+    ] {
+        let answer = socket.command(command.clone(), &mut seen).await.unwrap();
+        assert!(answer["ok"].is_object(), "{command}: {answer}");
+    }
+    // What its handler subscribes does not end with a token that opened it before.
+    let over = tokio::time::Instant::now() + Duration::from_secs(5);
+    while let Ok(object) = tokio::time::timeout_at(over, socket.object()).await {
+        let object = object.unwrap();
+        assert!(!object["ended"].is_object(), "{object}");
+    }
+    let tokens = || async {
+        let tokens = fleet.metric("live", "protoplex_live_tokens").await;
+        tokens.unwrap()
+    };
+    assert_eq!(tokens().await, 1.0, "of the one that is subscribed");
+    drop(socket);
+    let none = async {
+        while tokens().await > 0.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(WAIT_MAX, none).await.is_ok(), "nobody is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,11 @@ impl Held {
         self.all().find(|build| build.id == *id)
     }
 
+    /// Whether another build answers since. One that is only prepared here may be active elsewhere already.
+    pub(super) fn is_past(&self, build: &Arc<LoadedBuild>) -> bool {
+        self.previous.iter().any(|past| Arc::ptr_eq(past, build))
+    }
+
     /// Everything loaded, the active one first.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<LoadedBuild>> {
         self.active

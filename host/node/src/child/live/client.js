@@ -410,6 +410,7 @@ class Link {
     try {
       for (const object of [typeof said === 'string' ? JSON.parse(said) : said].flat()) {
         if (object.welcome) this.#open(object.welcome);
+        else if (object.closed) this.closed(object.closed);
         else if (!this.#isOver) this.#owner.receive(object);
       }
     } catch (error) {
@@ -458,6 +459,12 @@ class Link {
     this.#owner.lost(this, { reason, isRefusal });
   }
 
+  /** The server ends it, and its code says whether we may come back. */
+  closed({ code, reason }) {
+    const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
+    this.fail(reason || `closed with ${code}`, isRefusal);
+  }
+
   end() {
     this.#isOver = true;
     clearTimeout(this.#timer);
@@ -479,10 +486,7 @@ function openWebSocket(url, link) {
   // Some say no more than this; others have a code to tell, in the same turn.
   socket.onerror = () => setTimeout(() => link.fail('the WebSocket broke'), 0);
   socket.onmessage = ({ data }) => link.receive(data);
-  socket.onclose = ({ code, reason }) => {
-    const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
-    link.fail(reason || `closed with ${code}`, isRefusal);
-  };
+  socket.onclose = (end) => link.closed(end);
   return { send: ({ text }) => socket.send(text), close: () => socket.close() };
 }
 

@@ -291,7 +291,7 @@ impl Live {
                     // One that is subscribed already stays so.
                     self.subscribe(client, &channel, from, member, None);
                 }
-                Effect::Unsubscribe(channel) => drop(self.unsubscribe(client.id, &channel.into())),
+                Effect::Unsubscribe(channel) => self.leave(client, state, &channel.into()),
                 Effect::Presence(channel, present) => {
                     let channel: Arc<str> = channel.into();
                     let member = state.user.clone().filter(|_| present);
@@ -329,6 +329,13 @@ impl Live {
     fn set_member(&self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
         let member = member.filter(|_| self.shows_presence(channel));
         self.tell(|hub, now_ms| hub.set_member(now_ms, id, channel, member));
+    }
+
+    /// Ends a subscription as it was wished for, and the right that a token gave to it: who subscribes again needs, or
+    /// has, another one.
+    pub(super) fn leave(&self, client: &Client, state: &mut State, channel: &Arc<str>) {
+        self.forget_token(client, state, channel);
+        self.unsubscribe(client.id, channel);
     }
 
     /// Whether it was subscribed.
@@ -376,6 +383,7 @@ impl Live {
         drop(state);
         self.tell(|hub, now_ms| hub.close(now_ms, client.id));
         self.clients.lock().remove(&client.id);
+        self.forget_tokens(client);
         if !client.hears_of_drains() {
             self.forget_session(client.id);
         }

@@ -116,7 +116,8 @@ impl Speaker<'_> {
             } => {
                 let id = needed()?;
                 let channel = of.channel.as_ref().into();
-                self.live().unsubscribe(self.client.id, &channel);
+                let mut state = self.client.state.lock();
+                self.live().leave(self.client, &mut state, &channel);
                 Ok(Some(encode::ok(id)))
             }
             Command {

@@ -6,7 +6,13 @@ use super::{
     connection_limits, encode, events, poll,
     websocket::{self, Deflate},
 };
-use crate::child::{build::Code, decide::Request, metrics::Kind, reply, service::Shared};
+use crate::child::{
+    build::{Code, LoadedBuild},
+    decide::Request,
+    metrics::Kind,
+    reply,
+    service::Shared,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
@@ -136,7 +142,7 @@ fn open(
     };
     let limits = build.manifest.live.as_ref().map(|live| live.limits);
     let limits = limits.unwrap_or_default();
-    let generation = live.generation.load(Relaxed);
+    let generation = generation_of(shared, build);
     let id = live.hub().open(connection_limits(&limits));
     let opened = handler.opened(id, head, transport, &slot.context);
     let turned_away = |reply| {
@@ -170,6 +176,17 @@ fn open(
     Ok(handle)
 }
 
+/// When a connection that is opened on a build was last looked at. One on a build before the active one was not yet:
+/// it has to move like those that were there at the switch.
+fn generation_of(shared: &Shared, build: &Arc<LoadedBuild>) -> u64 {
+    // Read first: of a switch in between, one of the two tells.
+    let generation = shared.live.generation.load(Relaxed);
+    match shared.builds.now().is_past(build) {
+        true => generation.wrapping_sub(1),
+        false => generation,
+    }
+}
+
 impl Handle {
     /// Tells the client where it is, and does what the handler wants for a beginning.
     fn welcome(&self, effects: Vec<protoplex_handler::Effect>, ping_ms: u64) {
@@ -187,6 +204,9 @@ impl Handle {
         }
         live.act(client, &mut state, effects);
         state.is_new = false;
+        // A hop may have brought it to a build that was switched away from; whoever goes through all connections has
+        // been there.
+        live.settle(&self.shared, client, &mut state);
     }
 }
 

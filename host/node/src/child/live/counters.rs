@@ -32,7 +32,7 @@ pub(super) struct Counters {
 
 impl Live {
     /// What is now.
-    pub(in crate::child) fn gauges(&self) -> [Sample; 4] {
+    pub(in crate::child) fn gauges(&self) -> [Sample; 5] {
         let clients: Vec<_> = self.clients.lock().keys().copied().collect();
         let hub = self.hub.lock();
         let (channels, connections) = hub.counts();
@@ -58,6 +58,11 @@ impl Live {
                 "protoplex_live_links",
                 "Links to other children.",
                 self.links.len() as u64,
+            ),
+            (
+                "protoplex_live_tokens",
+                "Subscriptions that end when their token does.",
+                self.expiries.lock().len() as u64,
             ),
         ]
     }

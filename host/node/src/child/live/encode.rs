@@ -90,6 +90,11 @@ fn retry(after_ms: u64) -> Bytes {
     object(json!({"retry": {"after_ms": after_ms}}))
 }
 
+/// How the server ends the connection: transports of text have no frame of their own for it.
+pub(super) fn closed(code: u16, reason: &str) -> Bytes {
+    object(json!({"closed": {"code": code, "reason": reason}}))
+}
+
 fn notice(channel: &str, notice: &Notice) -> Bytes {
     object(match notice {
         Notice::Presence(_, Change::Joined(member)) => {
@@ -225,7 +230,8 @@ pub(super) enum Text {
     Message(Bytes, String),
     /// Of a subscription that has ended.
     Nothing,
-    End,
+    /// With which code and reason.
+    End(u16, String),
 }
 
 /// One item as an object.
@@ -246,18 +252,18 @@ pub(super) fn text(item: LiveItem, of: Channel<'_>) -> Text {
         Item::Reply(Said::Reply(out), _) => match out {
             Out::Object(bytes) | Out::Text(bytes) | Out::Binary(bytes) => Text::Object(bytes),
             Out::Retry(after_ms) => Text::Object(retry(after_ms)),
-            Out::Close(..) => Text::End,
+            Out::Close(code, reason) => Text::End(code, reason),
             Out::Missed(..) => Text::Nothing,
         },
     }
 }
 
-/// One item as an event of `text/event-stream`, by whose id a client can go on; `None` for the end.
-pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Option<Bytes> {
+/// One item as an event of `text/event-stream`, by whose id a client can go on. An end is for the caller.
+pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Result<Bytes, (u16, String)> {
     if let Item::Message(_, message) = &item
         && let Some(made) = message.made(Form::Event)
     {
-        return Some(made);
+        return Ok(made);
     }
     let message = match &item {
         Item::Message(_, message) => Some(Arc::clone(message)),
@@ -274,14 +280,21 @@ pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Option<Bytes> {
             event = format!("id: {id}\n").into_bytes();
             append_data(&mut event, &object);
         }
-        Text::Nothing => return Some(Bytes::new()),
-        Text::End => return None,
+        Text::Nothing => return Ok(Bytes::new()),
+        Text::End(code, reason) => return Err((code, reason)),
     }
     let event = Bytes::from(event);
     if let Some(message) = message {
         message.form(Form::Event, |_| event.clone());
     }
-    Some(event)
+    Ok(event)
+}
+
+/// An end, as the last event.
+pub(super) fn last_event(code: u16, reason: &str) -> Vec<u8> {
+    let mut event = Vec::new();
+    append_data(&mut event, &closed(code, reason));
+    event
 }
 
 /// JSON has its line ends escaped in strings; where it stands between values, a line is a line of the event.

@@ -52,17 +52,25 @@ impl Events {
     fn gather(&mut self) -> Vec<u8> {
         let (live, id) = (self.handle.live(), self.handle.client.id);
         let (mut hub, mut out, mut messages) = (live.hub(), Vec::new(), 0);
+        let mut end = None;
         while out.len() < GATHER_BYTES {
             let Some(item) = hub.next(id) else { break };
             messages += u64::from(matches!(item, protoplex_live::Item::Message(..)));
             let of = |number| hub.channel_of(id, number).cloned();
             match encode::event(item, &of) {
-                Some(event) => out.extend_from_slice(&event),
-                None => {
-                    self.over = true;
+                Ok(event) => out.extend_from_slice(&event),
+                Err((code, reason)) => {
+                    out.append(&mut encode::last_event(code, &reason));
+                    end = Some((code, reason));
                     break;
                 }
             }
+        }
+        // Who holds the state of a connection may ask for the channels, and never the other way round.
+        drop(hub);
+        if let Some((code, reason)) = end {
+            self.over = true;
+            self.handle.ends(code, &reason);
         }
         live.counters.delivered.fetch_add(messages, Relaxed);
         out
@@ -78,7 +86,11 @@ impl HttpBody for Events {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         self.handle.client.register(cx.waker());
-        if self.over || self.handle.client.killed().is_some() {
+        if let Some((code, reason)) = self.handle.client.killed() {
+            self.handle.ends(code, reason);
+            self.over = true;
+        }
+        if self.over {
             return Poll::Ready(None);
         }
         let events = self.gather();
@@ -86,9 +98,6 @@ impl HttpBody for Events {
             let next = Instant::now() + self.ping;
             self.timer.as_mut().reset(next);
             return Poll::Ready(Some(Ok(Frame::data(events.into()))));
-        }
-        if self.over {
-            return Poll::Ready(None);
         }
         std::task::ready!(self.timer.as_mut().poll(cx));
         let next = Instant::now() + self.ping;

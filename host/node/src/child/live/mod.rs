@@ -20,7 +20,7 @@ mod watch;
 mod websocket;
 
 use super::service::Shared;
-use client::Client;
+use client::{Client, State};
 use counters::Counters;
 use hub::Hub;
 use links::Links;
@@ -168,10 +168,32 @@ impl Live {
     /// A client's right to a channel ends then, unless it brings another token.
     fn expire_at(&self, client: &Client, channel: &Arc<str>, exp: u64) {
         let mut state = client.state.lock();
+        // A command may come by a request of its own, and be late: nothing would take out what it leaves here.
+        if !self.clients.lock().contains_key(&client.id) {
+            return;
+        }
+        self.forget_token(client, &mut state, channel);
         state.tokens.insert(Arc::clone(channel), exp);
         self.expiries
             .lock()
             .insert((exp, client.id, Arc::clone(channel)));
+    }
+
+    /// A client's right to a channel has no end that a token gave it: it left the channel, or brings another token.
+    fn forget_token(&self, client: &Client, state: &mut State, channel: &Arc<str>) {
+        if let Some(exp) = state.tokens.remove(channel) {
+            let expiry = (exp, client.id, Arc::clone(channel));
+            self.expiries.lock().remove(&expiry);
+        }
+    }
+
+    /// Of a client that is gone: tokens may live for days, and nobody waits for the end of these.
+    fn forget_tokens(&self, client: &Client) {
+        let tokens = std::mem::take(&mut client.state.lock().tokens);
+        let mut expiries = self.expiries.lock();
+        for (channel, exp) in tokens {
+            expiries.remove(&(exp, client.id, channel));
+        }
     }
 
     /// Ends subscriptions whose token has.

@@ -59,6 +59,11 @@ impl Live {
             if state.build.id != old.id {
                 continue;
             }
+            // Nobody may have come by since the switch: then what it remembers can still be taken along.
+            live.settle(shared, &client, &mut state);
+            if state.build.id != old.id {
+                continue;
+            }
             let active = shared.builds.now().active.clone();
             let to = active.and_then(|build| Some((destination(&build, &state)?, build)));
             let Some((slot, build)) = to else {

@@ -60,7 +60,10 @@ impl Polls {
 
 /// The first answer to who polls: the objects that wait, the welcome among them.
 pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
-    let (objects, _) = gather(&handle);
+    let (objects, is_over) = gather(&handle);
+    if is_over {
+        return json(objects);
+    }
     let sessions = shared.live.sessions.lock();
     let id = handle.client.id;
     let session = sessions
@@ -130,27 +133,28 @@ impl Polled {
         if batches.last.0 > ack {
             return Poll::Ready((Some(batches.last.clone()), false));
         }
-        if batches.asked != asked || self.handle.client.killed().is_some() {
-            return Poll::Ready((None, batches.asked == asked));
+        if batches.asked != asked {
+            return Poll::Ready((None, false));
+        }
+        if let Some((code, reason)) = self.handle.client.killed() {
+            self.handle.ends(code, reason);
+            return Poll::Ready((None, true));
         }
         self.handle.client.register(cx.waker());
         let (objects, is_over) = gather(&self.handle);
         if &objects[..] == b"[]" {
-            return match is_over {
-                true => Poll::Ready((None, true)),
-                false => Poll::Pending,
-            };
+            return Poll::Pending;
         }
         batches.last = (batches.last.0.max(ack) + 1, objects);
         Poll::Ready((Some(batches.last.clone()), is_over))
     }
 }
 
-/// What waits, as an array, and whether that is the end.
+/// What waits, as an array, and whether that is the end; its last object says so then.
 fn gather(handle: &Handle) -> (Bytes, bool) {
     let (live, id) = (handle.live(), handle.client.id);
     let (mut hub, mut out, mut messages) = (live.hub(), vec![b'['], 0);
-    let mut is_over = false;
+    let mut end = None;
     while out.len() < GATHER_BYTES {
         let Some(item) = hub.next(id) else { break };
         messages += u64::from(matches!(item, protoplex_live::Item::Message(..)));
@@ -158,19 +162,27 @@ fn gather(handle: &Handle) -> (Bytes, bool) {
         let object = match encode::text(item, &of) {
             Text::Object(object) | Text::Message(object, _) => object,
             Text::Nothing => continue,
-            Text::End => {
-                is_over = true;
-                break;
+            Text::End(code, reason) => {
+                let (_, reason) = end.insert((code, reason));
+                encode::closed(code, reason)
             }
         };
         if out.len() > 1 {
             out.push(b',');
         }
         out.extend_from_slice(&object);
+        if end.is_some() {
+            break;
+        }
     }
+    // Who holds the state of a connection may ask for the channels, and never the other way round.
+    drop(hub);
     out.push(b']');
     live.counters.delivered.fetch_add(messages, Relaxed);
-    (out.into(), is_over)
+    if let Some((code, reason)) = &end {
+        handle.ends(*code, reason);
+    }
+    (out.into(), end.is_some())
 }
 
 /// A request with what a client has to say: a command, or an array of them.

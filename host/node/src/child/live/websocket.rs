@@ -99,6 +99,15 @@ struct Socket {
     goodbye: Option<(u16, String, Instant)>,
 }
 
+/// How much of what waits was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    /// All of it.
+    All,
+    /// What was gathered at once; there may be more.
+    Some,
+}
+
 /// With which code and reason it ended.
 type End = io::Result<(u16, String)>;
 
@@ -122,12 +131,12 @@ impl Socket {
         }
         let mut turns = 0;
         loop {
-            match self.poll_write(handle, cx) {
-                Poll::Ready(Ok(())) => {}
+            let wrote = match self.poll_write(handle, cx) {
+                Poll::Ready(Ok(wrote)) => wrote,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 // Who does not read is not read.
                 Poll::Pending => break,
-            }
+            };
             turns += 1;
             if turns > TURN_EVENTS_MAX {
                 cx.waker().wake_by_ref();
@@ -137,14 +146,16 @@ impl Socket {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(end))) => return Poll::Ready(Ok(end)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if wrote == Wrote::Some => {}
                 Poll::Pending => break,
             }
         }
         self.poll_time(cx)
     }
 
-    /// Writes until nothing waits; pending while the client takes nothing more.
-    fn poll_write(&mut self, handle: &Handle, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what was gathered; pending while the client takes nothing more. Not until nothing waits: for a client
+    /// that is always behind, that never comes, and it would not be heard.
+    fn poll_write(&mut self, handle: &Handle, cx: &mut Context<'_>) -> Poll<io::Result<Wrote>> {
         loop {
             while self.written < self.out.len() {
                 let rest = &self.out[self.written..];
@@ -152,7 +163,10 @@ impl Socket {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(bytes)) => {
                         self.written += bytes;
-                        self.blocked = None;
+                        if self.blocked.take().is_some() {
+                            // It took what was on its way: its pong may be behind much that is.
+                            self.unanswered = 0;
+                        }
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => {
@@ -171,13 +185,14 @@ impl Socket {
                 if let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx) {
                     return Poll::Ready(Err(error));
                 }
+                return Poll::Ready(Ok(Wrote::Some));
             }
             if self.goodbye.is_none() {
                 self.gather(handle);
             }
             if self.out.is_empty() {
                 self.out = Vec::new();
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(Wrote::All));
             }
         }
     }
