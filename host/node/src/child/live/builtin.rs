@@ -107,7 +107,7 @@ fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let changes = Changes {
         registration: Live::register(shared, key),
-        leave: Box::pin(shared.live.leave()),
+        leave: Box::pin(shared.live.told_to_go()),
         pings,
     };
     reply.body = ReplyBody::Stream(changes.boxed_unsync());

@@ -246,7 +246,7 @@ impl Live {
     }
 
     /// Returns when one who waits here for changes has to go: some time after a drain began.
-    fn leave(&self) -> impl Future<Output = ()> + Send + use<> {
+    fn told_to_go(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut draining = self.draining.subscribe();
         async move {
             // Without a sender there is nobody to wait for.
