@@ -5,7 +5,7 @@ mod driver;
 mod exchange;
 
 pub(super) use body::{Http2Body, Switched};
-pub(super) use exchange::{Answered, SendError, Sending};
+pub(super) use exchange::{Answered, SendError, Sending, Untaken};
 
 use super::connect::{Connector, Stream};
 use crate::{forward::is_hop_by_hop, server::Held};
