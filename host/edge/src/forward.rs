@@ -3,8 +3,8 @@
 mod lines;
 
 pub use crate::http1::target::is_path;
-pub(crate) use lines::is_hop_by_hop;
 pub use lines::request_lines;
+pub(crate) use lines::{is_hop_by_hop, names_header};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_http::Head;

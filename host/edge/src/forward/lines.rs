@@ -1,7 +1,7 @@
 //! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
 
 use super::{is_traceparent, joined, visitor_fields};
-use protoplex_http::Head;
+use protoplex_http::{Head, HeaderField};
 use std::{io::Write, net::IpAddr};
 
 /// What a header is to a relay.
@@ -66,9 +66,8 @@ pub fn request_lines(
     without: impl Fn(&str) -> bool,
 ) {
     line(out, "host", head.authority.as_bytes());
-    let nominated = head
-        .header("connection")
-        .filter(|value| names_header(value));
+    // It may stand in several lines, and the first may be the harmless one.
+    let nominates = head.headers.iter().any(is_nominating);
     let traceparent = head
         .header("traceparent")
         .filter(|value| is_traceparent(value));
@@ -79,7 +78,7 @@ pub fn request_lines(
             Kind::TraceParent | Kind::TraceState => traceparent.is_some(),
             Kind::Plain => true,
         };
-        let nominated = nominated.is_some() && is_nominated(head, field.name);
+        let nominated = nominates && is_nominated(head, field.name);
         if passes && !nominated && !without(field.name) {
             line(out, field.name, field.value);
         }
@@ -150,8 +149,13 @@ fn hex(out: &mut Vec<u8>, number: u64) {
     out.extend((0..16).rev().map(|at| digit(4 * at)));
 }
 
-/// Whether a value of `Connection` may name a header that would be passed on.
-fn names_header(value: &[u8]) -> bool {
+/// Whether a line is a `Connection` that may name a header that would be passed on.
+fn is_nominating(field: &HeaderField<'_>) -> bool {
+    field.name.eq_ignore_ascii_case("connection") && names_header(field.value)
+}
+
+/// Whether a value of `Connection` is none of the usual two, which name no header that is passed on.
+pub(crate) fn names_header(value: &[u8]) -> bool {
     !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
 }
 
@@ -166,7 +170,7 @@ fn is_nominated(head: &Head<'_>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::{HeaderField, Scheme};
+    use protoplex_http::Scheme;
 
     fn lines(fields: &[(&'static str, &'static str)], keeps_forwarded: bool) -> String {
         lines_from(fields, keeps_forwarded, None)
@@ -232,6 +236,18 @@ mod tests {
                  forwarded: for=\"[2001:db8::1]\";host=\"example.com\";proto=https\r\nx-request-id: 0123456789abcdef\r\n"
             )
         );
+    }
+
+    #[test]
+    fn what_any_line_of_connection_names_is_left_out() {
+        let usual = ("Connection", "keep-alive");
+        let naming = ("connection", "X-Private");
+        for fields in [[usual, naming], [naming, usual]] {
+            let all = [&fields[..], &[("X-Private", "1"), ("Accept", "*/*")]].concat();
+            let said = lines(&all, false);
+            assert!(!said.contains("X-Private"), "{said}");
+            assert!(said.contains("Accept: */*\r\n"), "{said}");
+        }
     }
 
     #[test]

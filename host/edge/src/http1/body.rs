@@ -73,8 +73,10 @@ impl Producer {
         Want::Nothing
     }
 
-    pub(super) fn is_gone(&self) -> bool {
-        self.0.as_ref().is_none_or(|slot| slot.lock().consumer_gone)
+    /// Whether somebody waits for the body, or may do so `later`.
+    pub(super) fn may_want(&self, later: bool) -> bool {
+        let wants = |slot: &Slot| !slot.consumer_gone && (later || slot.wanted);
+        self.0.as_ref().is_some_and(|slot| wants(&slot.lock()))
     }
 
     pub(super) fn give(&self, piece: Bytes) {

@@ -367,14 +367,16 @@ where
                 }
             };
         }
-        let streams = matches!(reply.body, ReplyBody::Stream(_) | ReplyBody::Relay(_));
-        let may_follow = if streams {
-            if intake.owes_continue && !intake.producer.is_gone() {
-                // The stream may want the body yet, and behind its head would be too late to ask.
-                intake.owes_continue = false;
+        let is_stream = matches!(reply.body, ReplyBody::Stream(_));
+        let may_follow = if is_stream || matches!(reply.body, ReplyBody::Relay(_)) {
+            // Behind the head is too late to ask for the body. A stream may want it yet; a server that was relayed to
+            // and has not asked for it by its answer does not.
+            let mut owes_continue = std::mem::take(&mut intake.owes_continue);
+            if owes_continue && intake.producer.may_want(is_stream) {
+                owes_continue = false;
                 self.out.extend_from_slice(respond::CONTINUE);
             }
-            let may_follow = may_follow && !intake.owes_continue;
+            let may_follow = may_follow && !owes_continue;
             self.write_stream(reply, asked, may_follow, intake).await?
         } else {
             // A client that still waits for `100 Continue` may or may not send its body: close.

@@ -84,23 +84,32 @@ pub(super) fn expects_continue(parts: &Parts) -> bool {
     expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// What a client waits for that expects it.
+pub(super) fn go_on() -> Interim {
+    Interim {
+        status: StatusCode::CONTINUE,
+        lines: Lines::default(),
+    }
+}
+
 /// A request's body with a deadline on each wait for more of it.
 pub(super) struct Timed {
     body: Received,
     rule: Rule,
     pace: Pace,
     too_slow: Arc<AtomicBool>,
-    /// The client waits to be asked for it, by this way.
-    owed: Option<Interims>,
+    /// Whether the client waits to be asked for it, and by which way it is.
+    owed: Option<(Arc<AtomicBool>, Interims)>,
 }
 
 impl Timed {
-    /// `too_slow` is set when the client missed the deadline; `owed` takes the `100 Continue` that it waits for.
+    /// `too_slow` is set when the client missed the deadline; `owed` takes the `100 Continue` that it waits for, as
+    /// long as it says that it does.
     pub(super) fn new(
         body: Received,
         rule: Rule,
         too_slow: Arc<AtomicBool>,
-        owed: Option<Interims>,
+        owed: Option<(Arc<AtomicBool>, Interims)>,
     ) -> Self {
         Self {
             body,
@@ -130,11 +139,10 @@ impl HttpBody for Timed {
                 frame.map(|frame| frame.map_err(|error| BodyError::Incomplete(error.to_string())));
             return Poll::Ready(frame);
         }
-        if let Some(interims) = self.owed.take() {
-            interims.push(Interim {
-                status: StatusCode::CONTINUE,
-                lines: Lines::default(),
-            });
+        if let Some((owed, interims)) = self.owed.take()
+            && owed.swap(false, Relaxed)
+        {
+            interims.push(go_on());
         }
         let rule = self.rule;
         ready!(self.pace.poll_too_slow(&rule, cx));

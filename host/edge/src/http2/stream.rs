@@ -29,7 +29,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -67,6 +67,8 @@ struct Stream<S> {
     switch: Option<RecvStream>,
     /// Set when the client missed a deadline of its body.
     too_slow: Option<Arc<AtomicBool>>,
+    /// Whether the client waits for `100 Continue`; gone with the request's body.
+    owed: Weak<AtomicBool>,
 }
 
 impl<S: Service> Streams<S> {
@@ -116,6 +118,7 @@ impl<S: Service> Streams<S> {
             interims: Interims::default(),
             switch: None,
             too_slow: None,
+            owed: Weak::new(),
         };
         let mut body = Body::empty();
         if is_connect {
@@ -187,7 +190,11 @@ impl<S: Send + Sync + 'static> Stream<S> {
     /// The request's body, with its deadlines.
     fn body(&mut self, received: Received, parts: &Parts) -> Body {
         let too_slow = self.too_slow.insert(Arc::default());
-        let owed = request::expects_continue(parts).then(|| self.interims.clone());
+        let owed = request::expects_continue(parts).then(|| {
+            let owed = Arc::new(AtomicBool::new(true));
+            self.owed = Arc::downgrade(&owed);
+            (owed, self.interims.clone())
+        });
         let rule = self.shared.limits.body_rule();
         Body::new(request::Timed::new(
             received,
@@ -217,10 +224,7 @@ impl<S: Send + Sync + 'static> Stream<S> {
         if polled.is_pending() && self.respond.poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
-        for interim in self.interims.take() {
-            // Fails where the reply will fail, too.
-            let _ = self.respond.send_informational(reply::interim(&interim));
-        }
+        self.send_interims();
         polled.map(Some)
     }
 
@@ -255,6 +259,9 @@ impl<S: Send + Sync + 'static> Stream<S> {
     /// Sends the head. What is left to send, if there is anything.
     fn begin(mut self, reply: Reply) -> Option<Pipe<reply::Out>> {
         let reply = self.conclusive(reply);
+        if matches!(reply.body, ReplyBody::Stream(_)) {
+            self.ask_for_body();
+        }
         self.activity.moved(false);
         self.note(reply.status);
         let (head, body) = reply::split(reply, &self.asked, self.activity, self.held);
@@ -266,6 +273,21 @@ impl<S: Send + Sync + 'static> Stream<S> {
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
                 None
             }
+        }
+    }
+
+    /// A stream may want the request's body yet, and behind its head would be too late to ask for it.
+    fn ask_for_body(&mut self) {
+        if (self.owed.upgrade()).is_some_and(|owed| owed.swap(false, Relaxed)) {
+            self.interims.push(request::go_on());
+        }
+        self.send_interims();
+    }
+
+    fn send_interims(&mut self) {
+        for interim in self.interims.take() {
+            // Fails where the reply will fail, too.
+            let _ = self.respond.send_informational(reply::interim(&interim));
         }
     }
 

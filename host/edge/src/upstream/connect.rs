@@ -130,6 +130,11 @@ impl Connector {
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
     }
 
+    /// What a connection may take until it is ready.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whether connections may speak HTTP/2.
     pub(crate) fn may_speak_http2(&self) -> bool {
         matches!(

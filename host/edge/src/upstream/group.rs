@@ -77,9 +77,11 @@ struct Failed {
     cause: Cause,
     /// Nothing of it can have reached a server that acts on it.
     unsent: bool,
+    /// And that is the server's own word.
+    refused: bool,
     /// Nothing of a response came.
     unanswered: bool,
-    /// On a connection that had been idle: the server may just have closed it.
+    /// On a connection that had been idle, which the server may just have closed, or that it said goodbye on.
     stale: bool,
 }
 
@@ -89,6 +91,7 @@ impl Failed {
             error,
             cause,
             unsent,
+            refused: false,
             unanswered,
             stale: false,
         }
@@ -251,7 +254,8 @@ impl Group {
             }
             tries += 1;
             let others = usize::try_from(tries).unwrap_or(usize::MAX) < self.servers.len();
-            let goes_on = if failed.unsent {
+            // The only server that refused a request may take the next; one that is not there is not there.
+            let goes_on = if failed.unsent && (others || !failed.refused) {
                 // No server is made busier by it.
                 others && tries < UNSENT_TRIES_MAX
             } else {

@@ -5,7 +5,7 @@ mod driver;
 mod exchange;
 
 pub(super) use body::{Http2Body, Switched};
-pub(super) use exchange::{Answered, SendError, Sending};
+pub(super) use exchange::{Answered, SendError, Sending, Untaken};
 
 use super::connect::{Connector, Stream};
 use crate::{forward::is_hop_by_hop, server::Held};
@@ -23,7 +23,10 @@ use std::{
     task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 /// Connections to one server, in each child. One is enough for most; more of them spread the loss of a packet.
@@ -74,7 +77,7 @@ impl Connections {
     /// A place for a request, on a connection that is open or is opened now.
     ///
     /// # Errors
-    /// The server cannot be reached.
+    /// The server cannot be reached within the connector's time.
     pub(super) async fn checkout(
         &self,
         connector: &Connector,
@@ -84,6 +87,23 @@ impl Connections {
         if let Some(handle) = self.place() {
             return Ok(Checkout::Http2(handle));
         }
+        // With the wait for who opens one now: else each of many would wait for all before it, where the server
+        // swallows everything.
+        timeout(
+            connector.timeout(),
+            self.opened(connector, authority, tasks),
+        )
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// A place on the connection that somebody opens now, or on one of its own.
+    async fn opened(
+        &self,
+        connector: &Connector,
+        authority: &Authority,
+        tasks: &TaskTracker,
+    ) -> io::Result<Checkout> {
         let opening = if self.is_http1.load(Relaxed) {
             None
         } else {

@@ -2,7 +2,7 @@
 //! error of the upstream, and its connection is closed.
 
 use super::framing::Framing;
-use crate::forward::is_hop_by_hop;
+use crate::forward::{is_hop_by_hop, names_header};
 use http::StatusCode;
 use protoplex_http::Lines;
 use std::mem::MaybeUninit;
@@ -105,9 +105,9 @@ struct Meaning<'a> {
     chunked: bool,
     keep_alive: bool,
     upgrade: Option<&'a str>,
-    /// Values of `Connection`.
-    connection: Option<&'a [u8]>,
-    connections: &'a [httparse::Header<'a>],
+    /// A line of `Connection` may name headers that would be passed on: nearly always none does.
+    nominates: bool,
+    headers: &'a [httparse::Header<'a>],
 }
 
 impl<'a> Meaning<'a> {
@@ -117,8 +117,8 @@ impl<'a> Meaning<'a> {
             chunked: false,
             keep_alive: minor >= 1,
             upgrade: None,
-            connection: None,
-            connections: headers,
+            nominates: false,
+            headers,
         };
         for header in headers {
             let name = header.name;
@@ -127,7 +127,7 @@ impl<'a> Meaning<'a> {
                     meaning.upgrade = std::str::from_utf8(header.value).ok();
                 }
                 10 if name.eq_ignore_ascii_case("connection") => {
-                    meaning.connection = Some(header.value);
+                    meaning.nominates |= names_header(header.value);
                     for token in tokens(header.value) {
                         if token.eq_ignore_ascii_case(b"close") {
                             meaning.keep_alive = false;
@@ -184,14 +184,10 @@ impl<'a> Meaning<'a> {
 
     /// Whether `Connection` names that header.
     fn nominates(&self, name: &str) -> bool {
-        let Some(first) = self.connection else {
-            return false;
-        };
-        // Nearly always one of these, which name no header that is passed on.
-        if first.eq_ignore_ascii_case(b"keep-alive") || first.eq_ignore_ascii_case(b"close") {
+        if !self.nominates {
             return false;
         }
-        self.connections
+        self.headers
             .iter()
             .filter(|header| header.name.eq_ignore_ascii_case("connection"))
             .flat_map(|header| tokens(header.value))
@@ -313,5 +309,17 @@ mod tests {
         .expect("a head");
         assert_eq!(response.lines.as_bytes(), b"date: now\r\nx-end: 2\r\n");
         assert!(response.dated);
+    }
+    #[test]
+    fn what_any_line_of_connection_names_is_not_passed_on() {
+        for (first, second) in [("x-hop", "keep-alive"), ("close", "x-hop")] {
+            let response = read(&format!(
+                "HTTP/1.1 200 OK\r\nconnection: {first}\r\nconnection: {second}\r\nx-hop: 1\r\n\
+                 content-length: 1\r\nx-end: 2\r\n\r\n"
+            ))
+            .expect("a head");
+            assert_eq!(response.lines.as_bytes(), b"x-end: 2\r\n", "{first}");
+            assert_eq!(response.keep_alive, first != "close");
+        }
     }
 }

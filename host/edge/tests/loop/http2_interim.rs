@@ -1,6 +1,6 @@
 //! HTTP/2: what reaches a client before the answer, what follows its body, and what is no agreement.
 
-use crate::support::{Running, collect, later, serve, soon, streamed, text};
+use crate::support::{Running, collect, echo, later, serve, soon, streamed, text};
 use bytes::Bytes;
 use futures::stream;
 use h2::client::{ResponseFuture, SendRequest};
@@ -84,6 +84,31 @@ async fn a_client_that_waits_is_asked_for_its_body_by_whoever_wants_it() {
     let (mut answer, _body) = send.send_request(unwanted, false).unwrap();
     assert!(interim(&mut answer).await.is_none());
     assert_eq!(soon(answer).await.unwrap().status(), 417);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_is_asked_for_its_body_before_a_reply_that_is_made_of_it() {
+    let running = serve(Limits::default(), |head, body| {
+        if head.header_str("x-unwanted").is_none() {
+            return echo(body);
+        }
+        drop(body);
+        let frames = [Ok::<_, StreamError>(Frame::data(Bytes::from("no")))];
+        Answer::Ready(streamed(StreamBody::new(stream::iter(frames))))
+    })
+    .await;
+    let mut send = connect(&running).await;
+    let waits = || post().header("expect", "100-continue");
+    let (mut answer, mut body) = send.send_request(waits().body(()).unwrap(), false).unwrap();
+    assert_eq!(interim(&mut answer).await.unwrap().status(), 100);
+    assert!(interim(&mut answer).await.is_none(), "it is asked once");
+    body.send_data("body".into(), true).unwrap();
+    let mut echoed = soon(answer).await.unwrap().into_body();
+    assert_eq!(soon(echoed.data()).await.unwrap().unwrap(), "body");
+    let unwanted = waits().header("x-unwanted", "").body(()).unwrap();
+    let (mut answer, _body) = send.send_request(unwanted, false).unwrap();
+    assert!(interim(&mut answer).await.is_none());
+    assert_eq!(soon(answer).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

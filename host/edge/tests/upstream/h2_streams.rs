@@ -7,7 +7,7 @@ use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use protoplex_edge::{
     Server, Service, Settings,
-    upstream::{Group, Outbound, RelayError},
+    upstream::{Group, Outbound, RelayError, Retry},
 };
 use protoplex_http::{Answer, Body, Head, Interims, Reply, Scheme};
 use protoplex_wire::manifest::UpstreamProtocol;
@@ -139,6 +139,75 @@ async fn what_a_server_refused_goes_to_another_and_what_it_may_have_done_does_no
         assert!(asked > 0, "{reason}: nobody was refused");
         assert_eq!(failed + tries * asked, asked, "{reason}");
     }
+}
+
+#[tokio::test]
+async fn what_the_only_server_refused_is_sent_to_it_again() {
+    let (count, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&count);
+    let origin = origin(false, move |_, mut respond| {
+        let first = counted.fetch_add(1, Relaxed) == 0;
+        let answered = Arc::clone(&answered);
+        async move {
+            if first {
+                respond.send_reset(Reason::REFUSED_STREAM);
+            } else {
+                answered.fetch_add(1, Relaxed);
+                answer(&mut respond, "well");
+            }
+        }
+    })
+    .await;
+    let request = outbound(Method::POST, "/", Body::empty());
+    let reply = send(&to(&[&origin]), request).await.unwrap();
+    assert_eq!(read(reply).await.unwrap(), "well");
+    assert_eq!(origin.asked.load(Relaxed), 2);
+    // Who wants no second try has none.
+    count.store(0, Relaxed);
+    let mut request = outbound(Method::POST, "/", Body::empty());
+    request.retry = Retry::Never;
+    assert!(send(&to(&[&origin]), request).await.is_err());
+}
+
+/// Reads a request, and says goodbye without it (RFC 9113, section 6.8).
+async fn say_goodbye(io: &mut TcpStream) {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const HEADERS: u8 = 1;
+    io.write_all(&SETTINGS).await.unwrap();
+    io.read_exact(&mut [0; 24]).await.unwrap();
+    loop {
+        let mut frame = [0; 9];
+        io.read_exact(&mut frame).await.unwrap();
+        let length = u32::from_be_bytes([0, frame[0], frame[1], frame[2]]) as usize;
+        io.read_exact(&mut vec![0; length]).await.unwrap();
+        if frame[3] == HEADERS {
+            break;
+        }
+    }
+    io.write_all(&GOAWAY).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_only_server_said_goodbye_to_goes_by_a_new_connection_and_is_no_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut upstream = upstream(UpstreamProtocol::H2c, &[]);
+    upstream.addresses = vec![listener.local_addr().unwrap().to_string()];
+    tokio::spawn(async move {
+        let (mut leaving, _) = listener.accept().await.unwrap();
+        say_goodbye(&mut leaving).await;
+        let (io, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(io).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            answer(&mut respond, "well");
+        }
+    });
+    let request = outbound(Method::POST, "/", Body::empty());
+    let counters = Arc::clone(&request.counters);
+    let reply = send(&group(&upstream), request).await.unwrap();
+    assert_eq!(read(reply).await.unwrap(), "well");
+    let failed: Vec<_> = counters.failures().filter(|(_, n)| *n > 0).collect();
+    assert_eq!(failed, []);
 }
 
 /// Relays all that comes to a group.

@@ -6,6 +6,7 @@
 )]
 
 mod announced;
+mod continues;
 mod counted;
 mod h2;
 mod h2_streams;

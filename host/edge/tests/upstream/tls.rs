@@ -3,12 +3,16 @@
 use crate::support::{
     Answer, Server, Spoken, ask, get, group, means, read, send, serve, text, upstream,
 };
+use futures::future::join_all;
 use http::Request;
 use hyper::body::Incoming;
 use protoplex_edge::upstream::{Group, NodeCertificate};
 use protoplex_wire::manifest::{Upstream, UpstreamProtocol, UpstreamTls};
 use rcgen::{CertifiedKey, KeyPair};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer,
     server::WebPkiClientVerifier,
@@ -162,4 +166,25 @@ async fn authorities_that_are_none_refuse_the_group() {
         let refused = Group::new(&upstream, &means()).err().unwrap().to_string();
         assert!(refused.starts_with(why), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn all_who_wait_for_a_server_that_swallows_everything_wait_for_one_connect_timeout() {
+    const TIMEOUT: Duration = Duration::from_millis(500);
+    // The kernel takes the connection, and nobody answers the handshake.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let group = group(&Upstream {
+        addresses: vec![silent.local_addr().unwrap().to_string()],
+        connect_timeout_ms: TIMEOUT.as_millis() as u64,
+        tls: UpstreamTls {
+            ca_pem: Some(certificate("back.internal").cert.pem()),
+            ..UpstreamTls::default()
+        },
+        ..upstream(UpstreamProtocol::Https, &[])
+    });
+    let began = Instant::now();
+    let failed = join_all((0..8).map(|_| send(&group, get("/")))).await;
+    assert!(failed.iter().all(Result::is_err));
+    let took = began.elapsed();
+    assert!(took < 4 * TIMEOUT, "{took:?}");
 }

@@ -20,14 +20,16 @@ fn nothing_is_read_that_nobody_waits_for() {
     let producer = Producer::new(true);
     let mut body = producer.consumer(None).unwrap();
     assert!(want(&producer) == Want::Nothing);
+    assert!(producer.may_want(true) && !producer.may_want(false));
     assert!(poll(&mut body).is_pending());
+    assert!(producer.may_want(false));
     assert!(want(&producer) == Want::More);
     producer.give(Bytes::from_static(b"a"));
     assert!(want(&producer) == Want::Nothing);
     assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(piece))) if piece == "a"));
     assert!(want(&producer) == Want::Nothing);
     drop(body);
-    assert!(want(&producer) == Want::Gone && producer.is_gone());
+    assert!(want(&producer) == Want::Gone && !producer.may_want(true));
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Group {
                 }
                 return Err(Failed {
                     unsent: !begun && whole,
+                    refused: false,
                     unanswered: !answered && whole,
                     stale,
                     cause: failure.cause(),

@@ -6,7 +6,7 @@ use crate::{
     upstream::{
         counters::Cause,
         ending::Ending,
-        h2::{Answered, Handle, Http2Body, SendError, Sending, Switched, lines},
+        h2::{Answered, Handle, Http2Body, SendError, Sending, Switched, Untaken, lines},
         outbound::Outbound,
         servers::{Lease, Outcome},
     },
@@ -62,23 +62,25 @@ impl Group {
             SendError::Malformed(why) => Err(malformed(&server, why)),
             SendError::Server {
                 cause,
-                unsent,
-                refused,
+                untaken,
                 body,
             } => {
-                // The connection ended before the request was on it, as an idle one may.
-                let stale = unsent && !fresh;
-                if !stale {
+                let whole = absent || body.is_some();
+                let never_acted = untaken != Untaken::Unknown && whole;
+                // The connection ended before the request was on it, as an idle one may, or in good order.
+                let parted = matches!(untaken, Untaken::Unsent | Untaken::Gone);
+                let stale = parted && never_acted && !fresh;
+                // A goodbye is no failure, however often it comes.
+                if !stale && untaken != Untaken::Gone {
                     lease.report(Outcome::Failed, now());
                 }
-                let whole = absent || body.is_some();
                 request.body = body.unwrap_or_else(Body::empty);
                 let server = server.to_string();
                 let error = RelayError::Broken { server, cause };
-                let never_acted = refused || unsent;
                 Err(Failed {
                     stale,
-                    ..Failed::of(error, Cause::Reset, never_acted && whole, whole)
+                    refused: matches!(untaken, Untaken::Gone | Untaken::Refused),
+                    ..Failed::of(error, Cause::Reset, never_acted, whole)
                 })
             }
         }

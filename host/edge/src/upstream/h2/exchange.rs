@@ -40,10 +40,7 @@ pub(in crate::upstream) enum SendError {
     /// The server's doing, or the connection's.
     Server {
         cause: String,
-        /// Nothing of the request was sent.
-        unsent: bool,
-        /// The server says that it did not act on it (RFC 9113, section 8.7).
-        refused: bool,
+        untaken: Untaken,
         /// The request's body, where it is whole.
         body: Option<Body>,
     },
@@ -51,6 +48,29 @@ pub(in crate::upstream) enum SendError {
     Malformed(&'static str),
     /// The request's body did not come.
     Client(BodyError),
+}
+
+/// What is known of whether a server acted on a request that it did not answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::upstream) enum Untaken {
+    /// It may have.
+    Unknown,
+    /// Nothing of the request was sent.
+    Unsent,
+    /// It came after the last one that the server takes on the connection, it says (RFC 9113, section 6.8).
+    Gone,
+    /// The stream was refused before anything was done about it (RFC 9113, section 8.7).
+    Refused,
+}
+
+impl Untaken {
+    fn by(error: &h2::Error) -> Self {
+        match error.reason().filter(|_| error.is_remote()) {
+            Some(Reason::NO_ERROR) if error.is_go_away() => Self::Gone,
+            Some(Reason::REFUSED_STREAM) => Self::Refused,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 struct Exchange<'a> {
@@ -141,8 +161,7 @@ impl Exchange<'_> {
         };
         SendError::Server {
             cause: error.to_string(),
-            unsent: false,
-            refused: is_refused(error),
+            untaken: Untaken::by(error),
             body,
         }
     }
@@ -176,16 +195,8 @@ impl SendError {
     fn unsent(error: &h2::Error, body: Body) -> Self {
         Self::Server {
             cause: error.to_string(),
-            unsent: true,
-            refused: false,
+            untaken: Untaken::Unsent,
             body: Some(body),
         }
     }
-}
-
-/// The stream was refused, or came after the last one that the server says it takes.
-fn is_refused(error: &h2::Error) -> bool {
-    let reason = error.reason();
-    let gone = error.is_go_away() && error.is_remote() && reason == Some(Reason::NO_ERROR);
-    gone || (error.is_remote() && reason == Some(Reason::REFUSED_STREAM))
 }
