@@ -25,7 +25,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,6 +34,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const TLS_HANDSHAKE: u8 = 22;
 /// After an accept that failed and left nothing to do about it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A client that was just let in is no idle one for this long: a request takes a round trip to come, and those around
+/// the world take a third of a second.
+const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that connections share.
 pub(crate) struct Shared<S> {
@@ -401,24 +405,31 @@ async fn connection<S: Service>(
     Some((onward?, seat))
 }
 
-/// `None` where the client does not keep to TLS, takes too long, or has to go.
+/// `None` where the client does not keep to TLS, takes too long, or has not begun and has to go. Who has begun is let
+/// in, as by plain HTTP: what bounds it is its own time, and the drain's.
 async fn handshake<S>(
     shared: &Shared<S>,
     tls: &TlsAcceptor,
     stream: TcpStream,
     leaving: &CancellationToken,
 ) -> Option<Box<TlsStream<TcpStream>>> {
-    let handshake = timeout(shared.limits.handshake_timeout, tls.accept(stream));
-    tokio::select! {
-        biased;
-        done = handshake => match done {
-            Ok(Ok(stream)) => Some(Box::new(stream)),
-            _ => {
-                shared.counters.count(Cause::Handshake);
-                None
-            }
-        },
-        () = leaving.cancelled() => None,
+    let since = Instant::now();
+    let handshake = timeout(shared.limits.handshake_timeout, async {
+        let mut first = [0];
+        tokio::select! {
+            biased;
+            begun = stream.peek(&mut first) => begun.ok()?,
+            () = shared.leave_unasked(leaving, since) => return None,
+        };
+        Some(tls.accept(stream).await)
+    });
+    match handshake.await {
+        Ok(Some(Ok(stream))) => Some(Box::new(stream)),
+        Ok(None) => None,
+        Ok(Some(Err(_))) | Err(_) => {
+            shared.counters.count(Cause::Handshake);
+            None
+        }
     }
 }
 
@@ -428,9 +439,9 @@ async fn begins_with_tls<S>(
     stream: &TcpStream,
     leaving: &CancellationToken,
 ) -> Option<bool> {
-    let mut first = [0];
+    let (mut first, since) = ([0], Instant::now());
     let peeked = timeout(shared.limits.first_byte_timeout, stream.peek(&mut first));
-    let peeked = tokio::select! { biased; peeked = peeked => peeked, () = shared.leave(leaving) => return None };
+    let peeked = tokio::select! { biased; peeked = peeked => peeked, () = shared.leave_unasked(leaving, since) => return None };
     match peeked {
         Ok(Ok(1)) => Some(first == [TLS_HANDSHAKE]),
         Ok(_) => None,
@@ -484,7 +495,13 @@ impl<S> Shared<S> {
         Box::pin(tokio::time::sleep(wait)).await;
     }
 
-    /// The same, for who is not part of the connection's task.
+    /// The same for who has not asked for anything `since` it was let in: its first request may be on its way.
+    pub(crate) async fn leave_unasked(&self, leaving: &CancellationToken, since: Instant) {
+        self.leave(leaving).await;
+        Box::pin(tokio::time::sleep_until(since + FIRST_REQUEST_WAIT)).await;
+    }
+
+    /// [`Self::leave`], for who is not part of the connection's task.
     pub(crate) async fn leave_later(self: Arc<Self>, leaving: CancellationToken) {
         self.leave(&leaving).await;
     }

@@ -39,7 +39,8 @@ where
     /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
     pub(super) async fn first_bytes(&mut self) -> Result<bool, End> {
         let shared = self.shared;
-        let mut deadline = Instant::now() + shared.limits.first_byte_timeout;
+        let since = Instant::now();
+        let mut deadline = since + shared.limits.first_byte_timeout;
         loop {
             let seen = self.input.len().min(PREFACE.len());
             if self.input[..seen] != PREFACE[..seen] {
@@ -52,7 +53,7 @@ where
                 deadline,
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
-            let draining = shared.leave(self.leaving);
+            let draining = shared.leave_unasked(self.leaving, since);
             // What has come already is answered, even while we drain.
             let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
             match read {

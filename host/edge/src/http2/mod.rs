@@ -48,10 +48,11 @@ where
     let io = Watched::new(Arc::clone(shared), io, &activity);
     let streams = Streams::new(Arc::clone(shared), activity.clone(), scheme, peer);
     let mut connection = Connection::new(io, streams, limits);
+    let since = Instant::now();
     let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll(cx)) => Some(ended),
-        quiet = activity.quiet(Instant::now(), unasked, idle) => match quiet {
+        quiet = activity.quiet(since, unasked, idle) => match quiet {
             Quiet::Idle => {
                 shared.counters.count(Cause::Idle);
                 None
@@ -59,7 +60,7 @@ where
             // It would not take a goodbye either.
             Quiet::Slow => return shared.counters.count(Cause::SlowReader),
         },
-        () = shared.leave(&leaving) => None,
+        () = shared.leave_unasked(&leaving, since) => None,
     };
     let ended = if ended.is_none() {
         connection.leave();

@@ -5,7 +5,7 @@ use protoplex_edge::{Certificates, Limits, Pem, TicketSecret};
 use protoplex_http::Scheme;
 use std::sync::Arc;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::{
@@ -46,10 +46,10 @@ pub async fn connect(
 }
 
 /// The same on a connection that is there.
-pub async fn connect_over(
-    io: TcpStream,
+pub async fn connect_over<IO: AsyncRead + AsyncWrite + Unpin>(
+    io: IO,
     protocols: &[&str],
-) -> std::io::Result<TlsStream<TcpStream>> {
+) -> std::io::Result<TlsStream<IO>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from(certificate().cert.der().to_vec()))
