@@ -102,13 +102,18 @@ impl HttpBody for Body {
         let Some(exchange) = &mut body.exchange else {
             return Poll::Ready(None);
         };
+        // What is whole is not cut any more.
+        let is_whole = exchange.length_left() == Some(0);
+        if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
+            return Poll::Ready(Some(Err(error)));
+        }
         match exchange.poll_frame(&body.ending, cx) {
             Poll::Ready(None) => {
                 body.finish();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(frame)) => Poll::Ready(Some(frame.map_err(Into::into))),
-            Poll::Pending => body.ending.poll_cut(cx).map(|error| Some(Err(error))),
+            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -37,6 +37,15 @@ impl Ending {
         self.cut = Some(cut);
     }
 
+    /// Whether all its time is over, or its build's. To be asked before each frame: a server that always has something to
+    /// read, for a client that is slower, is never waited for.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
+        if self.total_at.is_some_and(|at| at <= Instant::now()) {
+            return Poll::Ready("the time for all of it is over".into());
+        }
+        self.poll_cut(cx)
+    }
+
     /// Whether the build that this was decided by has to end.
     pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match &mut self.cut {

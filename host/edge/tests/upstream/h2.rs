@@ -1,7 +1,8 @@
 //! HTTP/2 to servers: many requests on few connections, and nothing lost on the way.
 
 use crate::support::{
-    Answer, Spoken, ask, get, group, means, outbound, read, send, serve, soon, text, upstream,
+    Answer, Server, Spoken, ask, get, group, means, outbound, read, send, serve, soon, text,
+    upstream,
 };
 use bytes::Bytes;
 use futures::{future::join_all, stream};
@@ -9,7 +10,7 @@ use http::{HeaderMap, Method, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use protoplex_edge::upstream::{Group, RelayError};
-use protoplex_http::{Body, BodyError, ReplyBody, StreamError};
+use protoplex_http::{Body, BodyError, RelayBody, ReplyBody, StreamError};
 use protoplex_wire::manifest::{Ejection, UpstreamProtocol};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Barrier, Notify};
@@ -228,4 +229,45 @@ async fn connections_end_with_their_group() {
     drop(group);
     means.tasks.close();
     soon(means.tasks.wait()).await;
+}
+
+/// A body of which the server always has more than was read.
+async fn large(spoken: Spoken, protocol: UpstreamProtocol, total: Option<Duration>) -> Large {
+    let server = serve(spoken, |_| async { text(vec![b'a'; 8 << 20]) }).await;
+    let mut request = get("/");
+    request.timeouts.total = total;
+    let reply = send(&group(&upstream(protocol, &[&server])), request).await;
+    let ReplyBody::Relay(mut body) = reply.unwrap().body else {
+        panic!("it is no relay");
+    };
+    soon(body.frame()).await.unwrap().unwrap();
+    Large {
+        body,
+        _server: server,
+    }
+}
+
+struct Large {
+    body: Box<dyn RelayBody>,
+    _server: Server,
+}
+
+#[tokio::test]
+async fn a_body_ends_at_its_deadlines_though_there_is_more_to_read() {
+    const TOTAL: Duration = Duration::from_millis(1_000);
+    for (spoken, protocol) in [
+        (|| Spoken::Http1, UpstreamProtocol::Http1),
+        (|| Spoken::H2c(100), UpstreamProtocol::H2c),
+    ] as [(fn() -> Spoken, UpstreamProtocol); 2]
+    {
+        let mut cut = large(spoken(), protocol, None).await;
+        cut.body.end_with(Box::pin(std::future::ready(())));
+        let failed = soon(cut.body.frame()).await.unwrap().unwrap_err();
+        assert_eq!(failed.to_string(), "the build's drain deadline passed");
+        let mut late = large(spoken(), protocol, Some(TOTAL)).await;
+        // A client that takes nothing meanwhile.
+        tokio::time::sleep(TOTAL).await;
+        let failed = soon(late.body.frame()).await.unwrap().unwrap_err();
+        assert_eq!(failed.to_string(), "the time for all of it is over");
+    }
 }

@@ -75,6 +75,11 @@ impl HttpBody for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let body = &mut *self;
+        // What is whole is not cut any more.
+        let is_whole = body.received.is_end_stream();
+        if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Err(error) = body.sending.poll(cx) {
             return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
         }
@@ -82,10 +87,8 @@ impl HttpBody for Http2Body {
             body.waits = false;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if body.poll_late(cx).is_ready() {
-            return Poll::Ready(Some(Err("the server's body stopped".into())));
-        }
-        body.ending.poll_cut(cx).map(|error| Some(Err(error)))
+        body.poll_late(cx)
+            .map(|()| Some(Err("the server's body stopped".into())))
     }
 
     fn is_end_stream(&self) -> bool {
