@@ -9,6 +9,7 @@ use std::time::Duration;
 /// Each with a history of eight messages of 30 KiB: four of them can wait for a connection beside each other.
 const BUSY: [&str; 5] = ["test:0", "test:1", "test:2", "test:3", "test:4"];
 const MESSAGES: usize = 8;
+const MESSAGE_BYTES: usize = 30 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_whom_a_handler_hides_stays_subscribed() {
@@ -50,11 +51,18 @@ async fn one_whom_a_handler_cannot_subscribe_hears_of_it() {
     let address = fleet.node("proxy").http;
     let path = "/count?subscribe=test:a,test:b,test:c";
     let mut socket = Socket::channels(&address, path).await.unwrap();
-    for channel in ["test:a", "test:b"] {
+    // In whatever order: other children may have to be asked for the first two.
+    let (mut subscribed, mut ended) = (Vec::new(), Value::Null);
+    while subscribed.len() < 2 || ended.is_null() {
         let object = socket.object().await.unwrap();
-        assert_eq!(object["subscribed"]["channel"], json!(channel), "{object}");
+        if let Some(channel) = object["subscribed"]["channel"].as_str() {
+            subscribed.push(channel.to_owned());
+        } else if object["ended"].is_object() {
+            ended = object;
+        }
     }
-    let ended = socket.object().await.unwrap();
+    subscribed.sort();
+    assert_eq!(subscribed, ["test:a", "test:b"]);
     assert_eq!(ended["channel"], json!("test:c"), "{ended}");
     assert_eq!(ended["ended"]["code"], json!("too-many"), "{ended}");
     // One that has no words for it comes back, when there may be room.
@@ -89,7 +97,7 @@ async fn polled(address: &str, session: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_has_missed_more_than_can_wait_is_told_so_and_goes_on() {
     let fleet = fleet();
-    let address = fleet.node("live").http;
+    let address = fleet.node("proxy").http;
     let (token, _) = transports::secrets(&fleet);
     let mut subscribes = Vec::new();
     for (id, channel) in BUSY.iter().enumerate() {
@@ -97,7 +105,7 @@ async fn one_who_has_missed_more_than_can_wait_is_told_so_and_goes_on() {
         let said = transports::published(&address, &token, &body).await;
         let from = &said["results"][0]["position"];
         subscribes.push(json!({"id": id, "subscribe": {"channel": channel, "from": from}}));
-        let body = json!({"channel": channel, "data": "x".repeat(30 << 10)});
+        let body = json!({"channel": channel, "data": "x".repeat(MESSAGE_BYTES)});
         for _ in 0..MESSAGES {
             transports::published(&address, &token, &body).await;
         }
@@ -109,10 +117,25 @@ async fn one_who_has_missed_more_than_can_wait_is_told_so_and_goes_on() {
     let named = [transports::POLL, ("protoplex-session", session)];
     let said = transports::post(&address, "/count", &named, &json!(subscribes)).await;
     assert_eq!(said.status, 202, "{said:?}");
+    // What four of them missed waits. The fifth's answer may come when some of that has been read.
+    let all_but_one = (BUSY.len() - 1) * MESSAGES * MESSAGE_BYTES;
+    fleet
+        .wait_for_metric("live", "protoplex_live_waiting_bytes", |bytes| {
+            bytes >= all_but_one as f64
+        })
+        .await;
     let objects = polled(&address, session).await;
     let answers = objects.iter().filter(|object| object["ok"].is_object());
-    let recovered: Vec<_> = answers.map(|answer| &answer["ok"]["recovered"]).collect();
-    assert_eq!(recovered, [true, true, true, true, false]);
+    let recovered: Vec<_> = answers
+        .map(|answer| answer["ok"]["recovered"].as_bool().unwrap())
+        .collect();
+    assert_eq!(
+        recovered.len(),
+        BUSY.len(),
+        "each is answered: {recovered:?}"
+    );
+    let whole = recovered.iter().filter(|recovered| **recovered).count();
+    assert!(whole >= BUSY.len() - 1, "{recovered:?}");
     let messages = objects.iter().filter(|object| object["data"].is_string());
-    assert_eq!(messages.count(), 4 * MESSAGES);
+    assert_eq!(messages.count(), whole * MESSAGES);
 }
