@@ -24,6 +24,23 @@ async fn publish(address: &str, token: &str, channel: &str, messages: usize) {
     }
 }
 
+/// Until what is published on its channel reaches it: the channel may be another child's.
+async fn reached(reader: &mut Socket, address: &str, token: &str) {
+    let say = async |data: &str| {
+        let body = json!({"channel": "test:slow", "data": data});
+        transports::published(address, token, &body).await
+    };
+    loop {
+        say("does it?").await;
+        let heard = tokio::time::timeout(Duration::from_millis(250), reader.text());
+        if heard.await.is_ok() {
+            break;
+        }
+    }
+    say("it does").await;
+    while !reader.text().await.unwrap().contains("it does") {}
+}
+
 /// A connection that is switched and from then on neither reads nor writes.
 async fn silent(address: &str, path: &str) -> Connection {
     let mut connection = Connection::open(address).await.unwrap();
@@ -52,6 +69,7 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
         .await
         .unwrap();
     reader.text().await.unwrap();
+    reached(&mut reader, &address, &token).await;
     let slow = silent(&address, "/count?subscribe=test:slow").await;
     let mut named = false;
     for _ in 0..40 {
