@@ -13,6 +13,9 @@ const SWAP: &str = "tests/builds/swap.toml";
 const WITNESS: &str = "tests/builds/witness.toml";
 const STREAMING: &str = "tests/builds/streaming.toml";
 const CONNECTIONS: usize = 16;
+/// A visitor that takes so much and then waits: less than a handler makes, more than a reader may be late.
+const SLOW_BYTES: usize = 64 << 10;
+const SLOW_PACE: Duration = Duration::from_millis(5);
 const PUSHES: usize = 100;
 /// Memory is compared between this push, when everything has been used, and the last.
 const WARM_AFTER: usize = 20;
@@ -219,6 +222,26 @@ async fn what_outlives_the_drain_deadline_is_cut_and_counted() {
         "{:?}",
         started.elapsed()
     );
+    fleet
+        .wait_for_metric("app", "protoplex_requests_cut_total", |cut| cut == 1.0)
+        .await;
+}
+
+/// The same where there is always more to read, for a visitor that is slower.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_more_slowly_than_it_is_made_is_cut_at_the_deadline_too() {
+    let fleet = Fleet::start_with(STREAMING, &["--drain-timeout", "1"]).unwrap();
+    let mut slow = Connection::open(&fleet.node("app").http).await.unwrap();
+    let head = b"GET /big-response HTTP/1.1\r\nhost: app\r\n\r\n";
+    slow.write(head).await.unwrap();
+    slow.response(true).await.unwrap();
+    let pushed = tokio::task::block_in_place(|| fleet.push(SWAP, &[])).unwrap();
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let (started, mut pace) = (Instant::now(), tokio::time::interval(SLOW_PACE));
+    while slow.exactly(SLOW_BYTES).await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(10), "it goes on");
+        pace.tick().await;
+    }
     fleet
         .wait_for_metric("app", "protoplex_requests_cut_total", |cut| cut == 1.0)
         .await;

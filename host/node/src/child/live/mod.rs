@@ -251,8 +251,8 @@ impl Live {
         async move {
             // Without a sender there is nobody to wait for.
             let window = draining.wait_for(Option::is_some).await;
-            let window = window.map_or(None, |window| *window).unwrap_or_default();
-            tokio::time::sleep(window.mul_f64(rand::random())).await;
+            let window = window.ok().and_then(|window| *window);
+            tokio::time::sleep(window.unwrap_or_default().mul_f64(rand::random())).await;
         }
     }
 
