@@ -1,5 +1,6 @@
 //! A relayed request, as the server behind sees it, and what visitors get when that server misbehaves.
 
+use crate::peers::peers;
 use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
 use std::sync::{
     Arc,
@@ -190,6 +191,73 @@ async fn an_upstream_that_misbehaves_is_a_5xx_with_a_request_id() {
         assert_eq!(answer.status, status, "{what:?}: {}", answer.text());
         let id = answer.header("x-request-id").unwrap();
         assert!(answer.text().contains(id), "{}", answer.text());
+    }
+}
+
+/// Responses that say more of their body than they have, or one thing twice, with what they come to.
+const ODD: [(&[u8], u16, &str); 6] = [
+    (
+        b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        204,
+        "",
+    ),
+    (
+        b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n",
+        204,
+        "",
+    ),
+    (
+        b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello",
+        204,
+        "",
+    ),
+    (
+        b"HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n",
+        304,
+        "",
+    ),
+    (
+        b"HTTP/1.1 205 Reset Content\r\ncontent-length: 2\r\n\r\nhi",
+        205,
+        "hi",
+    ),
+    (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nhi",
+        200,
+        "hi",
+    ),
+];
+
+/// They are read in their one way, as nginx and HAProxy read the first of them, and nothing of one gets into the response to the next request.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_response_that_reads_in_one_way_is_relayed() {
+    let odd = |mut stream: TcpStream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let number = head.split([' ', '/']).nth(2).unwrap_or_default();
+            let (bytes, ..) = ODD[number.parse::<usize>().unwrap()];
+            if stream.write_all(bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let origin = Origin::start(odd).await.unwrap();
+    let fleet = fleet(&origin);
+    let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
+    let peers = peers(&origin.address, 5_000).unwrap();
+    // What the peers make of the others differs by their versions.
+    for peer in &peers {
+        let answer = Connection::get_once(&peer.address, "/0").await.unwrap();
+        assert_eq!(answer.status, ODD[0].1, "{}", peer.name);
+    }
+    for (number, (bytes, status, body)) in ODD.into_iter().enumerate() {
+        let what = String::from_utf8_lossy(bytes);
+        let path = format!("/{number}");
+        for _ in 0..3 {
+            let answer = connection.get(&path).await.unwrap();
+            let came = (answer.status, answer.text());
+            assert_eq!(came, (status, body.to_owned()), "{what:?}");
+            assert_eq!(answer.header("transfer-encoding"), None, "{what:?}");
+        }
     }
 }
 

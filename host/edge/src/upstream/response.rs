@@ -1,5 +1,12 @@
 //! Reading a response's head from an upstream, as strictly as a request's: what could be read in two ways is an
-//! error of the upstream, and its connection is closed.
+//! error of the upstream, and its connection is closed. What can be read in one way only is taken, however odd:
+//!
+//! - a 1xx, 204 or 304 ends with its head, whatever it says of a body (RFC 9112, section 6.3). If it says that there is
+//!   one, some may follow all the same: its connection is not used again.
+//! - `Content-Length` may repeat one number (RFC 9110, section 8.6): the client gets a single line of ours.
+//!
+//! Refused, where RFC 9112 leaves a choice: folded lines (section 5.2), `Transfer-Encoding` in HTTP/1.0 or with
+//! `Content-Length` (sections 6.1 and 6.3), and any coding but `chunked`, since we ask for none.
 
 use super::framing::Framing;
 use crate::forward::{is_hop_by_hop, names_header};
@@ -67,7 +74,7 @@ pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usiz
         dated |= header.name.eq_ignore_ascii_case("date");
         lines.push(header.name.as_bytes(), header.value);
     }
-    let framing = meaning.framing(status, asked)?;
+    let framing = meaning.framing(status, asked);
     Ok(Some((
         Response {
             status,
@@ -75,7 +82,9 @@ pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usiz
             dated,
             framing,
             length: meaning.length,
-            keep_alive: meaning.keep_alive && framing != Framing::Close,
+            keep_alive: meaning.keep_alive
+                && framing != Framing::Close
+                && !meaning.may_have_body_all_the_same(status),
             upgrade: meaning.upgrade.map(str::to_owned),
         },
         end,
@@ -137,9 +146,15 @@ impl<'a> Meaning<'a> {
                     }
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
-                    let length = digits(header.value).ok_or("its Content-Length is no number")?;
-                    if meaning.length.replace(length).is_some() {
-                        return Err("its Content-Length stands twice");
+                    for value in tokens(header.value) {
+                        let length = digits(value).ok_or("its Content-Length is no number")?;
+                        if meaning
+                            .length
+                            .replace(length)
+                            .is_some_and(|other| other != length)
+                        {
+                            return Err("its Content-Length has two values");
+                        }
                     }
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
@@ -161,25 +176,22 @@ impl<'a> Meaning<'a> {
     }
 
     /// RFC 9112, section 6.3.
-    fn framing(&self, status: StatusCode, asked: Asked) -> Result<Framing, &'static str> {
-        let bodiless = status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED
-            || asked.is_head;
-        if bodiless {
-            let odd = self.chunked && (status.is_informational() || status == 204);
-            return if odd {
-                Err("it announces a body that its status does not allow")
-            } else {
-                Ok(Framing::None)
-            };
+    fn framing(&self, status: StatusCode, asked: Asked) -> Framing {
+        if asked.is_head || is_bodiless(status) {
+            return Framing::None;
         }
-        Ok(match (self.chunked, self.length) {
+        match (self.chunked, self.length) {
             (true, _) => Framing::Chunked,
             (false, Some(0)) => Framing::None,
             (false, Some(length)) => Framing::Length(length),
             (false, None) => Framing::Close,
-        })
+        }
+    }
+
+    /// Whether it announces a body that its status does not have. A 304 may tell the length of what it stands for.
+    fn may_have_body_all_the_same(&self, status: StatusCode) -> bool {
+        let has_length = self.length.is_some_and(|length| length > 0);
+        is_bodiless(status) && (self.chunked || (has_length && status != StatusCode::NOT_MODIFIED))
     }
 
     /// Whether `Connection` names that header.
@@ -193,6 +205,13 @@ impl<'a> Meaning<'a> {
             .flat_map(|header| tokens(header.value))
             .any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
     }
+}
+
+/// Whether a response of that status ends with its head.
+fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
 }
 
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -253,6 +272,46 @@ mod tests {
                 true,
             ),
             ("HTTP/1.1 204 No Content\r\n", Framing::None, true),
+            (
+                "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n",
+                Framing::None,
+                true,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n",
+                Framing::None,
+                false,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n",
+                Framing::None,
+                false,
+            ),
+            (
+                "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n",
+                Framing::None,
+                false,
+            ),
+            (
+                "HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n",
+                Framing::None,
+                false,
+            ),
+            (
+                "HTTP/1.1 205 Reset Content\r\ncontent-length: 2\r\n",
+                Framing::Length(2),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
         ] {
             let response = read(&format!("{head}\r\n")).expect(head);
             assert_eq!(
@@ -267,10 +326,16 @@ mod tests {
     fn a_head_that_reads_in_two_ways_is_refused() {
         for (head, why) in [
             (
-                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n",
-                "twice",
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n",
+                "two values",
             ),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n", "no number"),
+            (
+                "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\ncontent-length: 6\r\n",
+                "two values",
+            ),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5, 6\r\n", "two values"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5,\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\ncontent-length:\r\n", "no number"),
             ("HTTP/1.1 200 OK\r\ncontent-length: +5\r\n", "no number"),
             (
                 "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n",
@@ -285,8 +350,12 @@ mod tests {
                 "HTTP/1.0",
             ),
             (
-                "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n",
-                "does not allow",
+                "HTTP/1.1 204 No Content\r\ntransfer-encoding: gzip\r\n",
+                "not `chunked`",
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n",
+                "both",
             ),
             ("HTTP/1.1 200 OK\nx: y\r\n", "LF alone"),
             ("HTTP/1.1 200 OK\r\nx: y\n", "LF alone"),
