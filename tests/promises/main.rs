@@ -33,3 +33,4 @@ mod slow_limits;
 mod smuggling;
 mod survival;
 mod tunnels;
+mod uploads;

@@ -12,8 +12,11 @@ use protoplex_sdk::app::{
     *,
 };
 use std::{
+    future::poll_fn,
     hint::black_box,
+    pin::pin,
     sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
     time::Duration,
 };
 
@@ -55,6 +58,21 @@ async fn serve(request: Request) -> Response {
             Response::text("slept\n")
         }
         "/together" => together(request).await,
+        "/api/read-then-sleep" => {
+            together(request).await;
+            sleep(FOR_EVER).await;
+            Response::text("slept\n")
+        }
+        // It asks for the body, and gives up waiting for it.
+        "/api/sleep-unread" => {
+            let mut body = request.into_body();
+            {
+                let mut chunk = pin!(body.chunk());
+                poll_fn(|cx| Poll::Ready(chunk.as_mut().poll(cx).is_ready())).await;
+            }
+            sleep(FOR_EVER).await;
+            Response::text("slept\n")
+        }
         "/resources" => hold_resources(),
         "/big-header" => Response::text("?").header("x-big", "x".repeat(n.unwrap_or(1 << 20))),
         "/print" => {

@@ -13,6 +13,7 @@ mod instance;
 mod joint;
 mod state;
 mod track;
+mod upload;
 
 use crate::{
     BuildFault, HandlerError, Linkers, Runtime, error_of, outgoing::Outgoing, outgoing::Policy,
@@ -36,7 +37,7 @@ use std::{
     collections::HashMap,
     fs::File,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -44,9 +45,16 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 pub(crate) use track::RequestTrack;
+use upload::Upload;
 use wasmtime_wasi_http::Error;
+
+/// How often at most a deadline is looked at again while the guest waits for its client: what it may be late by.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// A compiled app handler and its instances.
 pub struct AppHandler {
@@ -130,9 +138,11 @@ impl AppHandler {
         let place = self.place().await?;
         // The answer to HEAD has the length of a body that is not there.
         let has_body = request.method() != http::Method::HEAD;
-        let request =
-            request.map(|body| body.map_err(|_| Error::ConnectionTerminated).boxed_unsync());
         let track = Arc::new(RequestTrack::default());
+        let request = request.map(|body| match body.is_absent() {
+            true => body.map_err(|_| Error::ConnectionTerminated).boxed_unsync(),
+            false => Upload::new(body, &track).boxed_unsync(),
+        });
         let (sender, answer) = oneshot::channel();
         let incoming = Incoming {
             request,
@@ -147,11 +157,11 @@ impl AppHandler {
         };
         let deadline = self.limits.deadline_ms;
         let waiting = poll_fn(|cx| head.poll(cx));
-        match tokio::time::timeout(Duration::from_millis(deadline), waiting).await {
+        match before(Duration::from_millis(deadline), &track, waiting).await {
             Ok(Some(Ok(response))) => Ok(head.respond(response, has_body)),
             Ok(Some(Err(error))) => Err(error),
             Ok(None) => Err(track.cause_of_death().await),
-            Err(_) => {
+            Err(Overdue) => {
                 head.give_up();
                 Err(HandlerError::Deadline(deadline))
             }
@@ -197,6 +207,33 @@ impl AppHandler {
                 in_flight: self.limits.in_flight_max,
                 queued,
             }),
+        }
+    }
+}
+
+/// The guest has had all its time.
+struct Overdue;
+
+/// Waits for no longer than `deadline`, without the time in which the guest waits for its client.
+async fn before<T>(
+    deadline: Duration,
+    track: &RequestTrack,
+    future: impl Future<Output = T>,
+) -> Result<T, Overdue> {
+    let started = Instant::now();
+    let mut future = pin!(future);
+    let mut until = started + deadline;
+    loop {
+        if let Ok(output) = tokio::time::timeout_at(until, future.as_mut()).await {
+            return Ok(output);
+        }
+        let (client_time, awaits_client) = track.client_time();
+        let now = Instant::now();
+        until = started + deadline + client_time;
+        if awaits_client {
+            until = until.max(now + LOOK_PERIOD);
+        } else if until <= now {
+            return Err(Overdue);
         }
     }
 }

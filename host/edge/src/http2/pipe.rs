@@ -30,6 +30,8 @@ pub(crate) struct Pipe<B> {
     piece: Option<(Bytes, bool)>,
     /// Something was taken of the body, so that it cannot be sent again.
     begun: bool,
+    /// Pieces that the other side has taken.
+    taken: u64,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
@@ -39,6 +41,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             stream,
             piece: None,
             begun: false,
+            taken: 0,
         }
     }
 
@@ -52,6 +55,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
                 ready!(poll_room(&mut self.stream, cx))?;
                 let (data, _) = self.piece.take().unwrap_or_default();
                 self.stream.send_data(data, ends)?;
+                self.taken += 1;
                 if ends {
                     return Poll::Ready(Ok(()));
                 }
@@ -85,6 +89,16 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
 }
 
 impl<B> Pipe<B> {
+    /// Whether it is the body that keeps it from getting on, after a poll.
+    pub(crate) fn awaits_body(&self) -> bool {
+        self.piece.is_none()
+    }
+
+    /// Pieces that the other side has taken, so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// The body, if nothing of it was taken.
     pub(crate) fn untouched(self) -> Option<B> {
         (!self.begun).then_some(self.body)

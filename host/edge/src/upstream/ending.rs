@@ -26,6 +26,11 @@ impl Ending {
         }
     }
 
+    /// The end of all time that it has.
+    pub(super) fn total_at(&self) -> Option<Instant> {
+        self.total_at
+    }
+
     /// When a body that brings nothing from now on is given up.
     pub(super) fn idle_at(&self) -> Instant {
         let idle_at = Instant::now() + self.idle;

@@ -6,6 +6,7 @@ use super::{
     counters::Cause,
     ending::Ending,
     framing::Framing,
+    patience::{Awaited, Late, Patience},
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
 };
@@ -57,7 +58,7 @@ pub(super) enum Failure {
     },
     /// The response cannot be understood.
     Malformed(&'static str),
-    /// It took too long.
+    /// The server took too long.
     TooSlow,
     /// The request's body did not come.
     Client(BodyError),
@@ -143,19 +144,19 @@ impl Exchange {
     /// Dropping the future loses the exchange; the connection must not be used again.
     pub(super) async fn response(
         &mut self,
-        deadline: Instant,
+        patience: &mut Patience,
         interims: Option<&Interims>,
     ) -> Result<Response, Failure> {
         let continue_at = self
             .sending
             .holds
             .then(|| Instant::now() + CONTINUE_WAIT_MAX);
-        poll_fn(|cx| self.poll_response(deadline, continue_at, interims, cx)).await
+        poll_fn(|cx| self.poll_response(patience, continue_at, interims, cx)).await
     }
 
     fn poll_response(
         &mut self,
-        deadline: Instant,
+        patience: &mut Patience,
         continue_at: Option<Instant>,
         interims: Option<&Interims>,
         cx: &mut Context<'_>,
@@ -194,17 +195,21 @@ impl Exchange {
                 }
                 Poll::Pending => {}
             }
-            let waits = continue_at.filter(|_| self.sending.holds);
-            ready!(
-                self.connection
-                    .timer
-                    .poll_until(waits.unwrap_or(deadline).min(deadline), cx)
-            );
-            if waits.is_some_and(|at| at < deadline) {
+            let until = patience.until(self.awaited(), self.sending.taken);
+            let asks_at = continue_at.filter(|_| self.sending.holds);
+            let asks_first = asks_at.is_some_and(|at| until.is_none_or(|until| at < until));
+            let Some(at) = asks_at.filter(|_| asks_first).or(until) else {
+                return Poll::Pending;
+            };
+            ready!(self.connection.timer.poll_until(at, cx));
+            if asks_first {
                 self.sending.holds = false;
-            } else {
-                return Poll::Ready(Err(Failure::TooSlow));
+                continue;
             }
+            return Poll::Ready(Err(match patience.late() {
+                Late::Server => Failure::TooSlow,
+                Late::Client => Failure::Client(BodyError::TooSlow),
+            }));
         }
     }
 
@@ -235,6 +240,14 @@ impl Exchange {
             Framing::Close => Reading::UntilClose,
         };
         Ok(response)
+    }
+
+    /// What the exchange waits for, after it was sent on.
+    fn awaited(&self) -> Awaited {
+        match self.unsent {
+            true => Awaited::Response,
+            false => self.sending.awaited(),
+        }
     }
 
     /// Sends on. What keeps it from that is said once; nothing more is sent then.
@@ -270,11 +283,12 @@ impl Exchange {
         ending: &Ending,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        // A server that does not want all of the request tells by its response, or by the connection's end. A client
-        // that does not bring it has nothing to wait for.
-        let writes = self.sending.writes;
+        // A server that does not want all of the request tells by its response, or by the connection's end. While the
+        // client has to bring more of it, the server owes nothing.
+        let taken = self.sending.taken;
         let unsent = self.poll_send(cx);
-        if writes != self.sending.writes {
+        let awaits_client = self.awaited() == Awaited::Client;
+        if awaits_client || taken != self.sending.taken {
             self.idle_at = None;
         }
         if let Some(Unsent::Client(error)) = unsent {
@@ -298,7 +312,13 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let at = *self.idle_at.get_or_insert_with(|| ending.idle_at());
+                    let at = match awaits_client {
+                        true => ending.total_at(),
+                        false => Some(*self.idle_at.get_or_insert_with(|| ending.idle_at())),
+                    };
+                    let Some(at) = at else {
+                        return Poll::Pending;
+                    };
                     ready!(self.connection.timer.poll_until(at, cx));
                     return Poll::Ready(Some(Err("the upstream's body stopped".into())));
                 }

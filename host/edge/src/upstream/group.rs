@@ -16,6 +16,7 @@ use super::{
     health,
     means::Means,
     outbound::Outbound,
+    patience::Patience,
     pool::Pool,
     response::Asked,
     sending::Sending,
@@ -208,12 +209,15 @@ impl Group {
                 0 => None,
                 ms => Some(Duration::from_millis(ms)),
             });
-        let total_at = total.map(|total| started + total);
         let first_byte = request
             .timeouts
             .first_byte
             .unwrap_or(Duration::from_millis(self.upstream.first_byte_timeout_ms));
-        let first_byte_at = started + first_byte;
+        let idle = request
+            .timeouts
+            .idle
+            .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
+        let mut patience = Patience::new(started, first_byte, idle, total);
         let (mut tried, mut tries, mut fresh) = (0_u64, 0, false);
         // HTTP/2 reads it again.
         let head = match self.connector.may_speak_http2() {
@@ -229,12 +233,8 @@ impl Group {
             };
             let lease = lease.inspect_err(|why| request.counters.count_failure(why.cause()))?;
             let index = lease.index();
-            let until = (
-                total_at.map_or(first_byte_at, |at| at.min(first_byte_at)),
-                total_at,
-            );
             let failed = match self
-                .attempt(lease, &mut request, &head, started, until, fresh)
+                .attempt(lease, &mut request, &head, started, &mut patience, fresh)
                 .await
             {
                 Ok(reply) => return Ok(reply),
@@ -354,7 +354,7 @@ impl Group {
         request: &mut Outbound,
         head: &Bytes,
         started: Instant,
-        until: (Instant, Option<Instant>),
+        patience: &mut Patience,
         fresh: bool,
     ) -> Result<Reply, Failed> {
         let pooled = if fresh || self.connector.names_visitors() {
@@ -367,17 +367,19 @@ impl Group {
             Some(connection) => Way::Http1(connection),
             None => {
                 let upgrades = request.upgrade.is_some();
-                Box::pin(self.way(&lease, request.client, upgrades, until.0)).await?
+                let until = patience.for_server();
+                Box::pin(self.way(&lease, request.client, upgrades, until)).await?
             }
         };
         match way {
             Way::Http1(connection) => {
                 let again = (head, reused);
-                self.attempt_http1(connection, lease, request, until, again)
+                self.attempt_http1(connection, lease, request, patience, again)
                     .await
             }
             Way::Http2 { handle, extended } => {
-                Box::pin(self.attempt_http2(handle, lease, request, until, fresh, extended)).await
+                Box::pin(self.attempt_http2(handle, lease, request, patience, fresh, extended))
+                    .await
             }
         }
     }

@@ -14,6 +14,7 @@ mod h2;
 mod health;
 mod means;
 mod outbound;
+mod patience;
 mod pool;
 mod proxy_protocol;
 mod response;

@@ -1,6 +1,6 @@
 //! A request on its way out to a server: the head, then the body as the client's connection brings it.
 
-use super::connect::Stream;
+use super::{connect::Stream, patience::Awaited};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body as HttpBody;
@@ -37,8 +37,8 @@ pub(super) struct Sending {
     pub(super) touched: bool,
     flushed: bool,
     had_body: bool,
-    /// Writes that took something.
-    pub(super) writes: u64,
+    /// Writes that took something of the body.
+    pub(super) taken: u64,
 }
 
 impl Sending {
@@ -55,7 +55,7 @@ impl Sending {
             begun: false,
             touched: false,
             flushed: false,
-            writes: 0,
+            taken: 0,
         }
     }
 
@@ -67,6 +67,16 @@ impl Sending {
     /// Whether everything is out.
     pub(super) fn is_over(&self) -> bool {
         self.flushed && self.body.is_none() && self.out.iter().all(Bytes::is_empty)
+    }
+
+    /// What keeps it from getting on, after a poll.
+    pub(super) fn awaited(&self) -> Awaited {
+        let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);
+        match (is_out, self.body.is_some() && !self.holds) {
+            (false, _) => Awaited::Room,
+            (true, true) => Awaited::Client,
+            (true, false) => Awaited::Response,
+        }
     }
 
     /// The body, if nobody has asked for any of it.
@@ -148,7 +158,7 @@ impl Sending {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.begun = true;
-            self.writes += 1;
+            self.taken += u64::from(self.touched);
             for part in &mut self.out {
                 let of_part = wrote.min(part.len());
                 part.advance(of_part);

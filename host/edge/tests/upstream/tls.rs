@@ -18,12 +18,12 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-fn certificate(name: &str) -> CertifiedKey<KeyPair> {
+pub fn certificate(name: &str) -> CertifiedKey<KeyPair> {
     rcgen::generate_simple_self_signed([name.to_owned()]).unwrap()
 }
 
 /// A server's side: its certificate, whose callers it knows, what it speaks.
-fn config(
+pub fn config(
     own: &CertifiedKey<KeyPair>,
     callers: Option<&CertifiedKey<KeyPair>>,
     protocols: &[&str],

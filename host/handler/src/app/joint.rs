@@ -181,7 +181,8 @@ impl Joint {
             (0, _) => return false,
             _ => answer_max,
         };
-        state.since.elapsed() > max
+        let client_times = state.tracks.iter().map(|track| track.client_time().0);
+        state.since.elapsed() > max + client_times.max().unwrap_or_default()
     }
 
     /// Tells every request in it why the instance died.

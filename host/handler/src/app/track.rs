@@ -2,7 +2,7 @@
 
 use crate::HandlerError;
 use parking_lot::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Between an instance's death and the word of its driver lie microseconds.
@@ -15,9 +15,40 @@ pub(crate) struct RequestTrack {
     /// Why the instance died, if it did before the request was over.
     cause: Mutex<Option<HandlerError>>,
     died: Notify,
+    client: Mutex<ClientTime>,
+}
+
+/// How long the guest has waited for more of the request's body: time of the client, which no deadline of the guest
+/// counts.
+#[derive(Debug, Default)]
+struct ClientTime {
+    /// Without the wait that goes on.
+    total: Duration,
+    /// When the wait that goes on began.
+    since: Option<Instant>,
 }
 
 impl RequestTrack {
+    /// The guest asked for more of the body, and it is not there.
+    pub(super) fn awaits_client(&self) {
+        self.client.lock().since.get_or_insert_with(Instant::now);
+    }
+
+    /// More of the body is there, or nobody asks for it any more.
+    pub(super) fn client_came(&self) {
+        let mut client = self.client.lock();
+        if let Some(since) = client.since.take() {
+            client.total += since.elapsed();
+        }
+    }
+
+    /// How long the guest has waited for the client, and whether it does so now.
+    pub(super) fn client_time(&self) -> (Duration, bool) {
+        let client = self.client.lock();
+        let now = client.since.map(|since| since.elapsed());
+        (client.total + now.unwrap_or_default(), now.is_some())
+    }
+
     /// Notes a limit that the guest ran into.
     pub(crate) fn report(&self, hit: &str) {
         *self.hit.lock() = Some(hit.to_owned());

@@ -4,7 +4,7 @@ use super::reply;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
 use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
-use protoplex_http::Reply;
+use protoplex_http::{BodyError, Reply};
 use protoplex_wire::manifest::{Ejection, Upstream};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -130,6 +130,9 @@ pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &st
             RelayError::Unavailable(_) => reply::unavailable(request_id),
             RelayError::Broken { .. } => reply::status(StatusCode::BAD_GATEWAY, request_id),
             RelayError::TooSlow { .. } => reply::status(StatusCode::GATEWAY_TIMEOUT, request_id),
+            RelayError::Client(BodyError::TooSlow) => {
+                reply::status(StatusCode::REQUEST_TIMEOUT, request_id)
+            }
             RelayError::Client(_) => reply::status(StatusCode::BAD_REQUEST, request_id),
         }
     })

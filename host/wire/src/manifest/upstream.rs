@@ -16,9 +16,10 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// Until connected, TLS included.
     pub connect_timeout_ms: u64,
-    /// Until the head of the response.
+    /// From the end of the request to the head of the response. Time in which the client has to bring more of its
+    /// body does not count.
     pub first_byte_timeout_ms: u64,
-    /// Between two reads of a body.
+    /// Between two reads of a response's body, and two writes of a request's.
     pub idle_timeout_ms: u64,
     /// From the request's head to the last byte of the response; 0 is no limit.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -6,6 +6,7 @@ use crate::upstream::{
     ending::Ending,
     exchange::{Connection, Exchange, Failure},
     outbound::Outbound,
+    patience::Patience,
     response::{Asked, Response},
     sending::Sending,
     servers::{Lease, Outcome},
@@ -13,7 +14,7 @@ use crate::upstream::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use protoplex_http::{Reply, ReplyBody};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Group {
@@ -23,7 +24,7 @@ impl Group {
         connection: Connection,
         lease: Lease,
         request: &mut Outbound,
-        (deadline, total_at): (Instant, Option<Instant>),
+        patience: &mut Patience,
         (head, reused): (&Bytes, bool),
     ) -> Result<Reply, Failed> {
         let index = lease.index();
@@ -37,10 +38,10 @@ impl Group {
         let absent = body.is_absent();
         let sending = Sending::new(head.clone(), body, length, holds);
         let mut exchange = Exchange::new(connection, sending, asked);
-        let failure = match exchange.response(deadline, request.interims.as_ref()).await {
+        let failure = match exchange.response(patience, request.interims.as_ref()).await {
             Ok(response) => {
                 answered(&lease, request, response.status);
-                match self.reply(exchange, response, request, total_at, lease) {
+                match self.reply(exchange, response, request, patience, lease) {
                     Ok(reply) => return Ok(reply),
                     Err(why) => Failure::Malformed(why),
                 }
@@ -79,7 +80,7 @@ impl Group {
         mut exchange: Exchange,
         response: Response,
         request: &Outbound,
-        total_at: Option<Instant>,
+        patience: &Patience,
         lease: Lease,
     ) -> Result<Reply, &'static str> {
         let mut reply = Reply::empty(response.status);
@@ -114,15 +115,11 @@ impl Group {
             }
             return Ok(reply);
         }
-        let idle = request
-            .timeouts
-            .idle
-            .unwrap_or(Duration::from_millis(self.upstream.idle_timeout_ms));
         let body = Body::new(
             exchange,
             keep_alive,
             pool,
-            Ending::new(idle, total_at),
+            Ending::new(patience.idle, patience.total_at),
             lease,
         );
         reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));

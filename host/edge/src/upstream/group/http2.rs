@@ -8,6 +8,7 @@ use crate::{
         ending::Ending,
         h2::{Answered, Handle, Http2Body, SendError, Sending, Switched, Untaken, lines},
         outbound::Outbound,
+        patience::Patience,
         servers::{Lease, Outcome},
     },
     websocket,
@@ -17,7 +18,6 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, ur
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use protoplex_http::{Body, Reply, ReplyBody};
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 impl Group {
@@ -27,7 +27,7 @@ impl Group {
         handle: Handle,
         lease: Lease,
         request: &mut Outbound,
-        (deadline, total_at): (Instant, Option<Instant>),
+        patience: &mut Patience,
         fresh: bool,
         extended: bool,
     ) -> Result<Reply, Failed> {
@@ -37,24 +37,24 @@ impl Group {
         let message = message(request, upgrade, &server, self.connector.is_tls());
         let message = message.map_err(|why| malformed(&server, why))?;
         let body = std::mem::replace(&mut request.body, Body::empty());
-        let sent = handle.send(message, body, request.interims.as_ref());
-        let failed = match timeout_at(deadline, sent).await {
-            Ok(Ok(response)) => {
+        let sent = handle.send(message, body, request.interims.as_ref(), patience);
+        let failed = match sent.await {
+            Ok(response) => {
                 answered(&lease, request, response.head.status());
                 return self
-                    .http2_reply(response, request, (deadline, total_at), lease)
+                    .http2_reply(response, request, patience, lease)
                     .await
                     .map_err(|why| malformed(&server, why));
             }
-            Ok(Err(failed)) => failed,
-            Err(_) => {
+            Err(failed) => failed,
+        };
+        match failed {
+            SendError::TooSlow => {
                 lease.report(Outcome::Failed, now());
                 let server = server.to_string();
                 let error = RelayError::TooSlow { server };
-                return Err(Failed::of(error, Cause::Timeout, false, false));
+                Err(Failed::of(error, Cause::Timeout, false, false))
             }
-        };
-        match failed {
             SendError::Client(error) => {
                 let error = RelayError::Client(error);
                 Err(Failed::of(error, Cause::Client, false, false))
@@ -90,7 +90,7 @@ impl Group {
         &self,
         response: Answered,
         request: &mut Outbound,
-        (deadline, total_at): (Instant, Option<Instant>),
+        patience: &mut Patience,
         lease: Lease,
     ) -> Result<Reply, &'static str> {
         let Answered {
@@ -118,7 +118,7 @@ impl Group {
         if request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
             // Some end the stream by an empty frame of data; to reset it for that would look like an attack.
             if !received.is_end_stream() {
-                let _ = timeout_at(deadline, received.frame()).await;
+                let _ = timeout_at(patience.for_server(), received.frame()).await;
             }
             let length = headers.get(header::CONTENT_LENGTH);
             let bytes = length.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -128,12 +128,10 @@ impl Group {
         if received.is_end_stream() {
             return Ok(reply);
         }
-        let own = Duration::from_millis(self.upstream.idle_timeout_ms);
-        let idle = request.timeouts.idle.unwrap_or(own);
         let body = Http2Body::new(
             received,
             sending,
-            Ending::new(idle, total_at),
+            Ending::new(patience.idle, patience.total_at),
             stream,
             lease,
         );

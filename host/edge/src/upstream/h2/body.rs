@@ -4,7 +4,8 @@ use super::Sending;
 use crate::{
     http2::{Duplex, Received},
     server::Held,
-    upstream::{ending::Ending, servers::Lease},
+    timer::Timer,
+    upstream::{ending::Ending, patience::Awaited, servers::Lease},
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -14,7 +15,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::time::Sleep;
+use tokio::time::Instant;
 
 /// Frames as they come, trailers too, with a deadline on each wait. Dropping it resets the stream.
 pub(crate) struct Http2Body {
@@ -22,10 +23,9 @@ pub(crate) struct Http2Body {
     /// What is left of the request.
     sending: Sending,
     ending: Ending,
-    /// Made at the first wait.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// The timer is set for the wait that goes on.
-    waits: bool,
+    timer: Timer,
+    /// When the wait that goes on is over.
+    idle_at: Option<Instant>,
     /// The connection and the server count this request until it is over.
     _stream: Held,
     _lease: Lease,
@@ -43,26 +43,26 @@ impl Http2Body {
             received,
             sending,
             ending,
-            timer: None,
-            waits: false,
+            timer: Timer::default(),
+            idle_at: None,
             _stream: stream,
             _lease: lease,
         }
     }
 
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.waits {
-            let at = self.ending.idle_at();
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(at),
-                None => self.timer = Some(Box::pin(tokio::time::sleep_until(at))),
+    /// Whether the wait for more is over. While the client has to bring more, the server owes nothing.
+    fn poll_late(&mut self, awaited: Awaited, cx: &mut Context<'_>) -> Poll<()> {
+        let at = match awaited {
+            Awaited::Client => {
+                self.idle_at = None;
+                self.ending.total_at()
             }
-            self.waits = true;
-        }
-        match &mut self.timer {
-            Some(timer) => timer.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
+            Awaited::Room | Awaited::Response => {
+                let ending = &self.ending;
+                Some(*self.idle_at.get_or_insert_with(|| ending.idle_at()))
+            }
+        };
+        at.map_or(Poll::Pending, |at| self.timer.poll_until(at, cx))
     }
 }
 
@@ -80,14 +80,21 @@ impl HttpBody for Http2Body {
         if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
             return Poll::Ready(Some(Err(error)));
         }
-        if let Err(error) = body.sending.poll(cx) {
-            return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
+        let taken = body.sending.taken();
+        let awaited = match body.sending.poll(cx) {
+            Ok(awaited) => awaited,
+            Err(error) => {
+                return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
+            }
+        };
+        if taken != body.sending.taken() {
+            body.idle_at = None;
         }
         if let Poll::Ready(frame) = Pin::new(&mut body.received).poll_frame(cx) {
-            body.waits = false;
+            body.idle_at = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        body.poll_late(cx)
+        body.poll_late(awaited, cx)
             .map(|()| Some(Err("the server's body stopped".into())))
     }
 

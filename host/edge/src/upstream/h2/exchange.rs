@@ -5,7 +5,11 @@ use super::Handle;
 use crate::{
     http2::{Pipe, Unsent},
     server::Held,
-    upstream::h2::lines,
+    timer::Timer,
+    upstream::{
+        h2::lines,
+        patience::{Awaited, Late, Patience},
+    },
 };
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
@@ -17,6 +21,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
+use tokio::time::timeout_at;
 
 /// A response whose head has come.
 pub(in crate::upstream) struct Answered {
@@ -46,6 +51,8 @@ pub(in crate::upstream) enum SendError {
     },
     /// The response cannot be understood.
     Malformed(&'static str),
+    /// The server took too long.
+    TooSlow,
     /// The request's body did not come.
     Client(BodyError),
 }
@@ -77,6 +84,8 @@ struct Exchange<'a> {
     response: ResponseFuture,
     sending: Sending,
     interims: Option<&'a Interims>,
+    patience: &'a mut Patience,
+    timer: Timer,
 }
 
 impl Handle {
@@ -92,10 +101,14 @@ impl Handle {
         request: Request<()>,
         body: Body,
         interims: Option<&Interims>,
+        patience: &mut Patience,
     ) -> Result<Answered, SendError> {
         let switches = request.method() == Method::CONNECT;
         let is_over = !switches && body.is_end_stream();
-        let begun = poll_fn(|cx| self.sender.poll_ready(cx)).await;
+        let ready = poll_fn(|cx| self.sender.poll_ready(cx));
+        let Ok(begun) = timeout_at(patience.for_server(), ready).await else {
+            return Err(SendError::TooSlow);
+        };
         let begun = begun.and_then(|()| self.sender.send_request(request, is_over));
         let (response, send) = match begun {
             Ok(begun) => begun,
@@ -110,6 +123,8 @@ impl Handle {
             response,
             sending,
             interims,
+            patience,
+            timer: Timer::default(),
         };
         let response = poll_fn(|cx| exchange.poll(cx)).await?;
         let (parts, received) = response.into_parts();
@@ -124,9 +139,24 @@ impl Handle {
 
 impl Exchange<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, SendError>> {
-        if let Err(error) = self.sending.poll(cx) {
-            return Poll::Ready(Err(SendError::Client(error)));
+        let awaited = match self.sending.poll(cx) {
+            Ok(awaited) => awaited,
+            Err(error) => return Poll::Ready(Err(SendError::Client(error))),
+        };
+        if let Poll::Ready(response) = self.poll_head(cx) {
+            return Poll::Ready(response);
         }
+        let Some(at) = self.patience.until(awaited, self.sending.taken()) else {
+            return Poll::Pending;
+        };
+        ready!(self.timer.poll_until(at, cx));
+        Poll::Ready(Err(match self.patience.late() {
+            Late::Server => SendError::TooSlow,
+            Late::Client => SendError::Client(BodyError::TooSlow),
+        }))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, SendError>> {
         // To ask for the response throws away what comes before it.
         while let Some(interim) = ready!(self.response.poll_informational(cx)) {
             match interim {
@@ -168,25 +198,33 @@ impl Exchange<'_> {
 }
 
 impl Sending {
-    /// Sends on. A server that does not want the rest tells by its response.
+    /// Sends on, and tells what is waited for then. A server that does not want the rest tells by its response.
     ///
     /// # Errors
     /// The request's body did not come.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Result<Awaited, BodyError> {
         let Self::Body(pipe) = self else {
-            return Ok(());
+            return Ok(Awaited::Response);
         };
-        let Poll::Ready(sent) = pipe.poll(cx) else {
-            return Ok(());
-        };
-        match sent {
-            Err(Unsent::Body(error)) => Err(error),
+        match pipe.poll(cx) {
+            Poll::Pending if pipe.awaits_body() => Ok(Awaited::Client),
+            Poll::Pending => Ok(Awaited::Room),
+            Poll::Ready(Err(Unsent::Body(error))) => Err(error),
             // An untouched body may be sent to another server.
-            Err(Unsent::Peer) => Ok(()),
-            Ok(()) => {
+            Poll::Ready(Err(Unsent::Peer)) => Ok(Awaited::Response),
+            Poll::Ready(Ok(())) => {
                 *self = Self::Nothing;
-                Ok(())
+                Ok(Awaited::Response)
             }
+        }
+    }
+
+    /// Pieces of the body that the server took, so far.
+    pub(super) fn taken(&self) -> u64 {
+        match self {
+            Self::Body(pipe) => pipe.taken(),
+            // Another number than before: the last piece was taken, too.
+            Self::Nothing | Self::Tunnel(_) => u64::MAX,
         }
     }
 }
