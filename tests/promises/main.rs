@@ -33,4 +33,5 @@ mod slow_limits;
 mod smuggling;
 mod survival;
 mod tunnels;
+mod undisturbed;
 mod uploads;

@@ -1,6 +1,6 @@
 //! Running an app handler for a request.
 
-use super::{build::LoadedBuild, forwarded};
+use super::forwarded;
 use http::{Method, Request, Uri, Version};
 use http_body_util::BodyExt;
 use protoplex_handler::{AppBody, AppHandler, HandlerError};
@@ -39,11 +39,10 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Runs it. The body keeps the build loaded until it ends.
+/// Runs it. The body keeps the handler loaded until it ends.
 pub(super) async fn run(
     app: Arc<AppHandler>,
     request: Request<Body>,
-    build: Arc<LoadedBuild>,
 ) -> Result<Reply, HandlerError> {
     // Heads that are here already are read before a guest runs: many of one kind in a row find their code and data in
     // the processor's caches.
@@ -66,7 +65,7 @@ pub(super) async fn run(
         }
         AppBody::Stream(body) => {
             let body = body.map_err(move |error| {
-                let _held = &build;
+                let _held = &app;
                 Box::new(error) as protoplex_http::StreamError
             });
             reply.body = ReplyBody::Stream(body.boxed_unsync());

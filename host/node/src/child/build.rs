@@ -23,7 +23,10 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -44,7 +47,7 @@ pub(super) struct Loader<'a> {
 pub(super) struct LoadedBuild {
     pub(super) id: BuildId,
     pub(super) router: Router,
-    pub(super) handlers: Vec<Slot>,
+    pub(super) handlers: Vec<Arc<Slot>>,
     pub(super) assets: Assets,
     pub(super) upstreams: Upstreams,
     pub(super) manifest: Manifest,
@@ -52,6 +55,8 @@ pub(super) struct LoadedBuild {
     cut: ArcSwap<CancellationToken>,
     /// How often it was switched away from.
     switches: AtomicU64,
+    /// It was, and its drain deadline has not passed.
+    draining: AtomicBool,
 }
 
 /// A handler as this build uses it.
@@ -74,6 +79,13 @@ pub(super) enum Code {
     Live(Arc<LiveHandler>),
 }
 
+impl Code {
+    /// Whether it is that app handler.
+    pub(super) fn is_app(&self, app: &Arc<AppHandler>) -> bool {
+        matches!(self, Self::App(own) if Arc::ptr_eq(own, app))
+    }
+}
+
 impl LoadedBuild {
     /// Reads, maps and links; nothing runs yet.
     pub(super) fn load(
@@ -87,7 +99,7 @@ impl LoadedBuild {
         let mut handlers = Vec::new();
         for (name, handler) in &manifest.handlers {
             let settings = granted_settings(&manifest, &handler.grants);
-            handlers.push(Slot {
+            handlers.push(Arc::new(Slot {
                 name: name.clone(),
                 grants: handler.grants.clone(),
                 response_bytes_max: handler.limits.response_bytes_max,
@@ -100,7 +112,7 @@ impl LoadedBuild {
                 }),
                 metrics: loader.metrics.handlers.of(name.clone()),
                 relays: loader.relays(&handler.grants),
-            });
+            }));
         }
         let router = Router::new(loader.role, &manifest.routes, |route| {
             let mut names = handlers.iter().map(|slot| &slot.name);
@@ -124,11 +136,13 @@ impl LoadedBuild {
             manifest,
             cut: ArcSwap::from_pointee(CancellationToken::new()),
             switches: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
         })
     }
 
     pub(super) fn handler(&self, name: &str) -> Option<&Slot> {
-        self.handlers.iter().find(|slot| slot.name == name)
+        let mut handlers = self.handlers.iter().map(|slot| &**slot);
+        handlers.find(|slot| slot.name == name)
     }
 
     /// Cancelled when what began before now has to end.
@@ -138,12 +152,19 @@ impl LoadedBuild {
 
     /// Ends whatever still runs on it. Requests that begin later (on an internal hop) are not affected.
     pub(super) fn cut(&self) {
+        self.draining.store(false, SeqCst);
         self.cut.swap(Arc::new(CancellationToken::new())).cancel();
     }
 
     /// It is switched away from, and how often that has happened with this time.
     pub(super) fn switched_away(&self) -> u64 {
+        self.draining.store(true, SeqCst);
         self.switches.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether it was switched away from, and what it had begun may go on still.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
     }
 
     /// Whether that was the last time.
@@ -283,6 +304,7 @@ impl LoadedBuild {
             manifest,
             cut: ArcSwap::default(),
             switches: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
         }
     }
 }

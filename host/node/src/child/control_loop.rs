@@ -415,16 +415,22 @@ impl Child {
             Arc::clone(&self.shared),
             Duration::from_millis(self.config.drain_timeout_ms),
         );
-        let switch = old.switched_away();
+        let (switch, id, cut) = (old.switched_away(), old.id, old.cut_token());
         let old = Arc::downgrade(&old);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
-            let Some(old) = old.upgrade() else { return };
             let now = shared.builds.now();
-            let is_active = now.active.as_ref().is_some_and(|now| now.id == old.id);
-            if !is_active && old.was_last(switch) {
-                old.cut();
-                Live::leave_build(&shared, &old);
+            if now.active.as_ref().is_some_and(|now| now.id == id) {
+                return;
+            }
+            match old.upgrade() {
+                Some(old) if old.was_last(switch) => {
+                    old.cut();
+                    Live::leave_build(&shared, &old);
+                }
+                Some(_) => {}
+                // Its requests do not keep it loaded.
+                None => cut.cancel(),
             }
         });
     }

@@ -6,6 +6,7 @@ use super::{
     fleet::is_built_in,
     hop::HOP_HEADER,
     metrics::Kind,
+    outlive::{Lifetime, Needs},
     relay, reply,
     service::Shared,
 };
@@ -194,23 +195,24 @@ fn relay_to(
         notes.write(|noted| noted.upstream.clone_from(&upstream));
     }
     Ok(Answer::Later(Box::pin(async move {
-        let sent = pin!(async {
-            match group(&shared, &build, &upstream, key.as_deref()).await {
-                Some((group, hop)) => {
-                    if let Some(hop) = hop {
-                        header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
-                    }
-                    relay::send(&group, outbound, &request_id).await
-                }
-                None => {
-                    outbound.counters.count_request();
-                    outbound.counters.count_failure(Cause::NoServer);
-                    tracing::warn!(upstream, request = request_id, "no server to relay to");
-                    reply::unavailable(&request_id)
-                }
-            }
-        });
-        shared.until_cut(&build, &request_id, sent).await
+        let Some((group, hop)) = group(&shared, &build, &upstream, key.as_deref()).await else {
+            outbound.counters.count_request();
+            outbound.counters.count_failure(Cause::NoServer);
+            tracing::warn!(upstream, request = request_id, "no server to relay to");
+            return reply::unavailable(&request_id);
+        };
+        let needs = match &hop {
+            Some(_) => Needs::Nothing,
+            None if build.upstreams.has(&group) => Needs::Upstream(Arc::clone(&group)),
+            None => Needs::Address(upstream),
+        };
+        if let Some(hop) = hop {
+            header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+        }
+        let lifetime = Lifetime::new(&build, needs);
+        drop(build);
+        let sent = pin!(relay::send(&group, outbound, &request_id));
+        shared.until_cut(lifetime, &request_id, sent).await
     })))
 }
 
@@ -384,28 +386,24 @@ pub(super) fn run_app(
     index: usize,
     request: Request<'_>,
 ) -> Result<Answer, HandlerError> {
-    let slot = &request.build.handlers[index];
+    let slot = Arc::clone(&request.build.handlers[index]);
     let Code::App(app) = &slot.code else {
         return refused(format!("`{}` is no app handler", slot.name));
     };
-    let (app, shared, build) = (
-        Arc::clone(app),
-        Arc::clone(shared),
-        Arc::clone(request.build),
-    );
+    let (app, shared) = (Arc::clone(app), Arc::clone(shared));
+    let lifetime = Lifetime::new(request.build, Needs::App(Arc::clone(&app)));
     let request_id = request.head.request_id.to_owned();
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
-        let slot = &build.handlers[index];
         let run = pin!(async {
-            match app::run(app, inner, Arc::clone(&build)).await {
+            match app::run(app, inner).await {
                 Ok(reply) => {
                     slot.metrics.count(Kind::App);
                     reply
                 }
-                Err(error) => shared.failed(slot, &error, &request_id),
+                Err(error) => shared.failed(&slot, &error, &request_id),
             }
         });
-        shared.until_cut(&build, &request_id, run).await
+        shared.until_cut(lifetime, &request_id, run).await
     })))
 }

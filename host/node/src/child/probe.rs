@@ -26,7 +26,7 @@ pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
         warmed.map_err(|error| fault(slot, "made no instance", &error.to_string()))?;
         let handler = &build.manifest.handlers[&slot.name];
         if let Some(probe) = &handler.probe {
-            let status = run(build, slot, probe).await;
+            let status = run(slot, probe).await;
             let status = status.map_err(|error| fault(slot, &probe.path, &error.to_string()))?;
             if status >= 500 {
                 return Err(fault(slot, &probe.path, &format!("it answered {status}")));
@@ -43,7 +43,7 @@ fn fault(slot: &Slot, what: &str, why: &str) -> BuildFault {
     }
 }
 
-async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16, HandlerError> {
+async fn run(slot: &Slot, probe: &Probe) -> Result<u16, HandlerError> {
     let host = probe.host.as_deref().unwrap_or(PROBE_HOST);
     let headers = [HeaderField {
         name: "host",
@@ -75,7 +75,7 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         Code::Live(_) => Ok(200),
         Code::App(handler) => {
             let request = app::request(&head, Body::empty(), false)?;
-            let reply = app::run(Arc::clone(handler), request, Arc::clone(build)).await?;
+            let reply = app::run(Arc::clone(handler), request).await?;
             Ok(reply.status.as_u16())
         }
     }

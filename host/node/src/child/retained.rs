@@ -25,6 +25,13 @@ impl Held {
         self.all().find(|build| build.id == *id)
     }
 
+    /// Whether that is the build for a request that names none.
+    pub(super) fn is_active(&self, build: &Arc<LoadedBuild>) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| Arc::ptr_eq(active, build))
+    }
+
     /// Whether another build answers since. One that is only prepared here may be active elsewhere already.
     pub(super) fn is_past(&self, build: &Arc<LoadedBuild>) -> bool {
         self.previous.iter().any(|past| Arc::ptr_eq(past, build))

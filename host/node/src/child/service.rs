@@ -1,7 +1,7 @@
 //! A request's way through a child: build, route, handler, decision, reply.
 
 use super::{
-    build::{Code, LoadedBuild, Slot},
+    build::{Code, Slot},
     decide::{self, Request},
     fleet::Fleet,
     hop::HOP_HEADER,
@@ -12,22 +12,16 @@ use super::{
     retained::Builds,
     route::Found,
 };
-use bytes::Bytes;
 use http::StatusCode;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use protoplex_edge::Service;
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, Head, Reply, ReplyBody, StreamError};
+use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::manifest::Role;
 use std::{
     future::Future,
-    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll},
 };
 use tokio::sync::watch;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// What every request of a child may reach.
 pub(super) struct Shared {
@@ -154,6 +148,8 @@ fn decide_later(
                 Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
             }
         };
+        // A relay may outlive the build.
+        drop(build);
         match later {
             Answer::Ready(reply) => reply,
             Answer::Later(reply) => reply.await,
@@ -171,50 +167,6 @@ impl Shared {
         let build = slot.context.build.short();
         tracing::warn!(handler = slot.name, build, request = request_id, kind = error.kind(), reason = %error, "a handler failed");
         reply::handler_error(error, request_id)
-    }
-
-    /// Lets a reply be made until the build's drain deadline; what streams on is cut there too.
-    pub(super) async fn until_cut(
-        self: &Arc<Self>,
-        build: &Arc<LoadedBuild>,
-        request_id: &str,
-        reply: Pin<&mut impl Future<Output = Reply>>,
-    ) -> Reply {
-        let cut = build.cut_token();
-        tokio::select! {
-            biased;
-            mut reply = reply => {
-                reply.body = match reply.body {
-                    ReplyBody::Stream(inner) => {
-                        let cut = Cut { inner, cut: Box::pin(cut.clone().cancelled_owned()), shared: Arc::clone(self), _build: Arc::clone(build) };
-                        ReplyBody::Stream(cut.boxed_unsync())
-                    }
-                    ReplyBody::Relay(mut body) => {
-                        let (shared, build, cut) = (Arc::clone(self), Arc::clone(build), cut.clone());
-                        body.end_with(Box::pin(async move {
-                            let _build = build;
-                            cut.cancelled().await;
-                            shared.count_cut("streaming");
-                        }));
-                        ReplyBody::Relay(body)
-                    }
-                    body => body,
-                };
-                reply
-            }
-            () = cut.cancelled() => {
-                self.count_cut(request_id);
-                reply::unavailable(request_id)
-            }
-        }
-    }
-
-    fn count_cut(&self, request_id: &str) {
-        self.metrics.cut.fetch_add(1, Relaxed);
-        tracing::warn!(
-            request = request_id,
-            "a request outlived its build's drain deadline and was cut"
-        );
     }
 
     /// Counts answers, and 5xx among them.
@@ -244,38 +196,5 @@ impl Shared {
                 }))
             }
         }
-    }
-}
-
-/// A streamed body that ends with an error at its build's drain deadline.
-struct Cut {
-    inner: UnsyncBoxBody<Bytes, StreamError>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    shared: Arc<Shared>,
-    _build: Arc<LoadedBuild>,
-}
-
-impl HttpBody for Cut {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        // First: a body that always has something, for a client that is slower, is never waited for.
-        if !self.inner.is_end_stream() && self.cut.as_mut().poll(cx).is_ready() {
-            self.shared.count_cut("streaming");
-            return Poll::Ready(Some(Err("the build's drain deadline passed".into())));
-        }
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

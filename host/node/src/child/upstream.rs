@@ -43,6 +43,11 @@ impl Upstreams {
         self.0.get(name)
     }
 
+    /// Whether that group is one of them.
+    pub(super) fn has(&self, group: &Arc<Group>) -> bool {
+        self.0.values().any(|own| Arc::ptr_eq(own, group))
+    }
+
     /// Closes connections that are idle for too long.
     pub(super) fn sweep(&self) {
         self.0.values().for_each(|group| group.sweep());
