@@ -21,6 +21,7 @@ mod lies;
 mod limits;
 mod live;
 mod live_children;
+mod loops;
 mod messages;
 mod mixed;
 mod outlives;

@@ -5,6 +5,7 @@ use super::{
     build::{Code, LoadedBuild, Slot},
     fleet::is_built_in,
     hop::HOP_HEADER,
+    hops::{self, HOPS_HEADER},
     metrics::Kind,
     outlive::{Lifetime, Needs},
     relay, reply,
@@ -22,7 +23,7 @@ use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -185,6 +186,18 @@ fn relay_to(
             decision.upstream
         ));
     }
+    let hop_count = hops::next(&request);
+    if hop_count.is_none() && is_built_in(&decision.upstream) {
+        shared.metrics.loops.fetch_add(1, Relaxed);
+        tracing::warn!(
+            handler = slot.name,
+            upstream = decision.upstream,
+            request = head.request_id,
+            "a request goes round in circles among nodes; answered 508. Does a handler relay to its own role?"
+        );
+        let reply = reply::status(StatusCode::LOOP_DETECTED, head.request_id);
+        return Ok(Answer::Ready(reply));
+    }
     let counters = Arc::clone(&slot.relays[grant]);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
     outbound.body = request.body;
@@ -208,6 +221,10 @@ fn relay_to(
         };
         if let Some(hop) = hop {
             header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+            if let Some(count) = hop_count.filter(|count| *count > 1) {
+                let count = count.to_string();
+                header_line(&mut outbound.head, HOPS_HEADER, count.as_bytes());
+            }
         }
         let lifetime = Lifetime::new(&build, needs);
         drop(build);
@@ -308,6 +325,7 @@ fn outbound(
             .any(|field| field.name.eq_ignore_ascii_case(name))
             || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
             || name.eq_ignore_ascii_case(HOP_HEADER)
+            || name.eq_ignore_ascii_case(HOPS_HEADER)
     };
     forward::request_lines(&mut text, head, request.from_our_node, edited);
     for field in set {

@@ -76,6 +76,8 @@ pub(super) struct Metrics {
     pub(super) traps: AtomicU64,
     /// Requests that named a build which is not held any more.
     pub(super) hop_misses: AtomicU64,
+    /// Requests that went round in circles among nodes.
+    pub(super) loops: AtomicU64,
     /// Requests that outlived their build's drain deadline.
     pub(super) cut: AtomicU64,
     pub(super) swaps: AtomicU64,
@@ -110,6 +112,7 @@ impl Default for Metrics {
             errors: AtomicU64::default(),
             traps: AtomicU64::default(),
             hop_misses: AtomicU64::default(),
+            loops: AtomicU64::default(),
             cut: AtomicU64::default(),
             swaps: AtomicU64::default(),
             swap_ns: AtomicU64::default(),
@@ -155,6 +158,11 @@ impl Metrics {
                 "protoplex_hop_build_misses_total",
                 "Requests for a build not held.",
                 &self.hop_misses,
+            ),
+            (
+                "protoplex_hop_loops_total",
+                "Requests that were relayed among nodes too often.",
+                &self.loops,
             ),
             (
                 "protoplex_requests_cut_total",

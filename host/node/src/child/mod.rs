@@ -13,6 +13,7 @@ mod fleet;
 mod forwarded;
 mod handed;
 mod hop;
+mod hops;
 mod live;
 mod metrics;
 mod outlive;

@@ -1,0 +1,52 @@
+//! Requests that a handler sends round in circles among nodes.
+
+use protoplex_tests::{Connection, Fleet, repository};
+use std::fs;
+
+/// Every node relays to the role that the client names: an app to its own, if it says so.
+const MANIFEST: &str = r#"
+name = "loops"
+
+[handlers.relay]
+component = "OUT/relay.wasm"
+grants.relay = ["role:app"]
+
+[[routes]]
+role = "proxy"
+path = "/*"
+handler = "relay"
+
+[[routes]]
+role = "app"
+path = "/*"
+handler = "relay"
+"#;
+/// A request passes so many app nodes at most, as `hops.rs` has it.
+const HOPS_MAX: f64 = 4.0;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_goes_round_in_circles_is_a_508_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("loops.toml");
+    let out = repository().join("builds/out");
+    fs::write(&file, MANIFEST.replace("OUT", out.to_str().unwrap())).unwrap();
+    let fleet = Fleet::start_with(file.to_str().unwrap(), &["--apps", "1"]).unwrap();
+    let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
+    let requests = "protoplex_requests_total";
+    let before = fleet.metric("app", requests).await.unwrap();
+    for lie in ["0", "-7", "4", "x"] {
+        // What a client says of it is not believed.
+        let headers = [("x-upstream", "role:app"), ("protoplex-hops", lie)];
+        let answer = connection.request("GET", "/", &headers, b"").await.unwrap();
+        assert_eq!(answer.status, 508, "{lie}: {}", answer.text());
+    }
+    let asked = fleet.metric("app", requests).await.unwrap() - before;
+    assert_eq!(asked, 4.0 * HOPS_MAX);
+    let loops = fleet.metric("app", "protoplex_hop_loops_total").await;
+    assert_eq!(loops.unwrap(), 4.0);
+    let logs = fleet.logs();
+    assert!(
+        logs.contains("a request goes round in circles among nodes"),
+        "{logs}"
+    );
+}
