@@ -3,6 +3,7 @@
 use super::{
     assets::{self, Assets},
     metrics::{HandlerMetrics, Metrics},
+    relay,
     retained::Held,
     route::{Router, Target},
     upstream::Upstreams,
@@ -28,6 +29,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
+    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +53,8 @@ pub(super) struct LoadedBuild {
     pub(super) assets: Assets,
     pub(super) upstreams: Upstreams,
     pub(super) manifest: Manifest,
+    /// Until the head of a response of `role:app`.
+    pub(super) first_byte_of_apps: Duration,
     /// Ends what outlives the drain deadline after a switch.
     cut: ArcSwap<CancellationToken>,
     /// How often it was switched away from.
@@ -133,6 +137,7 @@ impl LoadedBuild {
             handlers,
             assets,
             upstreams,
+            first_byte_of_apps: relay::first_byte_of_apps(&manifest),
             manifest,
             cut: ArcSwap::from_pointee(CancellationToken::new()),
             switches: AtomicU64::new(0),
@@ -301,6 +306,7 @@ impl LoadedBuild {
             handlers: Vec::new(),
             assets: Assets::new(),
             upstreams: Upstreams::default(),
+            first_byte_of_apps: relay::first_byte_of_apps(&manifest),
             manifest,
             cut: ArcSwap::default(),
             switches: AtomicU64::new(0),

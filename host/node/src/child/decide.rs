@@ -30,6 +30,9 @@ use std::{
 /// Room for a usual head, so that writing it allocates once.
 const HEAD_BYTES_GUESS: usize = 1_024;
 
+/// The upstream of nodes that run apps.
+const ROLE_APP: &str = "role:app";
+
 /// One request on its way through one build.
 pub(super) struct Request<'a> {
     pub(super) head: &'a Head<'a>,
@@ -201,6 +204,10 @@ fn relay_to(
     let counters = Arc::clone(&slot.relays[grant]);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
     outbound.body = request.body;
+    if decision.upstream == ROLE_APP {
+        let first_byte = &mut outbound.timeouts.first_byte;
+        first_byte.get_or_insert(request.build.first_byte_of_apps);
+    }
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     let (upstream, key) = (decision.upstream, decision.key);

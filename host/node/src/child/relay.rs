@@ -5,17 +5,23 @@ use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
 use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_http::{BodyError, Reply};
-use protoplex_wire::manifest::{Ejection, Upstream};
+use protoplex_wire::{
+    Manifest,
+    manifest::{Ejection, Upstream},
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 /// Servers that no upstream of a build names: nodes of the fleet, and addresses that grants name. Above this the
 /// unused ones are forgotten.
 const SERVERS_MAX: usize = 1_024;
-/// As the deadline of apps, and some.
+/// Twice the deadline of apps that say nothing of it: they may queue for as long, too.
 const FIRST_BYTE_TIMEOUT_MS: u64 = 60_000;
+/// What a node needs besides: it answers a late app's request itself, and its answer should come first.
+const APP_MARGIN: Duration = Duration::from_secs(5);
 /// A stream that says nothing for so long is taken for dead.
 const IDLE_TIMEOUT_MS: u64 = 300_000;
 
@@ -117,6 +123,17 @@ fn fleet_upstream(nodes: &[Authority]) -> Upstream {
     }
 }
 
+/// How long the nodes that run a build's apps have for the head of a response where the decision does not say: what
+/// the manifest allows holds on every hop.
+pub(super) fn first_byte_of_apps(manifest: &Manifest) -> Duration {
+    let handlers = manifest.handlers.values();
+    let apps = handlers.filter(|handler| handler.world.is_app());
+    let deadline_ms = apps.map(|app| app.limits.deadline_ms).max();
+    // An app's request waits for a place as long as for its answer.
+    let allowed = 2 * Duration::from_millis(deadline_ms.unwrap_or_default());
+    (allowed + APP_MARGIN).max(Duration::from_millis(FIRST_BYTE_TIMEOUT_MS))
+}
+
 /// Sends the request and answers with the response, or with 502, 503 or 504.
 pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &str) -> Reply {
     let sent = if outbound.method == http::Method::CONNECT {
@@ -136,4 +153,47 @@ pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &st
             RelayError::Client(_) => reply::status(StatusCode::BAD_REQUEST, request_id),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::{
+        Digest,
+        manifest::{Grants, Handler, Isolation, Limits, World},
+    };
+
+    fn app(deadline_ms: u64) -> Handler {
+        Handler {
+            component: Digest::of(b"app"),
+            component_bytes: 3,
+            world: World::App03,
+            isolation: Isolation::PerRequest,
+            limits: Limits {
+                memory_bytes_max: 1,
+                table_elements_max: 1,
+                instances_max: 1,
+                cpu_ms_max: 1,
+                deadline_ms,
+                response_bytes_max: 0,
+                hostcall_bytes_max: 1,
+                in_flight_max: 1,
+                queue_max: 1,
+            },
+            grants: Grants::default(),
+            tenant: None,
+            probe: None,
+        }
+    }
+
+    #[test]
+    fn a_hop_to_apps_leaves_room_for_the_longest_deadline_of_the_build() {
+        let text = br#"{"format":1,"handlers":{},"name":"n","routes":[]}"#;
+        let mut manifest = Manifest::parse(text).unwrap();
+        for (deadline_ms, seconds) in [(None, 60), (Some(30_000), 65), (Some(120_000), 245)] {
+            let more = deadline_ms.map(|ms| (format!("app-{ms}"), app(ms)));
+            manifest.handlers.extend(more);
+            assert_eq!(first_byte_of_apps(&manifest), Duration::from_secs(seconds));
+        }
+    }
 }
