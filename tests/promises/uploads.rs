@@ -213,3 +213,55 @@ async fn an_apps_deadline_does_not_count_the_wait_for_its_client() {
         }
     }
 }
+
+/// Uploads in two halves with a pause between them.
+async fn pausing(address: &str, path: &str, pause: Duration) -> Response {
+    let mut connection = Connection::open(address).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nhalf");
+    connection.write(head.as_bytes()).await.unwrap();
+    tokio::select! {
+        answer = connection.response(false) => return answer.unwrap(),
+        () = tokio::time::sleep(pause) => {}
+    }
+    connection.write(b"half").await.unwrap();
+    connection.response(false).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_pauses_as_phones_and_log_shippers_do_arrives() {
+    const PAUSE: Duration = Duration::from_secs(14);
+    let fleet = Fleet::start("builds/sample.toml").unwrap();
+    let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
+    let by_proxy = pausing(&proxy, "/api/count", PAUSE);
+    let (by_proxy, by_app) = tokio::join!(by_proxy, pausing(&app, "/api/count", PAUSE));
+    for answer in [by_proxy, by_app] {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().contains(r#""bytes":8,"#), "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pace_of_a_client_is_judged_where_it_comes_in() {
+    const PAUSE: Duration = Duration::from_millis(2_500);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("paces.toml");
+    let out = repository().join("builds/out");
+    let patient = "[[routes]]\nrole = \"proxy\"\npath = \"/api/count\"\nhandler = \"router\"\nbody_timeout_ms = 20000\n";
+    let text = APPS.replace("OUT", out.to_str().unwrap()) + patient;
+    fs::write(&file, text).unwrap();
+    let ingress = folder.path().join("ingress.json");
+    fs::write(&ingress, r#"{"limits":{"body_timeout_ms":800}}"#).unwrap();
+    let more = ["--ingress", ingress.to_str().unwrap()];
+    let fleet = Fleet::start_with(file.to_str().unwrap(), &more).unwrap();
+    let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
+    for (address, path, status) in [
+        // The proxy's route allows the pause, and the app's node has no say in it.
+        (&proxy, "/api/count", 200),
+        (&proxy, "/api/read-then-sleep", 408),
+        // Here the app's node is the door.
+        (&app, "/api/count", 408),
+    ] {
+        let answer = pausing(address, path, PAUSE).await;
+        assert_eq!(answer.status, status, "{address}{path}: {}", answer.text());
+    }
+}

@@ -1,10 +1,26 @@
 //! What a connection reads from and writes to.
 
+use rustix::net::sockopt;
+use std::time::Duration;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+
+/// A silent peer is probed after this, so often, and taken for dead after so many probes without an answer.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES_MAX: u32 = 3;
+
+/// Lets the kernel find out that the machine at the other end is gone, where nothing else would for a long time.
+pub(crate) fn watch(socket: &TcpStream) {
+    // A socket that does not know these is watched by the limits alone.
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, PROBE_AFTER);
+    let _ = sockopt::set_tcp_keepintvl(socket, PROBE_INTERVAL);
+    let _ = sockopt::set_tcp_keepcnt(socket, PROBES_MAX);
+}
 
 /// One end of a connection. A plain socket is known as such, so that bytes can be moved without being read.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {

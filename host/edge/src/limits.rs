@@ -48,13 +48,20 @@ pub struct Limits {
     pub addresses_max: usize,
     /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
     pub address_exempt: Vec<AddressRange>,
-    /// What a request's body must bring while somebody waits for it (Kestrel's number): a phone on a bad network
-    /// does ten times that, somebody who wants to hold a connection less.
+    /// What a request's body must bring while somebody waits for it. Nothing by default: a log shipper that pauses,
+    /// and a phone in a tunnel, bring less than any number that would keep an attacker away, and `body_timeout` ends
+    /// what stands still.
     pub body_bytes_per_s_min: u32,
+    /// The same while at least half of `connections_max` are open, so that each costs others something (Kestrel's
+    /// number): who wants to hold a connection brings less.
+    pub crowded_body_bytes_per_s_min: u32,
     /// Over how much waiting that is measured.
     pub body_grace: Duration,
     /// What a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
     pub write_bytes_per_s_min: u32,
+    /// Without a byte, either way, of a request that a node of ours sent: that node judges its client by its own
+    /// limits and by its build's, which allow an hour at most. A node that died is noticed by the kernel's probes.
+    pub inner_idle_timeout: Duration,
     /// A drain closes idle connections no faster than this in one child, so that they do not all come back at once.
     pub drain_closes_per_s: u32,
     /// And is done with that by then.
@@ -115,12 +122,12 @@ impl Default for Http2Limits {
 }
 
 impl Limits {
-    /// For a request's body that somebody waits for.
-    pub(crate) fn body_rule(&self) -> Rule {
+    /// For what a node of ours sends and takes.
+    pub(crate) fn inner_rule(&self) -> Rule {
         Rule {
-            still_max: self.body_timeout,
-            window: self.body_grace,
-            bytes_per_s_min: self.body_bytes_per_s_min,
+            still_max: self.inner_idle_timeout,
+            window: self.inner_idle_timeout,
+            bytes_per_s_min: 0,
         }
     }
 
@@ -158,9 +165,11 @@ impl Default for Limits {
             address_exempt: LOOPBACK
                 .map(|range| range.parse().expect("it is a range"))
                 .into(),
-            body_bytes_per_s_min: 240,
+            body_bytes_per_s_min: 0,
+            crowded_body_bytes_per_s_min: 240,
             body_grace: Duration::from_secs(10),
             write_bytes_per_s_min: 240,
+            inner_idle_timeout: Duration::from_secs(3_600),
             drain_closes_per_s: 2_000,
             drain_window: Duration::from_secs(5),
             h2_streams_max: 100,

@@ -1,6 +1,10 @@
 //! How fast the other side has to be while it is waited for: it may not stand still for long, and over some time of
 //! waiting it must get something done. Time in which nobody waits for it counts for nothing.
 
+mod body;
+
+pub(crate) use body::BodyRules;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -10,7 +14,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What is asked of it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     /// Between two bytes.
     pub(crate) still_max: Duration,

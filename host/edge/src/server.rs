@@ -4,7 +4,9 @@ use crate::{
     AccessLog, Limits, Service, Trust,
     addresses::{Addresses, Seat, Turn},
     counters::{Cause, Counters},
-    http1, http2, proxy_protocol,
+    http1, http2,
+    pace::BodyRules,
+    proxy_protocol,
     ranges::any_contains,
     shed,
     visitor::Peer,
@@ -43,6 +45,7 @@ const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Shared<S> {
     pub(crate) service: Arc<S>,
     pub(crate) limits: Limits,
+    pub(crate) body_rules: Arc<BodyRules>,
     pub(crate) trust: Trust,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
     pub(crate) addresses: Addresses,
@@ -152,8 +155,10 @@ impl<S: Service> Server<S> {
             tls,
             access_log,
         } = settings;
+        let connections = Arc::default();
         Self(Arc::new(Shared {
             service,
+            body_rules: Arc::new(BodyRules::new(&limits, &connections)),
             addresses: Addresses::new(&limits),
             permits: Arc::new(Semaphore::new(limits.connections_max)),
             limits,
@@ -163,7 +168,7 @@ impl<S: Service> Server<S> {
             draining: CancellationToken::new(),
             in_flight: Arc::default(),
             tls: tls.map(TlsAcceptor::from),
-            connections: Arc::default(),
+            connections,
             tasks: TaskTracker::new(),
             tunnels: Arc::default(),
         }))

@@ -1,7 +1,7 @@
 //! The head of a request: a view of borrows, so that nothing is copied that nobody asks for.
 
-use crate::{Interims, Notes};
-use std::net::IpAddr;
+use crate::{ClientPace, Interims, Notes};
+use std::{net::IpAddr, sync::OnceLock};
 
 /// How the visitor came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub struct Hop<'a> {
     pub expects_continue: bool,
     /// Where interim answers go, if the client can be told.
     pub interims: Option<&'a Interims>,
+    /// Where the service says how fast the client has to be, if not as usual.
+    pub pace: Option<&'a OnceLock<ClientPace>>,
 }
 
 impl<'a> Head<'a> {

@@ -7,6 +7,7 @@ mod head;
 mod interim;
 mod lines;
 mod notes;
+mod pace;
 mod reply;
 mod switch;
 
@@ -15,5 +16,6 @@ pub use head::{Head, HeaderField, Hop, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};
+pub use pace::ClientPace;
 pub use reply::{Answer, RelayBody, Reply, ReplyBody, StreamError};
 pub use switch::{Duplex, Onward, Switch, Switched};

@@ -61,6 +61,8 @@ pub struct IngressLimits {
     pub address_exempt: Option<Vec<AddressRange>>,
     /// Bytes a second that a request's body must bring.
     pub body_bytes_per_s_min: Option<u32>,
+    /// The same while at least half of the connections are open.
+    pub crowded_body_bytes_per_s_min: Option<u32>,
     /// Bytes a second that a client must take of a reply.
     pub write_bytes_per_s_min: Option<u32>,
     /// Of TLS.
@@ -148,6 +150,10 @@ impl IngressLimits {
                 share(self.drain_closes_per_s),
             ),
             (&mut limits.body_bytes_per_s_min, self.body_bytes_per_s_min),
+            (
+                &mut limits.crowded_body_bytes_per_s_min,
+                self.crowded_body_bytes_per_s_min,
+            ),
             (
                 &mut limits.write_bytes_per_s_min,
                 self.write_bytes_per_s_min,

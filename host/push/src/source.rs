@@ -222,6 +222,10 @@ fn route(mut section: Section<'_>) -> Route {
         path: path.map(|path| path.value).unwrap_or_default(),
         methods: section.strings("methods"),
         handler: handler.map(|handler| handler.value).unwrap_or_default(),
+        body_timeout_ms: section.integer("body_timeout_ms").map(|at| at.value),
+        body_bytes_per_s_min: section
+            .integer_u32("body_bytes_per_s_min")
+            .map(|at| at.value),
     };
     section.finish();
     route

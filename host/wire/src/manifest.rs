@@ -157,7 +157,8 @@ pub struct Limits {
     pub instances_max: u32,
     /// CPU time of one request, in milliseconds.
     pub cpu_ms_max: u64,
-    /// Wall-clock time until the response head (apps), in milliseconds.
+    /// Wall-clock time until the response head (apps), in milliseconds. Time in which an app waits for more of the
+    /// request's body does not count.
     pub deadline_ms: u64,
     /// Bytes of a response's body: an inline one of an edge handler, a streamed one of an app (0: no limit).
     pub response_bytes_max: u64,
@@ -256,6 +257,12 @@ pub struct Route {
     pub methods: Vec<String>,
     /// The handler's name.
     pub handler: String,
+    /// Between two reads of a request's body that somebody waits for; the node's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_timeout_ms: Option<u64>,
+    /// What a request's body must bring while somebody waits for it, 0 for anything; the node's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes_per_s_min: Option<u32>,
 }
 
 /// A file of the build.

@@ -13,7 +13,7 @@ use crate::{
     addresses::Turn,
     http2,
     identity::{self, RequestIds},
-    io::Io,
+    io::{self, Io},
     pace::Pace,
     server::{Counted, Shared},
     timer::Timer,
@@ -27,10 +27,9 @@ use protoplex_http::{
 };
 use std::{
     future::{Future, poll_fn},
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::Poll,
     time::Duration,
 };
@@ -48,8 +47,8 @@ pub(super) enum End {
     Io,
 }
 
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
+impl From<std::io::Error> for End {
+    fn from(_: std::io::Error) -> Self {
         Self::Io
     }
 }
@@ -96,6 +95,8 @@ pub(super) struct Connection<'a, S, IO> {
     peer: Peer,
     /// As in `peer`.
     pub(super) leaving: &'a CancellationToken,
+    /// The request came from a node of ours, which judges its client's pace.
+    pub(super) is_inner: bool,
     /// Of the first head, whose first bytes were read to tell the protocol.
     pub(super) head_deadline: Option<Instant>,
 }
@@ -127,6 +128,7 @@ where
         interims: Interims::default(),
         scheme,
         peer,
+        is_inner: false,
         head_deadline: None,
     };
     match connection.first_bytes().await {
@@ -146,7 +148,7 @@ where
                 io, input, peer, ..
             } = connection;
             let (read, write) = tokio::io::split(io);
-            let replayed = AsyncReadExt::chain(io::Cursor::new(input.freeze()), read);
+            let replayed = AsyncReadExt::chain(std::io::Cursor::new(input.freeze()), read);
             Box::pin(http2::serve(
                 shared,
                 tokio::io::join(replayed, write),
@@ -246,6 +248,13 @@ where
                 return Err(End::Io);
             }
         };
+        let was_inner = std::mem::replace(&mut self.is_inner, intake.is_judged_before());
+        if self.is_inner
+            && !was_inner
+            && let Some(socket) = self.io.tcp()
+        {
+            io::watch(socket);
+        }
         let reply = match answer {
             Answer::Ready(reply) => reply,
             Answer::Later(reply) => {
@@ -290,6 +299,7 @@ where
         let visitor = self
             .peer
             .visitor(self.scheme, parsed.headers, &shared.trust);
+        let pace = OnceLock::new();
         let head = Head {
             method: parsed.method,
             path: parsed.path,
@@ -305,6 +315,7 @@ where
                 upgrade: parsed.upgrade,
                 expects_continue: parsed.expects_continue,
                 interims: (parsed.version >= 11).then_some(&self.interims),
+                pace: Some(&pace),
             },
             notes: notes.as_ref(),
         };
@@ -317,7 +328,7 @@ where
             keep_alive: parsed.keep_alive,
             id: *id,
         };
-        let intake = Intake::new(parsed.framing, parsed.expects_continue);
+        let mut intake = Intake::new(parsed.framing, parsed.expects_continue);
         let body = intake.body();
         let turn = shared.turn(&self.peer, head.client);
         let answer = match &turn {
@@ -325,6 +336,7 @@ where
                 .unwrap_or_else(|_| Answer::Ready(respond::panicked(id))),
             Err(wait) => Answer::Ready(respond::too_many(*wait, id)),
         };
+        intake.set_pace(pace.into_inner());
         Ok(Called {
             answer,
             asked,

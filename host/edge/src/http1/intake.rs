@@ -32,6 +32,8 @@ pub(super) struct Intake {
     /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
     pace: Pace,
+    /// What the service said of it.
+    said: Option<protoplex_http::ClientPace>,
 }
 
 enum Source {
@@ -53,7 +55,18 @@ impl Intake {
             finished,
             failed: None,
             pace: Pace::default(),
+            said: None,
         }
+    }
+
+    /// How fast it has to come, as the service said when it was called.
+    pub(super) fn set_pace(&mut self, said: Option<protoplex_http::ClientPace>) {
+        self.said = said;
+    }
+
+    /// Whether a node of ours sent the request.
+    pub(super) fn is_judged_before(&self) -> bool {
+        self.said == Some(protoplex_http::ClientPace::JudgedBefore)
     }
 
     pub(super) fn body(&self) -> Body {
@@ -194,7 +207,7 @@ where
     }
 
     fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
-        let rule = self.shared.limits.body_rule();
+        let rule = self.shared.body_rules.now(intake.said);
         if intake.pace.poll_too_slow(&rule, cx).is_ready() {
             self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";

@@ -224,7 +224,11 @@ where
     }
 
     pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let rule = self.shared.limits.write_rule();
+        let limits = &self.shared.limits;
+        let rule = match self.is_inner {
+            true => limits.inner_rule(),
+            false => limits.write_rule(),
+        };
         self.pace.poll_too_slow(&rule, cx).map(|()| {
             self.shared.counters.count(Cause::SlowReader);
             Err(End::Io)

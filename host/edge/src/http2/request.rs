@@ -2,7 +2,7 @@
 
 use super::received::Received;
 use crate::http1::target::{is_authority, is_path, is_star};
-use crate::pace::{Pace, Rule};
+use crate::pace::{BodyRules, Pace};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -92,30 +92,39 @@ pub(super) fn go_on() -> Interim {
     }
 }
 
+/// What a stream and the body of its request tell each other.
+#[derive(Default)]
+pub(super) struct Upload {
+    /// The client missed a deadline.
+    pub(super) too_slow: AtomicBool,
+    /// What the service said of the client's pace.
+    pub(super) pace: OnceLock<protoplex_http::ClientPace>,
+}
+
 /// A request's body with a deadline on each wait for more of it.
 pub(super) struct Timed {
     body: Received,
-    rule: Rule,
+    rules: Arc<BodyRules>,
     pace: Pace,
-    too_slow: Arc<AtomicBool>,
+    upload: Arc<Upload>,
     /// Whether the client waits to be asked for it, and by which way it is.
     owed: Option<(Arc<AtomicBool>, Interims)>,
 }
 
 impl Timed {
-    /// `too_slow` is set when the client missed the deadline; `owed` takes the `100 Continue` that it waits for, as
+    /// `upload` tells when the client missed the deadline; `owed` takes the `100 Continue` that it waits for, as
     /// long as it says that it does.
     pub(super) fn new(
         body: Received,
-        rule: Rule,
-        too_slow: Arc<AtomicBool>,
+        rules: Arc<BodyRules>,
+        upload: Arc<Upload>,
         owed: Option<(Arc<AtomicBool>, Interims)>,
     ) -> Self {
         Self {
             body,
-            rule,
+            rules,
             pace: Pace::default(),
-            too_slow,
+            upload,
             owed,
         }
     }
@@ -144,9 +153,9 @@ impl HttpBody for Timed {
         {
             interims.push(go_on());
         }
-        let rule = self.rule;
+        let rule = self.rules.now(self.upload.pace.get().copied());
         ready!(self.pace.poll_too_slow(&rule, cx));
-        self.too_slow.store(true, Relaxed);
+        self.upload.too_slow.store(true, Relaxed);
         Poll::Ready(Some(Err(BodyError::TooSlow)))
     }
 

@@ -65,8 +65,8 @@ struct Stream<S> {
     interims: Interims,
     /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
     switch: Option<RecvStream>,
-    /// Set when the client missed a deadline of its body.
-    too_slow: Option<Arc<AtomicBool>>,
+    /// What is known of the pace of the request's body.
+    upload: Option<Arc<request::Upload>>,
     /// Whether the client waits for `100 Continue`; gone with the request's body.
     owed: Weak<AtomicBool>,
 }
@@ -117,7 +117,7 @@ impl<S: Service> Streams<S> {
             respond,
             interims: Interims::default(),
             switch: None,
-            too_slow: None,
+            upload: None,
             owed: Weak::new(),
         };
         let mut body = Body::empty();
@@ -172,6 +172,7 @@ impl<S: Service> Streams<S> {
                 upgrade,
                 expects_continue: !body.is_absent() && request::expects_continue(parts),
                 interims: Some(&stream.interims),
+                pace: stream.upload.as_ref().map(|upload| &upload.pace),
             },
             notes: held.notes.as_ref(),
         };
@@ -189,17 +190,16 @@ impl<S: Service> Streams<S> {
 impl<S: Send + Sync + 'static> Stream<S> {
     /// The request's body, with its deadlines.
     fn body(&mut self, received: Received, parts: &Parts) -> Body {
-        let too_slow = self.too_slow.insert(Arc::default());
+        let upload = self.upload.insert(Arc::default());
         let owed = request::expects_continue(parts).then(|| {
             let owed = Arc::new(AtomicBool::new(true));
             self.owed = Arc::downgrade(&owed);
             (owed, self.interims.clone())
         });
-        let rule = self.shared.limits.body_rule();
         Body::new(request::Timed::new(
             received,
-            rule,
-            Arc::clone(too_slow),
+            Arc::clone(&self.shared.body_rules),
+            Arc::clone(upload),
             owed,
         ))
     }
@@ -292,8 +292,8 @@ impl<S: Send + Sync + 'static> Stream<S> {
     }
 
     fn conclusive(&self, reply: Reply) -> Reply {
-        let is_slow = |slow: &Arc<AtomicBool>| slow.load(Relaxed);
-        if self.too_slow.as_ref().is_some_and(is_slow) {
+        let is_slow = |upload: &Arc<request::Upload>| upload.too_slow.load(Relaxed);
+        if self.upload.as_ref().is_some_and(is_slow) {
             self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";
             return refused(StatusCode::REQUEST_TIMEOUT, why, &self.asked.id);

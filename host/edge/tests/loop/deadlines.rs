@@ -2,7 +2,7 @@
 
 use crate::support::{Client, collect, later, serve, soon, start, text};
 use protoplex_edge::{Cause, Limits};
-use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
 use std::time::Duration;
 
 const TINY: Duration = Duration::from_millis(60);
@@ -245,4 +245,91 @@ async fn a_client_that_takes_a_trickle_of_a_reply_is_given_up() {
     };
     soon(trickle).await;
     assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+}
+
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha";
+
+/// A body that pauses in the middle, for several of its deadlines: the status.
+async fn pauses(limits: Limits, said: Option<ClientPace>) -> u16 {
+    let running = serve(limits, move |head: &Head<'_>, body| {
+        if let (Some(pace), Some(said)) = (head.hop.pace, said) {
+            pace.set(said).unwrap();
+        }
+        collect(body)
+    })
+    .await;
+    let mut client = Client::to(&running).await;
+    client.send(POST).await;
+    let read = tokio::select! {
+        read = client.read() => read,
+        () = tokio::time::sleep(TINY * 6) => client.ask("lf").await,
+    };
+    read.status
+}
+
+#[tokio::test]
+async fn a_route_or_a_node_of_ours_may_let_a_body_pause_longer() {
+    let tight = || Limits {
+        body_timeout: TINY,
+        body_grace: TINY * 2,
+        body_bytes_per_s_min: 10_000,
+        ..Limits::default()
+    };
+    let long = Some(Duration::from_secs(60));
+    for (timeout, bytes_per_s_min, status) in [
+        (long, Some(0), 200),
+        (long, None, 408),
+        (None, Some(0), 408),
+    ] {
+        let said = ClientPace::Body {
+            timeout,
+            bytes_per_s_min,
+        };
+        assert_eq!(pauses(tight(), Some(said)).await, status, "{said:?}");
+    }
+    assert_eq!(pauses(tight(), Some(ClientPace::JudgedBefore)).await, 200);
+    assert_eq!(pauses(tight(), None).await, 408);
+    let inner = Limits {
+        inner_idle_timeout: TINY,
+        ..Limits::default()
+    };
+    assert_eq!(pauses(inner, Some(ClientPace::JudgedBefore)).await, 408);
+}
+
+#[tokio::test]
+async fn a_body_may_come_as_slowly_as_it_likes_until_it_is_crowded() {
+    for (connections_max, status) in [(16, 200), (2, 408)] {
+        let limits = Limits {
+            body_grace: TINY,
+            connections_max,
+            ..Limits::default()
+        };
+        assert_eq!(pauses(limits, None).await, status, "{connections_max}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_ours_may_take_a_reply_as_slowly_as_its_client_does() {
+    for (said, is_whole) in [(Some(ClientPace::JudgedBefore), true), (None, false)] {
+        let limits = Limits {
+            write_timeout: TINY,
+            ..Limits::default()
+        };
+        let running = serve(limits, move |head: &Head<'_>, _| {
+            if let (Some(pace), Some(said)) = (head.hop.pace, said) {
+                pace.set(said).unwrap();
+            }
+            text(vec![b'x'; 64 << 20])
+        })
+        .await;
+        let mut client = Client::to(&running).await;
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await;
+        tokio::time::sleep(TINY * 6).await;
+        let mut taken = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut client.io, &mut taken);
+        let read = soon(read).await;
+        assert_eq!(read.is_ok() && taken.len() > 64 << 20, is_whole, "{said:?}");
+    }
 }

@@ -123,7 +123,12 @@ impl LoadedBuild {
             let handler = names.position(|name| *name == route.handler)?;
             let host = route.host.as_deref();
             let metrics = loader.metrics.route(host, &route.path, &route.handler);
-            Some(Target { handler, metrics })
+            let pace = Target::pace(route);
+            Some(Target {
+                handler,
+                metrics,
+                pace,
+            })
         });
         let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
         let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.means);

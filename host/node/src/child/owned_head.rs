@@ -69,6 +69,8 @@ impl OwnedHead {
                 upgrade: self.upgrade.as_deref(),
                 expects_continue: self.expects_continue,
                 interims: self.interims.as_ref(),
+                // It was said when the request came.
+                pace: None,
             },
         }
     }

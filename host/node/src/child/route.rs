@@ -3,9 +3,9 @@
 //! Cost: one hash of the host and one for each `/` of the path, however many routes there are.
 
 use super::metrics::RouteMetrics;
-use protoplex_http::Head;
+use protoplex_http::{ClientPace, Head};
 use protoplex_wire::manifest::{Role, Route};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Where a route leads.
 #[derive(Clone, Debug)]
@@ -13,6 +13,19 @@ pub(super) struct Target {
     /// Index of the handler.
     pub(super) handler: usize,
     pub(super) metrics: Arc<RouteMetrics>,
+    /// How fast a request's body has to come, where the route says so.
+    pub(super) pace: Option<ClientPace>,
+}
+
+impl Target {
+    /// The pace of bodies, as a route has it.
+    pub(super) fn pace(route: &Route) -> Option<ClientPace> {
+        let (timeout_ms, bytes_per_s_min) = (route.body_timeout_ms, route.body_bytes_per_s_min);
+        (timeout_ms.is_some() || bytes_per_s_min.is_some()).then(|| ClientPace::Body {
+            timeout: timeout_ms.map(Duration::from_millis),
+            bytes_per_s_min,
+        })
+    }
 }
 
 /// What the router says.
@@ -160,6 +173,8 @@ mod tests {
             path: path.into(),
             methods: methods.iter().map(|&m| m.to_owned()).collect(),
             handler: handler.into(),
+            body_timeout_ms: None,
+            body_bytes_per_s_min: None,
         }
     }
 
@@ -167,6 +182,7 @@ mod tests {
         Target {
             handler,
             metrics: Arc::default(),
+            pace: None,
         }
     }
 

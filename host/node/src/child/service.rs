@@ -15,7 +15,7 @@ use super::{
 use http::StatusCode;
 use protoplex_edge::Service;
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
 use protoplex_wire::manifest::Role;
 use std::{
     future::Future,
@@ -49,6 +49,9 @@ impl Service for Requests {
         let named = head
             .header(HOP_HEADER)
             .and_then(|value| shared.fleet.borrow().hop_key.verify(value));
+        if named.is_some() {
+            say(head, ClientPace::JudgedBefore);
+        }
         let build = match &named {
             None => held.active.as_ref(),
             Some(id) => held.named(id),
@@ -85,12 +88,22 @@ fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMe
     let id = request.head.request_id;
     let nowhere = match request.build.router.find(request.head) {
         Found::Route(target) => {
+            if let Some(said) = target.pace {
+                say(request.head, said);
+            }
             return (&target.metrics, by_handler(shared, target.handler, request));
         }
         Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
         Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
     };
     (&shared.metrics.unrouted, Answer::Ready(nowhere))
+}
+
+/// Tells the connection how fast the client has to be; what was said first holds.
+fn say(head: &Head<'_>, pace: ClientPace) {
+    if let Some(said) = head.hop.pace {
+        let _ = said.set(pace);
+    }
 }
 
 fn by_handler(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {

@@ -25,6 +25,8 @@ fn build() -> Manifest {
             path: "/*".to_owned(),
             methods: Vec::new(),
             handler: "a".to_owned(),
+            body_timeout_ms: None,
+            body_bytes_per_s_min: None,
         }],
         assets: Default::default(),
         upstreams: Default::default(),

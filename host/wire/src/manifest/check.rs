@@ -126,6 +126,12 @@ impl Manifest {
                     ));
                 }
             }
+            if let Some(timeout_ms) = route.body_timeout_ms {
+                let key = "body_timeout_ms";
+                let wrong = limits::not_zero(key, timeout_ms)
+                    .or_else(|| limits::at_most(key, timeout_ms, limits::WAIT_MS_MAX));
+                wrong.into_iter().for_each(&mut fault);
+            }
             for key in keys(route) {
                 if !seen.insert(key.clone()) {
                     fault(format!("{key} has a route already"));

@@ -1,0 +1,103 @@
+//! How fast a request's body has to come: what its route says, else what the limits say, which ask for more where
+//! many are here.
+
+use super::Rule;
+use crate::Limits;
+use protoplex_http::ClientPace;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// From this share of the connections that a child takes on it is crowded.
+const CROWDED_PERCENT: usize = 50;
+
+/// The rules of one server.
+#[derive(Debug)]
+pub(crate) struct BodyRules {
+    own: Rule,
+    /// For a request that a node of ours sent.
+    inner: Rule,
+    crowded_bytes_per_s_min: u32,
+    /// Connections that are open, and how many of them are a crowd.
+    connections: Arc<AtomicUsize>,
+    crowd: usize,
+}
+
+impl BodyRules {
+    pub(crate) fn new(limits: &Limits, connections: &Arc<AtomicUsize>) -> Self {
+        Self {
+            own: Rule {
+                still_max: limits.body_timeout,
+                window: limits.body_grace,
+                bytes_per_s_min: limits.body_bytes_per_s_min,
+            },
+            inner: limits.inner_rule(),
+            crowded_bytes_per_s_min: limits.crowded_body_bytes_per_s_min,
+            connections: Arc::clone(connections),
+            crowd: (limits.connections_max * CROWDED_PERCENT / 100).max(1),
+        }
+    }
+
+    /// What holds now for a request of which the service said that.
+    pub(crate) fn now(&self, said: Option<ClientPace>) -> Rule {
+        let (timeout, bytes_per_s_min) = match said {
+            Some(ClientPace::JudgedBefore) => return self.inner,
+            Some(ClientPace::Body {
+                timeout,
+                bytes_per_s_min,
+            }) => (timeout, bytes_per_s_min),
+            None => (None, None),
+        };
+        Rule {
+            still_max: timeout.unwrap_or(self.own.still_max),
+            window: self.own.window,
+            bytes_per_s_min: bytes_per_s_min.unwrap_or_else(|| self.bytes_per_s_min()),
+        }
+    }
+
+    fn bytes_per_s_min(&self) -> u32 {
+        let is_crowded = self.connections.load(Relaxed) >= self.crowd;
+        match is_crowded {
+            true => self.crowded_bytes_per_s_min.max(self.own.bytes_per_s_min),
+            false => self.own.bytes_per_s_min,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_rate_is_asked_for_where_it_is_crowded_unless_the_route_says_another() {
+        let limits = Limits {
+            connections_max: 10,
+            ..Limits::default()
+        };
+        let connections = Arc::new(AtomicUsize::new(4));
+        let rules = BodyRules::new(&limits, &connections);
+        let route = |bytes_per_s_min| {
+            Some(ClientPace::Body {
+                timeout: Some(MINUTE),
+                bytes_per_s_min,
+            })
+        };
+        for (open, rate) in [(4, 0), (5, 240), (10, 240)] {
+            connections.store(open, Relaxed);
+            for (said, still_max, rate) in [
+                (None, limits.body_timeout, rate),
+                (route(None), MINUTE, rate),
+                (route(Some(0)), MINUTE, 0),
+                (route(Some(7)), MINUTE, 7),
+                (Some(ClientPace::JudgedBefore), limits.inner_idle_timeout, 0),
+            ] {
+                let rule = rules.now(said);
+                assert_eq!((rule.still_max, rule.bytes_per_s_min), (still_max, rate));
+            }
+        }
+    }
+}
