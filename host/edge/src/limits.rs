@@ -1,6 +1,9 @@
 //! Limits of connections. Each has a default and a reason.
 
-use crate::{AddressRange, pace::Rule};
+use crate::{
+    AddressRange,
+    pace::{Rule, Rules},
+};
 use std::time::Duration;
 
 /// This machine.
@@ -19,6 +22,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between two reads of a request's body that somebody waits for.
     pub body_timeout: Duration,
+    /// Between two pieces of a request's body of unknown length that goes to a server of HTTP/2 which has not answered
+    /// yet: one side of a conversation, as in gRPC, where both may have nothing to say for a while. Once there is a
+    /// response, the upstream's idle timeout holds in its place.
+    pub two_way_silence_max: Duration,
     /// Until a blocked write gets on.
     pub write_timeout: Duration,
     /// Without a byte in a tunnel; the pings of WebSockets come more often.
@@ -115,6 +122,14 @@ impl Default for Http2Limits {
 }
 
 impl Limits {
+    /// For a request's body.
+    pub(crate) fn body_rules(&self) -> Rules {
+        Rules {
+            owed: self.body_rule(),
+            two_way_silence_max: self.two_way_silence_max,
+        }
+    }
+
     /// For a request's body that somebody waits for.
     pub(crate) fn body_rule(&self) -> Rule {
         Rule {
@@ -142,6 +157,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            two_way_silence_max: Duration::from_secs(300),
             write_timeout: Duration::from_secs(60),
             tunnel_idle_timeout: Duration::from_secs(3_600),
             head_bytes_max: 32 << 10,

@@ -26,6 +26,29 @@ impl Rule {
     }
 }
 
+/// What is asked of whoever brings a request's body.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) owed: Rule,
+    /// Between two pieces of a body that nobody is held up by.
+    pub(crate) two_way_silence_max: Duration,
+}
+
+impl Rules {
+    /// The rule for a wait now; none where the wait is no fault of the client.
+    pub(crate) fn of(&self, pace: protoplex_http::Pace) -> Option<Rule> {
+        match pace {
+            protoplex_http::Pace::Owed => Some(self.owed),
+            protoplex_http::Pace::TwoWay => Some(Rule {
+                still_max: self.two_way_silence_max,
+                window: self.two_way_silence_max,
+                bytes_per_s_min: 0,
+            }),
+            protoplex_http::Pace::Answered => None,
+        }
+    }
+}
+
 /// How it is doing.
 #[derive(Default)]
 pub(crate) struct Pace {

@@ -75,6 +75,8 @@ pub struct IngressLimits {
     pub body_timeout_ms: Option<u64>,
     /// Over how much waiting the rate of a body is measured.
     pub body_grace_ms: Option<u64>,
+    /// Between two pieces of a body that is one side of a conversation by HTTP/2, before the server has answered.
+    pub two_way_silence_max_ms: Option<u64>,
     /// Until a blocked write gets on.
     pub write_timeout_ms: Option<u64>,
     /// Over what time a drain closes idle connections, where they are many.
@@ -163,6 +165,7 @@ impl IngressLimits {
             (&mut limits.idle_timeout, self.idle_timeout_ms),
             (&mut limits.body_timeout, self.body_timeout_ms),
             (&mut limits.body_grace, self.body_grace_ms),
+            (&mut limits.two_way_silence_max, self.two_way_silence_max_ms),
             (&mut limits.write_timeout, self.write_timeout_ms),
             (&mut limits.drain_window, self.drain_window_ms),
         ] {

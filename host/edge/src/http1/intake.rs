@@ -6,10 +6,10 @@ use super::{
     connection::{Connection, End},
     head::{Framing, Refusal},
 };
-use crate::{Cause, Service, io::Io, pace::Pace};
+use crate::{Cause, Service, io::Io, pace};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use protoplex_http::{Body, BodyError};
+use protoplex_http::{Body, BodyError, Pace, Pacing};
 use std::{
     future::poll_fn,
     io,
@@ -31,7 +31,9 @@ pub(super) struct Intake {
     pub(super) finished: bool,
     /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
-    pace: Pace,
+    pace: pace::Pace,
+    /// Of a body of unknown length: one of known length is owed to its end.
+    pacing: Option<Pacing>,
 }
 
 enum Source {
@@ -52,7 +54,8 @@ impl Intake {
             owes_continue: expects_continue && !finished,
             finished,
             failed: None,
-            pace: Pace::default(),
+            pace: pace::Pace::default(),
+            pacing: (framing == Framing::Chunked).then(Pacing::default),
         }
     }
 
@@ -61,9 +64,20 @@ impl Intake {
             Source::Length { whole, .. } => Some(whole),
             Source::Chunked(_) => None,
         };
-        self.producer
-            .consumer(length)
-            .map_or_else(Body::empty, Body::new)
+        let Some(body) = self.producer.consumer(length) else {
+            return Body::empty();
+        };
+        match &self.pacing {
+            Some(pacing) => Body::paced(body, pacing.clone()),
+            None => Body::new(body),
+        }
+    }
+
+    /// The response begins.
+    pub(super) fn answered(&self) {
+        if let Some(pacing) = &self.pacing {
+            pacing.advance(Pace::Answered);
+        }
     }
 
     /// Bytes that are known to come still.
@@ -194,7 +208,10 @@ where
     }
 
     fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
-        let rule = self.shared.limits.body_rule();
+        let pace = intake.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let Some(rule) = self.shared.limits.body_rules().of(pace) else {
+            return intake.pace.pause();
+        };
         if intake.pace.poll_too_slow(&rule, cx).is_ready() {
             self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";

@@ -57,6 +57,7 @@ where
         may_follow: bool,
         intake: &mut Intake,
     ) -> Result<bool, End> {
+        intake.answered();
         let (framing, length) = respond::framing(&reply, asked);
         let close = !may_follow || framing == Framing::Close;
         respond::head(&mut self.out, &reply, asked, framing, length, close);

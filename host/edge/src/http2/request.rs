@@ -2,11 +2,11 @@
 
 use super::received::Received;
 use crate::http1::target::{is_authority, is_path, is_star};
-use crate::pace::{Pace, Rule};
+use crate::pace::{self, Rules};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines};
+use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines, Pace, Pacing};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -95,8 +95,10 @@ pub(super) fn go_on() -> Interim {
 /// A request's body with a deadline on each wait for more of it.
 pub(super) struct Timed {
     body: Received,
-    rule: Rule,
-    pace: Pace,
+    rules: Rules,
+    /// Of a body of unknown length: one of known length is owed to its end.
+    pacing: Option<Pacing>,
+    pace: pace::Pace,
     too_slow: Arc<AtomicBool>,
     /// Whether the client waits to be asked for it, and by which way it is.
     owed: Option<(Arc<AtomicBool>, Interims)>,
@@ -107,14 +109,16 @@ impl Timed {
     /// long as it says that it does.
     pub(super) fn new(
         body: Received,
-        rule: Rule,
+        rules: Rules,
+        pacing: Option<Pacing>,
         too_slow: Arc<AtomicBool>,
         owed: Option<(Arc<AtomicBool>, Interims)>,
     ) -> Self {
         Self {
             body,
-            rule,
-            pace: Pace::default(),
+            rules,
+            pacing,
+            pace: pace::Pace::default(),
             too_slow,
             owed,
         }
@@ -144,7 +148,11 @@ impl HttpBody for Timed {
         {
             interims.push(go_on());
         }
-        let rule = self.rule;
+        let pace = self.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let Some(rule) = self.rules.of(pace) else {
+            self.pace.pause();
+            return Poll::Pending;
+        };
         ready!(self.pace.poll_too_slow(&rule, cx));
         self.too_slow.store(true, Relaxed);
         Poll::Ready(Some(Err(BodyError::TooSlow)))

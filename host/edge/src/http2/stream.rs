@@ -22,7 +22,8 @@ use futures::FutureExt;
 use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use protoplex_http::{
-    Answer, Body, Head, Hop, Interims, Notes, Reply, ReplyBody, Scheme, Switch, Switched,
+    Answer, Body, Head, Hop, Interims, Notes, Pace, Pacing, Reply, ReplyBody, Scheme, Switch,
+    Switched,
 };
 use std::{
     future::{Future, poll_fn},
@@ -65,6 +66,8 @@ struct Stream<S> {
     interims: Interims,
     /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
     switch: Option<RecvStream>,
+    /// What the client owes of a body of unknown length.
+    pacing: Option<Pacing>,
     /// Set when the client missed a deadline of its body.
     too_slow: Option<Arc<AtomicBool>>,
     /// Whether the client waits for `100 Continue`; gone with the request's body.
@@ -117,6 +120,7 @@ impl<S: Service> Streams<S> {
             respond,
             interims: Interims::default(),
             switch: None,
+            pacing: None,
             too_slow: None,
             owed: Weak::new(),
         };
@@ -195,13 +199,16 @@ impl<S: Send + Sync + 'static> Stream<S> {
             self.owed = Arc::downgrade(&owed);
             (owed, self.interims.clone())
         });
-        let rule = self.shared.limits.body_rule();
-        Body::new(request::Timed::new(
-            received,
-            rule,
-            Arc::clone(too_slow),
-            owed,
-        ))
+        let rules = self.shared.limits.body_rules();
+        let too_slow = Arc::clone(too_slow);
+        let is_known = http_body::Body::size_hint(&received).exact().is_some();
+        self.pacing = (!is_known).then(Pacing::default);
+        let pacing = self.pacing.clone();
+        let timed = request::Timed::new(received, rules, pacing.clone(), too_slow, owed);
+        match pacing {
+            Some(pacing) => Body::paced(timed, pacing),
+            None => Body::new(timed),
+        }
     }
 
     /// Waits for the reply, and sends it.
@@ -261,6 +268,9 @@ impl<S: Send + Sync + 'static> Stream<S> {
         let reply = self.conclusive(reply);
         if matches!(reply.body, ReplyBody::Stream(_)) {
             self.ask_for_body();
+        }
+        if let Some(pacing) = &self.pacing {
+            pacing.advance(Pace::Answered);
         }
         self.activity.moved(false);
         self.note(reply.status);

@@ -8,6 +8,7 @@
 mod access;
 mod bodies;
 mod connections;
+mod conversations;
 mod deadlines;
 mod differential;
 mod drain;

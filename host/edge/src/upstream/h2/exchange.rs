@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use protoplex_http::{Body, BodyError, Interim, Interims};
+use protoplex_http::{Body, BodyError, Interim, Interims, Pace};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -95,6 +95,8 @@ impl Handle {
     ) -> Result<Answered, SendError> {
         let switches = request.method() == Method::CONNECT;
         let is_over = !switches && body.is_end_stream();
+        // The server has all that there is of the body, and may be the one to speak next.
+        body.advance(Pace::TwoWay);
         let begun = poll_fn(|cx| self.sender.poll_ready(cx)).await;
         let begun = begun.and_then(|()| self.sender.send_request(request, is_over));
         let (response, send) = match begun {
