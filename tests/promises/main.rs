@@ -31,4 +31,5 @@ mod slow;
 mod slow_limits;
 mod smuggling;
 mod survival;
+mod trailers;
 mod tunnels;

@@ -6,7 +6,7 @@ use super::{
     relayed::Source,
     respond::{self, Asked, Framing},
 };
-use crate::{Cause, Service, identity, io::Io};
+use crate::{Cause, Service, forward::trailers, identity, io::Io};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use protoplex_http::{Reply, ReplyBody, StreamError};
@@ -70,7 +70,7 @@ where
             return Ok(!close);
         }
         let mut left = length.unwrap_or(u64::MAX);
-        let mut trailers = None;
+        let mut last = None;
         loop {
             if let (Framing::Length(_), true, Some(body)) =
                 (framing, intake.finished, body.relayed())
@@ -91,11 +91,16 @@ where
                     left = rest;
                     self.write_piece(data, framing, intake).await?;
                 }
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                Err(frame) => {
+                    last = frame.into_trailers().ok();
+                    if let Some(Err(error)) = last.as_mut().map(trailers::check) {
+                        return self.cut(asked, &error.to_string()).await;
+                    }
+                }
             }
         }
         match framing {
-            Framing::Chunked => respond::last_chunk(&mut self.out, trailers.as_ref()),
+            Framing::Chunked => respond::last_chunk(&mut self.out, last.as_ref()),
             Framing::Length(_) if left > 0 => {
                 return self.cut(asked, "it is shorter than it announced").await;
             }

@@ -186,7 +186,9 @@ fn relay_to(
     }
     let counters = Arc::clone(&slot.relays[grant]);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
-    outbound.body = request.body;
+    let set = decision.set_headers.iter().map(|field| &*field.name);
+    let removed = decision.remove_headers.iter().map(|name| &**name);
+    outbound.body = forward::without_trailers(request.body, set.chain(removed));
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     let (upstream, key) = (decision.upstream, decision.key);
