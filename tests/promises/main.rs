@@ -16,6 +16,7 @@ mod directory;
 mod drains;
 mod exhaustion;
 mod gone;
+mod grpc;
 mod ingress;
 mod lies;
 mod limits;

@@ -1,8 +1,10 @@
 //! A body on its way out on a stream, as fast as the other side takes it.
 
+use super::received::Broken;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as HttpBody;
+use protoplex_http::{BodyError, StreamError};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,6 +17,33 @@ pub(crate) enum Unsent<E> {
     Peer,
     /// The body itself: the stream is reset for it.
     Body(E),
+}
+
+/// Why a stream is reset whose body failed, in the words of HTTP/2.
+pub(crate) trait ResetReason {
+    fn reset_reason(&self) -> Reason;
+}
+
+impl ResetReason for BodyError {
+    fn reset_reason(&self) -> Reason {
+        match self {
+            // A client that went away, or does not get on, cancels what it asked for.
+            Self::Incomplete(_) | Self::TooSlow => Reason::CANCEL,
+            Self::Malformed(_) => Reason::INTERNAL_ERROR,
+        }
+    }
+}
+
+impl ResetReason for StreamError {
+    /// What the server behind said, where it says the same to a client: `REFUSED_STREAM`, say, would not.
+    fn reset_reason(&self) -> Reason {
+        let said = match self.downcast_ref() {
+            Some(Broken::Stream(error)) if error.is_remote() && error.is_reset() => error.reason(),
+            _ => None,
+        };
+        said.filter(|reason| matches!(*reason, Reason::CANCEL | Reason::ENHANCE_YOUR_CALM))
+            .unwrap_or(Reason::INTERNAL_ERROR)
+    }
 }
 
 impl<E> From<h2::Error> for Unsent<E> {
@@ -32,7 +61,10 @@ pub(crate) struct Pipe<B> {
     begun: bool,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
+impl<B> Pipe<B>
+where
+    B: HttpBody<Data = Bytes, Error: ResetReason> + Unpin,
+{
     pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self {
             body,
@@ -64,7 +96,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    self.stream.send_reset(error.reset_reason());
                     return Poll::Ready(Err(Unsent::Body(error)));
                 }
             };

@@ -327,6 +327,7 @@ fn outbound(
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
         expects_continue: head.hop.expects_continue,
+        takes_trailers: forward::takes_trailers(head) && !edited("te"),
         interims: head.hop.interims.cloned(),
         timeouts: decision
             .timeouts
