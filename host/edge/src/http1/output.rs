@@ -89,7 +89,7 @@ where
                         return self.cut(asked, "it is longer than it announced").await;
                     };
                     left = rest;
-                    self.write_piece(data, framing, intake).await?;
+                    self.write_piece(data, framing, &mut body, intake).await?;
                 }
                 Err(frame) => {
                     last = frame.into_trailers().ok();
@@ -151,6 +151,7 @@ where
         &mut self,
         data: Bytes,
         framing: Framing,
+        body: &mut Source,
         intake: &mut Intake,
     ) -> Result<(), End> {
         let chunked = framing == Framing::Chunked;
@@ -161,7 +162,7 @@ where
                 self.out.extend_from_slice(&data);
             }
             return if self.out.len() > GATHER_BYTES_MAX {
-                self.flush_with(intake).await
+                self.flush_with(body, intake).await
             } else {
                 Ok(())
             };
@@ -171,18 +172,20 @@ where
                 .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
         }
         self.tail = data;
-        self.flush_with(intake).await?;
+        self.flush_with(body, intake).await?;
         if chunked {
             self.out.extend_from_slice(b"\r\n");
         }
         Ok(())
     }
 
-    async fn flush_with(&mut self, intake: &mut Intake) -> Result<(), End> {
+    /// Writes all that was gathered; meanwhile the request's body comes in, and goes on to where the reply is from.
+    async fn flush_with(&mut self, body: &mut Source, intake: &mut Intake) -> Result<(), End> {
         poll_fn(|cx| {
             if let Poll::Ready(flushed) = self.poll_flush(cx) {
                 return Poll::Ready(flushed);
             }
+            body.poll_request(cx);
             match self.poll_intake(cx, intake) {
                 Ok(()) => Poll::Pending,
                 Err(end) => Poll::Ready(Err(end)),

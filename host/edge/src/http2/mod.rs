@@ -5,7 +5,9 @@
 
 mod activity;
 mod budget;
+mod congestion;
 mod connection;
+mod delivery;
 mod duplex;
 mod frames;
 mod keep_alive;

@@ -59,6 +59,8 @@ pub(crate) struct Pipe<B> {
     piece: Option<(Bytes, bool)>,
     /// Something was taken of the body, so that it cannot be sent again.
     begun: bool,
+    /// Bytes that were handed over.
+    handed: u64,
 }
 
 impl<B> Pipe<B>
@@ -71,6 +73,7 @@ where
             stream,
             piece: None,
             begun: false,
+            handed: 0,
         }
     }
 
@@ -80,13 +83,20 @@ where
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Peer));
             }
-            if let Some((_, ends)) = self.piece {
-                ready!(poll_room(&mut self.stream, cx))?;
-                let (data, _) = self.piece.take().unwrap_or_default();
-                self.stream.send_data(data, ends)?;
-                if ends {
+            if let Some((data, ends)) = &mut self.piece {
+                // No more than there is room for: what h2 buffers is not seen to be taken.
+                let room = ready!(poll_room(&mut self.stream, data.len(), cx))?;
+                let part = data.split_to(room.min(data.len()));
+                let (is_last, is_whole) = (*ends && data.is_empty(), data.is_empty());
+                self.handed += part.len() as u64;
+                self.stream.send_data(part, is_last)?;
+                if is_last {
                     return Poll::Ready(Ok(()));
                 }
+                if !is_whole {
+                    continue;
+                }
+                self.piece = None;
             }
             // Only now: room that is held for a body that brings nothing is taken from other streams.
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
@@ -117,19 +127,42 @@ where
 }
 
 impl<B> Pipe<B> {
+    pub(super) fn body(&self) -> &B {
+        &self.body
+    }
+
+    pub(super) fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
+
+    /// Whether there is something that the other side has no room for.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.piece.is_some()
+    }
+
+    /// Gives the stream up.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+
+    /// Bytes that were handed over so far.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed
+    }
+
     /// The body, if nothing of it was taken.
     pub(crate) fn untouched(self) -> Option<B> {
         (!self.begun).then_some(self.body)
     }
 }
 
-/// Ready when the other side takes at least a byte. A piece that is larger waits in h2's buffer, which is no larger
-/// than that for it: the next piece has to wait for room of its own.
+/// Ready when the other side takes at least a byte, with how many of `bytes` it takes.
 pub(super) fn poll_room(
     stream: &mut SendStream<Bytes>,
+    bytes: usize,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), h2::Error>> {
-    stream.reserve_capacity(1);
+) -> Poll<Result<usize, h2::Error>> {
+    stream.reserve_capacity(bytes);
     while stream.capacity() == 0 {
         match ready!(stream.poll_capacity(cx)) {
             Some(Ok(_)) => {}
@@ -137,5 +170,5 @@ pub(super) fn poll_room(
             None => return Poll::Ready(Err(Reason::CANCEL.into())),
         }
     }
-    Poll::Ready(Ok(()))
+    Poll::Ready(Ok(stream.capacity()))
 }

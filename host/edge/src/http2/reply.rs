@@ -1,6 +1,9 @@
 //! A reply as HTTP/2 has it: framed by us, checked against what it announces.
 
-use super::{activity::Stream, stream::Until};
+use super::{
+    activity::{Activity, Stream},
+    stream::Until,
+};
 use crate::{
     forward::trailers,
     http1::respond::{self, Asked, Framing},
@@ -104,6 +107,18 @@ pub(super) struct Out {
 }
 
 impl Out {
+    /// The connection that it goes out on.
+    pub(super) fn activity(&self) -> &Activity {
+        self.stream.connection()
+    }
+
+    /// Gets on with what is left of the request while the client takes nothing of this.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let ReplyBody::Relay(body) = &mut self.body {
+            body.poll_request(cx);
+        }
+    }
+
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.body {
             ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => Poll::Ready(None),

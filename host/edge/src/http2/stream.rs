@@ -2,6 +2,7 @@
 
 use super::{
     activity::{self, Activity},
+    delivery::Delivery,
     duplex::Duplex,
     pipe::Pipe,
     received::Received,
@@ -246,10 +247,13 @@ impl<S: Send + Sync + 'static> Stream<S> {
         };
         if goes_on(&reply.body) {
             tasks.spawn(self.reply(reply));
-        } else if let Some(mut pipe) = self.begin(reply)
-            && pipe.poll(cx).is_pending()
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(mut delivery) = self.begin(reply)
+            && delivery.poll(&shared.counters, cx).is_pending()
         {
-            tasks.spawn(async move { poll_fn(|cx| pipe.poll(cx)).await });
+            tasks.spawn(async move { poll_fn(|cx| delivery.poll(&shared.counters, cx)).await });
         }
     }
 
@@ -257,14 +261,17 @@ impl<S: Send + Sync + 'static> Stream<S> {
         if self.switch.is_some() && respond::is_tunnel(&reply) {
             // On the heap: most streams have none.
             Box::pin(self.tunnel(reply)).await;
-        } else if let Some(mut pipe) = self.begin(reply) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(mut delivery) = self.begin(reply) {
             // What was wrong with the body is in the log; a client that has gone is not.
-            let _ = poll_fn(|cx| pipe.poll(cx)).await;
+            let _ = poll_fn(|cx| delivery.poll(&shared.counters, cx)).await;
         }
     }
 
     /// Sends the head. What is left to send, if there is anything.
-    fn begin(mut self, reply: Reply) -> Option<Pipe<reply::Out>> {
+    fn begin(mut self, reply: Reply) -> Option<Delivery> {
         let reply = self.conclusive(reply);
         if matches!(reply.body, ReplyBody::Stream(_)) {
             self.ask_for_body();
@@ -277,7 +284,7 @@ impl<S: Send + Sync + 'static> Stream<S> {
         let (head, body) = reply::split(reply, &self.asked, self.activity, self.held);
         let is_over = http_body::Body::is_end_stream(&body);
         match self.respond.send_response(head, is_over) {
-            Ok(stream) => (!is_over).then(|| Pipe::new(body, stream)),
+            Ok(stream) => (!is_over).then(|| Delivery::new(Pipe::new(body, stream))),
             Err(error) => {
                 tracing::debug!(%error, "a reply was not sent");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);

@@ -80,6 +80,8 @@ pub(super) struct Exchange {
     pub(super) sending: Sending,
     /// Why no more is sent, when that is not the end of it.
     unsent: bool,
+    /// The client's fault in that, before it was told.
+    client_fault: Option<BodyError>,
     reading: Reading,
     /// When a body that brings nothing more, nor takes anything, is given up.
     idle_at: Option<Instant>,
@@ -131,6 +133,7 @@ impl Exchange {
             connection,
             sending,
             unsent: false,
+            client_fault: None,
             reading: Reading::Head,
             idle_at: None,
             asked,
@@ -251,6 +254,18 @@ impl Exchange {
         }
     }
 
+    /// Sends on beside the response. A server that does not want all of the request tells by its response, or by the
+    /// connection's end. A client that does not bring it has nothing to wait for.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        let writes = self.sending.writes;
+        if let Some(Unsent::Client(error)) = self.poll_send(cx) {
+            self.client_fault = Some(error);
+        }
+        if writes != self.sending.writes {
+            self.idle_at = None;
+        }
+    }
+
     /// The whole body, if all of it is here and there are no trailers.
     pub(super) fn body_at_hand(&mut self) -> Option<Bytes> {
         match self.reading {
@@ -270,14 +285,8 @@ impl Exchange {
         ending: &Ending,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        // A server that does not want all of the request tells by its response, or by the connection's end. A client
-        // that does not bring it has nothing to wait for.
-        let writes = self.sending.writes;
-        let unsent = self.poll_send(cx);
-        if writes != self.sending.writes {
-            self.idle_at = None;
-        }
-        if let Some(Unsent::Client(error)) = unsent {
+        self.poll_request(cx);
+        if let Some(error) = self.client_fault.take() {
             return Poll::Ready(Some(Err(format!("the request's body: {error}"))));
         }
         loop {

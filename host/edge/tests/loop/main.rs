@@ -18,6 +18,7 @@ mod http2;
 mod http2_abuse;
 mod http2_interim;
 mod http2_limits;
+mod http2_windows;
 mod ingress;
 mod overload;
 mod replies;

@@ -13,3 +13,4 @@ mod h2_streams;
 mod health;
 mod support;
 mod tls;
+mod two_way;

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{RelayBody, StreamError};
+use protoplex_http::{BodyError, RelayBody, StreamError};
 use std::{
     future::Future,
     pin::Pin,
@@ -16,11 +16,14 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// Frames as they come, trailers too, with a deadline on each wait. Dropping it resets the stream.
+/// Frames as they come, trailers too, with a deadline on each wait in which nothing moves in either direction. Dropping
+/// it resets the stream.
 pub(crate) struct Http2Body {
     received: Received,
     /// What is left of the request.
     sending: Sending,
+    /// Why that did not come, before it was told.
+    unsent: Option<BodyError>,
     ending: Ending,
     /// Made at the first wait.
     timer: Option<Pin<Box<Sleep>>>,
@@ -42,6 +45,7 @@ impl Http2Body {
         Self {
             received,
             sending,
+            unsent: None,
             ending,
             timer: None,
             waits: false,
@@ -80,7 +84,8 @@ impl HttpBody for Http2Body {
         if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
             return Poll::Ready(Some(Err(error)));
         }
-        if let Err(error) = body.sending.poll(cx) {
+        body.poll_request(cx);
+        if let Some(error) = body.unsent.take() {
             return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
         }
         if let Poll::Ready(frame) = Pin::new(&mut body.received).poll_frame(cx) {
@@ -103,6 +108,16 @@ impl HttpBody for Http2Body {
 impl RelayBody for Http2Body {
     fn is_tunnel(&self) -> bool {
         false
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if self.unsent.is_some() {
+            return;
+        }
+        let handed = self.sending.handed();
+        self.unsent = self.sending.poll(cx).err();
+        // A server that takes what the client says is no silent one.
+        self.waits &= handed == self.sending.handed();
     }
 
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {

@@ -170,6 +170,14 @@ impl Exchange<'_> {
 }
 
 impl Sending {
+    /// Bytes of the body that the server took, as long as more may follow.
+    pub(super) fn handed(&self) -> u64 {
+        match self {
+            Self::Body(pipe) => pipe.handed(),
+            Self::Nothing | Self::Tunnel(_) => 0,
+        }
+    }
+
     /// Sends on. A server that does not want the rest tells by its response.
     ///
     /// # Errors

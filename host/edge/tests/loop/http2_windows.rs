@@ -1,0 +1,105 @@
+//! HTTP/2's windows: what a client does not take.
+
+use crate::{
+    http2_abuse::{Frames, PING, WINDOW_UPDATE, ask, frame},
+    ingress::counted,
+    support::{serve, soon, text},
+};
+use protoplex_edge::{Cause, Limits};
+use std::time::{Duration, Instant};
+
+const TINY: Duration = Duration::from_millis(60);
+const RST_STREAM: u8 = 3;
+/// SETTINGS_INITIAL_WINDOW_SIZE = 0
+const SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
+/// Larger than all windows of a client that says nothing of them.
+const LARGE_BYTES: usize = 1 << 20;
+
+fn limits() -> Limits {
+    Limits {
+        write_timeout: TINY * 10,
+        write_bytes_per_s_min: 1_000,
+        ..Limits::default()
+    }
+}
+
+fn opens(stream: u32, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    let mut client = Frames::connect(&running, &SHUT).await;
+    let shut: Vec<u32> = (0..20).map(|at| 2 * at + 1).collect();
+    let taken = 41;
+    for stream in shut.iter().chain([&taken]) {
+        client.send(&ask(*stream)).await;
+    }
+    let mut reset = Vec::new();
+    // It reads from one stream all the time, and pings besides.
+    let reading = async {
+        while reset.len() < shut.len() {
+            client.send(&opens(taken, 2_000)).await;
+            client.send(&opens(0, 2_000)).await;
+            client.send(&frame(PING, 0, 0, &[0; 8])).await;
+            tokio::time::sleep(TINY / 2).await;
+            while let Some((kind, stream)) = client.try_next() {
+                assert_ne!((kind, stream), (RST_STREAM, taken), "it takes what it can");
+                reset.extend((kind == RST_STREAM).then_some(stream));
+            }
+        }
+    };
+    soon(reading).await;
+    reset.sort_unstable();
+    assert_eq!(reset, shut);
+    counted(&running, Cause::SlowReader, shut.len() as u64).await;
+    assert_eq!(running.server.connections(), 1);
+    assert_eq!(running.server.in_flight(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_replies_slowly_is_let_be() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    let mut client = Frames::connect(&running, &SHUT).await;
+    for stream in [1, 3, 5] {
+        client.send(&ask(stream)).await;
+    }
+    // Twice what is asked, over several windows of measurement.
+    let began = Instant::now();
+    while began.elapsed() < limits().write_timeout * 4 {
+        for stream in [1, 3, 5] {
+            client.send(&opens(stream, 200)).await;
+        }
+        client.send(&opens(0, 600)).await;
+        tokio::time::sleep(TINY).await;
+        while let Some((kind, stream)) = client.try_next() {
+            assert_ne!(kind, RST_STREAM, "stream {stream}");
+        }
+    }
+    assert_eq!(running.server.counters().of(Cause::SlowReader), 0);
+    assert_eq!(running.server.in_flight(), 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    // Streams take all; the connection takes what it takes by itself.
+    let mut client = Frames::connect(&running, &[0, 4, 0, 0x10, 0, 0]).await;
+    for stream in [1, 3, 5] {
+        client.send(&ask(stream)).await;
+    }
+    let pinging = async {
+        while running.server.connections() > 0
+            || running.server.counters().of(Cause::SlowReader) == 0
+        {
+            for _ in 0..10 {
+                client.send(&frame(PING, 0, 0, &[0; 8])).await;
+            }
+            tokio::time::sleep(TINY).await;
+            while client.try_next().is_some() {}
+        }
+    };
+    soon(pinging).await;
+    assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+}
