@@ -70,6 +70,16 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Header list of an HTTP/2 request.
     pub h2_header_bytes_max: u32,
+    /// What a client may send on an HTTP/2 stream before we took it, to begin with. What a page's forms need, and small
+    /// where many streams bring nothing.
+    pub h2_stream_window_bytes: u32,
+    /// The same for a client whose uploads fill it within a round trip, again and again: 40 MB/s at 100 ms.
+    pub h2_stream_window_bytes_max: u32,
+    /// All streams of a connection together, or one stream if that has more. Bounds what a connection's bodies hold.
+    pub h2_connection_window_bytes: u32,
+    /// What the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
+    /// from far away are slower then.
+    pub h2_windows_bytes_max: usize,
     /// What costs us more than the client.
     pub h2: Http2Limits,
 }
@@ -181,6 +191,10 @@ impl Default for Limits {
             drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
             h2_header_bytes_max: 32 << 10,
+            h2_stream_window_bytes: 64 << 10,
+            h2_stream_window_bytes_max: 4 << 20,
+            h2_connection_window_bytes: 1 << 20,
+            h2_windows_bytes_max: 64 << 20,
             h2: Http2Limits::default(),
         }
     }

@@ -51,6 +51,7 @@ pub(crate) struct Shared<S> {
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
     pub(crate) tunnels: Arc<AtomicUsize>,
+    pub(crate) window_budget: http2::WindowBudget,
     tls: Option<TlsAcceptor>,
     connections: Arc<AtomicUsize>,
     permits: Arc<Semaphore>,
@@ -166,6 +167,7 @@ impl<S: Service> Server<S> {
             connections: Arc::default(),
             tasks: TaskTracker::new(),
             tunnels: Arc::default(),
+            window_budget: http2::WindowBudget::default(),
         }))
     }
 

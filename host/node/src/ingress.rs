@@ -87,6 +87,8 @@ pub struct IngressLimits {
     pub head_bytes_max: Option<usize>,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: Option<u32>,
+    /// What a distant client may send on an HTTP/2 stream before it hears that it was taken.
+    pub h2_stream_window_bytes_max: Option<u32>,
 }
 
 impl Ingress {
@@ -155,6 +157,10 @@ impl IngressLimits {
                 self.write_bytes_per_s_min,
             ),
             (&mut limits.h2_streams_max, self.h2_streams_max),
+            (
+                &mut limits.h2_stream_window_bytes_max,
+                self.h2_stream_window_bytes_max,
+            ),
         ] {
             set(limit, said.as_ref());
         }

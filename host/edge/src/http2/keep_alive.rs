@@ -55,7 +55,7 @@ impl KeepAlive {
         }
     }
 
-    /// The same, and asks at once: see [`Self::poll_greeted`].
+    /// The same, and asks at once: see [`Self::poll_answered`].
     pub(crate) fn greeting(
         mut pings: PingPong,
         heard: Arc<AtomicU64>,
@@ -74,8 +74,15 @@ impl KeepAlive {
         self
     }
 
-    /// Ready once when the first question was answered.
-    pub(crate) fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Asks now. Whether nothing was asked before that has no answer yet.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>) -> bool {
+        // An answer that nobody has looked at is in the way of the next question.
+        let _ = self.pings.poll_pong(cx);
+        self.pings.send_ping(Ping::opaque()).is_ok() && self.pings.poll_pong(cx).is_pending()
+    }
+
+    /// Ready once when what was asked last is answered.
+    pub(crate) fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.pings.poll_pong(cx).map(drop)
     }
 

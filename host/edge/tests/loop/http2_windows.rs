@@ -1,12 +1,23 @@
-//! HTTP/2's windows: what a client does not take.
+//! HTTP/2's windows, both ways: what a client does not take, and what a distant one may send.
 
 use crate::{
     http2_abuse::{Frames, PING, WINDOW_UPDATE, ask, frame},
     ingress::counted,
-    support::{serve, soon, text},
+    support::{collect, serve, soon, text},
 };
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
 use protoplex_edge::{Cause, Limits};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 
 const TINY: Duration = Duration::from_millis(60);
 const RST_STREAM: u8 = 3;
@@ -102,4 +113,65 @@ async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
     };
     soon(pinging).await;
     assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+}
+
+/// Carries connections to a server, each byte so much later.
+async fn far_from(server: SocketAddr, one_way: Duration) -> SocketAddr {
+    async fn carry(
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin + Send + 'static,
+        one_way: Duration,
+    ) {
+        let (line, mut end) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((due, bytes)) = end.recv().await {
+                tokio::time::sleep_until(due).await;
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let due = tokio::time::Instant::now() + one_way;
+            if line.send((due, buffer[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(server).await.unwrap();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(carry(near_in, far_out, one_way));
+            tokio::spawn(carry(far_in, near_out, one_way));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upload_from_far_away_is_not_held_up_by_its_window() {
+    const ONE_WAY: Duration = Duration::from_millis(50);
+    const UPLOAD_BYTES: usize = 12 << 20;
+    let limits = Limits::default();
+    // What the first window would need: one of it in a round trip.
+    let round_trips = UPLOAD_BYTES / limits.h2_stream_window_bytes as usize;
+    let held_up = ONE_WAY * 2 * round_trips as u32;
+    let running = serve(limits, |_, body| collect(body)).await;
+    let io = TcpStream::connect(far_from(running.at, ONE_WAY).await)
+        .await
+        .unwrap();
+    let mut client = crate::http2::client(io).await;
+    let body = Bytes::from(vec![b'x'; UPLOAD_BYTES]);
+    let request = Request::post("http://a/").body(Full::new(body)).unwrap();
+    let began = Instant::now();
+    let answer = soon(client.send.send_request(request)).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(answer.status(), 200);
+    let echoed = soon(answer.into_body().collect()).await.unwrap().to_bytes();
+    assert_eq!(echoed.len(), UPLOAD_BYTES);
+    assert!(took < held_up / 4, "{took:?} of {held_up:?}");
 }

@@ -64,7 +64,7 @@ impl Driver {
             return Poll::Pending;
         };
         // A server's first frame is its settings (RFC 9113, section 3.4): whatever answers us comes after them.
-        if !*self.settling.borrow() && keep_alive.poll_greeted(cx).is_ready() {
+        if !*self.settling.borrow() && keep_alive.poll_answered(cx).is_ready() {
             self.settling.send_replace(true);
         }
         if self.streams.load(Relaxed) == 0 {
