@@ -1,10 +1,12 @@
 //! Headers of requests that go on: what belongs to one connection is taken out, what tells of the visitor is ours.
 
 mod lines;
+pub(crate) mod trailers;
 
 pub use crate::http1::target::is_path;
 pub use lines::request_lines;
 pub(crate) use lines::{is_hop_by_hop, names_header};
+pub use trailers::{takes_trailers, without_trailers};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_http::Head;

@@ -1,6 +1,9 @@
 //! Limits of connections. Each has a default and a reason.
 
-use crate::{AddressRange, pace::Rule};
+use crate::{
+    AddressRange,
+    pace::{Rule, Rules},
+};
 use std::time::Duration;
 
 /// This machine.
@@ -19,6 +22,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between two reads of a request's body that somebody waits for.
     pub body_timeout: Duration,
+    /// Between two pieces of a request's body of unknown length that goes to a server of HTTP/2 which has not answered
+    /// yet: one side of a conversation, as in gRPC, where both may have nothing to say for a while. Once there is a
+    /// response, the upstream's idle timeout holds in its place.
+    pub two_way_silence_max: Duration,
     /// Until a blocked write gets on.
     pub write_timeout: Duration,
     /// Without a byte in a tunnel; the pings of WebSockets come more often.
@@ -70,6 +77,16 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Header list of an HTTP/2 request.
     pub h2_header_bytes_max: u32,
+    /// What a client may send on an HTTP/2 stream before we took it, to begin with. What a page's forms need, and small
+    /// where many streams bring nothing.
+    pub h2_stream_window_bytes: u32,
+    /// The same for a client whose uploads fill it within a round trip, again and again: 40 MB/s at 100 ms.
+    pub h2_stream_window_bytes_max: u32,
+    /// All streams of a connection together, or one stream if that has more. Bounds what a connection's bodies hold.
+    pub h2_connection_window_bytes: u32,
+    /// What the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
+    /// from far away are slower then.
+    pub h2_windows_bytes_max: usize,
     /// What costs us more than the client.
     pub h2: Http2Limits,
 }
@@ -149,6 +166,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            two_way_silence_max: Duration::from_secs(300),
             write_timeout: Duration::from_secs(60),
             tunnel_idle_timeout: Duration::from_secs(3_600),
             head_bytes_max: 32 << 10,
@@ -174,6 +192,10 @@ impl Default for Limits {
             drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
             h2_header_bytes_max: 32 << 10,
+            h2_stream_window_bytes: 64 << 10,
+            h2_stream_window_bytes_max: 4 << 20,
+            h2_connection_window_bytes: 1 << 20,
+            h2_windows_bytes_max: 64 << 20,
             h2: Http2Limits::default(),
         }
     }

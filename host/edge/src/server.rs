@@ -54,6 +54,7 @@ pub(crate) struct Shared<S> {
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
     pub(crate) tunnels: Arc<AtomicUsize>,
+    pub(crate) window_budget: http2::WindowBudget,
     tls: Option<TlsAcceptor>,
     connections: Arc<AtomicUsize>,
     permits: Arc<Semaphore>,
@@ -171,6 +172,7 @@ impl<S: Service> Server<S> {
             connections,
             tasks: TaskTracker::new(),
             tunnels: Arc::default(),
+            window_budget: http2::WindowBudget::default(),
         }))
     }
 

@@ -1,11 +1,16 @@
 //! The body of a request, pulled by whoever needs it.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use std::{
     fmt,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -23,13 +28,52 @@ pub enum BodyError {
     TooSlow,
 }
 
+/// How fast a client has to bring a body that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Pace {
+    /// It owes the body: nothing else happens before it is there.
+    Owed,
+    /// It is one side of a conversation: whoever listens is not held up by a silence, and may be the one to speak next.
+    TwoWay,
+    /// The response has begun: how long silence may last is for whoever sends that to say.
+    Answered,
+}
+
+/// What a body's client owes, as its connection and whoever takes the body know it together.
+#[derive(Clone, Debug, Default)]
+pub struct Pacing(Arc<AtomicU8>);
+
+impl Pacing {
+    /// The pace that holds.
+    pub fn pace(&self) -> Pace {
+        match self.0.load(Relaxed) {
+            0 => Pace::Owed,
+            1 => Pace::TwoWay,
+            _ => Pace::Answered,
+        }
+    }
+
+    /// Sets a pace, unless a later one holds already.
+    pub fn advance(&self, pace: Pace) {
+        self.0.fetch_max(pace as u8, Relaxed);
+    }
+}
+
 /// The body of a request. Dropping it is allowed at any time: the connection then drains or closes.
-pub struct Body(Option<UnsyncBoxBody<Bytes, BodyError>>);
+pub struct Body {
+    frames: Option<UnsyncBoxBody<Bytes, BodyError>>,
+    /// `None` where the client owes it to its end, or nobody measures.
+    pacing: Option<Pacing>,
+}
 
 impl Body {
     /// No body.
     pub fn empty() -> Self {
-        Self(None)
+        Self {
+            frames: None,
+            pacing: None,
+        }
     }
 
     /// A stream of frames.
@@ -37,12 +81,53 @@ impl Body {
     where
         B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
     {
-        Self(Some(body.boxed_unsync()))
+        Self {
+            frames: Some(body.boxed_unsync()),
+            pacing: None,
+        }
+    }
+
+    /// A stream of frames whose client has to keep a pace.
+    pub fn paced<B>(body: B, pacing: Pacing) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
+    {
+        Self {
+            pacing: Some(pacing),
+            ..Self::new(body)
+        }
+    }
+
+    /// Whether the client owes it to its end, however long that is known to be.
+    pub fn is_owed(&self) -> bool {
+        self.pacing.is_none()
+    }
+
+    /// Tells the connection what the client owes from now on.
+    pub fn advance(&self, pace: Pace) {
+        if let Some(pacing) = &self.pacing {
+            pacing.advance(pace);
+        }
+    }
+
+    /// The same body; its trailers go through `edit`.
+    #[must_use]
+    pub fn with_trailers(mut self, mut edit: impl FnMut(&mut HeaderMap) + Send + 'static) -> Self {
+        self.frames = self.frames.map(|frames| {
+            let edited = frames.map_frame(move |mut frame| {
+                if let Some(trailers) = frame.trailers_mut() {
+                    edit(trailers);
+                }
+                frame
+            });
+            edited.boxed_unsync()
+        });
+        self
     }
 
     /// Whether the head announced no body at all.
     pub fn is_absent(&self) -> bool {
-        self.0.is_none()
+        self.frames.is_none()
     }
 }
 
@@ -64,18 +149,18 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
+        match &mut self.frames {
             Some(body) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.frames.as_ref().is_none_or(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
+        self.frames
             .as_ref()
             .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }

@@ -11,7 +11,7 @@ mod pace;
 mod reply;
 mod switch;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, Pace, Pacing};
 pub use head::{Head, HeaderField, Hop, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};

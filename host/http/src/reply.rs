@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::combinators::UnsyncBoxBody;
-use std::{any::Any, fmt, future::Future, pin::Pin};
+use std::{any::Any, fmt, future::Future, pin::Pin, task::Context};
 
 /// What a service says to a request head: now, or later.
 pub enum Answer {
@@ -59,6 +59,9 @@ pub trait RelayBody:
 {
     /// Whether it is no body at all but a connection that was switched to another protocol.
     fn is_tunnel(&self) -> bool;
+    /// Gets on with what is left of the request while the client takes nothing of the body: it may take none before it
+    /// has said all it has to say.
+    fn poll_request(&mut self, _cx: &mut Context<'_>) {}
     /// Ends the body with an error when the future is done. A tunnel goes on.
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>);
 }

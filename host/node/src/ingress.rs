@@ -77,6 +77,8 @@ pub struct IngressLimits {
     pub body_timeout_ms: Option<u64>,
     /// Over how much waiting the rate of a body is measured.
     pub body_grace_ms: Option<u64>,
+    /// Between two pieces of a body that is one side of a conversation by HTTP/2, before the server has answered.
+    pub two_way_silence_max_ms: Option<u64>,
     /// Until a blocked write gets on.
     pub write_timeout_ms: Option<u64>,
     /// Over what time a drain closes idle connections, where they are many.
@@ -87,6 +89,8 @@ pub struct IngressLimits {
     pub head_bytes_max: Option<usize>,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: Option<u32>,
+    /// What a distant client may send on an HTTP/2 stream before it hears that it was taken.
+    pub h2_stream_window_bytes_max: Option<u32>,
 }
 
 impl Ingress {
@@ -159,6 +163,10 @@ impl IngressLimits {
                 self.write_bytes_per_s_min,
             ),
             (&mut limits.h2_streams_max, self.h2_streams_max),
+            (
+                &mut limits.h2_stream_window_bytes_max,
+                self.h2_stream_window_bytes_max,
+            ),
         ] {
             set(limit, said.as_ref());
         }
@@ -169,6 +177,7 @@ impl IngressLimits {
             (&mut limits.idle_timeout, self.idle_timeout_ms),
             (&mut limits.body_timeout, self.body_timeout_ms),
             (&mut limits.body_grace, self.body_grace_ms),
+            (&mut limits.two_way_silence_max, self.two_way_silence_max_ms),
             (&mut limits.write_timeout, self.write_timeout_ms),
             (&mut limits.drain_window, self.drain_window_ms),
         ] {

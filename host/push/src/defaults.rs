@@ -45,8 +45,9 @@ pub const QUEUE_MAX: u32 = 256;
 pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
 /// As the deadline of apps, which an upstream often is.
 pub const UPSTREAM_FIRST_BYTE_TIMEOUT_MS: u64 = 30_000;
-/// A stream that says nothing for a minute is taken for dead.
-pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 60_000;
+/// A stream on which nothing moves in either direction for five minutes is taken for dead. Event streams say something
+/// every half minute; a two-way stream of gRPC may have nothing to say for minutes.
+pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 300_000;
 /// Of an upstream with a queue: who waited a second is better told 503 than served late.
 pub const UPSTREAM_QUEUE_TIMEOUT_MS: u64 = 1_000;
 /// Another server mostly answers what one failed on; a fifth more requests is what servers in trouble can bear.

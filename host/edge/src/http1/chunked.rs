@@ -1,6 +1,6 @@
 //! Chunked framing of a message's body, strictly: CRLF only, sizes in hexadecimal, short extensions and trailers.
 
-use super::respond::is_ours;
+use crate::forward::trailers::{self, may_trail};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -12,38 +12,10 @@ const EXTENSIONS_BYTES_MAX: usize = 16 << 10;
 const SIZE_DIGITS_MAX: usize = 16;
 /// A size line: the digits, the extension and CR.
 const SIZE_LINE_BYTES_MAX: usize = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 1;
-/// All trailers together.
-const TRAILER_BYTES_MAX: usize = 8 << 10;
 /// No body is larger.
 const CHUNK_BYTES_MAX: u64 = 1 << 53;
 /// Bytes that are handed over at once.
 const PIECE_BYTES_MAX: u64 = 64 << 10;
-
-/// What frames, routes, authenticates or describes a message has to stand in its head (RFC 9110, section 6.5.1).
-const NO_TRAILERS: [&str; 22] = [
-    "host",
-    "authorization",
-    "cookie",
-    "set-cookie",
-    "content-encoding",
-    "content-range",
-    "content-type",
-    "cache-control",
-    "expect",
-    "max-forwards",
-    "pragma",
-    "range",
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-    "if-range",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "protoplex-build",
-];
 
 #[derive(Debug)]
 enum State {
@@ -60,6 +32,7 @@ pub(crate) struct Decoder {
     state: State,
     /// What followed the last chunk: headers that concern no connection.
     trailers: Option<Box<HeaderMap>>,
+    trailers_size: trailers::Size,
     /// Of extensions, so far.
     extensions_bytes: usize,
 }
@@ -77,6 +50,7 @@ impl Decoder {
         Self {
             state: State::Size,
             trailers: None,
+            trailers_size: trailers::Size::default(),
             extensions_bytes: 0,
         }
     }
@@ -88,7 +62,9 @@ impl Decoder {
 
     fn keep_trailer(&mut self, line: &[u8]) -> Result<(), &'static str> {
         let (name, value) = trailer(line)?;
-        if !is_ours(&name) && !NO_TRAILERS.contains(&name.as_str()) {
+        let added = self.trailers_size.add(line.len());
+        added.map_err(|_| "the trailers are too large")?;
+        if may_trail(&name) {
             let trailers = self.trailers.get_or_insert_default();
             trailers.append(name, value);
         }
@@ -138,13 +114,13 @@ impl Decoder {
                     self.state = State::Size;
                 }
                 State::Trailers(seen) => {
-                    let Some(line) = line(buffer, TRAILER_BYTES_MAX - *seen)? else {
+                    let Some(line) = line(buffer, trailers::BYTES_MAX - *seen)? else {
                         return Ok(Decoded::NeedsMore);
                     };
                     if line.is_empty() {
                         self.state = State::Done;
                     } else {
-                        *seen = (*seen + line.len() + 2).min(TRAILER_BYTES_MAX);
+                        *seen = (*seen + line.len() + 2).min(trailers::BYTES_MAX);
                         self.keep_trailer(&line)?;
                     }
                 }

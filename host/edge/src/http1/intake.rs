@@ -6,10 +6,10 @@ use super::{
     connection::{Connection, End},
     head::{Framing, Refusal},
 };
-use crate::{Cause, Service, io::Io, pace::Pace};
+use crate::{Cause, Service, io::Io, pace};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use protoplex_http::{Body, BodyError};
+use protoplex_http::{Body, BodyError, ClientPace, Pace, Pacing};
 use std::{
     future::poll_fn,
     io,
@@ -31,9 +31,11 @@ pub(super) struct Intake {
     pub(super) finished: bool,
     /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
-    pace: Pace,
+    pace: pace::Pace,
     /// What the service said of it.
-    said: Option<protoplex_http::ClientPace>,
+    said: Option<ClientPace>,
+    /// Of a body of unknown length: one of known length is owed to its end.
+    pacing: Option<Pacing>,
 }
 
 enum Source {
@@ -54,19 +56,20 @@ impl Intake {
             owes_continue: expects_continue && !finished,
             finished,
             failed: None,
-            pace: Pace::default(),
+            pace: pace::Pace::default(),
             said: None,
+            pacing: (framing == Framing::Chunked).then(Pacing::default),
         }
     }
 
     /// How fast it has to come, as the service said when it was called.
-    pub(super) fn set_pace(&mut self, said: Option<protoplex_http::ClientPace>) {
+    pub(super) fn set_pace(&mut self, said: Option<ClientPace>) {
         self.said = said;
     }
 
     /// Whether a node of ours sent the request.
     pub(super) fn is_judged_before(&self) -> bool {
-        self.said == Some(protoplex_http::ClientPace::JudgedBefore)
+        self.said == Some(ClientPace::JudgedBefore)
     }
 
     pub(super) fn body(&self) -> Body {
@@ -74,9 +77,20 @@ impl Intake {
             Source::Length { whole, .. } => Some(whole),
             Source::Chunked(_) => None,
         };
-        self.producer
-            .consumer(length)
-            .map_or_else(Body::empty, Body::new)
+        let Some(body) = self.producer.consumer(length) else {
+            return Body::empty();
+        };
+        match &self.pacing {
+            Some(pacing) => Body::paced(body, pacing.clone()),
+            None => Body::new(body),
+        }
+    }
+
+    /// The response begins.
+    pub(super) fn answered(&self) {
+        if let Some(pacing) = &self.pacing {
+            pacing.advance(Pace::Answered);
+        }
     }
 
     /// Bytes that are known to come still.
@@ -207,7 +221,10 @@ where
     }
 
     fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
-        let rule = self.shared.body_rules.now(intake.said);
+        let pace = intake.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let Some(rule) = self.shared.body_rules.now(intake.said, pace) else {
+            return intake.pace.pause();
+        };
         if intake.pace.poll_too_slow(&rule, cx).is_ready() {
             self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";

@@ -6,7 +6,7 @@ use super::{
     relayed::Source,
     respond::{self, Asked, Framing},
 };
-use crate::{Cause, Service, identity, io::Io};
+use crate::{Cause, Service, forward::trailers, identity, io::Io};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use protoplex_http::{Reply, ReplyBody, StreamError};
@@ -57,6 +57,7 @@ where
         may_follow: bool,
         intake: &mut Intake,
     ) -> Result<bool, End> {
+        intake.answered();
         let (framing, length) = respond::framing(&reply, asked);
         let close = !may_follow || framing == Framing::Close;
         respond::head(&mut self.out, &reply, asked, framing, length, close);
@@ -69,7 +70,7 @@ where
             return Ok(!close);
         }
         let mut left = length.unwrap_or(u64::MAX);
-        let mut trailers = None;
+        let mut last = None;
         loop {
             if let (Framing::Length(_), true, Some(body)) =
                 (framing, intake.finished, body.relayed())
@@ -88,13 +89,18 @@ where
                         return self.cut(asked, "it is longer than it announced").await;
                     };
                     left = rest;
-                    self.write_piece(data, framing, intake).await?;
+                    self.write_piece(data, framing, &mut body, intake).await?;
                 }
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                Err(frame) => {
+                    last = frame.into_trailers().ok();
+                    if let Some(Err(error)) = last.as_mut().map(trailers::check) {
+                        return self.cut(asked, &error.to_string()).await;
+                    }
+                }
             }
         }
         match framing {
-            Framing::Chunked => respond::last_chunk(&mut self.out, trailers.as_ref()),
+            Framing::Chunked => respond::last_chunk(&mut self.out, last.as_ref()),
             Framing::Length(_) if left > 0 => {
                 return self.cut(asked, "it is shorter than it announced").await;
             }
@@ -145,6 +151,7 @@ where
         &mut self,
         data: Bytes,
         framing: Framing,
+        body: &mut Source,
         intake: &mut Intake,
     ) -> Result<(), End> {
         let chunked = framing == Framing::Chunked;
@@ -155,7 +162,7 @@ where
                 self.out.extend_from_slice(&data);
             }
             return if self.out.len() > GATHER_BYTES_MAX {
-                self.flush_with(intake).await
+                self.flush_with(body, intake).await
             } else {
                 Ok(())
             };
@@ -165,18 +172,20 @@ where
                 .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
         }
         self.tail = data;
-        self.flush_with(intake).await?;
+        self.flush_with(body, intake).await?;
         if chunked {
             self.out.extend_from_slice(b"\r\n");
         }
         Ok(())
     }
 
-    async fn flush_with(&mut self, intake: &mut Intake) -> Result<(), End> {
+    /// Writes all that was gathered; meanwhile the request's body comes in, and goes on to where the reply is from.
+    async fn flush_with(&mut self, body: &mut Source, intake: &mut Intake) -> Result<(), End> {
         poll_fn(|cx| {
             if let Poll::Ready(flushed) = self.poll_flush(cx) {
                 return Poll::Ready(flushed);
             }
+            body.poll_request(cx);
             match self.poll_intake(cx, intake) {
                 Ok(()) => Poll::Pending,
                 Err(end) => Poll::Ready(Err(end)),

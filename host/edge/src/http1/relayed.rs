@@ -43,6 +43,15 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Gets on with what is left of the request while the client takes nothing of this.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let Self::Relay(body) = self {
+            body.poll_request(cx);
+        }
+    }
+}
+
 impl HttpBody for Source {
     type Data = Bytes;
     type Error = StreamError;

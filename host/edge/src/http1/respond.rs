@@ -1,6 +1,6 @@
 //! Writing a reply's head. Framing is ours alone.
 
-use crate::identity;
+use crate::{forward::trailers::may_trail, identity};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_http::{Interim, Reply, ReplyBody};
 use std::{
@@ -276,7 +276,7 @@ pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
 pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        if !is_ours(name) {
+        if may_trail(name) {
             field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }

@@ -1,6 +1,7 @@
 //! Whether an HTTP/2 connection still does anything. Streams come and go in tasks of their own, and a client that
-//! opens none, or takes too little of those it has, must not hold a connection for ever.
+//! opens none, or takes too little of them all together, must not hold a connection for ever.
 
+use super::congestion::Congestion;
 use crate::pace::Rule;
 use parking_lot::Mutex;
 use std::{
@@ -24,7 +25,7 @@ pub(super) struct Activity(Arc<Shared>);
 pub(super) enum Quiet {
     /// Nothing moves.
     Idle,
-    /// Replies are ready, and the client takes next to nothing of them.
+    /// Replies are ready, and the client takes next to nothing of them all.
     Slow,
 }
 
@@ -32,11 +33,13 @@ struct Shared {
     state: Mutex<State>,
     /// How fast a client has to take replies.
     rule: Rule,
-    /// Bytes that the socket took.
-    written: Arc<AtomicU64>,
+    /// Bytes of replies that the socket took.
+    written: AtomicU64,
     /// Bytes that came.
     heard: Arc<AtomicU64>,
-    /// Another deadline counts: the first request is there, or the first reply that the client has to take.
+    /// Bytes of requests' bodies that came.
+    received: AtomicU64,
+    /// Another deadline counts: the first request is there, or the connection takes nothing more.
     changed: Notify,
 }
 
@@ -50,46 +53,88 @@ struct State {
     moved_written: u64,
     /// There was a request.
     asked: bool,
-    taking: Taking,
-}
-
-/// Time in which the client had something to take, over a window.
-#[derive(Default)]
-struct Taking {
-    /// Without what goes on.
-    waited: Duration,
-    since: Option<Instant>,
-    /// What had been written when the window began.
-    written: u64,
+    congestion: Congestion,
+    /// When the connection's task looks next.
+    look_at: Instant,
 }
 
 impl Activity {
     pub(super) fn new(rule: Rule) -> Self {
+        let now = Instant::now();
         let state = State {
             busy: 0,
             sending: 0,
-            moved: Instant::now(),
+            moved: now,
             moved_written: 0,
             asked: false,
-            taking: Taking::default(),
+            congestion: Congestion::default(),
+            look_at: now,
         };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             rule,
-            written: Arc::default(),
+            written: AtomicU64::default(),
             heard: Arc::default(),
+            received: AtomicU64::default(),
             changed: Notify::new(),
         }))
     }
 
-    /// Where the socket counts what it takes.
-    pub(super) fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.written)
-    }
-
-    /// Where it counts what comes.
+    /// Where the socket counts what comes.
     pub(super) fn heard(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.heard)
+    }
+
+    /// The socket took bytes of replies.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.0.written.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes came: all, and of bodies.
+    pub(super) fn came(&self, bytes: u64, of_bodies: u64) {
+        self.0.heard.fetch_add(bytes, Relaxed);
+        self.0.received.fetch_add(of_bodies, Relaxed);
+    }
+
+    /// Bytes of requests' bodies that came so far.
+    pub(super) fn received(&self) -> u64 {
+        self.0.received.load(Relaxed)
+    }
+
+    /// How fast a client has to take replies.
+    pub(super) fn rule(&self) -> &Rule {
+        &self.0.rule
+    }
+
+    /// The socket takes nothing more, or does again.
+    pub(super) fn socket_is_full(&self, is_full: bool) {
+        self.congestion(|congestion| congestion.socket_is_full = is_full);
+    }
+
+    /// The client's window for the whole connection is used up, or open again.
+    pub(super) fn window_is_shut(&self, is_shut: bool) {
+        self.congestion(|congestion| congestion.window_is_shut = is_shut);
+    }
+
+    fn congestion(&self, change: impl FnOnce(&mut Congestion)) {
+        let mut state = self.0.state.lock();
+        change(&mut state.congestion);
+        self.congested_or_not(&mut state, Instant::now());
+    }
+
+    fn congested_or_not(&self, state: &mut State, now: Instant) {
+        let (shared, sending) = (&self.0, state.sending > 0);
+        let written = || shared.written.load(Relaxed);
+        if state.congestion.update(sending, now, written)
+            && now + state.congestion.left(&shared.rule) < state.look_at
+        {
+            shared.changed.notify_one();
+        }
+    }
+
+    /// For how long the connection as a whole could take nothing more, so far.
+    pub(super) fn congested(&self, now: Instant) -> Duration {
+        self.0.state.lock().congestion.total(now)
     }
 
     /// A stream; it waits for the service until it is told otherwise.
@@ -126,34 +171,28 @@ impl Activity {
         if state.busy > 0 {
             state.moved = now;
         }
-        let mut idle_at = state.moved.max(from) + patience;
-        if idle_at <= now {
+        let mut at = state.moved.max(from) + patience;
+        if at <= now {
             // h2 may hold the last pieces of replies whose streams are gone.
             let enough = f64::from(rule.bytes_per_s_min) * patience.as_secs_f64();
             if ((written - state.moved_written) as f64) < enough.max(1.0) {
                 return Err(Quiet::Idle);
             }
             (state.moved, state.moved_written) = (now, written);
-            idle_at = now + patience;
+            at = now + patience;
         }
-        let taking = &mut state.taking;
-        let Some(since) = taking.since else {
-            return Ok(idle_at);
-        };
-        if taking.waited + (now - since) >= rule.window {
-            if !rule.is_met(written - taking.written) {
-                return Err(Quiet::Slow);
-            }
-            *taking = Taking {
-                waited: Duration::ZERO,
-                since: Some(now),
-                written,
-            };
+        match state.congestion.judge(rule, now, written) {
+            Err(TooSlow) => return Err(Quiet::Slow),
+            Ok(Some(left)) => at = at.min(now + left),
+            Ok(None) => {}
         }
-        let since = taking.since.unwrap_or(now);
-        Ok(idle_at.min(since + (rule.window - taking.waited)))
+        state.look_at = at;
+        Ok(at)
     }
 }
+
+/// Next to nothing was taken while the connection could take no more.
+pub(super) struct TooSlow;
 
 /// Whose turn it is on a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -170,6 +209,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// The connection that it is one of.
+    pub(super) fn connection(&self) -> &Activity {
+        &self.activity
+    }
+
     /// Something moved, or the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
         self.turn(if busy { At::Service } else { At::Client });
@@ -179,8 +223,7 @@ impl Stream {
         let shared = &self.activity.0;
         let mut state = shared.state.lock();
         let now = Instant::now();
-        let written = shared.written.load(Relaxed);
-        (state.moved, state.moved_written) = (now, written);
+        (state.moved, state.moved_written) = (now, shared.written.load(Relaxed));
         if self.at == at {
             return;
         }
@@ -195,22 +238,7 @@ impl Stream {
             At::Gone => {}
         }
         self.at = at;
-        let is_sending = state.sending > 0;
-        let taking = &mut state.taking;
-        match taking.since {
-            None if is_sending => {
-                if taking.waited.is_zero() {
-                    taking.written = written;
-                    shared.changed.notify_one();
-                }
-                taking.since = Some(now);
-            }
-            Some(since) if !is_sending => {
-                taking.waited += now - since;
-                taking.since = None;
-            }
-            _ => {}
-        }
+        self.activity.congested_or_not(&mut state, now);
     }
 }
 

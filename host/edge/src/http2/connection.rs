@@ -1,6 +1,11 @@
 //! One connection: its frames, and the streams that they open.
 
-use super::{keep_alive::KeepAlive, stream::Streams, watched::Watched};
+use super::{
+    keep_alive::KeepAlive,
+    stream::Streams,
+    watched::Watched,
+    windows::{Windows, connection_bytes},
+};
 use crate::{Limits, Service};
 use bytes::Bytes;
 use h2::server::{self, Builder, Handshake};
@@ -16,9 +21,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// A silent connection is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Flow control: one stream, and all of them.
-const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
 /// How a connection ended by itself.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub(super) enum End {
 pub(super) struct Connection<S, IO> {
     state: State<Watched<S, IO>>,
     streams: Streams<S>,
+    windows: Windows<S>,
     /// Where `KeepAlive` looks.
     heard: Arc<AtomicU64>,
     /// No more streams are wanted.
@@ -49,10 +52,16 @@ where
     S: Service,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    pub(super) fn new(io: Watched<S, IO>, streams: Streams<S>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        io: Watched<S, IO>,
+        streams: Streams<S>,
+        windows: Windows<S>,
+        limits: &Limits,
+    ) -> Self {
+        let window_bytes = limits.h2_stream_window_bytes;
         let handshake = Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_window_size(window_bytes)
+            .initial_connection_window_size(connection_bytes(limits, window_bytes))
             .max_concurrent_streams(limits.h2_streams_max)
             .max_header_list_size(limits.h2_header_bytes_max)
             .max_pending_accept_reset_streams(limits.h2.pending_resets_max)
@@ -63,6 +72,7 @@ where
             state: State::Handshaking(handshake),
             heard: streams.activity.heard(),
             streams,
+            windows,
             leaving: false,
         }
     }
@@ -86,10 +96,11 @@ where
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Broken(error)),
                         Poll::Ready(None) => return Poll::Ready(End::Closed),
                         Poll::Pending => {
-                            return match keep_alive {
-                                Some(keep_alive) => keep_alive.poll_gone(cx).map(|()| End::Gone),
-                                None => Poll::Pending,
+                            let Some(keep_alive) = keep_alive else {
+                                return Poll::Pending;
                             };
+                            self.windows.poll(connection, keep_alive, cx);
+                            return keep_alive.poll_gone(cx).map(|()| End::Gone);
                         }
                     }
                 }

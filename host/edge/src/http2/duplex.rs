@@ -58,10 +58,14 @@ impl AsyncWrite for Duplex {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(poll_room(&mut self.send, cx)).map_err(broken)?;
-        let data = Bytes::copy_from_slice(bytes);
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(poll_room(&mut self.send, bytes.len(), cx)).map_err(broken)?;
+        let taken = room.min(bytes.len());
+        let data = Bytes::copy_from_slice(&bytes[..taken]);
         self.send.send_data(data, false).map_err(broken)?;
-        Poll::Ready(Ok(bytes.len()))
+        Poll::Ready(Ok(taken))
     }
 
     /// The connection's task does it.

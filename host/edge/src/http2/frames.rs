@@ -33,6 +33,10 @@ pub(super) struct Scanner {
     skip: usize,
     head: [u8; HEAD_BYTES + INCREMENT_BYTES],
     have: usize,
+    /// What is skipped is a payload of `DATA`.
+    in_data: bool,
+    /// Bytes of such payloads that have passed.
+    data_bytes: u64,
 }
 
 impl Scanner {
@@ -42,7 +46,14 @@ impl Scanner {
             skip: preface_bytes,
             head: [0; HEAD_BYTES + INCREMENT_BYTES],
             have: 0,
+            in_data: false,
+            data_bytes: 0,
         }
+    }
+
+    /// Bytes of `DATA` that have passed since it was asked last.
+    pub(super) fn take_data_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.data_bytes)
     }
 
     /// Whether a frame has just ended, or none has begun.
@@ -55,6 +66,9 @@ impl Scanner {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
+            if self.in_data {
+                self.data_bytes += skipped as u64;
+            }
             bytes = &bytes[skipped..];
             let taken = (self.needed() - self.have).min(bytes.len());
             self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
@@ -103,6 +117,7 @@ impl Scanner {
             },
         };
         self.skip = frame.bytes - payload_seen;
+        self.in_data = frame.kind == DATA;
         self.have = 0;
         frame
     }
@@ -136,6 +151,7 @@ mod tests {
                 scanner.scan(part, |frame| seen.push(frame));
             }
             assert_eq!(seen, expected, "{piece}");
+            assert_eq!(scanner.take_data_bytes(), 3, "{piece}");
             assert!(scanner.is_between_frames());
         }
     }

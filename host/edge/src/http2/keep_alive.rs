@@ -12,10 +12,17 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// The answer to a ping on the wire.
+const PONG_BYTES: u64 = 17;
+
 pub(crate) struct KeepAlive {
     pings: PingPong,
     /// A silence of this long makes us ask.
     interval: Duration,
+    /// As long as the other side answers pings and says nothing else.
+    quiet_interval: Duration,
+    /// Nothing but the answer to a ping came last.
+    quiet: bool,
     /// Then something has to come within this.
     timeout: Duration,
     timer: Timer,
@@ -37,6 +44,8 @@ impl KeepAlive {
         Self {
             pings,
             interval,
+            quiet_interval: interval,
+            quiet: false,
             timeout,
             timer: Timer::default(),
             heard_before: heard.load(Relaxed),
@@ -46,7 +55,7 @@ impl KeepAlive {
         }
     }
 
-    /// The same, and asks at once: see [`Self::poll_greeted`].
+    /// The same, and asks at once: see [`Self::poll_answered`].
     pub(crate) fn greeting(
         mut pings: PingPong,
         heard: Arc<AtomicU64>,
@@ -58,8 +67,22 @@ impl KeepAlive {
         Self::new(pings, heard, interval, timeout)
     }
 
-    /// Ready once when the first question was answered.
-    pub(crate) fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Asks whoever answers pings and says nothing else less often from then on: some servers take many pings on a
+    /// silent connection for an attack.
+    pub(crate) fn seldom_in_quiet(mut self, interval: Duration) -> Self {
+        self.quiet_interval = interval;
+        self
+    }
+
+    /// Asks now. Whether nothing was asked before that has no answer yet.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>) -> bool {
+        // An answer that nobody has looked at is in the way of the next question.
+        let _ = self.pings.poll_pong(cx);
+        self.pings.send_ping(Ping::opaque()).is_ok() && self.pings.poll_pong(cx).is_pending()
+    }
+
+    /// Ready once when what was asked last is answered.
+    pub(crate) fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.pings.poll_pong(cx).map(drop)
     }
 
@@ -67,14 +90,16 @@ impl KeepAlive {
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let heard = self.heard.load(Relaxed);
         if heard != self.heard_before {
+            let is_pong = heard - self.heard_before == PONG_BYTES;
+            self.quiet = is_pong && (self.asked || self.quiet);
             self.heard_before = heard;
-            self.excuse();
+            (self.asked, self.since) = (false, Instant::now());
         }
         loop {
-            let patience = if self.asked {
-                self.timeout
-            } else {
-                self.interval
+            let patience = match (self.asked, self.quiet) {
+                (true, _) => self.timeout,
+                (false, true) => self.quiet_interval,
+                (false, false) => self.interval,
             };
             ready!(self.timer.poll_until(self.since + patience, cx));
             if self.asked {
@@ -89,7 +114,7 @@ impl KeepAlive {
 
     /// The silence begins now: something came, or nothing was expected to.
     pub(crate) fn excuse(&mut self) {
-        (self.asked, self.since) = (false, Instant::now());
+        (self.asked, self.quiet, self.since) = (false, false, Instant::now());
     }
 }
 

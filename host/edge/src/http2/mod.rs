@@ -5,7 +5,9 @@
 
 mod activity;
 mod budget;
+mod congestion;
 mod connection;
+mod delivery;
 mod duplex;
 mod frames;
 mod keep_alive;
@@ -15,11 +17,13 @@ mod reply;
 mod request;
 mod stream;
 mod watched;
+mod windows;
 
 pub(crate) use duplex::Duplex;
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use pipe::{Pipe, Unsent};
 pub(crate) use received::Received;
+pub(crate) use windows::WindowBudget;
 
 use crate::{Cause, Service, server::Shared, visitor::Peer};
 use activity::{Activity, Quiet};
@@ -32,6 +36,7 @@ use tokio::{
     time::Instant,
 };
 use watched::Watched;
+use windows::Windows;
 
 /// How long a client may do nothing after it was told to go.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
@@ -46,8 +51,9 @@ where
     let limits = &shared.limits;
     let activity = Activity::new(limits.write_rule());
     let io = Watched::new(Arc::clone(shared), io, &activity);
+    let windows = Windows::new(Arc::clone(shared), activity.clone());
     let streams = Streams::new(Arc::clone(shared), activity.clone(), scheme, peer);
-    let mut connection = Connection::new(io, streams, limits);
+    let mut connection = Connection::new(io, streams, windows, limits);
     let since = Instant::now();
     let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
     let ended = tokio::select! {

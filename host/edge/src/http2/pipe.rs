@@ -1,8 +1,10 @@
 //! A body on its way out on a stream, as fast as the other side takes it.
 
+use super::received::Broken;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as HttpBody;
+use protoplex_http::{BodyError, StreamError};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -15,6 +17,33 @@ pub(crate) enum Unsent<E> {
     Peer,
     /// The body itself: the stream is reset for it.
     Body(E),
+}
+
+/// Why a stream is reset whose body failed, in the words of HTTP/2.
+pub(crate) trait ResetReason {
+    fn reset_reason(&self) -> Reason;
+}
+
+impl ResetReason for BodyError {
+    fn reset_reason(&self) -> Reason {
+        match self {
+            // A client that went away, or does not get on, cancels what it asked for.
+            Self::Incomplete(_) | Self::TooSlow => Reason::CANCEL,
+            Self::Malformed(_) => Reason::INTERNAL_ERROR,
+        }
+    }
+}
+
+impl ResetReason for StreamError {
+    /// What the server behind said, where it says the same to a client: `REFUSED_STREAM`, say, would not.
+    fn reset_reason(&self) -> Reason {
+        let said = match self.downcast_ref() {
+            Some(Broken::Stream(error)) if error.is_remote() && error.is_reset() => error.reason(),
+            _ => None,
+        };
+        said.filter(|reason| matches!(*reason, Reason::CANCEL | Reason::ENHANCE_YOUR_CALM))
+            .unwrap_or(Reason::INTERNAL_ERROR)
+    }
 }
 
 impl<E> From<h2::Error> for Unsent<E> {
@@ -30,18 +59,21 @@ pub(crate) struct Pipe<B> {
     piece: Option<(Bytes, bool)>,
     /// Something was taken of the body, so that it cannot be sent again.
     begun: bool,
-    /// Pieces that the other side has taken.
-    taken: u64,
+    /// Bytes that were handed over.
+    handed: u64,
 }
 
-impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
+impl<B> Pipe<B>
+where
+    B: HttpBody<Data = Bytes, Error: ResetReason> + Unpin,
+{
     pub(crate) fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self {
             body,
             stream,
             piece: None,
             begun: false,
-            taken: 0,
+            handed: 0,
         }
     }
 
@@ -51,14 +83,20 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Peer));
             }
-            if let Some((_, ends)) = self.piece {
-                ready!(poll_room(&mut self.stream, cx))?;
-                let (data, _) = self.piece.take().unwrap_or_default();
-                self.stream.send_data(data, ends)?;
-                self.taken += 1;
-                if ends {
+            if let Some((data, ends)) = &mut self.piece {
+                // No more than there is room for: what h2 buffers is not seen to be taken.
+                let room = ready!(poll_room(&mut self.stream, data.len(), cx))?;
+                let part = data.split_to(room.min(data.len()));
+                let (is_last, is_whole) = (*ends && data.is_empty(), data.is_empty());
+                self.handed += part.len() as u64;
+                self.stream.send_data(part, is_last)?;
+                if is_last {
                     return Poll::Ready(Ok(()));
                 }
+                if !is_whole {
+                    continue;
+                }
+                self.piece = None;
             }
             // Only now: room that is held for a body that brings nothing is taken from other streams.
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
@@ -68,7 +106,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    self.stream.send_reset(error.reset_reason());
                     return Poll::Ready(Err(Unsent::Body(error)));
                 }
             };
@@ -89,14 +127,27 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
 }
 
 impl<B> Pipe<B> {
-    /// Whether it is the body that keeps it from getting on, after a poll.
-    pub(crate) fn awaits_body(&self) -> bool {
-        self.piece.is_none()
+    pub(crate) fn body(&self) -> &B {
+        &self.body
     }
 
-    /// Pieces that the other side has taken, so far.
-    pub(crate) fn taken(&self) -> u64 {
-        self.taken
+    pub(super) fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
+
+    /// Whether there is something that the other side has no room for.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.piece.is_some()
+    }
+
+    /// Gives the stream up.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+
+    /// Bytes that were handed over so far.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed
     }
 
     /// The body, if nothing of it was taken.
@@ -105,13 +156,13 @@ impl<B> Pipe<B> {
     }
 }
 
-/// Ready when the other side takes at least a byte. A piece that is larger waits in h2's buffer, which is no larger
-/// than that for it: the next piece has to wait for room of its own.
+/// Ready when the other side takes at least a byte, with how many of `bytes` it takes.
 pub(super) fn poll_room(
     stream: &mut SendStream<Bytes>,
+    bytes: usize,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), h2::Error>> {
-    stream.reserve_capacity(1);
+) -> Poll<Result<usize, h2::Error>> {
+    stream.reserve_capacity(bytes);
     while stream.capacity() == 0 {
         match ready!(stream.poll_capacity(cx)) {
             Some(Ok(_)) => {}
@@ -119,5 +170,5 @@ pub(super) fn poll_room(
             None => return Poll::Ready(Err(Reason::CANCEL.into())),
         }
     }
-    Poll::Ready(Ok(()))
+    Poll::Ready(Ok(stream.capacity()))
 }

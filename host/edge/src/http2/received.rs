@@ -1,5 +1,6 @@
 //! The body of a message that comes on a stream.
 
+use crate::forward::trailers::{self, TooLarge};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
@@ -9,7 +10,17 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Data, then trailers. What was given out opens the window again.
+/// Why a message's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The stream was reset, or its connection is gone.
+    #[error("{0}")]
+    Stream(#[from] h2::Error),
+    #[error("{0}")]
+    Trailers(#[from] TooLarge),
+}
+
+/// Data, then trailers: those that may be some. What was given out opens the window again.
 pub(crate) struct Received {
     stream: RecvStream,
     /// Of what was announced; h2 sees to it that it is kept.
@@ -31,12 +42,12 @@ impl Received {
 
 impl HttpBody for Received {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if !self.no_more_data {
             if let Some(data) = ready!(self.stream.poll_data(cx)?) {
                 // Fails for a stream that is over.
@@ -47,8 +58,15 @@ impl HttpBody for Received {
             }
             self.no_more_data = true;
         }
-        let trailers = ready!(self.stream.poll_trailers(cx)?);
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        let Some(mut trailers) = ready!(self.stream.poll_trailers(cx)?) else {
+            return Poll::Ready(None);
+        };
+        let checked = trailers::check(&mut trailers);
+        Poll::Ready(Some(
+            checked
+                .map(|()| Frame::trailers(trailers))
+                .map_err(Broken::from),
+        ))
     }
 
     fn is_end_stream(&self) -> bool {

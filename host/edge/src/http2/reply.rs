@@ -1,7 +1,13 @@
 //! A reply as HTTP/2 has it: framed by us, checked against what it announces.
 
-use super::{activity::Stream, stream::Until};
-use crate::http1::respond::{self, Asked, Framing};
+use super::{
+    activity::{Activity, Stream},
+    stream::Until,
+};
+use crate::{
+    forward::trailers,
+    http1::respond::{self, Asked, Framing},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -101,6 +107,18 @@ pub(super) struct Out {
 }
 
 impl Out {
+    /// The connection that it goes out on.
+    pub(super) fn activity(&self) -> &Activity {
+        self.stream.connection()
+    }
+
+    /// Gets on with what is left of the request while the client takes nothing of this.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let ReplyBody::Relay(body) = &mut self.body {
+            body.poll_request(cx);
+        }
+    }
+
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.body {
             ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => Poll::Ready(None),
@@ -148,9 +166,12 @@ impl HttpBody for Out {
         let polled = self.next(cx);
         self.stream.moved(polled.is_pending());
         let counted = polled.map(|frame| {
-            let frame = frame.transpose()?;
+            let mut frame = frame.transpose()?;
             self.count(frame.as_ref())?;
-            Ok(frame.map(without_ours))
+            if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
+                trailers::check(trailers)?;
+            }
+            Ok(frame)
         });
         counted.map(|counted: Result<_, StreamError>| {
             if let Err(error) = &counted {
@@ -175,20 +196,5 @@ impl HttpBody for Out {
     fn size_hint(&self) -> SizeHint {
         // The length is announced in the head, where that is allowed.
         SizeHint::default()
-    }
-}
-
-/// Trailers without what only a connection may say, which h2 would refuse.
-fn without_ours(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(mut trailers) => {
-            let ours = trailers.keys().filter(|name| respond::is_ours(name));
-            let ours: Vec<HeaderName> = ours.cloned().collect();
-            for name in ours {
-                trailers.remove(name);
-            }
-            Frame::trailers(trailers)
-        }
-        Err(frame) => frame,
     }
 }

@@ -2,11 +2,11 @@
 
 use super::received::Received;
 use crate::http1::target::{is_authority, is_path, is_star};
-use crate::pace::{BodyRules, Pace};
+use crate::pace::{self, BodyRules};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines};
+use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines, Pace, Pacing};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -105,7 +105,9 @@ pub(super) struct Upload {
 pub(super) struct Timed {
     body: Received,
     rules: Arc<BodyRules>,
-    pace: Pace,
+    /// Of a body of unknown length: one of known length is owed to its end.
+    pacing: Option<Pacing>,
+    pace: pace::Pace,
     upload: Arc<Upload>,
     /// Whether the client waits to be asked for it, and by which way it is.
     owed: Option<(Arc<AtomicBool>, Interims)>,
@@ -117,13 +119,15 @@ impl Timed {
     pub(super) fn new(
         body: Received,
         rules: Arc<BodyRules>,
+        pacing: Option<Pacing>,
         upload: Arc<Upload>,
         owed: Option<(Arc<AtomicBool>, Interims)>,
     ) -> Self {
         Self {
             body,
             rules,
-            pace: Pace::default(),
+            pacing,
+            pace: pace::Pace::default(),
             upload,
             owed,
         }
@@ -153,7 +157,12 @@ impl HttpBody for Timed {
         {
             interims.push(go_on());
         }
-        let rule = self.rules.now(self.upload.pace.get().copied());
+        let pace = self.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let said = self.upload.pace.get().copied();
+        let Some(rule) = self.rules.now(said, pace) else {
+            self.pace.pause();
+            return Poll::Pending;
+        };
         ready!(self.pace.poll_too_slow(&rule, cx));
         self.upload.too_slow.store(true, Relaxed);
         Poll::Ready(Some(Err(BodyError::TooSlow)))

@@ -2,6 +2,7 @@
 
 use super::{
     activity::{self, Activity},
+    delivery::Delivery,
     duplex::Duplex,
     pipe::Pipe,
     received::Received,
@@ -22,7 +23,8 @@ use futures::FutureExt;
 use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use protoplex_http::{
-    Answer, Body, Head, Hop, Interims, Notes, Reply, ReplyBody, Scheme, Switch, Switched,
+    Answer, Body, Head, Hop, Interims, Notes, Pace, Pacing, Reply, ReplyBody, Scheme, Switch,
+    Switched,
 };
 use std::{
     future::{Future, poll_fn},
@@ -65,6 +67,8 @@ struct Stream<S> {
     interims: Interims,
     /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
     switch: Option<RecvStream>,
+    /// What the client owes of a body of unknown length.
+    pacing: Option<Pacing>,
     /// What is known of the pace of the request's body.
     upload: Option<Arc<request::Upload>>,
     /// Whether the client waits for `100 Continue`; gone with the request's body.
@@ -117,6 +121,7 @@ impl<S: Service> Streams<S> {
             respond,
             interims: Interims::default(),
             switch: None,
+            pacing: None,
             upload: None,
             owed: Weak::new(),
         };
@@ -196,12 +201,15 @@ impl<S: Send + Sync + 'static> Stream<S> {
             self.owed = Arc::downgrade(&owed);
             (owed, self.interims.clone())
         });
-        Body::new(request::Timed::new(
-            received,
-            Arc::clone(&self.shared.body_rules),
-            Arc::clone(upload),
-            owed,
-        ))
+        let rules = Arc::clone(&self.shared.body_rules);
+        let is_known = http_body::Body::size_hint(&received).exact().is_some();
+        self.pacing = (!is_known).then(Pacing::default);
+        let (pacing, upload) = (self.pacing.clone(), Arc::clone(upload));
+        let timed = request::Timed::new(received, rules, pacing.clone(), upload, owed);
+        match pacing {
+            Some(pacing) => Body::paced(timed, pacing),
+            None => Body::new(timed),
+        }
     }
 
     /// Waits for the reply, and sends it.
@@ -239,10 +247,13 @@ impl<S: Send + Sync + 'static> Stream<S> {
         };
         if goes_on(&reply.body) {
             tasks.spawn(self.reply(reply));
-        } else if let Some(mut pipe) = self.begin(reply)
-            && pipe.poll(cx).is_pending()
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(mut delivery) = self.begin(reply)
+            && delivery.poll(&shared.counters, cx).is_pending()
         {
-            tasks.spawn(async move { poll_fn(|cx| pipe.poll(cx)).await });
+            tasks.spawn(async move { poll_fn(|cx| delivery.poll(&shared.counters, cx)).await });
         }
     }
 
@@ -250,24 +261,30 @@ impl<S: Send + Sync + 'static> Stream<S> {
         if self.switch.is_some() && respond::is_tunnel(&reply) {
             // On the heap: most streams have none.
             Box::pin(self.tunnel(reply)).await;
-        } else if let Some(mut pipe) = self.begin(reply) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if let Some(mut delivery) = self.begin(reply) {
             // What was wrong with the body is in the log; a client that has gone is not.
-            let _ = poll_fn(|cx| pipe.poll(cx)).await;
+            let _ = poll_fn(|cx| delivery.poll(&shared.counters, cx)).await;
         }
     }
 
     /// Sends the head. What is left to send, if there is anything.
-    fn begin(mut self, reply: Reply) -> Option<Pipe<reply::Out>> {
+    fn begin(mut self, reply: Reply) -> Option<Delivery> {
         let reply = self.conclusive(reply);
         if matches!(reply.body, ReplyBody::Stream(_)) {
             self.ask_for_body();
+        }
+        if let Some(pacing) = &self.pacing {
+            pacing.advance(Pace::Answered);
         }
         self.activity.moved(false);
         self.note(reply.status);
         let (head, body) = reply::split(reply, &self.asked, self.activity, self.held);
         let is_over = http_body::Body::is_end_stream(&body);
         match self.respond.send_response(head, is_over) {
-            Ok(stream) => (!is_over).then(|| Pipe::new(body, stream)),
+            Ok(stream) => (!is_over).then(|| Delivery::new(Pipe::new(body, stream))),
             Err(error) => {
                 tracing::debug!(%error, "a reply was not sent");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);

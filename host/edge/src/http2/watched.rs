@@ -10,10 +10,7 @@ use crate::{Cause, server::Shared};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`
 const PREFACE_BYTES: usize = 24;
 const ENHANCE_YOUR_CALM: u32 = 11;
+/// What may be sent on all streams together before the client opens its window further (RFC 9113, section 6.9.2).
+const FIRST_WINDOW_BYTES: i64 = 65_535;
 
 pub(super) struct Watched<S, IO> {
     shared: Arc<Shared<S>>,
@@ -28,10 +27,12 @@ pub(super) struct Watched<S, IO> {
     received: Scanner,
     sent: Scanner,
     budget: Budget,
-    /// Bytes that the client took.
-    written: Arc<AtomicU64>,
-    /// Bytes that came.
-    heard: Arc<AtomicU64>,
+    activity: Activity,
+    /// What the client takes on all streams together.
+    window: i64,
+    /// As `activity` knows them.
+    window_is_shut: bool,
+    socket_is_full: bool,
     /// The last stream that it opened.
     last_stream: u32,
     cut: bool,
@@ -45,8 +46,10 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
             io,
             received: Scanner::new(PREFACE_BYTES),
             sent: Scanner::new(0),
-            written: activity.written(),
-            heard: activity.heard(),
+            activity: activity.clone(),
+            window: FIRST_WINDOW_BYTES,
+            window_is_shut: false,
+            socket_is_full: false,
             last_stream: 0,
             cut: false,
         }
@@ -89,16 +92,34 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
     }
 
     fn wrote<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>, wrote: usize) {
-        self.written.fetch_add(wrote as u64, Relaxed);
-        let (mut left, budget) = (wrote, &mut self.budget);
+        let (mut left, budget, window) = (wrote, &mut self.budget, &mut self.window);
         for piece in pieces {
             let taken = piece.len().min(left);
             left -= taken;
             self.sent.scan(&piece[..taken], |frame| {
                 if frame.kind == frames::DATA {
                     budget.sent_data();
+                    *window -= frame.bytes as i64;
                 }
             });
+        }
+        self.activity.wrote(self.sent.take_data_bytes());
+        self.note_window();
+    }
+
+    fn note_window(&mut self) {
+        let is_shut = self.window <= 0;
+        if self.window_is_shut != is_shut {
+            self.window_is_shut = is_shut;
+            self.activity.window_is_shut(is_shut);
+        }
+    }
+
+    fn note_socket<T>(&mut self, polled: &Poll<T>) {
+        let is_full = polled.is_pending();
+        if self.socket_is_full != is_full {
+            self.socket_is_full = is_full;
+            self.activity.socket_is_full(is_full);
         }
     }
 }
@@ -116,16 +137,21 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S, IO> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
         let read = (buffer.filled().len() - before) as u64;
-        this.heard.fetch_add(read, Relaxed);
         let (mut over, budget, last) = (None, &mut this.budget, &mut this.last_stream);
+        let window = &mut this.window;
         this.received.scan(&buffer.filled()[before..], |frame| {
             if frame.kind == frames::HEADERS {
                 *last = frame.stream.max(*last);
+            }
+            if frame.kind == frames::WINDOW_UPDATE && frame.stream == 0 {
+                *window += i64::from(frame.increment);
             }
             if let Err(cause) = budget.received(&frame) {
                 over.get_or_insert(cause);
             }
         });
+        this.activity.came(read, this.received.take_data_bytes());
+        this.note_window();
         match over {
             None => Poll::Ready(Ok(())),
             Some(cause) => Poll::Ready(Err(this.cut(cx, cause))),
@@ -143,7 +169,9 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S, IO> {
         if this.cut {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let wrote = ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
+        let polled = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.note_socket(&polled);
+        let wrote = ready!(polled)?;
         this.wrote(std::iter::once(bytes), wrote);
         Poll::Ready(Ok(wrote))
     }
@@ -157,7 +185,9 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S, IO> {
         if this.cut {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let wrote = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
+        let polled = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.note_socket(&polled);
+        let wrote = ready!(polled)?;
         this.wrote(slices.iter().map(|slice| &**slice), wrote);
         Poll::Ready(Ok(wrote))
     }
@@ -166,8 +196,11 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S, IO> {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.note_socket(&polled);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,10 +3,13 @@
 
 use super::Rule;
 use crate::Limits;
-use protoplex_http::ClientPace;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use protoplex_http::{ClientPace, Pace};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 /// From this share of the connections that a child takes on it is crowded.
@@ -18,6 +21,8 @@ pub(crate) struct BodyRules {
     own: Rule,
     /// For a request that a node of ours sent.
     inner: Rule,
+    /// Between two pieces of a body that nobody is held up by.
+    two_way_silence_max: Duration,
     crowded_bytes_per_s_min: u32,
     /// Connections that are open, and how many of them are a crowd.
     connections: Arc<AtomicUsize>,
@@ -33,21 +38,35 @@ impl BodyRules {
                 bytes_per_s_min: limits.body_bytes_per_s_min,
             },
             inner: limits.inner_rule(),
+            two_way_silence_max: limits.two_way_silence_max,
             crowded_bytes_per_s_min: limits.crowded_body_bytes_per_s_min,
             connections: Arc::clone(connections),
             crowd: (limits.connections_max * CROWDED_PERCENT / 100).max(1),
         }
     }
 
-    /// What holds now for a request of which the service said that.
-    pub(crate) fn now(&self, said: Option<ClientPace>) -> Rule {
+    /// The rule for a wait now, of a request of which the service said that; none where the wait is no fault of the
+    /// client.
+    pub(crate) fn now(&self, said: Option<ClientPace>, pace: Pace) -> Option<Rule> {
+        match (said, pace) {
+            (_, Pace::Answered) => None,
+            (Some(ClientPace::JudgedBefore), _) => Some(self.inner),
+            (_, Pace::TwoWay) => Some(Rule {
+                still_max: self.two_way_silence_max,
+                window: self.two_way_silence_max,
+                bytes_per_s_min: 0,
+            }),
+            (_, Pace::Owed) => Some(self.owed(said)),
+        }
+    }
+
+    fn owed(&self, said: Option<ClientPace>) -> Rule {
         let (timeout, bytes_per_s_min) = match said {
-            Some(ClientPace::JudgedBefore) => return self.inner,
             Some(ClientPace::Body {
                 timeout,
                 bytes_per_s_min,
             }) => (timeout, bytes_per_s_min),
-            None => (None, None),
+            Some(ClientPace::JudgedBefore) | None => (None, None),
         };
         Rule {
             still_max: timeout.unwrap_or(self.own.still_max),
@@ -68,7 +87,6 @@ impl BodyRules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -95,9 +113,17 @@ mod tests {
                 (route(Some(7)), MINUTE, 7),
                 (Some(ClientPace::JudgedBefore), limits.inner_idle_timeout, 0),
             ] {
-                let rule = rules.now(said);
+                let rule = rules.now(said, Pace::Owed).expect("it is owed");
                 assert_eq!((rule.still_max, rule.bytes_per_s_min), (still_max, rate));
             }
         }
+    }
+    #[test]
+    fn silence_in_a_conversation_has_a_limit_of_its_own_until_the_response_begins() {
+        let limits = Limits::default();
+        let rules = BodyRules::new(&limits, &Arc::default());
+        let two_way = rules.now(None, Pace::TwoWay).map(|rule| rule.still_max);
+        assert_eq!(two_way, Some(limits.two_way_silence_max));
+        assert!(rules.now(None, Pace::Answered).is_none());
     }
 }

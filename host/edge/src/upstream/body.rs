@@ -137,6 +137,14 @@ impl RelayBody for Body {
         self.tunnel
     }
 
+    fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let Some(exchange) = &mut self.exchange
+            && !self.tunnel
+        {
+            exchange.poll_request(cx);
+        }
+    }
+
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.ending.cut_by(cut);
     }

@@ -81,6 +81,8 @@ pub(super) struct Exchange {
     pub(super) sending: Sending,
     /// Why no more is sent, when that is not the end of it.
     unsent: bool,
+    /// The client's fault in that, before it was told.
+    client_fault: Option<BodyError>,
     reading: Reading,
     /// When a body that brings nothing more, nor takes anything, is given up.
     idle_at: Option<Instant>,
@@ -132,6 +134,7 @@ impl Exchange {
             connection,
             sending,
             unsent: false,
+            client_fault: None,
             reading: Reading::Head,
             idle_at: None,
             asked,
@@ -264,6 +267,18 @@ impl Exchange {
         }
     }
 
+    /// Sends on beside the response. A server that does not want all of the request tells by its response, or by the
+    /// connection's end. A client that does not bring it has nothing to wait for.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
+        let taken = self.sending.taken;
+        if let Some(Unsent::Client(error)) = self.poll_send(cx) {
+            self.client_fault = Some(error);
+        }
+        if taken != self.sending.taken {
+            self.idle_at = None;
+        }
+    }
+
     /// The whole body, if all of it is here and there are no trailers.
     pub(super) fn body_at_hand(&mut self) -> Option<Bytes> {
         match self.reading {
@@ -283,15 +298,8 @@ impl Exchange {
         ending: &Ending,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
-        // A server that does not want all of the request tells by its response, or by the connection's end. While the
-        // client has to bring more of it, the server owes nothing.
-        let taken = self.sending.taken;
-        let unsent = self.poll_send(cx);
-        let awaits_client = self.awaited() == Awaited::Client;
-        if awaits_client || taken != self.sending.taken {
-            self.idle_at = None;
-        }
-        if let Some(Unsent::Client(error)) = unsent {
+        self.poll_request(cx);
+        if let Some(error) = self.client_fault.take() {
             return Poll::Ready(Some(Err(format!("the request's body: {error}"))));
         }
         loop {
@@ -312,9 +320,15 @@ impl Exchange {
                     return Poll::Ready(Some(Err(format!("the upstream's body: {cause}"))));
                 }
                 Poll::Pending => {
-                    let at = match awaits_client {
-                        true => ending.total_at(),
-                        false => Some(*self.idle_at.get_or_insert_with(|| ending.idle_at())),
+                    // While the client owes more of its body, the server owes nothing. In a conversation, silence of
+                    // both is what is measured.
+                    let awaits_client =
+                        self.awaited() == Awaited::Client && self.sending.is_owed();
+                    let at = if awaits_client {
+                        self.idle_at = None;
+                        ending.total_at()
+                    } else {
+                        Some(*self.idle_at.get_or_insert_with(|| ending.idle_at()))
                     };
                     let Some(at) = at else {
                         return Poll::Pending;

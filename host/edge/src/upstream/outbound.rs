@@ -42,6 +42,9 @@ pub struct Outbound {
     pub upgrade: Option<String>,
     /// The client waits for `100 Continue`.
     pub expects_continue: bool,
+    /// The client takes trailers (`TE: trailers`). HTTP/2 servers are told: gRPC's refuse who is not. HTTP/1.1 servers
+    /// are not, since `TE` would need a `Connection` line of its own; trailers that they send are passed on all the same.
+    pub takes_trailers: bool,
     /// Where interim answers go.
     pub interims: Option<Interims>,
     /// In place of the upstream's.

@@ -69,6 +69,11 @@ impl Sending {
         self.flushed && self.body.is_none() && self.out.iter().all(Bytes::is_empty)
     }
 
+    /// Whether the client owes what is left of the body: its length is known.
+    pub(super) fn is_owed(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::is_owed)
+    }
+
     /// What keeps it from getting on, after a poll.
     pub(super) fn awaited(&self) -> Awaited {
         let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);

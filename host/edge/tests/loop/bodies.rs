@@ -280,7 +280,7 @@ async fn a_service_that_overlooks_a_failed_body_does_not_make_the_rest_of_it_a_r
     let running = serve(limits, |_, body| swallow(body)).await;
     for (lines, part) in [
         ("Transfer-Encoding: chunked", "2\r\nhi\r\nzz\r\n"),
-        ("Transfer-Encoding: chunked", "2\r\nhi\r\n"),
+        // A body of unknown length would be one side of a conversation, and may pause.
         ("Content-Length: 500", "hi"),
     ] {
         let mut client = Client::to(&running).await;

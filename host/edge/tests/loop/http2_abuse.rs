@@ -17,9 +17,9 @@ const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -28,7 +28,7 @@ const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x01, 0x01, b'a'];
 const POST: [u8; 6] = [0x83, 0x86, 0x84, 0x01, 0x01, b'a'];
 const TINY: Duration = Duration::from_millis(60);
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -37,7 +37,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn ask(stream: u32) -> Vec<u8> {
+pub fn ask(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &GET)
 }
 
@@ -57,6 +57,42 @@ async fn next(io: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
     soon(io.read_exact(&mut payload)).await.ok()?;
     Some((head[3], payload))
+}
+
+/// A client that says each frame, and looks at those that come without waiting for them.
+pub struct Frames {
+    io: TcpStream,
+    came: Vec<u8>,
+}
+
+impl Frames {
+    pub async fn connect(running: &Running, settings: &[u8]) -> Self {
+        Self {
+            io: connect(running, settings).await,
+            came: Vec::new(),
+        }
+    }
+
+    /// Fails where the server has gone, which is then seen.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.io.write_all(bytes).await;
+    }
+
+    /// The kind and the stream of the next frame, if it is here.
+    pub fn try_next(&mut self) -> Option<(u8, u32)> {
+        while let Ok(1..) = self.io.try_read_buf(&mut self.came) {}
+        let head = self.came.get(..9)?;
+        let bytes = 9 + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let (kind, stream) = (
+            head[3],
+            u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+        );
+        if self.came.len() < bytes {
+            return None;
+        }
+        self.came.drain(..bytes);
+        Some((kind, stream))
+    }
 }
 
 /// The error code of the `GOAWAY` that ends it.
@@ -195,6 +231,7 @@ async fn a_client_that_opens_its_window_by_a_trickle_is_cut() {
         }
     };
     let mut rest = Vec::new();
-    tokio::select! { _ = soon(read.read_to_end(&mut rest)) => {}, () = soon(trickle) => {} }
+    let cut = counted(&running, Cause::SlowReader, 1);
+    tokio::select! { _ = soon(read.read_to_end(&mut rest)) => {}, () = soon(trickle) => {}, () = cut => {} }
     counted(&running, Cause::SlowReader, 1).await;
 }

@@ -8,6 +8,7 @@
 mod access;
 mod bodies;
 mod connections;
+mod conversations;
 mod deadlines;
 mod differential;
 mod drain;
@@ -17,6 +18,7 @@ mod http2;
 mod http2_abuse;
 mod http2_interim;
 mod http2_limits;
+mod http2_windows;
 mod ingress;
 mod overload;
 mod replies;

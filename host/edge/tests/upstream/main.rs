@@ -13,4 +13,5 @@ mod h2_streams;
 mod health;
 mod support;
 mod tls;
+mod two_way;
 mod uploads;

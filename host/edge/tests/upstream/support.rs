@@ -167,6 +167,7 @@ pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
         body,
         upgrade: None,
         expects_continue: false,
+        takes_trailers: false,
         interims: None,
         timeouts: Timeouts::default(),
         retry: Retry::Default,

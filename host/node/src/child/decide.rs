@@ -203,7 +203,9 @@ fn relay_to(
     }
     let counters = Arc::clone(&slot.relays[grant]);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
-    outbound.body = request.body;
+    let set = decision.set_headers.iter().map(|field| &*field.name);
+    let removed = decision.remove_headers.iter().map(|name| &**name);
+    outbound.body = forward::without_trailers(request.body, set.chain(removed));
     if decision.upstream == ROLE_APP {
         let first_byte = &mut outbound.timeouts.first_byte;
         first_byte.get_or_insert(request.build.first_byte_of_apps);
@@ -352,6 +354,7 @@ fn outbound(
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
         expects_continue: head.hop.expects_continue,
+        takes_trailers: forward::takes_trailers(head) && !edited("te"),
         interims: head.hop.interims.cloned(),
         timeouts: decision
             .timeouts

@@ -19,7 +19,7 @@ pub struct Upstream {
     /// From the end of the request to the head of the response. Time in which the client has to bring more of its
     /// body does not count.
     pub first_byte_timeout_ms: u64,
-    /// Between two reads of a response's body, and two writes of a request's.
+    /// Without a byte of either body once the response has begun, and between two writes of a request's body before.
     pub idle_timeout_ms: u64,
     /// From the request's head to the last byte of the response; 0 is no limit.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -173,7 +173,7 @@ impl Default for Upstream {
             tls: UpstreamTls::default(),
             connect_timeout_ms: 1_000,
             first_byte_timeout_ms: 30_000,
-            idle_timeout_ms: 60_000,
+            idle_timeout_ms: 300_000,
             total_timeout_ms: 0,
             balance: Balance::default(),
             in_flight_max: 0,

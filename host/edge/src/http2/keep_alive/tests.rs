@@ -1,5 +1,6 @@
 use super::*;
 use bytes::Bytes;
+use futures::FutureExt;
 use std::future::poll_fn;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -71,4 +72,50 @@ async fn a_silence_in_which_nobody_was_asked_is_no_fault() {
     let mut cx = Context::from_waker(std::task::Waker::noop());
     assert!(keep_alive.poll_gone(&mut cx).is_pending());
     assert!(keep_alive.asked);
+}
+
+#[tokio::test]
+async fn who_answers_pings_and_says_nothing_else_is_asked_seldom() {
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let (_send, mut connection) = h2::client::handshake::<_>(near).await.unwrap();
+    let heard: Arc<AtomicU64> = Arc::default();
+    let pings = connection.ping_pong().unwrap();
+    let mut keep_alive =
+        KeepAlive::new(pings, Arc::clone(&heard), INTERVAL, PATIENCE).seldom_in_quiet(PATIENCE);
+    let asking = poll_fn(|cx| {
+        assert!(connection.poll_unpin(cx).is_pending());
+        keep_alive.poll_gone(cx)
+    });
+    // Whoever reads the pings says when the next one is allowed to come.
+    let answering = async {
+        far.write_all(b"\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        heard.fetch_add(9, Relaxed);
+        let ping = [0, 0, 8, super::super::frames::PING, 0, 0, 0, 0, 0];
+        let mut told = Vec::new();
+        let mut pings = async |far: &mut DuplexStream, number: usize| {
+            while told
+                .windows(ping.len())
+                .filter(|seen| *seen == ping)
+                .count()
+                < number
+            {
+                far.read_buf(&mut told).await.unwrap();
+            }
+            told[told.len() - 8..].to_vec()
+        };
+        let pong = |payload: Vec<u8>| {
+            let ack = [0, 0, 8, super::super::frames::PING, 1, 0, 0, 0, 0];
+            [&ack[..], &payload].concat()
+        };
+        let asked = timeout(PATIENCE, pings(&mut far, 1)).await.unwrap();
+        far.write_all(&pong(asked)).await.unwrap();
+        heard.fetch_add(PONG_BYTES, Relaxed);
+        let again = timeout(INTERVAL * 20, pings(&mut far, 2)).await;
+        assert!(again.is_err(), "it was asked again at once");
+        // What is more than an answer makes it one that talks.
+        far.write_all(b"\0\0\0\x04\x01\0\0\0\0").await.unwrap();
+        heard.fetch_add(9, Relaxed);
+        timeout(PATIENCE, pings(&mut far, 2)).await.unwrap();
+    };
+    tokio::select! { () = asking => panic!("it answers"), () = answering => {} }
 }

@@ -198,6 +198,9 @@ fn message(
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if outbound.takes_trailers && upgrade.is_none() {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     let uri = Uri::builder()
         .scheme(if is_tls { "https" } else { "http" })
         .authority(authority.unwrap_or_else(|| server.clone()))

@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{RelayBody, StreamError};
+use protoplex_http::{BodyError, RelayBody, StreamError};
 use std::{
     future::Future,
     pin::Pin,
@@ -17,11 +17,16 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Frames as they come, trailers too, with a deadline on each wait. Dropping it resets the stream.
+/// Frames as they come, trailers too, with a deadline on each wait in which nothing moves in either direction. Dropping
+/// it resets the stream.
 pub(crate) struct Http2Body {
     received: Received,
     /// What is left of the request.
     sending: Sending,
+    /// What that was last found to wait for.
+    awaited: Awaited,
+    /// Why that did not come, before it was told.
+    unsent: Option<BodyError>,
     ending: Ending,
     timer: Timer,
     /// When the wait that goes on is over.
@@ -42,6 +47,8 @@ impl Http2Body {
         Self {
             received,
             sending,
+            awaited: Awaited::Response,
+            unsent: None,
             ending,
             timer: Timer::default(),
             idle_at: None,
@@ -50,17 +57,15 @@ impl Http2Body {
         }
     }
 
-    /// Whether the wait for more is over. While the client has to bring more, the server owes nothing.
-    fn poll_late(&mut self, awaited: Awaited, cx: &mut Context<'_>) -> Poll<()> {
-        let at = match awaited {
-            Awaited::Client => {
-                self.idle_at = None;
-                self.ending.total_at()
-            }
-            Awaited::Room | Awaited::Response => {
-                let ending = &self.ending;
-                Some(*self.idle_at.get_or_insert_with(|| ending.idle_at()))
-            }
+    /// Whether the wait for more is over. While the client owes more of its body, the server owes nothing. In a
+    /// conversation, silence of both is what is measured.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = if self.awaited == Awaited::Client && self.sending.is_owed() {
+            self.idle_at = None;
+            self.ending.total_at()
+        } else {
+            let ending = &self.ending;
+            Some(*self.idle_at.get_or_insert_with(|| ending.idle_at()))
         };
         at.map_or(Poll::Pending, |at| self.timer.poll_until(at, cx))
     }
@@ -80,21 +85,15 @@ impl HttpBody for Http2Body {
         if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
             return Poll::Ready(Some(Err(error)));
         }
-        let taken = body.sending.taken();
-        let awaited = match body.sending.poll(cx) {
-            Ok(awaited) => awaited,
-            Err(error) => {
-                return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
-            }
-        };
-        if taken != body.sending.taken() {
-            body.idle_at = None;
+        body.poll_request(cx);
+        if let Some(error) = body.unsent.take() {
+            return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
         }
         if let Poll::Ready(frame) = Pin::new(&mut body.received).poll_frame(cx) {
             body.idle_at = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        body.poll_late(awaited, cx)
+        body.poll_late(cx)
             .map(|()| Some(Err("the server's body stopped".into())))
     }
 
@@ -110,6 +109,21 @@ impl HttpBody for Http2Body {
 impl RelayBody for Http2Body {
     fn is_tunnel(&self) -> bool {
         false
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if self.unsent.is_some() {
+            return;
+        }
+        let taken = self.sending.taken();
+        match self.sending.poll(cx) {
+            Ok(awaited) => self.awaited = awaited,
+            Err(error) => self.unsent = Some(error),
+        }
+        // A server that takes what the client says is no silent one.
+        if taken != self.sending.taken() {
+            self.idle_at = None;
+        }
     }
 
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {

@@ -18,6 +18,9 @@ use tokio::sync::watch;
 /// A connection with requests on it is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that answered that and says nothing else is asked again after this. gRPC's servers end a connection with
+/// `too_many_pings` when pings come more often than every five minutes while they have nothing to say.
+const QUIET_PING_INTERVAL: Duration = Duration::from_secs(360);
 
 struct Driver {
     connection: Connection<Stream, Bytes>,
@@ -36,8 +39,10 @@ pub(super) async fn run(
     settling: watch::Sender<bool>,
 ) {
     let pings = connection.ping_pong();
-    let keep_alive =
-        pings.map(|pings| KeepAlive::greeting(pings, heard, PING_INTERVAL, PING_TIMEOUT));
+    let keep_alive = pings.map(|pings| {
+        KeepAlive::greeting(pings, heard, PING_INTERVAL, PING_TIMEOUT)
+            .seldom_in_quiet(QUIET_PING_INTERVAL)
+    });
     let mut driver = Driver {
         connection,
         keep_alive,
@@ -59,7 +64,7 @@ impl Driver {
             return Poll::Pending;
         };
         // A server's first frame is its settings (RFC 9113, section 3.4): whatever answers us comes after them.
-        if !*self.settling.borrow() && keep_alive.poll_greeted(cx).is_ready() {
+        if !*self.settling.borrow() && keep_alive.poll_answered(cx).is_ready() {
             self.settling.send_replace(true);
         }
         if self.streams.load(Relaxed) == 0 {

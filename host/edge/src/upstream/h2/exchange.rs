@@ -15,7 +15,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use protoplex_http::{Body, BodyError, Interim, Interims};
+use protoplex_http::{Body, BodyError, Interim, Interims, Pace};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -105,6 +105,8 @@ impl Handle {
     ) -> Result<Answered, SendError> {
         let switches = request.method() == Method::CONNECT;
         let is_over = !switches && body.is_end_stream();
+        // The server has all that there is of the body, and may be the one to speak next.
+        body.advance(Pace::TwoWay);
         let ready = poll_fn(|cx| self.sender.poll_ready(cx));
         let Ok(begun) = timeout_at(patience.for_server(), ready).await else {
             return Err(SendError::TooSlow);
@@ -207,8 +209,8 @@ impl Sending {
             return Ok(Awaited::Response);
         };
         match pipe.poll(cx) {
-            Poll::Pending if pipe.awaits_body() => Ok(Awaited::Client),
-            Poll::Pending => Ok(Awaited::Room),
+            Poll::Pending if pipe.waits_for_room() => Ok(Awaited::Room),
+            Poll::Pending => Ok(Awaited::Client),
             Poll::Ready(Err(Unsent::Body(error))) => Err(error),
             // An untouched body may be sent to another server.
             Poll::Ready(Err(Unsent::Peer)) => Ok(Awaited::Response),
@@ -219,11 +221,16 @@ impl Sending {
         }
     }
 
-    /// Pieces of the body that the server took, so far.
+    /// Whether the client owes what is left of the body: its length is known.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self, Self::Body(pipe) if pipe.body().is_owed())
+    }
+
+    /// Bytes of the body that the server took, so far.
     pub(super) fn taken(&self) -> u64 {
         match self {
-            Self::Body(pipe) => pipe.taken(),
-            // Another number than before: the last piece was taken, too.
+            Self::Body(pipe) => pipe.handed(),
+            // Another number than before: the last byte was taken, too.
             Self::Nothing | Self::Tunnel(_) => u64::MAX,
         }
     }

@@ -1,0 +1,177 @@
+//! HTTP/2's windows, both ways: what a client does not take, and what a distant one may send.
+
+use crate::{
+    http2_abuse::{Frames, PING, WINDOW_UPDATE, ask, frame},
+    ingress::counted,
+    support::{collect, serve, soon, text},
+};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use protoplex_edge::{Cause, Limits};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
+
+const TINY: Duration = Duration::from_millis(60);
+const RST_STREAM: u8 = 3;
+/// SETTINGS_INITIAL_WINDOW_SIZE = 0
+const SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
+/// Larger than all windows of a client that says nothing of them.
+const LARGE_BYTES: usize = 1 << 20;
+
+fn limits() -> Limits {
+    Limits {
+        write_timeout: TINY * 10,
+        write_bytes_per_s_min: 1_000,
+        ..Limits::default()
+    }
+}
+
+fn opens(stream: u32, bytes: u32) -> Vec<u8> {
+    frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    let mut client = Frames::connect(&running, &SHUT).await;
+    let shut: Vec<u32> = (0..20).map(|at| 2 * at + 1).collect();
+    let taken = 41;
+    for stream in shut.iter().chain([&taken]) {
+        client.send(&ask(*stream)).await;
+    }
+    let mut reset = Vec::new();
+    // It reads from one stream all the time, and pings besides.
+    let reading = async {
+        while reset.len() < shut.len() {
+            client.send(&opens(taken, 2_000)).await;
+            client.send(&opens(0, 2_000)).await;
+            client.send(&frame(PING, 0, 0, &[0; 8])).await;
+            tokio::time::sleep(TINY / 2).await;
+            while let Some((kind, stream)) = client.try_next() {
+                assert_ne!((kind, stream), (RST_STREAM, taken), "it takes what it can");
+                reset.extend((kind == RST_STREAM).then_some(stream));
+            }
+        }
+    };
+    soon(reading).await;
+    reset.sort_unstable();
+    assert_eq!(reset, shut);
+    counted(&running, Cause::SlowReader, shut.len() as u64).await;
+    assert_eq!(running.server.connections(), 1);
+    assert_eq!(running.server.in_flight(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_replies_slowly_is_let_be() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    let mut client = Frames::connect(&running, &SHUT).await;
+    for stream in [1, 3, 5] {
+        client.send(&ask(stream)).await;
+    }
+    // Twice what is asked, over several windows of measurement.
+    let began = Instant::now();
+    while began.elapsed() < limits().write_timeout * 4 {
+        for stream in [1, 3, 5] {
+            client.send(&opens(stream, 200)).await;
+        }
+        client.send(&opens(0, 600)).await;
+        tokio::time::sleep(TINY).await;
+        while let Some((kind, stream)) = client.try_next() {
+            assert_ne!(kind, RST_STREAM, "stream {stream}");
+        }
+    }
+    assert_eq!(running.server.counters().of(Cause::SlowReader), 0);
+    assert_eq!(running.server.in_flight(), 3);
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
+    let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
+    // Streams take all; the connection takes what it takes by itself.
+    let mut client = Frames::connect(&running, &[0, 4, 0, 0x10, 0, 0]).await;
+    for stream in [1, 3, 5] {
+        client.send(&ask(stream)).await;
+    }
+    let pinging = async {
+        while running.server.connections() > 0
+            || running.server.counters().of(Cause::SlowReader) == 0
+        {
+            for _ in 0..10 {
+                client.send(&frame(PING, 0, 0, &[0; 8])).await;
+            }
+            tokio::time::sleep(TINY).await;
+            while client.try_next().is_some() {}
+        }
+    };
+    soon(pinging).await;
+    assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+}
+
+/// Carries connections to a server, each byte so much later.
+async fn far_from(server: SocketAddr, one_way: Duration) -> SocketAddr {
+    async fn carry(
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin + Send + 'static,
+        one_way: Duration,
+    ) {
+        let (line, mut end) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((due, bytes)) = end.recv().await {
+                tokio::time::sleep_until(due).await;
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            let due = tokio::time::Instant::now() + one_way;
+            if line.send((due, buffer[..read].to_vec())).is_err() {
+                return;
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let far = TcpStream::connect(server).await.unwrap();
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(carry(near_in, far_out, one_way));
+            tokio::spawn(carry(far_in, near_out, one_way));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_upload_from_far_away_is_not_held_up_by_its_window() {
+    const ONE_WAY: Duration = Duration::from_millis(50);
+    const UPLOAD_BYTES: usize = 12 << 20;
+    let limits = Limits::default();
+    // What the first window would need: one of it in a round trip.
+    let round_trips = UPLOAD_BYTES / limits.h2_stream_window_bytes as usize;
+    let held_up = ONE_WAY * 2 * round_trips as u32;
+    let running = serve(limits, |_, body| collect(body)).await;
+    let io = TcpStream::connect(far_from(running.at, ONE_WAY).await)
+        .await
+        .unwrap();
+    let mut client = crate::http2::client(io).await;
+    let body = Bytes::from(vec![b'x'; UPLOAD_BYTES]);
+    let request = Request::post("http://a/").body(Full::new(body)).unwrap();
+    let began = Instant::now();
+    let answer = soon(client.send.send_request(request)).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(answer.status(), 200);
+    let echoed = soon(answer.into_body().collect()).await.unwrap().to_bytes();
+    assert_eq!(echoed.len(), UPLOAD_BYTES);
+    assert!(took < held_up / 4, "{took:?} of {held_up:?}");
+}
