@@ -2,6 +2,7 @@
 
 mod autobahn;
 mod board;
+mod crowds;
 mod faults;
 mod kept;
 mod several;

@@ -11,6 +11,7 @@ use crate::child::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
+use protoplex_edge::Share;
 use protoplex_handler::{
     Again, Effect, HandlerError, LiveError, LiveHandler, LiveMessage, Outcome, Session, Transport,
 };
@@ -37,6 +38,9 @@ pub(super) struct Client {
     /// Without the channel protocol: what comes goes to the handler as it is, and back.
     pub(super) is_raw: bool,
     pub(super) address: IpAddr,
+    /// By which requests with commands find it; unguessable. A WebSocket needs none.
+    pub(super) session_id: Option<Box<str>>,
+    pub(super) share: Share,
     pub(super) state: Mutex<State>,
     waker: Mutex<Option<Waker>>,
     /// To be ended at once, whatever waits.
@@ -77,15 +81,23 @@ impl Client {
         id: ConnectionId,
         transport: Transport,
         is_raw: bool,
-        address: IpAddr,
+        (address, share): (IpAddr, Share),
         (build, slot): (Arc<LoadedBuild>, usize),
         (session, generation): (Session, u64),
     ) -> Self {
+        let session_id = match transport {
+            Transport::WebSocket => None,
+            Transport::EventStream | Transport::LongPoll => {
+                Some(format!("{:032x}", rand::random::<u128>()).into())
+            }
+        };
         Self {
             id,
             transport,
             is_raw,
             address,
+            session_id,
+            share,
             state: Mutex::new(State {
                 build,
                 slot,
@@ -384,8 +396,8 @@ impl Live {
         self.tell(|hub, now_ms| hub.close(now_ms, client.id));
         self.clients.lock().remove(&client.id);
         self.forget_tokens(client);
-        if !client.hears_of_drains() {
-            self.forget_session(client.id);
+        if let Some(session) = &client.session_id {
+            self.sessions.lock().remove(session);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A request on a route of a live handler: which transport it asks for, and whether the handler lets it in.
 
 use super::{
-    Live, Out, PROTOCOL,
+    Out, PROTOCOL,
     client::{Client, Handle},
     connection_limits, encode, events, poll,
     websocket::{self, Deflate},
@@ -142,6 +142,8 @@ fn open(
     };
     let limits = build.manifest.live.as_ref().map(|live| live.limits);
     let limits = limits.unwrap_or_default();
+    let address = live.admission.client(request);
+    let share = live.admission.admit(address, handler, head.request_id)?;
     let generation = generation_of(shared, build);
     let id = live.hub().open(connection_limits(&limits));
     let opened = handler.opened(id, head, transport, &slot.context);
@@ -162,11 +164,14 @@ fn open(
         id,
         transport,
         is_raw,
-        head.client,
+        (address, share),
         (Arc::clone(build), index),
         (session, generation),
     ));
     live.clients.lock().insert(id, Arc::clone(&client));
+    if let Some(session) = &client.session_id {
+        live.sessions.lock().insert(session.clone(), id);
+    }
     let handle = Handle {
         shared: Arc::clone(shared),
         client,
@@ -197,9 +202,7 @@ impl Handle {
                 protoplex_handler::Effect::User(user) => Some(user.as_str()),
                 _ => None,
             });
-            let session =
-                (client.transport != Transport::WebSocket).then(|| live.session(client.id));
-            let welcome = encode::welcome(session.as_deref(), user, ping_ms);
+            let welcome = encode::welcome(client.session_id.as_deref(), user, ping_ms);
             live.say(client, Out::Object(welcome));
         }
         live.act(client, &mut state, effects);
@@ -207,15 +210,6 @@ impl Handle {
         // A hop may have brought it to a build that was switched away from; whoever goes through all connections has
         // been there.
         live.settle(&self.shared, client, &mut state);
-    }
-}
-
-impl Live {
-    /// A name that nobody can guess, by which requests with commands find their connection.
-    fn session(&self, id: u64) -> String {
-        let session = format!("{:032x}", rand::random::<u128>());
-        self.sessions.lock().insert(session.as_str().into(), id);
-        session
     }
 }
 

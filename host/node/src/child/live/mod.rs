@@ -4,6 +4,7 @@
 //! A connection is a [`client::Client`] and an entry in the hub, which holds what waits for it. Transports pull from there
 //! and know nothing of handlers; handlers know nothing of transports.
 
+mod admission;
 mod builtin;
 mod client;
 mod commands;
@@ -28,14 +29,16 @@ use parking_lot::{Mutex, MutexGuard};
 use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, Rules};
 use protoplex_wire::manifest::{self, LiveLimits, Namespace};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     future::Future,
+    net::IpAddr,
     sync::{Arc, atomic::AtomicU64},
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{oneshot, watch::Sender as Watched};
 
+pub(super) use admission::Admission;
 pub(super) use builtin::answer;
 pub(super) use connect::connect;
 pub(super) use secrets::Secrets as LiveSecrets;
@@ -84,6 +87,7 @@ pub(super) struct Live {
     /// Of back ends, that wait for an answer.
     requests: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     requests_ever: AtomicU64,
+    admission: Admission,
     clients: Mutex<HashMap<ConnectionId, Arc<Client>>>,
     polls: poll::Polls,
     /// Who registered for keys, and whom to wake for it.
@@ -102,15 +106,9 @@ pub(super) struct Live {
     draining: Watched<Option<Duration>>,
 }
 
-impl Default for Live {
-    fn default() -> Self {
-        Self::new(LiveSecrets::default())
-    }
-}
-
 impl Live {
     /// Without anybody. The rules come with the first build.
-    pub(super) fn new(secrets: LiveSecrets) -> Self {
+    pub(super) fn new(secrets: LiveSecrets, admission: Admission) -> Self {
         Self {
             hub: Mutex::new(Hub::new(
                 [(watch::NAMESPACE.into(), watch::RULES)],
@@ -120,6 +118,7 @@ impl Live {
             links: Links::default(),
             requests: Mutex::default(),
             requests_ever: AtomicU64::new(0),
+            admission,
             clients: Mutex::default(),
             polls: poll::Polls::default(),
             watchers: Mutex::default(),
@@ -160,7 +159,7 @@ impl Live {
             ticks.tick().await;
             let live = &shared.live;
             live.tell(Hub::tick);
-            live.polls.expire();
+            live.polls.expire(live.admission.is_crowded());
             live.end_expired();
         }
     }
@@ -260,6 +259,16 @@ impl Live {
     fn send_away(&self, client: &Client) {
         self.say(client, Out::Retry(client::come_back_ms()));
         self.say(client, Out::Close(close::RESTART, "come back".to_owned()));
+    }
+
+    /// Names the nodes of the fleet: their own requests are under no limit by address.
+    pub(super) fn set_fleet(&self, nodes: HashSet<IpAddr>) {
+        self.admission.shares.set_fleet(nodes);
+    }
+
+    /// Who was refused because there was no room, by cause.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
+        self.admission.refused()
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {

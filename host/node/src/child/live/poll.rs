@@ -1,7 +1,6 @@
 //! Long polling, and requests that carry what a client has to say.
 
 use super::{
-    Live,
     client::Handle,
     encode::{self, Text},
 };
@@ -24,6 +23,8 @@ use std::{
 const WAIT: Duration = Duration::from_secs(25);
 /// A client that asks for nothing for so long is gone.
 const ABSENCE_MAX: Duration = Duration::from_secs(40);
+/// The same while the child has no room for others: a client that is there asks again within some round trips.
+const CROWDED_ABSENCE_MAX: Duration = Duration::from_secs(10);
 /// Objects gathered for one answer.
 const GATHER_BYTES: usize = 64 << 10;
 /// The last batch that the client has.
@@ -44,12 +45,21 @@ struct Batches {
     seen: Instant,
     /// Raised with every request: an older one that still waits gives up.
     asked: u64,
+    /// Requests that wait for something to tell.
+    waiting: u32,
 }
 
 impl Polls {
-    /// Lets go of clients that ask for nothing any more.
-    pub(super) fn expire(&self) {
-        let gone = |polled: &Arc<Polled>| polled.batches.lock().seen.elapsed() > ABSENCE_MAX;
+    /// Lets go of clients that ask for nothing any more: sooner where others need the room.
+    pub(super) fn expire(&self, is_crowded: bool) {
+        let absence_max = match is_crowded {
+            true => CROWDED_ABSENCE_MAX,
+            false => ABSENCE_MAX,
+        };
+        let gone = |polled: &Arc<Polled>| {
+            let batches = polled.batches.lock();
+            batches.waiting == 0 && batches.seen.elapsed() > absence_max
+        };
         let mut all = self.0.lock();
         let expired: Vec<_> = all.extract_if(|_, polled| gone(polled)).collect();
         // Their end is told to handlers, which may do something about others.
@@ -64,14 +74,7 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
     if is_over {
         return json(objects);
     }
-    let sessions = shared.live.sessions.lock();
-    let id = handle.client.id;
-    let session = sessions
-        .iter()
-        .find(|(_, of)| **of == id)
-        .map(|(session, _)| session.clone());
-    drop(sessions);
-    let Some(session) = session else {
+    let Some(session) = handle.client.session_id.clone() else {
         return Reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
     };
     let polled = Polled {
@@ -80,6 +83,7 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
             last: (0, Bytes::new()),
             seen: Instant::now(),
             asked: 0,
+            waiting: 0,
         }),
     };
     shared.live.polls.0.lock().insert(session, Arc::new(polled));
@@ -101,12 +105,14 @@ pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answ
         batches.asked += 1;
         batches.asked
     };
+    // Made now: the client may go away before the future is polled.
+    let waiting = Waiting::new(Arc::clone(&polled));
     Answer::Later(Box::pin(async move {
+        let _waiting = waiting;
         let batch = poll_fn(|cx| polled.poll_batch(ack, asked, cx));
         let (batch, is_over) = tokio::time::timeout(WAIT, batch)
             .await
             .unwrap_or((None, false));
-        polled.batches.lock().seen = Instant::now();
         if is_over {
             shared.live.polls.0.lock().remove(&session);
             if batch.is_none() {
@@ -119,6 +125,24 @@ pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answ
         body.push(b'}');
         json(body.into())
     }))
+}
+
+/// A request that waits; a session that has one is not idle, and is seen when it ends.
+struct Waiting(Arc<Polled>);
+
+impl Waiting {
+    fn new(polled: Arc<Polled>) -> Self {
+        polled.batches.lock().waiting += 1;
+        Self(polled)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut batches = self.0.batches.lock();
+        batches.waiting -= 1;
+        batches.seen = Instant::now();
+    }
 }
 
 impl Polled {
@@ -214,13 +238,6 @@ pub(super) fn commands(shared: &Arc<Shared>, session: &str, request: Request<'_>
         }
         Reply::empty(StatusCode::ACCEPTED)
     }))
-}
-
-impl Live {
-    /// A connection that is gone has no session.
-    pub(super) fn forget_session(&self, id: protoplex_live::ConnectionId) {
-        self.sessions.lock().retain(|_, of| *of != id);
-    }
 }
 
 fn gone() -> Reply {
