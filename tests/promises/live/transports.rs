@@ -55,6 +55,38 @@ pub(super) async fn post(
         .unwrap()
 }
 
+/// A client that polls.
+pub(super) struct Poll {
+    connection: Connection,
+    path: String,
+    session: String,
+}
+
+impl Poll {
+    pub(super) async fn open(address: &str, path: &str) -> Self {
+        let mut connection = Connection::open(address).await.unwrap();
+        let opened = connection.request("POST", path, &[POLL], b"[]").await;
+        let opened = json_of(&opened.unwrap());
+        let session = opened[0]["welcome"]["session"].as_str().unwrap();
+        Self {
+            session: session.to_owned(),
+            path: path.to_owned(),
+            connection,
+        }
+    }
+
+    /// Says something; the status of the answer.
+    pub(super) async fn say(&mut self, commands: &Value) -> u16 {
+        let named = [("protoplex-session", &*self.session)];
+        let body = commands.to_string();
+        let path = &self.path;
+        let said = self
+            .connection
+            .request("POST", path, &named, body.as_bytes());
+        said.await.unwrap().status
+    }
+}
+
 fn json_of(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{response:?}");
     serde_json::from_slice(&response.body).unwrap()

@@ -19,7 +19,10 @@ const LIMITS = {
   batchCharsMax: 32_768, // of commands in one POST
 };
 
-/** Why something was refused or lost. `code` is the server's, or `disconnected`, `timeout`, `closed`, `token`. */
+/**
+ * Why something was refused or lost. `code` is the server's, or `disconnected`, `timeout`, `closed`, `token`, or
+ * `too-large` for what the server says it would not take.
+ */
 export class LiveError extends Error {
   constructor({ code, message }) {
     super(message || code);
@@ -135,9 +138,10 @@ export class Live {
     call(this.onState, this.state, { transport: name, session, user });
   }
 
-  #lost(link, { reason, isRefusal }, isAnotherLeft) {
+  #lost(link, { reason, isRefusal, isTooLarge }, isAnotherLeft) {
     clearTimeout(this.#restartTimer);
     this.#link = null;
+    if (isTooLarge) this.#rejectLargest(reason);
     Object.assign(this, { state: 'connecting', transport: null, session: null, user: null });
     for (const subscription of this.#subscriptions.values()) subscription.state = 'subscribing';
     for (const [id, entry] of this.#pending) {
@@ -156,6 +160,13 @@ export class Live {
     const retryMs = Math.max(this.#backoff(this.#attempts++), this.#restartAt - performance.now());
     this.#timer = setTimeout(() => this.#open(), retryMs);
     call(this.onState, this.state, { reason, retryMs });
+  }
+
+  /** The server ended the connection for what is too large, and would again if that were repeated. */
+  #rejectLargest(reason) {
+    const sent = [...this.#pending.values()].filter(({ isSent }) => isSent);
+    const [largest] = sent.sort((a, b) => b.bytes - a.bytes);
+    if (largest) this.#answered({ id: largest.id, error: { code: 'too-large', message: reason } });
   }
 
   /** The network or the visitor came back: asks a link that is there if it lives, and waits no longer for a new one. */
@@ -203,7 +214,8 @@ export class Live {
   #ask(command, isRepeated, done) {
     const id = this.#nextId;
     // Written down now, so that a repetition is the same even if the page changes its object.
-    const entry = { id, text: JSON.stringify({ id, ...command }), isRepeated, done, isSent: false, failures: 0 };
+    const text = JSON.stringify({ id, ...command });
+    const entry = { id, text, bytes: bytesOf(text), isRepeated, done, isSent: false, failures: 0 };
     const timeout = { id, error: { code: 'timeout', message: 'no answer in time' } };
     entry.timer = setTimeout(() => this.#answered(timeout), this.#limits.commandTimeoutMs);
     this.#nextId += 1;
@@ -213,6 +225,11 @@ export class Live {
 
   #transmit(entry) {
     if (this.state !== 'connected' || entry.isSent || !this.#pending.has(entry.id)) return;
+    const { id, bytes } = entry;
+    if (bytes > this.#link.bytesMax) {
+      const message = `the command has ${bytes} bytes; ${this.#link.bytesMax} is the most`;
+      return this.#answered({ id, error: { code: 'too-large', message } });
+    }
     entry.isSent = true;
     this.#link.send(entry);
   }
@@ -402,6 +419,11 @@ class Link {
     return this.#abort.signal;
   }
 
+  /** Of one command, or one POST. */
+  get bytesMax() {
+    return this.welcome?.bytes_max ?? Infinity;
+  }
+
   /** One object or an array of them, as JSON or as they are. */
   receive(said) {
     if (this.#isOver) return;
@@ -442,7 +464,8 @@ class Link {
       if (this.#isProbing) this.fail('no answer to a ping');
       else this.#watch();
     }, this.#limits.answerTimeoutMs);
-    this.send({ id: 0, text: '{"id":0,"ping":{}}' });
+    const text = '{"id":0,"ping":{}}';
+    this.send({ id: 0, text, bytes: text.length });
   }
 
   send(command) {
@@ -453,16 +476,16 @@ class Link {
     }
   }
 
-  fail(reason, isRefusal = false) {
+  fail(reason, { isRefusal = false, isTooLarge = false } = {}) {
     if (this.#isOver) return;
     this.end();
-    this.#owner.lost(this, { reason, isRefusal });
+    this.#owner.lost(this, { reason, isRefusal, isTooLarge });
   }
 
   /** The server ends it, and its code says whether we may come back. */
   closed({ code, reason }) {
     const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
-    this.fail(reason || `closed with ${code}`, isRefusal);
+    this.fail(reason || `closed with ${code}`, { isRefusal, isTooLarge: code === 1009 });
   }
 
   end() {
@@ -508,7 +531,7 @@ async function poll(url, link, limits) {
   const headers = { 'protoplex-transport': 'poll' };
   const first = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: '[]', signal };
   const opened = await fetch(url, first);
-  if (!opened.ok) return link.fail(`status ${opened.status}`, [401, 403].includes(opened.status));
+  if (!opened.ok) return link.fail(`status ${opened.status}`, { isRefusal: [401, 403].includes(opened.status) });
   link.receive(await opened.text());
   if (!link.welcome) return link.fail('no welcome');
   headers['protoplex-session'] = link.welcome.session;
@@ -540,7 +563,10 @@ function poster(url, link, limits) {
     while (waiting.length && !link.signal.aborted) {
       const batch = [waiting.shift()];
       let chars = batch[0].text.length;
-      while (waiting.length && (chars += waiting[0].text.length) <= limits.batchCharsMax) batch.push(waiting.shift());
+      let bytes = batch[0].bytes + 2; // the brackets
+      const hasRoomFor = (next) =>
+        (chars += next.text.length) <= limits.batchCharsMax && (bytes += next.bytes + 1) <= link.bytesMax;
+      while (waiting.length && hasRoomFor(waiting[0])) batch.push(waiting.shift());
       await post(url, link, limits, batch);
     }
     isBusy = false;
@@ -556,7 +582,8 @@ function poster(url, link, limits) {
 async function post(url, link, limits, batch) {
   const timer = setTimeout(() => link.fail('no answer to a command'), limits.answerTimeoutMs);
   const headers = { 'content-type': 'application/json', 'protoplex-session': link.welcome.session };
-  const body = `[${batch.map(({ text }) => text).join()}]`;
+  // One alone may be as large as a body may be.
+  const body = batch.length === 1 ? batch[0].text : `[${batch.map(({ text }) => text).join()}]`;
   try {
     const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal });
     if (ok) return;
@@ -589,6 +616,11 @@ async function ownToken({ token, channel }) {
   } catch (error) {
     throw new LiveError({ code: 'token', message: `no token: ${error.message}` });
   }
+}
+
+/** As it is sent. */
+function bytesOf(text) {
+  return new TextEncoder().encode(text).length;
 }
 
 /** `crypto.randomUUID` is missing on pages without TLS. */

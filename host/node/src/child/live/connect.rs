@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
+use protoplex_wire::manifest::LiveLimits;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Of requests with commands, and of long polling.
@@ -176,7 +177,7 @@ fn open(
         shared: Arc::clone(shared),
         client,
     };
-    handle.welcome(effects, limits.ping_ms);
+    handle.welcome(effects, &limits);
     live.send_late_comer_away(&handle.client);
     Ok(handle)
 }
@@ -194,7 +195,7 @@ fn generation_of(shared: &Shared, build: &Arc<LoadedBuild>) -> u64 {
 
 impl Handle {
     /// Tells the client where it is, and does what the handler wants for a beginning.
-    fn welcome(&self, effects: Vec<protoplex_handler::Effect>, ping_ms: u64) {
+    fn welcome(&self, effects: Vec<protoplex_handler::Effect>, limits: &LiveLimits) {
         let (live, client) = (self.live(), &self.client);
         let mut state = client.state.lock();
         if !client.is_raw {
@@ -202,7 +203,7 @@ impl Handle {
                 protoplex_handler::Effect::User(user) => Some(user.as_str()),
                 _ => None,
             });
-            let welcome = encode::welcome(client.session_id.as_deref(), user, ping_ms);
+            let welcome = encode::welcome(client.session_id.as_deref(), user, limits);
             live.say(client, Out::Object(welcome));
         }
         live.act(client, &mut state, effects);

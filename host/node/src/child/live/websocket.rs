@@ -27,6 +27,9 @@ const GATHER_BYTES: usize = 64 << 10;
 const TURN_EVENTS_MAX: usize = 32;
 /// Frames of one message: empty ones cost the sender nothing. 16 MiB in pieces of 64 bytes.
 const FRAMES_MAX: u32 = 262_144;
+/// Bytes of one command above its limit that are read and thrown away, so that its answer says what was wrong: as many as
+/// an honest client may try in vain. One with more ends the connection.
+const DISCARDED_BYTES_MAX: u64 = 16 << 20;
 /// How long a client may take nothing of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client that is told to go may take to say goodbye.
@@ -55,6 +58,11 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
         reader: Reader::new(
             Limits {
                 message_bytes_max: usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX),
+                // Without commands there is no answer.
+                discarded_bytes_max: match handle.client.is_raw {
+                    true => 0,
+                    false => DISCARDED_BYTES_MAX,
+                },
                 frames_max: FRAMES_MAX,
             },
             may_deflate,
@@ -287,6 +295,9 @@ impl Socket {
             }
             Event::Binary(bytes) if self.spoken.is_raw => {
                 handle.speaker().received(LiveMessage::Binary(&bytes));
+            }
+            Event::TooLarge { beginning, bytes } => {
+                handle.speaker().too_large(&beginning, bytes);
             }
             Event::Binary(_) => self.say_goodbye(1003, "a command is text"),
             Event::Ping(content) => self.queue(frame(Opcode::Pong, false, &content)),
