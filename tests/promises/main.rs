@@ -24,6 +24,7 @@ mod live_children;
 mod messages;
 mod mixed;
 mod outlives;
+mod probes;
 mod pushes;
 mod relaying;
 mod requests;
