@@ -63,15 +63,31 @@ impl Rate {
         }
     }
 
-    /// Takes what was used already, however much that is, and says how long to wait before more is used.
-    pub fn charge(&self, full_at_ns: &AtomicU64, now_ns: u64, cost: u32) -> Duration {
+    /// Takes what is used, and says how long to wait for it to be within the rate.
+    ///
+    /// # Errors
+    /// That would be longer than the longest wait: nothing was taken, and this is how long to stay away.
+    pub fn charge(
+        &self,
+        full_at_ns: &AtomicU64,
+        now_ns: u64,
+        cost: u32,
+        wait_max: Duration,
+    ) -> Result<Duration, Duration> {
         let cost_ns = self.interval_ns.saturating_mul(cost.into());
-        let charged = |full_at: u64| Some(full_at.max(now_ns).saturating_add(cost_ns));
-        let before = full_at_ns.fetch_update(Relaxed, Relaxed, charged);
-        // The update never fails: it always has a new value.
-        let before = before.unwrap_or_else(|level| level);
-        let full_at = before.max(now_ns).saturating_add(cost_ns);
-        Duration::from_nanos(full_at.saturating_sub(now_ns.saturating_add(self.burst_ns)))
+        let charged = |full_at: u64| full_at.max(now_ns).saturating_add(cost_ns);
+        let wait = |charged: u64| {
+            let within = now_ns.saturating_add(self.burst_ns);
+            Duration::from_nanos(charged.saturating_sub(within))
+        };
+        let taken = full_at_ns.fetch_update(Relaxed, Relaxed, |level| {
+            let charged = charged(level);
+            (wait(charged) <= wait_max).then_some(charged)
+        });
+        match taken {
+            Ok(before) => Ok(wait(charged(before))),
+            Err(level) => Err(wait(charged(level)).saturating_sub(wait_max)),
+        }
     }
 }
 
@@ -120,20 +136,29 @@ impl Shares {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Takes messages that came from the holder of a share, as one of its address and by a rate of its own, and says how
+    /// Takes messages that came from the holder of a share, by a rate of its own and by that of its address, and says how
     /// long to wait before more of it is read. No time where its address is under no limit.
-    pub fn charge(&self, share: &Share, own: (&Rate, &AtomicU64), cost: u32) -> Duration {
+    ///
+    /// # Errors
+    /// That would be longer than the longest wait, and this is how long to stay away.
+    pub fn charge(
+        &self,
+        share: &Share,
+        (rate, full_at_ns): (&Rate, &AtomicU64),
+        cost: u32,
+        wait_max: Duration,
+    ) -> Result<Duration, Duration> {
         if !share.is_limited {
-            return Duration::ZERO;
+            return Ok(Duration::ZERO);
         }
         let now_ns = self.now_ns();
-        let (rate, full_at_ns) = own;
-        let alone = rate.charge(full_at_ns, now_ns, cost);
-        let together = share.seat.as_ref().map_or(Duration::ZERO, |seat| {
-            let level = seat.account().messages_full_at_ns();
-            self.messages.charge(level, now_ns, cost)
-        });
-        alone.max(together)
+        let alone = rate.charge(full_at_ns, now_ns, cost, wait_max)?;
+        let Some(seat) = &share.seat else {
+            return Ok(alone);
+        };
+        let level = seat.account().messages_full_at_ns();
+        let together = self.messages.charge(level, now_ns, cost, wait_max)?;
+        Ok(alone.max(together))
     }
 }
 
@@ -183,17 +208,18 @@ mod tests {
     fn who_sends_more_than_its_rate_waits_and_a_burst_does_not() {
         let rate = Rate::new(10, 5);
         let level = AtomicU64::new(0);
+        let ms = Duration::from_millis;
+        let charge = |now_ns, cost, wait_max| rate.charge(&level, now_ns, cost, wait_max);
         for _ in 0..5 {
-            assert_eq!(rate.charge(&level, 1_000, 1), Duration::ZERO);
+            assert_eq!(charge(1_000, 1, ms(0)), Ok(ms(0)));
         }
-        assert_eq!(rate.charge(&level, 1_000, 1), Duration::from_millis(100));
-        assert_eq!(rate.charge(&level, 1_000, 2), Duration::from_millis(300));
+        assert_eq!(charge(1_000, 1, Duration::MAX), Ok(ms(100)));
+        assert_eq!(charge(1_000, 2, Duration::MAX), Ok(ms(300)));
+        // What would have to wait too long is not taken.
+        assert_eq!(charge(1_000, 3, ms(400)), Err(ms(200)));
         // Who waited is as far ahead as it may be, and who was silent has its burst again.
-        assert_eq!(
-            rate.charge(&level, 300_001_000, 1),
-            Duration::from_millis(100)
-        );
-        assert_eq!(rate.charge(&level, u64::MAX / 2, 5), Duration::ZERO);
+        assert_eq!(charge(300_001_000, 1, ms(100)), Ok(ms(100)));
+        assert_eq!(charge(u64::MAX / 2, 5, ms(0)), Ok(ms(0)));
     }
 
     #[test]
@@ -205,9 +231,12 @@ mod tests {
         let [one, other] = [(); 2].map(|()| shares.take(ip("192.0.2.1"), 9).expect("room"));
         let free = shares.take(ip("::1"), 9).expect("room");
         let levels: [AtomicU64; 3] = Default::default();
-        assert_eq!(shares.charge(&one, (&rate, &levels[0]), 2), Duration::ZERO);
-        assert!(shares.charge(&other, (&rate, &levels[1]), 1) > Duration::ZERO);
+        let charge = |share, rate, level, cost| {
+            shares.charge(share, (rate, &levels[level]), cost, Duration::MAX)
+        };
+        assert_eq!(charge(&one, &rate, 0, 2), Ok(Duration::ZERO));
+        assert!(charge(&other, &rate, 1, 1) > Ok(Duration::ZERO));
         let slow = Rate::new(1, 1);
-        assert_eq!(shares.charge(&free, (&slow, &levels[2]), 9), Duration::ZERO);
+        assert_eq!(charge(&free, &slow, 2, 9), Ok(Duration::ZERO));
     }
 }

@@ -1,8 +1,12 @@
 //! Many connections from one place, whatever their transport: its share is bounded, and all others go on.
 
-use super::{LIVE, transports::POLL};
+use super::{
+    LIVE,
+    swaps::Variant,
+    transports::{POLL, Poll},
+};
 use protoplex_tests::{Connection, Fleet, Node, Response, Socket};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Connections of one address in each of the two children.
@@ -16,6 +20,10 @@ const CROWDED_MAX: Duration = Duration::from_secs(20);
 
 /// A fleet behind a balancer on this machine, which names its clients.
 fn fleet(limits: &str, more: &[&str]) -> Fleet {
+    fleet_of(LIVE, limits, more)
+}
+
+fn fleet_of(build: &str, limits: &str, more: &[&str]) -> Fleet {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ingress.json");
     let text = format!(r#"{{"trust_forwarded_from":["127.0.0.0/8"],"limits":{{{limits}}}}}"#);
@@ -29,7 +37,7 @@ fn fleet(limits: &str, more: &[&str]) -> Fleet {
         file.to_str().unwrap(),
     ];
     args.extend(more);
-    Fleet::start_with(LIVE, &args).unwrap()
+    Fleet::start_with(build, &args).unwrap()
 }
 
 fn small(more: &[&str]) -> Fleet {
@@ -160,4 +168,106 @@ async fn a_flood_leaves_instances_for_others_and_for_the_next_build() {
     assert_eq!((opened, refused), (0, vec![503]));
     let pushed = fleet.push(LIVE, &["greeting=two"]).unwrap();
     assert_eq!(pushed.code, 0, "{}{}", pushed.out, pushed.err);
+}
+
+/// Messages of one connection in a second, and as many at once.
+const RATE: usize = 50;
+/// So many more than are allowed at once take two seconds.
+const MESSAGES: usize = 3 * RATE;
+const HELD_BACK_MIN: Duration = Duration::from_millis(1_900);
+
+/// Sends so many messages at once, and reads all answers.
+async fn ask_at_once(socket: &mut Socket, messages: usize) -> Duration {
+    let asked = Instant::now();
+    for _ in 0..messages {
+        socket.send("count").await.unwrap();
+    }
+    for _ in 0..messages {
+        assert!(socket.text().await.unwrap().ends_with(" one"));
+    }
+    asked.elapsed()
+}
+
+async fn opened(proxy: &Node, client: &'static str) -> Socket {
+    let from = [("x-forwarded-for", client)];
+    let mut socket = Socket::open_with(&proxy.http, "/count", &from)
+        .await
+        .unwrap();
+    socket.text().await.unwrap();
+    socket
+}
+
+async fn held_back(fleet: &Fleet) -> f64 {
+    let held = fleet.metric("live", "protoplex_live_held_back_total").await;
+    held.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_more_than_its_rate_is_read_more_slowly_and_loses_nothing() {
+    let rate = format!("ping_ms = 1000\nreceived_per_s_max = {RATE}\nreceived_burst_max = {RATE}");
+    let build = Variant::new(&[("ping_ms = 1000", &rate)]);
+    let fleet = fleet_of(build.path(), "", &[]);
+    let proxy = fleet.node("proxy");
+    let mut fast = opened(&proxy, FLOOD).await;
+    let mut neighbour = opened(&proxy, FLOOD).await;
+    // A burst is answered at once.
+    ask_at_once(&mut neighbour, RATE - 1).await;
+    assert_eq!(held_back(&fleet).await, 0.0);
+    let took = ask_at_once(&mut fast, MESSAGES).await;
+    assert!(took >= HELD_BACK_MIN, "{took:?}");
+    assert!(held_back(&fleet).await >= 1.0);
+    // A large message is as much as several; this one has 62 times 16 KiB.
+    let from = [("x-forwarded-for", OFFICE)];
+    let mut large = Socket::open_with(&proxy.http, "/echo", &from)
+        .await
+        .unwrap();
+    let echoed = large.ask(&"x".repeat(62 * (16 << 10))).await.unwrap();
+    assert_eq!(echoed.len(), 62 * (16 << 10));
+    let asked = Instant::now();
+    large.ask("count").await.unwrap();
+    assert!(
+        asked.elapsed() > Duration::from_millis(200),
+        "{:?}",
+        asked.elapsed()
+    );
+    // Commands by requests wait likewise, and what would wait too long is refused.
+    let from = [("x-forwarded-for", "192.0.2.1")];
+    let mut poll = Poll::open_with(&proxy.http, "/count", &from).await;
+    let commands = |count: usize| json!(vec![json!({"send": "count"}); count]);
+    let asked = Instant::now();
+    assert_eq!(poll.say(&commands(MESSAGES)).await, 202);
+    assert!(asked.elapsed() >= HELD_BACK_MIN, "{:?}", asked.elapsed());
+    assert_eq!(poll.say(&commands(20 * RATE)).await, 429);
+    assert_eq!(poll.say(&commands(1)).await, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_one_rate_for_all_its_connections_and_drawing_is_below_it() {
+    // Of the node, for two children.
+    let limits = format!(
+        r#""address_messages_per_s":{0},"address_burst_messages":{0}"#,
+        2 * RATE
+    );
+    let fleet = fleet(&limits, &[]);
+    let proxy = fleet.node("proxy");
+    let (mut one, mut other) = (opened(&proxy, FLOOD).await, opened(&proxy, FLOOD).await);
+    let asked = Instant::now();
+    tokio::join!(
+        ask_at_once(&mut one, MESSAGES / 2),
+        ask_at_once(&mut other, MESSAGES / 2)
+    );
+    assert!(asked.elapsed() >= HELD_BACK_MIN, "{:?}", asked.elapsed());
+    let before = held_back(&fleet).await;
+    // Somebody else draws, and this machine is under no rate.
+    let mut hand = opened(&proxy, OFFICE).await;
+    for _ in 0..RATE {
+        hand.ask("count").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(16)).await;
+    }
+    let mut own = Socket::open(&fleet.node("live").http, "/count")
+        .await
+        .unwrap();
+    own.text().await.unwrap();
+    ask_at_once(&mut own, 10 * MESSAGES).await;
+    assert_eq!(held_back(&fleet).await, before);
 }

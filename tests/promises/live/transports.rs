@@ -64,8 +64,14 @@ pub(super) struct Poll {
 
 impl Poll {
     pub(super) async fn open(address: &str, path: &str) -> Self {
+        Self::open_with(address, path, &[]).await
+    }
+
+    /// The same with more headers.
+    pub(super) async fn open_with(address: &str, path: &str, more: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(address).await.unwrap();
-        let opened = connection.request("POST", path, &[POLL], b"[]").await;
+        let headers = [&[POLL], more].concat();
+        let opened = connection.request("POST", path, &headers, b"[]").await;
         let opened = json_of(&opened.unwrap());
         let session = opened[0]["welcome"]["session"].as_str().unwrap();
         Self {

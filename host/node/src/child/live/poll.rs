@@ -9,7 +9,9 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
+use protoplex_edge::Rate;
 use protoplex_http::{Answer, Head, Reply};
+use protoplex_wire::manifest::message_cost;
 use serde_json::value::RawValue;
 use std::{
     collections::HashMap,
@@ -27,6 +29,11 @@ const ABSENCE_MAX: Duration = Duration::from_secs(40);
 const CROWDED_ABSENCE_MAX: Duration = Duration::from_secs(10);
 /// Objects gathered for one answer.
 const GATHER_BYTES: usize = 64 << 10;
+/// Requests with commands wait this long, where their client is ahead of its rate; below the time in which the client for
+/// pages takes the network for dead.
+const HELD_BACK_MAX: Duration = Duration::from_secs(5);
+/// Commands of one request that are done before others have their turn.
+const TURN_COMMANDS_MAX: usize = 32;
 /// The last batch that the client has.
 const ACK_HEADER: &str = "protoplex-ack";
 
@@ -232,12 +239,33 @@ pub(super) fn commands(shared: &Arc<Shared>, session: &str, request: Request<'_>
             shared: &shared,
             client: &client,
         };
-        match serde_json::from_str::<Vec<&RawValue>>(text) {
-            Ok(commands) => commands.iter().for_each(|one| speaker.command(one.get())),
-            Err(_) => speaker.command(text),
+        // One alone, or no JSON at all.
+        let commands = serde_json::from_str::<Vec<&RawValue>>(text);
+        let commands = commands.map_or(vec![text], |all| {
+            all.into_iter().map(RawValue::get).collect()
+        });
+        let cost = commands.iter().map(|command| message_cost(command.len()));
+        let cost = cost.fold(0, u32::saturating_add);
+        let (per_s, burst) = limits.received_rate();
+        match speaker.charge(&Rate::new(per_s, burst), cost, HELD_BACK_MAX) {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(away) => return too_many(away),
+        }
+        for turn in commands.chunks(TURN_COMMANDS_MAX) {
+            turn.iter().for_each(|command| speaker.command(command));
+            if commands.len() > TURN_COMMANDS_MAX {
+                tokio::task::yield_now().await;
+            }
         }
         Reply::empty(StatusCode::ACCEPTED)
     }))
+}
+
+fn too_many(away: Duration) -> Reply {
+    let text = "more commands than the rate of this connection allows\n";
+    let seconds = HeaderValue::from(away.as_secs() + 1);
+    Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
 fn gone() -> Reply {

@@ -14,6 +14,8 @@ const QUEUE_BYTES_MAX: u64 = 64 << 20;
 const SUBSCRIPTIONS_MAX: u64 = 10_000;
 /// A WebSocket message is held whole.
 const RECEIVED_BYTES_MAX: u64 = 64 << 20;
+/// Who sends more in a second is under no rate.
+const RECEIVED_PER_S_MAX: u64 = 1_000_000;
 /// More often costs more than what it finds.
 const PING_MS_MIN: u64 = 1_000;
 /// Kept for every channel that has one.
@@ -65,6 +67,15 @@ fn limits(limits: &LiveLimits) -> Vec<String> {
         ),
     ] {
         faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
+    }
+    for (key, value) in [
+        ("received_per_s_max", limits.received_per_s_max),
+        ("received_burst_max", limits.received_burst_max),
+    ] {
+        let Some(value) = value.map(u64::from) else {
+            continue;
+        };
+        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, RECEIVED_PER_S_MAX)));
     }
     let ping_ms = limits.ping_ms;
     if !(PING_MS_MIN..=WAIT_MS_MAX).contains(&ping_ms) {
@@ -130,6 +141,8 @@ mod tests {
             queue_bytes_max: 1_000,
             subscriptions_max: 1,
             received_bytes_max: 1,
+            received_per_s_max: None,
+            received_burst_max: Some(1),
             ping_ms: 1_000,
         };
         let rules = Namespace {
@@ -180,6 +193,16 @@ mod tests {
             &|l, _| l.received_bytes_max = 1 << 40,
             "chat",
             "received_bytes_max",
+        );
+        check(
+            &|l, _| l.received_per_s_max = Some(0),
+            "chat",
+            "received_per_s_max is 0",
+        );
+        check(
+            &|l, _| l.received_burst_max = Some(1_000_001),
+            "chat",
+            "received_burst_max is 1000001",
         );
         check(&|l, _| l.ping_ms = 999, "chat", "ping_ms is 999");
         check(
