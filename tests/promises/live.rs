@@ -5,6 +5,7 @@ mod board;
 mod crowds;
 mod faults;
 mod kept;
+mod pages;
 mod several;
 mod swaps;
 mod transports;

@@ -20,6 +20,13 @@ pub const MESSAGE_UNIT_BYTES: u64 = 16 << 10;
 pub struct Live {
     /// Of every connection.
     pub limits: LiveLimits,
+    /// Origins whose pages may connect, beside those of the host that they ask: `https://app.example.com`, or `*` for all
+    /// of them where no handler relies on cookies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
+    /// Subprotocols of WebSockets that handlers speak: a client is told the first of those that it offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subprotocols: Vec<String>,
     /// Rules of channels, by the part of their name before `:`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub namespaces: BTreeMap<String, Namespace>,

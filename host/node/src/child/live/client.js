@@ -37,6 +37,8 @@ export class LiveError extends Error {
  * @param {object} [options]
  * @param {('websocket'|'sse'|'poll')[]} [options.transports] tried in this order; what this place lacks is left out
  * @param {Partial<typeof LIMITS>} [options.limits]
+ * @param {boolean} [options.credentials] whether cookies go to a server of another origin; the build must list ours.
+ *   A WebSocket always sends them.
  * @returns {Live}
  */
 export function connect(url, options) {
@@ -58,17 +60,18 @@ export class Live {
   /** Called with a Subscription that the handler made; set its hooks here and nothing is missed. */
   onSubscribed;
 
-  #url; #limits; #transports; #subscriptions = new Map();
+  #url; #limits; #credentials; #transports; #subscriptions = new Map();
   #pending = new Map(); #nextId = 1; // what waits for its answer, by id
   #link = null; #timer; #restartAt = 0; #restartTimer;
   #turn = 0; #worked; #failures = 0; #attempts = 0;
   #hurry = () => this.#lookAgain();
 
-  constructor(url, { transports = Object.keys(TRANSPORTS), limits } = {}) {
+  constructor(url, { transports = Object.keys(TRANSPORTS), limits, credentials = false } = {}) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace(/^ws/, 'http');
     this.#url.hash = '';
     this.#limits = { ...LIMITS, ...limits };
+    this.#credentials = credentials;
     this.#transports = transports.filter((name) => TRANSPORTS[name].isHere());
     if (!this.#transports.length) throw new Error(`none of these transports is here: ${transports.join(', ')}`);
     globalThis.addEventListener?.('online', this.#hurry);
@@ -121,7 +124,7 @@ export class Live {
   #open() {
     const order = [...new Set([this.#worked ?? this.#transports[0], ...this.#transports])];
     const name = order[this.#turn];
-    this.#link = new Link(name, this.#url, this.#limits, {
+    this.#link = new Link(name, this.#url, this.#limits, this.#credentials, {
       welcome: (link) => this.#welcomed(link, name),
       receive: (object) => this.#receive(object),
       lost: (link, why) => this.#lost(link, why, this.#turn + 1 < order.length),
@@ -404,8 +407,9 @@ class Link {
   welcome = null;
   #wire; #limits; #owner; #timer; #isOver = false; #isProbing = false; #heardAt; #abort = new AbortController();
 
-  constructor(name, url, limits, owner) {
+  constructor(name, url, limits, credentials, owner) {
     this.#limits = limits;
+    this.credentials = credentials;
     this.#owner = owner;
     this.#timer = setTimeout(() => this.fail('no welcome in time'), limits.openTimeoutMs);
     try {
@@ -514,7 +518,7 @@ function openWebSocket(url, link) {
 }
 
 function openEvents(url, link, limits) {
-  const source = new EventSource(url);
+  const source = new EventSource(url, { withCredentials: link.credentials });
   source.onmessage = ({ data }) => link.receive(data);
   // Its own reconnection knows nothing of positions, so it gets no chance.
   source.onerror = () => link.fail('the event stream broke');
@@ -528,8 +532,10 @@ function openPoll(url, link, limits) {
 
 async function poll(url, link, limits) {
   const { signal } = link;
+  const credentials = credentialsOf(link);
   const headers = { 'protoplex-transport': 'poll' };
-  const first = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: '[]', signal };
+  const asJson = { ...headers, 'content-type': 'application/json' };
+  const first = { method: 'POST', headers: asJson, body: '[]', signal, credentials };
   const opened = await fetch(url, first);
   if (!opened.ok) return link.fail(`status ${opened.status}`, { isRefusal: [401, 403].includes(opened.status) });
   link.receive(await opened.text());
@@ -540,7 +546,7 @@ async function poll(url, link, limits) {
   while (!signal.aborted) {
     headers['protoplex-ack'] = String(ack);
     try {
-      const response = await fetch(url, { headers, signal, cache: 'no-store' });
+      const response = await fetch(url, { headers, signal, credentials, cache: 'no-store' });
       if (isGone(response)) return link.fail('the session is gone');
       if (!response.ok) throw new Error(`status ${response.status}`);
       const { batch, objects } = await response.json();
@@ -585,7 +591,8 @@ async function post(url, link, limits, batch) {
   // One alone may be as large as a body may be.
   const body = batch.length === 1 ? batch[0].text : `[${batch.map(({ text }) => text).join()}]`;
   try {
-    const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal });
+    const credentials = credentialsOf(link);
+    const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal, credentials });
     if (ok) return;
     // The session is gone, or the server cannot take it now: another connection repeats what may be repeated.
     if (isGone({ status }) || status === 429 || status >= 500) return link.fail(`a command got status ${status}`);
@@ -617,6 +624,9 @@ async function ownToken({ token, channel }) {
     throw new LiveError({ code: 'token', message: `no token: ${error.message}` });
   }
 }
+
+/** For `fetch`. */
+const credentialsOf = ({ credentials }) => (credentials ? 'include' : 'same-origin');
 
 /** As it is sent. */
 function bytesOf(text) {

@@ -1,6 +1,6 @@
 //! What clients of the channel protocol say.
 
-use super::{Out, client::Speaker, encode, hub::Ticket, secrets::EXPIRED};
+use super::{Out, client::Speaker, encode, hub::Ticket};
 use bytes::Bytes;
 use protoplex_handler::{LiveMessage, NAME_BYTES_MAX};
 use protoplex_live::Position;
@@ -260,14 +260,9 @@ impl Speaker<'_> {
         let token =
             token.ok_or_else(|| Fault::new("forbidden", "the channel needs a signed token"))?;
         let user = self.client.state.lock().user.clone();
-        let claims = self.live().secrets.claims(token, channel, user.as_deref());
-        claims.map(|claims| claims.exp).map_err(|why| {
-            let code = match why {
-                EXPIRED => "expired",
-                _ => "forbidden",
-            };
-            Fault::new(code, why)
-        })
+        let secrets = &self.live().secrets;
+        let end = secrets.right_until(token, channel, user.as_deref());
+        end.map_err(|why| Fault::new(why.code(), why.to_string()))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Out, PROTOCOL,
     client::{Client, Handle},
-    connection_limits, encode, events, poll,
+    connection_limits, encode, events, origins, poll,
     websocket::{self, Deflate},
 };
 use crate::child::{
@@ -27,6 +27,17 @@ const TRANSPORT_HEADER: &str = "protoplex-transport";
 
 /// Answers a request on a route whose handler is live.
 pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+    let Ok(allowed) = origins::of_request(&request) else {
+        shared.live.counters.foreign.fetch_add(1, Relaxed);
+        return Answer::Ready(origins::refused(request.head));
+    };
+    match allowed.preflight(request.head) {
+        Some(reply) => Answer::Ready(reply),
+        None => allowed.on_answer(by_transport(shared, index, request)),
+    }
+}
+
+fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
     let head = request.head;
     if head
         .hop
@@ -101,8 +112,19 @@ fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Re
     if !is_extended {
         lines.push(b"sec-websocket-accept", handshake.accept.as_bytes());
     }
-    if !is_raw {
-        lines.push(b"sec-websocket-protocol", PROTOCOL.as_bytes());
+    // A browser that offers some fails where none is chosen.
+    let live = request.build.manifest.live.as_ref();
+    let known = live.map_or(&[][..], |live| &live.subprotocols);
+    let chosen = match is_raw {
+        false => Some(PROTOCOL),
+        true => handshake
+            .protocols
+            .iter()
+            .map(String::as_str)
+            .find(|offered| known.iter().any(|one| one == offered)),
+    };
+    if let Some(chosen) = chosen {
+        lines.push(b"sec-websocket-protocol", chosen.as_bytes());
     }
     if handshake.may_deflate {
         lines.push(b"sec-websocket-extensions", DEFLATE_EXTENSION.as_bytes());

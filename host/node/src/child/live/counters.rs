@@ -28,6 +28,8 @@ pub(super) struct Counters {
     pub(super) reopened: AtomicU64,
     /// Connections that were closed because they did not keep up.
     pub(super) slow: AtomicU64,
+    /// Requests of pages whose origin the build does not list.
+    pub(super) foreign: AtomicU64,
     /// Times that a client sent more than its rate, and was read more slowly or sent away.
     pub(super) held_back: AtomicU64,
 }

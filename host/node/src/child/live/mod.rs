@@ -15,6 +15,7 @@ mod events;
 mod hub;
 mod links;
 mod moving;
+mod origins;
 mod poll;
 mod secrets;
 mod watch;
@@ -32,7 +33,10 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::Future,
     net::IpAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -215,7 +219,11 @@ impl Live {
                 client.state.lock().tokens.remove(&channel);
                 self.say(
                     &client,
-                    Out::Object(encode::ended(&channel, "expired", secrets::EXPIRED)),
+                    Out::Object(encode::ended(
+                        &channel,
+                        secrets::Refused::Expired.code(),
+                        &secrets::Refused::Expired.to_string(),
+                    )),
                 );
             }
         }
@@ -266,9 +274,11 @@ impl Live {
         self.admission.shares.set_fleet(nodes);
     }
 
-    /// Who was refused because there was no room, by cause.
-    pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
-        self.admission.refused()
+    /// Who was refused, by cause.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 3] {
+        let [address, child] = self.admission.refused();
+        let foreign = self.counters.foreign.load(Ordering::Relaxed);
+        [address, child, ("live-origin", foreign)]
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {
