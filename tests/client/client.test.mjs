@@ -530,6 +530,39 @@ test('a command that HTTP refuses rejects alone; a server in trouble is left', a
   assert.equal(server.attempts.length, 2);
 });
 
+for (const transport of TRANSPORTS) {
+  test(`${transport}: a command above the server's limit rejects at once, and the others go on`, async (t) => {
+    const { server, open } = await start(t);
+    server.bytesMax = 200;
+    const live = open({ transports: [transport] });
+    // Also what waited for the connection.
+    await assert.rejects(live.publish('room', 'é'.repeat(100)), { code: 'too-large' });
+    await assert.rejects(live.send('x'.repeat(200)), { code: 'too-large' });
+    assert.equal(await live.publish('room', 'fine'), 'abc-1');
+    // Together they would be too large for one POST; each is below the limit.
+    await Promise.all(['a', 'b', 'c'].map((name) => live.send(name.repeat(150))));
+    assert.equal(server.attempts.length, 1);
+    assert.equal(commandsNamed(server, 'send').length, 3);
+  });
+}
+
+test('what the server ends the connection for is rejected and not sent again; all else is', async (t) => {
+  const { server, open } = await start(t);
+  const live = open();
+  await connected(live);
+  let closings = 0;
+  server.onCommand = ({ publish }, session) => {
+    if (publish?.data !== 'x'.repeat(5_000)) return closings === 0;
+    closings += 1;
+    session.close(1009, 'a message above the limit');
+    return true;
+  };
+  const small = live.publish('room', 'small');
+  await assert.rejects(live.publish('room', 'x'.repeat(5_000)), { code: 'too-large' });
+  assert.equal(await small, 'abc-1');
+  assert.deepEqual([closings, server.attempts.length], [1, 2]);
+});
+
 test('a POST is bounded in size, and left when it is not answered', async (t) => {
   const { server, open } = await start(t);
   const live = open({ transports: ['sse'], limits: { batchCharsMax: 100, answerTimeoutMs: 500 } });

@@ -15,6 +15,7 @@ export class FakeServer {
   channels = new Map();
   /** What tests set. */
   pingMs = 25_000;
+  bytesMax = 65_536;
   refused = new Set(); // transports that cannot be opened
   /** Called with (command, session) first; true means that it dealt with it. */
   onCommand = () => false;
@@ -69,7 +70,7 @@ export class FakeServer {
       cut();
     };
     this.sessions.add(session);
-    session.say({ welcome: { session: session.id, user: 'ann', ping_ms: this.pingMs } });
+    session.say({ welcome: { session: session.id, user: 'ann', ping_ms: this.pingMs, bytes_max: this.bytesMax } });
     this.onSession(session);
     return session;
   }
@@ -104,6 +105,7 @@ export class FakeServer {
   async #request(request, response) {
     const { method, headers } = request;
     const body = method === 'POST' ? await text(request) : null;
+    if (body && Buffer.byteLength(body) > this.bytesMax) return response.writeHead(413).end();
     if (body) this.postChars.push(body.length);
     await this.beforeRequest(request);
     const session = [...this.sessions].find(({ id }) => id === headers['protoplex-session']);

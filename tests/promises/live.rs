@@ -2,13 +2,15 @@
 
 mod autobahn;
 mod board;
+mod crowds;
 mod faults;
 mod kept;
+mod pages;
 mod several;
 mod swaps;
 mod transports;
 
-use protoplex_tests::{Fleet, Socket};
+use protoplex_tests::{CHANNELS, Fleet, Socket};
 use serde_json::json;
 use std::time::Duration;
 
@@ -257,8 +259,40 @@ async fn what_a_client_may_not_do_is_refused_and_says_why() {
     let publish = json!({"id": 3, "publish": {"channel": "test:a", "data": large}});
     let answer = socket.command(publish, &mut seen).await.unwrap();
     assert_eq!(answer["error"]["code"], json!("too-large"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_above_its_limit_is_answered_at_once_by_every_transport() {
+    let fleet = fleet();
+    let address = fleet.node("proxy").http;
+    let mut socket = Socket::open_with(&address, "/count", &[CHANNELS])
+        .await
+        .unwrap();
+    let welcome = socket.object().await.unwrap();
+    // A client that knows it need not try.
+    assert_eq!(welcome["welcome"]["bytes_max"], json!(1_048_576));
+    let mut seen = Vec::new();
     let giant = "x".repeat(1_048_577);
-    socket.send(&giant).await.unwrap();
+    let send = json!({"id": 1, "send": giant});
+    let answer = socket.command(send, &mut seen).await.unwrap();
+    assert_eq!(answer["error"]["code"], json!("too-large"), "{answer}");
+    // The connection goes on.
+    let count = json!({"id": 2, "send": "count"});
+    let answer = socket.command(count, &mut seen).await.unwrap();
+    assert!(answer["ok"].is_object(), "{answer}");
+    assert!(seen.contains(&json!({"message": "1 one"})), "{seen:?}");
+    let mut poll = transports::Poll::open(&address, "/count").await;
+    let status = poll.say(&json!({"id": 1, "send": giant})).await;
+    assert_eq!(status, 413);
+    assert_eq!(poll.say(&json!({"id": 2, "send": "count"})).await, 202);
+    // Nobody is read for ever, and without the channel protocol there is no answer.
+    let colossal = "x".repeat((16 << 20) + 1);
+    let _ = socket.send(&colossal).await;
     let closed = socket.closed().await.unwrap().unwrap();
+    assert_eq!(u16::from(closed.code), 1009, "{closed:?}");
+    let mut raw = Socket::open(&address, "/count").await.unwrap();
+    raw.text().await.unwrap();
+    raw.send(&giant).await.unwrap();
+    let closed = raw.closed().await.unwrap().unwrap();
     assert_eq!(u16::from(closed.code), 1009, "{closed:?}");
 }

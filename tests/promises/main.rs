@@ -27,6 +27,7 @@ mod messages;
 mod mixed;
 mod outlives;
 mod peers;
+mod probes;
 mod pushes;
 mod relaying;
 mod requests;

@@ -25,6 +25,15 @@ pub(crate) struct Address {
     /// When the bucket of requests is full again, in nanoseconds since the table was made (GCRA: one word in the
     /// place of a level and a time).
     full_at_ns: AtomicU64,
+    /// When the bucket of messages is full again: of what goes on between requests.
+    messages_full_at_ns: AtomicU64,
+}
+
+impl Address {
+    /// The level of its messages, for the rate that they are under.
+    pub(crate) fn messages_full_at_ns(&self) -> &AtomicU64 {
+        &self.messages_full_at_ns
+    }
 }
 
 /// All accounts of a child.
@@ -100,10 +109,18 @@ impl Addresses {
     /// # Errors
     /// It holds as many as it may.
     pub(crate) fn sit(&self, address: IpAddr) -> Result<Option<Seat>, Cause> {
+        self.sit_within(address, self.limits.connections_max)
+    }
+
+    /// A place for a connection of an address that may hold so many.
+    ///
+    /// # Errors
+    /// It holds as many as it may.
+    pub(crate) fn sit_within(&self, address: IpAddr, most: u32) -> Result<Option<Seat>, Cause> {
         let Some(account) = self.account(address) else {
             return Ok(None);
         };
-        if raise(&account.connections, self.limits.connections_max) {
+        if raise(&account.connections, most) {
             Ok(Some(Seat(account)))
         } else {
             Err(Cause::AddressConnections)
@@ -113,7 +130,7 @@ impl Addresses {
     /// The account of an address, made where there is none. `None` where it is not limited, or where the table is
     /// full of addresses that all hold something: the child's own limits still hold then.
     pub(crate) fn account(&self, address: IpAddr) -> Option<Arc<Address>> {
-        if any_contains(&self.limits.exempt, address) || self.fleet.read().contains(&address) {
+        if self.is_exempt(address) {
             return None;
         }
         let key = key(address);
@@ -128,6 +145,11 @@ impl Addresses {
             }
         }
         Some(Arc::clone(table.entry(key).or_default()))
+    }
+
+    /// Whether an address is under no limit.
+    pub(crate) fn is_exempt(&self, address: IpAddr) -> bool {
+        any_contains(&self.limits.exempt, address) || self.fleet.read().contains(&address)
     }
 
     /// Forgets who holds nothing and has a full bucket; where that is too few, who holds nothing. Live accounts are

@@ -51,6 +51,11 @@ pub struct Limits {
     pub address_requests_per_s: u32,
     /// Requests that an address may be ahead of its rate: a page with all that is on it, for many at once.
     pub address_burst_requests: u32,
+    /// Messages of one address in a second, on all of its live connections in one child: an office in which many draw
+    /// at once sends some thousand; each costs a handler some microseconds. Who sends more is read more slowly.
+    pub address_messages_per_s: u32,
+    /// Messages that an address may be ahead of that rate.
+    pub address_burst_messages: u32,
     /// Addresses that are counted at once, about 150 bytes each.
     pub addresses_max: usize,
     /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
@@ -179,6 +184,8 @@ impl Default for Limits {
             address_in_flight_max: 1_024,
             address_requests_per_s: 2_000,
             address_burst_requests: 8_000,
+            address_messages_per_s: 5_000,
+            address_burst_messages: 20_000,
             addresses_max: 65_536,
             address_exempt: LOOPBACK
                 .map(|range| range.parse().expect("it is a range"))

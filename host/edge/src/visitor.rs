@@ -4,7 +4,7 @@ use crate::{
     addresses::Address,
     ranges::{AddressRange, any_contains},
 };
-use protoplex_http::{HeaderField, Scheme};
+use protoplex_http::{Head, HeaderField, Scheme};
 use std::{net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +15,14 @@ pub struct Trust {
     pub proxy_protocol_from: Vec<AddressRange>,
     /// `X-Forwarded-*` and `Forwarded` from here are kept and extended.
     pub forwarded_from: Vec<AddressRange>,
+}
+
+impl Trust {
+    /// The client that a node of the fleet speaks for, which wrote the forwarding headers of this request. The caller
+    /// has made sure of that.
+    pub fn relayed_client(&self, head: &Head<'_>) -> IpAddr {
+        client(head.client, head.headers, &self.forwarded_from)
+    }
 }
 
 /// The other end of a connection.

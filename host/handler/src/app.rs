@@ -93,13 +93,13 @@ impl AppHandler {
         handler: &Handler,
         settings: &HashMap<String, String>,
     ) -> Result<Self, BuildFault> {
-        let engine = runtime.engines().of(handler.world);
-        let component = crate::linkers::map_native(engine, native)?;
+        let pool = runtime.pool(handler.world);
+        let component = crate::linkers::map_native(&pool.engine, native)?;
         let pre = linkers
             .app(&component, handler.world)
             .map_err(|error| BuildFault::new(Stage::Link, &error))?;
         let factory = Factory {
-            engine: engine.clone(),
+            pool,
             pre,
             name: name.into(),
             limits: handler.limits,

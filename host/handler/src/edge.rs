@@ -10,6 +10,7 @@ mod request;
 use crate::{
     BuildFault, HandlerError, Linkers, Runtime,
     bindings::{edge as sync, edge_async},
+    pool::{Pool, Purpose},
 };
 use futures::future::BoxFuture;
 use instance::{AsyncInstance, Instance};
@@ -49,7 +50,7 @@ pub struct EdgeHandler {
     pre: Pre,
     limits: Limits,
     isolation: Isolation,
-    engine: wasmtime::Engine,
+    pool: Pool,
     idle: Mutex<Vec<Instance>>,
     idle_async: Mutex<Vec<AsyncInstance>>,
 }
@@ -73,8 +74,8 @@ impl EdgeHandler {
         native: &File,
         handler: &Handler,
     ) -> Result<Self, BuildFault> {
-        let engine = runtime.engines().of(handler.world);
-        let component = crate::linkers::map_native(engine, native)?;
+        let pool = runtime.pool(handler.world);
+        let component = crate::linkers::map_native(&pool.engine, native)?;
         let link = |error: wasmtime::Error| BuildFault::new(Stage::Link, &error);
         let pre = match handler.world {
             World::Edge => Pre::Sync(linkers.edge(&component).map_err(link)?),
@@ -91,7 +92,7 @@ impl EdgeHandler {
             pre,
             limits: handler.limits,
             isolation: handler.isolation,
-            engine: engine.clone(),
+            pool,
             idle: Mutex::default(),
             idle_async: Mutex::default(),
         })
@@ -131,7 +132,8 @@ impl EdgeHandler {
                 }
             }
         }
-        let mut instance = Instance::new(&self.engine, pre, &self.limits)?;
+        self.pool.admit(Purpose::Request)?;
+        let mut instance = Instance::new(&self.pool.engine, pre, &self.limits)?;
         let decision = instance.decide(head, context, &self.limits)?;
         self.put_back(instance);
         Ok(decision)
@@ -168,7 +170,10 @@ impl EdgeHandler {
         let idle = self.idle_async.lock().pop();
         let mut instance = match idle {
             Some(instance) => instance,
-            None => AsyncInstance::new(&self.engine, pre, &self.limits).await?,
+            None => {
+                self.pool.admit(Purpose::Request)?;
+                AsyncInstance::new(&self.pool.engine, pre, &self.limits).await?
+            }
         };
         let decision = instance.decide(request, context, &self.limits).await?;
         if self.may_serve_again(instance.served) {
@@ -186,9 +191,9 @@ impl EdgeHandler {
         match &self.pre {
             Pre::Sync(_) if !self.idle.lock().is_empty() => {}
             Pre::Async(_) if !self.idle_async.lock().is_empty() => {}
-            Pre::Sync(pre) => self.put_back(Instance::new(&self.engine, pre, &self.limits)?),
+            Pre::Sync(pre) => self.put_back(Instance::new(&self.pool.engine, pre, &self.limits)?),
             Pre::Async(pre) => {
-                let instance = AsyncInstance::new(&self.engine, pre, &self.limits).await?;
+                let instance = AsyncInstance::new(&self.pool.engine, pre, &self.limits).await?;
                 if self.may_serve_again(instance.served) {
                     self.idle_async.lock().push(instance);
                 }

@@ -3,7 +3,7 @@
 //! Keeping account of tasks that run at the same time in one store costs a call about a microsecond, and a call that
 //! cannot wait needs none of it: edge handlers without WASI run on an engine that has no such thing.
 
-use crate::cpu::TICK;
+use crate::{cpu::TICK, pool::Pool};
 use protoplex_wire::manifest::World;
 use std::{
     sync::{
@@ -29,6 +29,9 @@ const SLOT_TABLE_ELEMENTS_MAX: usize = 1 << 20;
 const INSTANCE_METADATA_BYTES_MAX: usize = 16 << 20;
 /// What stays resident in a freed slot, where the kernel can tell which pages were touched.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+
+/// Slots for tables beside each slot for an instance.
+pub(crate) const TABLES_PER_INSTANCE: u32 = 2;
 
 /// How large the pool is.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,7 @@ impl Engines {
 /// The engines and the thread that ticks their epochs.
 pub struct Runtime {
     engines: Engines,
+    instances_max: u32,
     stop: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -118,6 +122,7 @@ impl Runtime {
         })?;
         Ok(Self {
             engines,
+            instances_max: config.instances_max,
             stop,
             ticker: Some(ticker),
         })
@@ -126,6 +131,11 @@ impl Runtime {
     /// The engines.
     pub(crate) fn engines(&self) -> &Engines {
         &self.engines
+    }
+
+    /// The pool that instances of a world are made in.
+    pub(crate) fn pool(&self, world: World) -> Pool {
+        Pool::new(self.engines.of(world).clone(), self.instances_max)
     }
 
     /// Component instances alive now.
@@ -180,7 +190,7 @@ fn pool(config: RuntimeConfig) -> PoolingAllocationConfig {
     pool.total_component_instances(config.instances_max);
     pool.total_core_instances(config.instances_max * 4);
     pool.total_memories(config.instances_max);
-    pool.total_tables(config.instances_max * 2);
+    pool.total_tables(config.instances_max * TABLES_PER_INSTANCE);
     pool.total_stacks(config.instances_max);
     pool.max_memory_size(SLOT_MEMORY_BYTES_MAX);
     pool.table_elements(SLOT_TABLE_ELEMENTS_MAX);

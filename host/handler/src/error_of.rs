@@ -59,6 +59,9 @@ pub(crate) fn instantiation(
     limits: &Limits,
     hit: Option<String>,
 ) -> HandlerError {
+    if let Some(refused) = error.downcast_ref::<HandlerError>() {
+        return refused.clone();
+    }
     if error.is::<PoolConcurrencyLimitError>() {
         return HandlerError::Instantiate(format!("{error:#}"));
     }

@@ -17,6 +17,7 @@ mod linkers;
 mod live;
 mod native;
 mod outgoing;
+mod pool;
 
 pub use app::{AppBody, AppHandler};
 pub use edge::{
@@ -31,3 +32,4 @@ pub use live::{
     SAVED_BYTES_MAX, Saved, Session, Transport,
 };
 pub use native::{BuildFault, native_file_name, precompile};
+pub use pool::warming_up;

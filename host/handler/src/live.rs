@@ -13,6 +13,7 @@ use crate::{
         Again as WitAgain, Ending, MessageParam, Opening, Transport as WitTransport,
     },
     edge::{EdgeContext, RequestCopy},
+    pool::{Pool, Purpose},
 };
 pub(crate) use host::LiveState;
 pub use host::{EFFECTS_MAX, Effect, NAME_BYTES_MAX};
@@ -102,7 +103,7 @@ pub struct LiveHandler {
     pre: Pre,
     limits: Limits,
     isolation: Isolation,
-    engine: wasmtime::Engine,
+    pool: Pool,
     idle: Mutex<Option<Instance>>,
     homes: Arc<Homes>,
 }
@@ -118,8 +119,8 @@ impl LiveHandler {
         native: &File,
         handler: &Handler,
     ) -> Result<Self, BuildFault> {
-        let engine = runtime.engines().of(handler.world);
-        let component = crate::linkers::map_native(engine, native)?;
+        let pool = runtime.pool(handler.world);
+        let component = crate::linkers::map_native(&pool.engine, native)?;
         let link = |error: wasmtime::Error| BuildFault::new(Stage::Link, &error);
         let pre = match handler.world {
             World::Live => Pre::Plain(linkers.live(&component).map_err(link)?),
@@ -129,7 +130,7 @@ impl LiveHandler {
             pre,
             limits: handler.limits,
             isolation: handler.isolation,
-            engine: engine.clone(),
+            pool,
             idle: Mutex::default(),
             homes: Arc::default(),
         })
@@ -138,6 +139,18 @@ impl LiveHandler {
     /// Whether it remembers connections.
     pub fn is_stateful(&self) -> bool {
         matches!(self.pre, Pre::Stateful(_))
+    }
+
+    /// Connections that one child may have of it; `None` where no instance remembers them.
+    pub fn connections_max(&self) -> Option<u32> {
+        match self.isolation {
+            Isolation::Concurrent { concurrency, .. } => Some(
+                self.pool
+                    .connection_instances_max()
+                    .saturating_mul(concurrency),
+            ),
+            Isolation::PerRequest | Isolation::Shared { .. } => None,
+        }
     }
 
     /// A client has come. The session is to be kept where it is let in.
@@ -193,7 +206,10 @@ impl LiveHandler {
                 Again::Lost => WitAgain::Lost,
             }),
         };
-        session.home = self.place()?;
+        session.home = self.place(match again {
+            None => Purpose::Connection,
+            Some(_) => Purpose::Request,
+        })?;
         match self.tell(session, Event::Opened(opening), context) {
             Err(LiveError::Handler(error)) => Err(error),
             Err(LiveError::Lost) => Err(HandlerError::Instantiate("it is gone already".into())),
@@ -266,7 +282,7 @@ impl LiveHandler {
         saved: &Saved,
         context: &Arc<EdgeContext>,
     ) -> Result<(), HandlerError> {
-        let before = std::mem::replace(&mut session.home, self.place()?);
+        let before = std::mem::replace(&mut session.home, self.place(Purpose::Request)?);
         let restored = self.in_instance(session, |instance, session| {
             instance.restore(session, saved, context, &self.limits)
         });
@@ -286,8 +302,7 @@ impl LiveHandler {
     /// Whatever keeps an instance from being made.
     pub fn warm(&self) -> Result<(), HandlerError> {
         if self.idle.lock().is_none() {
-            let instance = self.instance()?;
-            self.put_back(instance);
+            self.put_back(self.warm_instance()?);
         }
         Ok(())
     }
@@ -297,12 +312,18 @@ impl LiveHandler {
         *self.idle.lock() = None;
     }
 
-    fn instance(&self) -> Result<Instance, HandlerError> {
-        Instance::new(&self.engine, &self.pre, &self.limits)
+    fn instance(&self, purpose: Purpose) -> Result<Instance, HandlerError> {
+        self.pool.admit(purpose)?;
+        self.warm_instance()
+    }
+
+    /// An instance that may come from the reserve.
+    fn warm_instance(&self) -> Result<Instance, HandlerError> {
+        Instance::new(&self.pool.engine, &self.pre, &self.limits)
     }
 
     /// A place for one more connection, where places are kept.
-    fn place(&self) -> Result<Option<Place>, HandlerError> {
+    fn place(&self, purpose: Purpose) -> Result<Option<Place>, HandlerError> {
         let Isolation::Concurrent {
             concurrency,
             requests_max,
@@ -312,7 +333,7 @@ impl LiveHandler {
         };
         let place = self
             .homes
-            .place(concurrency, requests_max, || self.instance());
+            .place(concurrency, requests_max, || self.instance(purpose));
         place.map(Some)
     }
 
@@ -344,7 +365,7 @@ impl LiveHandler {
         let idle = self.idle.lock().take();
         let mut instance = match idle {
             Some(instance) => instance,
-            None => self.instance()?,
+            None => self.instance(Purpose::Request)?,
         };
         let answer = call(&mut instance, session)?;
         self.put_back(instance);

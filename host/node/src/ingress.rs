@@ -57,6 +57,10 @@ pub struct IngressLimits {
     pub address_requests_per_s: Option<u32>,
     /// How many it may be ahead.
     pub address_burst_requests: Option<u32>,
+    /// Messages a second of one address, on all of its live connections.
+    pub address_messages_per_s: Option<u32>,
+    /// How many it may be ahead.
+    pub address_burst_messages: Option<u32>,
     /// Ranges without limits by address, in the place of this machine.
     pub address_exempt: Option<Vec<AddressRange>>,
     /// Bytes a second that a request's body must bring.
@@ -148,6 +152,14 @@ impl IngressLimits {
             (
                 &mut limits.address_burst_requests,
                 share(self.address_burst_requests),
+            ),
+            (
+                &mut limits.address_messages_per_s,
+                share(self.address_messages_per_s),
+            ),
+            (
+                &mut limits.address_burst_messages,
+                share(self.address_burst_messages),
             ),
             (
                 &mut limits.drain_closes_per_s,

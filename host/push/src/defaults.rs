@@ -78,6 +78,9 @@ pub const LIVE_LIMITS: LiveLimits = LiveLimits {
     queue_bytes_max: 1 << 20,
     subscriptions_max: 128,
     received_bytes_max: 64 << 10,
+    // The host has a default for these.
+    received_per_s_max: None,
+    received_burst_max: None,
     ping_ms: 25_000,
 };
 /// A visitor whose network is away for some minutes, or whose node drains, misses nothing on a channel that is not busier

@@ -19,12 +19,14 @@ mod actor;
 mod api;
 mod blobs;
 mod builds;
+mod crowd;
 mod fault;
 mod link;
 mod peer;
 #[cfg(test)]
 mod tests;
 
+pub use crowd::{Crowd, CrowdLimits, Member};
 pub(crate) use peer::{node_name, server_config as mutual_tls};
 
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.

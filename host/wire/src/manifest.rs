@@ -11,7 +11,10 @@ mod check;
 mod live;
 mod upstream;
 
-pub use live::{ITEM_BYTES, Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
+pub use live::{
+    ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish,
+    RECEIVED_BURST_MAX, RECEIVED_PER_S_MAX, Subscribe, message_cost,
+};
 pub use upstream::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
 };

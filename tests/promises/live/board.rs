@@ -15,10 +15,10 @@ const SILENCE: Duration = Duration::from_secs(15);
 const SHOWS: &str = "document.body.innerText + JSON.stringify([window.states, board.seen])";
 
 /// The sample build with words replaced.
-struct Sample(tempfile::TempDir);
+pub(super) struct Sample(tempfile::TempDir);
 
 impl Sample {
-    fn new(replace: &[(&str, &str)]) -> Self {
+    pub(super) fn new(replace: &[(&str, &str)]) -> Self {
         let (folder, root) = (tempfile::tempdir().unwrap(), repository());
         let mut text = std::fs::read_to_string(root.join("builds/sample.toml")).unwrap();
         let absolute = |path: &str| root.join(path).display().to_string();
@@ -32,7 +32,7 @@ impl Sample {
         Self(folder)
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         self.0.path().join("sample.toml").display().to_string()
     }
 }

@@ -55,6 +55,44 @@ pub(super) async fn post(
         .unwrap()
 }
 
+/// A client that polls.
+pub(super) struct Poll {
+    connection: Connection,
+    path: String,
+    session: String,
+}
+
+impl Poll {
+    pub(super) async fn open(address: &str, path: &str) -> Self {
+        Self::open_with(address, path, &[]).await
+    }
+
+    /// The same with more headers.
+    pub(super) async fn open_with(address: &str, path: &str, more: &[(&str, &str)]) -> Self {
+        let mut connection = Connection::open(address).await.unwrap();
+        let headers = [&[POLL], more].concat();
+        let opened = connection.request("POST", path, &headers, b"[]").await;
+        let opened = json_of(&opened.unwrap());
+        let session = opened[0]["welcome"]["session"].as_str().unwrap();
+        Self {
+            session: session.to_owned(),
+            path: path.to_owned(),
+            connection,
+        }
+    }
+
+    /// Says something; the status of the answer.
+    pub(super) async fn say(&mut self, commands: &Value) -> u16 {
+        let named = [("protoplex-session", &*self.session)];
+        let body = commands.to_string();
+        let path = &self.path;
+        let said = self
+            .connection
+            .request("POST", path, &named, body.as_bytes());
+        said.await.unwrap().status
+    }
+}
+
 fn json_of(response: &Response) -> Value {
     assert_eq!(response.status, 200, "{response:?}");
     serde_json::from_slice(&response.body).unwrap()

@@ -76,6 +76,18 @@ pub(super) fn inflate(message: &[u8], bytes_max: usize) -> Result<Vec<u8>, Viola
     })
 }
 
+/// How a message begins, inflated: up to so many bytes, and fewer where that is all that can be made out.
+pub(super) fn inflate_beginning(message: &[u8], bytes_max: usize) -> Vec<u8> {
+    INFLATE.with_borrow_mut(|inflate| {
+        inflate.reset(false);
+        // Exactly that is made, however much follows.
+        let mut out = Vec::with_capacity(bytes_max);
+        // What is broken has no beginning beyond what was made before.
+        let _ = inflate.decompress_vec(message, &mut out, FlushDecompress::Sync);
+        out
+    })
+}
+
 const BROKEN: Violation = Violation {
     code: code::NOT_UTF8,
     reason: "a deflated message that cannot be inflated",

@@ -3,16 +3,24 @@
 
 use super::{
     Opcode, Violation, code,
-    deflate::{TOO_LARGE, inflate},
+    deflate::{TOO_LARGE, inflate, inflate_beginning},
     frame::{Head, unmask},
 };
 use bytes::{Buf, Bytes, BytesMut};
+
+/// What is kept of a message that is too large: enough to tell which it is.
+const BEGINNING_BYTES: usize = 128;
+/// The same before it is inflated.
+const DEFLATED_BEGINNING_BYTES: usize = 1_024;
 
 /// What a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one message, inflated.
     pub message_bytes_max: usize,
+    /// Bytes, as they come, of one message above that limit which are read and thrown away, so that the connection goes
+    /// on; one with more ends it.
+    pub discarded_bytes_max: u64,
     /// Frames of one message: empty ones cost the sender nothing.
     pub frames_max: u32,
 }
@@ -28,6 +36,13 @@ pub enum Event {
     Ping(Bytes),
     /// An answer.
     Pong(Bytes),
+    /// A message above the limit that was thrown away; how it began.
+    TooLarge {
+        /// Its first bytes, inflated.
+        beginning: Bytes,
+        /// All of its bytes, as they came.
+        bytes: u64,
+    },
     /// The other end is done: its code, where it gave one, and its reason.
     Close(Option<u16>, Bytes),
 }
@@ -37,7 +52,11 @@ pub enum Event {
 struct Partial {
     opcode: Opcode,
     is_deflated: bool,
+    /// Its beginning, once it is too large.
     content: BytesMut,
+    is_too_large: bool,
+    /// As they came, those of the frame that is under way included.
+    bytes: u64,
     frames: u32,
     /// Of the content, known to be UTF-8.
     checked: usize,
@@ -129,14 +148,23 @@ impl Reader {
                 opcode: head.opcode,
                 is_deflated: head.is_deflated,
                 content: BytesMut::new(),
+                is_too_large: false,
+                bytes: 0,
                 frames: 0,
                 checked: 0,
             })
         });
         message.frames += 1;
-        let bytes = (message.content.len() as u64).saturating_add(head.bytes);
-        if bytes > self.limits.message_bytes_max as u64 || message.frames > self.limits.frames_max {
+        message.bytes = message.bytes.saturating_add(head.bytes);
+        if message.frames > self.limits.frames_max {
             return Err(TOO_LARGE);
+        }
+        if message.bytes > self.limits.message_bytes_max as u64 {
+            if message.bytes > self.limits.discarded_bytes_max {
+                return Err(TOO_LARGE);
+            }
+            message.is_too_large = true;
+            message.forget();
         }
         Ok(())
     }
@@ -147,6 +175,14 @@ impl Reader {
             self.control.extend_from_slice(&part);
             return Ok(());
         };
+        if message.is_too_large {
+            let room = message
+                .beginning_max()
+                .saturating_sub(message.content.len());
+            let kept = &part[..part.len().min(room)];
+            message.content.extend_from_slice(kept);
+            return Ok(());
+        }
         if message.content.is_empty() {
             message.content = part;
         } else {
@@ -174,9 +210,17 @@ impl Reader {
         let Some(message) = self.message.take() else {
             return Ok(None);
         };
+        if message.is_too_large {
+            return Ok(Some(message.too_large()));
+        }
         let is_text = message.opcode == Opcode::Text;
         let content: Bytes = if message.is_deflated {
-            let content = inflate(&message.content, self.limits.message_bytes_max)?;
+            let content = match inflate(&message.content, self.limits.message_bytes_max) {
+                Err(TOO_LARGE) if message.bytes <= self.limits.discarded_bytes_max => {
+                    return Ok(Some(message.too_large()));
+                }
+                content => content?,
+            };
             if is_text && valid_up_to(&content)? != content.len() {
                 return Err(NOT_UTF8);
             }
@@ -191,6 +235,33 @@ impl Reader {
             true => Event::Text(content),
             false => Event::Binary(content),
         }))
+    }
+}
+
+impl Partial {
+    fn beginning_max(&self) -> usize {
+        match self.is_deflated {
+            true => DEFLATED_BEGINNING_BYTES,
+            false => BEGINNING_BYTES,
+        }
+    }
+
+    /// Keeps its beginning, in memory of its own.
+    fn forget(&mut self) {
+        let kept = self.content.len().min(self.beginning_max());
+        self.content = BytesMut::from(&self.content[..kept]);
+    }
+
+    fn too_large(&self) -> Event {
+        let mut beginning = match self.is_deflated {
+            true => inflate_beginning(&self.content, BEGINNING_BYTES),
+            false => self.content.to_vec(),
+        };
+        beginning.truncate(BEGINNING_BYTES);
+        Event::TooLarge {
+            beginning: beginning.into(),
+            bytes: self.bytes,
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 use super::{deflate::inflate, frame::unmask, handshake::DEFLATE_EXTENSION, *};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
 const LIMITS: Limits = Limits {
     message_bytes_max: 100_000,
+    discarded_bytes_max: 0,
     frames_max: 100,
 };
 
@@ -136,6 +137,77 @@ fn a_message_above_the_limits_is_refused_at_the_head_that_shows_it() {
     let bomb = deflate(&vec![0; 100_001]).unwrap();
     assert!(bomb.len() < 1_000);
     refused(&masked(0xc2, &bomb), code::TOO_LARGE);
+}
+
+/// The events of a reader that throws away up to 300,000 bytes.
+fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
+    let limits = Limits {
+        discarded_bytes_max: 300_000,
+        ..LIMITS
+    };
+    let mut reader = Reader::new(limits, true);
+    let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
+    for piece in input.chunks(pieces) {
+        buffer.extend_from_slice(piece);
+        while let Some(event) = reader.read(&mut buffer)? {
+            events.push(event);
+        }
+        assert!(reader.held() <= LIMITS.message_bytes_max);
+    }
+    assert_eq!(reader.held(), 0, "a message is not whole");
+    Ok(events)
+}
+
+#[test]
+fn a_message_above_the_limit_is_thrown_away_and_the_next_one_is_read() {
+    let large = [b"{\"id\":7,".as_slice(), &[b'x'; 200_000]].concat();
+    let whole = masked(0x81, &large);
+    let parts = [
+        masked(0x01, &large[..60_000]),
+        masked(0x89, b"ping"),
+        masked(0x00, &large[60_000..120_000]),
+        masked(0x80, &large[120_000..]),
+    ]
+    .concat();
+    let small = deflate(&large).expect("it gets shorter");
+    let deflated = masked(0xc1, &small);
+    let noise: Vec<u8> = (0..160_000)
+        .map(|_| rand::random_range(b'0'..b'z'))
+        .collect();
+    let noise = [&large[..9], &noise].concat();
+    let noise_small = deflate(&noise).expect("it gets shorter");
+    assert!(noise_small.len() > LIMITS.message_bytes_max);
+    let deflated_noise = masked(0xc1, &noise_small);
+    let beginning_of = |text: &[u8]| Bytes::copy_from_slice(&text[..128]);
+    let too_large = |text: &[u8], bytes: usize| Event::TooLarge {
+        beginning: beginning_of(text),
+        bytes: bytes as u64,
+    };
+    let next = masked(0x81, b"next");
+    for (message, text, bytes) in [
+        (&whole, &large, large.len()),
+        (&parts, &large, large.len()),
+        (&deflated, &large, small.len()),
+        (&deflated_noise, &noise, noise_small.len()),
+    ] {
+        for pieces in [7, 4_096, usize::MAX] {
+            let events = read_patiently(&[&message[..], &next].concat(), pieces);
+            let events = events.expect("the connection goes on");
+            let events: Vec<_> = events
+                .into_iter()
+                .filter(|event| !matches!(event, Event::Ping(_)))
+                .collect();
+            assert_eq!(
+                events,
+                [too_large(text, bytes), Event::Text("next".into())],
+                "in pieces of {pieces}"
+            );
+        }
+    }
+    // Far above it, it is refused at the head that shows it.
+    let head = [0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
+    let refused = read_patiently(&head, usize::MAX).expect_err("it is wrong");
+    assert_eq!(refused.code, code::TOO_LARGE);
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Instances of an app handler: how they are made, and those that wait for a request.
 
 use super::AppState;
-use crate::{edge::instance::yield_within, outgoing::Outgoing};
+use crate::{
+    edge::instance::yield_within,
+    outgoing::Outgoing,
+    pool::{Pool, Purpose},
+};
 use parking_lot::Mutex;
 use protoplex_wire::manifest::{Isolation, Limits};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use wasmtime::{Engine, Result, Store};
+use wasmtime::{Result, Store};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 
@@ -25,7 +29,7 @@ pub(super) struct Instance {
 
 /// Makes instances.
 pub(super) struct Factory {
-    pub(super) engine: Engine,
+    pub(super) pool: Pool,
     pub(super) pre: ProxyPre<AppState>,
     pub(super) name: Arc<str>,
     pub(super) limits: Limits,
@@ -37,9 +41,10 @@ pub(super) struct Factory {
 impl Factory {
     /// Cancel safe: what was made so far is dropped.
     pub(super) async fn instantiate(&self) -> Result<Instance> {
+        self.pool.admit(Purpose::Request)?;
         let limits = &self.limits;
         let mut store = Store::new(
-            &self.engine,
+            &self.pool.engine,
             AppState::new(&self.name, limits, &self.outgoing, &self.settings),
         );
         store.limiter(|state| &mut state.limiter);

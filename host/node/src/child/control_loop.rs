@@ -5,7 +5,7 @@ use super::{
     build::{LoadedBuild, Loader},
     fleet::Fleet,
     handed::{duplicate, inherited, pems, whole_directory},
-    live::{Live, LiveSecrets},
+    live::{Admission, Live, LiveSecrets},
     metrics::{Metrics, Seen},
     probe,
     relay::Relay,
@@ -162,16 +162,20 @@ impl Child {
             )?),
             ..Means::default()
         };
+        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+        let limits = config.ingress.limits(config.children, drain_timeout);
+        let trust = config.ingress.trust();
+        let live_secrets = match &config.live_secrets {
+            Some(file) => LiveSecrets::read(file)?,
+            None => LiveSecrets::default(),
+        };
         let shared = Arc::new(Shared {
             role: config.role,
             builds: Builds::default(),
             fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(means),
             metrics: Metrics::default(),
-            live: match &config.live_secrets {
-                Some(file) => Live::new(LiveSecrets::read(file)?),
-                None => Live::default(),
-            },
+            live: Live::new(live_secrets, Admission::new(&limits, trust.clone())),
         });
         let index = u16::try_from(config.index).context("there are fewer children")?;
         let files = (&*config.ca, &*config.cert, &*config.key);
@@ -182,10 +186,9 @@ impl Child {
             })?)),
             None => None,
         };
-        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let settings = Settings {
-            limits: config.ingress.limits(config.children, drain_timeout),
-            trust: config.ingress.trust(),
+            limits,
+            trust,
             tls: Some(Arc::new(certificates.config()?)),
             access_log: access_log.clone().map(|log| log as _),
         };
@@ -334,8 +337,9 @@ impl Child {
     /// From here on, what is decided goes where the directory says.
     async fn relay_by_directory(&self) -> anyhow::Result<()> {
         let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
-        self.server
-            .set_fleet(ingress::addresses(&self.directory.by_role()));
+        let nodes = ingress::addresses(&self.directory.by_role());
+        self.server.set_fleet(nodes.clone());
+        self.shared.live.set_fleet(nodes);
         self.shared.live.take_directory(&self.directory);
         self.shared.relay.set_roles(fleet.roles());
         self.shared.fleet.send_replace(fleet);
@@ -554,7 +558,10 @@ impl Child {
             build: &build,
             gauges: &gauges,
             counts: &self.shared.live.counts(),
-            refused: self.server.counters().all().collect(),
+            refused: {
+                let refused = self.server.counters().all();
+                refused.chain(self.shared.live.refused()).collect()
+            },
             backlogs: self.shared.live.backlogs(),
             loads,
         });

@@ -4,7 +4,7 @@ use super::{
     app,
     build::{Code, LoadedBuild, Slot},
 };
-use protoplex_handler::{BuildFault, Decision, HandlerError};
+use protoplex_handler::{BuildFault, Decision, HandlerError, warming_up};
 use protoplex_http::{Body, Head, HeaderField, Scheme};
 use protoplex_wire::{manifest::Probe, release::Stage};
 use std::{net::Ipv4Addr, sync::Arc};
@@ -12,11 +12,15 @@ use std::{net::Ipv4Addr, sync::Arc};
 /// Where a probe names no host.
 const PROBE_HOST: &str = "probe.invalid";
 
-/// Warms all handlers up.
+/// Warms all handlers up, by instances that visitors cannot take.
 ///
 /// # Errors
 /// Stage `warm-up`, naming the handler.
 pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
+    warming_up(warm_all(build)).await
+}
+
+async fn warm_all(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
     for slot in &build.handlers {
         let warmed = match &slot.code {
             Code::Edge(edge) => edge.warm().await,

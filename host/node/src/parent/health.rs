@@ -1,8 +1,12 @@
 //! The health port: status only, because load balancers present no client certificate.
+//!
+//! Whoever reaches it can open connections and say nothing. A probe is answered all the same: the newest connection is
+//! always let in, and the oldest makes room for it.
 
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use protoplex_seed::server::{Crowd, CrowdLimits};
 use std::{
     convert::Infallible,
     sync::{
@@ -11,37 +15,46 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
-/// Checks at once.
-const CONNECTIONS_MAX: usize = 64;
-/// A check that sends no head by then is closed.
+/// Checks at once: those of some balancers, each from several places. One address may be all that a translated network
+/// shows of them, and leaves room for others.
+const CONNECTIONS: CrowdLimits = CrowdLimits {
+    connections_max: 128,
+    address_connections_max: 64,
+};
+/// A check that sends no head by then, or no other one after its answer, is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection is closed after that, whatever it does: a probe makes another one.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers `/healthz` and `/readyz`. Never returns.
 pub(super) async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let crowd = Crowd::new(CONNECTIONS);
     loop {
-        let permit = Arc::clone(&permits).acquire_owned().await;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept failed on the health port");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        let member = crowd.enter(peer.ip());
         let ready = Arc::clone(&ready);
         tokio::spawn(async move {
-            let _permit = permit;
             let service = service_fn(move |request| std::future::ready(answer(&request, &ready)));
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT);
+            let served = http.serve_connection(TokioIo::new(stream), service);
             // A client that goes away is not worth a line.
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            tokio::select! {
+                served = tokio::time::timeout(CONNECTION_TIMEOUT, served) => drop(served),
+                () = member.shed() => {}
+            }
         });
     }
 }

@@ -30,10 +30,15 @@ pub(super) fn read(mut section: Section<'_>) -> Live {
         received_bytes_max: large("received_bytes_max", default.received_bytes_max),
         ping_ms: large("ping_ms", default.ping_ms),
         subscriptions_max: number(&mut section, "subscriptions_max", default.subscriptions_max),
+        received_per_s_max: section.integer_u32("received_per_s_max").map(|at| at.value),
+        received_burst_max: section.integer_u32("received_burst_max").map(|at| at.value),
     };
+    let (origins, subprotocols) = (section.strings("origins"), section.strings("subprotocols"));
     let namespaces = section.named_sections("namespaces");
     let live = Live {
         limits,
+        origins,
+        subprotocols,
         namespaces: namespaces
             .into_iter()
             .map(|(name, section)| (name, namespace(section)))

@@ -1,6 +1,9 @@
 //! The accept loop: takes a permit, accepts, spawns. It never returns an error.
 
-use super::peer::Peer;
+use super::{
+    crowd::{Crowd, CrowdLimits, Member},
+    peer::Peer,
+};
 use axum::{Extension, Router};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -11,14 +14,20 @@ use rustls::ServerConfig;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Connections at once: one for every node, and operators.
+/// Connections at once that have shown a certificate: one for every node, and operators.
 const CONNECTIONS_MAX: usize = 2 * crate::core::NODES_MAX;
+/// Connections that have not: a whole fleet comes back at once after the Seed was away, and each of them takes a round
+/// trip or two.
+const HANDSHAKES: CrowdLimits = CrowdLimits {
+    connections_max: 1_024,
+    address_connections_max: 128,
+};
 /// A peer that has not finished its handshake by then is cut.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Likewise the head of an HTTP/1.1 request.
@@ -43,19 +52,17 @@ pub(super) async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let handshakes = Crowd::new(HANDSHAKES);
     let accept = async {
         loop {
-            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return; // The semaphore is never closed.
-            };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let connection = connection(
                         stream,
                         acceptor.clone(),
                         router.clone(),
                         shutdown.clone(),
-                        permit,
+                        (handshakes.enter(peer.ip()), Arc::clone(&permits)),
                     );
                     tasks.spawn(connection);
                 }
@@ -77,7 +84,7 @@ async fn connection(
     acceptor: TlsAcceptor,
     router: Router,
     shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    (handshake, permits): (Member, Arc<Semaphore>),
 ) {
     let from = stream
         .peer_addr()
@@ -86,11 +93,24 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let handshake = tokio::select! {
-        handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => handshake,
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)) => shaken,
+        () = handshake.shed() => {
+            tracing::debug!(from, "a handshake made room for newer ones");
+            return;
+        }
         () = shutdown.cancelled() => return,
     };
-    let stream = match handshake {
+    drop(handshake);
+    let Ok(_permit) = permits.try_acquire_owned() else {
+        tracing::warn!(
+            from,
+            most = CONNECTIONS_MAX,
+            "too many connections; one was closed"
+        );
+        return;
+    };
+    let stream = match shaken {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::info!(%error, from, "a handshake failed");

@@ -2,6 +2,7 @@
 
 use super::{
     Live, encode,
+    origins::Allowed,
     watch::{Change, Registration},
 };
 use crate::child::{reply, service::Shared};
@@ -47,6 +48,28 @@ pub(crate) fn answer(
         return Err(body);
     };
     let what = what.split('?').next().unwrap_or_default();
+    // Without a listed origin a browser keeps the answer from the page: it is for back ends, by their token.
+    let rules = shared.live.rules();
+    let allowed = Allowed::of(&rules.origins, head, false).unwrap_or(Allowed::Own);
+    if matches!(what, "changes" | "publish" | "presence")
+        && allowed != Allowed::Own
+        && let Some(preflight) = allowed.preflight(head)
+    {
+        return Ok(HttpAnswer::Ready(preflight));
+    }
+    by_name(shared, head, body, what).map(|answer| match what {
+        // It has its own.
+        "client.js" => answer,
+        _ => allowed.on_answer(answer),
+    })
+}
+
+fn by_name(
+    shared: &Arc<Shared>,
+    head: &Head<'_>,
+    body: Body,
+    what: &str,
+) -> Result<HttpAnswer, Body> {
     if what == "changes" && shared.live.secrets.is_api_token(bearer(head)) {
         return Ok(HttpAnswer::Ready(changes(shared, head)));
     }
@@ -169,7 +192,13 @@ fn client(head: &Head<'_>) -> Reply {
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         reply = reply.with(header::ETAG, tag);
     }
-    reply.with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+    // The same for everybody: a page of any origin may have it.
+    reply
+        .with(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))
+        .with(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        )
 }
 
 #[derive(Deserialize)]

@@ -19,7 +19,10 @@ const LIMITS = {
   batchCharsMax: 32_768, // of commands in one POST
 };
 
-/** Why something was refused or lost. `code` is the server's, or `disconnected`, `timeout`, `closed`, `token`. */
+/**
+ * Why something was refused or lost. `code` is the server's, or `disconnected`, `timeout`, `closed`, `token`, or
+ * `too-large` for what the server says it would not take.
+ */
 export class LiveError extends Error {
   constructor({ code, message }) {
     super(message || code);
@@ -34,6 +37,8 @@ export class LiveError extends Error {
  * @param {object} [options]
  * @param {('websocket'|'sse'|'poll')[]} [options.transports] tried in this order; what this place lacks is left out
  * @param {Partial<typeof LIMITS>} [options.limits]
+ * @param {boolean} [options.credentials] whether cookies go to a server of another origin; the build must list ours.
+ *   A WebSocket always sends them.
  * @returns {Live}
  */
 export function connect(url, options) {
@@ -55,17 +60,18 @@ export class Live {
   /** Called with a Subscription that the handler made; set its hooks here and nothing is missed. */
   onSubscribed;
 
-  #url; #limits; #transports; #subscriptions = new Map();
+  #url; #limits; #credentials; #transports; #subscriptions = new Map();
   #pending = new Map(); #nextId = 1; // what waits for its answer, by id
   #link = null; #timer; #restartAt = 0; #restartTimer;
   #turn = 0; #worked; #failures = 0; #attempts = 0;
   #hurry = () => this.#lookAgain();
 
-  constructor(url, { transports = Object.keys(TRANSPORTS), limits } = {}) {
+  constructor(url, { transports = Object.keys(TRANSPORTS), limits, credentials = false } = {}) {
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace(/^ws/, 'http');
     this.#url.hash = '';
     this.#limits = { ...LIMITS, ...limits };
+    this.#credentials = credentials;
     this.#transports = transports.filter((name) => TRANSPORTS[name].isHere());
     if (!this.#transports.length) throw new Error(`none of these transports is here: ${transports.join(', ')}`);
     globalThis.addEventListener?.('online', this.#hurry);
@@ -118,7 +124,7 @@ export class Live {
   #open() {
     const order = [...new Set([this.#worked ?? this.#transports[0], ...this.#transports])];
     const name = order[this.#turn];
-    this.#link = new Link(name, this.#url, this.#limits, {
+    this.#link = new Link(name, this.#url, this.#limits, this.#credentials, {
       welcome: (link) => this.#welcomed(link, name),
       receive: (object) => this.#receive(object),
       lost: (link, why) => this.#lost(link, why, this.#turn + 1 < order.length),
@@ -135,9 +141,10 @@ export class Live {
     call(this.onState, this.state, { transport: name, session, user });
   }
 
-  #lost(link, { reason, isRefusal }, isAnotherLeft) {
+  #lost(link, { reason, isRefusal, isTooLarge }, isAnotherLeft) {
     clearTimeout(this.#restartTimer);
     this.#link = null;
+    if (isTooLarge) this.#rejectLargest(reason);
     Object.assign(this, { state: 'connecting', transport: null, session: null, user: null });
     for (const subscription of this.#subscriptions.values()) subscription.state = 'subscribing';
     for (const [id, entry] of this.#pending) {
@@ -156,6 +163,13 @@ export class Live {
     const retryMs = Math.max(this.#backoff(this.#attempts++), this.#restartAt - performance.now());
     this.#timer = setTimeout(() => this.#open(), retryMs);
     call(this.onState, this.state, { reason, retryMs });
+  }
+
+  /** The server ended the connection for what is too large, and would again if that were repeated. */
+  #rejectLargest(reason) {
+    const sent = [...this.#pending.values()].filter(({ isSent }) => isSent);
+    const [largest] = sent.sort((a, b) => b.bytes - a.bytes);
+    if (largest) this.#answered({ id: largest.id, error: { code: 'too-large', message: reason } });
   }
 
   /** The network or the visitor came back: asks a link that is there if it lives, and waits no longer for a new one. */
@@ -203,7 +217,8 @@ export class Live {
   #ask(command, isRepeated, done) {
     const id = this.#nextId;
     // Written down now, so that a repetition is the same even if the page changes its object.
-    const entry = { id, text: JSON.stringify({ id, ...command }), isRepeated, done, isSent: false, failures: 0 };
+    const text = JSON.stringify({ id, ...command });
+    const entry = { id, text, bytes: bytesOf(text), isRepeated, done, isSent: false, failures: 0 };
     const timeout = { id, error: { code: 'timeout', message: 'no answer in time' } };
     entry.timer = setTimeout(() => this.#answered(timeout), this.#limits.commandTimeoutMs);
     this.#nextId += 1;
@@ -213,6 +228,11 @@ export class Live {
 
   #transmit(entry) {
     if (this.state !== 'connected' || entry.isSent || !this.#pending.has(entry.id)) return;
+    const { id, bytes } = entry;
+    if (bytes > this.#link.bytesMax) {
+      const message = `the command has ${bytes} bytes; ${this.#link.bytesMax} is the most`;
+      return this.#answered({ id, error: { code: 'too-large', message } });
+    }
     entry.isSent = true;
     this.#link.send(entry);
   }
@@ -387,8 +407,9 @@ class Link {
   welcome = null;
   #wire; #limits; #owner; #timer; #isOver = false; #isProbing = false; #heardAt; #abort = new AbortController();
 
-  constructor(name, url, limits, owner) {
+  constructor(name, url, limits, credentials, owner) {
     this.#limits = limits;
+    this.credentials = credentials;
     this.#owner = owner;
     this.#timer = setTimeout(() => this.fail('no welcome in time'), limits.openTimeoutMs);
     try {
@@ -400,6 +421,11 @@ class Link {
 
   get signal() {
     return this.#abort.signal;
+  }
+
+  /** Of one command, or one POST. */
+  get bytesMax() {
+    return this.welcome?.bytes_max ?? Infinity;
   }
 
   /** One object or an array of them, as JSON or as they are. */
@@ -442,7 +468,8 @@ class Link {
       if (this.#isProbing) this.fail('no answer to a ping');
       else this.#watch();
     }, this.#limits.answerTimeoutMs);
-    this.send({ id: 0, text: '{"id":0,"ping":{}}' });
+    const text = '{"id":0,"ping":{}}';
+    this.send({ id: 0, text, bytes: text.length });
   }
 
   send(command) {
@@ -453,16 +480,16 @@ class Link {
     }
   }
 
-  fail(reason, isRefusal = false) {
+  fail(reason, { isRefusal = false, isTooLarge = false } = {}) {
     if (this.#isOver) return;
     this.end();
-    this.#owner.lost(this, { reason, isRefusal });
+    this.#owner.lost(this, { reason, isRefusal, isTooLarge });
   }
 
   /** The server ends it, and its code says whether we may come back. */
   closed({ code, reason }) {
     const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
-    this.fail(reason || `closed with ${code}`, isRefusal);
+    this.fail(reason || `closed with ${code}`, { isRefusal, isTooLarge: code === 1009 });
   }
 
   end() {
@@ -491,7 +518,7 @@ function openWebSocket(url, link) {
 }
 
 function openEvents(url, link, limits) {
-  const source = new EventSource(url);
+  const source = new EventSource(url, { withCredentials: link.credentials });
   source.onmessage = ({ data }) => link.receive(data);
   // Its own reconnection knows nothing of positions, so it gets no chance.
   source.onerror = () => link.fail('the event stream broke');
@@ -505,10 +532,12 @@ function openPoll(url, link, limits) {
 
 async function poll(url, link, limits) {
   const { signal } = link;
+  const credentials = credentialsOf(link);
   const headers = { 'protoplex-transport': 'poll' };
-  const first = { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body: '[]', signal };
+  const asJson = { ...headers, 'content-type': 'application/json' };
+  const first = { method: 'POST', headers: asJson, body: '[]', signal, credentials };
   const opened = await fetch(url, first);
-  if (!opened.ok) return link.fail(`status ${opened.status}`, [401, 403].includes(opened.status));
+  if (!opened.ok) return link.fail(`status ${opened.status}`, { isRefusal: [401, 403].includes(opened.status) });
   link.receive(await opened.text());
   if (!link.welcome) return link.fail('no welcome');
   headers['protoplex-session'] = link.welcome.session;
@@ -517,7 +546,7 @@ async function poll(url, link, limits) {
   while (!signal.aborted) {
     headers['protoplex-ack'] = String(ack);
     try {
-      const response = await fetch(url, { headers, signal, cache: 'no-store' });
+      const response = await fetch(url, { headers, signal, credentials, cache: 'no-store' });
       if (isGone(response)) return link.fail('the session is gone');
       if (!response.ok) throw new Error(`status ${response.status}`);
       const { batch, objects } = await response.json();
@@ -540,7 +569,10 @@ function poster(url, link, limits) {
     while (waiting.length && !link.signal.aborted) {
       const batch = [waiting.shift()];
       let chars = batch[0].text.length;
-      while (waiting.length && (chars += waiting[0].text.length) <= limits.batchCharsMax) batch.push(waiting.shift());
+      let bytes = batch[0].bytes + 2; // the brackets
+      const hasRoomFor = (next) =>
+        (chars += next.text.length) <= limits.batchCharsMax && (bytes += next.bytes + 1) <= link.bytesMax;
+      while (waiting.length && hasRoomFor(waiting[0])) batch.push(waiting.shift());
       await post(url, link, limits, batch);
     }
     isBusy = false;
@@ -556,9 +588,11 @@ function poster(url, link, limits) {
 async function post(url, link, limits, batch) {
   const timer = setTimeout(() => link.fail('no answer to a command'), limits.answerTimeoutMs);
   const headers = { 'content-type': 'application/json', 'protoplex-session': link.welcome.session };
-  const body = `[${batch.map(({ text }) => text).join()}]`;
+  // One alone may be as large as a body may be.
+  const body = batch.length === 1 ? batch[0].text : `[${batch.map(({ text }) => text).join()}]`;
   try {
-    const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal });
+    const credentials = credentialsOf(link);
+    const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal, credentials });
     if (ok) return;
     // The session is gone, or the server cannot take it now: another connection repeats what may be repeated.
     if (isGone({ status }) || status === 429 || status >= 500) return link.fail(`a command got status ${status}`);
@@ -589,6 +623,14 @@ async function ownToken({ token, channel }) {
   } catch (error) {
     throw new LiveError({ code: 'token', message: `no token: ${error.message}` });
   }
+}
+
+/** For `fetch`. */
+const credentialsOf = ({ credentials }) => (credentials ? 'include' : 'same-origin');
+
+/** As it is sent. */
+function bytesOf(text) {
+  return new TextEncoder().encode(text).length;
 }
 
 /** `crypto.randomUUID` is missing on pages without TLS. */

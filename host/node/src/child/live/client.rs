@@ -11,6 +11,7 @@ use crate::child::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
+use protoplex_edge::{Rate, Share};
 use protoplex_handler::{
     Again, Effect, HandlerError, LiveError, LiveHandler, LiveMessage, Outcome, Session, Transport,
 };
@@ -18,8 +19,12 @@ use protoplex_live::{ConnectionId, Position};
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::Waker,
+    time::Duration,
 };
 
 /// Clients that are sent away come back at a moment of their own within so many milliseconds.
@@ -37,6 +42,11 @@ pub(super) struct Client {
     /// Without the channel protocol: what comes goes to the handler as it is, and back.
     pub(super) is_raw: bool,
     pub(super) address: IpAddr,
+    /// By which requests with commands find it; unguessable. A WebSocket needs none.
+    pub(super) session_id: Option<Box<str>>,
+    pub(super) share: Share,
+    /// When it may be as far ahead of its rate of messages as ever, on the clock of all shares.
+    messages_full_at_ns: AtomicU64,
     pub(super) state: Mutex<State>,
     waker: Mutex<Option<Waker>>,
     /// To be ended at once, whatever waits.
@@ -77,15 +87,24 @@ impl Client {
         id: ConnectionId,
         transport: Transport,
         is_raw: bool,
-        address: IpAddr,
+        (address, share): (IpAddr, Share),
         (build, slot): (Arc<LoadedBuild>, usize),
         (session, generation): (Session, u64),
     ) -> Self {
+        let session_id = match transport {
+            Transport::WebSocket => None,
+            Transport::EventStream | Transport::LongPoll => {
+                Some(format!("{:032x}", rand::random::<u128>()).into())
+            }
+        };
         Self {
             id,
             transport,
             is_raw,
             address,
+            session_id,
+            share,
+            messages_full_at_ns: AtomicU64::new(0),
             state: Mutex::new(State {
                 build,
                 slot,
@@ -169,6 +188,25 @@ pub(super) struct Speaker<'a> {
 impl Speaker<'_> {
     pub(super) fn live(&self) -> &Live {
         &self.shared.live
+    }
+
+    /// Takes messages of the client, as a rate counts them, and says how long it has to wait before more is taken.
+    ///
+    /// # Errors
+    /// That would be longer than the longest wait: they are refused, and this is how long to stay away.
+    pub(super) fn charge(
+        &self,
+        rate: &Rate,
+        cost: u32,
+        wait_max: Duration,
+    ) -> Result<Duration, Duration> {
+        let own = (rate, &self.client.messages_full_at_ns);
+        let shares = &self.live().admission.shares;
+        let wait = shares.charge(&self.client.share, own, cost, wait_max);
+        if wait != Ok(Duration::ZERO) {
+            self.live().counters.held_back.fetch_add(1, Relaxed);
+        }
+        wait
     }
 
     /// A message of the client, for its handler. Whether it was heard.
@@ -384,8 +422,8 @@ impl Live {
         self.tell(|hub, now_ms| hub.close(now_ms, client.id));
         self.clients.lock().remove(&client.id);
         self.forget_tokens(client);
-        if !client.hears_of_drains() {
-            self.forget_session(client.id);
+        if let Some(session) = &client.session_id {
+            self.sessions.lock().remove(session);
         }
     }
 }

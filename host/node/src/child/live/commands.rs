@@ -1,6 +1,6 @@
 //! What clients of the channel protocol say.
 
-use super::{Out, client::Speaker, encode, hub::Ticket, secrets::EXPIRED};
+use super::{Out, client::Speaker, encode, hub::Ticket};
 use bytes::Bytes;
 use protoplex_handler::{LiveMessage, NAME_BYTES_MAX};
 use protoplex_live::Position;
@@ -80,6 +80,19 @@ impl Fault {
     }
 }
 
+/// The id of a command of which only the beginning is there, where it stands first, as the client for pages writes it.
+fn leading_id(beginning: &[u8]) -> Option<u64> {
+    let mut rest = beginning;
+    for token in [&b"{"[..], b"\"id\"", b":"] {
+        rest = rest.trim_ascii_start().strip_prefix(token)?;
+    }
+    let rest = rest.trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // One that is cut off could be any longer number.
+    (digits < rest.len()).then_some(())?;
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
 impl Speaker<'_> {
     /// Does what a client says; the answer waits for it with everything else. Nothing of a handler that failed is said:
     /// the connection ends.
@@ -96,6 +109,14 @@ impl Speaker<'_> {
             Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
             Err(Fault(code, message)) => self.answer(encode::error(id, code, &message)),
         }
+    }
+
+    /// A command that was too large to be kept is answered by the id that it begins with.
+    pub(super) fn too_large(&self, beginning: &[u8], bytes: u64) {
+        let max = self.live().rules().limits.received_bytes_max;
+        let message =
+            format!("the command has {bytes} bytes as it was sent; {max} is the most, inflated");
+        self.answer(encode::error(leading_id(beginning), "too-large", &message));
     }
 
     fn answer(&self, object: Bytes) {
@@ -239,13 +260,28 @@ impl Speaker<'_> {
         let token =
             token.ok_or_else(|| Fault::new("forbidden", "the channel needs a signed token"))?;
         let user = self.client.state.lock().user.clone();
-        let claims = self.live().secrets.claims(token, channel, user.as_deref());
-        claims.map(|claims| claims.exp).map_err(|why| {
-            let code = match why {
-                EXPIRED => "expired",
-                _ => "forbidden",
-            };
-            Fault::new(code, why)
-        })
+        let secrets = &self.live().secrets;
+        let end = secrets.right_until(token, channel, user.as_deref());
+        end.map_err(|why| Fault::new(why.code(), why.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_known_by_its_beginning_where_that_is_its_id() {
+        for (beginning, id) in [
+            (r#"{"id":17,"publish":{"channel":"a"#, Some(17)),
+            (" { \"id\" : 0 , \"send\"", Some(0)),
+            (r#"{"id":17"#, None),
+            (r#"{"id":"17","send":"#, None),
+            (r#"{"id":-1,"send":"#, None),
+            (r#"{"send":"xxxxxxxxxxxx"#, None),
+            ("", None),
+        ] {
+            assert_eq!(leading_id(beginning.as_bytes()), id, "{beginning}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A request on a route of a live handler: which transport it asks for, and whether the handler lets it in.
 
 use super::{
-    Live, Out, PROTOCOL,
+    Out, PROTOCOL,
     client::{Client, Handle},
-    connection_limits, encode, events, poll,
+    connection_limits, encode, events, origins, poll,
     websocket::{self, Deflate},
 };
 use crate::child::{
@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
+use protoplex_wire::manifest::LiveLimits;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Of requests with commands, and of long polling.
@@ -26,6 +27,17 @@ const TRANSPORT_HEADER: &str = "protoplex-transport";
 
 /// Answers a request on a route whose handler is live.
 pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+    let Ok(allowed) = origins::of_request(&request) else {
+        shared.live.counters.foreign.fetch_add(1, Relaxed);
+        return Answer::Ready(origins::refused(request.head));
+    };
+    match allowed.preflight(request.head) {
+        Some(reply) => Answer::Ready(reply),
+        None => allowed.on_answer(by_transport(shared, index, request)),
+    }
+}
+
+fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
     let head = request.head;
     if head
         .hop
@@ -100,8 +112,19 @@ fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Re
     if !is_extended {
         lines.push(b"sec-websocket-accept", handshake.accept.as_bytes());
     }
-    if !is_raw {
-        lines.push(b"sec-websocket-protocol", PROTOCOL.as_bytes());
+    // A browser that offers some fails where none is chosen.
+    let live = request.build.manifest.live.as_ref();
+    let known = live.map_or(&[][..], |live| &live.subprotocols);
+    let chosen = match is_raw {
+        false => Some(PROTOCOL),
+        true => handshake
+            .protocols
+            .iter()
+            .map(String::as_str)
+            .find(|offered| known.iter().any(|one| one == offered)),
+    };
+    if let Some(chosen) = chosen {
+        lines.push(b"sec-websocket-protocol", chosen.as_bytes());
     }
     if handshake.may_deflate {
         lines.push(b"sec-websocket-extensions", DEFLATE_EXTENSION.as_bytes());
@@ -142,6 +165,8 @@ fn open(
     };
     let limits = build.manifest.live.as_ref().map(|live| live.limits);
     let limits = limits.unwrap_or_default();
+    let address = live.admission.client(request);
+    let share = live.admission.admit(address, handler, head.request_id)?;
     let generation = generation_of(shared, build);
     let id = live.hub().open(connection_limits(&limits));
     let opened = handler.opened(id, head, transport, &slot.context);
@@ -162,16 +187,19 @@ fn open(
         id,
         transport,
         is_raw,
-        head.client,
+        (address, share),
         (Arc::clone(build), index),
         (session, generation),
     ));
     live.clients.lock().insert(id, Arc::clone(&client));
+    if let Some(session) = &client.session_id {
+        live.sessions.lock().insert(session.clone(), id);
+    }
     let handle = Handle {
         shared: Arc::clone(shared),
         client,
     };
-    handle.welcome(effects, limits.ping_ms);
+    handle.welcome(effects, &limits);
     live.send_late_comer_away(&handle.client);
     Ok(handle)
 }
@@ -189,7 +217,7 @@ fn generation_of(shared: &Shared, build: &Arc<LoadedBuild>) -> u64 {
 
 impl Handle {
     /// Tells the client where it is, and does what the handler wants for a beginning.
-    fn welcome(&self, effects: Vec<protoplex_handler::Effect>, ping_ms: u64) {
+    fn welcome(&self, effects: Vec<protoplex_handler::Effect>, limits: &LiveLimits) {
         let (live, client) = (self.live(), &self.client);
         let mut state = client.state.lock();
         if !client.is_raw {
@@ -197,9 +225,7 @@ impl Handle {
                 protoplex_handler::Effect::User(user) => Some(user.as_str()),
                 _ => None,
             });
-            let session =
-                (client.transport != Transport::WebSocket).then(|| live.session(client.id));
-            let welcome = encode::welcome(session.as_deref(), user, ping_ms);
+            let welcome = encode::welcome(client.session_id.as_deref(), user, limits);
             live.say(client, Out::Object(welcome));
         }
         live.act(client, &mut state, effects);
@@ -207,15 +233,6 @@ impl Handle {
         // A hop may have brought it to a build that was switched away from; whoever goes through all connections has
         // been there.
         live.settle(&self.shared, client, &mut state);
-    }
-}
-
-impl Live {
-    /// A name that nobody can guess, by which requests with commands find their connection.
-    fn session(&self, id: u64) -> String {
-        let session = format!("{:032x}", rand::random::<u128>());
-        self.sessions.lock().insert(session.as_str().into(), id);
-        session
     }
 }
 

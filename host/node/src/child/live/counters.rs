@@ -28,6 +28,10 @@ pub(super) struct Counters {
     pub(super) reopened: AtomicU64,
     /// Connections that were closed because they did not keep up.
     pub(super) slow: AtomicU64,
+    /// Requests of pages whose origin the build does not list.
+    pub(super) foreign: AtomicU64,
+    /// Times that a client sent more than its rate, and was read more slowly or sent away.
+    pub(super) held_back: AtomicU64,
 }
 
 impl Live {
@@ -68,7 +72,7 @@ impl Live {
     }
 
     /// What has happened.
-    pub(in crate::child) fn counts(&self) -> [Sample; 7] {
+    pub(in crate::child) fn counts(&self) -> [Sample; 8] {
         let counters = &self.counters;
         [
             (
@@ -105,6 +109,11 @@ impl Live {
                 "protoplex_live_slow_total",
                 "Connections that were closed because they did not keep up.",
                 &counters.slow,
+            ),
+            (
+                "protoplex_live_held_back_total",
+                "Messages above the rate of their connection or address, after which it was read more slowly.",
+                &counters.held_back,
             ),
         ]
         .map(|(name, help, counter)| (name, help, counter.load(Relaxed)))

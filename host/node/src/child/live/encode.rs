@@ -5,6 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protoplex_edge::websocket::{Opcode, deflate, frame};
 use protoplex_live::{Change, Form, Item, Message, Notice, Position, Refusal, Said, Subscribed};
+use protoplex_wire::manifest::LiveLimits;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 use std::sync::Arc;
@@ -14,8 +15,14 @@ fn object(value: serde_json::Value) -> Bytes {
 }
 
 /// The first object of every connection.
-pub(super) fn welcome(session: Option<&str>, user: Option<&str>, ping_ms: u64) -> Bytes {
-    object(json!({"welcome": {"session": session, "user": user, "ping_ms": ping_ms}}))
+pub(super) fn welcome(session: Option<&str>, user: Option<&str>, limits: &LiveLimits) -> Bytes {
+    object(json!({"welcome": {
+        "session": session,
+        "user": user,
+        "ping_ms": limits.ping_ms,
+        // Of one command: who knows it need not send what is refused.
+        "bytes_max": limits.received_bytes_max,
+    }}))
 }
 
 /// To `id`, that it was done.

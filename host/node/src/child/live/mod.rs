@@ -4,6 +4,7 @@
 //! A connection is a [`client::Client`] and an entry in the hub, which holds what waits for it. Transports pull from there
 //! and know nothing of handlers; handlers know nothing of transports.
 
+mod admission;
 mod builtin;
 mod client;
 mod commands;
@@ -14,6 +15,7 @@ mod events;
 mod hub;
 mod links;
 mod moving;
+mod origins;
 mod poll;
 mod secrets;
 mod watch;
@@ -28,14 +30,19 @@ use parking_lot::{Mutex, MutexGuard};
 use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, Rules};
 use protoplex_wire::manifest::{self, LiveLimits, Namespace};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     future::Future,
-    sync::{Arc, atomic::AtomicU64},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Waker,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{oneshot, watch::Sender as Watched};
 
+pub(super) use admission::Admission;
 pub(super) use builtin::answer;
 pub(super) use connect::connect;
 pub(super) use secrets::Secrets as LiveSecrets;
@@ -84,6 +91,7 @@ pub(super) struct Live {
     /// Of back ends, that wait for an answer.
     requests: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     requests_ever: AtomicU64,
+    admission: Admission,
     clients: Mutex<HashMap<ConnectionId, Arc<Client>>>,
     polls: poll::Polls,
     /// Who registered for keys, and whom to wake for it.
@@ -102,15 +110,9 @@ pub(super) struct Live {
     draining: Watched<Option<Duration>>,
 }
 
-impl Default for Live {
-    fn default() -> Self {
-        Self::new(LiveSecrets::default())
-    }
-}
-
 impl Live {
     /// Without anybody. The rules come with the first build.
-    pub(super) fn new(secrets: LiveSecrets) -> Self {
+    pub(super) fn new(secrets: LiveSecrets, admission: Admission) -> Self {
         Self {
             hub: Mutex::new(Hub::new(
                 [(watch::NAMESPACE.into(), watch::RULES)],
@@ -120,6 +122,7 @@ impl Live {
             links: Links::default(),
             requests: Mutex::default(),
             requests_ever: AtomicU64::new(0),
+            admission,
             clients: Mutex::default(),
             polls: poll::Polls::default(),
             watchers: Mutex::default(),
@@ -160,7 +163,7 @@ impl Live {
             ticks.tick().await;
             let live = &shared.live;
             live.tell(Hub::tick);
-            live.polls.expire();
+            live.polls.expire(live.admission.is_crowded());
             live.end_expired();
         }
     }
@@ -216,7 +219,11 @@ impl Live {
                 client.state.lock().tokens.remove(&channel);
                 self.say(
                     &client,
-                    Out::Object(encode::ended(&channel, "expired", secrets::EXPIRED)),
+                    Out::Object(encode::ended(
+                        &channel,
+                        secrets::Refused::Expired.code(),
+                        &secrets::Refused::Expired.to_string(),
+                    )),
                 );
             }
         }
@@ -260,6 +267,18 @@ impl Live {
     fn send_away(&self, client: &Client) {
         self.say(client, Out::Retry(client::come_back_ms()));
         self.say(client, Out::Close(close::RESTART, "come back".to_owned()));
+    }
+
+    /// Names the nodes of the fleet: their own requests are under no limit by address.
+    pub(super) fn set_fleet(&self, nodes: HashSet<IpAddr>) {
+        self.admission.shares.set_fleet(nodes);
+    }
+
+    /// Who was refused, by cause.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 3] {
+        let [address, child] = self.admission.refused();
+        let foreign = self.counters.foreign.load(Ordering::Relaxed);
+        [address, child, ("live-origin", foreign)]
     }
 
     fn hub(&self) -> MutexGuard<'_, Hub> {

@@ -1,7 +1,6 @@
 //! Long polling, and requests that carry what a client has to say.
 
 use super::{
-    Live,
     client::Handle,
     encode::{self, Text},
 };
@@ -10,7 +9,9 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
+use protoplex_edge::Rate;
 use protoplex_http::{Answer, Head, Reply};
+use protoplex_wire::manifest::message_cost;
 use serde_json::value::RawValue;
 use std::{
     collections::HashMap,
@@ -24,8 +25,15 @@ use std::{
 const WAIT: Duration = Duration::from_secs(25);
 /// A client that asks for nothing for so long is gone.
 const ABSENCE_MAX: Duration = Duration::from_secs(40);
+/// The same while the child has no room for others: a client that is there asks again within some round trips.
+const CROWDED_ABSENCE_MAX: Duration = Duration::from_secs(10);
 /// Objects gathered for one answer.
 const GATHER_BYTES: usize = 64 << 10;
+/// Requests with commands wait this long, where their client is ahead of its rate; below the time in which the client for
+/// pages takes the network for dead.
+const HELD_BACK_MAX: Duration = Duration::from_secs(5);
+/// Commands of one request that are done before others have their turn.
+const TURN_COMMANDS_MAX: usize = 32;
 /// The last batch that the client has.
 const ACK_HEADER: &str = "protoplex-ack";
 
@@ -44,12 +52,21 @@ struct Batches {
     seen: Instant,
     /// Raised with every request: an older one that still waits gives up.
     asked: u64,
+    /// Requests that wait for something to tell.
+    waiting: u32,
 }
 
 impl Polls {
-    /// Lets go of clients that ask for nothing any more.
-    pub(super) fn expire(&self) {
-        let gone = |polled: &Arc<Polled>| polled.batches.lock().seen.elapsed() > ABSENCE_MAX;
+    /// Lets go of clients that ask for nothing any more: sooner where others need the room.
+    pub(super) fn expire(&self, is_crowded: bool) {
+        let absence_max = match is_crowded {
+            true => CROWDED_ABSENCE_MAX,
+            false => ABSENCE_MAX,
+        };
+        let gone = |polled: &Arc<Polled>| {
+            let batches = polled.batches.lock();
+            batches.waiting == 0 && batches.seen.elapsed() > absence_max
+        };
         let mut all = self.0.lock();
         let expired: Vec<_> = all.extract_if(|_, polled| gone(polled)).collect();
         // Their end is told to handlers, which may do something about others.
@@ -64,14 +81,7 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
     if is_over {
         return json(objects);
     }
-    let sessions = shared.live.sessions.lock();
-    let id = handle.client.id;
-    let session = sessions
-        .iter()
-        .find(|(_, of)| **of == id)
-        .map(|(session, _)| session.clone());
-    drop(sessions);
-    let Some(session) = session else {
+    let Some(session) = handle.client.session_id.clone() else {
         return Reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
     };
     let polled = Polled {
@@ -80,6 +90,7 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
             last: (0, Bytes::new()),
             seen: Instant::now(),
             asked: 0,
+            waiting: 0,
         }),
     };
     shared.live.polls.0.lock().insert(session, Arc::new(polled));
@@ -101,12 +112,14 @@ pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answ
         batches.asked += 1;
         batches.asked
     };
+    // Made now: the client may go away before the future is polled.
+    let waiting = Waiting::new(Arc::clone(&polled));
     Answer::Later(Box::pin(async move {
+        let _waiting = waiting;
         let batch = poll_fn(|cx| polled.poll_batch(ack, asked, cx));
         let (batch, is_over) = tokio::time::timeout(WAIT, batch)
             .await
             .unwrap_or((None, false));
-        polled.batches.lock().seen = Instant::now();
         if is_over {
             shared.live.polls.0.lock().remove(&session);
             if batch.is_none() {
@@ -119,6 +132,24 @@ pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answ
         body.push(b'}');
         json(body.into())
     }))
+}
+
+/// A request that waits; a session that has one is not idle, and is seen when it ends.
+struct Waiting(Arc<Polled>);
+
+impl Waiting {
+    fn new(polled: Arc<Polled>) -> Self {
+        polled.batches.lock().waiting += 1;
+        Self(polled)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut batches = self.0.batches.lock();
+        batches.waiting -= 1;
+        batches.seen = Instant::now();
+    }
 }
 
 impl Polled {
@@ -208,19 +239,33 @@ pub(super) fn commands(shared: &Arc<Shared>, session: &str, request: Request<'_>
             shared: &shared,
             client: &client,
         };
-        match serde_json::from_str::<Vec<&RawValue>>(text) {
-            Ok(commands) => commands.iter().for_each(|one| speaker.command(one.get())),
-            Err(_) => speaker.command(text),
+        // One alone, or no JSON at all.
+        let commands = serde_json::from_str::<Vec<&RawValue>>(text);
+        let commands = commands.map_or(vec![text], |all| {
+            all.into_iter().map(RawValue::get).collect()
+        });
+        let cost = commands.iter().map(|command| message_cost(command.len()));
+        let cost = cost.fold(0, u32::saturating_add);
+        let (per_s, burst) = limits.received_rate();
+        match speaker.charge(&Rate::new(per_s, burst), cost, HELD_BACK_MAX) {
+            Ok(Duration::ZERO) => {}
+            Ok(wait) => tokio::time::sleep(wait).await,
+            Err(away) => return too_many(away),
+        }
+        for turn in commands.chunks(TURN_COMMANDS_MAX) {
+            turn.iter().for_each(|command| speaker.command(command));
+            if commands.len() > TURN_COMMANDS_MAX {
+                tokio::task::yield_now().await;
+            }
         }
         Reply::empty(StatusCode::ACCEPTED)
     }))
 }
 
-impl Live {
-    /// A connection that is gone has no session.
-    pub(super) fn forget_session(&self, id: protoplex_live::ConnectionId) {
-        self.sessions.lock().retain(|_, of| *of != id);
-    }
+fn too_many(away: Duration) -> Reply {
+    let text = "more commands than the rate of this connection allows\n";
+    let seconds = HeaderValue::from(away.as_secs() + 1);
+    Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
 fn gone() -> Reply {

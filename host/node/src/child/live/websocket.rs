@@ -2,9 +2,11 @@
 
 use super::{client::Handle, close, encode::Spoken};
 use bytes::{Bytes, BytesMut};
+use protoplex_edge::Rate;
 use protoplex_edge::websocket::{Event, Limits, Opcode, Reader, close_frame, frame};
 use protoplex_handler::LiveMessage;
 use protoplex_http::{Duplex, Switched};
+use protoplex_wire::manifest::message_cost;
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
@@ -25,8 +27,13 @@ const READ_BYTES: usize = 16 << 10;
 const GATHER_BYTES: usize = 64 << 10;
 /// Messages that one connection may have handled before others have their turn.
 const TURN_EVENTS_MAX: usize = 32;
+/// Bytes of messages, inflated, after which others have their turn: a large one takes as long as hundreds of small ones.
+const TURN_BYTES_MAX: usize = 32 << 10;
 /// Frames of one message: empty ones cost the sender nothing. 16 MiB in pieces of 64 bytes.
 const FRAMES_MAX: u32 = 262_144;
+/// Bytes of one command above its limit that are read and thrown away, so that its answer says what was wrong: as many as
+/// an honest client may try in vain. One with more ends the connection.
+const DISCARDED_BYTES_MAX: u64 = 16 << 20;
 /// How long a client may take nothing of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client that is told to go may take to say goodbye.
@@ -50,11 +57,17 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
     let limits = handle.live().rules().limits;
     let ping = Duration::from_millis(limits.ping_ms.max(1));
     let may_deflate = deflate == Deflate::Agreed;
+    let (per_s, burst) = limits.received_rate();
     let mut socket = Box::new(Socket {
         io: switched.io,
         reader: Reader::new(
             Limits {
                 message_bytes_max: usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX),
+                // Without commands there is no answer.
+                discarded_bytes_max: match handle.client.is_raw {
+                    true => 0,
+                    false => DISCARDED_BYTES_MAX,
+                },
                 frames_max: FRAMES_MAX,
             },
             may_deflate,
@@ -70,6 +83,9 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
         ping,
         unanswered: 0,
         is_broken: false,
+        rate: Rate::new(per_s, burst),
+        turn_bytes: 0,
+        held_back: None,
         timer: Box::pin(tokio::time::sleep(ping)),
         leave: Some(switched.leave),
         goodbye: None,
@@ -93,6 +109,12 @@ struct Socket {
     unanswered: u32,
     /// The client broke the protocol.
     is_broken: bool,
+    /// Of what the client says.
+    rate: Rate,
+    /// Bytes of messages that were handled since others had their turn.
+    turn_bytes: usize,
+    /// The client said more than its rate: until then it is not read.
+    held_back: Option<Pin<Box<Sleep>>>,
     timer: Pin<Box<Sleep>>,
     leave: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Once a closing frame is on its way: with what, and until when the other one is waited for.
@@ -129,6 +151,7 @@ impl Socket {
             while hub.next(id).is_some() {}
             drop(hub);
         }
+        self.turn_bytes = 0;
         let mut turns = 0;
         loop {
             let wrote = match self.poll_write(handle, cx) {
@@ -138,7 +161,7 @@ impl Socket {
                 Poll::Pending => break,
             };
             turns += 1;
-            if turns > TURN_EVENTS_MAX {
+            if turns > TURN_EVENTS_MAX || self.turn_bytes > TURN_BYTES_MAX {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -226,6 +249,13 @@ impl Socket {
         if self.is_broken {
             return self.poll_linger(cx);
         }
+        if let Some(wait) = &mut self.held_back {
+            // Who is told to go is heard all the same.
+            if self.goodbye.is_none() {
+                std::task::ready!(wait.as_mut().poll(cx));
+            }
+            self.held_back = None;
+        }
         match self.reader.read(&mut self.input) {
             Ok(Some(event)) => Poll::Ready(Ok(self.take(handle, event))),
             Ok(None) => {
@@ -276,6 +306,7 @@ impl Socket {
         if self.goodbye.is_some() && !matches!(event, Event::Close(..)) {
             return None;
         }
+        self.count(handle, &event);
         match event {
             Event::Text(text) => {
                 // The reader has looked at it.
@@ -288,12 +319,33 @@ impl Socket {
             Event::Binary(bytes) if self.spoken.is_raw => {
                 handle.speaker().received(LiveMessage::Binary(&bytes));
             }
+            Event::TooLarge { beginning, bytes } => {
+                handle.speaker().too_large(&beginning, bytes);
+            }
             Event::Binary(_) => self.say_goodbye(1003, "a command is text"),
             Event::Ping(content) => self.queue(frame(Opcode::Pong, false, &content)),
             Event::Pong(_) => {}
             Event::Close(code, reason) => return self.closed(code, &reason),
         }
         None
+    }
+
+    /// Takes a message off the client's rate, and off this turn.
+    fn count(&mut self, handle: &Handle, event: &Event) {
+        let bytes = match event {
+            Event::Text(message) | Event::Binary(message) => message.len(),
+            Event::TooLarge { bytes, .. } => usize::try_from(*bytes).unwrap_or(usize::MAX),
+            Event::Ping(_) => 0,
+            Event::Pong(_) | Event::Close(..) => return,
+        };
+        self.turn_bytes = self.turn_bytes.saturating_add(bytes);
+        let cost = message_cost(bytes);
+        let wait = handle.speaker().charge(&self.rate, cost, Duration::MAX);
+        // What has come is handled; what follows has to wait.
+        let wait = wait.unwrap_or_else(|away| away);
+        if !wait.is_zero() {
+            self.held_back = Some(Box::pin(tokio::time::sleep(wait)));
+        }
     }
 
     /// The client says goodbye, first or in answer.
@@ -357,7 +409,8 @@ impl Socket {
                     "it takes nothing of what is written".into(),
                 )));
             }
-            if self.unanswered >= UNANSWERED_MAX {
+            // The answers of a client that is not read are not heard.
+            if self.unanswered >= UNANSWERED_MAX && self.held_back.is_none() {
                 return Poll::Ready(Ok((close::BROKEN, "it gives no sign of life".into())));
             }
             self.unanswered += 1;

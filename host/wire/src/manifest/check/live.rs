@@ -14,6 +14,8 @@ const QUEUE_BYTES_MAX: u64 = 64 << 20;
 const SUBSCRIPTIONS_MAX: u64 = 10_000;
 /// A WebSocket message is held whole.
 const RECEIVED_BYTES_MAX: u64 = 64 << 20;
+/// Who sends more in a second is under no rate.
+const RECEIVED_PER_S_MAX: u64 = 1_000_000;
 /// More often costs more than what it finds.
 const PING_MS_MIN: u64 = 1_000;
 /// Kept for every channel that has one.
@@ -25,12 +27,20 @@ const SUBSCRIBERS_MAX: u64 = 1_000_000;
 /// Kept for every channel.
 const KEYS_MAX: u64 = 100_000;
 
+/// Each is compared with what every browser says.
+const ORIGINS_MAX: usize = 64;
+/// Each is compared with what every client offers.
+const SUBPROTOCOLS_MAX: usize = 64;
+/// Ours, which speak of channels.
+const OWN_SUBPROTOCOLS: &str = "protoplex.";
+
 /// What is wrong with it.
 pub(super) fn faults(live: &Live) -> Vec<String> {
     let mut faults: Vec<_> = limits(&live.limits)
         .into_iter()
         .map(|fault| format!("live: {fault}"))
         .collect();
+    faults.extend(pages(live).map(|fault| format!("live: {fault}")));
     for (name, namespace) in &live.namespaces {
         if name == KEYS {
             faults.push(format!(
@@ -49,6 +59,55 @@ pub(super) fn faults(live: &Live) -> Vec<String> {
     faults
 }
 
+/// Who may connect, and what is spoken then.
+fn pages(live: &Live) -> impl Iterator<Item = String> {
+    let wrong_origins = live.origins.iter().filter(|one| !is_origin(one));
+    let origins = wrong_origins.map(|one| {
+        format!(
+            "origins has `{one}`; write it as a browser does, `https://app.example.com` or `http://localhost:5173`, \
+             without a path, or `*` for all"
+        )
+    });
+    let wrong_subprotocols = live.subprotocols.iter().filter(|one| !is_subprotocol(one));
+    let subprotocols = wrong_subprotocols.map(|one| {
+        format!(
+            "subprotocols has `{one}`; a subprotocol is one word without separators, and `{OWN_SUBPROTOCOLS}…` is for \
+             channels, which need no entry"
+        )
+    });
+    let too_many = [
+        ("origins", live.origins.len(), ORIGINS_MAX),
+        ("subprotocols", live.subprotocols.len(), SUBPROTOCOLS_MAX),
+    ]
+    .into_iter()
+    .filter_map(|(key, count, most)| at_most(key, count as u64, most as u64));
+    origins.chain(subprotocols).chain(too_many)
+}
+
+/// As the header `Origin` has it (RFC 6454, section 6.2), which has no default port and no capitals.
+fn is_origin(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let is_fine =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    !authority.is_empty() && !authority.ends_with(default_port) && authority.bytes().all(is_fine)
+}
+
+/// A token (RFC 9110, section 5.6.2) that is none of ours.
+fn is_subprotocol(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token) && !text.starts_with(OWN_SUBPROTOCOLS)
+}
+
 fn limits(limits: &LiveLimits) -> Vec<String> {
     let mut faults = Vec::new();
     for (key, value, most) in [
@@ -65,6 +124,15 @@ fn limits(limits: &LiveLimits) -> Vec<String> {
         ),
     ] {
         faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
+    }
+    for (key, value) in [
+        ("received_per_s_max", limits.received_per_s_max),
+        ("received_burst_max", limits.received_burst_max),
+    ] {
+        let Some(value) = value.map(u64::from) else {
+            continue;
+        };
+        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, RECEIVED_PER_S_MAX)));
     }
     let ping_ms = limits.ping_ms;
     if !(PING_MS_MIN..=WAIT_MS_MAX).contains(&ping_ms) {
@@ -130,6 +198,8 @@ mod tests {
             queue_bytes_max: 1_000,
             subscriptions_max: 1,
             received_bytes_max: 1,
+            received_per_s_max: None,
+            received_burst_max: Some(1),
             ping_ms: 1_000,
         };
         let rules = Namespace {
@@ -150,13 +220,53 @@ mod tests {
     }
 
     #[test]
+    fn origins_and_subprotocols_are_written_as_browsers_say_them() {
+        let found = |origins: &[&str], subprotocols: &[&str]| {
+            let owned = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+            let live = Live {
+                origins: owned(origins),
+                subprotocols: owned(subprotocols),
+                ..Live::default()
+            };
+            pages(&live).collect::<Vec<_>>()
+        };
+        let origins = [
+            "*",
+            "https://app.example.com",
+            "http://localhost:5173",
+            "https://[2001:db8::1]:8443",
+        ];
+        assert!(found(&origins, &["mqtt", "graphql-transport-ws"]).is_empty());
+        for origin in [
+            "app.example.com",
+            "https://app.example.com/",
+            "https://App.example.com",
+            "https://app.example.com:443",
+            "https://*.example.com",
+            "ftp://example.com",
+            "null",
+            "",
+        ] {
+            assert_eq!(found(&[origin], &[]).len(), 1, "{origin}");
+        }
+        for subprotocol in ["", "two words", "a,b", "protoplex.v1"] {
+            assert_eq!(found(&[], &[subprotocol]).len(), 1, "{subprotocol}");
+        }
+        assert_eq!(found(&[], &["a"; 65]).len(), 1);
+    }
+
+    #[test]
     fn what_cannot_be_kept_is_refused_and_says_so() {
         let (limits, rules) = fine();
         let check = |change: &dyn Fn(&mut LiveLimits, &mut Namespace), name: &str, says: &str| {
             let (mut limits, mut rules) = (limits, rules);
             change(&mut limits, &mut rules);
             let namespaces = [(name.to_owned(), rules)].into();
-            let found = faults(&Live { limits, namespaces });
+            let found = faults(&Live {
+                limits,
+                namespaces,
+                ..Live::default()
+            });
             match says {
                 "" => assert_eq!(found, Vec::<String>::new()),
                 says => assert!(found.iter().any(|f| f.contains(says)), "{says}: {found:?}"),
@@ -180,6 +290,16 @@ mod tests {
             &|l, _| l.received_bytes_max = 1 << 40,
             "chat",
             "received_bytes_max",
+        );
+        check(
+            &|l, _| l.received_per_s_max = Some(0),
+            "chat",
+            "received_per_s_max is 0",
+        );
+        check(
+            &|l, _| l.received_burst_max = Some(1_000_001),
+            "chat",
+            "received_burst_max is 1000001",
         );
         check(&|l, _| l.ping_ms = 999, "chat", "ping_ms is 999");
         check(
