@@ -23,13 +23,15 @@ impl<E> From<h2::Error> for Unsent<E> {
     }
 }
 
-pub(crate) struct Pipe<B> {
+pub(crate) struct Pipe<B: HttpBody> {
     body: B,
     stream: SendStream<Bytes>,
     /// Waits for room; with whether it is the last.
     piece: Option<(Bytes, bool)>,
     /// Something was taken of the body, so that it cannot be sent again.
     begun: bool,
+    /// What the body ended with; the stream is about to be reset for it.
+    error: Option<B::Error>,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
@@ -39,6 +41,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             stream,
             piece: None,
             begun: false,
+            error: None,
         }
     }
 
@@ -47,6 +50,10 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
         loop {
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Peer));
+            }
+            if let Some(error) = self.error.take() {
+                self.stream.send_reset(Reason::INTERNAL_ERROR);
+                return Poll::Ready(Err(Unsent::Body(error)));
             }
             if let Some((_, ends)) = self.piece {
                 ready!(poll_room(&mut self.stream, cx))?;
@@ -64,8 +71,12 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(Err(Unsent::Body(error)));
+                    // A reset throws away what h2 has not written yet: the connection's task, which was woken by the
+                    // piece before this, comes first.
+                    self.error = Some(error);
+                    self.begun = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
             };
             self.begun = true;
@@ -84,7 +95,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin> Pipe<B> {
     }
 }
 
-impl<B> Pipe<B> {
+impl<B: HttpBody> Pipe<B> {
     /// The body, if nothing of it was taken.
     pub(crate) fn untouched(self) -> Option<B> {
         (!self.begun).then_some(self.body)
