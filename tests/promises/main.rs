@@ -11,6 +11,7 @@ mod commands;
 mod conformance;
 mod connections;
 mod counted;
+mod cut;
 mod deploys;
 mod directory;
 mod drains;

@@ -1,5 +1,8 @@
 //! Breaks one rule for each path, so that tests can see each limit hold. `/` is well-behaved, `/count` tells one
-//! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one.
+//! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one. A path may stand
+//! below `/api`, where the sample's router relays it.
+mod trailed;
+
 use protoplex_sdk::app::{
     wasip3::{
         exports::http::handler::Guest,
@@ -23,6 +26,8 @@ static SEEN: AtomicU64 = AtomicU64::new(0);
 static TOGETHER: AtomicU64 = AtomicU64::new(0);
 static TOGETHER_MOST: AtomicU64 = AtomicU64::new(0);
 const PIECE_BYTES: usize = 64 << 10;
+/// The head of a response is out by then.
+const AFTER_HEAD: Duration = Duration::from_millis(200);
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
@@ -32,17 +37,25 @@ wasip3::http::service::export!(Handler with_types_in wasip3);
 impl Guest for Handler {
     async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
         let request = Request::new(request);
-        if request.path() == "/error" {
+        let path = below_api(request.path()).to_owned();
+        if path == "/error" {
             return Err(ErrorCode::InternalError(Some("as asked for".to_owned())));
+        }
+        if let Some(response) = trailed::response(&path) {
+            return Ok(response);
         }
         Ok(serve(request).await.into_raw())
     }
 }
 
+fn below_api(path: &str) -> &str {
+    path.strip_prefix("/api").unwrap_or(path)
+}
+
 async fn serve(request: Request) -> Response {
     let seen = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
     let n = number(&request);
-    match request.path() {
+    match below_api(request.path()) {
         "/" | "/ok" => Response::text("ok\n"),
         "/count" => Response::text(format!("{seen}\n")),
         "/trap" => panic!("a trap, as asked for"),
@@ -111,6 +124,21 @@ fn body(path: &str, n: Option<usize>) -> Response {
             let _ = sender.send("half").await;
             panic!("a trap in the middle, as asked for");
         }),
+        // Without a word, and so without a wait for whoever takes it.
+        "/unreachable-body" => streamed(|mut sender| async move {
+            let _ = sender.send("half").await;
+            core::arch::wasm32::unreachable()
+        }),
+        "/unreachable-at-once" => streamed(|sender| async move {
+            let _open = sender;
+            core::arch::wasm32::unreachable()
+        }),
+        "/unreachable-later" => streamed(|sender| async move {
+            let _open = sender;
+            sleep(AFTER_HEAD).await;
+            core::arch::wasm32::unreachable()
+        }),
+        "/four" => sends("four"),
         "/short-body" => sends("four").header("content-length", "8"),
         "/long-body" => sends("four and more").header("content-length", "4"),
         "/silent-body" => streamed(|mut sender| async move {

@@ -148,7 +148,7 @@ impl AppHandler {
         let deadline = self.limits.deadline_ms;
         let waiting = poll_fn(|cx| head.poll(cx));
         match tokio::time::timeout(Duration::from_millis(deadline), waiting).await {
-            Ok(Some(Ok(response))) => Ok(head.respond(response, has_body)),
+            Ok(Some(Ok(response))) => head.respond(response, has_body),
             Ok(Some(Err(error))) => Err(error),
             Ok(None) => Err(track.cause_of_death().await),
             Err(_) => {
@@ -301,21 +301,25 @@ impl Head<'_> {
         Pin::new(&mut self.answer).poll(cx).map(Result::ok)
     }
 
-    fn respond(mut self, response: Response, has_body: bool) -> http::Response<AppBody> {
+    fn respond(
+        mut self,
+        response: Response,
+        has_body: bool,
+    ) -> Result<http::Response<AppBody>, HandlerError> {
         let drive = match std::mem::replace(&mut self.running, Running::Over) {
             Running::Here(drive) => Some(drive),
             _ => None,
         };
         let has_body = has_body && response.status() != http::StatusCode::NOT_MODIFIED;
         let place = self.place.take();
-        response.map(|answer| {
-            let body = DrivenBody::new(answer, drive, self.shared, place);
-            if has_body {
-                body.gathered()
-            } else {
-                AppBody::Stream(body.boxed_unsync())
-            }
-        })
+        let (parts, answer) = response.into_parts();
+        let body = DrivenBody::new(answer, drive, self.shared, place);
+        let body = if has_body {
+            body.gathered()?
+        } else {
+            AppBody::Stream(body.boxed_unsync())
+        };
+        Ok(http::Response::from_parts(parts, body))
     }
 
     /// The deadline has passed. An instance that others use is left to them, and to its own end.

@@ -1,16 +1,16 @@
 //! The body of an app's response as a connection reads it: polling it is what drives the instance, unless a task does.
 
 use super::{Shared, answer::Answer, drive::Drive};
+use crate::HandlerError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Frames that are looked at before a response's head goes out: one of data, and the end.
 const AHEAD_MAX: usize = 2;
@@ -19,13 +19,13 @@ const AHEAD_MAX: usize = 2;
 pub enum AppBody {
     /// All of it was there at once, and its instance is free again.
     Whole(Bytes),
-    /// It is still being made. Reading it is what drives the instance.
-    Stream(WasiBody),
+    /// It is still being made. Reading it is what drives the instance. Its error says why it is not whole.
+    Stream(UnsyncBoxBody<Bytes, HandlerError>),
 }
 
 pub(super) struct DrivenBody {
     /// Read before the head went out; the last stands first.
-    ahead: Vec<Option<Result<Frame<Bytes>, Error>>>,
+    ahead: Vec<Option<Result<Frame<Bytes>, HandlerError>>>,
     // Dropped in this order: the answer's end, then what is left to do, then the place.
     answer: Answer,
     rest: Rest,
@@ -56,7 +56,10 @@ impl DrivenBody {
 
     /// Reads what is there without waiting: a small body is whole at once, and goes out with its length and without
     /// having been a stream.
-    pub(super) fn gathered(mut self) -> AppBody {
+    ///
+    /// # Errors
+    /// Nothing of the body came before its error: the head has not gone out, so the request gets an answer that says so.
+    pub(super) fn gathered(mut self) -> Result<AppBody, HandlerError> {
         let mut nobody = Context::from_waker(Waker::noop());
         let mut ahead = Vec::with_capacity(AHEAD_MAX);
         while ahead.len() < AHEAD_MAX
@@ -69,17 +72,18 @@ impl DrivenBody {
             }
         }
         match ahead.as_slice() {
-            [None] => return AppBody::Whole(Bytes::new()),
+            [None] => return Ok(AppBody::Whole(Bytes::new())),
+            [Some(Err(error))] => return Err(error.clone()),
             [Some(Ok(frame)), None] => {
                 if let Some(data) = frame.data_ref() {
-                    return AppBody::Whole(data.clone());
+                    return Ok(AppBody::Whole(data.clone()));
                 }
             }
             _ => {}
         }
         ahead.reverse();
         self.ahead = ahead;
-        AppBody::Stream(self.boxed_unsync())
+        Ok(AppBody::Stream(self.boxed_unsync()))
     }
 }
 
@@ -111,12 +115,12 @@ impl Drop for Rest {
 
 impl Body for DrivenBody {
     type Data = Bytes;
-    type Error = Error;
+    type Error = HandlerError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, HandlerError>>> {
         let this = self.get_mut();
         if let Some(frame) = this.ahead.pop() {
             return Poll::Ready(frame);
@@ -146,6 +150,12 @@ impl Body for DrivenBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        if self.ahead.is_empty() {
+            self.answer.size_hint()
+        } else {
+            // The answer tells only what follows them, and an error or trailers may be among them: only chunks, or a
+            // stream, can bring either.
+            SizeHint::default()
+        }
     }
 }

@@ -39,11 +39,15 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Runs it. The body keeps the build loaded until it ends.
+/// Runs it. The body keeps the build loaded until it ends; `cut` is told why one is not whole whose head is out.
+///
+/// # Errors
+/// The handler gave no answer.
 pub(super) async fn run(
     app: Arc<AppHandler>,
     request: Request<Body>,
     build: Arc<LoadedBuild>,
+    mut cut: impl FnMut(&HandlerError) + Send + 'static,
 ) -> Result<Reply, HandlerError> {
     // Heads that are here already are read before a guest runs: many of one kind in a row find their code and data in
     // the processor's caches.
@@ -67,6 +71,7 @@ pub(super) async fn run(
         AppBody::Stream(body) => {
             let body = body.map_err(move |error| {
                 let _held = &build;
+                cut(&error);
                 Box::new(error) as protoplex_http::StreamError
             });
             reply.body = ReplyBody::Stream(body.boxed_unsync());

@@ -393,12 +393,20 @@ pub(super) fn run_app(
         Arc::clone(shared),
         Arc::clone(request.build),
     );
-    let request_id = request.head.request_id.to_owned();
+    let request_id: Arc<str> = request.head.request_id.into();
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
         let slot = &build.handlers[index];
+        let cut = {
+            let (shared, build, id) = (
+                Arc::clone(&shared),
+                Arc::clone(&build),
+                Arc::clone(&request_id),
+            );
+            move |error: &HandlerError| shared.note_failure(&build.handlers[index], error, &id)
+        };
         let run = pin!(async {
-            match app::run(app, inner, Arc::clone(&build)).await {
+            match app::run(app, inner, Arc::clone(&build), cut).await {
                 Ok(reply) => {
                     slot.metrics.count(Kind::App);
                     reply

@@ -75,7 +75,7 @@ async fn run(build: &Arc<LoadedBuild>, slot: &Slot, probe: &Probe) -> Result<u16
         Code::Live(_) => Ok(200),
         Code::App(handler) => {
             let request = app::request(&head, Body::empty(), false)?;
-            let reply = app::run(Arc::clone(handler), request, Arc::clone(build)).await?;
+            let reply = app::run(Arc::clone(handler), request, Arc::clone(build), |_| {}).await?;
             Ok(reply.status.as_u16())
         }
     }
