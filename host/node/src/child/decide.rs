@@ -1,5 +1,7 @@
 //! From a decision to a reply. Every decision is checked against the handler's grants first.
 
+mod check;
+
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
@@ -10,6 +12,7 @@ use super::{
     service::Shared,
 };
 use base64::Engine as _;
+pub(super) use check::check;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use protoplex_edge::{
     forward,
@@ -165,24 +168,12 @@ fn relay_to(
     decision: protoplex_handler::RelayDecision,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
-    let mut granted = slot.grants.relay.iter();
-    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
-        return refused(format!(
-            "upstream `{}` is not in grants.relay",
-            decision.upstream
-        ));
-    };
+    let grant = granted_relay(slot, &decision)?;
     let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
     if head.method == "CONNECT" && !has_connect {
         // The visitor's doing, not the handler's. `connect` in grants.upgrades lets it pass.
         let reply = reply::status(StatusCode::METHOD_NOT_ALLOWED, head.request_id);
         return Ok(Answer::Ready(reply));
-    }
-    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
-        return refused(format!(
-            "a relay to `{}` needs a key: it says which live node",
-            decision.upstream
-        ));
     }
     let counters = Arc::clone(&slot.relays[grant]);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
@@ -212,6 +203,27 @@ fn relay_to(
         });
         shared.until_cut(&build, &request_id, sent).await
     })))
+}
+
+/// The grant that allows a relay.
+fn granted_relay(
+    slot: &Slot,
+    decision: &protoplex_handler::RelayDecision,
+) -> Result<usize, HandlerError> {
+    let mut granted = slot.grants.relay.iter();
+    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
+        return refused(format!(
+            "upstream `{}` is not in grants.relay",
+            decision.upstream
+        ));
+    };
+    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
+        return refused(format!(
+            "a relay to `{}` needs a key: it says which live node",
+            decision.upstream
+        ));
+    }
+    Ok(grant)
 }
 
 /// The servers of an upstream, and what tells a node of ours the build.
@@ -364,16 +376,18 @@ fn app_by_name(
     if shared.role != Role::App {
         return refused("`app` decisions are for nodes of role app; relay to `role:app` instead");
     }
+    let index = granted_app(slot, request.build, name)?;
+    run_app(shared, index, request)
+}
+
+/// The app that a decision names, as far as it is granted.
+fn granted_app(slot: &Slot, build: &LoadedBuild, name: &str) -> Result<usize, HandlerError> {
     if !slot.grants.apps.iter().any(|granted| granted == name) {
         return refused(format!("app `{name}` is not in grants.apps"));
     }
-    match request
-        .build
-        .handlers
-        .iter()
-        .position(|slot| slot.name == name)
-    {
-        Some(index) => run_app(shared, index, request),
+    let mut names = build.handlers.iter().map(|slot| &slot.name);
+    match names.position(|known| known == name) {
+        Some(index) => Ok(index),
         None => refused(format!("the build has no app `{name}`")),
     }
 }
