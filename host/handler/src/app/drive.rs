@@ -114,6 +114,7 @@ async fn serve(
     let proxy = &instance.proxy;
     let func = entry(proxy);
     let shares = runner.factory.concurrency() > 1;
+    let meter = instance.store.data().meter.clone();
     let run = instance.store.run_concurrent(async |accessor| {
         let call = |incoming| call(runner, accessor, proxy, joint, incoming);
         let mut first = pin!(call(first));
@@ -154,7 +155,7 @@ async fn serve(
         }
         polled
     });
-    run.await?
+    meter.measure(run).await?
 }
 
 fn entry(proxy: &Proxy) -> Func {

@@ -45,11 +45,11 @@ impl Factory {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| {
-            yield_within(&mut state.data_mut().meter, budget)
-        });
+        store.epoch_deadline_callback(move |state| yield_within(&state.data().meter, budget));
         store.set_epoch_deadline(1);
-        let proxy = self.pre.instantiate_async(&mut store).await?;
+        let meter = store.data().meter.clone();
+        let made = meter.measure(self.pre.instantiate_async(&mut store));
+        let proxy = made.await?;
         Ok(Instance {
             store,
             proxy,
