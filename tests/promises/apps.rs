@@ -210,18 +210,22 @@ async fn outgoing(fleet: &Fleet, to: &str) -> String {
     answer.text().trim().to_owned()
 }
 
-fn with_outgoing(allowed: &str) -> Fleet {
+/// A fleet of app nodes whose only handler is that guest, with more lines of its section.
+pub(crate) fn with_handler(guest: &str, lines: &str) -> Fleet {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outgoing.toml");
-    let component = repository().join("builds/out/bad-app.wasm");
+    let file = folder.path().join("handler.toml");
+    let component = repository().join(format!("builds/out/{guest}.wasm"));
     let text = format!(
-        "name = \"outgoing\"\n[handlers.app]\ncomponent = \"{}\"\n[handlers.app.probe]\npath = \"/ok\"\n\
-         [handlers.app.grants]\noutgoing = [{allowed}]\n\
+        "name = \"handler\"\n[handlers.app]\ncomponent = \"{}\"\nprobe = {{ path = \"/ok\" }}\n{lines}\n\
          [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n",
         component.display()
     );
     std::fs::write(&file, text).unwrap();
     Fleet::start_with(file.to_str().unwrap(), &["--proxies", "0"]).unwrap()
+}
+
+fn with_outgoing(allowed: &str) -> Fleet {
+    with_handler("bad-app", &format!("grants.outgoing = [{allowed}]"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

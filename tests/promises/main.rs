@@ -25,6 +25,7 @@ mod live_children;
 mod messages;
 mod mixed;
 mod outlives;
+mod places;
 mod pushes;
 mod relaying;
 mod requests;

@@ -1,16 +1,13 @@
 //! Breaks one rule for each path, so that tests can see each limit hold. `/` is well-behaved, `/count` tells one
 //! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one. A path may stand
 //! below `/api`, where the sample's router relays it.
+mod outgoing;
 mod trailed;
 
 use protoplex_sdk::app::{
     wasip3::{
         exports::http::handler::Guest,
-        http::{
-            client,
-            types::{self, ErrorCode, Fields, RequestOptions, Scheme},
-        },
-        wit_future,
+        http::types::{self, ErrorCode, Fields},
     },
     *,
 };
@@ -49,7 +46,8 @@ impl Guest for Handler {
 }
 
 fn below_api(path: &str) -> &str {
-    path.strip_prefix("/api").unwrap_or(path)
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    path.strip_prefix("/few").unwrap_or(path)
 }
 
 async fn serve(request: Request) -> Response {
@@ -74,17 +72,9 @@ async fn serve(request: Request) -> Response {
             println!("{}", "x".repeat(n.unwrap_or(4 << 20)));
             Response::text("printed\n")
         }
-        "/outgoing" => outgoing(&to(&request)).await,
-        "/outgoing-after" => {
-            let to = to(&request);
-            streamed(|mut sender| async move {
-                let _ = sender.send("later\n").await;
-                drop(sender);
-                // The response is over by now.
-                sleep(Duration::from_millis(100)).await;
-                outgoing(&to).await;
-            })
-        }
+        "/burn" => burn(n.unwrap_or(0)),
+        "/environment" => environment(),
+        path if path.starts_with("/outgoing") => outgoing::response(path, &to(&request)).await,
         path => body(path, n),
     }
 }
@@ -171,25 +161,16 @@ fn to(request: &Request) -> String {
     to.unwrap_or_default().to_owned()
 }
 
-/// Sends a GET and says what came: a status or the error. No path is sent where none stands.
-async fn outgoing(to: &str) -> Response {
-    let (authority, path) = match to.split_once('/') {
-        Some((authority, path)) => (authority, Some(format!("/{path}"))),
-        None => (to, None),
-    };
-    let (_, trailers) = wit_future::new(|| Ok(None));
-    let options = RequestOptions::new();
-    let (raw, _) = types::Request::new(Fields::new(), None, trailers, Some(options));
-    let set = raw.set_scheme(Some(&Scheme::Http)).is_ok()
-        && raw.set_authority(Some(authority)).is_ok()
-        && raw.set_path_with_query(path.as_deref()).is_ok();
-    if !set {
-        return Response::text("not well-formed\n").status(400);
-    }
-    match client::send(raw).await {
-        Ok(response) => Response::text(format!("status {}\n", response.get_status_code())),
-        Err(error) => Response::text(format!("error {error:?}\n")).status(502),
-    }
+/// Its environment variables, a line for each.
+fn environment() -> Response {
+    let lines = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
+    Response::text(lines.collect::<String>())
+}
+
+/// Computes for so many turns.
+fn burn(turns: usize) -> Response {
+    let sum = (0..turns).fold(0_usize, |sum, turn| black_box(sum.wrapping_mul(31) ^ turn));
+    Response::text(format!("{sum}\n"))
 }
 
 fn number(request: &Request) -> Option<usize> {

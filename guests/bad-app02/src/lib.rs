@@ -33,9 +33,15 @@ impl Guest for Handler {
             "/four" => finish(body, b"four", None),
             "/trailers" => finish(body, b"body", Some(trailers())),
             "/trailers-only" => finish(body, b"", Some(trailers())),
+            "/environment" => finish(body, environment().as_bytes(), None),
             _ => finish(body, b"ok\n", None),
         }
     }
+}
+
+fn environment() -> String {
+    let lines = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
+    lines.collect()
 }
 
 fn die() -> ! {

@@ -10,6 +10,7 @@ mod request;
 use crate::{
     BuildFault, HandlerError, Linkers, Runtime,
     bindings::{edge as sync, edge_async},
+    places::Places,
 };
 use futures::future::BoxFuture;
 use instance::{AsyncInstance, Instance};
@@ -52,6 +53,8 @@ pub struct EdgeHandler {
     engine: wasmtime::Engine,
     idle: Mutex<Vec<Instance>>,
     idle_async: Mutex<Vec<AsyncInstance>>,
+    /// For calls that may wait; the others have the child's thread for themselves.
+    places: Arc<Places>,
 }
 
 enum Pre {
@@ -94,6 +97,7 @@ impl EdgeHandler {
             engine: engine.clone(),
             idle: Mutex::default(),
             idle_async: Mutex::default(),
+            places: Places::new(handler.limits.in_flight_max, handler.limits.queue_max),
         })
     }
 
@@ -137,7 +141,8 @@ impl EdgeHandler {
         Ok(decision)
     }
 
-    /// The same for a handler that imports WASI. The wall-clock deadline is outside the store.
+    /// Decides for a handler that imports WASI and so may wait: in one of its places, which it waits for in a queue of
+    /// bounded length. The wall-clock deadline is outside the store.
     pub fn decide_later(
         self: &Arc<Self>,
         head: &Head<'_>,
@@ -146,9 +151,13 @@ impl EdgeHandler {
         let mut request = request::RequestCopy::default();
         request.fill(head);
         let (handler, context) = (Arc::clone(self), Arc::clone(context));
+        let client = head.client;
         Box::pin(async move {
             let deadline = handler.limits.deadline_ms;
-            let call = handler.call_async(request, context);
+            let call = async {
+                let _place = handler.places.take(client).await?;
+                handler.call_async(request, context).await
+            };
             tokio::time::timeout(Duration::from_millis(deadline), call)
                 .await
                 .unwrap_or(Err(HandlerError::Deadline(deadline)))
@@ -168,13 +177,18 @@ impl EdgeHandler {
         let idle = self.idle_async.lock().pop();
         let mut instance = match idle {
             Some(instance) => instance,
-            None => AsyncInstance::new(&self.engine, pre, &self.limits).await?,
+            None => self.make_async(pre).await?,
         };
         let decision = instance.decide(request, context, &self.limits).await?;
-        if self.may_serve_again(instance.served) {
-            self.idle_async.lock().push(instance);
-        }
+        self.put_back_async(instance);
         Ok(decision)
+    }
+
+    async fn make_async(
+        &self,
+        pre: &edge_async::EdgePre<host::WasiEdgeState>,
+    ) -> Result<AsyncInstance, HandlerError> {
+        AsyncInstance::new(&self.engine, pre, &self.limits).await
     }
 
     /// Makes one instance, and keeps it where the isolation allows. A handler that was carried over with instances has
@@ -188,10 +202,7 @@ impl EdgeHandler {
             Pre::Async(_) if !self.idle_async.lock().is_empty() => {}
             Pre::Sync(pre) => self.put_back(Instance::new(&self.engine, pre, &self.limits)?),
             Pre::Async(pre) => {
-                let instance = AsyncInstance::new(&self.engine, pre, &self.limits).await?;
-                if self.may_serve_again(instance.served) {
-                    self.idle_async.lock().push(instance);
-                }
+                self.put_back_async(self.make_async(pre).await?);
             }
         }
         Ok(())
@@ -209,10 +220,13 @@ impl EdgeHandler {
 
     fn put_back(&self, instance: Instance) {
         if self.may_serve_again(instance.served) {
-            let mut idle = self.idle.lock();
-            if idle.len() < IDLE_INSTANCES_MAX {
-                idle.push(instance);
-            }
+            keep(&self.idle, instance);
+        }
+    }
+
+    fn put_back_async(&self, instance: AsyncInstance) {
+        if self.may_serve_again(instance.served) {
+            keep(&self.idle_async, instance);
         }
     }
 
@@ -223,5 +237,13 @@ impl EdgeHandler {
                 served < requests_max
             }
         }
+    }
+}
+
+/// Keeps an instance for the next request, unless enough wait already.
+fn keep<T>(idle: &Mutex<Vec<T>>, instance: T) {
+    let mut idle = idle.lock();
+    if idle.len() < IDLE_INSTANCES_MAX {
+        idle.push(instance);
     }
 }

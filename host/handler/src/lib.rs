@@ -17,6 +17,7 @@ mod linkers;
 mod live;
 mod native;
 mod outgoing;
+mod places;
 
 pub use app::{AppBody, AppHandler};
 pub use edge::{

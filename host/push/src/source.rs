@@ -62,6 +62,7 @@ struct SourceLimits {
     hostcall_bytes_max: Option<u64>,
     in_flight_max: Option<u32>,
     queue_max: Option<u32>,
+    streams_max: Option<u32>,
 }
 
 /// The folder of files.
@@ -172,6 +173,7 @@ fn limits(mut section: Section<'_>) -> SourceLimits {
         hostcall_bytes_max: section.integer("hostcall_bytes_max").map(|at| at.value),
         in_flight_max: section.integer_u32("in_flight_max").map(|at| at.value),
         queue_max: section.integer_u32("queue_max").map(|at| at.value),
+        streams_max: section.integer_u32("streams_max").map(|at| at.value),
     };
     section.finish();
     limits
@@ -303,6 +305,7 @@ impl SourceHandler {
                 .unwrap_or(default.hostcall_bytes_max),
             in_flight_max: written.in_flight_max.unwrap_or(default.in_flight_max),
             queue_max: written.queue_max.unwrap_or(default.queue_max),
+            streams_max: written.streams_max.or(default.streams_max),
         }
     }
 }

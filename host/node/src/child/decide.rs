@@ -408,6 +408,7 @@ pub(super) fn run_app(
         Arc::clone(request.build),
     );
     let request_id: Arc<str> = request.head.request_id.into();
+    let client = request.head.client;
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
         let slot = &build.handlers[index];
@@ -420,7 +421,7 @@ pub(super) fn run_app(
             move |error: &HandlerError| shared.note_failure(&build.handlers[index], error, &id)
         };
         let run = pin!(async {
-            match app::run(app, inner, Arc::clone(&build), cut).await {
+            match app::run(app, inner, client, Arc::clone(&build), cut).await {
                 Ok(reply) => {
                     slot.metrics.count(Kind::App);
                     reply

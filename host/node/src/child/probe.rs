@@ -90,7 +90,7 @@ async fn run(
             let request = app::request(&head, Body::empty(), false).map_err(said)?;
             // A cut is heard of by reading.
             let (app, build) = (Arc::clone(handler), Arc::clone(build));
-            let reply = app::run(app, request, build, |_| {}).await;
+            let reply = app::run(app, request, head.client, build, |_| {}).await;
             return read(reply.map_err(said)?, patience).await;
         }
     };
