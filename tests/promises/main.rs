@@ -24,6 +24,7 @@ mod live;
 mod live_children;
 mod messages;
 mod mixed;
+mod outgoing;
 mod outlives;
 mod places;
 mod pushes;

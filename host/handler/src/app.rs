@@ -106,7 +106,10 @@ impl AppHandler {
             name: name.into(),
             limits: handler.limits,
             isolation: handler.isolation,
-            outgoing: Outgoing::new(Policy::new(&handler.grants.outgoing)),
+            outgoing: Outgoing::new(
+                Policy::new(&handler.grants.outgoing),
+                handler.limits.outgoing_max,
+            ),
             settings: Arc::new(settings.clone().into_iter().collect()),
         };
         let runner = Runner {

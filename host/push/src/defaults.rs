@@ -110,6 +110,7 @@ pub fn limits(world: World) -> Limits {
             in_flight_max: EDGE_IN_FLIGHT_MAX,
             queue_max: QUEUE_MAX,
             streams_max: None,
+            outgoing_max: None,
         }
     } else {
         Limits {
@@ -123,6 +124,7 @@ pub fn limits(world: World) -> Limits {
             in_flight_max: APP_IN_FLIGHT_MAX,
             queue_max: QUEUE_MAX,
             streams_max: None,
+            outgoing_max: None,
         }
     }
 }

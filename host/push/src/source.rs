@@ -63,6 +63,7 @@ struct SourceLimits {
     in_flight_max: Option<u32>,
     queue_max: Option<u32>,
     streams_max: Option<u32>,
+    outgoing_max: Option<u32>,
 }
 
 /// The folder of files.
@@ -174,6 +175,7 @@ fn limits(mut section: Section<'_>) -> SourceLimits {
         in_flight_max: section.integer_u32("in_flight_max").map(|at| at.value),
         queue_max: section.integer_u32("queue_max").map(|at| at.value),
         streams_max: section.integer_u32("streams_max").map(|at| at.value),
+        outgoing_max: section.integer_u32("outgoing_max").map(|at| at.value),
     };
     section.finish();
     limits
@@ -306,6 +308,7 @@ impl SourceHandler {
             in_flight_max: written.in_flight_max.unwrap_or(default.in_flight_max),
             queue_max: written.queue_max.unwrap_or(default.queue_max),
             streams_max: written.streams_max.or(default.streams_max),
+            outgoing_max: written.outgoing_max.or(default.outgoing_max),
         }
     }
 }

@@ -172,6 +172,9 @@ pub struct Limits {
     /// that streams which last (events, downloads by slow clients) keep no place from requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams_max: Option<u32>,
+    /// Requests that an app's guests may have open at once in one child; absent: 256. One instance has at most a quarter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outgoing_max: Option<u32>,
 }
 
 /// What a handler may reach. Absent means not at all.

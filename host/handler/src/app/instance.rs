@@ -38,10 +38,7 @@ impl Factory {
     /// Cancel safe: what was made so far is dropped.
     pub(super) async fn instantiate(&self) -> Result<Instance> {
         let limits = &self.limits;
-        let mut store = Store::new(
-            &self.engine,
-            AppState::new(&self.name, limits, &self.outgoing, &self.settings),
-        );
+        let mut store = Store::new(&self.engine, AppState::new(self));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
