@@ -110,6 +110,7 @@ impl AppHandler {
                 Policy::new(&handler.grants.outgoing),
                 handler.limits.outgoing_max,
             ),
+            environment: handler.environment.clone().into_iter().collect(),
             settings: Arc::new(settings.clone().into_iter().collect()),
         };
         let runner = Runner {

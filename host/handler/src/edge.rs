@@ -49,6 +49,8 @@ pub struct EdgeContext {
 pub struct EdgeHandler {
     pre: Pre,
     limits: Limits,
+    /// Of a handler that imports WASI.
+    environment: Vec<(String, String)>,
     isolation: Isolation,
     engine: wasmtime::Engine,
     idle: Mutex<Vec<Instance>>,
@@ -93,6 +95,7 @@ impl EdgeHandler {
         Ok(Self {
             pre,
             limits: handler.limits,
+            environment: handler.environment.clone().into_iter().collect(),
             isolation: handler.isolation,
             engine: engine.clone(),
             idle: Mutex::default(),
@@ -188,7 +191,7 @@ impl EdgeHandler {
         &self,
         pre: &edge_async::EdgePre<host::WasiEdgeState>,
     ) -> Result<AsyncInstance, HandlerError> {
-        AsyncInstance::new(&self.engine, pre, &self.limits).await
+        AsyncInstance::new(&self.engine, pre, &self.limits, &self.environment).await
     }
 
     /// Makes one instance, and keeps it where the isolation allows. A handler that was carried over with instances has

@@ -41,6 +41,7 @@ pub(crate) struct SourceHandler {
     isolation: Option<SourceIsolation>,
     limits: SourceLimits,
     pub(crate) grants: Grants,
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) tenant: Option<String>,
     pub(crate) probe: Option<Probe>,
 }
@@ -118,6 +119,7 @@ fn handler(mut section: Section<'_>) -> SourceHandler {
         isolation: isolation(&mut section),
         limits: section.section("limits").map(limits).unwrap_or_default(),
         grants: section.section("grants").map(grants).unwrap_or_default(),
+        environment: section.named_strings("environment"),
         tenant: section.string("tenant").map(|tenant| tenant.value),
         probe: section.section("probe").and_then(probe),
     };

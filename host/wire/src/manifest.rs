@@ -64,6 +64,10 @@ pub struct Handler {
     /// What it may reach.
     #[serde(default)]
     pub grants: Grants,
+    /// Environment variables, by name: of apps, and of edge handlers that import WASI. They stand in every manifest, which
+    /// operators and nodes read, so no secret belongs here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
     /// The namespace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,

@@ -31,6 +31,7 @@ pub(super) struct Factory {
     pub(super) limits: Limits,
     pub(super) isolation: Isolation,
     pub(super) outgoing: Outgoing,
+    pub(super) environment: Vec<(String, String)>,
     pub(super) settings: Arc<WasiConfigVariables>,
 }
 

@@ -39,6 +39,7 @@ impl AppState {
             wasi: WasiCtxBuilder::new()
                 .stdout(output("stdout"))
                 .stderr(output("stderr"))
+                .envs(&factory.environment)
                 .build(),
             http: WasiHttpCtx::new(),
             outgoing: factory.outgoing.for_instance(),

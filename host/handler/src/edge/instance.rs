@@ -96,11 +96,12 @@ impl AsyncInstance {
         engine: &Engine,
         pre: &edge_async::EdgePre<WasiEdgeState>,
         limits: &Limits,
+        environment: &[(String, String)],
     ) -> Result<Self, HandlerError> {
         let state = WasiEdgeState {
             edge: EdgeState::new(limits),
             table: ResourceTable::new(),
-            wasi: WasiCtxBuilder::new().build(),
+            wasi: WasiCtxBuilder::new().envs(environment).build(),
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.edge.limiter);
