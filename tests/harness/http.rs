@@ -1,10 +1,10 @@
 //! A plain HTTP/1.1 client that hides nothing: one connection, raw bytes where a test wants them.
 
 use anyhow::{Context, bail, ensure};
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -51,6 +51,22 @@ impl Connection {
     /// Nobody listens.
     pub async fn open(address: &str) -> anyhow::Result<Self> {
         let stream = timeout(STEP_TIMEOUT, TcpStream::connect(address)).await??;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+            host: address.to_owned(),
+        })
+    }
+
+    /// Connects to `host:port` from another address of this machine, as another client would.
+    ///
+    /// # Errors
+    /// Nobody listens, or this machine has no such address.
+    pub async fn open_from(source: Ipv4Addr, address: &str) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        let stream = timeout(STEP_TIMEOUT, socket.connect(address.parse()?)).await??;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,

@@ -92,6 +92,47 @@ async fn an_app_reads_the_settings_it_was_granted_and_a_push_changes_them() {
     }
 }
 
+/// Variables of one handler are its own, and those of a push hold from it on, for warm instances too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_has_the_environment_its_manifest_gives_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("environment.toml");
+    let write = |color: &str| {
+        let mut text = "name = \"environment\"\n".to_owned();
+        for (guest, role, host) in [
+            ("bad-app", "app", "three.test"),
+            ("bad-app02", "app", "two.test"),
+            ("wasi-edge", "proxy", "edge.test"),
+        ] {
+            let component = repository().join(format!("builds/out/{guest}.wasm"));
+            text += &format!(
+                "[handlers.{guest}]\ncomponent = \"{}\"\n\
+                 [handlers.{guest}.environment]\nCOLOR = \"{color}\"\nHANDLER = \"{guest}\"\n\
+                 [[routes]]\nrole = \"{role}\"\nhost = \"{host}\"\npath = \"/*\"\nhandler = \"{guest}\"\n",
+                component.display()
+            );
+        }
+        std::fs::write(&file, text).unwrap();
+    };
+    write("blue");
+    let fleet = Fleet::start(file.to_str().unwrap()).unwrap();
+    for color in ["blue", "green"] {
+        if color != "blue" {
+            write(color);
+            assert_eq!(fleet.push(file.to_str().unwrap(), &[]).unwrap().code, 0);
+        }
+        for (guest, role, host) in [
+            ("bad-app", "app", "three.test"),
+            ("bad-app02", "app", "two.test"),
+            ("wasi-edge", "proxy", "edge.test"),
+        ] {
+            let answer = to_host(&fleet.node(role).http, host, "/environment").await;
+            let expected = format!("COLOR={color}\nHANDLER={guest}\n");
+            assert_eq!((answer.status, answer.text()), (200, expected), "{guest}");
+        }
+    }
+}
+
 /// What `/count` said, and how often.
 async fn counts(address: &str, host: &str, requests: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -210,18 +251,22 @@ async fn outgoing(fleet: &Fleet, to: &str) -> String {
     answer.text().trim().to_owned()
 }
 
-fn with_outgoing(allowed: &str) -> Fleet {
+/// A fleet of app nodes whose only handler is that guest, with more lines of its section.
+pub(crate) fn with_handler(guest: &str, lines: &str) -> Fleet {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("outgoing.toml");
-    let component = repository().join("builds/out/bad-app.wasm");
+    let file = folder.path().join("handler.toml");
+    let component = repository().join(format!("builds/out/{guest}.wasm"));
     let text = format!(
-        "name = \"outgoing\"\n[handlers.app]\ncomponent = \"{}\"\n[handlers.app.probe]\npath = \"/ok\"\n\
-         [handlers.app.grants]\noutgoing = [{allowed}]\n\
+        "name = \"handler\"\n[handlers.app]\ncomponent = \"{}\"\nprobe = {{ path = \"/ok\" }}\n{lines}\n\
          [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n",
         component.display()
     );
     std::fs::write(&file, text).unwrap();
     Fleet::start_with(file.to_str().unwrap(), &["--proxies", "0"]).unwrap()
+}
+
+fn with_outgoing(allowed: &str) -> Fleet {
+    with_handler("bad-app", &format!("grants.outgoing = [{allowed}]"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

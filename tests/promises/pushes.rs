@@ -7,6 +7,7 @@ use std::path::Path;
 
 mod malformed;
 mod orders;
+mod probes;
 mod refused;
 mod warm_up;
 

@@ -1,13 +1,13 @@
 //! Breaks one rule for each path, so that tests can see each limit hold. `/` is well-behaved, `/count` tells one
-//! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one.
+//! instance from another. `?n=` sets the size (bytes) or the time (milliseconds) where there is one. A path may stand
+//! below `/api`, where the sample's router relays it.
+mod outgoing;
+mod trailed;
+
 use protoplex_sdk::app::{
     wasip3::{
         exports::http::handler::Guest,
-        http::{
-            client,
-            types::{self, ErrorCode, Fields, RequestOptions, Scheme},
-        },
-        wit_future,
+        http::types::{self, ErrorCode, Fields},
     },
     *,
 };
@@ -26,6 +26,8 @@ static SEEN: AtomicU64 = AtomicU64::new(0);
 static TOGETHER: AtomicU64 = AtomicU64::new(0);
 static TOGETHER_MOST: AtomicU64 = AtomicU64::new(0);
 const PIECE_BYTES: usize = 64 << 10;
+/// The head of a response is out by then.
+const AFTER_HEAD: Duration = Duration::from_millis(200);
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(3600);
 
@@ -35,17 +37,26 @@ wasip3::http::service::export!(Handler with_types_in wasip3);
 impl Guest for Handler {
     async fn handle(request: types::Request) -> Result<types::Response, ErrorCode> {
         let request = Request::new(request);
-        if request.path() == "/error" {
+        let path = below_api(request.path()).to_owned();
+        if path == "/error" {
             return Err(ErrorCode::InternalError(Some("as asked for".to_owned())));
+        }
+        if let Some(response) = trailed::response(&path) {
+            return Ok(response);
         }
         Ok(serve(request).await.into_raw())
     }
 }
 
+fn below_api(path: &str) -> &str {
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    path.strip_prefix("/few").unwrap_or(path)
+}
+
 async fn serve(request: Request) -> Response {
     let seen = SEEN.fetch_add(1, Ordering::Relaxed) + 1;
     let n = number(&request);
-    match request.path() {
+    match below_api(request.path()) {
         "/" | "/ok" => Response::text("ok\n"),
         "/count" => Response::text(format!("{seen}\n")),
         "/trap" => panic!("a trap, as asked for"),
@@ -79,17 +90,9 @@ async fn serve(request: Request) -> Response {
             println!("{}", "x".repeat(n.unwrap_or(4 << 20)));
             Response::text("printed\n")
         }
-        "/outgoing" => outgoing(&to(&request)).await,
-        "/outgoing-after" => {
-            let to = to(&request);
-            streamed(|mut sender| async move {
-                let _ = sender.send("later\n").await;
-                drop(sender);
-                // The response is over by now.
-                sleep(Duration::from_millis(100)).await;
-                outgoing(&to).await;
-            })
-        }
+        "/burn" => burn(n.unwrap_or(0)),
+        "/environment" => environment(),
+        path if path.starts_with("/outgoing") => outgoing::response(path, &to(&request)).await,
         path => body(path, n),
     }
 }
@@ -129,6 +132,21 @@ fn body(path: &str, n: Option<usize>) -> Response {
             let _ = sender.send("half").await;
             panic!("a trap in the middle, as asked for");
         }),
+        // Without a word, and so without a wait for whoever takes it.
+        "/unreachable-body" => streamed(|mut sender| async move {
+            let _ = sender.send("half").await;
+            core::arch::wasm32::unreachable()
+        }),
+        "/unreachable-at-once" => streamed(|sender| async move {
+            let _open = sender;
+            core::arch::wasm32::unreachable()
+        }),
+        "/unreachable-later" => streamed(|sender| async move {
+            let _open = sender;
+            sleep(AFTER_HEAD).await;
+            core::arch::wasm32::unreachable()
+        }),
+        "/four" => sends("four"),
         "/short-body" => sends("four").header("content-length", "8"),
         "/long-body" => sends("four and more").header("content-length", "4"),
         "/silent-body" => streamed(|mut sender| async move {
@@ -161,25 +179,16 @@ fn to(request: &Request) -> String {
     to.unwrap_or_default().to_owned()
 }
 
-/// Sends a GET and says what came: a status or the error. No path is sent where none stands.
-async fn outgoing(to: &str) -> Response {
-    let (authority, path) = match to.split_once('/') {
-        Some((authority, path)) => (authority, Some(format!("/{path}"))),
-        None => (to, None),
-    };
-    let (_, trailers) = wit_future::new(|| Ok(None));
-    let options = RequestOptions::new();
-    let (raw, _) = types::Request::new(Fields::new(), None, trailers, Some(options));
-    let set = raw.set_scheme(Some(&Scheme::Http)).is_ok()
-        && raw.set_authority(Some(authority)).is_ok()
-        && raw.set_path_with_query(path.as_deref()).is_ok();
-    if !set {
-        return Response::text("not well-formed\n").status(400);
-    }
-    match client::send(raw).await {
-        Ok(response) => Response::text(format!("status {}\n", response.get_status_code())),
-        Err(error) => Response::text(format!("error {error:?}\n")).status(502),
-    }
+/// Its environment variables, a line for each.
+fn environment() -> Response {
+    let lines = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
+    Response::text(lines.collect::<String>())
+}
+
+/// Computes for so many turns.
+fn burn(turns: usize) -> Response {
+    let sum = (0..turns).fold(0_usize, |sum, turn| black_box(sum.wrapping_mul(31) ^ turn));
+    Response::text(format!("{sum}\n"))
 }
 
 fn number(request: &Request) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 use crate::{
     AddressRange,
-    pace::{Rule, Rules},
+    pace::Rule,
 };
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 //! A request runs in an idle instance or a new one, driven by the connection that asks: no task, no channel, no wake
 //! lies between them. What cannot be driven there goes on in a task: a guest that works after its response, one whose
 //! client went away, and one that waits while others may use its instance. Around that stand a bounded queue, a
-//! deadline outside the store, and places that are given back when the response's body ends.
+//! deadline outside the store, and places: a request has one until the head of its response is out, and one among the
+//! streams while its body is sent.
 
 mod answer;
 mod background;
@@ -16,7 +17,9 @@ mod track;
 mod upload;
 
 use crate::{
-    BuildFault, HandlerError, Linkers, Runtime, error_of, outgoing::Outgoing, outgoing::Policy,
+    BuildFault, HandlerError, Linkers, Runtime, error_of,
+    outgoing::{Outgoing, Policy},
+    places::{Place, Places},
 };
 use answer::Answer;
 use background::Background;
@@ -37,30 +40,31 @@ use std::{
     collections::HashMap,
     fs::File,
     future::{Future, poll_fn},
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
 pub(crate) use track::RequestTrack;
 use upload::Upload;
 use wasmtime_wasi_http::Error;
 
 /// How often at most a deadline is looked at again while the guest waits for its client: what it may be late by.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// Responses that may be sent at once for each place, where the manifest says nothing (`streams_max`): one that streams
+/// mostly waits for its client or its guest, and costs an instance but hardly any CPU time. 256 by the default of
+/// `in_flight_max` are a quarter of a child's instances.
+const STREAMS_PER_PLACE: u32 = 4;
 
 /// A compiled app handler and its instances.
 pub struct AppHandler {
     shared: Arc<Shared>,
-    places: Arc<Semaphore>,
-    waiting: AtomicU32,
+    places: Arc<Places>,
     limits: Limits,
 }
 
@@ -74,6 +78,8 @@ struct Runner {
 struct Shared {
     runner: Arc<Runner>,
     background: Background,
+    /// Responses whose bodies are being sent, and what guests do after them.
+    streams: Arc<Places>,
     /// Instances that others may join.
     apart: Mutex<Vec<Weak<Joint>>>,
     expires: AtomicBool,
@@ -104,27 +110,36 @@ impl AppHandler {
             name: name.into(),
             limits: handler.limits,
             isolation: handler.isolation,
-            outgoing: Outgoing::new(Policy::new(&handler.grants.outgoing)),
+            outgoing: Outgoing::new(
+                Policy::new(&handler.grants.outgoing),
+                handler.limits.outgoing_max,
+            ),
+            environment: handler.environment.clone().into_iter().collect(),
             settings: Arc::new(settings.clone().into_iter().collect()),
         };
         let runner = Runner {
             factory,
             idle: Idle::default(),
         };
+        let limits = handler.limits;
+        let streams_max = limits.streams_max;
+        let streams_max =
+            streams_max.unwrap_or_else(|| limits.in_flight_max.saturating_mul(STREAMS_PER_PLACE));
         Ok(Self {
             shared: Arc::new(Shared {
                 runner: Arc::new(runner),
                 background: Background::default(),
+                streams: Places::new(streams_max, 0),
                 apart: Mutex::default(),
                 expires: AtomicBool::new(false),
             }),
-            places: Arc::new(Semaphore::new(handler.limits.in_flight_max as usize)),
-            waiting: AtomicU32::new(0),
-            limits: handler.limits,
+            places: Places::new(limits.in_flight_max, limits.queue_max),
+            limits,
         })
     }
 
-    /// Answers a request. The URI must be absolute. The place is held until the response's body has ended.
+    /// Answers a request of that client. The URI must be absolute. The place is held until the response's head is there;
+    /// one among the streams, until its body has ended.
     ///
     /// # Errors
     /// Whatever kept the handler from answering; nothing of a response exists then.
@@ -134,8 +149,9 @@ impl AppHandler {
     pub async fn handle(
         &self,
         request: http::Request<Body>,
+        client: IpAddr,
     ) -> Result<http::Response<AppBody>, HandlerError> {
-        let place = self.place().await?;
+        let place = self.place(client).await?;
         // The answer to HEAD has the length of a body that is not there.
         let has_body = request.method() != http::Method::HEAD;
         let track = Arc::new(RequestTrack::default());
@@ -158,7 +174,7 @@ impl AppHandler {
         let deadline = self.limits.deadline_ms;
         let waiting = poll_fn(|cx| head.poll(cx));
         match before(Duration::from_millis(deadline), &track, waiting).await {
-            Ok(Some(Ok(response))) => Ok(head.respond(response, has_body)),
+            Ok(Some(Ok(response))) => head.respond(response, has_body),
             Ok(Some(Err(error))) => Err(error),
             Ok(None) => Err(track.cause_of_death().await),
             Err(Overdue) => {
@@ -184,30 +200,13 @@ impl AppHandler {
     }
 
     /// Waits for a place, in a queue of bounded length.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, HandlerError> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+    async fn place(&self, client: IpAddr) -> Result<Place, HandlerError> {
+        if let Some(place) = self.places.try_take(client) {
             return Ok(place);
         }
-        let queued = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _leave = Leave(&self.waiting);
-        if queued >= self.limits.queue_max {
-            return Err(HandlerError::Busy {
-                in_flight: self.limits.in_flight_max,
-                queued,
-            });
-        }
-        let deadline = self.limits.deadline_ms;
-        let place = tokio::time::timeout(
-            Duration::from_millis(deadline),
-            Arc::clone(&self.places).acquire_owned(),
-        );
-        match place.await {
-            Ok(place) => Ok(place.expect("the semaphore is never closed")),
-            Err(_) => Err(HandlerError::Busy {
-                in_flight: self.limits.in_flight_max,
-                queued,
-            }),
-        }
+        let deadline = Duration::from_millis(self.limits.deadline_ms);
+        let place = tokio::time::timeout(deadline, self.places.take(client));
+        place.await.unwrap_or_else(|_| Err(self.places.busy()))
     }
 }
 
@@ -282,7 +281,7 @@ impl Shared {
     }
 
     /// Goes on in a task, where others may join if the handler allows it.
-    fn hand_over(&self, drive: Drive, place: Option<OwnedSemaphorePermit>) {
+    fn hand_over(&self, drive: Drive, place: Option<Place>) {
         if self.is_concurrent() {
             self.apart.lock().push(Arc::downgrade(&drive.joint));
         }
@@ -297,7 +296,7 @@ type Response = http::Response<Answer>;
 struct Head<'a> {
     running: Running,
     answer: oneshot::Receiver<Result<Response, HandlerError>>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     shared: &'a Arc<Shared>,
 }
 
@@ -338,21 +337,25 @@ impl Head<'_> {
         Pin::new(&mut self.answer).poll(cx).map(Result::ok)
     }
 
-    fn respond(mut self, response: Response, has_body: bool) -> http::Response<AppBody> {
+    fn respond(
+        mut self,
+        response: Response,
+        has_body: bool,
+    ) -> Result<http::Response<AppBody>, HandlerError> {
         let drive = match std::mem::replace(&mut self.running, Running::Over) {
             Running::Here(drive) => Some(drive),
             _ => None,
         };
         let has_body = has_body && response.status() != http::StatusCode::NOT_MODIFIED;
         let place = self.place.take();
-        response.map(|answer| {
-            let body = DrivenBody::new(answer, drive, self.shared, place);
-            if has_body {
-                body.gathered()
-            } else {
-                AppBody::Stream(body.boxed_unsync())
-            }
-        })
+        let (parts, answer) = response.into_parts();
+        let body = DrivenBody::new(answer, drive, self.shared, place);
+        let body = if has_body {
+            body.gathered()?
+        } else {
+            AppBody::Stream(body.boxed_unsync())
+        };
+        Ok(http::Response::from_parts(parts, body))
     }
 
     /// The deadline has passed. An instance that others use is left to them, and to its own end.
@@ -368,13 +371,5 @@ impl Drop for Head<'_> {
         if let Running::Here(drive) = std::mem::replace(&mut self.running, Running::Over) {
             self.shared.hand_over(drive, self.place.take());
         }
-    }
-}
-
-struct Leave<'a>(&'a AtomicU32);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,52 +1,175 @@
 //! CPU time of guests. Epochs count wall time, so what they interrupt is compared with the thread's CPU clock.
 //!
-//! Reading that clock is a system call, so it is read only in epoch callbacks: a call that ends within one tick
-//! pays nothing. What runs before the first callback of a stretch is not counted: at most one tick each.
+//! A guest that may wait shares its thread with others: its time is what passes between the begin and the end of each
+//! poll, and nothing that passes between two polls. Reading the clock is a system call, so a request that is over within
+//! a few polls, and within one tick, pays nothing: what it used until then is not counted, at most one tick a poll.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::{
-    thread::ThreadId,
-    time::{Duration, Instant},
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 /// The ticker's period: what a neighbour waits at least before a guest can be stopped.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
-/// Two callbacks further apart than this belong to different stretches of running.
-const STRETCH_GAP: Duration = Duration::from_millis(4);
+/// Polls of a request that are not measured where no tick falls into them: simple requests have fewer.
+const UNMEASURED_POLLS: u64 = 8;
+/// No clock shows it.
+const UNKNOWN: u64 = u64::MAX;
 
-/// Sums the CPU time between callbacks of one store.
-#[derive(Debug, Default)]
-pub(crate) struct CpuMeter {
-    used: Duration,
-    last: Option<(ThreadId, Duration, Instant)>,
+/// The CPU time of one store, since its last reset. Shared with whoever polls it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CpuMeter(Arc<Spent>);
+
+/// Only one thread at a time runs a store, so none of these needs more than to be read later.
+#[derive(Debug)]
+struct Spent {
+    used_ns: AtomicU64,
+    /// What the thread's clock showed when the guest was last known to go on, in this poll.
+    since_ns: AtomicU64,
+    polls: AtomicU64,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self {
+            used_ns: AtomicU64::new(0),
+            since_ns: AtomicU64::new(UNKNOWN),
+            polls: AtomicU64::new(0),
+        }
+    }
 }
 
 impl CpuMeter {
-    /// Forgets everything: a new request begins.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+    /// Forgets everything: a new request begins. What runs in this poll goes on to be measured, if it is.
+    pub(crate) fn reset(&self) {
+        let spent = &*self.0;
+        if spent.since_ns.load(Relaxed) != UNKNOWN {
+            spent.since_ns.store(thread_cpu_ns(), Relaxed);
+        }
+        spent.used_ns.store(0, Relaxed);
+        spent.polls.store(0, Relaxed);
     }
 
     /// Called whenever a tick finds the guest running. Returns the CPU time used so far.
-    pub(crate) fn tick(&mut self) -> Duration {
-        let thread = std::thread::current().id();
-        let (cpu, now) = (thread_cpu(), Instant::now());
-        if let Some((last_thread, last_cpu, last_now)) = self.last
-            && last_thread == thread
-            && (now - last_now < STRETCH_GAP
-                || cpu.saturating_sub(last_cpu) + TICK >= now - last_now)
-        {
-            self.used += cpu.saturating_sub(last_cpu);
-        }
-        self.last = Some((thread, cpu, now));
-        self.used
+    pub(crate) fn tick(&self) -> Duration {
+        let spent = &*self.0;
+        spent.count(thread_cpu_ns());
+        // From now on each poll is measured.
+        spent.polls.fetch_max(UNMEASURED_POLLS, Relaxed);
+        Duration::from_nanos(spent.used_ns.load(Relaxed))
+    }
+
+    /// Runs a future that runs the guest; only what passes while it is polled is counted.
+    ///
+    /// # Cancel safety
+    /// As the future's own.
+    pub(crate) async fn measure<F: Future>(&self, run: F) -> F::Output {
+        let spent = &*self.0;
+        let mut run = pin!(run);
+        poll_fn(|cx| {
+            spent.begin();
+            let polled = run.as_mut().poll(cx);
+            spent.end();
+            polled
+        })
+        .await
     }
 }
 
-fn thread_cpu() -> Duration {
+impl Spent {
+    fn begin(&self) {
+        let is_measured = self.polls.fetch_add(1, Relaxed) >= UNMEASURED_POLLS;
+        let now = is_measured.then(thread_cpu_ns);
+        self.since_ns.store(now.unwrap_or(UNKNOWN), Relaxed);
+    }
+
+    fn end(&self) {
+        if self.since_ns.load(Relaxed) != UNKNOWN {
+            self.count(thread_cpu_ns());
+            self.since_ns.store(UNKNOWN, Relaxed);
+        }
+    }
+
+    fn count(&self, now: u64) {
+        let since = self.since_ns.swap(now, Relaxed);
+        if since != UNKNOWN {
+            self.used_ns.fetch_add(now.saturating_sub(since), Relaxed);
+        }
+    }
+}
+
+fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + nanoseconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hint::black_box;
+
+    /// Uses so much CPU time of this thread, ticking as the runtime does.
+    fn burn(meter: &CpuMeter, time: Duration) -> Duration {
+        let end = thread_cpu_ns() + u64::try_from(time.as_nanos()).unwrap();
+        let mut used = Duration::ZERO;
+        while thread_cpu_ns() < end {
+            let pause = thread_cpu_ns() + 1_000_000;
+            while thread_cpu_ns() < pause {
+                black_box(());
+            }
+            used = meter.tick();
+        }
+        used
+    }
+
+    /// Burns in short polls, between which others run, and says what it was charged.
+    async fn guest(polls: u32) -> Duration {
+        let meter = CpuMeter::default();
+        meter.reset();
+        let run = async {
+            let mut used = Duration::ZERO;
+            for _ in 0..polls {
+                used = burn(&meter, Duration::from_millis(2));
+                tokio::task::yield_now().await;
+            }
+            used
+        };
+        meter.measure(run).await
+    }
+
+    #[tokio::test]
+    async fn a_guest_is_charged_its_own_time_and_none_of_its_neighbours() {
+        let alone = guest(10).await;
+        let together = futures::future::join_all((0..8).map(|_| guest(10))).await;
+        for used in together.into_iter().chain([alone]) {
+            // Twenty milliseconds, without what came before the first tick.
+            let whole = Duration::from_millis(18)..Duration::from_millis(32);
+            assert!(whole.contains(&used), "{used:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn time_in_polls_too_short_for_a_tick_is_counted_after_the_first_few() {
+        let meter = CpuMeter::default();
+        meter.reset();
+        let run = async {
+            for _ in 0..100 {
+                let end = thread_cpu_ns() + 200_000;
+                while thread_cpu_ns() < end {
+                    black_box(());
+                }
+                tokio::task::yield_now().await;
+            }
+            meter.tick()
+        };
+        let used = meter.measure(run).await;
+        assert!(used > Duration::from_millis(17), "{used:?}");
+    }
 }

@@ -10,6 +10,7 @@ mod request;
 use crate::{
     BuildFault, HandlerError, Linkers, Runtime,
     bindings::{edge as sync, edge_async},
+    places::Places,
     pool::{Pool, Purpose},
 };
 use futures::future::BoxFuture;
@@ -49,10 +50,14 @@ pub struct EdgeContext {
 pub struct EdgeHandler {
     pre: Pre,
     limits: Limits,
+    /// Of a handler that imports WASI.
+    environment: Vec<(String, String)>,
     isolation: Isolation,
     pool: Pool,
     idle: Mutex<Vec<Instance>>,
     idle_async: Mutex<Vec<AsyncInstance>>,
+    /// For calls that may wait; the others have the child's thread for themselves.
+    places: Arc<Places>,
 }
 
 enum Pre {
@@ -91,10 +96,12 @@ impl EdgeHandler {
         Ok(Self {
             pre,
             limits: handler.limits,
+            environment: handler.environment.clone().into_iter().collect(),
             isolation: handler.isolation,
             pool,
             idle: Mutex::default(),
             idle_async: Mutex::default(),
+            places: Places::new(handler.limits.in_flight_max, handler.limits.queue_max),
         })
     }
 
@@ -139,7 +146,8 @@ impl EdgeHandler {
         Ok(decision)
     }
 
-    /// The same for a handler that imports WASI. The wall-clock deadline is outside the store.
+    /// Decides for a handler that imports WASI and so may wait: in one of its places, which it waits for in a queue of
+    /// bounded length. The wall-clock deadline is outside the store.
     pub fn decide_later(
         self: &Arc<Self>,
         head: &Head<'_>,
@@ -148,9 +156,13 @@ impl EdgeHandler {
         let mut request = request::RequestCopy::default();
         request.fill(head);
         let (handler, context) = (Arc::clone(self), Arc::clone(context));
+        let client = head.client;
         Box::pin(async move {
             let deadline = handler.limits.deadline_ms;
-            let call = handler.call_async(request, context);
+            let call = async {
+                let _place = handler.places.take(client).await?;
+                handler.call_async(request, context).await
+            };
             tokio::time::timeout(Duration::from_millis(deadline), call)
                 .await
                 .unwrap_or(Err(HandlerError::Deadline(deadline)))
@@ -172,14 +184,19 @@ impl EdgeHandler {
             Some(instance) => instance,
             None => {
                 self.pool.admit(Purpose::Request)?;
-                AsyncInstance::new(&self.pool.engine, pre, &self.limits).await?
+                self.make_async(pre).await?
             }
         };
         let decision = instance.decide(request, context, &self.limits).await?;
-        if self.may_serve_again(instance.served) {
-            self.idle_async.lock().push(instance);
-        }
+        self.put_back_async(instance);
         Ok(decision)
+    }
+
+    async fn make_async(
+        &self,
+        pre: &edge_async::EdgePre<host::WasiEdgeState>,
+    ) -> Result<AsyncInstance, HandlerError> {
+        AsyncInstance::new(&self.pool.engine, pre, &self.limits, &self.environment).await
     }
 
     /// Makes one instance, and keeps it where the isolation allows. A handler that was carried over with instances has
@@ -193,10 +210,7 @@ impl EdgeHandler {
             Pre::Async(_) if !self.idle_async.lock().is_empty() => {}
             Pre::Sync(pre) => self.put_back(Instance::new(&self.pool.engine, pre, &self.limits)?),
             Pre::Async(pre) => {
-                let instance = AsyncInstance::new(&self.pool.engine, pre, &self.limits).await?;
-                if self.may_serve_again(instance.served) {
-                    self.idle_async.lock().push(instance);
-                }
+                self.put_back_async(self.make_async(pre).await?);
             }
         }
         Ok(())
@@ -214,10 +228,13 @@ impl EdgeHandler {
 
     fn put_back(&self, instance: Instance) {
         if self.may_serve_again(instance.served) {
-            let mut idle = self.idle.lock();
-            if idle.len() < IDLE_INSTANCES_MAX {
-                idle.push(instance);
-            }
+            keep(&self.idle, instance);
+        }
+    }
+
+    fn put_back_async(&self, instance: AsyncInstance) {
+        if self.may_serve_again(instance.served) {
+            keep(&self.idle_async, instance);
         }
     }
 
@@ -228,5 +245,13 @@ impl EdgeHandler {
                 served < requests_max
             }
         }
+    }
+}
+
+/// Keeps an instance for the next request, unless enough wait already.
+fn keep<T>(idle: &Mutex<Vec<T>>, instance: T) {
+    let mut idle = idle.lock();
+    if idle.len() < IDLE_INSTANCES_MAX {
+        idle.push(instance);
     }
 }

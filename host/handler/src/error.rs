@@ -38,6 +38,11 @@ pub enum HandlerError {
         /// Requests waiting.
         queued: u32,
     },
+    /// As many responses are being sent as may be at once, or as many to one client.
+    #[error(
+        "{0} responses are being sent, all that may be or all of one client's share (streams_max)"
+    )]
+    Streams(u32),
     /// No instance could be made.
     #[error("no instance: {0}")]
     Instantiate(String),
@@ -54,7 +59,9 @@ impl HandlerError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Cpu(_) | Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy { .. } | Self::Instantiate(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy { .. } | Self::Streams(_) | Self::Instantiate(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Guest(_) => StatusCode::BAD_GATEWAY,
             Self::Trap(_)
             | Self::Memory(_)
@@ -74,6 +81,7 @@ impl HandlerError {
             Self::HostcallBytes(_) => "hostcall-bytes",
             Self::ResponseTooLarge { .. } => "response-bytes",
             Self::Busy { .. } => "busy",
+            Self::Streams(_) => "streams",
             Self::Instantiate(_) => "instantiate",
             Self::Guest(_) => "guest-error",
             Self::Refused(_) => "refused",

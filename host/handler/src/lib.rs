@@ -17,6 +17,7 @@ mod linkers;
 mod live;
 mod native;
 mod outgoing;
+mod places;
 mod pool;
 
 pub use app::{AppBody, AppHandler};

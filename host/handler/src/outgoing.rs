@@ -1,14 +1,18 @@
 //! Requests that app handlers send: only to hosts that their grants name, and to no private address that is not
-//! named as such. The address is checked after DNS, at the moment of connecting.
+//! named as such. The address is checked after DNS, at the moment of connecting. How many are open at once is limited for
+//! each handler and for each of its instances; each wait has a timeout, the guest's own or ours.
 
+mod bodies;
 mod policy;
 
+pub(crate) use bodies::Death;
+use bodies::{Progress, Received, Sent};
 use http_body_util::BodyExt;
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{
         Client,
-        connect::{HttpConnector, dns::Name},
+        connect::{HttpConnector, capture_connection, dns::Name},
     },
     rt::{TokioExecutor, TokioTimer},
 };
@@ -17,46 +21,115 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout, timeout_at},
+};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// Until connected, where the guest sets no other.
+/// Until there is room for the request, and again until it is connected, where the guest sets no other time. Two lost SYN
+/// are three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until the response's head, likewise.
+/// From the last byte of the request to the response's head, where the guest sets no other: as the deadline of apps.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two pieces of a response's body that a guest waits for, where it sets no other: as of upstreams.
+const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest time that a guest may set. Streams that say something once an hour are known; less often, nobody tells
+/// them from dead ones.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Requests of one handler that are open at once in one child, where the manifest says nothing (`outgoing_max`): each
+/// takes a descriptor, and four for each place are more than pages need.
+const OUTGOING_MAX: u32 = 256;
+/// What one instance may have of them: a quarter, so that one request does not take what others need.
+const INSTANCE_PART: usize = 4;
 /// Idle connections to one host that are kept.
 const IDLE_CONNECTIONS_MAX: usize = 32;
+/// How long they are: no more than servers keep them, and short, since a pattern such as `*.example.com` may name many
+/// hosts.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The client of one handler. Its pool is its own, since what it may reach is.
+/// The client of one handler, for one of its instances. Its pool is the handler's own, since what it may reach is.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     policy: Arc<Policy>,
     client: Client<HttpsConnector<HttpConnector<CheckedResolver>>, WasiBody>,
+    /// Of all instances.
+    open: Arc<Semaphore>,
+    /// Of this one.
+    own: Arc<Semaphore>,
+    own_max: usize,
+    death: Death,
+}
+
+/// Held as long as a request is open.
+struct Permits {
+    _open: OwnedSemaphorePermit,
+    _own: OwnedSemaphorePermit,
 }
 
 type IoResult = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type SendResult = Result<(http::Response<WasiBody>, IoResult), Error>;
 
 impl Outgoing {
-    pub(crate) fn new(policy: Policy) -> Self {
+    /// `outgoing_max` is the manifest's, if it says so.
+    pub(crate) fn new(policy: Policy, outgoing_max: Option<u32>) -> Self {
         let policy = Arc::new(policy);
         let mut connector = HttpConnector::new_with_resolver(CheckedResolver(Arc::clone(&policy)));
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        // Each request has its own, which may be longer than ours.
+        connector.set_connect_timeout(Some(TIMEOUT_MAX));
         let tls = hyper_rustls::HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
             .expect("the provider has the default protocol versions");
         let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        Self { policy, client }
+        let open = outgoing_max.unwrap_or(OUTGOING_MAX) as usize;
+        let own_max = open.div_ceil(INSTANCE_PART);
+        Self {
+            policy,
+            client,
+            open: Arc::new(Semaphore::new(open)),
+            own: Arc::new(Semaphore::new(own_max)),
+            own_max,
+            death: Death::default(),
+        }
+    }
+
+    /// The same for another instance.
+    pub(crate) fn for_instance(&self) -> Self {
+        Self {
+            own: Arc::new(Semaphore::new(self.own_max)),
+            death: Death::default(),
+            ..self.clone()
+        }
+    }
+
+    /// What is told when the instance dies.
+    pub(crate) fn death(&self) -> &Death {
+        &self.death
+    }
+
+    async fn permits(&self, wait: Duration) -> Result<Permits, Error> {
+        let permits = async {
+            let own = Arc::clone(&self.own).acquire_owned().await;
+            let open = Arc::clone(&self.open).acquire_owned().await;
+            Some(Permits {
+                _own: own.ok()?,
+                _open: open.ok()?,
+            })
+        };
+        let permits = timeout(wait, permits).await.ok().flatten();
+        permits.ok_or(Error::ConnectionLimitReached)
     }
 
     async fn send(
@@ -65,18 +138,64 @@ impl Outgoing {
         options: Option<RequestOptions>,
     ) -> SendResult {
         self.policy.check_request(request.uri())?;
-        let first_byte = options
-            .and_then(|options| options.first_byte_timeout)
-            .unwrap_or(FIRST_BYTE_TIMEOUT);
-        let response = tokio::time::timeout(first_byte, self.client.request(request)).await;
-        let response = response
-            .map_err(|_| Error::HttpResponseTimeout)?
-            .map_err(|error| cause(&error))?;
+        let options = options.unwrap_or_default();
+        let connect = within(options.connect_timeout, CONNECT_TIMEOUT);
+        let first_byte = within(options.first_byte_timeout, FIRST_BYTE_TIMEOUT);
+        let between_bytes = within(options.between_bytes_timeout, BETWEEN_BYTES_TIMEOUT);
+        let permits = self.permits(connect).await?;
+        let progress = Progress::new();
+        let mut request = request.map(|inner| {
+            let (progress, death) = (Arc::clone(&progress), self.death.clone());
+            let sent = Sent {
+                inner,
+                progress,
+                death,
+            };
+            sent.boxed_unsync()
+        });
+        let mut connected = capture_connection(&mut request);
+        let connected = async move { drop(connected.wait_for_connection_metadata().await) };
+        let response = self.client.request(request);
+        let response = head(response, connected, connect, first_byte, &progress).await?;
         let done: IoResult = Box::new(std::future::ready(Ok(())));
-        Ok((
-            response.map(|body| body.map_err(Error::Hyper).boxed_unsync()),
-            done,
-        ))
+        let response = response.map(|body| {
+            let body = body.map_err(Error::Hyper).boxed_unsync();
+            Received::new(body, between_bytes, permits).boxed_unsync()
+        });
+        Ok((response, done))
+    }
+}
+
+/// The time that a guest sets, up to a limit, or else ours.
+fn within(asked: Option<Duration>, default: Duration) -> Duration {
+    asked.unwrap_or(default).min(TIMEOUT_MAX)
+}
+
+/// Waits for the connection, and then for the response's head.
+async fn head(
+    response: hyper_util::client::legacy::ResponseFuture,
+    connected: impl Future<Output = ()>,
+    connect: Duration,
+    first_byte: Duration,
+    progress: &Progress,
+) -> Result<http::Response<hyper::body::Incoming>, Error> {
+    let mut response = pin!(response);
+    tokio::select! {
+        biased;
+        response = &mut response => return response.map_err(|error| cause(&error)),
+        connected = timeout(connect, connected) => {
+            connected.map_err(|_| Error::ConnectionTimeout)?;
+        }
+    }
+    progress.made();
+    loop {
+        // What is still being sent counts as well as an answer.
+        let deadline = progress.last() + first_byte;
+        match timeout_at(deadline, &mut response).await {
+            Ok(response) => return response.map_err(|error| cause(&error)),
+            Err(_) if progress.last() + first_byte > Instant::now() => {}
+            Err(_) => return Err(Error::HttpResponseTimeout),
+        }
     }
 }
 

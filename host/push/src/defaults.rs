@@ -113,6 +113,8 @@ pub fn limits(world: World) -> Limits {
             hostcall_bytes_max: HOSTCALL_BYTES_MAX,
             in_flight_max: EDGE_IN_FLIGHT_MAX,
             queue_max: QUEUE_MAX,
+            streams_max: None,
+            outgoing_max: None,
         }
     } else {
         Limits {
@@ -125,6 +127,8 @@ pub fn limits(world: World) -> Limits {
             hostcall_bytes_max: HOSTCALL_BYTES_MAX,
             in_flight_max: APP_IN_FLIGHT_MAX,
             queue_max: QUEUE_MAX,
+            streams_max: None,
+            outgoing_max: None,
         }
     }
 }

@@ -118,6 +118,7 @@ fn handler_detail(old: &Handler, new: &Handler) -> String {
         ("isolation", old.isolation == new.isolation),
         ("limits", old.limits == new.limits),
         ("grants", old.grants == new.grants),
+        ("environment", old.environment == new.environment),
         ("tenant", old.tenant == new.tenant),
         ("probe", old.probe == new.probe),
     ] {

@@ -218,6 +218,7 @@ fn component(
         limits: handler.limits(world),
         grants: handler.grants.clone(),
         tenant: handler.tenant.clone(),
+        environment: handler.environment.clone(),
         probe: handler.probe.clone(),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) struct SourceHandler {
     isolation: Option<SourceIsolation>,
     limits: SourceLimits,
     pub(crate) grants: Grants,
+    pub(crate) environment: BTreeMap<String, String>,
     pub(crate) tenant: Option<String>,
     pub(crate) probe: Option<Probe>,
 }
@@ -62,6 +63,8 @@ struct SourceLimits {
     hostcall_bytes_max: Option<u64>,
     in_flight_max: Option<u32>,
     queue_max: Option<u32>,
+    streams_max: Option<u32>,
+    outgoing_max: Option<u32>,
 }
 
 /// The folder of files.
@@ -116,6 +119,7 @@ fn handler(mut section: Section<'_>) -> SourceHandler {
         isolation: isolation(&mut section),
         limits: section.section("limits").map(limits).unwrap_or_default(),
         grants: section.section("grants").map(grants).unwrap_or_default(),
+        environment: section.named_strings("environment"),
         tenant: section.string("tenant").map(|tenant| tenant.value),
         probe: section.section("probe").and_then(probe),
     };
@@ -172,6 +176,8 @@ fn limits(mut section: Section<'_>) -> SourceLimits {
         hostcall_bytes_max: section.integer("hostcall_bytes_max").map(|at| at.value),
         in_flight_max: section.integer_u32("in_flight_max").map(|at| at.value),
         queue_max: section.integer_u32("queue_max").map(|at| at.value),
+        streams_max: section.integer_u32("streams_max").map(|at| at.value),
+        outgoing_max: section.integer_u32("outgoing_max").map(|at| at.value),
     };
     section.finish();
     limits
@@ -307,6 +313,8 @@ impl SourceHandler {
                 .unwrap_or(default.hostcall_bytes_max),
             in_flight_max: written.in_flight_max.unwrap_or(default.in_flight_max),
             queue_max: written.queue_max.unwrap_or(default.queue_max),
+            streams_max: written.streams_max.or(default.streams_max),
+            outgoing_max: written.outgoing_max.or(default.outgoing_max),
         }
     }
 }

@@ -67,6 +67,10 @@ pub struct Handler {
     /// What it may reach.
     #[serde(default)]
     pub grants: Grants,
+    /// Environment variables, by name: of apps, and of edge handlers that import WASI. They stand in every manifest, which
+    /// operators and nodes read, so no secret belongs here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
     /// The namespace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
@@ -167,10 +171,18 @@ pub struct Limits {
     pub response_bytes_max: u64,
     /// Bytes that one host call may copy out of the guest.
     pub hostcall_bytes_max: u64,
-    /// Requests at once in one child (apps).
+    /// Requests at once in one child that have no response yet: of apps, and of edge handlers that import WASI. One client
+    /// address has at most three quarters of them, as of the queue and the streams.
     pub in_flight_max: u32,
-    /// Requests that may wait for a place in one child (apps).
+    /// Requests that may wait for one of these places in one child.
     pub queue_max: u32,
+    /// Responses of an app that may be sent at once in one child; absent: four for each place. More are answered 503, so
+    /// that streams which last (events, downloads by slow clients) keep no place from requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams_max: Option<u32>,
+    /// Requests that an app's guests may have open at once in one child; absent: 256. One instance has at most a quarter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outgoing_max: Option<u32>,
 }
 
 /// What a handler may reach. Absent means not at all.

@@ -99,6 +99,22 @@ const CASES: &[(&str, usize, &str)] = &[
         "unknown key `filesystem` in handlers.edge.grants; it may be `settings`",
     ),
     (
+        "environment = { COLOR = \"blue\" }",
+        10,
+        "`environment` needs a handler that imports WASI, and this one is edge; it reads `settings`",
+    ),
+    (
+        "environment = { COLOR = 7 }",
+        10,
+        "must be a string in quotes",
+    ),
+    ("limits = { streams_max = 0 }", 10, "streams_max is 0"),
+    (
+        "limits = { outgoing_max = 100001 }",
+        10,
+        "outgoing_max is 100001; 100000 is the most",
+    ),
+    (
         "probe = { path = \"hello\" }",
         10,
         "probe.path `hello` must start with `/`",

@@ -32,7 +32,8 @@ pub(super) struct Producer(Option<Arc<Mutex<Slot>>>);
 /// The service's end.
 pub(super) struct Consumer {
     slot: Arc<Mutex<Slot>>,
-    length: Option<u64>,
+    /// Bytes still to come, where the head announced how many.
+    left: Option<u64>,
 }
 
 /// What the consumer wants of the connection.
@@ -55,7 +56,7 @@ impl Producer {
     /// The body; `None` where there is none.
     pub(super) fn consumer(&self, length: Option<u64>) -> Option<Consumer> {
         let slot = Arc::clone(self.0.as_ref()?);
-        Some(Consumer { slot, length })
+        Some(Consumer { slot, left: length })
     }
 
     pub(super) fn want(&self, cx: &mut Context<'_>) -> Want {
@@ -135,8 +136,10 @@ impl HttpBody for Consumer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut slot = self.slot.lock();
+        let Self { slot, left } = self.get_mut();
+        let mut slot = slot.lock();
         if let Some(piece) = slot.piece.take() {
+            *left = left.map(|left| left.saturating_sub(piece.len() as u64));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         if let Some(error) = &slot.error {
@@ -160,7 +163,7 @@ impl HttpBody for Consumer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length
+        self.left
             .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -16,6 +16,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 /// Bodies up to this are copied behind their head and written with it.
@@ -69,6 +70,9 @@ where
         if framing == Framing::None {
             return Ok(!close);
         }
+        if framing == Framing::Close {
+            self.reset_at_close(true);
+        }
         let mut left = length.unwrap_or(u64::MAX);
         let mut last = None;
         loop {
@@ -104,13 +108,29 @@ where
             Framing::Length(_) if left > 0 => {
                 return self.cut(asked, "it is shorter than it announced").await;
             }
+            Framing::Close => {
+                self.flush().await?;
+                self.reset_at_close(false);
+            }
             _ => {}
         }
         Ok(!close)
     }
 
-    /// The client gets what there was, and an end that it can tell from a whole reply's (in HTTP/1.0 without a
-    /// length it cannot).
+    /// Makes the end of a plain socket a reset, or no longer. A reply that nothing else ends than its connection
+    /// (HTTP/1.0 without a length) would look whole at whatever ends it early, be it this process. TLS tells by itself:
+    /// the notice of its end is missing.
+    fn reset_at_close(&self, resets: bool) {
+        let Some(socket) = self.io.tcp() else {
+            return;
+        };
+        let linger = resets.then_some(Duration::ZERO);
+        if let Err(error) = socket2::SockRef::from(socket).set_linger(linger) {
+            tracing::debug!(%error, "a socket's end cannot be made a reset");
+        }
+    }
+
+    /// The client gets what there was, and an end that it can tell from a whole reply's.
     async fn cut(&mut self, asked: &Asked, why: &str) -> Result<bool, End> {
         let request = identity::text(&asked.id);
         tracing::warn!(request, why, "a reply was cut in its body");

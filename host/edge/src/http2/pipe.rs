@@ -52,7 +52,7 @@ impl<E> From<h2::Error> for Unsent<E> {
     }
 }
 
-pub(crate) struct Pipe<B> {
+pub(crate) struct Pipe<B: HttpBody> {
     body: B,
     stream: SendStream<Bytes>,
     /// Waits for room; with whether it is the last.
@@ -61,6 +61,8 @@ pub(crate) struct Pipe<B> {
     begun: bool,
     /// Bytes that were handed over.
     handed: u64,
+    /// What the body ended with; the stream is about to be reset for it.
+    error: Option<B::Error>,
 }
 
 impl<B> Pipe<B>
@@ -74,6 +76,7 @@ where
             piece: None,
             begun: false,
             handed: 0,
+            error: None,
         }
     }
 
@@ -82,6 +85,10 @@ where
         loop {
             if self.stream.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Peer));
+            }
+            if let Some(error) = self.error.take() {
+                self.stream.send_reset(error.reset_reason());
+                return Poll::Ready(Err(Unsent::Body(error)));
             }
             if let Some((data, ends)) = &mut self.piece {
                 // No more than there is room for: what h2 buffers is not seen to be taken.
@@ -106,8 +113,12 @@ where
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    self.stream.send_reset(error.reset_reason());
-                    return Poll::Ready(Err(Unsent::Body(error)));
+                    // A reset throws away what h2 has not written yet: the connection's task, which was woken by the
+                    // piece before this, comes first.
+                    self.error = Some(error);
+                    self.begun = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
             };
             self.begun = true;
@@ -126,7 +137,7 @@ where
     }
 }
 
-impl<B> Pipe<B> {
+impl<B: HttpBody> Pipe<B> {
     pub(crate) fn body(&self) -> &B {
         &self.body
     }

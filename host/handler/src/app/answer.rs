@@ -1,6 +1,7 @@
 //! The body of an app's response: counted against its limit, and never looking whole when its instance died.
 
 use super::{joint::Joint, track::RequestTrack};
+use crate::HandlerError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -8,12 +9,14 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::WasiBody;
 
 pub(super) struct Answer {
     inner: WasiBody,
-    /// Bytes that may still come; `None` is no limit.
-    left: Option<u64>,
+    /// Bytes that have come.
+    bytes: u64,
+    /// The most that may come; `None` is no limit.
+    bytes_max: Option<u64>,
     track: Arc<RequestTrack>,
     joint: Arc<Joint>,
     ended: bool,
@@ -30,7 +33,8 @@ impl Answer {
         joint.body_begins();
         Self {
             inner,
-            left: (bytes_max > 0).then_some(bytes_max),
+            bytes: 0,
+            bytes_max: (bytes_max > 0).then_some(bytes_max),
             track,
             joint,
             ended: false,
@@ -50,34 +54,43 @@ impl Answer {
         }
     }
 
-    fn checked(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
-        if let (Some(left), Some(data)) = (&mut self.left, frame.data_ref()) {
-            let bytes = data.len() as u64;
-            *left = left
-                .checked_sub(bytes)
-                .ok_or(Error::HttpResponseBodySize(Some(bytes)))?;
+    fn checked(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HandlerError> {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.bytes_max {
+            Some(max) if self.bytes > max => Err(HandlerError::ResponseTooLarge {
+                bytes: self.bytes,
+                max,
+            }),
+            _ => Ok(frame),
         }
-        Ok(frame)
+    }
+
+    /// What ended the body: the instance's death, or else what the guest said.
+    fn fault(&self, said: impl FnOnce() -> Option<HandlerError>) -> Option<HandlerError> {
+        self.track.cause().or_else(said)
     }
 }
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Error;
+    type Error = HandlerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, HandlerError>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         let frame = match std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(frame) => Some(frame.and_then(|frame| self.checked(frame))),
-            // It ends because its instance died, not because it is whole.
-            None => {
-                (self.track.cause()).map(|cause| Err(Error::InternalError(Some(cause.to_string()))))
+            Some(Ok(frame)) => Some(self.checked(frame)),
+            Some(Err(error)) => {
+                let said = || Some(HandlerError::Guest(error.to_string()));
+                self.fault(said).map(Err)
             }
+            // It may end because its instance died, not because it is whole.
+            None => self.fault(|| None).map(Err),
         };
         if !matches!(frame, Some(Ok(_))) {
             self.end();

@@ -2,14 +2,14 @@
 //! share one. Their tasks end with the handler.
 
 use super::{Runner, drive::Drive, instance::IDLE_MAX, track::RequestTrack};
-use crate::HandlerError;
+use crate::{HandlerError, places::Place};
 use parking_lot::Mutex;
 use std::{
     future::{Future, poll_fn},
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, task::JoinSet, time::MissedTickBehavior};
+use tokio::{runtime::Handle, task::JoinSet, time::MissedTickBehavior};
 
 /// What a guest may do after its response has ended, such as logging.
 const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
@@ -22,12 +22,7 @@ pub(super) struct Background(Mutex<JoinSet<()>>);
 
 impl Background {
     /// Drives it to its end, or until it is overdue. A place is held as long.
-    pub(super) fn drive(
-        &self,
-        drive: Drive,
-        deadline_ms: u64,
-        place: Option<OwnedSemaphorePermit>,
-    ) {
+    pub(super) fn drive(&self, drive: Drive, deadline_ms: u64, place: Option<Place>) {
         drive.joint.go_apart();
         self.spawn(async move {
             watched(drive, deadline_ms).await;

@@ -1,16 +1,15 @@
 //! The body of an app's response as a connection reads it: polling it is what drives the instance, unless a task does.
 
 use super::{Shared, answer::Answer, drive::Drive};
+use crate::{HandlerError, places::Place};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
-use tokio::sync::OwnedSemaphorePermit;
-use wasmtime_wasi_http::{Error, WasiBody};
 
 /// Frames that are looked at before a response's head goes out: one of data, and the end.
 const AHEAD_MAX: usize = 2;
@@ -19,23 +18,23 @@ const AHEAD_MAX: usize = 2;
 pub enum AppBody {
     /// All of it was there at once, and its instance is free again.
     Whole(Bytes),
-    /// It is still being made. Reading it is what drives the instance.
-    Stream(WasiBody),
+    /// It is still being made. Reading it is what drives the instance. Its error says why it is not whole.
+    Stream(UnsyncBoxBody<Bytes, HandlerError>),
 }
 
 pub(super) struct DrivenBody {
     /// Read before the head went out; the last stands first.
-    ahead: Vec<Option<Result<Frame<Bytes>, Error>>>,
-    // Dropped in this order: the answer's end, then what is left to do, then the place.
+    ahead: Vec<Option<Result<Frame<Bytes>, HandlerError>>>,
+    // Dropped in this order: the answer's end, then what is left to do.
     answer: Answer,
     rest: Rest,
-    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What is left to be done in the instance.
 struct Rest {
     drive: Option<Drive>,
     shared: Arc<Shared>,
+    place: Option<Place>,
 }
 
 impl DrivenBody {
@@ -43,20 +42,30 @@ impl DrivenBody {
         answer: Answer,
         drive: Option<Drive>,
         shared: &Arc<Shared>,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     ) -> Self {
         let shared = Arc::clone(shared);
+        let rest = Rest {
+            drive,
+            shared,
+            place,
+        };
         Self {
             ahead: Vec::new(),
             answer,
-            rest: Rest { drive, shared },
-            _place: place,
+            rest,
         }
     }
 
     /// Reads what is there without waiting: a small body is whole at once, and goes out with its length and without
     /// having been a stream.
-    pub(super) fn gathered(mut self) -> AppBody {
+    ///
+    /// A stream changes its place for one among the streams, so that short requests wait for none.
+    ///
+    /// # Errors
+    /// Nothing of the body came before its error: the head has not gone out, so the request gets an answer that says so.
+    /// Or there is no place for one more stream.
+    pub(super) fn gathered(mut self) -> Result<AppBody, HandlerError> {
         let mut nobody = Context::from_waker(Waker::noop());
         let mut ahead = Vec::with_capacity(AHEAD_MAX);
         while ahead.len() < AHEAD_MAX
@@ -69,17 +78,19 @@ impl DrivenBody {
             }
         }
         match ahead.as_slice() {
-            [None] => return AppBody::Whole(Bytes::new()),
+            [None] => return Ok(AppBody::Whole(Bytes::new())),
+            [Some(Err(error))] => return Err(error.clone()),
             [Some(Ok(frame)), None] => {
                 if let Some(data) = frame.data_ref() {
-                    return AppBody::Whole(data.clone());
+                    return Ok(AppBody::Whole(data.clone()));
                 }
             }
             _ => {}
         }
+        self.rest.begin_stream()?;
         ahead.reverse();
         self.ahead = ahead;
-        AppBody::Stream(self.boxed_unsync())
+        Ok(AppBody::Stream(self.boxed_unsync()))
     }
 }
 
@@ -96,27 +107,56 @@ impl Rest {
         true
     }
 
-    fn hand_over(&mut self) {
+    /// Takes a place among the streams; whoever gets none is thrown away with its instance.
+    fn begin_stream(&mut self) -> Result<(), HandlerError> {
+        let Some(place) = self.place.take() else {
+            return Ok(());
+        };
+        let streams = &self.shared.streams;
+        match place.exchange(streams) {
+            Ok(place) => {
+                self.place = Some(place);
+                Ok(())
+            }
+            Err(_) => {
+                self.drive = None;
+                Err(HandlerError::Streams(streams.taken()))
+            }
+        }
+    }
+
+    /// Lets others use the instance while this request waits.
+    fn share(&mut self) {
         if let Some(drive) = self.drive.take() {
             self.shared.hand_over(drive, None);
+        }
+    }
+
+    /// The body has ended. What the guest still does counts as a stream, or keeps the place that there is.
+    fn finish(&mut self) {
+        if let Some(drive) = self.drive.take() {
+            let place = self.place.take();
+            let place = place.map(|place| place.exchange(&self.shared.streams));
+            let place = place.map(|exchanged| exchanged.unwrap_or_else(|kept| kept));
+            self.shared.hand_over(drive, place);
         }
     }
 }
 
 impl Drop for Rest {
     fn drop(&mut self) {
-        self.hand_over();
+        self.finish();
     }
 }
 
 impl Body for DrivenBody {
     type Data = Bytes;
-    type Error = Error;
+    type Error = HandlerError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, HandlerError>>> {
         let this = self.get_mut();
         if let Some(frame) = this.ahead.pop() {
             return Poll::Ready(frame);
@@ -133,19 +173,24 @@ impl Body for DrivenBody {
         if polled.is_pending() && this.rest.poll(cx) {
             polled = answer.as_mut().poll_frame(cx);
             if polled.is_pending() && this.rest.shared.is_concurrent() {
-                // Others may use the instance while this one waits.
-                this.rest.hand_over();
+                this.rest.share();
             }
         }
         if this.answer.has_ended() {
             // Mostly the guest has nothing left to do, and its instance is free for the next request.
             this.rest.poll(&mut Context::from_waker(Waker::noop()));
-            this.rest.hand_over();
+            this.rest.finish();
         }
         polled
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        if self.ahead.is_empty() {
+            self.answer.size_hint()
+        } else {
+            // The answer tells only what follows them, and an error or trailers may be among them: only chunks, or a
+            // stream, can bring either.
+            SizeHint::default()
+        }
     }
 }

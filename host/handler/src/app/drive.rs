@@ -8,7 +8,7 @@ use super::{
     joint::{Incoming, Joint, Step},
     track::RequestTrack,
 };
-use crate::{HandlerError, error_of};
+use crate::{HandlerError, error_of, outgoing::Death};
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use std::{
@@ -59,13 +59,20 @@ impl Drive {
     }
 }
 
-/// Tells the requests of an instance that dies without a word, because its driver panicked or was dropped.
-struct LastWords<'a>(&'a Joint);
+/// Tells the requests of an instance that dies without a word, because its driver panicked or was dropped; and, of any
+/// death, those to whom the guest was sending something.
+struct LastWords<'a> {
+    joint: &'a Joint,
+    death: Option<Death>,
+}
 
 impl Drop for LastWords<'_> {
     fn drop(&mut self) {
+        if let Some(death) = &self.death {
+            death.happened();
+        }
         let stopped = |_: &RequestTrack| HandlerError::Trap("the instance was stopped".into());
-        self.0.died(stopped);
+        self.joint.died(stopped);
     }
 }
 
@@ -85,9 +92,13 @@ async fn run(runner: Arc<Runner>, idle: Option<Instance>, joint: Arc<Joint>, fir
         },
     };
     // Declared after the store, so it speaks before a body can see its end.
-    let last_words = LastWords(&joint);
+    let mut last_words = LastWords {
+        joint: &joint,
+        death: Some(instance.store.data().death()),
+    };
     match serve(&runner, &mut instance, &joint, first).await {
         Ok(()) => {
+            last_words.death = None;
             instance.served = joint.served();
             if instance.served < runner.factory.requests_max() {
                 runner.idle.put(instance);
@@ -114,6 +125,7 @@ async fn serve(
     let proxy = &instance.proxy;
     let func = entry(proxy);
     let shares = runner.factory.concurrency() > 1;
+    let meter = instance.store.data().meter.clone();
     let run = instance.store.run_concurrent(async |accessor| {
         let call = |incoming| call(runner, accessor, proxy, joint, incoming);
         let mut first = pin!(call(first));
@@ -154,7 +166,7 @@ async fn serve(
         }
         polled
     });
-    run.await?
+    meter.measure(run).await?
 }
 
 fn entry(proxy: &Proxy) -> Func {

@@ -35,6 +35,7 @@ pub(super) struct Factory {
     pub(super) limits: Limits,
     pub(super) isolation: Isolation,
     pub(super) outgoing: Outgoing,
+    pub(super) environment: Vec<(String, String)>,
     pub(super) settings: Arc<WasiConfigVariables>,
 }
 
@@ -43,18 +44,15 @@ impl Factory {
     pub(super) async fn instantiate(&self) -> Result<Instance> {
         self.pool.admit(Purpose::Request)?;
         let limits = &self.limits;
-        let mut store = Store::new(
-            &self.pool.engine,
-            AppState::new(&self.name, limits, &self.outgoing, &self.settings),
-        );
+        let mut store = Store::new(&self.pool.engine, AppState::new(self));
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| {
-            yield_within(&mut state.data_mut().meter, budget)
-        });
+        store.epoch_deadline_callback(move |state| yield_within(&state.data().meter, budget));
         store.set_epoch_deadline(1);
-        let proxy = self.pre.instantiate_async(&mut store).await?;
+        let meter = store.data().meter.clone();
+        let made = meter.measure(self.pre.instantiate_async(&mut store));
+        let proxy = made.await?;
         Ok(Instance {
             store,
             proxy,

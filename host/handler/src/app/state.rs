@@ -1,7 +1,12 @@
 //! Data of a store that runs an app guest.
 
-use crate::{cpu::CpuMeter, guest_output::GuestOutput, limiter::Limiter, outgoing::Outgoing};
-use protoplex_wire::manifest::Limits;
+use super::instance::Factory;
+use crate::{
+    cpu::CpuMeter,
+    guest_output::GuestOutput,
+    limiter::Limiter,
+    outgoing::{Death, Outgoing},
+};
 use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -22,14 +27,9 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    pub(super) fn new(
-        name: &Arc<str>,
-        limits: &Limits,
-        outgoing: &Outgoing,
-        settings: &Arc<WasiConfigVariables>,
-    ) -> Self {
+    pub(super) fn new(factory: &Factory) -> Self {
         let output = |stream| GuestOutput {
-            handler: Arc::clone(name),
+            handler: Arc::clone(&factory.name),
             stream,
         };
         let mut table = ResourceTable::new();
@@ -39,13 +39,19 @@ impl AppState {
             wasi: WasiCtxBuilder::new()
                 .stdout(output("stdout"))
                 .stderr(output("stderr"))
+                .envs(&factory.environment)
                 .build(),
             http: WasiHttpCtx::new(),
-            outgoing: outgoing.clone(),
-            settings: Arc::clone(settings),
-            limiter: Limiter::new(limits),
+            outgoing: factory.outgoing.for_instance(),
+            settings: Arc::clone(&factory.settings),
+            limiter: Limiter::new(&factory.limits),
             meter: CpuMeter::default(),
         }
+    }
+
+    /// What is told when the instance dies.
+    pub(super) fn death(&self) -> Death {
+        self.outgoing.death().clone()
     }
 
     pub(crate) fn settings(&mut self) -> WasiConfig<'_> {

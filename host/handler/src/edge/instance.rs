@@ -40,9 +40,7 @@ impl Instance {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| {
-            continue_within(&mut state.data_mut().meter, budget)
-        });
+        store.epoch_deadline_callback(move |state| continue_within(&state.data().meter, budget));
         store.set_epoch_deadline(1);
         match pre.instantiate(&mut store) {
             Ok(edge) => Ok(Self {
@@ -98,21 +96,21 @@ impl AsyncInstance {
         engine: &Engine,
         pre: &edge_async::EdgePre<WasiEdgeState>,
         limits: &Limits,
+        environment: &[(String, String)],
     ) -> Result<Self, HandlerError> {
         let state = WasiEdgeState {
             edge: EdgeState::new(limits),
             table: ResourceTable::new(),
-            wasi: WasiCtxBuilder::new().build(),
+            wasi: WasiCtxBuilder::new().envs(environment).build(),
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.edge.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| {
-            yield_within(&mut state.data_mut().edge.meter, budget)
-        });
+        store.epoch_deadline_callback(move |state| yield_within(&state.data().edge.meter, budget));
         store.set_epoch_deadline(1);
-        match pre.instantiate_async(&mut store).await {
+        let meter = store.data().edge.meter.clone();
+        match meter.measure(pre.instantiate_async(&mut store)).await {
             Ok(edge) => Ok(Self {
                 store,
                 edge,
@@ -144,13 +142,15 @@ impl AsyncInstance {
             method: method(&verb),
             path: &path,
         };
-        let decision = self.edge.call_decide(&mut self.store, head).await;
+        let meter = self.store.data().edge.meter.clone();
+        let call = self.edge.call_decide(&mut self.store, head);
+        let decision = meter.measure(call).await;
         decision.map_err(|error| self.store.data_mut().edge.ended(&error, limits))
     }
 }
 
 pub(crate) fn continue_within(
-    meter: &mut CpuMeter,
+    meter: &CpuMeter,
     budget: Duration,
 ) -> wasmtime::Result<UpdateDeadline> {
     if meter.tick() > budget {
@@ -161,10 +161,7 @@ pub(crate) fn continue_within(
 }
 
 /// Lets others run, then goes on. The runtime's own yield would be polled again at once.
-pub(crate) fn yield_within(
-    meter: &mut CpuMeter,
-    budget: Duration,
-) -> wasmtime::Result<UpdateDeadline> {
+pub(crate) fn yield_within(meter: &CpuMeter, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
     if meter.tick() > budget {
         return Err(error_of::OutOfCpu.into());
     }

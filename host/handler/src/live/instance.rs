@@ -44,8 +44,8 @@ impl Instance {
         store.limiter(|state| &mut state.edge.limiter);
         store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes_max).unwrap_or(usize::MAX));
         let budget = Duration::from_millis(limits.cpu_ms_max);
-        store.epoch_deadline_callback(move |mut state| {
-            continue_within(&mut state.data_mut().edge.meter, budget)
+        store.epoch_deadline_callback(move |state| {
+            continue_within(&state.data().edge.meter, budget)
         });
         store.set_epoch_deadline(1);
         let exports = match pre {

@@ -87,43 +87,68 @@ impl Entry {
     }
 }
 
-/// Whether an address is one of the open Internet: not private, loopback, link-local (which cloud metadata
-/// services use), shared, multicast or reserved.
+/// What the IANA IPv4 Special-Purpose Address Registry does not call globally reachable, and multicast: first address and
+/// length of each prefix. The few anycast addresses within are no servers.
+const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    // Shared by the customers of a provider, and by clouds for services of their own.
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // Link-local: also where clouds keep what an instance may know, its credentials included.
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    // Relays of 6to4, which are no more.
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// What the IPv6 registry does not call globally reachable, within 2000::/3, which is all that is given out.
+const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
+    // The IETF's own: Teredo, which wraps IPv4, benchmarks, identifiers. Nothing in it is a server.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    // 6to4, which wraps IPv4.
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// Where a network with IPv6 alone finds IPv4 addresses (RFC 6052): the last 32 bits are one.
+const TRANSLATED: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+
+/// Whether an address is one of the open Internet: not private, loopback, link-local, shared, multicast or reserved,
+/// nor one that leads to such an address.
 fn is_public(address: IpAddr) -> bool {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => is_public_v4(v4),
-            None => is_public_v6(v6),
-        },
+        IpAddr::V6(v6) if is_within_v6(v6, TRANSLATED) => {
+            let [.., a, b, c, d] = v6.octets();
+            is_public_v4(Ipv4Addr::new(a, b, c, d))
+        }
+        IpAddr::V6(v6) => {
+            let given_out = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+            is_within_v6(v6, given_out) && !SPECIAL_V6.iter().any(|&range| is_within_v6(v6, range))
+        }
     }
 }
 
 fn is_public_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, c, _] = v4.octets();
-    let shared = a == 100 && (64..128).contains(&b);
-    let protocol = a == 192 && b == 0 && c == 0;
-    let benchmark = a == 198 && (b == 18 || b == 19);
-    !(v4.is_private()
-        || v4.is_loopback()
-        || v4.is_link_local()
-        || v4.is_multicast()
-        || v4.is_documentation()
-        || a == 0
-        || a >= 240
-        || shared
-        || protocol
-        || benchmark)
+    !SPECIAL_V4.iter().any(|&(first, length)| {
+        let differs = v4.to_bits() ^ first.to_bits();
+        differs >> (u32::BITS - length) == 0
+    })
 }
 
-fn is_public_v6(v6: Ipv6Addr) -> bool {
-    let first = v6.segments()[0];
-    let translated = v6.segments()[..2] == [0x64, 0xff9b];
-    // 2000::/3 is all that is given out; 2001:db8::/32 is documentation, 2002::/16 wraps IPv4.
-    (first & 0xe000) == 0x2000
-        && !(first == 0x2001 && v6.segments()[1] == 0x0db8)
-        && first != 0x2002
-        && !translated
+fn is_within_v6(v6: Ipv6Addr, (first, length): (Ipv6Addr, u32)) -> bool {
+    let differs = v6.to_bits() ^ first.to_bits();
+    differs >> (u128::BITS - length) == 0
 }
 
 #[cfg(test)]
@@ -170,5 +195,82 @@ mod tests {
         }
         assert!(policy.allows_address("example.com", "93.184.216.34".parse().unwrap()));
         assert!(policy.allows_address("example.com", "2606:4700::1111".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_of_special_purpose_are_not_public_however_they_are_written() {
+        for address in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "100.127.255.255",
+            "169.254.169.254",
+            "172.31.255.255",
+            "192.0.0.9",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            // Compatible with IPv4, as nobody writes it any more.
+            "::127.0.0.1",
+            "::ffff:0:127.0.0.1",
+            // NAT64 to private and link-local addresses, and that of one's own network.
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::8.8.8.8",
+            "100::1",
+            // Teredo, benchmarks, ORCHID.
+            "2001::1",
+            "2001:0:7f00:1::1",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:db8::1",
+            // 6to4 of 127.0.0.1 and of 8.8.8.8.
+            "2002:7f00:1::",
+            "2002:808:808::1",
+            "3fff::1",
+            "5f00::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_a_special_range_is_public() {
+        for address in [
+            "1.1.1.1",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "169.253.255.255",
+            "172.32.0.0",
+            "192.0.1.0",
+            "192.88.98.1",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "::ffff:8.8.8.8",
+            // What a network with IPv6 alone has of the rest.
+            "64:ff9b::8.8.8.8",
+            "2001:200::1",
+            "2001:4860:4860::8888",
+            "2003::1",
+            "2606:4700::1111",
+            "3ffe::1",
+        ] {
+            assert!(is_public(address.parse().unwrap()), "{address}");
+        }
     }
 }

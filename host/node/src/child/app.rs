@@ -5,7 +5,7 @@ use http::{Method, Request, Uri, Version};
 use http_body_util::BodyExt;
 use protoplex_handler::{AppBody, AppHandler, HandlerError};
 use protoplex_http::{Body, Head, Reply, ReplyBody};
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// The request as `wasi:http` wants it: an absolute URI and end-to-end headers.
 ///
@@ -39,15 +39,20 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Runs it. The body keeps the handler loaded until it ends.
+/// Runs it. The body keeps the handler loaded until it ends; `cut` is told why one is not whole whose head is out.
+///
+/// # Errors
+/// The handler gave no answer.
 pub(super) async fn run(
     app: Arc<AppHandler>,
     request: Request<Body>,
+    client: IpAddr,
+    mut cut: impl FnMut(&HandlerError) + Send + 'static,
 ) -> Result<Reply, HandlerError> {
     // Heads that are here already are read before a guest runs: many of one kind in a row find their code and data in
     // the processor's caches.
     tokio::task::yield_now().await;
-    let (parts, body) = app.handle(request).await?.into_parts();
+    let (parts, body) = app.handle(request, client).await?.into_parts();
     let mut reply = Reply::empty(parts.status);
     let mut last = None;
     for (name, value) in parts.headers {
@@ -66,6 +71,7 @@ pub(super) async fn run(
         AppBody::Stream(body) => {
             let body = body.map_err(move |error| {
                 let _held = &app;
+                cut(&error);
                 Box::new(error) as protoplex_http::StreamError
             });
             reply.body = ReplyBody::Stream(body.boxed_unsync());

@@ -1,5 +1,7 @@
 //! From a decision to a reply. Every decision is checked against the handler's grants first.
 
+mod check;
+
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
@@ -12,6 +14,7 @@ use super::{
     service::Shared,
 };
 use base64::Engine as _;
+pub(super) use check::check;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use protoplex_edge::{
     forward,
@@ -170,24 +173,12 @@ fn relay_to(
     decision: protoplex_handler::RelayDecision,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
-    let mut granted = slot.grants.relay.iter();
-    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
-        return refused(format!(
-            "upstream `{}` is not in grants.relay",
-            decision.upstream
-        ));
-    };
+    let grant = granted_relay(slot, &decision)?;
     let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
     if head.method == "CONNECT" && !has_connect {
         // The visitor's doing, not the handler's. `connect` in grants.upgrades lets it pass.
         let reply = reply::status(StatusCode::METHOD_NOT_ALLOWED, head.request_id);
         return Ok(Answer::Ready(reply));
-    }
-    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
-        return refused(format!(
-            "a relay to `{}` needs a key: it says which live node",
-            decision.upstream
-        ));
     }
     let hop_count = hops::next(&request);
     if hop_count.is_none() && is_built_in(&decision.upstream) {
@@ -240,6 +231,27 @@ fn relay_to(
         let sent = pin!(relay::send(&group, outbound, &request_id));
         shared.until_cut(lifetime, &request_id, sent).await
     })))
+}
+
+/// The grant that allows a relay.
+fn granted_relay(
+    slot: &Slot,
+    decision: &protoplex_handler::RelayDecision,
+) -> Result<usize, HandlerError> {
+    let mut granted = slot.grants.relay.iter();
+    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
+        return refused(format!(
+            "upstream `{}` is not in grants.relay",
+            decision.upstream
+        ));
+    };
+    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
+        return refused(format!(
+            "a relay to `{}` needs a key: it says which live node",
+            decision.upstream
+        ));
+    }
+    Ok(grant)
 }
 
 /// The servers of an upstream, and what tells a node of ours the build.
@@ -394,16 +406,18 @@ fn app_by_name(
     if shared.role != Role::App {
         return refused("`app` decisions are for nodes of role app; relay to `role:app` instead");
     }
+    let index = granted_app(slot, request.build, name)?;
+    run_app(shared, index, request)
+}
+
+/// The app that a decision names, as far as it is granted.
+fn granted_app(slot: &Slot, build: &LoadedBuild, name: &str) -> Result<usize, HandlerError> {
     if !slot.grants.apps.iter().any(|granted| granted == name) {
         return refused(format!("app `{name}` is not in grants.apps"));
     }
-    match request
-        .build
-        .handlers
-        .iter()
-        .position(|slot| slot.name == name)
-    {
-        Some(index) => run_app(shared, index, request),
+    let mut names = build.handlers.iter().map(|slot| &slot.name);
+    match names.position(|known| known == name) {
+        Some(index) => Ok(index),
         None => refused(format!("the build has no app `{name}`")),
     }
 }
@@ -420,11 +434,17 @@ pub(super) fn run_app(
     };
     let (app, shared) = (Arc::clone(app), Arc::clone(shared));
     let lifetime = Lifetime::new(request.build, Needs::App(Arc::clone(&app)));
-    let request_id = request.head.request_id.to_owned();
+    let request_id: Arc<str> = request.head.request_id.into();
+    let client = request.head.client;
     let inner = app::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
+        let cut = {
+            let (shared, slot) = (Arc::clone(&shared), Arc::clone(&slot));
+            let id = Arc::clone(&request_id);
+            move |error: &HandlerError| shared.note_failure(&slot, error, &id)
+        };
         let run = pin!(async {
-            match app::run(app, inner).await {
+            match app::run(app, inner, client, cut).await {
                 Ok(reply) => {
                     slot.metrics.count(Kind::App);
                     reply

@@ -3,14 +3,24 @@
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
+    decide,
 };
-use protoplex_handler::{BuildFault, Decision, HandlerError, warming_up};
-use protoplex_http::{Body, Head, HeaderField, Scheme};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use protoplex_handler::{BuildFault, HandlerError, warming_up};
+use protoplex_http::{Body, Head, HeaderField, Reply, ReplyBody, Scheme};
 use protoplex_wire::{manifest::Probe, release::Stage};
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Where a probe names no host.
 const PROBE_HOST: &str = "probe.invalid";
+/// How long the bodies of apps' answers are read, all of a build together. One that goes on by then is an event stream, or
+/// large, and all right so far. The parent takes a child for stuck that is silent for five seconds.
+const BODIES_READ_MAX: Duration = Duration::from_secs(2);
 
 /// Warms all handlers up, by instances that visitors cannot take.
 ///
@@ -21,6 +31,7 @@ pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
 }
 
 async fn warm_all(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
+    let mut patience = BODIES_READ_MAX;
     for slot in &build.handlers {
         let warmed = match &slot.code {
             Code::Edge(edge) => edge.warm().await,
@@ -30,11 +41,8 @@ async fn warm_all(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
         warmed.map_err(|error| fault(slot, "made no instance", &error.to_string()))?;
         let handler = &build.manifest.handlers[&slot.name];
         if let Some(probe) = &handler.probe {
-            let status = run(slot, probe).await;
-            let status = status.map_err(|error| fault(slot, &probe.path, &error.to_string()))?;
-            if status >= 500 {
-                return Err(fault(slot, &probe.path, &format!("it answered {status}")));
-            }
+            let ran = run(build, slot, probe, &mut patience).await;
+            ran.map_err(|why| fault(slot, &probe.path, &why))?;
         }
     }
     Ok(())
@@ -47,7 +55,14 @@ fn fault(slot: &Slot, what: &str, why: &str) -> BuildFault {
     }
 }
 
-async fn run(slot: &Slot, probe: &Probe) -> Result<u16, HandlerError> {
+/// Asks a handler as a client would, and looks at all of its answer.
+async fn run(
+    build: &Arc<LoadedBuild>,
+    slot: &Slot,
+    probe: &Probe,
+    patience: &mut Duration,
+) -> Result<(), String> {
+    let said = |error: HandlerError| error.to_string();
     let host = probe.host.as_deref().unwrap_or(PROBE_HOST);
     let headers = [HeaderField {
         name: "host",
@@ -67,29 +82,49 @@ async fn run(slot: &Slot, probe: &Probe) -> Result<u16, HandlerError> {
         request_id: "probe",
         hop: Default::default(),
     };
-    match &slot.code {
-        Code::Edge(edge) if edge.is_sync() => edge
-            .decide(&head, &slot.context)
-            .map(|decision| status(&decision)),
-        Code::Edge(edge) => edge
-            .decide_later(&head, &slot.context)
-            .await
-            .map(|decision| status(&decision)),
-        // Nobody is connected for a probe.
-        Code::Live(_) => Ok(200),
-        Code::App(handler) => {
-            let request = app::request(&head, Body::empty(), false)?;
-            let reply = app::run(Arc::clone(handler), request).await?;
-            Ok(reply.status.as_u16())
+    let decision = match &slot.code {
+        Code::Edge(edge) if edge.is_sync() => edge.decide(&head, &slot.context).map_err(said)?,
+        Code::Edge(edge) => {
+            let decision = edge.decide_later(&head, &slot.context).await;
+            decision.map_err(said)?
         }
+        // Nobody is connected for a probe.
+        Code::Live(_) => return Ok(()),
+        Code::App(handler) => {
+            let request = app::request(&head, Body::empty(), false).map_err(said)?;
+            // A cut is heard of by reading.
+            let reply = app::run(Arc::clone(handler), request, head.client, |_| {}).await;
+            return read(reply.map_err(said)?, patience).await;
+        }
+    };
+    // Nothing is relayed for a probe.
+    match decide::check(build, slot, &head, decision).map_err(said)? {
+        Some(status) => healthy(status),
+        None => Ok(()),
     }
 }
 
-/// A decision other than `respond` is an answer as well; nothing is relayed for a probe.
-fn status(decision: &Decision) -> u16 {
-    match decision {
-        Decision::Respond(response) => response.status,
-        Decision::Redirect(redirect) => redirect.status,
-        _ => 200,
+fn healthy(status: StatusCode) -> Result<(), String> {
+    if status.is_informational() || status.is_server_error() {
+        return Err(format!("it answered {}", status.as_u16()));
     }
+    Ok(())
+}
+
+/// Reads an app's answer to its end, or as long as there is patience left.
+async fn read(reply: Reply, patience: &mut Duration) -> Result<(), String> {
+    healthy(reply.status)?;
+    let ReplyBody::Stream(mut body) = reply.body else {
+        return Ok(());
+    };
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| format!("its body was cut: {error}"))?;
+        }
+        Ok(())
+    };
+    let started = Instant::now();
+    let read = tokio::time::timeout(*patience, all).await;
+    *patience = patience.saturating_sub(started.elapsed());
+    read.unwrap_or(Ok(()))
 }

@@ -179,8 +179,11 @@ mod tests {
                 hostcall_bytes_max: 1,
                 in_flight_max: 1,
                 queue_max: 1,
+                streams_max: None,
+                outgoing_max: None,
             },
             grants: Grants::default(),
+            environment: Default::default(),
             tenant: None,
             probe: None,
         }

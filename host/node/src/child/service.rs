@@ -173,13 +173,18 @@ fn decide_later(
 impl Shared {
     /// The one log line of a failed call, and what the visitor sees.
     pub(super) fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
+        self.note_failure(slot, error, request_id);
+        reply::handler_error(error, request_id)
+    }
+
+    /// Counts and logs a failed call, also one whose response has begun.
+    pub(super) fn note_failure(&self, slot: &Slot, error: &HandlerError, request_id: &str) {
         slot.metrics.count_error(error.kind());
         if error.is_fatal() {
             self.metrics.traps.fetch_add(1, Relaxed);
         }
         let build = slot.context.build.short();
         tracing::warn!(handler = slot.name, build, request = request_id, kind = error.kind(), reason = %error, "a handler failed");
-        reply::handler_error(error, request_id)
     }
 
     /// Counts answers, and 5xx among them.

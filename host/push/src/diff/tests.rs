@@ -13,6 +13,7 @@ fn build() -> Manifest {
         limits: crate::defaults::limits(World::Edge),
         grants: Default::default(),
         tenant: None,
+        environment: BTreeMap::new(),
         probe: None,
     };
     Manifest {

@@ -2,6 +2,7 @@
 
 use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Role, Route, World};
 
+mod environment;
 mod grants;
 mod limits;
 mod live;
@@ -87,6 +88,9 @@ impl Manifest {
                 _ => {}
             }
             grants::faults(&handler.grants, self)
+                .into_iter()
+                .for_each(&mut fault);
+            environment::faults(handler)
                 .into_iter()
                 .for_each(&mut fault);
             if let Some(probe) = &handler.probe {

@@ -47,6 +47,14 @@ pub(super) fn faults(limits: &Limits) -> Vec<String> {
         faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
     }
     faults.extend(at_most("queue_max", limits.queue_max.into(), QUEUE_MAX));
+    for (key, value) in [
+        ("streams_max", limits.streams_max),
+        ("outgoing_max", limits.outgoing_max),
+    ] {
+        let value = value.map(u64::from);
+        let fault = |value| not_zero(key, value).or_else(|| at_most(key, value, IN_FLIGHT_MAX));
+        faults.extend(value.and_then(fault));
+    }
     faults
 }
 

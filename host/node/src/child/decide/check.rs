@@ -1,0 +1,64 @@
+//! What a decision would come to, without acting on it: for probes.
+
+use super::{
+    Request, asset_reply, granted_app, granted_relay, outbound, redirect_reply, refused, respond,
+};
+use crate::child::build::{Code, LoadedBuild, Slot};
+use http::StatusCode;
+use protoplex_handler::{Decision, HandlerError};
+use protoplex_http::{Body, Head};
+use protoplex_wire::manifest::Role;
+use std::sync::Arc;
+
+/// The status that the decision answers with; that of a relay or an app is not known before it has answered.
+///
+/// # Errors
+/// Acting on it would fail whatever the request: it is outside the handler's grants, malformed, or names a file or an app
+/// that the build does not have.
+pub(in crate::child) fn check(
+    build: &Arc<LoadedBuild>,
+    slot: &Slot,
+    head: &Head<'_>,
+    decision: Decision,
+) -> Result<Option<StatusCode>, HandlerError> {
+    let reply = match decision {
+        Decision::Respond(response) => respond(slot, response)?,
+        Decision::Redirect(redirect) => redirect_reply(&redirect)?,
+        Decision::Asset(asset) => {
+            let path = asset.path.clone();
+            let reply = asset_reply(slot, build, head, asset)?;
+            if build.assets.get(&path).is_none() {
+                return refused(format!(
+                    "the build has no asset `{path}`; add the file, or probe another path"
+                ));
+            }
+            reply
+        }
+        Decision::Relay(decision) => {
+            let grant = granted_relay(slot, &decision)?;
+            let request = Request {
+                head,
+                body: Body::empty(),
+                build,
+                from_our_node: false,
+            };
+            outbound(slot, &request, &decision, Arc::clone(&slot.relays[grant]))?;
+            return Ok(None);
+        }
+        Decision::App(name) => {
+            let index = granted_app(slot, build, &name)?;
+            if !matches!(build.handlers[index].code, Code::App(_)) {
+                return refused(format!("`{name}` is no app handler"));
+            }
+            let routes = &build.manifest.routes;
+            let mut routed = routes.iter().filter(|route| route.handler == slot.name);
+            if !routed.any(|route| route.role == Role::App) {
+                return refused(
+                    "`app` decisions are for routes of role app; relay to `role:app` instead",
+                );
+            }
+            return Ok(None);
+        }
+    };
+    Ok(Some(reply.status))
+}
