@@ -4,6 +4,7 @@
     reason = "a test fails by a panic, with the value in its message"
 )]
 
+mod adopt;
 mod alone;
 mod apps;
 mod carried;

@@ -35,6 +35,8 @@ pub enum Command {
     Push(Push),
     /// Run an earlier build again
     Rollback(Rollback),
+    /// Make what the nodes run the Seed's own, when it holds because its disk is older than they are
+    Adopt(Adopt),
     /// List releases, newest first
     Releases(Show),
     /// List nodes
@@ -159,6 +161,22 @@ pub struct Rollback {
     /// Build (the start of its id) or release (such as 1.7) to run again [default: the build before the active one]
     pub build: Option<String>,
     /// Seconds to wait for the nodes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
+    pub timeout: u64,
+    /// Print the events of the release, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Build (the start of its id) that a node runs [default: the one that all run]
+    pub build: Option<String>,
+    /// Seconds to wait for the Seed
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
     pub timeout: u64,
     /// Print the events of the release, one JSON object a line

@@ -17,8 +17,8 @@ use protoplex_wire::{
     link::Hello,
     signature::Envelope,
     status::{
-        ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, NodeStatus, ReleaseOrder,
-        ReleaseRecord, RollbackOrder, SeedStatus,
+        AdoptOrder, ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, NodeStatus,
+        ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -209,6 +209,16 @@ impl SeedClient {
     pub async fn rollback(&self, to: Option<BuildId>) -> Result<Events, ClientError> {
         let order = json(&RollbackOrder { to });
         let answer = self.call(Method::POST, "/v1/rollback", order).await?;
+        Ok(Events::new(Streaming::new(answer)))
+    }
+
+    /// Orders that what the nodes run becomes the fleet's build, and follows that.
+    ///
+    /// # Errors
+    /// [`ClientError::Api`] when the Seed does not hold, or the order is refused.
+    pub async fn adopt(&self, build: BuildId) -> Result<Events, ClientError> {
+        let order = json(&AdoptOrder { build });
+        let answer = self.call(Method::POST, "/v1/adopt", order).await?;
         Ok(Events::new(Streaming::new(answer)))
     }
 

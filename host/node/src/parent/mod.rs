@@ -141,7 +141,7 @@ pub async fn run(
     let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
-    let router = meta::router(questions, logs, shutdown.clone());
+    let router = meta::router(questions, logs, &config.data, shutdown.clone());
     let served = protoplex_seed::server::serve_mutual_tls(
         meta,
         (&config.ca, &config.cert, &config.key),

@@ -132,9 +132,8 @@ impl Core {
         }
         self.directory.came_back(&name);
         self.links.insert(link, name.clone());
-        if hello.release > self.durable.last() {
-            // This Seed has lost what it knew. What the node holds stands; our next number is above it.
-            self.change().epoch = hello.release.epoch + 1;
+        if self.is_strange(&hello) {
+            self.begin_hold(&hello);
         }
         let node = Node {
             link: Some(link),
@@ -168,6 +167,7 @@ impl Core {
         if numbers.iter().any(|n| *n >= RELEASE_NUMBER_MAX) {
             return Err(format!("release {} is no Seed's work", hello.release));
         }
+        self.check_release(hello.release)?;
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&hello.node) {
             return Err(format!("there are {NODES_MAX} nodes already"));
         }
@@ -304,6 +304,9 @@ impl Core {
 
     /// Every node that does not run the active build is brought to it.
     pub(super) fn sweep(&mut self) {
+        if self.holds() {
+            return;
+        }
         let Some(active) = self.durable.active_build() else {
             return;
         };
@@ -324,6 +327,9 @@ impl Core {
 
     /// Orders one node to run the active build, outside of any rollout.
     pub(super) fn catch_up(&mut self, name: &str) {
+        if self.holds() {
+            return;
+        }
         let Some(node) = self.nodes.get(name) else {
             return;
         };

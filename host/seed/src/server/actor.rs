@@ -74,6 +74,7 @@ enum Command {
         Option<Option<BuildId>>,
         oneshot::Sender<Result<Follow, Refusal>>,
     ),
+    Adopt(Build, oneshot::Sender<Result<Follow, Refusal>>),
     View(oneshot::Sender<View>),
 }
 
@@ -114,6 +115,13 @@ impl Seed {
     ) -> Option<Result<Follow, Refusal>> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Order(build, made_against, answer)).await;
+        answered.await.ok()
+    }
+
+    /// Orders that what the nodes run is the fleet's build; `None` when the Seed is stopping.
+    pub(super) async fn adopt(&self, build: Build) -> Option<Result<Follow, Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Adopt(build, answer)).await;
         answered.await.ok()
     }
 
@@ -217,6 +225,12 @@ impl Actor {
                 };
                 self.event(event, now_ms).await;
             }
+            Command::Adopt(build, answer) => {
+                self.requests += 1;
+                let request = self.requests;
+                self.orders.insert(request, answer);
+                self.event(Event::Adopt { request, build }, now_ms).await;
+            }
             Command::View(answer) => {
                 let history = &self.core.durable().history;
                 let view = View {
@@ -242,7 +256,7 @@ impl Actor {
         };
         let (link, request) = match &event {
             Event::NodeHello { link, .. } => (Some(*link), None),
-            Event::Order { request, .. } => (None, Some(*request)),
+            Event::Order { request, .. } | Event::Adopt { request, .. } => (None, Some(*request)),
             _ => (None, None),
         };
         let effects = self.core.step(event, now_ms);
@@ -289,6 +303,7 @@ impl Actor {
                     }
                 }
                 Effect::Emit(event) => self.emit(event),
+                Effect::Held(hold) => tracing::error!(%hold, "the Seed orders nothing by itself"),
             }
         }
         Ok(())

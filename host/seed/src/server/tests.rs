@@ -238,6 +238,7 @@ fn hello(name: &str, release: ReleaseId) -> Hello {
         held: Vec::new(),
         active: None,
         release,
+        release_build: None,
         region: String::new(),
         capacity: 0,
         child_addresses: Vec::new(),
