@@ -21,7 +21,7 @@ pub struct NodeConfig {
     pub seed: String,
     /// PEM of the fleet's authority.
     pub ca: PathBuf,
-    /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<name>`).
+    /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<role>/<name>`).
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,

@@ -87,7 +87,7 @@ async fn from(
     bytes_max: u64,
 ) -> Result<Bytes, ClientError> {
     let url = format!("{}{path}", node.addresses.meta);
-    let answer = client.get(&url).await?;
+    let answer = client.node(&node.node)?.get(&url).await?;
     let status = answer.status();
     if !status.is_success() {
         return Err(ClientError::Protocol(format!("{status}")));

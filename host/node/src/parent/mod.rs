@@ -142,7 +142,7 @@ pub async fn run(
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
     let router = meta::router(questions, logs, &config.data, shutdown.clone());
-    let served = protoplex_seed::server::serve_mutual_tls(
+    let served = protoplex_seed::server::serve_operators(
         meta,
         (&config.ca, &config.cert, &config.key),
         router,

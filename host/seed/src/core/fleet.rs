@@ -216,7 +216,12 @@ impl Core {
             }
             FromNode::Hello(hello) => {
                 // Said again on the same link: something about the node changed, its orders did not.
-                if let Err(reason) = self.admit(&hello) {
+                let is_same = (&hello.node, hello.role) == (&name, node.hello.role);
+                let admitted = match is_same {
+                    true => self.admit(&hello),
+                    false => Err("a link is one node's, of one role".to_owned()),
+                };
+                if let Err(reason) = admitted {
                     self.out.push(Effect::Close { link, reason });
                     self.gone(link);
                 } else if let Some(node) = self.nodes.get_mut(&name) {
