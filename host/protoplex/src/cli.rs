@@ -71,7 +71,7 @@ pub struct Up {
     /// Where everything is kept [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// First port: HTTP at N and up, HTTPS at N+363, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
+    /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
     /// Print one line of JSON once everything serves

@@ -17,6 +17,10 @@ pub struct Addresses {
     pub health: String,
     /// Metrics, status, drain, log; mutual TLS.
     pub meta: String,
+    /// Plain HTTP for other nodes, `http://host:port`: here, and not on the public port, they are believed which build
+    /// a request belongs to. Empty for a node of before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub internal: String,
 }
 
 /// `POST /v1/releases`: run a build.

@@ -3,6 +3,7 @@
 use super::respond::is_ours;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use protoplex_http::BUILD_HEADER;
 
 /// Extensions of one chunk; nobody uses them, attackers do.
 const EXTENSION_BYTES_MAX: usize = 256;
@@ -88,7 +89,8 @@ impl Decoder {
 
     fn keep_trailer(&mut self, line: &[u8]) -> Result<(), &'static str> {
         let (name, value) = trailer(line)?;
-        if !is_ours(&name) && !NO_TRAILERS.contains(&name.as_str()) {
+        let is_framing = is_ours(&name) || NO_TRAILERS.contains(&name.as_str());
+        if !is_framing && name.as_str() != BUILD_HEADER {
             let trailers = self.trailers.get_or_insert_default();
             trailers.append(name, value);
         }

@@ -304,6 +304,7 @@ where
             hop: Hop {
                 upgrade: parsed.upgrade,
                 expects_continue: parsed.expects_continue,
+                token: parsed.token.filter(|_| self.peer.is_internal),
                 interims: (parsed.version >= 11).then_some(&self.interims),
             },
             notes: notes.as_ref(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use protoplex_http::BUILD_HEADER;
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -48,7 +49,10 @@ impl HttpBody for Received {
             self.no_more_data = true;
         }
         let trailers = ready!(self.stream.poll_trailers(cx)?);
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        Poll::Ready(trailers.map(|mut trailers| {
+            trailers.remove(BUILD_HEADER);
+            Ok(Frame::trailers(trailers))
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

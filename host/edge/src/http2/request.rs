@@ -6,7 +6,7 @@ use crate::pace::{Pace, Rule};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines};
+use protoplex_http::{BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -70,6 +70,7 @@ pub(super) fn fields<'a>(
     let lines = parts.headers.iter();
     lines
         .filter(|(name, _)| cookies.is_none() || *name != header::COOKIE)
+        .filter(|(name, _)| name.as_str() != BUILD_HEADER)
         .map(|(name, value)| HeaderField {
             name: name.as_str(),
             value: value.as_bytes(),

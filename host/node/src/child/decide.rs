@@ -4,7 +4,6 @@ use super::{
     app,
     build::{Code, LoadedBuild, Slot},
     fleet::is_built_in,
-    hop::HOP_HEADER,
     metrics::Kind,
     relay, reply,
     service::Shared,
@@ -16,13 +15,13 @@ use protoplex_edge::{
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
-use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_http::{Answer, BUILD_HEADER, Body, Head, Reply};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Room for a usual head, so that writing it allocates once.
@@ -91,7 +90,7 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.
 fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    if forward::is_of_the_host(name) {
+    if forward::is_of_the_host(name) || name.eq_ignore_ascii_case(BUILD_HEADER) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
         ));
@@ -198,7 +197,7 @@ fn relay_to(
             match group(&shared, &build, &upstream, key.as_deref()).await {
                 Some((group, hop)) => {
                     if let Some(hop) = hop {
-                        header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+                        header_line(&mut outbound.head, BUILD_HEADER, hop.as_bytes());
                     }
                     relay::send(&group, outbound, &request_id).await
                 }
@@ -246,7 +245,7 @@ fn group_now(
         let fleet = shared.fleet.borrow();
         (
             fleet.find(upstream, key).cloned()?,
-            fleet.hop_key.value(&build.id)?,
+            fleet.hop_key.value(&build.id, SystemTime::now())?,
         )
     };
     let nodes = shared.relay.role(upstream);
@@ -305,7 +304,6 @@ fn outbound(
         set.iter()
             .any(|field| field.name.eq_ignore_ascii_case(name))
             || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case(HOP_HEADER)
     };
     forward::request_lines(&mut text, head, request.from_our_node, edited);
     for field in set {

@@ -76,6 +76,7 @@ pub(super) struct Metrics {
     pub(super) traps: AtomicU64,
     /// Requests that named a build which is not held any more.
     pub(super) hop_misses: AtomicU64,
+    pub(super) hop_tokens_refused: AtomicU64,
     /// Requests that outlived their build's drain deadline.
     pub(super) cut: AtomicU64,
     pub(super) swaps: AtomicU64,
@@ -110,6 +111,7 @@ impl Default for Metrics {
             errors: AtomicU64::default(),
             traps: AtomicU64::default(),
             hop_misses: AtomicU64::default(),
+            hop_tokens_refused: AtomicU64::default(),
             cut: AtomicU64::default(),
             swaps: AtomicU64::default(),
             swap_ns: AtomicU64::default(),
@@ -155,6 +157,11 @@ impl Metrics {
                 "protoplex_hop_build_misses_total",
                 "Requests for a build not held.",
                 &self.hop_misses,
+            ),
+            (
+                "protoplex_hop_tokens_refused_total",
+                "Requests of other nodes whose token was forged, or of another time.",
+                &self.hop_tokens_refused,
             ),
             (
                 "protoplex_requests_cut_total",

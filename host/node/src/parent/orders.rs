@@ -488,6 +488,7 @@ mod tests {
             live_secrets: None,
             drain_timeout_ms: 0,
             region: String::new(),
+            relay_fds: Vec::new(),
             internal_fds: Vec::new(),
             ingress: Default::default(),
         };

@@ -216,6 +216,7 @@ impl Node {
             https_port: self.ports.https,
             health_port: self.ports.health,
             meta_port: self.ports.meta,
+            relay_port: self.ports.relay,
             internal_port: self.internal_port,
             region: self.region,
             capacity: 0,

@@ -182,8 +182,9 @@ impl Core {
             https,
             health,
             meta,
+            internal,
         } = &hello.addresses;
-        let texts = [&hello.node, http, https, health, meta];
+        let texts = [&hello.node, http, https, health, meta, internal];
         let mut texts = texts.into_iter().chain(&hello.child_addresses);
         if let Some(long) = texts.find(|text| text.len() > TEXT_BYTES_MAX) {
             let bytes = long.len();

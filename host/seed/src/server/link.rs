@@ -79,6 +79,7 @@ fn foreign_address<'a>(hello: &'a Hello, hosts: &BTreeSet<String>) -> Option<&'a
         &addresses.https,
         &addresses.health,
         &addresses.meta,
+        &addresses.internal,
     ];
     let mut all = all.into_iter().chain(&hello.child_addresses);
     let is_foreign = |address: &&String| {
