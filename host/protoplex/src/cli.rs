@@ -17,7 +17,7 @@ pub const NODES_MAX: i64 = 33;
 #[derive(Debug, Parser)]
 #[command(name = "protoplex", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 2 usage, 3 reverted, 4 timed out and still running, 5 refused, 1 anything else.\n\
+    after_help = "Exit codes: 0 done, 2 usage, 3 reverted, 4 timed out and still running, 5 refused, 6 no node (of some role) runs it yet, 1 anything else.\n\
     PROTOPLEX_LOG filters the log (default: info). NO_COLOR turns colours off."
 )]
 pub struct Cli {

@@ -31,8 +31,12 @@ pub type LinkId = u64;
 /// One release order, so that its answer finds the one who asked.
 pub type RequestId = u64;
 
-/// More nodes than one Seed is meant for; names beyond are refused.
+/// More nodes than one Seed is meant for. Another name takes the place of the one that has been gone longest; when all
+/// are here, it is refused.
 pub const NODES_MAX: usize = 4_096;
+/// A node that has been gone for so long is forgotten: it is in no list any more, and its name makes room for another.
+/// What it holds it says itself, when it comes back. A day, so that who looks for it in the morning still sees it.
+pub const AWAY_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// More children than one node has cores; each has an address in the directory.
 pub const CHILDREN_MAX: usize = 256;
 /// Longer than any name or address of a node: all of them travel to every other.
@@ -277,6 +281,7 @@ impl Core {
         self.silence();
         self.catch_up_deadlines();
         self.rollout_deadline();
+        self.forget_long_gone();
         if self.rollout.is_none() {
             self.sweep();
         }

@@ -22,3 +22,4 @@ mod overload;
 mod replies;
 mod support;
 mod tls;
+mod token;

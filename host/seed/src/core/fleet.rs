@@ -1,8 +1,8 @@
 //! Who is here, and bringing a node that fell behind to the active build.
 
 use super::{
-    CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX, RELEASE_NUMBER_MAX,
-    TEXT_BYTES_MAX, durable::Build,
+    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX,
+    RELEASE_NUMBER_MAX, TEXT_BYTES_MAX, durable::Build,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -125,6 +125,12 @@ impl Core {
             return;
         }
         let name = hello.node.clone();
+        if self.nodes.len() >= NODES_MAX
+            && !self.nodes.contains_key(&name)
+            && let Some(gone) = self.longest_gone()
+        {
+            self.nodes.remove(&gone);
+        }
         if let Some(old) = self.nodes.get(&name).and_then(|node| node.link) {
             let reason = "the node opened another link".to_owned();
             self.out.push(Effect::Close { link: old, reason });
@@ -168,7 +174,8 @@ impl Core {
             return Err(format!("release {} is no Seed's work", hello.release));
         }
         self.check_release(hello.release)?;
-        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&hello.node) {
+        let is_new = !self.nodes.contains_key(&hello.node);
+        if is_new && self.nodes.len() >= NODES_MAX && self.longest_gone().is_none() {
             return Err(format!("there are {NODES_MAX} nodes already"));
         }
         let count = hello.child_addresses.len();
@@ -284,6 +291,27 @@ impl Core {
         }
         self.directory.gone(&name);
         self.rollout_left(&name);
+    }
+
+    /// Whether a node may be forgotten: it is not here, and what it has taken is below what the next order will be.
+    fn is_forgettable(&self, node: &Node) -> bool {
+        node.link.is_none() && node.fence <= self.durable.last()
+    }
+
+    fn longest_gone(&self) -> Option<String> {
+        let gone = self.nodes.iter().filter(|(_, n)| self.is_forgettable(n));
+        let longest = gone.min_by_key(|(_, node)| node.heard_ms);
+        longest.map(|(name, _)| name.clone())
+    }
+
+    /// Names of nodes that have left for good: there would be no room for others some day.
+    pub(super) fn forget_long_gone(&mut self) {
+        let oldest_ms = self.now_ms.saturating_sub(AWAY_MS_MAX);
+        let is_long_gone = |node: &Node| node.heard_ms < oldest_ms && self.is_forgettable(node);
+        let names = self.nodes.iter().filter(|(_, node)| is_long_gone(node));
+        for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.nodes.remove(&name);
+        }
     }
 
     pub(super) fn forgive(&mut self, gap_ms: u64) {
