@@ -35,7 +35,7 @@ fn seed_is_back(fleet: &Fleet) -> serde_json::Value {
     let deadline = Instant::now() + SEED_WAIT_MAX;
     loop {
         if let Some(status) = status(fleet)
-            && status["nodes_connected"] == 3
+            && status["nodes_connected"] == 2
         {
             return status;
         }

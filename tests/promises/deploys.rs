@@ -105,12 +105,16 @@ pub(crate) const HOP_HEADER: &str = "protoplex-build";
 
 /// What a node of the fleet says in it to another.
 pub(crate) fn hop(fleet: &Fleet, node: &str, build: &BuildId) -> String {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    hop_of(fleet, node, build, since.as_secs() / 60)
+}
+
+/// The same of another minute.
+pub(crate) fn hop_of(fleet: &Fleet, node: &str, build: &BuildId, window: u64) -> String {
     let file = format!("nodes/{node}/data/directory.json");
     let directory = fs::read(fleet.data().join(file)).unwrap();
     let directory: serde_json::Value = serde_json::from_slice(&directory).unwrap();
     let key = hex::decode(directory["hop_key"].as_str().unwrap()).unwrap();
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    let window = since.as_secs() / 60;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     mac.update(b"protoplex-hop-v2:");
     mac.update(build.as_bytes());

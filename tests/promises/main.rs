@@ -32,4 +32,6 @@ mod slow;
 mod slow_limits;
 mod smuggling;
 mod survival;
+mod trust;
 mod tunnels;
+mod unreached;

@@ -66,7 +66,7 @@ struct Outbox {
 }
 
 enum Command {
-    Hello(LinkId, Hello, Outbox),
+    Hello(LinkId, Box<Hello>, Outbox),
     Frame(LinkId, FromNode),
     Gone(LinkId),
     Order(
@@ -94,8 +94,12 @@ impl Seed {
         end: CancellationToken,
     ) -> mpsc::Receiver<Bytes> {
         let (frames, queue) = mpsc::channel(OUTBOX_FRAMES_MAX);
-        self.tell(Command::Hello(link, hello, Outbox { frames, end }))
-            .await;
+        self.tell(Command::Hello(
+            link,
+            Box::new(hello),
+            Outbox { frames, end },
+        ))
+        .await;
         queue
     }
 
@@ -205,6 +209,7 @@ impl Actor {
             Command::Hello(link, hello, outbox) => {
                 tracing::info!(node = hello.node, role = %hello.role, active = ?hello.active, release = %hello.release, "a node came");
                 self.links.insert(link, outbox);
+                let hello = *hello;
                 self.event(Event::NodeHello { link, hello }, now_ms).await;
             }
             Command::Frame(link, frame) => {

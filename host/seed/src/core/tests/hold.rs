@@ -193,7 +193,7 @@ fn a_release_from_before_the_hold_does_not_end_it() {
 fn one_nodes_word_does_not_move_the_epoch() {
     let mut fleet = Fleet::running(&["a"], "one");
     let number = |epoch, sequence| ReleaseId { epoch, sequence };
-    let mut say = |fleet: &mut Fleet, release| {
+    let say = |fleet: &mut Fleet, release| {
         let mut hello = fleet::hello("liar");
         hello.release = release;
         fleet
