@@ -45,7 +45,11 @@ impl Fleet {
     /// # Errors
     /// No answer, or one that is not 200.
     pub async fn meta_of(&self, node: &Node, path: &str) -> anyhow::Result<String> {
-        let answer = self.client()?.get(&format!("{}{path}", node.meta)).await?;
+        let answer = self
+            .client()?
+            .node(&node.name)?
+            .get(&format!("{}{path}", node.meta))
+            .await?;
         if answer.status() != 200 {
             bail!("{path}: {}", answer.status());
         }

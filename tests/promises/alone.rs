@@ -60,7 +60,14 @@ impl Drop for Alone {
 /// Its own may have been taken by now, because nobody holds them for it.
 fn any_ports(config: &Path) {
     let mut text: serde_json::Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
-    for port in ["http_port", "https_port", "health_port", "meta_port"] {
+    for port in [
+        "http_port",
+        "https_port",
+        "health_port",
+        "meta_port",
+        "relay_port",
+        "internal_port",
+    ] {
         text[port] = 0.into();
     }
     fs::write(config, text.to_string()).unwrap();

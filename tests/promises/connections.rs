@@ -164,7 +164,8 @@ async fn sigterm_finishes_what_is_in_flight_and_closes_the_rest() {
 async fn an_operator_drains_a_node_by_its_meta_port() {
     drains(async |fleet| {
         let meta = fleet.info["nodes"][1]["meta"].as_str().unwrap();
-        let client = fleet.client().unwrap();
+        let name = fleet.info["nodes"][1]["name"].as_str().unwrap();
+        let client = fleet.client().unwrap().node(name).unwrap();
         let url = format!("{meta}/drain");
         let answer = client.open(http::Method::POST, &url).await.unwrap();
         assert_eq!(answer.status(), 202);

@@ -6,7 +6,7 @@ use protoplex_wire::BuildId;
 use sha2::Sha256;
 use std::{
     fs,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 const SWAP: &str = "tests/builds/swap.toml";
@@ -105,15 +105,30 @@ pub(crate) const HOP_HEADER: &str = "protoplex-build";
 
 /// What a node of the fleet says in it to another.
 pub(crate) fn hop(fleet: &Fleet, node: &str, build: &BuildId) -> String {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    hop_of(fleet, node, build, since.as_secs() / 60)
+}
+
+/// The same of another minute.
+pub(crate) fn hop_of(fleet: &Fleet, node: &str, build: &BuildId, window: u64) -> String {
     let file = format!("nodes/{node}/data/directory.json");
     let directory = fs::read(fleet.data().join(file)).unwrap();
     let directory: serde_json::Value = serde_json::from_slice(&directory).unwrap();
     let key = hex::decode(directory["hop_key"].as_str().unwrap()).unwrap();
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-    mac.update(b"protoplex-hop-v1:");
+    mac.update(b"protoplex-hop-v2:");
     mac.update(build.as_bytes());
+    mac.update(&window.to_be_bytes());
     let token = hex::encode(&mac.finalize().into_bytes()[..16]);
-    format!("{build}:{token}")
+    format!("{build}:{window}:{token}")
+}
+
+/// Where other nodes relay to a role's first node.
+pub(crate) async fn internal(fleet: &Fleet, role: &str) -> String {
+    let status = fleet.meta(role, "/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let address = status["addresses"]["internal"].as_str().unwrap();
+    address.trim_start_matches("http://").to_owned()
 }
 
 /// The build that answers.
@@ -128,7 +143,8 @@ pub(crate) fn active(fleet: &Fleet) -> BuildId {
 async fn a_hop_that_names_a_build_not_held_is_told_to_come_back_and_is_counted() {
     let fleet = Fleet::start(SWAP).unwrap();
     let active = active(&fleet);
-    let mut connection = Connection::open(&fleet.node("app").http).await.unwrap();
+    let internal = internal(&fleet, "app").await;
+    let mut connection = Connection::open(&internal).await.unwrap();
     for (build, expected) in [(active, 200), (BuildId::of(b"not held"), 503)] {
         let hop = hop(&fleet, "app-1", &build);
         let hop = [(HOP_HEADER, hop.as_str())];

@@ -4,6 +4,7 @@
     reason = "a test fails by a panic, with the value in its message"
 )]
 
+mod adopt;
 mod alone;
 mod apps;
 mod carried;
@@ -39,6 +40,8 @@ mod slow_limits;
 mod smuggling;
 mod survival;
 mod trailers;
+mod trust;
 mod tunnels;
 mod undisturbed;
+mod unreached;
 mod uploads;

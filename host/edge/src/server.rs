@@ -83,6 +83,8 @@ pub type Divert = Arc<dyn Fn(TcpStream) -> Onward + Send + Sync>;
 #[derive(Clone)]
 struct Door {
     scheme: Scheme,
+    /// Nodes of the fleet connect here, by themselves: no balancer speaks for anybody.
+    is_internal: bool,
     divert: Option<Divert>,
 }
 
@@ -90,7 +92,16 @@ impl Door {
     fn new(scheme: Scheme) -> Self {
         Self {
             scheme,
+            is_internal: false,
             divert: None,
+        }
+    }
+
+    fn internal(divert: Option<Divert>) -> Self {
+        Self {
+            scheme: Scheme::Http,
+            is_internal: true,
+            divert,
         }
     }
 }
@@ -181,15 +192,15 @@ impl<S: Service> Server<S> {
         self.listen_by(listener, Door::new(scheme))
     }
 
-    /// The same for plain HTTP, but that a connection which begins with a TLS handshake is somebody else's.
+    /// The same for plain HTTP of the fleet's nodes: the build that a request names is told to the service.
+    pub fn listen_internal(&self, listener: TcpListener) -> ListenHandle {
+        self.listen_by(listener, Door::internal(None))
+    }
+
+    /// The same as [`Self::listen_internal`], but that a connection which begins with a TLS handshake is somebody
+    /// else's.
     pub fn listen_beside(&self, listener: TcpListener, divert: Divert) -> ListenHandle {
-        self.listen_by(
-            listener,
-            Door {
-                scheme: Scheme::Http,
-                divert: Some(divert),
-            },
-        )
+        self.listen_by(listener, Door::internal(Some(divert)))
     }
 
     fn listen_by(&self, listener: TcpListener, door: Door) -> ListenHandle {
@@ -306,7 +317,8 @@ fn admit<S: Service>(
         return shed::turn_away(stream, door.scheme);
     };
     // Whom a balancer speaks for is not known yet.
-    let speaks_first = any_contains(&shared.trust.proxy_protocol_from, address.ip());
+    let speaks_first =
+        !door.is_internal && any_contains(&shared.trust.proxy_protocol_from, address.ip());
     let seat = if speaks_first {
         Ok(None)
     } else {
@@ -385,7 +397,8 @@ async fn connection<S: Service>(
     let peer = Peer {
         address: address.ip(),
         port: address.port(),
-        forwards: any_contains(&shared.trust.forwarded_from, address.ip()),
+        is_internal: door.is_internal,
+        forwards: !door.is_internal && any_contains(&shared.trust.forwarded_from, address.ip()),
         account: seat.as_ref().map(|seat| Arc::clone(seat.account())),
         leaving: leaving.clone(),
     };

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// It is a trusted forwarder.
     pub(crate) forwards: bool,
+    /// It came by a listener for the fleet's nodes.
+    pub(crate) is_internal: bool,
     /// Its account, where its requests are limited. A forwarder has none: its visitors have.
     pub(crate) account: Option<Arc<Address>>,
     /// Cancelled when it is to go: a drain, or whom it came by is somebody else's again.
@@ -144,6 +146,7 @@ mod tests {
         let peer = Peer {
             address: [10, 0, 0, 1].into(),
             port: 4711,
+            is_internal: false,
             forwards,
             account: None,
             leaving: CancellationToken::new(),

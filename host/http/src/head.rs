@@ -3,6 +3,10 @@
 use crate::{ClientPace, Interims, Notes};
 use std::{net::IpAddr, sync::OnceLock};
 
+/// The header by which a node of the fleet tells another which build a request belongs to. Connections take it from
+/// every head: no handler sees it, and nobody else is believed who sends it.
+pub const BUILD_HEADER: &str = "protoplex-build";
+
 /// How the visitor came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -45,7 +49,7 @@ pub struct Head<'a> {
     pub scheme: Scheme,
     /// 10, 11 or 20.
     pub version: u8,
-    /// In order; `Host` included in HTTP/1.
+    /// In order; `Host` included in HTTP/1, [`BUILD_HEADER`] never.
     pub headers: &'a [HeaderField<'a>],
     /// The visitor, or the last untrusted hop.
     pub client: IpAddr,
@@ -69,6 +73,8 @@ pub struct Hop<'a> {
     pub upgrade: Option<&'a str>,
     /// The client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
+    /// The value of [`BUILD_HEADER`], where other nodes of the fleet connect; on public listeners there is none.
+    pub token: Option<&'a [u8]>,
     /// Where interim answers go, if the client can be told.
     pub interims: Option<&'a Interims>,
     /// Where the service says how fast the client has to be, if not as usual.

@@ -12,7 +12,7 @@ mod reply;
 mod switch;
 
 pub use body::{Body, BodyError, Pace, Pacing};
-pub use head::{Head, HeaderField, Hop, Scheme};
+pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};

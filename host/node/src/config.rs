@@ -21,7 +21,7 @@ pub struct NodeConfig {
     pub seed: String,
     /// PEM of the fleet's authority.
     pub ca: PathBuf,
-    /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<name>`).
+    /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<role>/<name>`).
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
@@ -45,6 +45,9 @@ pub struct NodeConfig {
     pub children: usize,
     /// Threads of each child; 1 for all roles but app.
     pub threads: usize,
+    /// Where other nodes relay to this one; 0 is any free port.
+    #[serde(default)]
+    pub relay_port: u16,
     /// Live nodes: first of the ports on which other nodes reach each child, one after another; 0 is any free ones.
     #[serde(default)]
     pub internal_port: u16,

@@ -37,6 +37,9 @@ pub struct ChildConfig {
     pub http_fds: Vec<i32>,
     /// Listening sockets for HTTPS, likewise.
     pub https_fds: Vec<i32>,
+    /// Listening sockets on which other nodes relay to this one, one for each child and all on one port, all inherited.
+    #[serde(default)]
+    pub relay_fds: Vec<i32>,
     /// Listening sockets on which other nodes reach this one's children, one for each child and each on a port of its
     /// own, all inherited. Live nodes only.
     #[serde(default)]

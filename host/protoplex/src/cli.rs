@@ -17,7 +17,7 @@ pub const NODES_MAX: i64 = 33;
 #[derive(Debug, Parser)]
 #[command(name = "protoplex", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 done, 2 usage, 3 reverted, 4 timed out and still running, 5 refused, 1 anything else.\n\
+    after_help = "Exit codes: 0 done, 2 usage, 3 reverted, 4 timed out and still running, 5 refused, 6 no node (of some role) runs it yet, 1 anything else.\n\
     PROTOPLEX_LOG filters the log (default: info). NO_COLOR turns colours off."
 )]
 pub struct Cli {
@@ -35,6 +35,8 @@ pub enum Command {
     Push(Push),
     /// Run an earlier build again
     Rollback(Rollback),
+    /// Make what the nodes run the Seed's own, when it holds because its disk is older than they are
+    Adopt(Adopt),
     /// List releases, newest first
     Releases(Show),
     /// List nodes
@@ -69,7 +71,7 @@ pub struct Up {
     /// Where everything is kept [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// First port: HTTP at N and up, HTTPS at N+363, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
+    /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
     /// Print one line of JSON once everything serves
@@ -159,6 +161,22 @@ pub struct Rollback {
     /// Build (the start of its id) or release (such as 1.7) to run again [default: the build before the active one]
     pub build: Option<String>,
     /// Seconds to wait for the nodes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
+    pub timeout: u64,
+    /// Print the events of the release, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Build (the start of its id) that a node runs [default: the one that all run]
+    pub build: Option<String>,
+    /// Seconds to wait for the Seed
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
     pub timeout: u64,
     /// Print the events of the release, one JSON object a line

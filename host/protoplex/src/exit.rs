@@ -16,6 +16,8 @@ pub enum Code {
     TimedOut = 4,
     /// The build was refused, and nothing changed.
     Refused = 5,
+    /// The build is the fleet's, but no node runs it, or none of a role that has nodes: it waits for them.
+    Unreached = 6,
 }
 
 impl From<Code> for ExitCode {

@@ -15,7 +15,7 @@ mod up;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
-use commands::{build, dev, logs, new, processes, push, rollback, show};
+use commands::{adopt, build, dev, logs, new, processes, push, rollback, show};
 use exit::Code;
 use std::{future::Future, process::ExitCode};
 
@@ -48,6 +48,7 @@ fn run(command: Command) -> anyhow::Result<Code> {
         Command::Up(args) => wait(up::run(&args)),
         Command::Push(args) => wait(push::run(&args)),
         Command::Rollback(args) => wait(rollback::run(&args)),
+        Command::Adopt(args) => wait(adopt::run(&args)),
         Command::Releases(args) => wait(show::releases(&args)),
         Command::Nodes(args) => wait(show::nodes(&args)),
         Command::Status(args) => wait(show::status(&args)),

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of terminals: what happens is told to a [`Progress`].
 
+mod adopt;
 pub mod assets;
 pub mod defaults;
 pub mod diff;
@@ -11,6 +12,7 @@ mod push;
 mod reader;
 mod source;
 
+pub use adopt::give_back;
 pub use fault::{Fault, Faults, nearest};
 pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
 pub use push::{End, Options, Progress, PushError, UPLOADS_MAX, follow, push};

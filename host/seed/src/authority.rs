@@ -1,11 +1,14 @@
 //! The fleet's authority: certificates for the Seed, the nodes and the operators, and the release key.
 //!
-//! What a certificate is good for stands in its URI name: `protoplex://node/<name>`, `protoplex://operator/<name>`,
-//! `protoplex://seed`. Private keys are readable by their owner only. A certificate that is still good is used again.
+//! What a certificate is good for stands in its URI name, see [`crate::identity`]. Private keys are readable by their owner only. A certificate that is still good is used again.
 
+use crate::identity::{self, Identity};
 use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
-use protoplex_wire::signature::{signing_key, verifying_key};
+use protoplex_wire::{
+    manifest::Role,
+    signature::{signing_key, verifying_key},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -76,9 +79,12 @@ impl Authority {
     ///
     /// # Errors
     /// A name is none, or the disk refuses.
-    pub fn issue_node(&self, name: &str, names: &[String]) -> Result<Issued> {
-        let uri = format!("protoplex://node/{name}");
-        self.issue(name, Some(&uri), &local(names), Use::Both)
+    pub fn issue_node(&self, name: &str, role: Role, names: &[String]) -> Result<Issued> {
+        let identity = Identity::Node {
+            role,
+            name: name.to_owned(),
+        };
+        self.issue(name, Some(identity.to_string()), &local(names), Use::Both)
     }
 
     /// The Seed's certificate.
@@ -86,7 +92,12 @@ impl Authority {
     /// # Errors
     /// As for a node.
     pub fn issue_seed(&self, names: &[String]) -> Result<Issued> {
-        self.issue("seed", Some("protoplex://seed"), &local(names), Use::Both)
+        self.issue(
+            "seed",
+            Some(Identity::Seed.to_string()),
+            &local(names),
+            Use::Both,
+        )
     }
 
     /// An operator's certificate, for the command line.
@@ -94,8 +105,10 @@ impl Authority {
     /// # Errors
     /// As for a node.
     pub fn issue_operator(&self, name: &str) -> Result<Issued> {
-        let uri = format!("protoplex://operator/{name}");
-        self.issue(name, Some(&uri), &[], Use::Client)
+        let identity = Identity::Operator {
+            name: name.to_owned(),
+        };
+        self.issue(name, Some(identity.to_string()), &[], Use::Client)
     }
 
     /// The development certificate of the HTTPS port: localhost, its addresses, `*.localhost`, and `names`.
@@ -108,7 +121,19 @@ impl Authority {
         self.issue("public", None, &all, Use::Server)
     }
 
-    fn issue(&self, file: &str, uri: Option<&str>, names: &[String], use_: Use) -> Result<Issued> {
+    /// A certificate with whatever URI name.
+    #[cfg(test)]
+    pub(crate) fn issue_with(&self, name: &str, uri: &str) -> Result<Issued> {
+        self.issue(name, Some(uri.to_owned()), &local(&[]), Use::Both)
+    }
+
+    fn issue(
+        &self,
+        file: &str,
+        uri: Option<String>,
+        names: &[String],
+        use_: Use,
+    ) -> Result<Issued> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let reserved = ["ca", "release"].contains(&file);
         anyhow::ensure!(
@@ -123,11 +148,7 @@ impl Authority {
             cert: self.dir.join(format!("{file}.pem")),
             key: self.dir.join(format!("{file}.key")),
         };
-        let names: BTreeSet<String> = names
-            .iter()
-            .cloned()
-            .chain(uri.map(str::to_owned))
-            .collect();
+        let names: BTreeSet<String> = names.iter().cloned().chain(uri).collect();
         if self.still_good(&issued, &names) {
             return Ok(issued);
         }
@@ -224,20 +245,11 @@ fn names_of(cert: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<St
     let Ok(Some(names)) = cert.subject_alternative_name() else {
         return BTreeSet::new();
     };
-    let names = names
-        .value
-        .general_names
-        .iter()
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => Some(IpAddr::from(<[u8; 4]>::try_from(*bytes).ok()?).to_string()),
-                16 => Some(IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?).to_string()),
-                _ => None,
-            },
-            _ => None,
-        });
+    let names = names.value.general_names.iter();
+    let names = names.filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        name => identity::host(name),
+    });
     names.collect()
 }
 
@@ -303,15 +315,19 @@ mod tests {
     fn a_good_certificate_is_used_again_and_another_made_when_names_change() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(dir.path()).unwrap();
-        let first = authority.issue_node("app-1", &[]).unwrap();
+        let first = authority.issue_node("app-1", Role::App, &[]).unwrap();
         let bytes = fs::read(&first.cert).unwrap();
         let authority = Authority::open_or_create(dir.path()).unwrap();
-        let again = authority.issue_node("app-1", &[]).unwrap();
+        let again = authority.issue_node("app-1", Role::App, &[]).unwrap();
         assert_eq!(fs::read(&again.cert).unwrap(), bytes);
         let other = authority
-            .issue_node("app-1", &["10.0.0.9".to_owned()])
+            .issue_node("app-1", Role::App, &["10.0.0.9".to_owned()])
             .unwrap();
         assert_ne!(fs::read(&other.cert).unwrap(), bytes);
+        // A name that becomes another role's: the certificate of before, which says no role or another, is not used.
+        let before = fs::read(&other.cert).unwrap();
+        let live = authority.issue_node("app-1", Role::Live, &["10.0.0.9".to_owned()]);
+        assert_ne!(fs::read(&live.unwrap().cert).unwrap(), before);
     }
 
     #[test]

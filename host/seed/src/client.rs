@@ -1,8 +1,10 @@
 //! The client of the Seed's port, and of any mutual-TLS port of the fleet: used by node parents and the command line.
 //!
-//! HTTP/2 over mutual TLS; the peer must present a certificate of the fleet's authority for the host in the URL.
+//! HTTP/2 over mutual TLS; the peer must present a certificate of the fleet's authority for the host in the URL, and
+//! it must be the Seed's, or that of the node that is meant.
 //! It depends on nothing of the server.
 
+use crate::identity::Expected;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
@@ -17,12 +19,16 @@ use protoplex_wire::{
     link::Hello,
     signature::Envelope,
     status::{
-        ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, NodeStatus, ReleaseOrder,
-        ReleaseRecord, RollbackOrder, SeedStatus,
+        AdoptOrder, ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, NodeStatus,
+        ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 mod link;
 mod streams;
@@ -98,7 +104,43 @@ pub enum ClientError {
 #[derive(Clone)]
 pub struct SeedClient {
     url: String,
+    files: Files,
     http: Client<HttpsConnector<HttpConnector>, Body>,
+}
+
+/// Who this side is, and whom it believes.
+#[derive(Clone)]
+struct Files {
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn client(
+        &self,
+        expected: Expected,
+    ) -> Result<Client<HttpsConnector<HttpConnector>, Body>, ClientError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls::client_config(
+                &self.ca, &self.cert, &self.key, expected,
+            )?)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        Ok(Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .http2_initial_stream_window_size(WINDOW_BYTES)
+            .http2_initial_connection_window_size(WINDOW_BYTES * 4)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .build(connector))
+    }
 }
 
 impl SeedClient {
@@ -113,24 +155,25 @@ impl SeedClient {
                 "`{url}` must start with https://"
             )));
         }
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(ca, cert, key)?)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        let http = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .http2_initial_stream_window_size(WINDOW_BYTES)
-            .http2_initial_connection_window_size(WINDOW_BYTES * 4)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector);
-        Ok(Self { url, http })
+        let files = Files {
+            ca: ca.to_owned(),
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        };
+        let http = files.client(Expected::Seed)?;
+        Ok(Self { url, files, http })
+    }
+
+    /// A client, with the same certificate, of the meta port of the node of that name, and of nobody else's.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`] when a file cannot be used.
+    pub fn node(&self, name: &str) -> Result<NodeClient, ClientError> {
+        let http = self.files.client(Expected::NodeNamed(name.to_owned()))?;
+        Ok(NodeClient(Self {
+            http,
+            ..self.clone()
+        }))
     }
 
     /// The Seed's URL.
@@ -212,6 +255,16 @@ impl SeedClient {
         Ok(Events::new(Streaming::new(answer)))
     }
 
+    /// Orders that what the nodes run becomes the fleet's build, and follows that.
+    ///
+    /// # Errors
+    /// [`ClientError::Api`] when the Seed does not hold, or the order is refused.
+    pub async fn adopt(&self, build: BuildId) -> Result<Events, ClientError> {
+        let order = json(&AdoptOrder { build });
+        let answer = self.call(Method::POST, "/v1/adopt", order).await?;
+        Ok(Events::new(Streaming::new(answer)))
+    }
+
     /// The history, newest first.
     ///
     /// # Errors
@@ -256,19 +309,15 @@ impl SeedClient {
         Ok((sender, LinkReceiver::new(Streaming::new(answer))))
     }
 
-    /// GET of any `https://` URL of the fleet (a meta port, say), with a streamed body. Any status is an answer.
+    /// GET of any `https://` URL of the Seed, with a streamed body. Any status is an answer.
     ///
     /// # Errors
-    /// Nobody of this fleet answers there.
+    /// The Seed is not there.
     pub async fn get(&self, url: &str) -> Result<Streaming, ClientError> {
         self.open(Method::GET, url).await
     }
 
-    /// Like [`Self::get`], for any method without a body.
-    ///
-    /// # Errors
-    /// Nobody of this fleet answers there.
-    pub async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
+    async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
         let request = request(method, url, empty(), None)?;
         let answer = timed(url, HEAD_TIMEOUT, self.send(request)).await?;
         Ok(Streaming::new(answer))
@@ -313,6 +362,28 @@ impl SeedClient {
                 url,
                 reason: causes(&error),
             })
+    }
+}
+
+/// A client of one node's meta port.
+#[derive(Clone)]
+pub struct NodeClient(SeedClient);
+
+impl NodeClient {
+    /// GET of an `https://` URL of the node's, with a streamed body. Any status is an answer.
+    ///
+    /// # Errors
+    /// That node does not answer there.
+    pub async fn get(&self, url: &str) -> Result<Streaming, ClientError> {
+        self.0.open(Method::GET, url).await
+    }
+
+    /// Like [`Self::get`], for any method without a body.
+    ///
+    /// # Errors
+    /// That node does not answer there.
+    pub async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
+        self.0.open(method, url).await
     }
 }
 

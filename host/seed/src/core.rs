@@ -8,7 +8,7 @@ use protoplex_wire::{
     BuildId, ReleaseId,
     directory::Directory,
     link::{FromNode, FromSeed, Hello},
-    status::{NodeStatus, ReleaseEvent, SeedStatus},
+    status::{Hold, NodeStatus, ReleaseEvent, SeedStatus},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,6 +18,7 @@ use std::{
 mod directory;
 mod durable;
 mod fleet;
+mod hold;
 mod placement;
 mod rollout;
 #[cfg(test)]
@@ -30,8 +31,12 @@ pub type LinkId = u64;
 /// One release order, so that its answer finds the one who asked.
 pub type RequestId = u64;
 
-/// More nodes than one Seed is meant for; names beyond are refused.
+/// More nodes than one Seed is meant for. Another name takes the place of the one that has been gone longest; when all
+/// are here, it is refused.
 pub const NODES_MAX: usize = 4_096;
+/// A node that has been gone for so long is forgotten: it is in no list any more, and its name makes room for another.
+/// What it holds it says itself, when it comes back. A day, so that who looks for it in the morning still sees it.
+pub const AWAY_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// More children than one node has cores; each has an address in the directory.
 pub const CHILDREN_MAX: usize = 256;
 /// Longer than any name or address of a node: all of them travel to every other.
@@ -45,6 +50,9 @@ pub const CATCH_UP_RETRY_MS: u64 = 10_000;
 pub const TICK_GAP_MS_MAX: u64 = 1_000;
 /// Epochs and sequences above this are no Seed's work (and are not exact in JSON readers).
 pub const RELEASE_NUMBER_MAX: u64 = 1 << 53;
+/// Epochs that a node may be ahead of its Seed. An epoch rises by one when an operator ends a hold, so an honest node
+/// is ahead by as many as there were since the Seed's disk was copied. One node's word moves the next number no further.
+pub const EPOCH_AHEAD_MAX: u64 = 1_000;
 
 /// How long things may take, and how many nodes go at once.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +96,13 @@ pub enum Event {
         /// The build that must be active, if that matters.
         made_against: Option<Option<BuildId>>,
     },
+    /// An operator orders that what the nodes run is the fleet's build.
+    Adopt {
+        /// Where the answer goes.
+        request: RequestId,
+        /// A checked build.
+        build: Build,
+    },
     /// Time passed.
     Tick,
 }
@@ -129,6 +144,8 @@ pub enum Effect {
     },
     /// Tell those who follow the running release.
     Emit(ReleaseEvent),
+    /// Nothing is ordered from here on that no operator has asked for. For the log.
+    Held(Hold),
 }
 
 /// Why an order was refused.
@@ -148,6 +165,12 @@ pub enum Refusal {
         /// What the order supposed.
         made_against: Option<BuildId>,
     },
+    /// There is nothing to adopt.
+    #[error("the Seed holds nothing back, and runs what it ordered; there is nothing to adopt")]
+    NotHeld,
+    /// What nobody runs is not adopted.
+    #[error("no node that is here runs build {0}; `protoplex nodes` says what they run")]
+    NotRunning(BuildId),
     /// The order could not be written down, so it was not begun.
     #[error("the Seed cannot write to its disk, so nothing was begun: {0}")]
     Storage(String),
@@ -228,6 +251,7 @@ impl Core {
                 build,
                 made_against,
             }),
+            Event::Adopt { request, build } => self.adopt(request, build),
             Event::Tick => self.tick(),
         }
         self.finish_step()
@@ -257,6 +281,7 @@ impl Core {
         self.silence();
         self.catch_up_deadlines();
         self.rollout_deadline();
+        self.forget_long_gone();
         if self.rollout.is_none() {
             self.sweep();
         }
@@ -308,6 +333,7 @@ impl Core {
             release: self.durable.last(),
             running: self.rollout.as_ref().map(|rollout| rollout.release),
             nodes_connected: self.links.len().try_into().unwrap_or(u32::MAX),
+            hold: self.durable.hold.clone(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod authority;
 pub mod client;
 pub mod config;
 pub mod core;
+pub mod identity;
 mod lines;
 pub mod mutual_tls;
 pub mod server;

@@ -27,7 +27,7 @@ mod peer;
 mod tests;
 
 pub use crowd::{Crowd, CrowdLimits, Member};
-pub(crate) use peer::{node_name, server_config as mutual_tls};
+pub(crate) use peer::server_config as mutual_tls;
 
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
 /// The binary does that in a subprocess; the Seed itself never runs guests.
@@ -73,12 +73,11 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-/// Serves `router` to members of the fleet by mutual TLS until `shutdown`: the accept loop of the Seed's port, which
-/// nodes use for their meta port as well. `identity` is the authority's, this process's and its key's PEM file.
+/// Serves `router` to operators and the Seed, and to nobody else, by mutual TLS until `shutdown`: a node's meta port. `identity` is the authority's, this process's and its key's PEM file.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
-pub fn serve_mutual_tls(
+pub fn serve_operators(
     listener: TcpListener,
     identity: (&Path, &Path, &Path),
     router: axum::Router,
@@ -86,6 +85,7 @@ pub fn serve_mutual_tls(
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>> {
     let tls = peer::server_config(identity.0, identity.1, identity.2)?;
+    let router = peer::for_operators(router);
     Ok(accept::serve(listener, tls, router, tasks, shutdown))
 }
 

@@ -29,7 +29,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// A file is not what it was written as.
     #[error(
-        "{path} is damaged: {reason}. Restore it from a copy, or move it away to start without it (nodes keep what they run)"
+        "{path} is damaged: {reason}. Move it away to start without it, or restore it from a copy, even an older one: nodes keep what they run, and a Seed that they are ahead of orders nothing until `protoplex adopt`, `push` or `rollback` decides"
     )]
     Corrupt {
         /// The file.

@@ -88,6 +88,9 @@ pub struct Hello {
     pub active: Option<BuildId>,
     /// The highest release it has taken.
     pub release: ReleaseId,
+    /// The build that was ordered under that number. Absent: a node of before that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_build: Option<BuildId>,
     /// Where it stands.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,

@@ -4,6 +4,7 @@ use crate::{
     BuildId, Digest, Manifest, ReleaseId, manifest::Role, release::Stage, signature::Envelope,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// Where a node is reached: URLs without a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,10 @@ pub struct Addresses {
     pub health: String,
     /// Metrics, status, drain, log; mutual TLS.
     pub meta: String,
+    /// Plain HTTP for other nodes, `http://host:port`: here, and not on the public port, they are believed which build
+    /// a request belongs to. Empty for a node of before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub internal: String,
 }
 
 /// `POST /v1/releases`: run a build.
@@ -45,6 +50,13 @@ pub struct RollbackOrder {
     /// The build; absent: the last promoted one that is not active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<BuildId>,
+}
+
+/// `POST /v1/adopt`: while the Seed holds, the build that its nodes run becomes its own. Answered like a release order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptOrder {
+    /// The build. It has been uploaded and submitted, and a node that is here runs it.
+    pub build: BuildId,
 }
 
 /// `POST /v1/blobs/missing`: which of these must be uploaded?
@@ -169,6 +181,29 @@ pub struct ReleaseRecord {
     pub elapsed_ms: u64,
     /// The last answer of every node.
     pub answers: Vec<NodeAnswer>,
+    /// Nodes that the Seed knew when it was promoted, and that did not switch: each is brought along when it is back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<Away>,
+    /// Roles of those of which no node switched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<Role>,
+}
+
+/// A node that a release has not reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// Its name.
+    pub node: String,
+    /// Its role.
+    pub role: Role,
+}
+
+impl ReleaseRecord {
+    /// Nodes that said that they switched.
+    pub fn switched(&self) -> usize {
+        let switched = |answer: &&NodeAnswer| answer.answer == Answer::Ack;
+        self.answers.iter().filter(switched).count()
+    }
 }
 
 /// `GET /v1/nodes`: one of the list.
@@ -222,6 +257,46 @@ pub struct SeedStatus {
     pub running: Option<ReleaseId>,
     /// Nodes whose link is up.
     pub nodes_connected: u32,
+    /// Set while the Seed orders nothing by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+/// A node has taken a release that its Seed knows nothing of: the Seed was started from an older copy of its disk, or
+/// lost it. It orders nothing by itself until an operator has decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The node that said so; the one with the highest release, if there are several.
+    pub node: String,
+    /// The release that the node has taken.
+    pub release: ReleaseId,
+    /// The build that the node runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildId>,
+    /// The last release that the Seed knew of.
+    pub known: ReleaseId,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            node,
+            release,
+            known,
+            ..
+        } = self;
+        let runs = match &self.build {
+            Some(build) => format!(" and runs build {}", build.short()),
+            None => String::new(),
+        };
+        write!(
+            f,
+            "node {node} has taken release {release}{runs}, and this Seed, which knows releases up to {known}, has no \
+             record of that: its disk is an older copy, or was lost. No node is ordered anything until an operator \
+             decides: `protoplex adopt` makes what the nodes run the Seed's own, `protoplex push` and \
+             `protoplex rollback` release another build"
+        )
+    }
 }
 
 /// The body of every error of the Seed's and the meta port's API.

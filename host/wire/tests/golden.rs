@@ -7,7 +7,8 @@ use protoplex_wire::{
     directory::{self, Delta, Directory},
     link::{self, FrameError, FromNode, FromSeed},
     status::{
-        ApiError, NodeStatus, ReleaseEvent, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
+        AdoptOrder, ApiError, NodeStatus, ReleaseEvent, ReleaseOrder, ReleaseRecord, RollbackOrder,
+        SeedStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -42,6 +43,8 @@ fn messages_of_a_node_keep_their_form() {
     let text = include_str!("golden/from-node-directory.ndjson");
     let types = ["hello", "directory-ack", "directory-wanted", "leaving"];
     check::<FromNode>("from-node-directory", text, &types);
+    let text = include_str!("golden/from-node-build.ndjson");
+    check::<FromNode>("from-node-build", text, &["hello"]);
 }
 
 #[test]
@@ -66,6 +69,11 @@ fn the_operators_answers_keep_their_form() {
     let live = include_str!("golden/nodes-live.ndjson");
     check::<NodeStatus>("nodes-live", live, &[]);
     check::<SeedStatus>("status", include_str!("golden/status.ndjson"), &[]);
+    let hold = include_str!("golden/status-hold.ndjson");
+    check::<SeedStatus>("status-hold", hold, &[]);
+    check::<AdoptOrder>("adopts", include_str!("golden/adopts.ndjson"), &[]);
+    let away = include_str!("golden/records-away.ndjson");
+    check::<ReleaseRecord>("records-away", away, &[]);
     check::<ApiError>("errors", include_str!("golden/errors.ndjson"), &[]);
 }
 

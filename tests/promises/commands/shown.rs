@@ -179,7 +179,8 @@ async fn commands_that_print_data_print_json_with_stable_keys() {
             "traps",
         ],
     );
-    assert_keys(&nodes[0]["addresses"], &["http", "https", "health", "meta"]);
+    let addresses = ["http", "https", "health", "meta", "internal"];
+    assert_keys(&nodes[0]["addresses"], &addresses);
 
     let status = json(&run(&["status", "--json"]));
     assert_keys(

@@ -1,7 +1,7 @@
 //! A switch of builds closes no connection, and what a handler remembered goes on.
 
 use super::LIVE;
-use crate::deploys::{HOP_HEADER, active, hop};
+use crate::deploys::{HOP_HEADER, active, hop, internal};
 use protoplex_tests::{Fleet, Socket, repository};
 use std::{
     path::PathBuf,
@@ -190,7 +190,7 @@ async fn a_connection_that_is_opened_on_the_build_before_goes_on_with_the_one_th
     Variant::other("two", "").push(&fleet);
     let hop = hop(&fleet, "live-1", &before);
     let headers = [(HOP_HEADER, hop.as_str())];
-    let address = fleet.node("live").http;
+    let address = internal(&fleet, "live").await;
     let mut socket = Socket::open_with(&address, "/count", &headers)
         .await
         .unwrap();

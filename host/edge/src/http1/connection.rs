@@ -314,6 +314,7 @@ where
             hop: Hop {
                 upgrade: parsed.upgrade,
                 expects_continue: parsed.expects_continue,
+                token: parsed.token.filter(|_| self.peer.is_internal),
                 interims: (parsed.version >= 11).then_some(&self.interims),
                 pace: Some(&pace),
             },

@@ -3,7 +3,7 @@
 use super::target;
 use crate::Limits;
 use http::StatusCode;
-use protoplex_http::HeaderField;
+use protoplex_http::{BUILD_HEADER, HeaderField};
 use std::mem::MaybeUninit;
 
 /// Header lines that fit on the stack.
@@ -33,6 +33,8 @@ pub(crate) struct Parsed<'a, 'h> {
     pub(super) expects_continue: bool,
     /// The protocol that the client wants to go on with.
     pub(super) upgrade: Option<&'a str>,
+    /// The value of [`BUILD_HEADER`], which is not among the headers.
+    pub(super) token: Option<&'a [u8]>,
 }
 
 pub(super) const fn bad(why: &'static str) -> Refusal {
@@ -119,12 +121,17 @@ pub(crate) fn parse<'a, 'h>(
             "too many header lines",
         ));
     }
-    let count = request.headers.len();
-    for (field, header) in fields.iter_mut().zip(request.headers.iter()) {
-        *field = HeaderField {
+    let (mut count, mut token) = (0, None);
+    for header in request.headers.iter() {
+        if is_build_header(header.name) {
+            token = token.or(Some(header.value));
+            continue;
+        }
+        fields[count] = HeaderField {
             name: header.name,
             value: header.value,
         };
+        count += 1;
     }
     let version = 10 + minor;
     let meaning = Meaning::of(&fields[..count], version)?;
@@ -148,7 +155,13 @@ pub(crate) fn parse<'a, 'h>(
         upgrade: meaning
             .upgrade
             .filter(|_| meaning.upgrades && version >= 11),
+        token,
     })
+}
+
+/// Told by the length first: most names have another.
+fn is_build_header(name: &str) -> bool {
+    name.len() == BUILD_HEADER.len() && name.eq_ignore_ascii_case(BUILD_HEADER)
 }
 
 /// Whether the request line has three words and the last is a version, known or not.

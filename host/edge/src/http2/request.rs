@@ -6,7 +6,9 @@ use crate::pace::{self, BodyRules};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{BodyError, HeaderField, Interim, Interims, Lines, Pace, Pacing};
+use protoplex_http::{
+    BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, Pace, Pacing,
+};
 use smallvec::SmallVec;
 use std::{
     pin::Pin,
@@ -70,6 +72,7 @@ pub(super) fn fields<'a>(
     let lines = parts.headers.iter();
     lines
         .filter(|(name, _)| cookies.is_none() || *name != header::COOKIE)
+        .filter(|(name, _)| name.as_str() != BUILD_HEADER)
         .map(|(name, value)| HeaderField {
             name: name.as_str(),
             value: value.as_bytes(),

@@ -176,6 +176,8 @@ impl<S: Service> Streams<S> {
             hop: Hop {
                 upgrade,
                 expects_continue: !body.is_absent() && request::expects_continue(parts),
+                // Nodes speak HTTP/1.1 to each other.
+                token: None,
                 interims: Some(&stream.interims),
                 pace: stream.upload.as_ref().map(|upload| &upload.pace),
             },

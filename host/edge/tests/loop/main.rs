@@ -24,3 +24,4 @@ mod overload;
 mod replies;
 mod support;
 mod tls;
+mod token;

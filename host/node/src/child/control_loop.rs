@@ -50,6 +50,7 @@ const SWEEP_BEATS: u64 = 20;
 
 /// Accept loops of one child's sockets.
 struct Listening {
+    /// Those for visitors, and that on which other nodes relay to this one.
     public: Vec<ListenHandle>,
     /// Of a child of a live node, for its keys.
     internal: Option<ListenHandle>,
@@ -468,17 +469,13 @@ impl Child {
             let fd = fds
                 .get(index)
                 .with_context(|| format!("there is no socket {index}"))?;
-            let listener = std::net::TcpListener::from(duplicate(*fd)?);
-            listener.set_nonblocking(true)?;
-            public.push(
-                self.server
-                    .listen(tokio::net::TcpListener::from_std(listener)?, scheme),
-            );
+            public.push(self.server.listen(listener(*fd)?, scheme));
+        }
+        if let Some(fd) = self.config.relay_fds.get(index) {
+            public.push(self.server.listen_internal(listener(*fd)?));
         }
         if let Some(fd) = self.config.internal_fds.get(index) {
-            let listener = std::net::TcpListener::from(duplicate(*fd)?);
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let listener = listener(*fd)?;
             let shared = Arc::clone(&self.shared);
             let divert: Divert =
                 Arc::new(move |stream| Box::pin(Live::answer_link(Arc::clone(&shared), stream)));
@@ -593,6 +590,13 @@ impl Child {
             cut
         }
     }
+}
+
+/// A listener on an inherited socket, which stays open for siblings.
+fn listener(fd: i32) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = std::net::TcpListener::from(duplicate(fd)?);
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
 }
 
 /// Waits until other children have taken the channels that are theirs now.

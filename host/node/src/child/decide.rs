@@ -6,7 +6,6 @@ use super::{
     app,
     build::{Code, LoadedBuild, Slot},
     fleet::is_built_in,
-    hop::HOP_HEADER,
     hops::{self, HOPS_HEADER},
     metrics::Kind,
     outlive::{Lifetime, Needs},
@@ -21,13 +20,13 @@ use protoplex_edge::{
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
-use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_http::{Answer, BUILD_HEADER, Body, Head, Reply};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Room for a usual head, so that writing it allocates once.
@@ -99,7 +98,7 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.
 fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    if forward::is_of_the_host(name) {
+    if forward::is_of_the_host(name) || name.eq_ignore_ascii_case(BUILD_HEADER) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
         ));
@@ -220,7 +219,7 @@ fn relay_to(
             None => Needs::Address(upstream),
         };
         if let Some(hop) = hop {
-            header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+            header_line(&mut outbound.head, BUILD_HEADER, hop.as_bytes());
             if let Some(count) = hop_count.filter(|count| *count > 1) {
                 let count = count.to_string();
                 header_line(&mut outbound.head, HOPS_HEADER, count.as_bytes());
@@ -286,7 +285,7 @@ fn group_now(
         let fleet = shared.fleet.borrow();
         (
             fleet.find(upstream, key).cloned()?,
-            fleet.hop_key.value(&build.id)?,
+            fleet.hop_key.value(&build.id, SystemTime::now())?,
         )
     };
     let nodes = shared.relay.role(upstream);
@@ -345,7 +344,6 @@ fn outbound(
         set.iter()
             .any(|field| field.name.eq_ignore_ascii_case(name))
             || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case(HOP_HEADER)
             || name.eq_ignore_ascii_case(HOPS_HEADER)
     };
     forward::request_lines(&mut text, head, request.from_our_node, edited);

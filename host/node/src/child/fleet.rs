@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use protoplex_wire::{
     directory::{Directory, LIVE_PREFIX, SLOTS, slot_of},
     manifest::Role,
+    status::Addresses,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -57,7 +58,7 @@ impl Fleet {
         let mut near = BTreeMap::<Role, Vec<Authority>>::new();
         let mut all = near.clone();
         for member in directory.usable() {
-            let Some(address) = authority(&member.addresses.http) else {
+            let Some(address) = authority(relay_url(&member.addresses)) else {
                 continue;
             };
             if member.region == region {
@@ -115,6 +116,14 @@ impl Fleet {
     }
 }
 
+/// Where a node takes what others relay. One of before there was a listener for that does so on its public port.
+fn relay_url(addresses: &Addresses) -> &str {
+    match addresses.internal.as_str() {
+        "" => &addresses.http,
+        internal => internal,
+    }
+}
+
 fn authority(url: &str) -> Option<Authority> {
     url.strip_prefix("http://")?.parse().ok()
 }
@@ -148,10 +157,7 @@ fn children(directory: &Directory) -> (Vec<Authority>, Vec<u16>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::{
-        directory::{Member, Slots},
-        status::Addresses,
-    };
+    use protoplex_wire::directory::{Member, Slots};
 
     fn member(role: Role, region: &str, port: u16) -> Member {
         Member {
@@ -238,6 +244,17 @@ mod tests {
             "it serves until it drains"
         );
         assert_eq!(ports("eu", "role:admin"), [].into());
+    }
+
+    #[test]
+    fn what_is_relayed_to_a_node_goes_to_its_internal_listener() {
+        let mut inner = member(Role::App, "", 1);
+        inner.addresses.internal = "http://127.0.0.1:7".to_owned();
+        let mut directory = Directory::default();
+        directory.members.insert("a".into(), inner);
+        let fleet = Fleet::new("", &directory, "");
+        let found = fleet.find("role:app", None).and_then(Authority::port_u16);
+        assert_eq!(found, Some(7));
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub(super) struct Metrics {
     pub(super) hop_misses: AtomicU64,
     /// Requests that went round in circles among nodes.
     pub(super) loops: AtomicU64,
+    pub(super) hop_tokens_refused: AtomicU64,
     /// Requests that outlived their build's drain deadline.
     pub(super) cut: AtomicU64,
     pub(super) swaps: AtomicU64,
@@ -113,6 +114,7 @@ impl Default for Metrics {
             traps: AtomicU64::default(),
             hop_misses: AtomicU64::default(),
             loops: AtomicU64::default(),
+            hop_tokens_refused: AtomicU64::default(),
             cut: AtomicU64::default(),
             swaps: AtomicU64::default(),
             swap_ns: AtomicU64::default(),
@@ -163,6 +165,11 @@ impl Metrics {
                 "protoplex_hop_loops_total",
                 "Requests that were relayed among nodes too often.",
                 &self.loops,
+            ),
+            (
+                "protoplex_hop_tokens_refused_total",
+                "Requests of other nodes whose token was forged, or of another time.",
+                &self.hop_tokens_refused,
             ),
             (
                 "protoplex_requests_cut_total",

@@ -15,6 +15,7 @@ pub(super) struct OwnedHead {
     upgrade: Option<String>,
     expects_continue: bool,
     interims: Option<Interims>,
+    token: Option<Vec<u8>>,
     forwarder: Option<IpAddr>,
     notes: Option<Notes>,
     headers: Vec<(String, Vec<u8>)>,
@@ -34,6 +35,7 @@ impl OwnedHead {
             upgrade: head.hop.upgrade.map(str::to_owned),
             expects_continue: head.hop.expects_continue,
             interims: head.hop.interims.cloned(),
+            token: head.hop.token.map(<[u8]>::to_vec),
             forwarder: head.forwarder,
             notes: head.notes.cloned(),
             headers: head
@@ -71,6 +73,7 @@ impl OwnedHead {
                 interims: self.interims.as_ref(),
                 // It was said when the request came.
                 pace: None,
+                token: self.token.as_deref(),
             },
         }
     }

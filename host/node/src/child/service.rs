@@ -4,7 +4,7 @@ use super::{
     build::{Code, Slot},
     decide::{self, Request},
     fleet::Fleet,
-    hop::HOP_HEADER,
+    hop::HopFault,
     live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
     relay::Relay,
@@ -16,10 +16,11 @@ use http::StatusCode;
 use protoplex_edge::Service;
 use protoplex_handler::HandlerError;
 use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
-use protoplex_wire::manifest::Role;
+use protoplex_wire::{BuildId, manifest::Role};
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::SystemTime,
 };
 use tokio::sync::watch;
 
@@ -46,12 +47,19 @@ impl Service for Requests {
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
-        let named = head
-            .header(HOP_HEADER)
-            .and_then(|value| shared.fleet.borrow().hop_key.verify(value));
-        if named.is_some() {
-            say(head, ClientPace::JudgedBefore);
-        }
+        let named = match head.hop.token.map(|token| shared.named(token)) {
+            None => None,
+            Some(Ok(build)) => {
+                say(head, ClientPace::JudgedBefore);
+                Some(build)
+            }
+            Some(Err(fault)) => {
+                shared.metrics.hop_tokens_refused.fetch_add(1, Relaxed);
+                tracing::warn!(%fault, request = head.request_id, "an internal request is refused; answered 503");
+                let answer = Answer::Ready(reply::unavailable(head.request_id));
+                return shared.counted(&shared.metrics.unrouted, started, answer);
+            }
+        };
         let build = match &named {
             None => held.active.as_ref(),
             Some(id) => held.named(id),
@@ -171,6 +179,11 @@ fn decide_later(
 }
 
 impl Shared {
+    /// The build that a node of ours says a request belongs to.
+    fn named(&self, token: &[u8]) -> Result<BuildId, HopFault> {
+        self.fleet.borrow().hop_key.verify(token, SystemTime::now())
+    }
+
     /// The one log line of a failed call, and what the visitor sees.
     pub(super) fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
         self.note_failure(slot, error, request_id);

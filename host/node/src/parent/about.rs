@@ -21,6 +21,7 @@ impl Actor {
             held: state.held.iter().map(|envelope| envelope.build).collect(),
             active: self.active_id(),
             release: state.release,
+            release_build: state.release_build,
             region: self.config.region.clone(),
             capacity: self.site.capacity,
             child_addresses: self.site.child_addresses.clone(),

@@ -1,17 +1,18 @@
 //! The meta port: metrics, status, drain and the children's recent log, for members of the fleet.
 
-use super::{actor::Actor, logs::Logs};
+use super::{actor::Actor, logs::Logs, store::read_blob};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, State},
+    extract::{Path as UrlPath, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures::{StreamExt, stream};
+use protoplex_wire::{BuildId, signature::Envelope};
 use serde::Deserialize;
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, path::Path, sync::Arc};
 use tokio::sync::{broadcast::error::RecvError, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -22,18 +23,23 @@ const LOG_LINES: usize = 100;
 pub(super) enum Question {
     Metrics(oneshot::Sender<String>),
     Status(oneshot::Sender<serde_json::Value>),
+    /// The envelope of a build that is held here.
+    Envelope(BuildId, oneshot::Sender<Option<Envelope>>),
 }
 
 #[derive(Clone)]
 struct Meta {
     questions: mpsc::Sender<Question>,
     logs: Arc<Logs>,
+    /// Of the node's store.
+    folder: Arc<Path>,
     shutdown: CancellationToken,
 }
 
 pub(super) fn router(
     questions: mpsc::Sender<Question>,
     logs: Arc<Logs>,
+    folder: &Path,
     shutdown: CancellationToken,
 ) -> Router {
     Router::new()
@@ -41,9 +47,12 @@ pub(super) fn router(
         .route("/status", get(status))
         .route("/drain", post(drain))
         .route("/logs", get(show_logs))
+        .route("/builds/{id}", get(envelope))
+        .route("/blobs/{digest}", get(blob))
         .with_state(Meta {
             questions,
             logs,
+            folder: folder.into(),
             shutdown,
         })
 }
@@ -54,6 +63,11 @@ impl Actor {
             // Who asked may be gone.
             Question::Status(answer) => drop(answer.send(self.status())),
             Question::Metrics(answer) => self.scrape(answer).await,
+            Question::Envelope(build, answer) => {
+                let held = &self.store.state().held;
+                let envelope = held.iter().find(|envelope| envelope.build == build);
+                drop(answer.send(envelope.cloned()));
+            }
         }
     }
 }
@@ -84,6 +98,28 @@ async fn status(State(meta): State<Meta>) -> Result<Response, StatusCode> {
 async fn drain(State(meta): State<Meta>) -> StatusCode {
     meta.shutdown.cancel();
     StatusCode::ACCEPTED
+}
+
+/// Who vouches for a build that this node holds: for a Seed that has lost it.
+async fn envelope(
+    State(meta): State<Meta>,
+    UrlPath(id): UrlPath<String>,
+) -> Result<Response, StatusCode> {
+    let id = id.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let held = meta.ask(|answer| Question::Envelope(id, answer)).await?;
+    held.map(|envelope| Json(envelope).into_response())
+        .ok_or(StatusCode::NOT_FOUND)
+}
+
+/// Content that this node holds, likewise. Checked before it is said.
+async fn blob(
+    State(meta): State<Meta>,
+    UrlPath(digest): UrlPath<String>,
+) -> Result<Vec<u8>, StatusCode> {
+    let digest = digest.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let read = tokio::task::spawn_blocking(move || read_blob(&meta.folder, &digest));
+    let content = read.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    content.ok_or(StatusCode::NOT_FOUND)
 }
 
 #[derive(Deserialize)]

@@ -79,6 +79,8 @@ pub async fn run(
     let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
     let (https, https_address) =
         sockets::reuse_port(config.bind, config.https_port, config.children)?;
+    let (relay, relay_address) =
+        sockets::reuse_port(config.bind, config.relay_port, config.children)?;
     let (internal, child_addresses) = match config.role {
         Role::Live => sockets::internal(config.bind, config.internal_port, config.children)?,
         _ => (Vec::new(), Vec::new()),
@@ -94,6 +96,7 @@ pub async fn run(
         https: format!("https://{https_address}"),
         health: format!("http://{}", health.local_addr()?),
         meta: format!("https://{}", meta.local_addr()?),
+        internal: format!("http://{relay_address}"),
     };
     let ready = Arc::new(AtomicBool::new(false));
     let tasks = TaskTracker::new();
@@ -109,6 +112,7 @@ pub async fn run(
         control_fd: -1,
         http_fds: http.iter().map(AsRawFd::as_raw_fd).collect(),
         https_fds: https.iter().map(AsRawFd::as_raw_fd).collect(),
+        relay_fds: relay.iter().map(AsRawFd::as_raw_fd).collect(),
         internal_fds: internal.iter().map(AsRawFd::as_raw_fd).collect(),
         region: config.region.clone(),
         ca: config.ca.clone(),
@@ -131,7 +135,10 @@ pub async fn run(
         addresses: addresses.clone(),
         child_addresses,
         capacity: config.capacity,
-        listening: [http, https, internal].into_iter().flatten().collect(),
+        listening: [http, https, relay, internal]
+            .into_iter()
+            .flatten()
+            .collect(),
     };
     let certificates = Arc::new(Notify::new());
     tasks.spawn(certificates::watch(
@@ -141,8 +148,8 @@ pub async fn run(
     let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
-    let router = meta::router(questions, logs, shutdown.clone());
-    let served = protoplex_seed::server::serve_mutual_tls(
+    let router = meta::router(questions, logs, &config.data, shutdown.clone());
+    let served = protoplex_seed::server::serve_operators(
         meta,
         (&config.ca, &config.cert, &config.key),
         router,

@@ -7,6 +7,7 @@ use protoplex_wire::{
     BuildId, Digest, ReleaseId, link::FromNode, release::Stage, signature::Envelope,
 };
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Instant,
@@ -78,13 +79,23 @@ impl Orders {
 }
 
 impl Actor {
-    /// Refuses an order that is older than one that was taken before, for ever.
-    async fn fenced(&mut self, release: ReleaseId) -> bool {
-        let held = self.store.state().release;
-        if release >= held {
-            return false;
-        }
-        let reason = format!("release {release} is older than {held}, which this node has taken");
+    /// Refuses an order that is older than one that was taken before, for ever, and one that names another build under
+    /// the same number: two Seeds have handed it out, or one that was started from an older copy of its disk.
+    async fn fenced(&mut self, release: ReleaseId, build: BuildId) -> bool {
+        let state = self.store.state();
+        let held = state.release;
+        let other = state.release_build.filter(|other| *other != build);
+        let reason = match (release.cmp(&held), other) {
+            (Ordering::Less, _) => {
+                format!("release {release} is older than {held}, which this node has taken")
+            }
+            (Ordering::Equal, Some(other)) => format!(
+                "release {release} is build {} here, and cannot be build {} as well",
+                other.short(),
+                build.short()
+            ),
+            _ => return false,
+        };
         self.nack(release, Stage::Protocol, reason, Instant::now())
             .await;
         true
@@ -103,7 +114,7 @@ impl Actor {
     }
 
     pub(super) async fn prepare(&mut self, release: ReleaseId, build: BuildId, envelope: Envelope) {
-        if self.fenced(release).await {
+        if self.fenced(release, build).await {
             return;
         }
         let since = Instant::now();
@@ -117,7 +128,7 @@ impl Actor {
                 )
                 .await;
         }
-        if let Err(error) = self.store.take(release) {
+        if let Err(error) = self.store.take(release, build) {
             return self
                 .nack(release, Stage::Limit, format!("{error:#}"), since)
                 .await;
@@ -297,7 +308,7 @@ impl Actor {
     }
 
     pub(super) async fn activate(&mut self, release: ReleaseId, build: BuildId) {
-        if self.fenced(release).await {
+        if self.fenced(release, build).await {
             return;
         }
         let since = Instant::now();
@@ -477,6 +488,7 @@ mod tests {
             live_secrets: None,
             drain_timeout_ms: 0,
             region: String::new(),
+            relay_fds: Vec::new(),
             internal_fds: Vec::new(),
             ingress: Default::default(),
         };
@@ -552,7 +564,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let build = ready_build();
         let number = |epoch, sequence| ReleaseId { epoch, sequence };
-        actor(dir.path()).store.take(number(2, 5)).unwrap();
+        actor(dir.path())
+            .store
+            .take(number(2, 5), build.id)
+            .unwrap();
         // Over a restart, too.
         let mut actor = actor(dir.path());
         actor.orders.hold(&build);
@@ -569,5 +584,26 @@ mod tests {
             let step = actor.orders.step.as_ref().unwrap();
             assert!(step.activating && step.release == newer, "{newer}");
         }
+    }
+
+    /// A Seed that was started from an older copy of its disk hands out numbers a second time.
+    #[tokio::test]
+    async fn another_build_under_a_number_that_was_taken_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut actor, build) = (actor(dir.path()), ready_build());
+        let release = ReleaseId {
+            epoch: 1,
+            sequence: 7,
+        };
+        actor.store.take(release, BuildId::of(b"another")).unwrap();
+        actor.orders.hold(&build);
+        actor
+            .prepare(release, build.id, build.envelope.clone())
+            .await;
+        actor.activate(release, build.id).await;
+        assert!(actor.orders.step.is_none());
+        let taken = actor.store.state().release_build;
+        assert_eq!(taken, Some(BuildId::of(b"another")));
+        assert_eq!(actor.hello().release_build, taken, "the Seed hears of it");
     }
 }

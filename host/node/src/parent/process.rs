@@ -50,6 +50,7 @@ pub(super) fn start(
         .http_fds
         .iter()
         .chain(&config.https_fds)
+        .chain(&config.relay_fds)
         .chain(&config.internal_fds)
         .copied()
         .chain([config.control_fd])

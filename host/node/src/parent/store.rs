@@ -18,6 +18,9 @@ const HELD_MAX: usize = 3;
 pub struct State {
     /// The highest release that was ever taken: a lower one is refused for ever.
     pub release: ReleaseId,
+    /// The build that was ordered under that number: another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_build: Option<BuildId>,
     /// The build that answers.
     pub active: Option<BuildId>,
     /// Held builds, newest first, the active one first of all.
@@ -60,16 +63,17 @@ impl Store {
         &self.dir
     }
 
-    /// Takes a release: from now on, lower ones are refused.
+    /// Takes a release: from now on, lower ones are refused, and other builds under this number.
     ///
     /// # Errors
     /// The disk refused.
-    pub fn take(&mut self, release: ReleaseId) -> anyhow::Result<()> {
-        if release == self.state.release {
+    pub fn take(&mut self, release: ReleaseId, build: BuildId) -> anyhow::Result<()> {
+        if release == self.state.release && self.state.release_build == Some(build) {
             return Ok(());
         }
         let state = State {
             release,
+            release_build: Some(build),
             ..self.state.clone()
         };
         self.write(state)
@@ -82,6 +86,7 @@ impl Store {
     pub fn activate(&mut self, release: ReleaseId, envelope: Envelope) -> anyhow::Result<()> {
         let mut state = self.state.clone();
         state.release = release;
+        state.release_build = Some(envelope.build);
         state.active = Some(envelope.build);
         state.held.retain(|held| held.build != envelope.build);
         state.held.insert(0, envelope);
@@ -230,10 +235,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Store::open(dir.path())
             .unwrap()
-            .take(ReleaseId {
-                epoch: 1,
-                sequence: 1,
-            })
+            .take(
+                ReleaseId {
+                    epoch: 1,
+                    sequence: 1,
+                },
+                Digest::of(b"a build"),
+            )
             .unwrap();
         fs::write(dir.path().join("state.json"), b"{").unwrap();
         let error = Store::open(dir.path()).err().unwrap();

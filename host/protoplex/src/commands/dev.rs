@@ -149,20 +149,10 @@ impl Session<'_> {
             other => anyhow::Error::new(other).context("pushing"),
         })?;
         if let End::Promoted(record) = &end {
-            said("pushed", &format!("{} nodes", nodes(record)), step);
+            said("pushed", &format!("{} nodes", record.switched()), step);
         }
-        finish(&end, Format::Quiet, PUSH_TIMEOUT)?;
-        Ok(matches!(end, End::Promoted(_)))
+        Ok(finish(&end, Format::Quiet, PUSH_TIMEOUT)? == Code::Done)
     }
-}
-
-fn nodes(record: &protoplex_wire::status::ReleaseRecord) -> usize {
-    let names: BTreeSet<&str> = record
-        .answers
-        .iter()
-        .map(|answer| answer.node.as_str())
-        .collect();
-    names.len()
 }
 
 /// `built    router                 612 ms`

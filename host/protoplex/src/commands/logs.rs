@@ -67,7 +67,7 @@ async fn read(
 ) -> Result<()> {
     let query = if follow { "?follow=true" } else { "" };
     let url = format!("{}/logs{query}", node.addresses.meta);
-    let mut answer = client.get(&url).await?;
+    let mut answer = client.node(&node.node)?.get(&url).await?;
     ensure!(
         answer.status().is_success(),
         "{url} says {}",

@@ -1,5 +1,6 @@
 //! One module a command: arguments in, output and exit code out.
 
+pub mod adopt;
 pub mod build;
 pub mod dev;
 pub mod logs;

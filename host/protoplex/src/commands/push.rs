@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use protoplex_push::{End, Options, PushError, package, push};
 use protoplex_seed::SeedClient;
-use protoplex_wire::BuildId;
+use protoplex_wire::{BuildId, status::ReleaseRecord};
 use std::{sync::Arc, time::Duration};
 
 /// `--against none`: no build may be active.
@@ -62,15 +62,14 @@ async fn against(client: &SeedClient, named: Option<&str>) -> Result<Option<Opti
 pub fn finish(end: &End, format: Format, timeout: Duration) -> Result<Code> {
     Ok(match end {
         End::Promoted(record) => {
-            if format == Format::Text {
-                let build = record.build.short();
-                let ms = record.elapsed_ms;
-                output::line(format_args!(
-                    "build {build} ({}) runs on every node, after {ms} ms",
-                    record.name
-                ))?;
+            let code = reach(record);
+            match (code, format) {
+                (Code::Done, Format::Text) => output::line(promoted(record))?,
+                (Code::Done, _) => {}
+                // No success, so it is said whatever the format is.
+                _ => output::say(promoted(record)),
             }
-            Code::Done
+            code
         }
         End::Reverted(record) => {
             let reason = record.reason.as_deref().unwrap_or("no reason was given");
@@ -92,4 +91,101 @@ pub fn finish(end: &End, format: Format, timeout: Duration) -> Result<Code> {
             Code::TimedOut
         }
     })
+}
+
+/// Whether a release that was promoted came anywhere: some node of every role that has nodes runs it.
+fn reach(record: &ReleaseRecord) -> Code {
+    match record.switched() > 0 && record.unreached.is_empty() {
+        true => Code::Done,
+        false => Code::Unreached,
+    }
+}
+
+/// Where a release that was promoted runs, and where it does not yet.
+fn promoted(record: &ReleaseRecord) -> String {
+    let build = format!("build {} ({})", record.build.short(), record.name);
+    let (here, ms) = (record.switched(), record.elapsed_ms);
+    let all = here + record.away.len();
+    let away: Vec<&str> = record.away.iter().map(|away| &*away.node).collect();
+    let away = away.join(", ");
+    let roles: Vec<String> = record.unreached.iter().map(ToString::to_string).collect();
+    match (here, roles.is_empty(), away.is_empty()) {
+        (0, _, true) => format!(
+            "{build} is the fleet's build, but runs nowhere: no node is here; each gets it when it comes"
+        ),
+        (0, _, false) => format!(
+            "{build} is the fleet's build, but runs nowhere: away are {away}; each gets it when it comes back"
+        ),
+        (_, false, _) => format!(
+            "{build} runs on {here} of {all} nodes, and on none of role {}: away are {away}; each gets it when it comes back",
+            roles.join(", ")
+        ),
+        (_, true, false) => format!(
+            "{build} runs on {here} of {all} nodes, after {ms} ms; away are {away}; each gets it when it comes back"
+        ),
+        (_, true, true) => format!("{build} runs on every node, after {ms} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::{
+        Digest, ReleaseId,
+        manifest::Role,
+        status::{Answer, Away, NodeAnswer, Outcome},
+    };
+
+    fn record(here: &[&str], away: &[(&str, Role)], unreached: &[Role]) -> ReleaseRecord {
+        let ack = |node: &&str| NodeAnswer {
+            node: (*node).to_owned(),
+            answer: Answer::Ack,
+            elapsed_ms: 1,
+        };
+        let is_away = |(node, role): &(&str, Role)| Away {
+            node: (*node).to_owned(),
+            role: *role,
+        };
+        ReleaseRecord {
+            release: ReleaseId::default(),
+            build: Digest::of(b"x"),
+            name: "x".to_owned(),
+            previous: None,
+            outcome: Outcome::Promoted,
+            reason: None,
+            started_unix_ms: 0,
+            elapsed_ms: 7,
+            answers: here.iter().map(ack).collect(),
+            away: away.iter().map(is_away).collect(),
+            unreached: unreached.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_release_is_said_to_run_where_it_runs() {
+        let app = ("app-1", Role::App);
+        for (record, code, text) in [
+            (record(&["p", "a"], &[], &[]), Code::Done, "on every node"),
+            (
+                record(&["p", "a"], &[app], &[]),
+                Code::Done,
+                "on 2 of 3 nodes, after 7 ms; away are app-1",
+            ),
+            (
+                record(&["p"], &[app], &[Role::App]),
+                Code::Unreached,
+                "on none of role app: away are app-1",
+            ),
+            (
+                record(&[], &[app], &[Role::App]),
+                Code::Unreached,
+                "runs nowhere: away are app-1",
+            ),
+            (record(&[], &[], &[]), Code::Unreached, "no node is here"),
+        ] {
+            assert_eq!(reach(&record), code, "{text}");
+            let said = promoted(&record);
+            assert!(said.contains(text), "{said}");
+        }
+    }
 }

@@ -131,6 +131,9 @@ fn sentence(status: &SeedStatus, nodes: &[NodeStatus]) -> String {
     if let Some(running) = status.running {
         return format!("Release {running} is under way.");
     }
+    if let Some(hold) = &status.hold {
+        return format!("The Seed holds: {hold}.");
+    }
     let Some(active) = status.active else {
         return "There is no build yet; make one with `protoplex push builds/sample.toml`."
             .to_owned();
@@ -191,6 +194,7 @@ mod tests {
             release: ReleaseId::default(),
             running: None,
             nodes_connected: 2,
+            hold: None,
         };
         let good = node(true, Some(build));
         let all = sentence(&status, &[good.clone(), good.clone()]);

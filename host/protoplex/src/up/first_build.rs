@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::{
-    inspect,
+    inspect, output,
     progress::{Format, Shown},
     target::Found,
 };
@@ -35,7 +35,13 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(120);
 pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Result<()> {
     let found = Found::from(plan.running.clone());
     let client = found.client()?;
-    if linked(&client, plan.nodes.len()).await?.active.is_some() {
+    let status = linked(&client, plan.nodes.len()).await?;
+    if let Some(hold) = status.hold {
+        // The nodes run something: a build that nobody asked for now is not put over it.
+        output::say(format_args!("the Seed holds: {hold}"));
+        return Ok(());
+    }
+    if status.active.is_some() {
         return Ok(());
     }
     began.set(true);

@@ -188,7 +188,7 @@ impl Node {
     ) -> Result<NodeConfig> {
         let folder = data.join("nodes").join(&self.name).join("data");
         create_private(&folder)?;
-        let issued = authority.issue_node(&self.name, &[])?;
+        let issued = authority.issue_node(&self.name, self.role, &[])?;
         let public = authority.issue_public(&[])?;
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
         let (children, threads) = match self.role {
@@ -216,6 +216,7 @@ impl Node {
             https_port: self.ports.https,
             health_port: self.ports.health,
             meta_port: self.ports.meta,
+            relay_port: self.ports.relay,
             internal_port: self.internal_port,
             region: self.region,
             capacity: 0,

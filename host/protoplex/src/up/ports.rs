@@ -1,7 +1,7 @@
 //! Which port is whose, counted from one base.
 //!
 //! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (proxies first, then apps, then live nodes), the
-//! Seed 9080, health 9180, 9181, …, meta 9280, 9281, …, and the children of live nodes from 9380 on.
+//! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and the children of live nodes from 9380 on.
 
 use anyhow::{Context as _, Result, bail};
 use std::{
@@ -16,6 +16,7 @@ use std::{
 };
 
 const HTTPS: u16 = 363;
+const RELAY: u16 = 500;
 const SEED: u16 = 1_000;
 const HEALTH: u16 = 1_100;
 const META: u16 = 1_200;
@@ -45,6 +46,8 @@ pub struct NodePorts {
     pub health: u16,
     /// Mutual TLS.
     pub meta: u16,
+    /// Plain HTTP for other nodes.
+    pub relay: u16,
 }
 
 /// The ports of the node of that index.
@@ -54,6 +57,7 @@ pub fn node(base: u16, index: u16) -> NodePorts {
         https: base + HTTPS + index,
         health: base + HEALTH + index,
         meta: base + META + index,
+        relay: base + RELAY + index,
     }
 }
 
@@ -142,7 +146,13 @@ fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
 fn reserve(base: u16, (nodes, live): (u16, u16)) -> Result<Reserved, (u16, io::Error)> {
     let of_nodes = (0..nodes).flat_map(|index| {
         let ports = node(base, index);
-        [ports.http, ports.https, ports.health, ports.meta]
+        [
+            ports.http,
+            ports.https,
+            ports.health,
+            ports.meta,
+            ports.relay,
+        ]
     });
     let ports: Vec<u16> = of_nodes
         .chain((0..live).flat_map(|number| {
@@ -183,7 +193,13 @@ mod tests {
         let mut seen: HashSet<u16> = [seed(1)].into();
         for index in 0..nodes {
             let ports = node(1, index);
-            for port in [ports.http, ports.https, ports.health, ports.meta] {
+            for port in [
+                ports.http,
+                ports.https,
+                ports.health,
+                ports.meta,
+                ports.relay,
+            ] {
                 assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
             }
         }
@@ -203,7 +219,8 @@ mod tests {
                 http: 8081,
                 https: 8444,
                 health: 9181,
-                meta: 9281
+                meta: 9281,
+                relay: 8581
             }
         );
         assert_eq!(seed(8080), 9080);

@@ -1,16 +1,85 @@
-//! The client's half of mutual TLS.
+//! The client's half of mutual TLS. Whoever answers must have a certificate of the fleet's authority for the host that
+//! was called, and be who is meant: the authority signs for every member, and each of them can serve.
 
 use super::ClientError;
+use crate::identity::{Expected, Identity};
 use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use std::{path::Path, sync::Arc};
+
+/// Checks chain and host as everybody does, and then who it is.
+#[derive(Debug)]
+struct Verifier {
+    chain: Arc<WebPkiServerVerifier>,
+    expected: Expected,
+}
+
+/// Another member of the fleet answers.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Stranger(String);
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.chain.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        )?;
+        let found = Identity::of(end_entity);
+        match self.expected.check(found.as_ref()) {
+            Ok(()) => Ok(verified),
+            Err(why) => {
+                let why = OtherError(Arc::new(Stranger(why)));
+                Err(Error::InvalidCertificate(CertificateError::Other(why)))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
 
 pub(crate) fn client_config(
     ca: &Path,
     cert: &Path,
     key: &Path,
+    expected: Expected,
 ) -> Result<ClientConfig, ClientError> {
     let bad = |path: &Path, error: &dyn std::fmt::Display| {
         ClientError::Config(format!("{}: {error}", path.display()))
@@ -22,10 +91,18 @@ pub(crate) fn client_config(
     let chain = certificates(cert).map_err(|e| bad(cert, &e))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, &e))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+        .build()
+        .map_err(|e| bad(ca, &e))?;
+    let verifier = Verifier {
+        chain: verifier,
+        expected,
+    };
     ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| bad(cert, &e))?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(chain, private)
         .map_err(|e| bad(cert, &e))
 }

@@ -3,7 +3,7 @@
 use protoplex_wire::{
     BuildId, ReleaseId,
     signature::Envelope,
-    status::{NodeAnswer, Outcome, ReleaseRecord},
+    status::{Hold, NodeAnswer, Outcome, ReleaseRecord},
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub struct Durable {
     pub hop_key: String,
     /// Oldest first, at most [`HISTORY_MAX`].
     pub history: Vec<ReleaseRecord>,
+    /// A node came with a release that is not in here; until an operator has decided, nothing is ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// A build that was checked and may be released.
@@ -63,6 +66,7 @@ impl Durable {
             active: None,
             hop_key,
             history: Vec::new(),
+            hold: None,
         }
     }
 
@@ -77,6 +81,15 @@ impl Durable {
     /// The active build's id.
     pub fn active_build(&self) -> Option<BuildId> {
         self.active.as_ref().map(|active| active.build.id)
+    }
+
+    /// The build of a release, where that is still known.
+    pub(super) fn build_of(&self, release: ReleaseId) -> Option<BuildId> {
+        let active = self.active.as_ref().filter(|a| a.release == release);
+        let record = || self.history.iter().find(|r| r.release == release);
+        active
+            .map(|active| active.build.id)
+            .or_else(|| record().map(|record| record.build))
     }
 
     pub(super) fn next(&mut self) -> ReleaseId {
@@ -123,12 +136,12 @@ impl Durable {
         reason: Option<String>,
         now_ms: u64,
         answers: Vec<NodeAnswer>,
-    ) -> Option<ReleaseRecord> {
+    ) -> Option<&mut ReleaseRecord> {
         let record = self.history.iter_mut().find(|r| r.release == release)?;
         record.outcome = outcome;
         record.reason = reason;
         record.elapsed_ms = now_ms.saturating_sub(record.started_unix_ms);
         record.answers = answers;
-        Some(record.clone())
+        Some(record)
     }
 }

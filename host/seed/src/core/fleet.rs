@@ -1,8 +1,8 @@
 //! Who is here, and bringing a node that fell behind to the active build.
 
 use super::{
-    CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX, RELEASE_NUMBER_MAX,
-    TEXT_BYTES_MAX, durable::Build,
+    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX,
+    RELEASE_NUMBER_MAX, TEXT_BYTES_MAX, durable::Build,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -125,6 +125,12 @@ impl Core {
             return;
         }
         let name = hello.node.clone();
+        if self.nodes.len() >= NODES_MAX
+            && !self.nodes.contains_key(&name)
+            && let Some(gone) = self.longest_gone()
+        {
+            self.nodes.remove(&gone);
+        }
         if let Some(old) = self.nodes.get(&name).and_then(|node| node.link) {
             let reason = "the node opened another link".to_owned();
             self.out.push(Effect::Close { link: old, reason });
@@ -132,9 +138,8 @@ impl Core {
         }
         self.directory.came_back(&name);
         self.links.insert(link, name.clone());
-        if hello.release > self.durable.last() {
-            // This Seed has lost what it knew. What the node holds stands; our next number is above it.
-            self.change().epoch = hello.release.epoch + 1;
+        if self.is_strange(&hello) {
+            self.begin_hold(&hello);
         }
         let node = Node {
             link: Some(link),
@@ -168,7 +173,9 @@ impl Core {
         if numbers.iter().any(|n| *n >= RELEASE_NUMBER_MAX) {
             return Err(format!("release {} is no Seed's work", hello.release));
         }
-        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&hello.node) {
+        self.check_release(hello.release)?;
+        let is_new = !self.nodes.contains_key(&hello.node);
+        if is_new && self.nodes.len() >= NODES_MAX && self.longest_gone().is_none() {
             return Err(format!("there are {NODES_MAX} nodes already"));
         }
         let count = hello.child_addresses.len();
@@ -182,8 +189,9 @@ impl Core {
             https,
             health,
             meta,
+            internal,
         } = &hello.addresses;
-        let texts = [&hello.node, http, https, health, meta];
+        let texts = [&hello.node, http, https, health, meta, internal];
         let mut texts = texts.into_iter().chain(&hello.child_addresses);
         if let Some(long) = texts.find(|text| text.len() > TEXT_BYTES_MAX) {
             let bytes = long.len();
@@ -216,7 +224,12 @@ impl Core {
             }
             FromNode::Hello(hello) => {
                 // Said again on the same link: something about the node changed, its orders did not.
-                if let Err(reason) = self.admit(&hello) {
+                let is_same = (&hello.node, hello.role) == (&name, node.hello.role);
+                let admitted = match is_same {
+                    true => self.admit(&hello),
+                    false => Err("a link is one node's, of one role".to_owned()),
+                };
+                if let Err(reason) = admitted {
                     self.out.push(Effect::Close { link, reason });
                     self.gone(link);
                 } else if let Some(node) = self.nodes.get_mut(&name) {
@@ -280,6 +293,27 @@ impl Core {
         self.rollout_left(&name);
     }
 
+    /// Whether a node may be forgotten: it is not here, and what it has taken is below what the next order will be.
+    fn is_forgettable(&self, node: &Node) -> bool {
+        node.link.is_none() && node.fence <= self.durable.last()
+    }
+
+    fn longest_gone(&self) -> Option<String> {
+        let gone = self.nodes.iter().filter(|(_, n)| self.is_forgettable(n));
+        let longest = gone.min_by_key(|(_, node)| node.heard_ms);
+        longest.map(|(name, _)| name.clone())
+    }
+
+    /// Names of nodes that have left for good: there would be no room for others some day.
+    pub(super) fn forget_long_gone(&mut self) {
+        let oldest_ms = self.now_ms.saturating_sub(AWAY_MS_MAX);
+        let is_long_gone = |node: &Node| node.heard_ms < oldest_ms && self.is_forgettable(node);
+        let names = self.nodes.iter().filter(|(_, node)| is_long_gone(node));
+        for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.nodes.remove(&name);
+        }
+    }
+
     pub(super) fn forgive(&mut self, gap_ms: u64) {
         for node in self.nodes.values_mut() {
             node.heard_ms += gap_ms;
@@ -304,6 +338,9 @@ impl Core {
 
     /// Every node that does not run the active build is brought to it.
     pub(super) fn sweep(&mut self) {
+        if self.holds() {
+            return;
+        }
         let Some(active) = self.durable.active_build() else {
             return;
         };
@@ -324,6 +361,9 @@ impl Core {
 
     /// Orders one node to run the active build, outside of any rollout.
     pub(super) fn catch_up(&mut self, name: &str) {
+        if self.holds() {
+            return;
+        }
         let Some(node) = self.nodes.get(name) else {
             return;
         };

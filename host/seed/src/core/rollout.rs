@@ -10,7 +10,8 @@ use super::{
 use protoplex_wire::{
     BuildId, ReleaseId,
     link::FromSeed,
-    status::{Answer, NodeAnswer, Outcome, ReleaseEvent, ReleaseRecord},
+    manifest::Role,
+    status::{Answer, Away, NodeAnswer, Outcome, ReleaseEvent, ReleaseRecord},
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -95,9 +96,10 @@ impl Core {
         }
     }
 
-    fn begin_record(&mut self, build: &Build) -> ReleaseId {
+    pub(super) fn begin_record(&mut self, build: &Build) -> ReleaseId {
         let started_unix_ms = self.now_ms;
         let previous = self.durable.active_build();
+        self.rise_above_nodes();
         let durable = self.change();
         let release = durable.next();
         durable.begin(ReleaseRecord {
@@ -110,6 +112,8 @@ impl Core {
             started_unix_ms,
             elapsed_ms: 0,
             answers: Vec::new(),
+            away: Vec::new(),
+            unreached: Vec::new(),
         });
         release
     }
@@ -331,7 +335,9 @@ impl Core {
 
     /// Builds that requests from one node to another may name now, and the nodes whose turn is still to come.
     pub(super) fn named(&self) -> (Vec<BuildId>, BTreeSet<&String>) {
-        let mut builds: Vec<_> = self.durable.active_build().into_iter().collect();
+        // While the Seed holds, it does not know what its nodes route by.
+        let active = self.durable.active_build().filter(|_| !self.holds());
+        let mut builds: Vec<_> = active.into_iter().collect();
         let mut later = BTreeSet::new();
         if let Some(rollout) = &self.rollout
             && rollout.phase != Phase::Preparing
@@ -393,6 +399,15 @@ impl Core {
             }
             self.send(&name, FromSeed::Abandon { release });
         }
+        if self.holds() && !back.is_empty() {
+            // What they ran before is not what is active here, and it is not here to be given to them.
+            let names = back.into_iter().collect::<Vec<_>>().join(", ");
+            let reason = format!(
+                "{reason}; the Seed does not know what its nodes ran before, so these stay on the new build: {names}"
+            );
+            self.conclude(Outcome::Reverted, Some(reason));
+            return;
+        }
         if self.durable.active.is_none() || back.is_empty() {
             self.conclude(Outcome::Reverted, Some(reason));
             return;
@@ -433,7 +448,9 @@ impl Core {
             release: rollout.release,
             build: rollout.build.clone(),
         };
+        let release = active.release;
         self.change().active = Some(active);
+        self.end_hold(release);
         self.conclude(Outcome::Promoted, None);
     }
 
@@ -443,13 +460,59 @@ impl Core {
             return;
         };
         let answers = rollout.answers.into_values().collect();
-        let now_ms = self.now_ms;
-        let ended = self
-            .change()
-            .end(rollout.release, outcome, reason, now_ms, answers);
-        if let Some(record) = ended {
-            self.out.push(Effect::Emit(ReleaseEvent::Finished(record)));
-        }
+        self.end_record(rollout.release, outcome, reason, answers);
         self.sweep();
     }
+
+    /// Completes the record of a release, and tells it.
+    pub(super) fn end_record(
+        &mut self,
+        release: ReleaseId,
+        outcome: Outcome,
+        reason: Option<String>,
+        answers: Vec<NodeAnswer>,
+    ) {
+        let now_ms = self.now_ms;
+        let away = match outcome {
+            Outcome::Promoted => self.away(&answers),
+            _ => Vec::new(),
+        };
+        let unreached = self.unreached(&away, &answers);
+        let ended = self.change().end(release, outcome, reason, now_ms, answers);
+        if let Some(record) = ended {
+            (record.away, record.unreached) = (away, unreached);
+            let record = record.clone();
+            self.out.push(Effect::Emit(ReleaseEvent::Finished(record)));
+        }
+    }
+
+    /// Nodes that have not switched, though they are the fleet's.
+    fn away(&self, answers: &[NodeAnswer]) -> Vec<Away> {
+        let switched = switched(answers);
+        let away = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| !switched.contains(name));
+        away.map(|(name, node)| Away {
+            node: name.clone(),
+            role: node.hello.role,
+        })
+        .collect()
+    }
+
+    /// Roles of those of which no node has switched.
+    fn unreached(&self, away: &[Away], answers: &[NodeAnswer]) -> Vec<Role> {
+        let nodes = switched(answers).into_iter();
+        let roles: BTreeSet<Role> = nodes
+            .filter_map(|name| Some(self.nodes.get(name)?.hello.role))
+            .collect();
+        let unreached: BTreeSet<Role> = away.iter().map(|away| away.role).collect();
+        unreached.difference(&roles).copied().collect()
+    }
+}
+
+fn switched(answers: &[NodeAnswer]) -> BTreeSet<&String> {
+    let switched = |answer: &&NodeAnswer| answer.answer == Answer::Ack;
+    let nodes = answers.iter().filter(switched);
+    nodes.map(|answer| &answer.node).collect()
 }

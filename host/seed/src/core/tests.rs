@@ -11,6 +11,7 @@ use protoplex_wire::{
 
 mod directory;
 mod fleet;
+mod hold;
 mod random;
 
 use fleet::{Behaviour, Fleet, build};
@@ -267,10 +268,10 @@ fn a_seed_that_lost_its_data_goes_above_what_nodes_hold() {
     let mut fleet = Fleet::running(&["a", "b"], "one");
     fleet.lose_data();
     fleet.settle();
-    assert_eq!(fleet.core.durable().epoch, 2);
     fleet.all_hold("one");
     fleet.order("two", None);
     fleet.settle();
+    assert_eq!(fleet.core.durable().epoch, 2);
     assert!(
         fleet.last_record().release
             > ReleaseId {
@@ -353,6 +354,62 @@ fn children_that_stop_serving_leave_the_directory() {
     let beat = Heartbeat::default();
     fleet.say("b", FromNode::Heartbeat(beat));
     assert_eq!(fleet.directory("a"), 1);
+}
+
+#[test]
+fn a_node_that_left_long_ago_is_forgotten() {
+    let mut fleet = Fleet::running(&["a", "b"], "one");
+    fleet.leave("b");
+    let days = |fleet: &mut Fleet, ms| {
+        fleet.now_ms += ms;
+        fleet.event(Event::Tick);
+        fleet.core.nodes(fleet.now_ms).len()
+    };
+    assert_eq!(days(&mut fleet, AWAY_MS_MAX / 2), 2);
+    // The Seed's own sleep is nobody's absence, and a node that is here is never forgotten.
+    fleet.pass(1_000);
+    fleet.now_ms += 500;
+    assert_eq!(days(&mut fleet, 500), 2);
+    for _ in 0..2 * AWAY_MS_MAX / 1_000 {
+        fleet.now_ms += 1_000;
+        let beat = Heartbeat {
+            children_ready: 2,
+            ..Heartbeat::default()
+        };
+        fleet.say("a", FromNode::Heartbeat(beat));
+        fleet.event(Event::Tick);
+    }
+    let nodes = fleet.core.nodes(fleet.now_ms);
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0].node, "a");
+    fleet.join("b");
+    fleet.settle();
+    fleet.all_run("one");
+}
+
+#[test]
+fn names_of_nodes_that_left_make_room_for_others() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    let come = |fleet: &mut Fleet, number: usize, link| {
+        let hello = fleet::hello(&format!("n{number}"));
+        fleet
+            .core
+            .step(Event::NodeHello { link, hello }, fleet.now_ms)
+    };
+    for number in 0..NODES_MAX + 10 {
+        fleet.now_ms += 1;
+        let effects = come(&mut fleet, number, 1_000);
+        let refused = effects.iter().any(|e| matches!(e, Effect::Close { .. }));
+        assert!(!refused, "{number}");
+        fleet.event(Event::NodeGone { link: 1_000 });
+    }
+    let nodes = fleet.core.nodes(fleet.now_ms);
+    assert_eq!(nodes.len(), NODES_MAX);
+    let known = |name: &str| nodes.iter().any(|node| node.node == name);
+    assert!(
+        known("a") && known("n100") && !known("n0"),
+        "the longest gone went"
+    );
 }
 
 #[test]

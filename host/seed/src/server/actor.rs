@@ -66,7 +66,7 @@ struct Outbox {
 }
 
 enum Command {
-    Hello(LinkId, Hello, Outbox),
+    Hello(LinkId, Box<Hello>, Outbox),
     Frame(LinkId, FromNode),
     Gone(LinkId),
     Order(
@@ -74,6 +74,7 @@ enum Command {
         Option<Option<BuildId>>,
         oneshot::Sender<Result<Follow, Refusal>>,
     ),
+    Adopt(Build, oneshot::Sender<Result<Follow, Refusal>>),
     View(oneshot::Sender<View>),
 }
 
@@ -93,8 +94,12 @@ impl Seed {
         end: CancellationToken,
     ) -> mpsc::Receiver<Bytes> {
         let (frames, queue) = mpsc::channel(OUTBOX_FRAMES_MAX);
-        self.tell(Command::Hello(link, hello, Outbox { frames, end }))
-            .await;
+        self.tell(Command::Hello(
+            link,
+            Box::new(hello),
+            Outbox { frames, end },
+        ))
+        .await;
         queue
     }
 
@@ -114,6 +119,13 @@ impl Seed {
     ) -> Option<Result<Follow, Refusal>> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::Order(build, made_against, answer)).await;
+        answered.await.ok()
+    }
+
+    /// Orders that what the nodes run is the fleet's build; `None` when the Seed is stopping.
+    pub(super) async fn adopt(&self, build: Build) -> Option<Result<Follow, Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Adopt(build, answer)).await;
         answered.await.ok()
     }
 
@@ -197,6 +209,7 @@ impl Actor {
             Command::Hello(link, hello, outbox) => {
                 tracing::info!(node = hello.node, role = %hello.role, active = ?hello.active, release = %hello.release, "a node came");
                 self.links.insert(link, outbox);
+                let hello = *hello;
                 self.event(Event::NodeHello { link, hello }, now_ms).await;
             }
             Command::Frame(link, frame) => {
@@ -216,6 +229,12 @@ impl Actor {
                     made_against,
                 };
                 self.event(event, now_ms).await;
+            }
+            Command::Adopt(build, answer) => {
+                self.requests += 1;
+                let request = self.requests;
+                self.orders.insert(request, answer);
+                self.event(Event::Adopt { request, build }, now_ms).await;
             }
             Command::View(answer) => {
                 let history = &self.core.durable().history;
@@ -242,7 +261,7 @@ impl Actor {
         };
         let (link, request) = match &event {
             Event::NodeHello { link, .. } => (Some(*link), None),
-            Event::Order { request, .. } => (None, Some(*request)),
+            Event::Order { request, .. } | Event::Adopt { request, .. } => (None, Some(*request)),
             _ => (None, None),
         };
         let effects = self.core.step(event, now_ms);
@@ -289,6 +308,7 @@ impl Actor {
                     }
                 }
                 Effect::Emit(event) => self.emit(event),
+                Effect::Held(hold) => tracing::error!(%hold, "the Seed orders nothing by itself"),
             }
         }
         Ok(())

@@ -22,8 +22,8 @@ use protoplex_wire::{
     BuildId,
     signature::Envelope,
     status::{
-        BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder,
-        SeedStatus,
+        AdoptOrder, BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord,
+        RollbackOrder, SeedStatus,
     },
 };
 use serde::de::DeserializeOwned;
@@ -43,6 +43,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/builds/{id}", get(build))
         .route("/v1/releases", get(releases).post(release))
         .route("/v1/rollback", post(rollback))
+        .route("/v1/adopt", post(adopt))
         .route("/v1/nodes", get(nodes))
         .route("/v1/status", get(status))
         .fallback(no_such_path)
@@ -104,6 +105,18 @@ async fn rollback(
     follow(&shared, to, Some(view.status.active)).await
 }
 
+async fn adopt(
+    State(shared): App,
+    Operator(operator): Operator,
+    body: Body,
+) -> Result<Response, ApiFault> {
+    let order: AdoptOrder = json(body).await?;
+    tracing::info!(operator, build = %order.build, "adopting what the nodes run is ordered");
+    let build = shared.builds.releasable(order.build).await?;
+    let events = shared.seed.adopt(build).await;
+    Ok(answered(events.ok_or_else(ApiFault::stopping)??))
+}
+
 /// Orders a release and answers with its events. A client that leaves only stops watching.
 async fn follow(
     shared: &Shared,
@@ -112,9 +125,12 @@ async fn follow(
 ) -> Result<Response, ApiFault> {
     let build = shared.builds.releasable(build).await?;
     let events = shared.seed.order(build, made_against).await;
-    let events = events.ok_or_else(ApiFault::stopping)??;
+    Ok(answered(events.ok_or_else(ApiFault::stopping)??))
+}
+
+fn answered(events: Follow) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((headers, Body::from_stream(lines(events))).into_response())
+    (headers, Body::from_stream(lines(events))).into_response()
 }
 
 fn lines(mut events: Follow) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {

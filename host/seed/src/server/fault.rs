@@ -78,6 +78,8 @@ impl From<Refusal> for ApiFault {
         let (status, code) = match refusal {
             Refusal::Busy { .. } => (StatusCode::CONFLICT, "busy"),
             Refusal::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
+            Refusal::NotHeld => (StatusCode::CONFLICT, "not-held"),
+            Refusal::NotRunning(_) => (StatusCode::CONFLICT, "not-running"),
             Refusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
         };
         Self::new(status, code, refusal.to_string())

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use futures::stream;
 use protoplex_wire::link::{self, FrameError, FromNode, Hello};
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,16 +32,28 @@ type Frames = Lines<BodyDataStream>;
 
 pub(super) async fn link(
     State(shared): State<Arc<Shared>>,
-    Node(name): Node,
+    Node { name, role, hosts }: Node,
     body: Body,
 ) -> Result<Response, ApiFault> {
     let mut frames = Lines::new(body.into_data_stream());
     let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut frames)).await;
     let hello = hello.map_err(|_| ApiFault::bad_request("no `hello` came in time"))??;
-    if hello.node != name {
+    if (&hello.node, hello.role) != (&name, role) {
+        let (said, said_role) = (&hello.node, hello.role);
+        tracing::warn!(node = name, %role, said, %said_role, "a node says another name or role than its certificate");
         return Err(ApiFault::forbidden(format!(
-            "this certificate is node {name}'s, but `hello` says {}",
-            hello.node
+            "this certificate is {role} node {name}'s, but `hello` says {said_role} node {said}"
+        )));
+    }
+    if let Some(address) = foreign_address(&hello, &hosts) {
+        tracing::warn!(
+            node = name,
+            address,
+            "a node says an address that its certificate does not name"
+        );
+        return Err(ApiFault::forbidden(format!(
+            "`hello` says {address}, and the certificate of node {name} is for {} alone; issue it with that name too",
+            Vec::from_iter(hosts.iter().cloned()).join(", ")
         )));
     }
     let link = LINKS.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +68,37 @@ pub(super) async fn link(
     });
     let headers = [(http::header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// An address that the node's certificate is not good for: requests would be sent to somebody else. One that names no
+/// host in particular leads to no stranger.
+fn foreign_address<'a>(hello: &'a Hello, hosts: &BTreeSet<String>) -> Option<&'a str> {
+    let addresses = &hello.addresses;
+    let all = [
+        &addresses.http,
+        &addresses.https,
+        &addresses.health,
+        &addresses.meta,
+        &addresses.internal,
+    ];
+    let mut all = all.into_iter().chain(&hello.child_addresses);
+    let is_foreign = |address: &&String| {
+        let Some(host) = host_of(address) else {
+            return !address.is_empty();
+        };
+        match host.parse::<IpAddr>() {
+            Ok(ip) => !ip.is_unspecified() && !hosts.contains(&ip.to_string()),
+            Err(_) => !hosts.contains(host),
+        }
+    };
+    all.find(is_foreign).map(String::as_str)
+}
+
+/// The host of `scheme://host:port`.
+fn host_of(url: &str) -> Option<&str> {
+    let (_, authority) = url.split_once("://")?;
+    let (host, _port) = authority.rsplit_once(':')?;
+    Some(host.trim_matches(['[', ']']))
 }
 
 async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {

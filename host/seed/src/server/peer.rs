@@ -1,75 +1,67 @@
 //! Mutual TLS, and who is at the other end.
 
 use super::fault::ApiFault;
+use crate::identity::{self, Identity};
 use anyhow::{Context as _, Result};
-use axum::extract::FromRequestParts;
+use axum::{
+    Router,
+    extract::{FromRequestParts, Request},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
 use http::request::Parts;
+use protoplex_wire::manifest::Role;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use std::{path::Path, sync::Arc};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-/// The owner of a client certificate, from its URI name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// `protoplex://node/<name>`
-    Node(String),
-    /// `protoplex://operator/<name>`
-    Operator(String),
-    /// A certificate of the fleet that is good for something else.
-    Other,
+/// The owner of a client certificate.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// `None` for a certificate that is good for something else.
+    identity: Option<Identity>,
+    /// Where its owner may be reached.
+    hosts: Arc<BTreeSet<String>>,
 }
 
 /// A request of an operator, by name.
 pub(super) struct Operator(pub String);
-/// A request of a node, by name.
-pub(super) struct Node(pub String);
+/// A request of a node.
+pub(super) struct Node {
+    pub name: String,
+    pub role: Role,
+    /// Names and addresses of its certificate.
+    pub hosts: Arc<BTreeSet<String>>,
+}
 /// A request of either.
 pub(super) struct Member;
 
 impl Peer {
-    /// Reads the first URI name of ours.
+    /// Reads a certificate.
     pub(super) fn of(certificate: Option<&CertificateDer<'_>>) -> Self {
-        let parsed = certificate.and_then(|der| X509Certificate::from_der(der).ok());
-        let names = parsed
-            .as_ref()
-            .and_then(|(_, cert)| cert.subject_alternative_name().ok()?);
-        let names = names
-            .map(|names| names.value.general_names.as_slice())
-            .unwrap_or_default();
-        let uris = names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        });
-        for uri in uris {
-            if let Some(name) = uri.strip_prefix("protoplex://node/") {
-                return Self::Node(name.to_owned());
-            }
-            if let Some(name) = uri.strip_prefix("protoplex://operator/") {
-                return Self::Operator(name.to_owned());
-            }
+        let Some(certificate) = certificate else {
+            return Self::default();
+        };
+        Self {
+            identity: Identity::of(certificate),
+            hosts: Arc::new(identity::hosts(certificate)),
         }
-        Self::Other
     }
 }
 
-fn peer(parts: &Parts) -> Peer {
-    parts
-        .extensions
-        .get::<Peer>()
-        .cloned()
-        .unwrap_or(Peer::Other)
+fn identity(parts: &Parts) -> Option<&Identity> {
+    parts.extensions.get::<Peer>()?.identity.as_ref()
 }
 
 impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
-        match peer(parts) {
-            Peer::Operator(name) => Ok(Self(name)),
+        match identity(parts) {
+            Some(Identity::Operator { name }) => Ok(Self(name.clone())),
             _ => Err(ApiFault::forbidden(
                 "this is for operators; use an operator's certificate",
             )),
@@ -81,10 +73,16 @@ impl<S: Sync> FromRequestParts<S> for Node {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
-        match peer(parts) {
-            Peer::Node(name) => Ok(Self(name)),
+        let peer = parts.extensions.get::<Peer>();
+        match peer.and_then(|peer| Some((peer.identity.as_ref()?, &peer.hosts))) {
+            Some((Identity::Node { role, name }, hosts)) => Ok(Self {
+                name: name.clone(),
+                role: *role,
+                hosts: Arc::clone(hosts),
+            }),
             _ => Err(ApiFault::forbidden(
-                "this is for nodes; use a node's certificate",
+                "this is for nodes; use a node's certificate, which says `protoplex://node/ROLE/NAME` (one of before \
+                 roles were in it is issued anew by the next start of `protoplex up`)",
             )),
         }
     }
@@ -94,20 +92,29 @@ impl<S: Sync> FromRequestParts<S> for Member {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
-        match peer(parts) {
-            Peer::Node(_) | Peer::Operator(_) => Ok(Self),
-            Peer::Other => Err(ApiFault::forbidden(
+        match identity(parts) {
+            Some(Identity::Node { .. } | Identity::Operator { .. }) => Ok(Self),
+            Some(Identity::Seed) | None => Err(ApiFault::forbidden(
                 "this certificate is neither a node's nor an operator's",
             )),
         }
     }
 }
 
-/// The node whose certificate that is.
-pub(crate) fn node_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    match Peer::of(Some(certificate)) {
-        Peer::Node(name) => Some(name),
-        _ => None,
+/// Lets operators and the Seed in, and no other member of the fleet: what a node shows and does on its meta port is
+/// no other node's business.
+pub(super) fn for_operators(router: Router) -> Router {
+    router.layer(middleware::from_fn(operators_only))
+}
+
+async fn operators_only(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    match peer.and_then(|peer| peer.identity.as_ref()) {
+        Some(Identity::Operator { .. } | Identity::Seed) => next.run(request).await,
+        Some(Identity::Node { .. }) | None => {
+            ApiFault::forbidden("this is for operators and the Seed; use an operator's certificate")
+                .into_response()
+        }
     }
 }
 

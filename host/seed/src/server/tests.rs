@@ -85,7 +85,7 @@ impl Seed {
     }
 
     fn node_client(&self, name: &str) -> SeedClient {
-        self.client(&self.authority().issue_node(name, &[]).unwrap())
+        self.client(&self.authority().issue_node(name, Role::App, &[]).unwrap())
     }
 
     async fn node(&self, name: &str) -> Node {
@@ -142,6 +142,16 @@ async fn start(
 ) -> (String, CancellationToken, JoinHandle<anyhow::Result<()>>) {
     let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
     let issued = authority.issue_seed(&[]).unwrap();
+    start_as(dir, timeout, issued).await
+}
+
+/// Starts a Seed with the certificate of whomever.
+async fn start_as(
+    dir: &TempDir,
+    timeout: Duration,
+    issued: Issued,
+) -> (String, CancellationToken, JoinHandle<anyhow::Result<()>>) {
+    let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
     let key = release_key(&dir.path().join("keys")).unwrap();
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap();
     let config = SeedConfig {
@@ -238,6 +248,7 @@ fn hello(name: &str, release: ReleaseId) -> Hello {
         held: Vec::new(),
         active: None,
         release,
+        release_build: None,
         region: String::new(),
         capacity: 0,
         child_addresses: Vec::new(),

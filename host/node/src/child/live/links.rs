@@ -10,9 +10,12 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use protoplex_live::{Child, Effects, Frame};
-use protoplex_seed::mutual_tls;
-use protoplex_wire::directory::Directory;
-use rustls::pki_types::ServerName;
+use protoplex_seed::{
+    identity::{self, Expected},
+    mutual_tls,
+};
+use protoplex_wire::{directory::Directory, manifest::Role};
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::{
     io,
     net::SocketAddr,
@@ -113,7 +116,12 @@ impl Live {
         let identity = Identity {
             me: (node.into(), child),
             process: rand::random(),
-            connector: TlsConnector::from(mutual_tls::client_config(ca, cert, key)?),
+            connector: TlsConnector::from(mutual_tls::client_config(
+                ca,
+                cert,
+                key,
+                Expected::NodeOf(Role::Live),
+            )?),
             acceptor: TlsAcceptor::from(mutual_tls::server_config(ca, cert, key)?),
             shared: Arc::downgrade(shared),
         };
@@ -285,8 +293,7 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
         let address: SocketAddr = address.parse()?;
         let name = ServerName::from(address.ip());
         let mut tls = identity.connector.connect(name, stream).await?;
-        let node = mutual_tls::node_name(tls.get_ref().1.peer_certificates());
-        ensure!(node.as_deref() == Some(&*place.0), "it is {node:?}");
+        is_live_node(tls.get_ref().1.peer_certificates(), &place.0)?;
         wire::write_hello(&mut tls, &hello(identity, place)).await?;
         let hello = wire::read_hello(&mut tls).await?;
         check(&hello, identity, place)?;
@@ -303,15 +310,25 @@ async fn accept(
     let identity = shared.live.links.identity()?;
     let greeted = async {
         let mut tls = identity.acceptor.accept(stream).await?;
-        let node = mutual_tls::node_name(tls.get_ref().1.peer_certificates());
         let theirs = wire::read_hello(&mut tls).await?;
-        ensure!(node.as_deref() == Some(&*theirs.node), "it is {node:?}");
+        is_live_node(tls.get_ref().1.peer_certificates(), &theirs.node)?;
         let place: Place = (theirs.node.as_str().into(), theirs.child);
         check(&theirs, identity, &place)?;
         wire::write_hello(&mut tls, &hello(identity, &place)).await?;
         anyhow::Ok((place, theirs.process, tls))
     };
     timeout(LINK_TIMEOUT, greeted).await?
+}
+
+/// Whoever is at the other end must be that node, by its certificate, and a live one.
+fn is_live_node(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> anyhow::Result<()> {
+    let found = mutual_tls::identity(certificates);
+    let is = matches!(&found, Some(identity::Identity::Node { role: Role::Live, name: found }) if found == name);
+    ensure!(
+        is,
+        "{name} should be a live node, and its certificate says {found:?}"
+    );
+    Ok(())
 }
 
 fn hello(identity: &Identity, to: &Place) -> Hello {

@@ -32,6 +32,7 @@ pub struct SimNode {
     pub inbox: VecDeque<FromSeed>,
     pub seen: Vec<String>,
     fence: ReleaseId,
+    fence_build: Option<BuildId>,
     prepared: BTreeMap<ReleaseId, BuildId>,
     held: BTreeSet<BuildId>,
     pub active: Option<BuildId>,
@@ -83,6 +84,7 @@ pub fn hello(name: &str) -> Hello {
         held: Vec::new(),
         active: None,
         release: ReleaseId::default(),
+        release_build: None,
         region: String::new(),
         capacity: 0,
         child_addresses,
@@ -152,7 +154,7 @@ impl Fleet {
                 Effect::Remember(known) => self.known = (*known).clone(),
                 Effect::Send { link, message } => self.receive(link, message),
                 Effect::Close { link, .. } => self.cut(link),
-                Effect::Accepted { .. } => {}
+                Effect::Accepted { .. } | Effect::Held(_) => {}
                 Effect::Refused { refusal, .. } => self.refusals.push(refusal),
                 Effect::Emit(event) => self.events.push(event),
             }
@@ -210,6 +212,7 @@ impl Fleet {
                 inbox: VecDeque::new(),
                 seen: Vec::new(),
                 fence: ReleaseId::default(),
+                fence_build: None,
                 prepared: BTreeMap::new(),
                 held: BTreeSet::new(),
                 active: None,
@@ -223,6 +226,7 @@ impl Fleet {
             held: node.held.iter().copied().collect(),
             active: node.active,
             release: node.fence,
+            release_build: node.fence_build,
             ..hello(name)
         };
         self.event(Event::NodeHello { link, hello });
@@ -330,6 +334,32 @@ impl Fleet {
         self.restart();
     }
 
+    /// What an operator copies of the Seed's disk.
+    pub fn copy(&self) -> Durable {
+        self.disk.clone()
+    }
+
+    /// Starts the Seed from an older copy of its disk. No node is back yet.
+    pub fn disk_is(&mut self, copy: &Durable) {
+        self.disk = copy.clone();
+        self.known = Directory::default();
+        self.restart_without_nodes();
+    }
+
+    /// Starts the Seed from an older copy of its disk, and all nodes come back.
+    pub fn restore(&mut self, copy: &Durable) {
+        self.disk = copy.clone();
+        self.restart();
+    }
+
+    pub fn adopt(&mut self, name: &str) {
+        self.requests += 1;
+        self.event(Event::Adopt {
+            request: self.requests,
+            build: build(name),
+        });
+    }
+
     pub fn orders(&self, name: &str) -> Vec<String> {
         self.nodes[name].seen.clone()
     }
@@ -377,10 +407,11 @@ impl SimNode {
         };
         match message {
             FromSeed::Prepare { release, build, .. } => {
-                if release < self.fence {
+                let is_another = self.fence_build.is_some_and(|other| other != build);
+                if release < self.fence || (release == self.fence && is_another) {
                     return nack(release, Stage::Protocol);
                 }
-                self.fence = release;
+                (self.fence, self.fence_build) = (release, Some(build));
                 match self.behaviour {
                     Behaviour::NackPrepare => nack(release, Stage::Compile),
                     Behaviour::MutePrepare | Behaviour::Dead => None,

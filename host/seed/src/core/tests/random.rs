@@ -55,6 +55,7 @@ fn random_run(number: u64) {
     let mut random = Random(number);
     let mut fleet = Fleet::new(&NAMES);
     fleet.core.plan.wave_nodes_max = [1, 2, usize::MAX][random.below(3) as usize];
+    let mut copy = fleet.copy();
     for _ in 0..300 {
         let name = random.of(&NAMES);
         match random.below(16) {
@@ -65,6 +66,9 @@ fn random_run(number: u64) {
             4 => fleet.pass(100 + random.below(1_500)),
             5 if random.below(8) == 0 => fleet.restart(),
             5 if random.below(12) == 0 => fleet.lose_data(),
+            5 if random.below(8) == 0 => copy = fleet.copy(),
+            5 if random.below(12) == 0 => fleet.restore(&copy),
+            6 if fleet.core.status().hold.is_some() => fleet.adopt(random.of(&BUILDS)),
             _ => {
                 fleet.deliver(name);
             }
@@ -77,7 +81,12 @@ fn random_run(number: u64) {
         fleet.join(name);
     }
     fleet.pass(40_000);
+    if fleet.core.status().hold.is_some() {
+        fleet.order("one", None);
+        fleet.pass(40_000);
+    }
     let status = fleet.core.status();
+    assert_eq!(status.hold, None, "an order has ended it");
     assert_eq!(status.running, None, "a rollout did not end");
     let ended = |r: &protoplex_wire::status::ReleaseRecord| r.outcome != Outcome::Running;
     assert!(fleet.core.durable().history.iter().all(ended));

@@ -100,9 +100,69 @@ async fn a_link_is_for_the_node_of_that_certificate_alone() {
     let hello = hello("app-1", ReleaseId::default());
     let operator = seed.operator().link(hello.clone()).await;
     assert_refused(operator, 403, "forbidden");
-    let other = seed.node_client("app-2").link(hello).await;
+    let other = seed.node_client("app-2").link(hello.clone()).await;
     assert_refused(other, 403, "forbidden");
+    let node = seed.node_client("app-1");
+    let mut live = hello.clone();
+    live.role = Role::Live;
+    assert_refused(node.link(live).await, 403, "forbidden");
+    for address in ["http://192.0.2.7:80", "http://elsewhere:80", "nowhere"] {
+        let mut elsewhere = hello.clone();
+        elsewhere.addresses.http = address.to_owned();
+        assert_refused(node.link(elsewhere).await, 403, "forbidden");
+        let mut elsewhere = hello.clone();
+        elsewhere.child_addresses = vec![address.to_owned()];
+        assert_refused(node.link(elsewhere).await, 403, "forbidden");
+    }
     assert!(seed.operator().nodes().await.unwrap().is_empty());
+    let mut here = hello;
+    here.addresses.http = "http://127.0.0.1:80".to_owned();
+    here.addresses.meta = "https://[::1]:80".to_owned();
+    here.addresses.health = "http://localhost:80".to_owned();
+    let (_sender, mut receiver) = node.link(here).await.unwrap();
+    assert!(matches!(
+        receiver.next().await,
+        Some(Ok(FromSeed::Welcome { .. }))
+    ));
+}
+
+#[tokio::test]
+async fn a_certificate_of_before_roles_were_in_it_is_refused_with_the_remedy() {
+    let seed = Seed::start(NEVER).await;
+    let issued = seed
+        .authority()
+        .issue_with("old", "protoplex://node/old")
+        .unwrap();
+    let answer = seed
+        .client(&issued)
+        .link(hello("old", ReleaseId::default()))
+        .await;
+    let error = answer.map(drop).unwrap_err().to_string();
+    assert!(error.contains("protoplex up"), "{error}");
+}
+
+/// Every member has a certificate that is good for serving, and only one of them is the Seed.
+#[tokio::test]
+async fn a_client_refuses_a_node_that_answers_for_the_seed() {
+    let mut seed = Seed::start(NEVER).await;
+    let node = seed
+        .authority()
+        .issue_node("app-1", Role::App, &[])
+        .unwrap();
+    seed.stop().await;
+    let (url, stop, task) = start_as(&seed.dir, NEVER, node).await;
+    (seed.url, seed.stop, seed.task) = (url, stop, task);
+    let me = seed.authority().issue_operator("me").unwrap();
+    for client in [seed.client(&me), seed.node_client("app-2")] {
+        let answer = client.status().await;
+        let error = answer.unwrap_err().to_string();
+        assert!(error.contains("protoplex://node/app/app-1"), "{error}");
+    }
+    // Who means that node may speak to it, and who means another may not.
+    let url = format!("{}/v1/status", seed.url);
+    let operator = seed.client(&me);
+    assert!(operator.node("app-1").unwrap().get(&url).await.is_ok());
+    assert!(operator.node("app-2").unwrap().get(&url).await.is_err());
 }
 
 #[tokio::test]

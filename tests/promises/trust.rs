@@ -1,0 +1,245 @@
+//! Nobody's word is believed beyond what vouches for it: a certificate says who somebody is, and a token for how long.
+
+use crate::{
+    deploys::{HOP_HEADER, active, hop, hop_of, internal},
+    relaying,
+};
+use protoplex_seed::{ClientError, SeedClient, identity::Expected, mutual_tls};
+use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, said};
+use protoplex_wire::{BuildId, ReleaseId, link::Hello, manifest::Role, status::Addresses};
+use rustls::pki_types::ServerName;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+const SWAP: &str = "tests/builds/swap.toml";
+/// Whoever is refused is refused by then.
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+
+/// Certificate and key of one of the fleet's members.
+fn files(fleet: &Fleet, who: &str) -> [PathBuf; 3] {
+    let pki = fleet.data().join("pki");
+    [
+        "ca.pem".to_owned(),
+        format!("{who}.pem"),
+        format!("{who}.key"),
+    ]
+    .map(|file| pki.join(file))
+}
+
+fn client(fleet: &Fleet, who: &str) -> SeedClient {
+    let [ca, cert, key] = files(fleet, who);
+    SeedClient::new(fleet.info["seed"].as_str().unwrap(), &ca, &cert, &key).unwrap()
+}
+
+fn hello(node: &str, role: Role) -> Hello {
+    Hello {
+        node: node.to_owned(),
+        role,
+        host_version: "test".to_owned(),
+        target: "test".to_owned(),
+        addresses: Addresses::default(),
+        children: 1,
+        held: Vec::new(),
+        active: None,
+        release: ReleaseId::default(),
+        release_build: None,
+        region: String::new(),
+        capacity: 0,
+        child_addresses: Vec::new(),
+        children_ready: None,
+        directory_format: 1,
+        leaving: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_certificate_opens_no_meta_port() {
+    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let proxy = fleet.node("proxy");
+    let build = active(&fleet);
+    let paths = [
+        (http::Method::GET, "/logs".to_owned(), 200),
+        (http::Method::GET, "/metrics".to_owned(), 200),
+        (http::Method::GET, "/status".to_owned(), 200),
+        (http::Method::GET, format!("/builds/{build}"), 200),
+        (http::Method::GET, format!("/blobs/{build}"), 200),
+        (
+            http::Method::GET,
+            format!("/blobs/{}", BuildId::of(b"none")),
+            404,
+        ),
+        (http::Method::POST, "/drain".to_owned(), 202),
+    ];
+    for who in ["app-1", "live-1", "proxy-1", "operator"] {
+        let client = client(&fleet, who).node(&proxy.name).unwrap();
+        for (method, path, expected) in &paths {
+            let url = format!("{}{path}", proxy.meta);
+            let answer = client.open(method.clone(), &url).await.unwrap();
+            let expected = match who {
+                "operator" => *expected,
+                _ => 403,
+            };
+            assert_eq!(answer.status(), expected, "{who} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_registers_as_what_its_certificate_says() {
+    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let app = client(&fleet, "app-1");
+    let mut elsewhere = hello("app-1", Role::App);
+    elsewhere.addresses.http = "http://192.0.2.1:80".to_owned();
+    for hello in [
+        hello("app-1", Role::Live),
+        hello("app-1", Role::Proxy),
+        hello("app-2", Role::App),
+        hello("live-1", Role::Live),
+        elsewhere,
+    ] {
+        let refused = app.link(hello).await.map(drop);
+        assert!(
+            matches!(refused, Err(ClientError::Api { status: 403, .. })),
+            "{refused:?}"
+        );
+    }
+    let nodes = client(&fleet, "operator").nodes().await.unwrap();
+    let roles: Vec<_> = nodes.iter().map(|node| (&*node.node, node.role)).collect();
+    assert_eq!(
+        roles,
+        [
+            ("app-1", Role::App),
+            ("live-1", Role::Live),
+            ("proxy-1", Role::Proxy)
+        ]
+    );
+}
+
+/// Every node has a certificate that is good for serving, and its meta port serves by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_node_is_taken_for_the_seed_or_for_another_node() {
+    let fleet = Fleet::start(SWAP).unwrap();
+    let (app, proxy) = (fleet.node("app"), fleet.node("proxy"));
+    let [ca, cert, key] = files(&fleet, "operator");
+    let mut command = fleet.command(&["status", "--seed", &app.meta]).unwrap();
+    command.arg("--ca").arg(ca).arg("--cert").arg(cert);
+    let told = said(command.arg("--key").arg(key)).unwrap();
+    assert_eq!(told.code, 1, "{told:?}");
+    for text in ["protoplex://node/app/app-1", "protoplex://seed"] {
+        assert!(told.err.contains(text), "{told:?}");
+    }
+    let operator = client(&fleet, "operator");
+    let meant = operator.node(&proxy.name).unwrap();
+    let answer = meant.get(&format!("{}/logs", app.meta)).await;
+    assert!(matches!(answer, Err(ClientError::Unreachable { .. })));
+    let seed = fleet.info["seed"].as_str().unwrap();
+    let answer = meant.get(&format!("{seed}/v1/status")).await;
+    assert!(matches!(answer, Err(ClientError::Unreachable { .. })));
+}
+
+/// What a child says on its own listener to somebody with that certificate, who calls itself by that name.
+async fn greeted(fleet: &Fleet, who: &str) -> std::io::Result<u32> {
+    let status = fleet.meta("live", "/status").await.unwrap();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let address = status["child_addresses"][0].as_str().unwrap();
+    let address: SocketAddr = address.trim_start_matches("http://").parse().unwrap();
+    let [ca, cert, key] = files(fleet, who);
+    let tls = mutual_tls::client_config(&ca, &cert, &key, Expected::NodeOf(Role::Live)).unwrap();
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::from(address.ip());
+    let mut stream = TlsConnector::from(tls).connect(name, stream).await?;
+    let hello = serde_json::json!({
+        "protocol": 1, "node": who, "child": 0, "process": 7, "to_node": "live-1", "to_child": 0,
+    });
+    let hello = hello.to_string();
+    stream.write_u32(hello.len() as u32).await?;
+    stream.write_all(hello.as_bytes()).await?;
+    stream.flush().await?;
+    let read = tokio::time::timeout(REFUSED_MAX, stream.read_u32()).await;
+    read.expect("it waits for nobody")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_live_nodes_speak_to_the_children_of_one() {
+    let fleet = Fleet::start_with(SWAP, &["--live", "2"]).unwrap();
+    for who in ["app-1", "proxy-1", "operator", "seed"] {
+        let answer = greeted(&fleet, who).await;
+        assert!(answer.is_err(), "{who}: {answer:?}");
+    }
+    greeted(&fleet, "live-2").await.unwrap();
+}
+
+fn color(response: &Response) -> String {
+    format!("{} {}", response.status, response.text().trim())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_token_is_believed_by_internal_listeners_alone_and_for_minutes() {
+    let fleet = Fleet::start(SWAP).unwrap();
+    let blue = active(&fleet);
+    assert_eq!(fleet.push(SWAP, &["greeting=green"]).unwrap().code, 0);
+    for role in ["proxy", "app"] {
+        let node = fleet.node(role);
+        let inner = internal(&fleet, role).await;
+        let token = hop(&fleet, &node.name, &blue);
+        let window: u64 = token.split(':').nth(1).unwrap().parse().unwrap();
+        let old = hop_of(&fleet, &node.name, &blue, window - 60);
+        let forged = token.replace(&token[token.len() - 4..], "0000");
+        for (address, token, expected) in [
+            (&inner, &token, "200 blue"),
+            (&node.http, &token, "200 green"),
+            (&node.http, &old, "200 green"),
+            (&node.http, &forged, "200 green"),
+        ] {
+            let mut connection = Connection::open(address).await.unwrap();
+            let headers = [(HOP_HEADER, token.as_str())];
+            let answer = connection.request("GET", "/", &headers, b"").await.unwrap();
+            assert_eq!(color(&answer), expected, "{role} {token}");
+        }
+        for token in [&old, &forged] {
+            let mut connection = Connection::open(&inner).await.unwrap();
+            let headers = [(HOP_HEADER, token.as_str())];
+            let answer = connection.request("GET", "/", &headers, b"").await.unwrap();
+            assert_eq!(answer.status, 503, "{role} {token}");
+        }
+        let refused = fleet.metric(role, "protoplex_hop_tokens_refused_total");
+        assert_eq!(refused.await.unwrap(), 2.0);
+    }
+}
+
+/// Answers every request of a connection with its own head.
+async fn mirror(mut stream: TcpStream) {
+    while let Some(head) = read_head(&mut stream).await {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
+            head.len()
+        );
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_build_token_does_not_say_who_the_client_is() {
+    let origin = Origin::start(mirror).await.unwrap();
+    let fleet = relaying::fleet(&origin);
+    let proxy = fleet.node("proxy");
+    let token = hop(&fleet, &proxy.name, &active(&fleet));
+    let headers = [
+        (HOP_HEADER, token.as_str()),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-request-id", "mine"),
+    ];
+    let mut connection = Connection::open(&proxy.http).await.unwrap();
+    let answer = connection.request("GET", "/", &headers, b"").await.unwrap();
+    let seen = answer.text().to_lowercase();
+    assert!(seen.contains("x-forwarded-for: 127.0.0.1\r\n"), "{seen}");
+    for gone in ["6.6.6.6", "mine", HOP_HEADER] {
+        assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+}
