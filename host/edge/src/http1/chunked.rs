@@ -45,7 +45,7 @@ const NO_TRAILERS: [&str; 22] = [
     "protoplex-build",
 ];
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Size,
     Data(u64),
@@ -55,7 +55,7 @@ enum State {
 }
 
 /// Decodes from a buffer that grows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Decoder {
     state: State,
     /// What followed the last chunk: headers that concern no connection.

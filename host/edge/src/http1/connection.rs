@@ -2,6 +2,7 @@
 
 use super::{
     chunked::Decoded,
+    half_closed::HalfClosed,
     head::{self, HEADERS_CAP, Refusal},
     intake::{Intake, PIECE_BYTES, read_some},
     output::GATHER_BYTES_MAX,
@@ -98,6 +99,8 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) leaving: &'a CancellationToken,
     /// Of the first head, whose first bytes were read to tell the protocol.
     pub(super) head_deadline: Option<Instant>,
+    /// Set when a client that waits for its answer has sent all that it will.
+    pub(super) half_closed: Option<Box<HalfClosed>>,
 }
 
 /// Serves one connection to its end, or until it goes on with another protocol.
@@ -128,6 +131,7 @@ where
         scheme,
         peer,
         head_deadline: None,
+        half_closed: None,
     };
     match connection.first_bytes().await {
         Ok(false) => {
@@ -354,8 +358,11 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         // What follows a CONNECT was meant for somebody else.
-        let may_follow =
-            asked.keep_alive && !asked.is_connect && !reply.close && !self.leaving.is_cancelled();
+        let may_follow = asked.keep_alive
+            && !asked.is_connect
+            && !reply.close
+            && !self.leaving.is_cancelled()
+            && !(self.is_half_closed() && self.input.is_empty());
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.flush().await?;
@@ -399,7 +406,7 @@ where
         Ok(Next::Close { unread })
     }
 
-    /// Waits for a reply; the request's body comes in meanwhile, and a client that goes away ends it.
+    /// Waits for a reply; the request's body comes in meanwhile, and a client that resets the connection ends it.
     async fn wait_for<F: Future + Unpin>(
         &mut self,
         mut reply: F,

@@ -62,6 +62,7 @@ async fn every_request_is_recorded_once_with_what_the_service_noted() {
         }
     })
     .await;
+    gone.io.set_zero_linger().unwrap();
     drop(gone);
     let lines = heard.wait_for(3).await;
     let found: Vec<_> = lines
