@@ -43,8 +43,8 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
     let id = ("x-request-id", head.request_id.to_owned());
     for (name, value) in said.into_iter().chain([id]) {
         match HeaderValue::from_str(&value) {
-            Ok(value) => drop(headers.insert(name, value)),
-            Err(_) => drop(headers.remove(name)),
+            Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
+            _ => drop(headers.remove(name)),
         }
     }
     let valid = headers
@@ -60,7 +60,7 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
     }
 }
 
-/// What is said of the visitor. `before` has the request's own values, in one line; they count if a trusted forwarder
+/// What is said of the visitor; nothing of the host where the client named none. `before` has the request's own values, in one line; they count if a trusted forwarder
 /// said them.
 fn visitor_fields(
     head: &Head<'_>,
@@ -99,7 +99,10 @@ fn element(client: IpAddr, host: &str, scheme: &str) -> String {
         IpAddr::V4(_) => client.to_string(),
         IpAddr::V6(_) => format!("\"[{client}]\""),
     };
-    format!("for={node};host=\"{host}\";proto={scheme}")
+    match host {
+        "" => format!("for={node};proto={scheme}"),
+        _ => format!("for={node};host=\"{host}\";proto={scheme}"),
+    }
 }
 
 /// W3C Trace Context, version 00.

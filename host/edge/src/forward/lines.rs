@@ -57,15 +57,18 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     kind(name) == Kind::Hop
 }
 
-/// Appends the end-to-end header lines of a request, `Host` first, without those that `without` names, and what tells
-/// of the visitor: as it came, where `keeps_forwarded` (a node of ours wrote it), else written by us.
+/// Appends the end-to-end header lines of a request, `Host` first where the client named one, without those that
+/// `without` names, and what tells of the visitor: as it came, where `keeps_forwarded` (a node of ours wrote it), else
+/// written by us.
 pub fn request_lines(
     out: &mut Vec<u8>,
     head: &Head<'_>,
     keeps_forwarded: bool,
     without: impl Fn(&str) -> bool,
 ) {
-    line(out, "host", head.authority.as_bytes());
+    if !head.authority.is_empty() {
+        line(out, "host", head.authority.as_bytes());
+    }
     // It may stand in several lines, and the first may be the harmless one.
     let nominates = head.headers.iter().any(is_nominating);
     let traceparent = head
@@ -112,7 +115,9 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
             joined(same.map(|field| field.value))
         };
         for (name, value) in visitor_fields(head, values) {
-            line(out, name, value.as_bytes());
+            if !value.is_empty() {
+                line(out, name, value.as_bytes());
+            }
         }
         return line(out, "x-request-id", head.request_id.as_bytes());
     }
@@ -124,14 +129,20 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
     let client = client_at..out.len();
     out.extend_from_slice(b"\r\n");
     line(out, "x-forwarded-proto", scheme.as_bytes());
-    line(out, "x-forwarded-host", head.authority.as_bytes());
+    if !head.authority.is_empty() {
+        line(out, "x-forwarded-host", head.authority.as_bytes());
+    }
     let (before, after) = match head.client {
-        IpAddr::V4(_) => ("forwarded: for=", ";host=\""),
-        IpAddr::V6(_) => ("forwarded: for=\"[", "]\";host=\""),
+        IpAddr::V4(_) => ("forwarded: for=", ""),
+        IpAddr::V6(_) => ("forwarded: for=\"[", "]\""),
+    };
+    let (host, end) = match head.authority {
+        "" => ("", ""),
+        _ => (";host=\"", "\""),
     };
     out.extend_from_slice(before.as_bytes());
     out.extend_from_within(client);
-    for part in [after, head.authority, "\";proto=", scheme, "\r\n"] {
+    for part in [after, host, head.authority, end, ";proto=", scheme, "\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     line(out, "x-request-id", head.request_id.as_bytes());

@@ -321,6 +321,7 @@ fn outbound(
     let key = decision.key.as_deref().map(str::as_bytes);
     Ok(Outbound {
         head: text,
+        names_host: !head.authority.is_empty(),
         method,
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
