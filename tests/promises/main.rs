@@ -23,6 +23,7 @@ mod live;
 mod live_children;
 mod messages;
 mod mixed;
+mod one_door;
 mod outlives;
 mod pushes;
 mod relaying;

@@ -16,6 +16,7 @@ mod http2;
 mod identity;
 mod io;
 mod limits;
+mod origin;
 mod pace;
 mod proxy_protocol;
 mod ranges;
@@ -31,16 +32,23 @@ pub mod websocket;
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
 pub use limits::{Http2Limits, Limits};
+pub use origin::Origin;
 pub use ranges::AddressRange;
 pub use server::{Divert, ListenHandle, Server, Settings};
 pub use tickets::TicketSecret;
 pub use tls::{Certificates, Pem, TlsError};
 pub use visitor::Trust;
 
-use protoplex_http::{Answer, Body, Head};
+use protoplex_http::{Answer, Body, Head, HeaderField};
 
 /// What connections call for each request.
 pub trait Service: Send + Sync + 'static {
     /// Answers now, or with a future that the connection polls and drops when the client goes away.
     fn call(&self, head: &Head<'_>, body: Body) -> Answer;
+
+    /// Where a request came in, if its headers show that a node of this fleet passes it on. What it says then holds for
+    /// the request's head, for its answer's id and in the log. Asked for every request, before [`Self::call`].
+    fn origin(&self, _headers: &[HeaderField<'_>]) -> Option<Origin> {
+        None
+    }
 }

@@ -235,7 +235,7 @@ where
         let shared = self.shared;
         let _counted = Counted::new(&shared.in_flight);
         let bytes = self.input.split_to(end).freeze();
-        let id = self.ids.next();
+        let mut id = self.ids.next();
         let before = self.produced();
         let Called {
             answer,
@@ -243,7 +243,7 @@ where
             mut intake,
             mut entry,
             turn: _turn,
-        } = match self.call(&bytes, &id) {
+        } = match self.call(&bytes, &mut id) {
             Ok(called) => called,
             Err(refusal) => {
                 self.refuse_request(id, refusal).await?;
@@ -282,7 +282,8 @@ where
     }
 
     /// Reads a head and asks the service. Not asynchronous: the table of headers, which is large, stays on the stack.
-    fn call(&self, bytes: &[u8], id: &[u8; 16]) -> Result<Called, Refusal> {
+    /// `id` becomes the one that the request came with, where a node of ours gave it one.
+    fn call(&self, bytes: &[u8], id: &mut [u8; 16]) -> Result<Called, Refusal> {
         let shared = self.shared;
         let mut fields = [HeaderField {
             name: "",
@@ -291,9 +292,14 @@ where
         let parsed = head::parse(bytes, &mut fields, &shared.limits)?;
         // Nothing of these is made where there is no access log.
         let notes = shared.access_log.as_ref().map(|_| Notes::default());
-        let visitor = self
-            .peer
-            .visitor(self.scheme, parsed.headers, &shared.trust);
+        let visitor = match shared.service.origin(parsed.headers) {
+            None => (self.peer).visitor(self.scheme, parsed.headers, &shared.trust),
+            Some(origin) => {
+                *id = origin.request_id;
+                origin.into()
+            }
+        };
+        let id = &*id;
         let head = Head {
             method: parsed.method,
             path: parsed.path,

@@ -139,8 +139,8 @@ impl<S: Service> Streams<S> {
         body: Body,
         stream: &mut Stream<S>,
     ) -> Answer {
-        let id = &stream.asked.id;
-        let refuse = |status, why| Answer::Ready(refused(status, why, id));
+        let id = stream.asked.id;
+        let refuse = |status, why| Answer::Ready(refused(status, why, &id));
         if !request::is_sound(parts) {
             return refuse(StatusCode::BAD_REQUEST, "scheme or header is malformed");
         }
@@ -154,7 +154,14 @@ impl<S: Service> Streams<S> {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return refuse(status, "too many header lines");
         }
-        let visitor = self.peer.visitor(self.scheme, &fields, &shared.trust);
+        let visitor = match shared.service.origin(&fields) {
+            None => self.peer.visitor(self.scheme, &fields, &shared.trust),
+            Some(origin) => {
+                stream.asked.id = origin.request_id;
+                origin.into()
+            }
+        };
+        let id = &stream.asked.id;
         let held = &mut stream.held;
         let head = Head {
             // An extended CONNECT is to handlers what a GET with `Upgrade` is.

@@ -6,6 +6,7 @@ use super::{
     fleet::is_built_in,
     hop::HOP_HEADER,
     metrics::Kind,
+    origin::{self, ORIGIN_HEADER},
     relay, reply,
     service::Shared,
 };
@@ -189,6 +190,7 @@ fn relay_to(
     outbound.body = request.body;
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
+    let origin = is_built_in(&decision.upstream).then(|| origin::value(head));
     let (upstream, key) = (decision.upstream, decision.key);
     if let Some(notes) = head.notes {
         notes.write(|noted| noted.upstream.clone_from(&upstream));
@@ -198,7 +200,9 @@ fn relay_to(
             match group(&shared, &build, &upstream, key.as_deref()).await {
                 Some((group, hop)) => {
                     if let Some(hop) = hop {
+                        let origin = origin.as_deref().unwrap_or_default();
                         header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
+                        header_line(&mut outbound.head, ORIGIN_HEADER, origin.as_bytes());
                     }
                     relay::send(&group, outbound, &request_id).await
                 }
@@ -306,6 +310,7 @@ fn outbound(
             .any(|field| field.name.eq_ignore_ascii_case(name))
             || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
             || name.eq_ignore_ascii_case(HOP_HEADER)
+            || name.eq_ignore_ascii_case(ORIGIN_HEADER)
     };
     forward::request_lines(&mut text, head, request.from_our_node, edited);
     for field in set {

@@ -1,6 +1,6 @@
 //! Headers that go on from a request to an app handler or an upstream.
 
-use super::hop::HOP_HEADER;
+use super::{hop::HOP_HEADER, origin::ORIGIN_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use protoplex_edge::forward;
 use protoplex_http::Head;
@@ -19,6 +19,7 @@ pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
     }
     forward::strip_hop_by_hop(&mut headers);
     headers.remove(HOP_HEADER);
+    headers.remove(ORIGIN_HEADER);
     if !from_our_node {
         forward::overwrite_forwarded(head, &mut headers);
     }

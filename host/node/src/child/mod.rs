@@ -15,6 +15,7 @@ mod handed;
 mod hop;
 mod live;
 mod metrics;
+mod origin;
 mod owned_head;
 mod probe;
 mod relay;

@@ -7,6 +7,7 @@ use super::{
     hop::HOP_HEADER,
     live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
+    origin::{self, ORIGIN_HEADER},
     relay::Relay,
     reply,
     retained::Builds,
@@ -16,10 +17,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use protoplex_edge::Service;
+use protoplex_edge::{Origin, Service};
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, Head, Reply, ReplyBody, StreamError};
-use protoplex_wire::manifest::Role;
+use protoplex_http::{Answer, Body, Head, HeaderField, Reply, ReplyBody, StreamError};
+use protoplex_wire::{BuildId, manifest::Role};
 use std::{
     future::Future,
     pin::Pin,
@@ -52,9 +53,7 @@ impl Service for Requests {
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
-        let named = head
-            .header(HOP_HEADER)
-            .and_then(|value| shared.fleet.borrow().hop_key.verify(value));
+        let named = shared.named_build(head.headers);
         let build = match &named {
             None => held.active.as_ref(),
             Some(id) => held.named(id),
@@ -84,6 +83,18 @@ impl Service for Requests {
         };
         shared.counted(route, started, answer)
     }
+
+    fn origin(&self, headers: &[HeaderField<'_>]) -> Option<Origin> {
+        self.0.named_build(headers)?;
+        origin::read(value_of(headers, ORIGIN_HEADER)?)
+    }
+}
+
+/// The first value of a header.
+fn value_of<'a>(headers: &[HeaderField<'a>], name: &str) -> Option<&'a [u8]> {
+    let mut headers = headers.iter();
+    let field = headers.find(|field| field.name.eq_ignore_ascii_case(name))?;
+    Some(field.value)
 }
 
 /// The answer, and where it is counted.
@@ -162,6 +173,12 @@ fn decide_later(
 }
 
 impl Shared {
+    /// The build that a request is for, if a node of this fleet passes it on.
+    fn named_build(&self, headers: &[HeaderField<'_>]) -> Option<BuildId> {
+        let value = value_of(headers, HOP_HEADER)?;
+        self.fleet.borrow().hop_key.verify(value)
+    }
+
     /// The one log line of a failed call, and what the visitor sees.
     pub(super) fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
         slot.metrics.count_error(error.kind());
