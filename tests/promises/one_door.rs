@@ -156,3 +156,84 @@ async fn handlers_behind_a_hop_see_how_the_client_came_in() {
         assert_eq!(shown(&seen, "id"), [seen.header("x-request-id").unwrap()]);
     }
 }
+
+/// A GET with that many header lines, `Host` among them, and a cookie.
+fn large(path: &str, lines: usize, cookie_bytes: usize) -> String {
+    let more: String = (2..lines).map(|line| format!("x-{line}: 1\r\n")).collect();
+    let cookie = "c".repeat(cookie_bytes);
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n{more}\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_a_proxy_takes_is_taken_by_the_node_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ingress.json");
+    std::fs::write(&file, r#"{"limits":{"head_bytes_max":262144}}"#).unwrap();
+    let raised = ["--ingress", file.to_str().unwrap()];
+    for (more, cookies) in [
+        (&[][..], [(31 << 10, 200), (33 << 10, 431)]),
+        (&raised[..], [(250 << 10, 200), (257 << 10, 431)]),
+    ] {
+        let fleet = Fleet::start_with(SAMPLE, more).unwrap();
+        let mut asked = vec![(94, 1, 200), (100, 1, 200), (101, 1, 431)];
+        asked.extend(cookies.map(|(bytes, status)| (2, bytes, status)));
+        for (lines, cookie_bytes, status) in asked {
+            for path in ["/hello", "/api/hello"] {
+                let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
+                let request = large(path, lines, cookie_bytes);
+                connection.write(request.as_bytes()).await.unwrap();
+                let answer = connection.response(false).await.unwrap();
+                assert_eq!(answer.status, status, "{path}: {lines} lines, {cookie_bytes} bytes");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_node_of_the_fleet_is_let_beyond_the_limits_of_a_head() {
+    let fleet = Fleet::start(SAMPLE).unwrap();
+    let lie = "protoplex-build: 0:0\r\nprotoplex-origin: http 6.6.6.6 1 0000000000000000\r\n";
+    for role in ["proxy", "app"] {
+        let request = large("/api/hello", 120, 1).replacen("Host:", &format!("{lie}Host:"), 1);
+        let answer = raw(&fleet.node(role).http, request).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{role}: {answer}");
+    }
+}
+
+/// The line of an access log that has this id, when it is there.
+async fn line_of(fleet: &Fleet, role: &str, id: &str) -> serde_json::Value {
+    let node = fleet.node(role);
+    let log = fleet.data().join(format!("logs/{}.access.log", node.name));
+    for _ in 0..1_000 {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let mut same = lines.filter(|line: &serde_json::Value| line["request"] == id);
+        if let Some(line) = same.next() {
+            return line;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{} has no line of {id}", log.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_one_id_in_the_logs_of_all_nodes() {
+    let fleet = Fleet::start_with(MIRROR, &["--access-log"]).unwrap();
+    let proxy = fleet.node("proxy").http;
+    let seen = Connection::get_once(&proxy, "/x?to=role:app").await.unwrap();
+    let id = seen.header("x-request-id").unwrap();
+    for role in ["proxy", "app"] {
+        let line = line_of(&fleet, role, id).await;
+        assert_eq!((&line["status"], &line["client"]), (&200.into(), &"127.0.0.1".into()));
+    }
+    let mut connection = Connection::open(&proxy).await.unwrap();
+    connection.write(b"GET /no-host HTTP/1.1\r\n\r\n").await.unwrap();
+    let refused = connection.response(false).await.unwrap();
+    assert_eq!(refused.status, 400);
+    let line = line_of(&fleet, "proxy", refused.header("x-request-id").unwrap()).await;
+    assert_eq!(line["path"], "/no-host");
+    assert_eq!((&line["status"], &line["refused"]), (&400.into(), &"Host is missing".into()));
+    let text = fleet.meta("proxy", "/metrics").await.unwrap();
+    let mut counts = text.lines().filter(|line| line.contains("cause=\"malformed\""));
+    assert!(counts.any(|line| line.ends_with(" 1")), "{text}");
+}

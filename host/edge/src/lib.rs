@@ -31,7 +31,7 @@ pub mod websocket;
 
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
-pub use limits::{Http2Limits, Limits};
+pub use limits::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, Limits};
 pub use origin::Origin;
 pub use ranges::AddressRange;
 pub use server::{Divert, ListenHandle, Server, Settings};

@@ -3,18 +3,19 @@
 use super::{
     chunked::Decoded,
     half_closed::HalfClosed,
-    head::{self, HEADERS_CAP, Refusal},
+    head::{self, Fields, Refusal},
     intake::{Intake, PIECE_BYTES, read_some},
     output::GATHER_BYTES_MAX,
     respond::{self, Asked},
 };
 use crate::{
     Service,
-    access::Entry,
+    access::{Entry, Refused},
     addresses::Turn,
     http2,
     identity::{self, RequestIds},
     io::Io,
+    limits::HeadLimits,
     pace::Pace,
     server::{Counted, Shared},
     timer::Timer,
@@ -23,8 +24,8 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use protoplex_http::{
-    Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
-    Switch, Switched,
+    Answer, BodyError, Head, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme, Switch,
+    Switched,
 };
 use std::{
     future::{Future, poll_fn},
@@ -186,24 +187,43 @@ where
         }
     }
 
-    /// Says what was wrong and closes.
+    /// Says what was wrong with the head that the buffer begins with, and closes.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
         let id = self.ids.next();
-        self.refuse_request(id, refusal).await
+        let entry = self.refused_head(&id, &self.input, refusal);
+        self.refuse_request(id, refusal, entry).await
     }
 
-    /// The same to a request that has its id: a handler's log and a server behind may know it.
+    /// The entry of a request whose head is refused.
+    fn refused_head(&self, id: &[u8; 16], bytes: &[u8], refusal: Refusal) -> Option<Box<Entry>> {
+        let request = Refused::http1(id, self.peer.address, bytes);
+        let log = self.shared.access_log.as_ref()?;
+        Some(Box::new(Entry::refused(log, &request, refusal)))
+    }
+
+    /// Counts and records a request that is refused, says why and closes. What the client still sends is no part of it.
     async fn refuse_request(
         &mut self,
         id: [u8; 16],
-        Refusal(status, why): Refusal,
+        refusal: Refusal,
+        entry: Option<Box<Entry>>,
     ) -> Result<(), End> {
+        let Refusal(status, why) = refusal;
+        if let Some(cause) = refusal.cause() {
+            self.shared.counters.count(cause);
+        }
+        let request = identity::text(&id);
+        tracing::debug!(request, client = %self.peer.address, %status, why, "a request was refused");
         let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(&id)));
         let asked = Asked {
             id,
             ..Asked::closing()
         };
+        let before = self.produced();
         self.write_ready(reply, &asked, false);
+        if let Some(mut entry) = entry {
+            entry.add_bytes(self.produced() - before);
+        }
         self.close(true).await
     }
 
@@ -246,7 +266,8 @@ where
         } = match self.call(&bytes, &mut id) {
             Ok(called) => called,
             Err(refusal) => {
-                self.refuse_request(id, refusal).await?;
+                let entry = self.refused_head(&id, &bytes, refusal);
+                self.refuse_request(id, refusal, entry).await?;
                 return Err(End::Io);
             }
         };
@@ -266,9 +287,7 @@ where
         };
         if let Some(refusal) = intake.failed {
             entry.iter_mut().for_each(|entry| entry.status(refusal.0));
-            // What the client still sends is no part of it.
-            drop(entry);
-            self.refuse_request(id, refusal).await?;
+            self.refuse_request(id, refusal, entry).await?;
             return Err(End::Io);
         }
         let reply = respond::conclusive(reply, &asked);
@@ -285,11 +304,14 @@ where
     /// `id` becomes the one that the request came with, where a node of ours gave it one.
     fn call(&self, bytes: &[u8], id: &mut [u8; 16]) -> Result<Called, Refusal> {
         let shared = self.shared;
-        let mut fields = [HeaderField {
-            name: "",
-            value: b"",
-        }; HEADERS_CAP];
-        let parsed = head::parse(bytes, &mut fields, &shared.limits)?;
+        let (mut fields, mut more) = (Fields::new(), Fields::new());
+        let limits = shared.limits.head();
+        let parsed = match head::parse(bytes, &mut fields, &limits) {
+            Err(refusal) if self.may_be_larger(refusal, limits, bytes) => {
+                head::parse(bytes, &mut more, &HeadLimits::INTERNAL)?
+            }
+            parsed => parsed?,
+        };
         // Nothing of these is made where there is no access log.
         let notes = shared.access_log.as_ref().map(|_| Notes::default());
         let visitor = match shared.service.origin(parsed.headers) {

@@ -5,7 +5,7 @@ use super::{
     head::{self, Refusal},
     intake::{READ_BYTES, poll_read, read_some},
 };
-use crate::{Cause, Service, io::Io};
+use crate::{Cause, Service, io::Io, limits::HeadLimits};
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
 use std::{
@@ -85,6 +85,7 @@ where
     ) -> Result<Result<Option<usize>, Refusal>, End> {
         let shared = self.shared;
         let limits = &shared.limits;
+        let mut head_limits = limits.head();
         let (mut looked, mut forgiven) = (0, false);
         let mut deadline = self.head_deadline.take();
         loop {
@@ -94,8 +95,12 @@ where
                 (looked, forgiven) = (0, true);
             }
             if !self.input.is_empty() {
-                match head::find_end(&self.input, &mut looked, limits) {
+                match head::find_end(&self.input, &mut looked, &head_limits) {
                     Ok(None) => {}
+                    Err(refusal) if self.may_be_larger(refusal, head_limits, &self.input) => {
+                        (head_limits, looked) = (HeadLimits::INTERNAL, 0);
+                        continue;
+                    }
                     found => return Ok(found),
                 }
             }
@@ -125,6 +130,13 @@ where
                 }
             }
         }
+    }
+
+    /// Whether a head that was refused by these limits comes from a node of the fleet, for which there are others.
+    pub(super) fn may_be_larger(&self, refusal: Refusal, by: HeadLimits, bytes: &[u8]) -> bool {
+        refusal.is_about_size()
+            && by != HeadLimits::INTERNAL
+            && (self.shared.service.origin(&head::lines_so_far(bytes))).is_some()
     }
 
     /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.

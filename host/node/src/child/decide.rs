@@ -201,8 +201,7 @@ fn relay_to(
                 Some((group, hop)) => {
                     if let Some(hop) = hop {
                         let origin = origin.as_deref().unwrap_or_default();
-                        header_line(&mut outbound.head, HOP_HEADER, hop.as_bytes());
-                        header_line(&mut outbound.head, ORIGIN_HEADER, origin.as_bytes());
+                        origin::add(&mut outbound.head, &hop, origin);
                     }
                     relay::send(&group, outbound, &request_id).await
                 }

@@ -1,6 +1,7 @@
 //! Where a request came in, on internal hops: beside the build, a node names the client, how it came, and the id that it
 //! is told. The build's token vouches for all of it.
 
+use super::hop::HOP_HEADER;
 use protoplex_edge::Origin;
 use protoplex_http::{Head, Scheme};
 
@@ -12,6 +13,17 @@ pub(super) fn value(head: &Head<'_>) -> String {
     let scheme = head.scheme.as_str();
     let (client, port) = (head.client, head.client_port);
     format!("{scheme} {client} {port} {}", head.request_id)
+}
+
+/// Adds what an internal hop says to a request's text, right behind the request line: a node that finds a head large
+/// looks there for whom it is from.
+pub(super) fn add(text: &mut Vec<u8>, hop: &str, origin: &str) {
+    let at = text
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let lines = format!("{HOP_HEADER}: {hop}\r\n{ORIGIN_HEADER}: {origin}\r\n");
+    text.splice(at..at, lines.into_bytes());
 }
 
 /// What another node wrote.
@@ -55,6 +67,14 @@ mod tests {
             notes: None,
             hop: Default::default(),
         }
+    }
+
+    #[test]
+    fn what_a_hop_says_stands_behind_the_request_line() {
+        let mut text = b"GET / HTTP/1.1\r\nhost: a\r\n".to_vec();
+        add(&mut text, "1:2", "http 192.0.2.1 1 0");
+        let expected = "GET / HTTP/1.1\r\nprotoplex-build: 1:2\r\nprotoplex-origin: http 192.0.2.1 1 0\r\nhost: a\r\n";
+        assert_eq!(String::from_utf8_lossy(&text), expected);
     }
 
     #[test]
