@@ -2,8 +2,9 @@
 
 mod lines;
 
-pub use crate::http1::target::is_path;
-pub use lines::request_lines;
+pub use crate::http1::target::{is_authority, is_path};
+use lines::is_internal;
+pub use lines::{is_alike, is_disguised, request_lines};
 pub(crate) use lines::{is_hop_by_hop, names_header};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -15,7 +16,9 @@ const OWN: [&str; 2] = ["date", "x-request-id"];
 
 /// Whether a handler must leave this header to the host.
 pub fn is_of_the_host(name: &str) -> bool {
-    is_hop_by_hop(name) || OWN.iter().any(|known| known.eq_ignore_ascii_case(name))
+    is_hop_by_hop(name)
+        || is_internal(name)
+        || OWN.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Takes out hop-by-hop headers, those that `Connection` names, and the framing.

@@ -20,7 +20,7 @@ mod outgoing;
 
 pub use app::{AppBody, AppHandler};
 pub use edge::{
-    Asset, Decision, EdgeContext, EdgeHandler, Redirect, RelayDecision, Response, Retry,
+    Asset, Decision, EdgeContext, EdgeHandler, Field, Redirect, RelayDecision, Response, Retry,
 };
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;

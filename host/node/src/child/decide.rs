@@ -3,10 +3,10 @@
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
+    edits::Edits,
     fleet::is_built_in,
-    hop::HOP_HEADER,
     metrics::Kind,
-    origin::{self, ORIGIN_HEADER},
+    origin,
     relay, reply,
     service::Shared,
 };
@@ -67,7 +67,7 @@ pub(super) fn act(
     }
 }
 
-fn refused<T>(text: impl Into<String>) -> Result<T, HandlerError> {
+pub(super) fn refused<T>(text: impl Into<String>) -> Result<T, HandlerError> {
     Err(HandlerError::Refused(text.into()))
 }
 
@@ -91,7 +91,7 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
 }
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.
-fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
+pub(super) fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
     if forward::is_of_the_host(name) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
@@ -303,18 +303,12 @@ fn outbound(
     for part in [head.method, " ", path, " HTTP/1.1\r\n"] {
         text.extend_from_slice(part.as_bytes());
     }
-    let (set, removed) = (&decision.set_headers, &decision.remove_headers);
-    let edited = |name: &str| {
-        set.iter()
-            .any(|field| field.name.eq_ignore_ascii_case(name))
-            || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case(HOP_HEADER)
-            || name.eq_ignore_ascii_case(ORIGIN_HEADER)
-    };
-    forward::request_lines(&mut text, head, request.from_our_node, edited);
-    for field in set {
-        own_header(&field.name, &field.value)?;
-        header_line(&mut text, &field.name, field.value.as_bytes());
+    let edits = Edits::new(decision)?;
+    let host = edits.host().unwrap_or(head.authority);
+    let keeps_forwarded = request.from_our_node;
+    forward::request_lines(&mut text, head, host, keeps_forwarded, |name| edits.covers(name));
+    for (name, value) in edits.added() {
+        header_line(&mut text, name, value.as_bytes());
     }
     if head.version == 20 && head.hop.upgrade.is_some() {
         // HTTP/2 has no key (RFC 8441, section 5), and HTTP/1.1 servers insist on one.
@@ -325,7 +319,7 @@ fn outbound(
     let key = decision.key.as_deref().map(str::as_bytes);
     Ok(Outbound {
         head: text,
-        names_host: !head.authority.is_empty(),
+        names_host: !host.is_empty(),
         method,
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),

@@ -9,7 +9,8 @@ use protoplex_http::Head;
 /// own keeps those that the node wrote.
 pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
-    for field in head.headers {
+    let all = head.headers.iter();
+    for field in all.filter(|field| !forward::is_disguised(field.name)) {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(field.name.as_bytes()),
             HeaderValue::from_bytes(field.value),

@@ -9,6 +9,7 @@ mod assets;
 mod build;
 mod control_loop;
 mod decide;
+mod edits;
 mod fleet;
 mod forwarded;
 mod handed;
