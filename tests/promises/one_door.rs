@@ -1,7 +1,7 @@
 //! What is decided where a client comes in holds on every hop, and in both protocols.
 
 use protoplex_tests::{Connection, Fleet, Https, Origin, Response, read_head};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,6 +10,7 @@ use tokio::{
 
 const MIRROR: &str = "tests/builds/mirror.toml";
 const SAMPLE: &str = "builds/sample.toml";
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn mirror() -> Fleet {
     Fleet::start(MIRROR).unwrap()
@@ -53,7 +54,10 @@ async fn a_half_closed_client_gets_its_answer_through_every_hop() {
             stream.shutdown().await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{role} {request}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 200 "),
+                "{role} {request}: {answer}"
+            );
             assert!(answer.contains(end), "{role} {request}: {answer}");
         }
     }
@@ -83,7 +87,10 @@ async fn a_reset_client_ends_what_a_server_behind_does_for_it() {
     .unwrap();
     let fleet = crate::relaying::fleet(&origin);
     let mut client = TcpStream::connect(&fleet.node("proxy").http).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     client.shutdown().await.unwrap();
     asked.notified().await;
     client.set_zero_linger().unwrap();
@@ -109,7 +116,10 @@ async fn a_probe_without_a_host_is_relayed_with_the_servers_own() {
     let host = format!("\r\nhost: {}\r\n", origin.address);
     assert_eq!(answer.matches(&host).count(), 1, "{answer}");
     assert!(!answer.contains("-host:"), "{answer}");
-    assert!(!answer.contains("host=") && answer.contains("for=127.0.0.1;proto=http"), "{answer}");
+    assert!(
+        !answer.contains("host=") && answer.contains("for=127.0.0.1;proto=http"),
+        "{answer}"
+    );
     let fleet = Fleet::start(SAMPLE).unwrap();
     let proxy = fleet.node("proxy").http;
     let answer = raw(&proxy, "GET /api/hello HTTP/1.0\r\n\r\n").await;
@@ -126,7 +136,10 @@ async fn handlers_behind_a_hop_see_how_the_client_came_in() {
     for http2 in [false, true] {
         let https = Https::new(&fleet, "proxy", http2).unwrap();
         let address = fleet.node("proxy").https;
-        let (_, seen) = https.request("GET", "/x?to=role:app", vec![]).await.unwrap();
+        let (_, seen) = https
+            .request("GET", "/x?to=role:app", vec![])
+            .await
+            .unwrap();
         assert_eq!(shown(&seen, "scheme"), ["https"], "{}", seen.text());
         assert_eq!(shown(&seen, "authority"), [address.as_str()]);
         let told = seen.header("x-request-id").unwrap();
@@ -151,7 +164,12 @@ async fn handlers_behind_a_hop_see_how_the_client_came_in() {
     for (role, path) in [("proxy", "/x?to=role:app"), ("proxy", "/x"), ("app", "/x")] {
         let mut connection = Connection::open(&fleet.node(role).http).await.unwrap();
         let seen = connection.request("GET", path, &said, b"").await.unwrap();
-        assert_eq!(shown(&seen, "client"), ["203.0.113.9"], "{role}{path}: {}", seen.text());
+        assert_eq!(
+            shown(&seen, "client"),
+            ["203.0.113.9"],
+            "{role}{path}: {}",
+            seen.text()
+        );
         assert_eq!(shown(&seen, "scheme"), ["https"], "{role}{path}");
         assert_eq!(shown(&seen, "id"), [seen.header("x-request-id").unwrap()]);
     }
@@ -183,7 +201,10 @@ async fn a_head_that_a_proxy_takes_is_taken_by_the_node_behind() {
                 let request = large(path, lines, cookie_bytes);
                 connection.write(request.as_bytes()).await.unwrap();
                 let answer = connection.response(false).await.unwrap();
-                assert_eq!(answer.status, status, "{path}: {lines} lines, {cookie_bytes} bytes");
+                assert_eq!(
+                    answer.status, status,
+                    "{path}: {lines} lines, {cookie_bytes} bytes"
+                );
             }
         }
     }
@@ -206,12 +227,14 @@ async fn line_of(fleet: &Fleet, role: &str, id: &str) -> serde_json::Value {
     let log = fleet.data().join(format!("logs/{}.access.log", node.name));
     for _ in 0..1_000 {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
         let mut same = lines.filter(|line: &serde_json::Value| line["request"] == id);
         if let Some(line) = same.next() {
             return line;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{} has no line of {id}", log.display());
 }
@@ -220,22 +243,44 @@ async fn line_of(fleet: &Fleet, role: &str, id: &str) -> serde_json::Value {
 async fn a_request_has_one_id_in_the_logs_of_all_nodes() {
     let fleet = Fleet::start_with(MIRROR, &["--access-log"]).unwrap();
     let proxy = fleet.node("proxy").http;
-    let seen = Connection::get_once(&proxy, "/x?to=role:app").await.unwrap();
+    let seen = Connection::get_once(&proxy, "/x?to=role:app")
+        .await
+        .unwrap();
     let id = seen.header("x-request-id").unwrap();
     for role in ["proxy", "app"] {
         let line = line_of(&fleet, role, id).await;
-        assert_eq!((&line["status"], &line["client"]), (&200.into(), &"127.0.0.1".into()));
+        assert_eq!(
+            (&line["status"], &line["client"]),
+            (&200.into(), &"127.0.0.1".into())
+        );
     }
     let mut connection = Connection::open(&proxy).await.unwrap();
-    connection.write(b"GET /no-host HTTP/1.1\r\n\r\n").await.unwrap();
+    connection
+        .write(b"GET /no-host HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     let refused = connection.response(false).await.unwrap();
     assert_eq!(refused.status, 400);
     let line = line_of(&fleet, "proxy", refused.header("x-request-id").unwrap()).await;
     assert_eq!(line["path"], "/no-host");
-    assert_eq!((&line["status"], &line["refused"]), (&400.into(), &"Host is missing".into()));
-    let text = fleet.meta("proxy", "/metrics").await.unwrap();
-    let mut counts = text.lines().filter(|line| line.contains("cause=\"malformed\""));
-    assert!(counts.any(|line| line.ends_with(" 1")), "{text}");
+    assert_eq!(
+        (&line["status"], &line["refused"]),
+        (&400.into(), &"Host is missing".into())
+    );
+    let counted = async {
+        loop {
+            let text = fleet.meta("proxy", "/metrics").await.unwrap();
+            let mut counts = text
+                .lines()
+                .filter(|line| line.contains("cause=\"malformed\""));
+            if counts.any(|line| line.ends_with(" 1")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let counted = tokio::time::timeout(PATIENCE, counted).await;
+    assert!(counted.is_ok(), "the refusal is not counted");
 }
 
 /// Every edit of a relay that a query can ask for, and what the server behind gets to see of a header then.
@@ -243,9 +288,21 @@ const EDITS: [(&str, &str, &[&str]); 12] = [
     ("set=host:backend.example", "host", &["backend.example"]),
     ("set=x-a:1&set=X-A:2", "x-a", &["2"]),
     ("set=x-a:1&rm=x-a", "x-a", &[]),
-    ("set=x-forwarded-proto:https", "x-forwarded-proto", &["https"]),
-    ("set=x-forwarded-for:192.0.2.1", "x-forwarded-for", &["192.0.2.1"]),
-    ("set=x-forwarded-host:shop.example", "x-forwarded-host", &["shop.example"]),
+    (
+        "set=x-forwarded-proto:https",
+        "x-forwarded-proto",
+        &["https"],
+    ),
+    (
+        "set=x-forwarded-for:192.0.2.1",
+        "x-forwarded-for",
+        &["192.0.2.1"],
+    ),
+    (
+        "set=x-forwarded-host:shop.example",
+        "x-forwarded-host",
+        &["shop.example"],
+    ),
     ("rm=x-forwarded-for", "x-forwarded-for", &[]),
     ("rm=x-forwarded-host", "x-forwarded-host", &[]),
     ("rm=forwarded", "forwarded", &[]),
@@ -257,8 +314,8 @@ const EDITS: [(&str, &str, &[&str]); 12] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relays_edits_are_what_the_server_gets_in_both_protocols() {
     let folder = tempfile::tempdir().unwrap();
-    for protocol in ["http1", "http2"] {
-        let origin = mirror_server(protocol == "http2").await;
+    for protocol in ["http1", "h2c"] {
+        let origin = mirror_server(protocol == "h2c").await;
         let file = folder.path().join(format!("{protocol}.toml"));
         std::fs::write(&file, relaying_mirror(&origin.address, protocol)).unwrap();
         let more = ["--apps", "0"];
@@ -276,17 +333,36 @@ async fn a_relays_edits_are_what_the_server_gets_in_both_protocols() {
             let path = format!("/x?to=origin&{edits}");
             let seen = connection.request("GET", &path, &said, b"").await.unwrap();
             assert_eq!(seen.status, 200, "{protocol} {edits}: {}", seen.text());
-            assert_eq!(shown(&seen, name), expected, "{protocol} {edits}: {}", seen.text());
+            assert_eq!(
+                shown(&seen, name),
+                expected,
+                "{protocol} {edits}: {}",
+                seen.text()
+            );
             assert_eq!(shown(&seen, "host").len(), 1, "{protocol} {edits}");
             assert_eq!(shown(&seen, "api_key"), ["1"], "{protocol} {edits}");
             for disguised in ["x_forwarded_for", "content_length"] {
-                assert!(shown(&seen, disguised).is_empty(), "{protocol}: {}", seen.text());
+                assert!(
+                    shown(&seen, disguised).is_empty(),
+                    "{protocol}: {}",
+                    seen.text()
+                );
             }
         }
-        for refused in ["rm=host", "set=host:a/b", "set=content-length:5", "set=protoplex-build:1"] {
+        for refused in [
+            "rm=host",
+            "set=host:a/b",
+            "set=content-length:5",
+            "set=protoplex-build:1",
+        ] {
             let path = format!("/x?to=origin&{refused}");
             let answer = connection.request("GET", &path, &[], b"").await.unwrap();
-            assert_eq!(answer.status, 500, "{protocol} {refused}: {}", answer.text());
+            assert_eq!(
+                answer.status,
+                500,
+                "{protocol} {refused}: {}",
+                answer.text()
+            );
         }
     }
 }
@@ -295,10 +371,18 @@ async fn a_relays_edits_are_what_the_server_gets_in_both_protocols() {
 async fn a_redirects_headers_reach_the_client() {
     let fleet = mirror();
     let path = "/x?redirect=/home&set=cache-control:no-store&set=set-cookie:a&set=set-cookie:b";
-    let answer = Connection::get_once(&fleet.node("proxy").http, path).await.unwrap();
-    assert_eq!((answer.status, answer.header("location")), (302, Some("/home")));
+    let answer = Connection::get_once(&fleet.node("proxy").http, path)
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (302, Some("/home"))
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let cookies = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
+    let cookies = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "set-cookie");
     assert_eq!(cookies.count(), 2);
 }
 
@@ -357,13 +441,216 @@ async fn mirror_http2(stream: TcpStream) {
         return;
     };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
-        let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+        let authority = request
+            .uri()
+            .authority()
+            .map_or("", |authority| authority.as_str());
         let mut text = format!("host: {authority}\n");
         for (name, value) in request.headers() {
             text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
         }
         if let Ok(mut body) = respond.send_response(http::Response::new(()), false) {
             let _ = body.send_data(text.into(), true);
+        }
+    }
+}
+
+/// A build with a handler in front of `/admin/*` and of a host; everything else goes to a server as it is.
+fn guarded(address: &str) -> String {
+    let out = protoplex_tests::repository().join("builds/out");
+    let out = out.display();
+    format!(
+        r#"
+name = "guarded"
+
+[settings]
+greeting = "guarded"
+
+[handlers.guard]
+component = "{out}/hello.wasm"
+grants.settings = ["greeting"]
+
+[handlers.relay]
+component = "{out}/relay.wasm"
+grants.relay = ["origin"]
+
+[upstreams.origin]
+addresses = ["{address}"]
+
+[[routes]]
+role = "proxy"
+path = "/admin/*"
+handler = "guard"
+
+[[routes]]
+role = "proxy"
+host = "example.test"
+path = "/*"
+handler = "guard"
+
+[[routes]]
+role = "proxy"
+path = "/*"
+handler = "relay"
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_relayed_is_what_was_matched() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        while let Some(head) = read_head(&mut stream).await {
+            let line = format!("relayed {head}");
+            let length = line.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{line}");
+            if stream.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guarded.toml");
+    std::fs::write(&file, guarded(&origin.address)).unwrap();
+    let fleet = Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap();
+    let proxy = fleet.node("proxy").http;
+    let ask = async |host: &str, path: &str| {
+        let lines = format!("Host: {host}\r\nConnection: close");
+        raw(&proxy, format!("GET {path} HTTP/1.1\r\n{lines}\r\n\r\n")).await
+    };
+    let http2 = Https::new(&fleet, "proxy", true).unwrap();
+    for (path, status) in [
+        ("/admin/x", 200),
+        ("/admin", 200),
+        ("/x/../admin/x", 200),
+        ("/x/%2e%2E/admin/x", 200),
+        ("//admin/x", 200),
+        ("/./admin//x", 200),
+        ("/%61dmin/x?q", 200),
+        ("/%%36%31dmin/x", 0),
+        ("/admin%2fx", 400),
+        ("/admin%5cx", 400),
+        ("/admin;v=1/x", 400),
+        ("/x/..;/admin/x", 400),
+        ("/x%2F..%2Fadmin", 400),
+        ("/x%00", 400),
+    ] {
+        let answer = ask("a", path).await;
+        let (_, by_http2) = http2.request("GET", path, vec![]).await.unwrap();
+        match status {
+            0 => assert!(
+                answer.contains("relayed GET /%2561dmin/x HTTP/1.1\r\n"),
+                "{answer}"
+            ),
+            _ => {
+                assert!(
+                    answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                    "{path}: {answer}"
+                );
+                assert!(!answer.contains("relayed"), "{path}: {answer}");
+                assert_eq!(by_http2.status, status, "{path}");
+                assert!(!by_http2.text().contains("relayed"), "{path}");
+            }
+        }
+    }
+    for (path, relayed) in [
+        ("/a/./b/?q=//../%61;", "/a/b/?q=//../%61;"),
+        (
+            "/projects/group%2fname;v=1/x",
+            "/projects/group%2Fname;v=1/x",
+        ),
+        ("/f%c3%bcr%20alle", "/f%C3%BCr%20alle"),
+    ] {
+        let line = format!("relayed GET {relayed} HTTP/1.1\r\n");
+        let answer = ask("a", path).await;
+        assert!(answer.contains(&line), "{path}: {answer}");
+        let (_, answer) = http2.request("GET", path, vec![]).await.unwrap();
+        assert!(answer.text().contains(&line), "{path}: {}", answer.text());
+    }
+    for host in [
+        "example.test",
+        "example.test.",
+        "EXAMPLE.test.:80",
+        "example.test:",
+    ] {
+        let answer = ask(host, "/x").await;
+        assert!(!answer.contains("relayed"), "{host}: {answer}");
+    }
+    for (host, relayed) in [
+        ("Other.Test.:8080", "other.test:8080"),
+        ("[2001:DB8::1]:80", "[2001:db8::1]"),
+        ("xn--mnchen-3ya.test", "xn--mnchen-3ya.test"),
+    ] {
+        let answer = ask(host, "/x").await;
+        assert!(
+            answer.contains(&format!("\r\nhost: {relayed}\r\n")),
+            "{host}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_found_by_the_name_that_its_url_escapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    std::fs::create_dir_all(site.join("private")).unwrap();
+    for name in [
+        "annual report.txt",
+        "für.txt",
+        "100%.txt",
+        "plain.txt",
+        "private/x.txt",
+    ] {
+        std::fs::write(site.join(name), name).unwrap();
+    }
+    let component = protoplex_tests::repository().join("builds/out/router.wasm");
+    let manifest = format!(
+        r#"
+name = "files"
+
+[settings]
+greeting = "hello"
+
+[handlers.router]
+component = "{}"
+grants.settings = ["greeting"]
+grants.assets = ["/"]
+
+[[routes]]
+role = "proxy"
+path = "/*"
+handler = "router"
+
+[assets]
+directory = "site"
+"#,
+        component.display()
+    );
+    let file = folder.path().join("files.toml");
+    std::fs::write(&file, manifest).unwrap();
+    let fleet = Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap();
+    let proxy = fleet.node("proxy").http;
+    for (path, name) in [
+        ("/annual%20report.txt", Some("annual report.txt")),
+        ("/f%C3%BCr.txt", Some("für.txt")),
+        ("/f%c3%bcr.txt?v=1", Some("für.txt")),
+        ("/100%25.txt", Some("100%.txt")),
+        ("/pl%61in.txt", Some("plain.txt")),
+        ("/x/../private/x.txt", Some("private/x.txt")),
+        // A handler that looked at the path saw no folder.
+        ("/private%2Fx.txt", None),
+        ("/annual%2520report.txt", None),
+        ("/%FF.txt", None),
+    ] {
+        let answer = Connection::get_once(&proxy, path).await.unwrap();
+        match name {
+            Some(name) => assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, name),
+                "{path}"
+            ),
+            None => assert_eq!(answer.status, 404, "{path}"),
         }
     }
 }

@@ -6,6 +6,7 @@ mod body;
 mod head;
 mod interim;
 mod lines;
+pub mod normal;
 mod notes;
 mod reply;
 mod switch;

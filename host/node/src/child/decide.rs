@@ -6,8 +6,7 @@ use super::{
     edits::Edits,
     fleet::is_built_in,
     metrics::Kind,
-    origin,
-    relay, reply,
+    origin, relay, reply,
     service::Shared,
 };
 use base64::Engine as _;
@@ -17,7 +16,7 @@ use protoplex_edge::{
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
-use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_http::{Answer, Body, Head, Reply, normal};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
@@ -91,7 +90,10 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
 }
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.
-pub(super) fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
+pub(super) fn own_header(
+    name: &str,
+    value: &str,
+) -> Result<(HeaderName, HeaderValue), HandlerError> {
     if forward::is_of_the_host(name) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
@@ -133,18 +135,22 @@ fn asset_reply(
     head: &Head<'_>,
     decision: protoplex_handler::Asset,
 ) -> Result<Reply, HandlerError> {
-    if !slot
-        .grants
-        .assets
-        .iter()
-        .any(|prefix| decision.path.starts_with(prefix.as_str()))
-    {
+    let is_granted = |path: &str| {
+        let mut granted = slot.grants.assets.iter();
+        granted.any(|prefix| path.starts_with(prefix.as_str()))
+    };
+    if !is_granted(&decision.path) {
         return refused(format!(
             "asset `{}` is outside grants.assets",
             decision.path
         ));
     }
-    let Some(asset) = build.assets.get(&decision.path) else {
+    let asset = build.assets.get(&decision.path).or_else(|| {
+        // A handler that passes on a request's path passes on its escapes.
+        let name = normal::unescape(&decision.path).filter(|name| is_granted(name))?;
+        build.assets.get(&*name)
+    });
+    let Some(asset) = asset else {
         return Ok(reply::status(StatusCode::NOT_FOUND, head.request_id));
     };
     if let Some(status) = decision.status {
@@ -306,7 +312,9 @@ fn outbound(
     let edits = Edits::new(decision)?;
     let host = edits.host().unwrap_or(head.authority);
     let keeps_forwarded = request.from_our_node;
-    forward::request_lines(&mut text, head, host, keeps_forwarded, |name| edits.covers(name));
+    forward::request_lines(&mut text, head, host, keeps_forwarded, |name| {
+        edits.covers(name)
+    });
     for (name, value) in edits.added() {
         header_line(&mut text, name, value.as_bytes());
     }

@@ -1,7 +1,7 @@
 //! Headers that go on from a request to an app handler or an upstream.
 
 use super::{hop::HOP_HEADER, origin::ORIGIN_HEADER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_edge::forward;
 use protoplex_http::Head;
 
@@ -19,6 +19,12 @@ pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
         }
     }
     forward::strip_hop_by_hop(&mut headers);
+    if let Ok(host) = HeaderValue::from_str(head.authority)
+        && !host.is_empty()
+    {
+        // As it was matched, whatever the client wrote and by whichever protocol.
+        headers.insert(header::HOST, host);
+    }
     headers.remove(HOP_HEADER);
     headers.remove(ORIGIN_HEADER);
     if !from_our_node {

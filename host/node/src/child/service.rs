@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use protoplex_edge::{Origin, Service};
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, Head, HeaderField, Reply, ReplyBody, StreamError};
+use protoplex_http::{Answer, Body, Head, HeaderField, Reply, ReplyBody, StreamError, normal};
 use protoplex_wire::{BuildId, manifest::Role};
 use std::{
     future::Future,
@@ -44,7 +44,43 @@ pub(super) struct Shared {
 pub(super) struct Requests(pub(super) Arc<Shared>);
 
 impl Service for Requests {
-    fn call(&self, head: &Head<'_>, mut body: Body) -> Answer {
+    /// Host and path are taken in normal form from here on: what is matched is what handlers see and servers get.
+    fn call(&self, head: &Head<'_>, body: Body) -> Answer {
+        let Ok(path) = normal::path(head.path) else {
+            return Answer::Ready(reply::status(StatusCode::BAD_REQUEST, head.request_id));
+        };
+        let authority = match head.method {
+            // It is a place to connect to, port included.
+            "CONNECT" => head.authority.into(),
+            _ => normal::authority(head.authority, head.scheme),
+        };
+        if authority == head.authority {
+            let path = &path;
+            return self.answer(&Head { path, ..*head }, body);
+        }
+        let mut headers = head.headers.to_vec();
+        let mut hosts = headers.iter_mut();
+        if let Some(host) = hosts.find(|field| field.name.eq_ignore_ascii_case("host")) {
+            host.value = authority.as_bytes();
+        }
+        let (path, authority, headers) = (&*path, &*authority, &headers[..]);
+        let head = Head {
+            path,
+            authority,
+            headers,
+            ..*head
+        };
+        self.answer(&head, body)
+    }
+
+    fn origin(&self, headers: &[HeaderField<'_>]) -> Option<Origin> {
+        self.0.named_build(headers)?;
+        origin::read(value_of(headers, ORIGIN_HEADER)?)
+    }
+}
+
+impl Requests {
+    fn answer(&self, head: &Head<'_>, mut body: Body) -> Answer {
         let shared = &self.0;
         match live::answer(shared, head, body) {
             Ok(answer) => return answer,
@@ -83,11 +119,6 @@ impl Service for Requests {
         };
         shared.counted(route, started, answer)
     }
-
-    fn origin(&self, headers: &[HeaderField<'_>]) -> Option<Origin> {
-        self.0.named_build(headers)?;
-        origin::read(value_of(headers, ORIGIN_HEADER)?)
-    }
 }
 
 /// The first value of a header.
@@ -100,7 +131,12 @@ fn value_of<'a>(headers: &[HeaderField<'a>], name: &str) -> Option<&'a [u8]> {
 /// The answer, and where it is counted.
 fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
     let id = request.head.request_id;
-    let nowhere = match request.build.router.find(request.head) {
+    let router = &request.build.router;
+    let nowhere = match router.find(request.head) {
+        // Some servers would read it as what another handler guards.
+        Found::Route(target) if router.is_ambiguous(request.head, target) => {
+            reply::status(StatusCode::BAD_REQUEST, id)
+        }
         Found::Route(target) => {
             return (&target.metrics, by_handler(shared, target.handler, request));
         }
