@@ -27,6 +27,7 @@ mod live_children;
 mod loops;
 mod messages;
 mod mixed;
+mod one_door;
 mod outgoing;
 mod outlives;
 mod peers;

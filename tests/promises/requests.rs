@@ -1,6 +1,6 @@
 //! What visitors get.
 
-use protoplex_tests::{Connection, Fleet};
+use protoplex_tests::{Connection, Fleet, Socket};
 
 const SAMPLE: &str = "builds/sample.toml";
 
@@ -101,4 +101,19 @@ async fn an_asset_answers_conditions_ranges_and_codings() {
         head.header("content-length"),
         whole.header("content-length")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_is_a_string_in_json_whatever_stands_in_it() {
+    let fleet = Fleet::start_with(SAMPLE, &["--live", "1"]).unwrap();
+    let said = "a\"b\\c";
+    let pushed = fleet.push(SAMPLE, &[&format!("greeting={said}")]).unwrap();
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let proxy = fleet.node("proxy").http;
+    let hello = Connection::get_once(&proxy, "/hello").await.unwrap();
+    let mut board = Socket::open(&proxy, "/board?name=ann").await.unwrap();
+    for text in [hello.text(), board.ask("how often?").await.unwrap()] {
+        let json: serde_json::Value = serde_json::from_str(&text).expect(&text);
+        assert_eq!(json["greeting"], said, "{text}");
+    }
 }

@@ -13,6 +13,7 @@ const COUNT_BYTES_MAX: u64 = 1 << 30;
 async fn serve(request: Request) -> Response {
     match request.path() {
         "/" | "/api/hello" => Response::text("hello from app\n"),
+        "/api/url" => Response::text(url(&request)),
         "/api/greeting" => Response::text(settings::get("greeting").unwrap_or_default()),
         "/api/echo" => echo(request),
         "/api/stream" => {
@@ -21,6 +22,12 @@ async fn serve(request: Request) -> Response {
         "/api/count" => count(request).await,
         _ => Response::not_found(),
     }
+}
+
+/// Where the visitor is, as links and redirects have to say it.
+fn url(request: &Request) -> String {
+    let (scheme, authority) = (request.scheme(), request.authority());
+    format!("{scheme}://{authority}{}\n", request.path_and_query())
 }
 
 /// The body goes back as it comes, without entering this component.

@@ -1,7 +1,9 @@
 //! An app handler against `wasi:http` 0.2, with nothing of ours in it: such a component runs here unchanged.
 use wasip2::{
     exports::http::incoming_handler::Guest,
-    http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam},
+    http::types::{
+        Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam, Scheme,
+    },
     io::streams::StreamError,
 };
 
@@ -18,9 +20,20 @@ impl Guest for Handler {
         match target.split('?').next().unwrap_or_default() {
             "/" | "/api/hello" => text(out, 200, b"hello from app02\n"),
             "/api/echo" => echo(&request, out),
+            "/02/url" => text(out, 200, url(&request, &target).as_bytes()),
             _ => text(out, 404, b"not found\n"),
         }
     }
+}
+
+/// Where the visitor is, as links and redirects have to say it.
+fn url(request: &IncomingRequest, target: &str) -> String {
+    let scheme = match request.scheme() {
+        Some(Scheme::Https) => "https",
+        _ => "http",
+    };
+    let authority = request.authority().unwrap_or_default();
+    format!("{scheme}://{authority}{target}\n")
 }
 
 fn text(out: ResponseOutparam, status: u16, text: &[u8]) {

@@ -1,6 +1,6 @@
 //! The sample site's live board: who is there, what they say, what they draw. What happens on the board itself goes from
 //! page to page by its channel; the handler lets people in, and remembers how busy each of them was.
-use protoplex_sdk::live::*;
+use protoplex_sdk::{json, live::*};
 
 protoplex_sdk::live_stateful!(Board);
 
@@ -21,9 +21,9 @@ impl Stateful for Board {
     /// Whatever a page asks is answered with how often it asked, so that it can tell that a new build still knows.
     fn received(&mut self, _: Message) {
         self.asked += 1;
-        let greeting = settings::get("greeting").unwrap_or_default();
+        let greeting = json::string(&settings::get("greeting").unwrap_or_default());
         let asked = self.asked;
-        let _ = send_text(format!(r#"{{"asked":{asked},"greeting":"{greeting}"}}"#));
+        let _ = send_text(format!(r#"{{"asked":{asked},"greeting":{greeting}}}"#));
     }
 
     fn save(&self) -> Vec<u8> {

@@ -1,5 +1,5 @@
 //! The sample site's router: which request gets an answer here, which one a file, which one goes to the app.
-use protoplex_sdk::edge::*;
+use protoplex_sdk::{edge::*, json};
 
 protoplex_sdk::edge!(decide);
 
@@ -36,7 +36,7 @@ fn hello() -> Decision {
     let greeting = settings::get("greeting").unwrap_or_else(|| "hello".to_owned());
     Decision::json(format!(
         r#"{{"greeting":{},"version":"{VERSION}"}}"#,
-        quoted(&greeting)
+        json::string(&greeting)
     ))
     .header("cache-control", "no-store")
 }
@@ -47,24 +47,9 @@ fn whoami(request: &Request) -> Decision {
     log::info!("somebody asked who they are");
     Decision::json(format!(
         r#"{{"address":{},"agent":{},"request":{}}}"#,
-        quoted(&request.client_address()),
-        quoted(&agent),
-        quoted(&request.request_id())
+        json::string(&request.client_address()),
+        json::string(&agent),
+        json::string(&request.request_id())
     ))
     .header("cache-control", "no-store")
-}
-
-/// A JSON string (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            c if c < ' ' => json.push_str(&format!("\\u{:04x}", c as u32)),
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    json
 }

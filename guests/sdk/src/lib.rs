@@ -15,6 +15,8 @@ pub mod edge;
 #[cfg(feature = "live")]
 pub mod live;
 
+pub mod json;
+
 /// Of the world that the crate is for: what edge and live handlers import alike.
 #[cfg(feature = "edge")]
 use edge::bindings::protoplex::edge as of_world;

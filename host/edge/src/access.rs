@@ -1,5 +1,6 @@
 //! What each request came to, for an access log. Nothing of it is made where there is none.
 
+use crate::{http1::head::Refusal, identity};
 use http::StatusCode;
 use protoplex_http::{Head, Noted, Notes};
 use std::{
@@ -39,6 +40,44 @@ pub struct Access {
     pub duration: Duration,
     /// What the service said.
     pub noted: Noted,
+    /// Why it was refused before a service was asked; method, host and path are then what can be told of them.
+    pub refused: Option<&'static str>,
+}
+
+/// What a path of a refused request is cut to: nobody has looked at it.
+const REFUSED_PATH_BYTES_MAX: usize = 1 << 10;
+/// The longest method that has a name.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// Where and as what a request came that is refused.
+pub(crate) struct Refused<'a> {
+    pub(crate) id: &'a [u8; 16],
+    pub(crate) client: IpAddr,
+    pub(crate) version: u8,
+    pub(crate) method: &'a [u8],
+    pub(crate) host: &'a [u8],
+    pub(crate) path: &'a [u8],
+}
+
+impl<'a> Refused<'a> {
+    /// A request by HTTP/1, of which there are these bytes.
+    pub(crate) fn http1(id: &'a [u8; 16], client: IpAddr, bytes: &'a [u8]) -> Self {
+        let line = bytes.split(|&byte| matches!(byte, b'\r' | b'\n')).next();
+        let mut words = line.unwrap_or_default().split(|&byte| byte == b' ');
+        let (method, path) = (words.next(), words.next());
+        let version = match words.next() {
+            Some(b"HTTP/1.0") => 10,
+            _ => 11,
+        };
+        Self {
+            id,
+            client,
+            version,
+            method: method.unwrap_or_default(),
+            host: b"",
+            path: path.unwrap_or_default(),
+        }
+    }
 }
 
 /// A request on its way. It is recorded when this is dropped.
@@ -63,11 +102,43 @@ impl Entry {
             bytes: 0,
             duration: Duration::ZERO,
             noted: Noted::default(),
+            refused: None,
         };
         Self {
             log: Arc::clone(log),
             access,
             notes: notes.clone(),
+            started: Instant::now(),
+        }
+    }
+
+    /// A request that is refused with that status.
+    pub(crate) fn refused(
+        log: &Arc<dyn AccessLog>,
+        request: &Refused<'_>,
+        Refusal(status, why): Refusal,
+    ) -> Self {
+        let text = |bytes: &[u8], most: usize| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+        };
+        let access = Access {
+            at: SystemTime::now(),
+            request_id: identity::text(request.id).to_owned(),
+            client: request.client,
+            version: request.version,
+            method: text(request.method, METHOD_BYTES_MAX),
+            host: text(request.host, REFUSED_PATH_BYTES_MAX),
+            path: text(request.path, REFUSED_PATH_BYTES_MAX),
+            status: Some(status.as_u16()),
+            bytes: 0,
+            duration: Duration::ZERO,
+            noted: Noted::default(),
+            refused: Some(why),
+        };
+        Self {
+            log: Arc::clone(log),
+            access,
+            notes: Notes::default(),
             started: Instant::now(),
         }
     }

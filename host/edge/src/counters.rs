@@ -23,6 +23,16 @@ pub enum Cause {
     Silent,
     /// A head that came too slowly.
     SlowHead,
+    /// A head that cannot be understood, or a request's body (400).
+    Malformed,
+    /// A head that is too large, or has too many lines (431).
+    HeadTooLarge,
+    /// A request line that is too long (414).
+    LineTooLong,
+    /// Something that is not spoken here (501).
+    Unknown,
+    /// Another version of HTTP (505).
+    Version,
     /// No further request came.
     Idle,
     /// A request's body that came too slowly.
@@ -48,7 +58,7 @@ pub enum Cause {
 }
 
 /// Every cause with its name in metrics.
-const CAUSES: [(Cause, &str); 20] = [
+const CAUSES: [(Cause, &str); 25] = [
     (Cause::ProxyHeader, "proxy-header"),
     (Cause::ConnectionsMax, "connections"),
     (Cause::Descriptors, "descriptors"),
@@ -58,6 +68,11 @@ const CAUSES: [(Cause, &str); 20] = [
     (Cause::Handshake, "handshake"),
     (Cause::Silent, "silent"),
     (Cause::SlowHead, "slow-head"),
+    (Cause::Malformed, "malformed"),
+    (Cause::HeadTooLarge, "head-too-large"),
+    (Cause::LineTooLong, "line-too-long"),
+    (Cause::Unknown, "not-implemented"),
+    (Cause::Version, "version"),
     (Cause::Idle, "idle"),
     (Cause::SlowBody, "slow-body"),
     (Cause::SlowReader, "slow-reader"),

@@ -3,8 +3,9 @@
 mod lines;
 pub(crate) mod trailers;
 
-pub use crate::http1::target::is_path;
-pub use lines::request_lines;
+pub use crate::http1::target::{is_authority, is_path};
+use lines::is_internal;
+pub use lines::{is_alike, is_disguised, request_lines};
 pub(crate) use lines::{is_hop_by_hop, names_header};
 pub use trailers::{takes_trailers, without_trailers};
 
@@ -17,7 +18,9 @@ const OWN: [&str; 2] = ["date", "x-request-id"];
 
 /// Whether a handler must leave this header to the host.
 pub fn is_of_the_host(name: &str) -> bool {
-    is_hop_by_hop(name) || OWN.iter().any(|known| known.eq_ignore_ascii_case(name))
+    is_hop_by_hop(name)
+        || is_internal(name)
+        || OWN.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Takes out hop-by-hop headers, those that `Connection` names, and the framing.
@@ -45,8 +48,8 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
     let id = ("x-request-id", head.request_id.to_owned());
     for (name, value) in said.into_iter().chain([id]) {
         match HeaderValue::from_str(&value) {
-            Ok(value) => drop(headers.insert(name, value)),
-            Err(_) => drop(headers.remove(name)),
+            Ok(value) if !value.is_empty() => drop(headers.insert(name, value)),
+            _ => drop(headers.remove(name)),
         }
     }
     let valid = headers
@@ -62,7 +65,7 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
     }
 }
 
-/// What is said of the visitor. `before` has the request's own values, in one line; they count if a trusted forwarder
+/// What is said of the visitor; nothing of the host where the client named none. `before` has the request's own values, in one line; they count if a trusted forwarder
 /// said them.
 fn visitor_fields(
     head: &Head<'_>,
@@ -101,7 +104,10 @@ fn element(client: IpAddr, host: &str, scheme: &str) -> String {
         IpAddr::V4(_) => client.to_string(),
         IpAddr::V6(_) => format!("\"[{client}]\""),
     };
-    format!("for={node};host=\"{host}\";proto={scheme}")
+    match host {
+        "" => format!("for={node};proto={scheme}"),
+        _ => format!("for={node};host=\"{host}\";proto={scheme}"),
+    }
 }
 
 /// W3C Trace Context, version 00.

@@ -4,7 +4,7 @@ use crate::{
     Limits,
     http1::{
         chunked::{Decoded, Decoder},
-        head::{self, HEADERS_CAP},
+        head::{self, Fields},
     },
     upstream::parse_response,
 };
@@ -16,7 +16,7 @@ pub fn request_head(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else {
         return;
     };
-    let limits = Limits::default();
+    let limits = Limits::default().head();
     let mut looked = 0;
     let whole = head::find_end(data, &mut looked, &limits);
     if let Ok(Some(end)) = whole {
@@ -31,10 +31,7 @@ pub fn request_head(data: &[u8]) {
                 "a head ends elsewhere when it comes in two pieces"
             );
         }
-        let mut fields = [HeaderField {
-            name: "",
-            value: b"",
-        }; HEADERS_CAP];
+        let mut fields = Fields::new();
         if let Ok(parsed) = head::parse(&data[..end], &mut fields, &limits) {
             let named = |name: &str| {
                 let same = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(name);

@@ -28,6 +28,11 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn tcp(&self) -> Option<&TcpStream> {
         None
     }
+
+    /// The socket underneath, whatever stands between it and the bytes.
+    fn socket(&self) -> Option<&TcpStream> {
+        self.tcp()
+    }
 }
 
 impl Io for TcpStream {
@@ -37,4 +42,8 @@ impl Io for TcpStream {
 }
 
 /// Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
-impl Io for Box<TlsStream<TcpStream>> {}
+impl Io for Box<TlsStream<TcpStream>> {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+}

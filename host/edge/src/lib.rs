@@ -16,6 +16,7 @@ mod http2;
 mod identity;
 mod io;
 mod limits;
+mod origin;
 mod pace;
 mod proxy_protocol;
 mod ranges;
@@ -31,7 +32,8 @@ pub mod websocket;
 
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
-pub use limits::{Http2Limits, Limits};
+pub use limits::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, Limits};
+pub use origin::Origin;
 pub use ranges::AddressRange;
 pub use server::{Divert, ListenHandle, Server, Settings};
 pub use shares::{Full, Rate, Share, Shares};
@@ -39,10 +41,16 @@ pub use tickets::TicketSecret;
 pub use tls::{Certificates, Pem, TlsError};
 pub use visitor::Trust;
 
-use protoplex_http::{Answer, Body, Head};
+use protoplex_http::{Answer, Body, Head, Internal};
 
 /// What connections call for each request.
 pub trait Service: Send + Sync + 'static {
     /// Answers now, or with a future that the connection polls and drops when the client goes away.
     fn call(&self, head: &Head<'_>, body: Body) -> Answer;
+
+    /// Where a request came in that a node of the fleet passes on. What it says then holds for the request's head, for
+    /// its response's id and in the log. Asked on internal listeners alone, before [`Self::call`].
+    fn origin(&self, _internal: &Internal<'_>) -> Option<Origin> {
+        None
+    }
 }

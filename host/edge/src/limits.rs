@@ -9,6 +9,36 @@ use std::time::Duration;
 /// This machine.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
+/// What [`Limits::head_bytes_max`] may be, so that a node knows what to expect of another.
+pub const HEAD_BYTES_LIMIT: usize = 1 << 20;
+/// What [`Limits::headers_max`] may be.
+pub const HEADERS_LIMIT: usize = 128;
+/// What the platform and handlers add to a request between two nodes.
+const ADDED_BYTES_MAX: usize = 64 << 10;
+/// Lines of the same: the platform adds about twelve, the rest is for what handlers set.
+const ADDED_HEADERS_MAX: usize = 128;
+/// What each field of a header list counts beside its bytes (RFC 9113, section 6.5.2).
+const FIELD_BYTES: usize = 32;
+/// The largest frame that we let clients send.
+const FRAME_BYTES: usize = 16 << 10;
+
+/// What a request's head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) line_bytes_max: usize,
+    pub(crate) headers_max: usize,
+}
+
+impl HeadLimits {
+    /// What a node of the fleet may pass on: what any node may take from a client, and what is added on the way.
+    pub(crate) const INTERNAL: Self = Self {
+        bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
+        line_bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
+        headers_max: HEADERS_LIMIT + ADDED_HEADERS_MAX,
+    };
+}
+
 /// What a client may take of a child.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -30,11 +60,11 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Without a byte in a tunnel; the pings of WebSockets come more often.
     pub tunnel_idle_timeout: Duration,
-    /// A whole head: cookies are large, attacks larger (431).
+    /// A whole head, in either protocol: cookies are large, attacks larger (431). At most [`HEAD_BYTES_LIMIT`].
     pub head_bytes_max: usize,
     /// A request line (414).
     pub line_bytes_max: usize,
-    /// Header lines (431). At most 128.
+    /// Header lines (431). At most [`HEADERS_LIMIT`].
     pub headers_max: usize,
     /// What is read of a body that nobody wanted, to keep the connection.
     pub drain_bytes_max: u64,
@@ -80,8 +110,6 @@ pub struct Limits {
     pub drain_window: Duration,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: u32,
-    /// Header list of an HTTP/2 request.
-    pub h2_header_bytes_max: u32,
     /// What a client may send on an HTTP/2 stream before we took it, to begin with. What a page's forms need, and small
     /// where many streams bring nothing.
     pub h2_stream_window_bytes: u32,
@@ -144,6 +172,28 @@ impl Default for Http2Limits {
 }
 
 impl Limits {
+    /// For a request's head.
+    pub(crate) fn head(&self) -> HeadLimits {
+        HeadLimits {
+            bytes_max: self.head_bytes_max,
+            line_bytes_max: self.line_bytes_max,
+            headers_max: self.headers_max.min(HEADERS_LIMIT),
+        }
+    }
+
+    /// Header list of an HTTP/2 request that is read at all: more than `head_bytes_max`, so that what is too large is
+    /// answered, logged and counted as by HTTP/1.1.
+    pub(crate) fn h2_header_list_bytes_max(&self) -> u32 {
+        let fields = FIELD_BYTES * HEADERS_LIMIT;
+        u32::try_from(2 * self.head_bytes_max + fields).unwrap_or(u32::MAX)
+    }
+
+    /// `CONTINUATION`s of one header block: those that the largest header list needs, at least.
+    pub(crate) fn h2_continuations_max(&self) -> u32 {
+        let needed = self.h2_header_list_bytes_max() as usize / FRAME_BYTES + 1;
+        u32::try_from(needed).map_or(u32::MAX, |needed| needed.max(self.h2.continuations_max))
+    }
+
     /// For what a node of ours sends and takes.
     pub(crate) fn inner_rule(&self) -> Rule {
         Rule {
@@ -198,7 +248,6 @@ impl Default for Limits {
             drain_closes_per_s: 2_000,
             drain_window: Duration::from_secs(5),
             h2_streams_max: 100,
-            h2_header_bytes_max: 32 << 10,
             h2_stream_window_bytes: 64 << 10,
             h2_stream_window_bytes_max: 4 << 20,
             h2_connection_window_bytes: 1 << 20,

@@ -1,6 +1,7 @@
 //! Who a request is from: the socket's other end, whom a PROXY header names, or whom a trusted forwarder names.
 
 use crate::{
+    Origin,
     addresses::Address,
     ranges::{AddressRange, any_contains},
 };
@@ -48,6 +49,17 @@ pub(crate) struct Visitor {
     pub(crate) port: u16,
     pub(crate) scheme: Scheme,
     pub(crate) forwarder: Option<IpAddr>,
+}
+
+impl From<Origin> for Visitor {
+    fn from(origin: Origin) -> Self {
+        Self {
+            client: origin.client,
+            port: origin.client_port,
+            scheme: origin.scheme,
+            forwarder: None,
+        }
+    }
 }
 
 impl Peer {

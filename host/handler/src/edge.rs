@@ -26,7 +26,7 @@ pub(crate) use request::RequestCopy;
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
 pub use sync::protoplex::edge::types::{
-    Asset, Decision, Redirect, Relay as RelayDecision, Response, Retry,
+    Asset, Decision, Field, Redirect, Relay as RelayDecision, Response, Retry,
 };
 
 /// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more

@@ -22,7 +22,7 @@ mod pool;
 
 pub use app::{AppBody, AppHandler};
 pub use edge::{
-    Asset, Decision, EdgeContext, EdgeHandler, Redirect, RelayDecision, Response, Retry,
+    Asset, Decision, EdgeContext, EdgeHandler, Field, Redirect, RelayDecision, Response, Retry,
 };
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;

@@ -7,6 +7,18 @@ use std::{net::IpAddr, sync::OnceLock};
 /// every head: no handler sees it, and nobody else is believed who sends it.
 pub const BUILD_HEADER: &str = "protoplex-build";
 
+/// The header that stands beside [`BUILD_HEADER`] and tells where the request came in. Taken from every head as that is.
+pub const ORIGIN_HEADER: &str = "protoplex-origin";
+
+/// What a node of the fleet says of a request that it passes on, as it stands in the head.
+#[derive(Clone, Copy, Debug)]
+pub struct Internal<'a> {
+    /// The value of [`BUILD_HEADER`].
+    pub token: &'a [u8],
+    /// The value of [`ORIGIN_HEADER`].
+    pub origin: Option<&'a [u8]>,
+}
+
 /// How the visitor came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -49,7 +61,7 @@ pub struct Head<'a> {
     pub scheme: Scheme,
     /// 10, 11 or 20.
     pub version: u8,
-    /// In order; `Host` included in HTTP/1, [`BUILD_HEADER`] never.
+    /// In order; `Host` included in HTTP/1, [`BUILD_HEADER`] and [`ORIGIN_HEADER`] never.
     pub headers: &'a [HeaderField<'a>],
     /// The visitor, or the last untrusted hop.
     pub client: IpAddr,
@@ -73,8 +85,8 @@ pub struct Hop<'a> {
     pub upgrade: Option<&'a str>,
     /// The client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
-    /// The value of [`BUILD_HEADER`], where other nodes of the fleet connect; on public listeners there is none.
-    pub token: Option<&'a [u8]>,
+    /// What another node of the fleet says, where those connect; on public listeners there is none.
+    pub internal: Option<Internal<'a>>,
     /// Where interim answers go, if the client can be told.
     pub interims: Option<&'a Interims>,
     /// Where the service says how fast the client has to be, if not as usual.

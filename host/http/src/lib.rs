@@ -6,13 +6,14 @@ mod body;
 mod head;
 mod interim;
 mod lines;
+pub mod normal;
 mod notes;
 mod pace;
 mod reply;
 mod switch;
 
 pub use body::{Body, BodyError, Pace, Pacing};
-pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Scheme};
+pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Internal, ORIGIN_HEADER, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};

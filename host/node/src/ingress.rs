@@ -2,9 +2,9 @@
 //! certificates, the access log. Each part has a default.
 
 use crate::descriptors;
-use protoplex_edge::{AddressRange, Limits, Trust};
+use protoplex_edge::{AddressRange, HEAD_BYTES_LIMIT, Limits, Trust};
 use protoplex_wire::{manifest::Role, status::Addresses};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
@@ -89,12 +89,28 @@ pub struct IngressLimits {
     pub drain_window_ms: Option<u64>,
     /// Idle connections that a drain closes in a second, at most, while the window lasts.
     pub drain_closes_per_s: Option<u32>,
-    /// A request's head.
+    /// A request's head, in either protocol and on every hop; at least 1 KiB, at most 1 MiB.
+    #[serde(deserialize_with = "head_bytes")]
     pub head_bytes_max: Option<usize>,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: Option<u32>,
     /// What a distant client may send on an HTTP/2 stream before it hears that it was taken.
     pub h2_stream_window_bytes_max: Option<u32>,
+}
+
+/// The least that [`IngressLimits::head_bytes_max`] may be: browsers send about that much.
+const HEAD_BYTES_LEAST: usize = 1 << 10;
+
+fn head_bytes<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
+    let said = Option::<usize>::deserialize(value)?;
+    match said {
+        Some(bytes) if !(HEAD_BYTES_LEAST..=HEAD_BYTES_LIMIT).contains(&bytes) => {
+            Err(serde::de::Error::custom(format!(
+                "head_bytes_max is {bytes}; write {HEAD_BYTES_LEAST} to {HEAD_BYTES_LIMIT}"
+            )))
+        }
+        said => Ok(said),
+    }
 }
 
 impl Ingress {
@@ -230,6 +246,8 @@ mod tests {
             r#"{"limits":{"adress_connections_max":9}}"#,
             r#"{"trust_forwarded_from":["10.0.0.0/33"]}"#,
             r#"{"certificates":[{"cert":"a"}]}"#,
+            r#"{"limits":{"head_bytes_max":1048577}}"#,
+            r#"{"limits":{"head_bytes_max":0}}"#,
         ] {
             assert!(serde_json::from_str::<Ingress>(bad).is_err(), "{bad}");
         }

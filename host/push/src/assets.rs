@@ -23,6 +23,15 @@ pub const FILES_MAX: usize = 20_000;
 /// What editors and desktops leave behind, and nobody means to publish.
 const LEFTOVERS: [&str; 4] = ["~", ".swp", ".swx", ".DS_Store"];
 
+/// The one hidden folder that is meant for visitors (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+/// Endings of files that hold keys and passwords.
+const SECRET_ENDINGS: [&str; 7] = [".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".env"];
+/// Keys as SSH names them.
+const SECRET_NAMES: [&str; 4] = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"];
+/// A document of Keynote is a ZIP file, and has the ending of a key.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// The types that `mime_guess` does not know or gives an older name.
 const TYPES: [(&str, &str); 12] = [
     ("js", "text/javascript"),
@@ -47,7 +56,8 @@ pub(crate) struct Collected {
     pub(crate) faults: Vec<String>,
 }
 
-/// Takes in every regular file under `directory`; its path in the build is `prefix` and its path there.
+/// Takes in the regular files under `directory`, hidden ones left out; a file's path in the build is `prefix` and its
+/// path there. What looks like a secret is a fault: once published, it cannot be taken back.
 pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
     let mut collected = Collected::default();
     let mut files = Vec::new();
@@ -65,6 +75,14 @@ pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
         };
         let path = format!("{prefix}{relative}");
         match fs::read(&file) {
+            Ok(content) if is_secret(relative, &content) => {
+                let text = format!(
+                    "{} looks like a private key or a password, and everybody could read it; move it out of the folder \
+                     of assets",
+                    file.display()
+                );
+                collected.faults.push(text);
+            }
             Ok(content) => collected.add(path, content, &file),
             Err(error) => {
                 let text = format!("{} cannot be read: {error}", file.display());
@@ -114,6 +132,11 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
         let leftover = LEFTOVERS
             .iter()
             .any(|end| name.to_string_lossy().ends_with(end));
+        let text = name.to_string_lossy();
+        if text.starts_with('.') && text != WELL_KNOWN {
+            // Settings and histories of tools: `.env`, `.git`.
+            continue;
+        }
         if kind.is_dir() {
             walk(&entry.path(), files)?;
         } else if kind.is_file() && !leftover {
@@ -133,6 +156,20 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a file holds what only its owner should have, by its name or by how it begins.
+fn is_secret(path: &str, content: &[u8]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let is_key = || {
+        let text = content.trim_ascii_start();
+        let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+        text.starts_with(b"-----BEGIN ") && has(b"PRIVATE KEY-----")
+    };
+    SECRET_NAMES.contains(&name.as_str())
+        || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+        || (name.ends_with(".key") && !content.starts_with(ZIP))
+        || is_key()
 }
 
 /// The value of `Content-Type` for a file of that name.

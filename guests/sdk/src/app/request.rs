@@ -1,7 +1,7 @@
 //! A request, as an app handler sees it.
 
 use super::Body;
-use wasip3::http::types;
+use wasip3::http::types::{self, Scheme};
 
 pub use wasip3::http::types::Method;
 
@@ -34,14 +34,23 @@ impl Request {
         self.split().1
     }
 
-    /// Path and query as they stood on the request line.
+    /// Path and query, the path in normal form (RFC 3986, section 6.2.2).
     pub fn path_and_query(&self) -> &str {
         &self.target
     }
 
-    /// Host and port as the client named them.
+    /// Host and port as the client named them, in lower case and without the scheme's own port.
     pub fn authority(&self) -> String {
         self.raw.get_authority().unwrap_or_default()
+    }
+
+    /// `http` or `https`, as the visitor came.
+    pub fn scheme(&self) -> String {
+        match self.raw.get_scheme() {
+            Some(Scheme::Http) | None => "http".to_owned(),
+            Some(Scheme::Https) => "https".to_owned(),
+            Some(Scheme::Other(scheme)) => scheme,
+        }
     }
 
     /// The first header of that name, in any case. Bytes that are not UTF-8 read as U+FFFD.

@@ -96,15 +96,26 @@ impl Decision {
         self
     }
 
-    /// A header: of the answer for inline answers and assets, of the request that is sent on for a relay (where it
-    /// replaces any of that name).
+    /// A header: of the answer for inline answers, assets and redirects, of the request that is sent on for a relay
+    /// (where it replaces any of that name). An app writes its own: there it is left out, and the log says so.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let header = header(name, value.as_ref());
         match &mut self.0 {
             raw::Decision::Respond(response) => response.headers.push(header),
             raw::Decision::Asset(asset) => asset.headers.push(header),
             raw::Decision::Relay(relay) => relay.set_headers.push(header),
-            raw::Decision::Redirect(_) | raw::Decision::App(_) => {}
+            // A `redirect` has none; an inline answer with the same status and place does what it does.
+            raw::Decision::Redirect(redirect) => {
+                let location = self::header("location", &redirect.location);
+                self.0 = raw::Decision::Respond(Response {
+                    status: redirect.status,
+                    headers: vec![location, header],
+                    body: Vec::new(),
+                });
+            }
+            raw::Decision::App(app) => {
+                crate::log::warn!("header `{name}` is left out: app `{app}` writes the answer's");
+            }
         }
         self
     }

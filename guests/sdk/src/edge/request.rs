@@ -31,7 +31,7 @@ impl Request {
         self.split().1
     }
 
-    /// Path and query as they stood on the request line.
+    /// Path and query, the path in normal form (see the `request-head` of `edge.wit`).
     pub fn path_and_query(&self) -> &str {
         &self.head.path
     }
@@ -49,7 +49,7 @@ impl Request {
             .collect()
     }
 
-    /// Host and port as the client named them.
+    /// Host and port as the client named them, in lower case and without the scheme's own port.
     pub fn authority(&self) -> String {
         request::authority()
     }

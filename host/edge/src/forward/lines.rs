@@ -12,12 +12,15 @@ enum Kind {
     Hop,
     /// Who the visitor is.
     Forwarding,
+    /// What nodes of the fleet tell each other.
+    Internal,
     TraceParent,
     TraceState,
     Plain,
 }
 
-/// Told by the length first: most names are none of these, and are let through after one comparison of numbers.
+/// Told by the length first: most names are none of these, and are let through after one comparison of numbers. A name
+/// with `_` for `-` is the same: to servers that make variables of headers, as CGI does, it is.
 fn kind(name: &str) -> Kind {
     let candidates: &[(&str, Kind)] = match name.len() {
         2 => &[("te", Kind::Hop)],
@@ -33,10 +36,14 @@ fn kind(name: &str) -> Kind {
         11 => &[("traceparent", Kind::TraceParent)],
         12 => &[("x-request-id", Kind::Forwarding)],
         14 => &[("content-length", Kind::Hop)],
-        15 => &[("x-forwarded-for", Kind::Forwarding)],
+        15 => &[
+            ("x-forwarded-for", Kind::Forwarding),
+            ("protoplex-build", Kind::Internal),
+        ],
         16 => &[
             ("proxy-connection", Kind::Hop),
             ("x-forwarded-host", Kind::Forwarding),
+            ("protoplex-origin", Kind::Internal),
         ],
         17 => &[
             ("transfer-encoding", Kind::Hop),
@@ -48,8 +55,28 @@ fn kind(name: &str) -> Kind {
     };
     candidates
         .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .find(|(known, _)| is_alike(known, name))
         .map_or(Kind::Plain, |(_, kind)| *kind)
+}
+
+/// Whether two names of headers are one, without case, to a server that takes `_` for `-`.
+pub fn is_alike(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    one.len() == other.len()
+        && (one.bytes().zip(other.bytes())).all(|(one, other)| plain(one) == plain(other))
+}
+
+/// Whether a name passes for one that the platform writes, or that frames a message, by `_` for `-`.
+pub fn is_disguised(name: &str) -> bool {
+    name.contains('_') && kind(name) != Kind::Plain
+}
+
+/// Whether nodes of the fleet tell each other something by this header, which nobody else may.
+pub(crate) fn is_internal(name: &str) -> bool {
+    kind(name) == Kind::Internal
 }
 
 /// Whether a header concerns one connection alone, framing included.
@@ -57,15 +84,19 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     kind(name) == Kind::Hop
 }
 
-/// Appends the end-to-end header lines of a request, `Host` first, without those that `without` names, and what tells
-/// of the visitor: as it came, where `keeps_forwarded` (a node of ours wrote it), else written by us.
+/// Appends the end-to-end header lines of a request: `host` first if there is one, then those of the client, then what
+/// tells of the visitor, as it came where `keeps_forwarded` (a node of ours wrote it), else written by us. None of them
+/// is one that `without` names.
 pub fn request_lines(
     out: &mut Vec<u8>,
     head: &Head<'_>,
+    host: &str,
     keeps_forwarded: bool,
     without: impl Fn(&str) -> bool,
 ) {
-    line(out, "host", head.authority.as_bytes());
+    if !host.is_empty() {
+        line(out, "host", host.as_bytes());
+    }
     // It may stand in several lines, and the first may be the harmless one.
     let nominates = head.headers.iter().any(is_nominating);
     let traceparent = head
@@ -73,7 +104,7 @@ pub fn request_lines(
         .filter(|value| is_traceparent(value));
     for field in head.headers {
         let passes = match kind(field.name) {
-            Kind::Host | Kind::Hop => false,
+            Kind::Host | Kind::Hop | Kind::Internal => false,
             Kind::Forwarding => keeps_forwarded,
             Kind::TraceParent | Kind::TraceState => traceparent.is_some(),
             Kind::Plain => true,
@@ -84,7 +115,7 @@ pub fn request_lines(
         }
     }
     if !keeps_forwarded {
-        visitor_lines(out, head);
+        visitor_lines(out, head, &without);
     }
     if traceparent.is_none() && !without("traceparent") {
         out.extend_from_slice(b"traceparent: ");
@@ -104,37 +135,48 @@ pub(super) fn new_trace(out: &mut Vec<u8>) {
 }
 
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
-fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>) {
+fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>, without: &impl Fn(&str) -> bool) {
     if head.forwarder.is_some() {
         let values = |name: &str| {
             let all = head.headers.iter();
             let same = all.filter(|field| field.name.eq_ignore_ascii_case(name));
             joined(same.map(|field| field.value))
         };
-        for (name, value) in visitor_fields(head, values) {
-            line(out, name, value.as_bytes());
+        let id = ("x-request-id", head.request_id.to_owned());
+        for (name, value) in visitor_fields(head, values).into_iter().chain([id]) {
+            if !value.is_empty() && !without(name) {
+                line(out, name, value.as_bytes());
+            }
         }
-        return line(out, "x-request-id", head.request_id.as_bytes());
+        return;
     }
-    // The same, without an allocation.
-    let scheme = head.scheme.as_str();
-    let client_at = out.len() + "x-forwarded-for: ".len();
-    // Writing to memory cannot fail.
-    let _ = write!(out, "x-forwarded-for: {}", head.client);
-    let client = client_at..out.len();
-    out.extend_from_slice(b"\r\n");
-    line(out, "x-forwarded-proto", scheme.as_bytes());
-    line(out, "x-forwarded-host", head.authority.as_bytes());
-    let (before, after) = match head.client {
-        IpAddr::V4(_) => ("forwarded: for=", ";host=\""),
-        IpAddr::V6(_) => ("forwarded: for=\"[", "]\";host=\""),
-    };
-    out.extend_from_slice(before.as_bytes());
-    out.extend_from_within(client);
-    for part in [after, head.authority, "\";proto=", scheme, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
+    // The same, without an allocation. Writing to memory cannot fail.
+    let (scheme, host) = (head.scheme.as_str(), head.authority);
+    if !without("x-forwarded-for") {
+        let _ = write!(out, "x-forwarded-for: {}\r\n", head.client);
     }
-    line(out, "x-request-id", head.request_id.as_bytes());
+    if !without("x-forwarded-proto") {
+        line(out, "x-forwarded-proto", scheme.as_bytes());
+    }
+    if !host.is_empty() && !without("x-forwarded-host") {
+        line(out, "x-forwarded-host", host.as_bytes());
+    }
+    if !without("forwarded") {
+        let _ = match head.client {
+            IpAddr::V4(client) => write!(out, "forwarded: for={client}"),
+            IpAddr::V6(client) => write!(out, "forwarded: for=\"[{client}]\""),
+        };
+        let (before, after) = match host {
+            "" => ("", ""),
+            _ => (";host=\"", "\""),
+        };
+        for part in [before, host, after, ";proto=", scheme, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+    if !without("x-request-id") {
+        line(out, "x-request-id", head.request_id.as_bytes());
+    }
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -203,7 +245,8 @@ mod tests {
             hop: Default::default(),
         };
         let mut out = Vec::new();
-        request_lines(&mut out, &head, keeps_forwarded, |name| name == "x-secret");
+        let without = |name: &str| name == "x-secret";
+        request_lines(&mut out, &head, head.authority, keeps_forwarded, without);
         String::from_utf8(out).expect("text")
     }
 
@@ -289,6 +332,68 @@ mod tests {
             assert!(said.contains(line), "{line} in {said}");
         }
         assert!(!said.contains("X-Forwarded"), "{said}");
+    }
+
+    #[test]
+    fn what_stands_for_another_header_to_cgi_is_left_out() {
+        let disguised = [
+            ("X_Forwarded_For", "6.6.6.6"),
+            ("x-forwarded_proto", "https"),
+            ("Content_Length", "5"),
+            ("Transfer_Encoding", "chunked"),
+            ("protoplex_build", "0:0"),
+            ("api_key", "1"),
+        ];
+        let said = lines(&disguised, false);
+        assert!(
+            said.starts_with("host: example.com\r\napi_key: 1\r\n"),
+            "{said}"
+        );
+        for (name, _) in &disguised[..5] {
+            assert!(!said.contains(&format!("{name}:")), "{name} in {said}");
+            assert!(is_disguised(name), "{name}");
+        }
+        assert!(!is_disguised("api_key") && !is_disguised("content-length"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_written_either() {
+        let head_lines = |without: &str| {
+            let head = Head {
+                method: "GET",
+                path: "/",
+                authority: "example.com",
+                scheme: Scheme::Https,
+                version: 11,
+                headers: &[],
+                client: [192, 0, 2, 1].into(),
+                client_port: 0,
+                forwarder: None,
+                request_id: "0123456789abcdef",
+                notes: None,
+                hop: Default::default(),
+            };
+            let mut out = Vec::new();
+            request_lines(&mut out, &head, "", false, |name| name == without);
+            String::from_utf8(out).expect("text")
+        };
+        assert!(!head_lines("").contains("\r\nhost:"), "there is none");
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "forwarded",
+            "x-request-id",
+            "traceparent",
+        ] {
+            let (with, without) = (head_lines(""), head_lines(name));
+            let count = |text: &str| text.matches("\r\n").count();
+            assert_eq!(count(&without) + 1, count(&with), "{name}: {without}");
+            assert!(
+                !format!("\r\n{without}").contains(&format!("\r\n{name}: ")),
+                "{without}"
+            );
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
 pub(crate) struct TooLarge;
 
 /// How much there is of a message's trailers so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Size {
     bytes: usize,
     lines: usize,

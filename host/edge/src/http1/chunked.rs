@@ -17,7 +17,7 @@ const CHUNK_BYTES_MAX: u64 = 1 << 53;
 /// Bytes that are handed over at once.
 const PIECE_BYTES_MAX: u64 = 64 << 10;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Size,
     Data(u64),
@@ -27,7 +27,7 @@ enum State {
 }
 
 /// Decodes from a buffer that grows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Decoder {
     state: State,
     /// What followed the last chunk: headers that concern no connection.

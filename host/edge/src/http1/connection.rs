@@ -2,18 +2,20 @@
 
 use super::{
     chunked::Decoded,
-    head::{self, HEADERS_CAP, Refusal},
+    half_closed::HalfClosed,
+    head::{self, Fields, Refusal},
     intake::{Intake, PIECE_BYTES, read_some},
     output::GATHER_BYTES_MAX,
     respond::{self, Asked},
 };
 use crate::{
     Service,
-    access::Entry,
+    access::{Entry, Refused},
     addresses::Turn,
     http2,
     identity::{self, RequestIds},
     io::{self, Io},
+    limits::HeadLimits,
     pace::Pace,
     server::{Counted, Shared},
     timer::Timer,
@@ -22,8 +24,8 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use protoplex_http::{
-    Answer, BodyError, Head, HeaderField, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
-    Switch, Switched,
+    Answer, BodyError, Head, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme, Switch,
+    Switched,
 };
 use std::{
     future::{Future, poll_fn},
@@ -99,6 +101,8 @@ pub(super) struct Connection<'a, S, IO> {
     pub(super) is_inner: bool,
     /// Of the first head, whose first bytes were read to tell the protocol.
     pub(super) head_deadline: Option<Instant>,
+    /// Set when a client that waits for its answer has sent all that it will.
+    pub(super) half_closed: Option<Box<HalfClosed>>,
 }
 
 /// Serves one connection to its end, or until it goes on with another protocol.
@@ -130,6 +134,7 @@ where
         peer,
         is_inner: false,
         head_deadline: None,
+        half_closed: None,
     };
     match connection.first_bytes().await {
         Ok(false) => {
@@ -184,24 +189,43 @@ where
         }
     }
 
-    /// Says what was wrong and closes.
+    /// Says what was wrong with the head that the buffer begins with, and closes.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
         let id = self.ids.next();
-        self.refuse_request(id, refusal).await
+        let entry = self.refused_head(&id, &self.input, refusal);
+        self.refuse_request(id, refusal, entry).await
     }
 
-    /// The same to a request that has its id: a handler's log and a server behind may know it.
+    /// The entry of a request whose head is refused.
+    fn refused_head(&self, id: &[u8; 16], bytes: &[u8], refusal: Refusal) -> Option<Box<Entry>> {
+        let request = Refused::http1(id, self.peer.address, bytes);
+        let log = self.shared.access_log.as_ref()?;
+        Some(Box::new(Entry::refused(log, &request, refusal)))
+    }
+
+    /// Counts and records a request that is refused, says why and closes. What the client still sends is no part of it.
     async fn refuse_request(
         &mut self,
         id: [u8; 16],
-        Refusal(status, why): Refusal,
+        refusal: Refusal,
+        entry: Option<Box<Entry>>,
     ) -> Result<(), End> {
+        let Refusal(status, why) = refusal;
+        if let Some(cause) = refusal.cause() {
+            self.shared.counters.count(cause);
+        }
+        let request = identity::text(&id);
+        tracing::debug!(request, client = %self.peer.address, %status, why, "a request was refused");
         let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(&id)));
         let asked = Asked {
             id,
             ..Asked::closing()
         };
+        let before = self.produced();
         self.write_ready(reply, &asked, false);
+        if let Some(mut entry) = entry {
+            entry.add_bytes(self.produced() - before);
+        }
         self.close(true).await
     }
 
@@ -233,7 +257,7 @@ where
         let shared = self.shared;
         let _counted = Counted::new(&shared.in_flight);
         let bytes = self.input.split_to(end).freeze();
-        let id = self.ids.next();
+        let mut id = self.ids.next();
         let before = self.produced();
         let Called {
             answer,
@@ -241,10 +265,11 @@ where
             mut intake,
             mut entry,
             turn: _turn,
-        } = match self.call(&bytes, &id) {
+        } = match self.call(&bytes, &mut id) {
             Ok(called) => called,
             Err(refusal) => {
-                self.refuse_request(id, refusal).await?;
+                let entry = self.refused_head(&id, &bytes, refusal);
+                self.refuse_request(id, refusal, entry).await?;
                 return Err(End::Io);
             }
         };
@@ -271,9 +296,7 @@ where
         };
         if let Some(refusal) = intake.failed {
             entry.iter_mut().for_each(|entry| entry.status(refusal.0));
-            // What the client still sends is no part of it.
-            drop(entry);
-            self.refuse_request(id, refusal).await?;
+            self.refuse_request(id, refusal, entry).await?;
             return Err(End::Io);
         }
         let reply = respond::conclusive(reply, &asked);
@@ -287,18 +310,22 @@ where
     }
 
     /// Reads a head and asks the service. Not asynchronous: the table of headers, which is large, stays on the stack.
-    fn call(&self, bytes: &[u8], id: &[u8; 16]) -> Result<Called, Refusal> {
+    /// `id` becomes the one that the request came with, where a node of ours gave it one.
+    fn call(&self, bytes: &[u8], id: &mut [u8; 16]) -> Result<Called, Refusal> {
         let shared = self.shared;
-        let mut fields = [HeaderField {
-            name: "",
-            value: b"",
-        }; HEADERS_CAP];
-        let parsed = head::parse(bytes, &mut fields, &shared.limits)?;
+        let mut fields = Fields::new();
+        let parsed = head::parse(bytes, &mut fields, &self.head_limits())?;
         // Nothing of these is made where there is no access log.
         let notes = shared.access_log.as_ref().map(|_| Notes::default());
-        let visitor = self
-            .peer
-            .visitor(self.scheme, parsed.headers, &shared.trust);
+        let internal = parsed.internal.filter(|_| self.peer.is_internal);
+        let visitor = match internal.and_then(|internal| shared.service.origin(&internal)) {
+            None => (self.peer).visitor(self.scheme, parsed.headers, &shared.trust),
+            Some(origin) => {
+                *id = origin.request_id;
+                origin.into()
+            }
+        };
+        let id = &*id;
         let pace = OnceLock::new();
         let head = Head {
             method: parsed.method,
@@ -314,7 +341,7 @@ where
             hop: Hop {
                 upgrade: parsed.upgrade,
                 expects_continue: parsed.expects_continue,
-                token: parsed.token.filter(|_| self.peer.is_internal),
+                internal,
                 interims: (parsed.version >= 11).then_some(&self.interims),
                 pace: Some(&pace),
             },
@@ -347,6 +374,14 @@ where
         })
     }
 
+    /// What a head may be: nodes of the fleet pass on what one of them took, and what was added on the way.
+    pub(super) fn head_limits(&self) -> HeadLimits {
+        match self.peer.is_internal {
+            true => HeadLimits::INTERNAL,
+            false => self.shared.limits.head(),
+        }
+    }
+
     /// Bytes written so far, and those that wait to be.
     fn produced(&self) -> u64 {
         self.sent + (self.out.len() - self.written + self.tail.len()) as u64
@@ -367,8 +402,11 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         // What follows a CONNECT was meant for somebody else.
-        let may_follow =
-            asked.keep_alive && !asked.is_connect && !reply.close && !self.leaving.is_cancelled();
+        let may_follow = asked.keep_alive
+            && !asked.is_connect
+            && !reply.close
+            && !self.leaving.is_cancelled()
+            && !(self.is_half_closed() && self.input.is_empty());
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.flush().await?;
@@ -412,7 +450,7 @@ where
         Ok(Next::Close { unread })
     }
 
-    /// Waits for a reply; the request's body comes in meanwhile, and a client that goes away ends it.
+    /// Waits for a reply; the request's body comes in meanwhile, and a client that resets the connection ends it.
     async fn wait_for<F: Future + Unpin>(
         &mut self,
         mut reply: F,

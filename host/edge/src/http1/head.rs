@@ -1,17 +1,61 @@
 //! Reading a request's head. Lines end with CRLF and nothing else; framing is unambiguous; there is one authority.
 
 use super::target;
-use crate::Limits;
+use crate::{Cause, limits::HeadLimits};
 use http::StatusCode;
-use protoplex_http::{BUILD_HEADER, HeaderField};
+use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER, fields};
+use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
-/// Header lines that fit on the stack.
-pub(crate) const HEADERS_CAP: usize = 128;
+/// Header lines that are read at all, those of a node of ours.
+const HEADERS_CAP: usize = HeadLimits::INTERNAL.headers_max;
+/// Header lines of most requests: as many need no allocation.
+const HEADERS_USUAL: usize = 64;
+
+/// The header lines of a head.
+pub(crate) type Fields<'a> = SmallVec<[HeaderField<'a>; HEADERS_USUAL]>;
 
 /// Why a head is refused, and with which status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) &'static str);
+
+pub(crate) const LINE_TOO_LONG: Refusal =
+    Refusal(StatusCode::URI_TOO_LONG, "the request line is too long");
+pub(crate) const HEAD_TOO_LARGE: Refusal = Refusal(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "the head is too large",
+);
+pub(crate) const TOO_MANY_HEADERS: Refusal = Refusal(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "too many header lines",
+);
+
+impl Refusal {
+    /// Under what it is counted. What came too slowly is counted where that shows.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        match self.0 {
+            StatusCode::REQUEST_TIMEOUT => None,
+            StatusCode::URI_TOO_LONG => Some(Cause::LineTooLong),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Some(Cause::HeadTooLarge),
+            StatusCode::NOT_IMPLEMENTED => Some(Cause::Unknown),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => Some(Cause::Version),
+            _ => Some(Cause::Malformed),
+        }
+    }
+}
+
+/// The header lines of a head that is not known to be whole or well-formed, as far as they are whole.
+pub(crate) fn lines_so_far(buffer: &[u8]) -> Fields<'_> {
+    let lines = buffer.split_inclusive(|&byte| byte == b'\n');
+    let bytes = lines.clone().next().map_or(0, <[u8]>::len);
+    fields(&buffer[bytes..])
+        .filter_map(|(name, value)| {
+            let name = std::str::from_utf8(name).ok()?;
+            Some(HeaderField { name, value })
+        })
+        .take(HEADERS_CAP)
+        .collect()
+}
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +77,11 @@ pub(crate) struct Parsed<'a, 'h> {
     pub(super) expects_continue: bool,
     /// The protocol that the client wants to go on with.
     pub(super) upgrade: Option<&'a str>,
-    /// The value of [`BUILD_HEADER`], which is not among the headers.
-    pub(super) token: Option<&'a [u8]>,
+    /// What only nodes of the fleet say: not among the headers.
+    pub(super) internal: Option<Internal<'a>>,
 }
 
-pub(super) const fn bad(why: &'static str) -> Refusal {
+pub(crate) const fn bad(why: &'static str) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, why)
 }
 
@@ -46,7 +90,7 @@ pub(super) const fn bad(why: &'static str) -> Refusal {
 pub(crate) fn find_end(
     buffer: &[u8],
     from: &mut usize,
-    limits: &Limits,
+    limits: &HeadLimits,
 ) -> Result<Option<usize>, Refusal> {
     let start = from.saturating_sub(3).min(buffer.len());
     if let Some(at) = buffer[start..]
@@ -54,7 +98,7 @@ pub(crate) fn find_end(
         .position(|window| window == b"\r\n\r\n")
     {
         let end = start + at + 4;
-        return if end > limits.head_bytes_max {
+        return if end > limits.bytes_max {
             Err(too_large(buffer, limits))
         } else {
             Ok(Some(end))
@@ -68,28 +112,25 @@ pub(crate) fn find_end(
     {
         return Err(bad("a line ends with LF alone"));
     }
-    if buffer.len() >= limits.head_bytes_max {
+    if buffer.len() >= limits.bytes_max {
         return Err(too_large(buffer, limits));
     }
     *from = buffer.len();
     Ok(None)
 }
 
-fn too_large(buffer: &[u8], limits: &Limits) -> Refusal {
+fn too_large(buffer: &[u8], limits: &HeadLimits) -> Refusal {
     match buffer.iter().position(|&byte| byte == b'\n') {
-        Some(line) if line <= limits.line_bytes_max => Refusal(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "the head is too large",
-        ),
-        _ => Refusal(StatusCode::URI_TOO_LONG, "the request line is too long"),
+        Some(line) if line <= limits.line_bytes_max => HEAD_TOO_LARGE,
+        _ => LINE_TOO_LONG,
     }
 }
 
 /// Reads one whole head.
 pub(crate) fn parse<'a, 'h>(
     bytes: &'a [u8],
-    fields: &'h mut [HeaderField<'a>; HEADERS_CAP],
-    limits: &Limits,
+    fields: &'h mut Fields<'a>,
+    limits: &HeadLimits,
 ) -> Result<Parsed<'a, 'h>, Refusal> {
     check_lines(bytes, limits)?;
     let mut raw = [const { MaybeUninit::uninit() }; HEADERS_CAP];
@@ -98,10 +139,7 @@ pub(crate) fn parse<'a, 'h>(
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the head is incomplete")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too many header lines",
-            ));
+            return Err(TOO_MANY_HEADERS);
         }
         Err(httparse::Error::Version) if names_version(bytes) => {
             return Err(Refusal(
@@ -116,33 +154,28 @@ pub(crate) fn parse<'a, 'h>(
         return Err(bad("the request line is malformed"));
     };
     if request.headers.len() > limits.headers_max {
-        return Err(Refusal(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "too many header lines",
-        ));
+        return Err(TOO_MANY_HEADERS);
     }
-    let (mut count, mut token) = (0, None);
+    fields.clear();
+    let (mut token, mut origin) = (None, None);
     for header in request.headers.iter() {
-        if is_build_header(header.name) {
-            token = token.or(Some(header.value));
-            continue;
+        let (name, value) = (header.name, header.value);
+        match name {
+            _ if is_name(name, BUILD_HEADER) => token = token.or(Some(value)),
+            _ if is_name(name, ORIGIN_HEADER) => origin = origin.or(Some(value)),
+            _ => fields.push(HeaderField { name, value }),
         }
-        fields[count] = HeaderField {
-            name: header.name,
-            value: header.value,
-        };
-        count += 1;
     }
     let version = 10 + minor;
-    let meaning = Meaning::of(&fields[..count], version)?;
+    let meaning = Meaning::of(fields, version)?;
     let (path, authority) = target::split(method, target, meaning.host)?;
     if method == "CONNECT" && meaning.framing != Framing::None {
         return Err(bad("CONNECT has no body"));
     }
     if meaning.host.is_some_and(|host| host != authority) {
-        name_one_host(&mut fields[..count], authority);
+        name_one_host(fields, authority);
     }
-    let headers = &fields[..count];
+    let headers = &fields[..];
     Ok(Parsed {
         method,
         path,
@@ -155,13 +188,13 @@ pub(crate) fn parse<'a, 'h>(
         upgrade: meaning
             .upgrade
             .filter(|_| meaning.upgrades && version >= 11),
-        token,
+        internal: token.map(|token| Internal { token, origin }),
     })
 }
 
 /// Told by the length first: most names have another.
-fn is_build_header(name: &str) -> bool {
-    name.len() == BUILD_HEADER.len() && name.eq_ignore_ascii_case(BUILD_HEADER)
+fn is_name(name: &str, known: &str) -> bool {
+    name.len() == known.len() && name.eq_ignore_ascii_case(known)
 }
 
 /// Whether the request line has three words and the last is a version, known or not.
@@ -184,7 +217,7 @@ fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
 }
 
 /// Line ends, folding and control characters: what httparse is laxer about.
-fn check_lines(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+fn check_lines(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
     let mut line_start = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
@@ -194,10 +227,7 @@ fn check_lines(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
             b'\n' if at == 1 => return Err(bad("an empty line before the request")),
             b'\n' => {
                 if line_start == 0 && at > limits.line_bytes_max {
-                    return Err(Refusal(
-                        StatusCode::URI_TOO_LONG,
-                        "the request line is too long",
-                    ));
+                    return Err(LINE_TOO_LONG);
                 }
                 line_start = at + 1;
             }

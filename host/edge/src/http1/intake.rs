@@ -4,6 +4,7 @@ use super::{
     body::{Producer, Want},
     chunked::{Decoded, Decoder},
     connection::{Connection, End},
+    half_closed::is_end,
     head::{Framing, Refusal},
 };
 use crate::{Cause, Service, io::Io, pace};
@@ -117,6 +118,25 @@ impl Intake {
         }
     }
 
+    /// Whether `input`, after which nothing comes, holds the rest of the body, or shows what is wrong with it.
+    fn is_settled_by(&self, input: &BytesMut) -> bool {
+        match &self.source {
+            Source::Length { left, .. } => self.finished || *left <= input.len() as u64,
+            Source::Chunked(decoder) => {
+                // At most a piece, and only of a client that has said its last word.
+                let (mut decoder, mut input) = (decoder.clone(), input.clone());
+                self.finished
+                    || loop {
+                        match decoder.decode(&mut input) {
+                            Ok(Decoded::Data(_)) => {}
+                            Ok(Decoded::NeedsMore) => break false,
+                            Ok(Decoded::End) | Err(_) => break true,
+                        }
+                    }
+            }
+        }
+    }
+
     fn give(&mut self, piece: Bytes) {
         self.pace.pause();
         if let Source::Length { left: 0, .. } = self.source {
@@ -180,6 +200,10 @@ where
                 Ok(Decoded::Data(piece)) => intake.give(piece),
                 Ok(Decoded::End) => intake.end(),
                 Err(why) => intake.malformed(why),
+                Ok(Decoded::NeedsMore) if self.is_half_closed() => {
+                    intake.went_away();
+                    return Err(End::Io);
+                }
                 Ok(Decoded::NeedsMore) => {
                     match poll_read(&mut self.io, &mut self.input, PIECE_BYTES, cx) {
                         Poll::Ready(Ok(read)) if read > 0 => intake.pace.moved(read),
@@ -197,8 +221,12 @@ where
         }
     }
 
-    /// Nobody waits for the body: what comes is kept, up to a piece, so that the client's end shows.
+    /// Nobody waits for the body: what comes is kept, up to a piece, so that a client that aborts is noticed. One that
+    /// has sent its whole request and ends its side still gets the answer.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Result<(), End> {
+        if self.is_half_closed() {
+            return self.poll_reset(cx);
+        }
         while self.input.len() < PIECE_BYTES {
             // More of a body that has not ended is likely to be there at once.
             let most = if intake.finished {
@@ -208,6 +236,10 @@ where
             };
             match poll_read(&mut self.io, &mut self.input, most, cx) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(end) if is_end(&end) && intake.is_settled_by(&self.input) => {
+                    self.half_close();
+                    return self.poll_reset(cx);
+                }
                 Poll::Ready(_) => {
                     if !intake.finished {
                         intake.went_away();

@@ -4,6 +4,7 @@
 mod body;
 pub(crate) mod chunked;
 mod connection;
+mod half_closed;
 pub(crate) mod head;
 mod intake;
 mod output;

@@ -63,7 +63,7 @@ pub fn is_path(target: &str) -> bool {
 }
 
 /// A host, and a port behind a colon. No user, no escapes, no empty host.
-pub(crate) fn is_authority(value: &str) -> bool {
+pub fn is_authority(value: &str) -> bool {
     let (host, rest) = match value.strip_prefix('[') {
         Some(literal) => match literal.split_once(']') {
             Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", rest),

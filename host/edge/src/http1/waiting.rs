@@ -85,6 +85,7 @@ where
     ) -> Result<Result<Option<usize>, Refusal>, End> {
         let shared = self.shared;
         let limits = &shared.limits;
+        let head_limits = self.head_limits();
         let (mut looked, mut forgiven) = (0, false);
         let mut deadline = self.head_deadline.take();
         loop {
@@ -94,7 +95,7 @@ where
                 (looked, forgiven) = (0, true);
             }
             if !self.input.is_empty() {
-                match head::find_end(&self.input, &mut looked, limits) {
+                match head::find_end(&self.input, &mut looked, &head_limits) {
                     Ok(None) => {}
                     found => return Ok(found),
                 }

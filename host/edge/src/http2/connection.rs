@@ -63,7 +63,7 @@ where
             .initial_window_size(window_bytes)
             .initial_connection_window_size(connection_bytes(limits, window_bytes))
             .max_concurrent_streams(limits.h2_streams_max)
-            .max_header_list_size(limits.h2_header_bytes_max)
+            .max_header_list_size(limits.h2_header_list_bytes_max())
             .max_pending_accept_reset_streams(limits.h2.pending_resets_max)
             .max_local_error_reset_streams(Some(limits.h2.error_resets_max))
             .enable_connect_protocol()

@@ -1,13 +1,17 @@
 //! A request of HTTP/2, checked as strictly as one of HTTP/1.1.
 
 use super::received::Received;
-use crate::http1::target::{is_authority, is_path, is_star};
+use crate::http1::{
+    head::{HEAD_TOO_LARGE, LINE_TOO_LONG, Refusal, TOO_MANY_HEADERS, bad},
+    target::{is_authority, is_path, is_star},
+};
+use crate::limits::HeadLimits;
 use crate::pace::{self, BodyRules};
 use bytes::Bytes;
 use http::{StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use protoplex_http::{
-    BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, Pace, Pacing,
+    BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, ORIGIN_HEADER, Pace, Pacing,
 };
 use smallvec::SmallVec;
 use std::{
@@ -19,17 +23,59 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+const MALFORMED_FIELD: Refusal = bad("scheme or header is malformed");
+const MALFORMED_TARGET: Refusal = bad("authority or path is malformed");
+
 /// What the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1 would
 /// have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
-pub(super) fn is_sound(parts: &Parts) -> bool {
+fn is_sound(parts: &Parts) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let mut values = parts.headers.values().map(http::HeaderValue::as_bytes);
     parts.uri.scheme_str() != Some("")
         && !values.any(|value| is_space(value.first()) || is_space(value.last()))
 }
 
-/// The one authority and the path. `Host` may repeat the authority, not contradict it.
-pub(super) fn target(parts: &Parts) -> Option<(&str, &str)> {
+/// The one authority and the path.
+///
+/// # Errors
+/// They, or a header, are malformed.
+pub(super) fn target(parts: &Parts) -> Result<(&str, &str), Refusal> {
+    if !is_sound(parts) {
+        return Err(MALFORMED_FIELD);
+    }
+    named(parts).ok_or(MALFORMED_TARGET)
+}
+
+/// Whether a head is as small as one by HTTP/1.1 has to be, where each line has a colon, a space and its end besides.
+///
+/// # Errors
+/// It is too large.
+pub(super) fn fits(
+    parts: &Parts,
+    fields: &[HeaderField<'_>],
+    limits: &HeadLimits,
+) -> Result<(), Refusal> {
+    let target = parts.uri.path_and_query();
+    let path = target.map_or("", http::uri::PathAndQuery::as_str);
+    let line = parts.method.as_str().len() + " ".len() + path.len() + " HTTP/1.1".len();
+    let lines = fields.iter();
+    let bytes: usize = lines
+        .map(|field| field.name.len() + field.value.len() + ": \r\n".len())
+        .sum();
+    if line > limits.line_bytes_max {
+        return Err(LINE_TOO_LONG);
+    }
+    if fields.len() > limits.headers_max {
+        return Err(TOO_MANY_HEADERS);
+    }
+    if line + bytes > limits.bytes_max {
+        return Err(HEAD_TOO_LARGE);
+    }
+    Ok(())
+}
+
+/// `Host` may repeat the authority, not contradict it.
+fn named(parts: &Parts) -> Option<(&str, &str)> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Some(host.to_str().ok()?),
@@ -72,7 +118,7 @@ pub(super) fn fields<'a>(
     let lines = parts.headers.iter();
     lines
         .filter(|(name, _)| cookies.is_none() || *name != header::COOKIE)
-        .filter(|(name, _)| name.as_str() != BUILD_HEADER)
+        .filter(|(name, _)| ![BUILD_HEADER, ORIGIN_HEADER].contains(&name.as_str()))
         .map(|(name, value)| HeaderField {
             name: name.as_str(),
             value: value.as_bytes(),

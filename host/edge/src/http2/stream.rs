@@ -10,9 +10,12 @@ use super::{
 };
 use crate::{
     Cause, Service,
-    access::Entry,
+    access::{Entry, Refused},
     addresses::Turn,
-    http1::respond::{self, Asked},
+    http1::{
+        head::Refusal,
+        respond::{self, Asked},
+    },
     identity::{self, RequestIds},
     server::{Held, Shared},
     upstream::tunnel::{self, Far},
@@ -144,22 +147,18 @@ impl<S: Service> Streams<S> {
         body: Body,
         stream: &mut Stream<S>,
     ) -> Answer {
-        let id = &stream.asked.id;
-        let refuse = |status, why| Answer::Ready(refused(status, why, id));
-        if !request::is_sound(parts) {
-            return refuse(StatusCode::BAD_REQUEST, "scheme or header is malformed");
-        }
-        let Some((authority, path)) = request::target(parts) else {
-            return refuse(StatusCode::BAD_REQUEST, "authority or path is malformed");
+        let (authority, path) = match request::target(parts) {
+            Ok(target) => target,
+            Err(refusal) => return self.refuse(parts, refusal, stream),
         };
         let cookies = request::cookies(parts);
         let fields = request::fields(parts, cookies.as_deref());
         let shared = &self.shared;
-        if fields.len() > shared.limits.headers_max {
-            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return refuse(status, "too many header lines");
+        if let Err(refusal) = request::fits(parts, &fields, &shared.limits.head()) {
+            return self.refuse(parts, refusal, stream);
         }
         let visitor = self.peer.visitor(self.scheme, &fields, &shared.trust);
+        let id = &stream.asked.id;
         let held = &mut stream.held;
         let head = Head {
             // An extended CONNECT is to handlers what a GET with `Upgrade` is.
@@ -177,7 +176,7 @@ impl<S: Service> Streams<S> {
                 upgrade,
                 expects_continue: !body.is_absent() && request::expects_continue(parts),
                 // Nodes speak HTTP/1.1 to each other.
-                token: None,
+                internal: None,
                 interims: Some(&stream.interims),
                 pace: stream.upload.as_ref().map(|upload| &upload.pace),
             },
@@ -191,6 +190,31 @@ impl<S: Service> Streams<S> {
         }
         catch_unwind(AssertUnwindSafe(|| shared.service.call(&head, body)))
             .unwrap_or_else(|_| Answer::Ready(respond::panicked(id)))
+    }
+}
+
+impl<S> Streams<S> {
+    /// Counts and logs a request that is refused, and says why.
+    fn refuse(&self, parts: &Parts, refusal: Refusal, stream: &mut Stream<S>) -> Answer {
+        let id = &stream.asked.id;
+        if let Some(cause) = refusal.cause() {
+            self.shared.counters.count(cause);
+        }
+        let Refusal(status, why) = refusal;
+        let request = identity::text(id);
+        tracing::debug!(request, client = %self.peer.address, %status, why, "a request was refused");
+        let (authority, path) = (parts.uri.authority(), parts.uri.path_and_query());
+        let request = Refused {
+            id,
+            client: self.peer.address,
+            version: 20,
+            method: parts.method.as_str().as_bytes(),
+            host: authority.map_or(&b""[..], |authority| authority.as_str().as_bytes()),
+            path: path.map_or(&b""[..], |path| path.as_str().as_bytes()),
+        };
+        let log = self.shared.access_log.as_ref();
+        stream.held.entry = log.map(|log| Entry::refused(log, &request, refusal));
+        Answer::Ready(refused(status, why, id))
     }
 }
 

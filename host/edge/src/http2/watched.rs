@@ -6,7 +6,7 @@ use super::{
     budget::Budget,
     frames::{self, Scanner},
 };
-use crate::{Cause, server::Shared};
+use crate::{Cause, Http2Limits, server::Shared};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -41,7 +41,10 @@ pub(super) struct Watched<S, IO> {
 impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
     pub(super) fn new(shared: Arc<Shared<S>>, io: IO, activity: &Activity) -> Self {
         Self {
-            budget: Budget::new(shared.limits.h2),
+            budget: Budget::new(Http2Limits {
+                continuations_max: shared.limits.h2_continuations_max(),
+                ..shared.limits.h2
+            }),
             shared,
             io,
             received: Scanner::new(PREFACE_BYTES),

@@ -75,11 +75,13 @@ impl Body {
 
     /// Gives the connection back if it can be used again. Whoever took the last byte calls it, or the drop does.
     fn finish(&mut self) {
-        if let Some(exchange) = self.exchange.take()
-            && self.keep_alive
-            && exchange.is_over()
-        {
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
+        if self.keep_alive && exchange.is_over() {
             self.pool.put_back(exchange.connection);
+        } else if !self.tunnel {
+            exchange.give_up();
         }
     }
 }

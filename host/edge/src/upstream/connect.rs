@@ -208,6 +208,17 @@ impl Stream {
         }
     }
 
+    /// Makes the end of this connection a reset. A server takes a plain end for "nothing more is sent" and goes on with
+    /// what it was asked.
+    pub(super) fn reset_on_close(&self) {
+        let socket = match &self.transport {
+            Transport::Tcp(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        };
+        // Without it the server is told late, and has worked for nobody.
+        let _ = socket.set_zero_linger();
+    }
+
     /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.transport {

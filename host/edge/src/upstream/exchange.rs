@@ -89,6 +89,20 @@ pub(super) struct Exchange {
     asked: Asked,
 }
 
+/// A response that is waited for. Dropped before it is there, it is given up.
+struct Waiting<'a> {
+    exchange: &'a mut Exchange,
+    is_over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.exchange.give_up();
+        }
+    }
+}
+
 /// What is left of the response.
 enum Reading {
     Head,
@@ -154,7 +168,22 @@ impl Exchange {
             .sending
             .holds
             .then(|| Instant::now() + CONTINUE_WAIT_MAX);
-        poll_fn(|cx| self.poll_response(patience, continue_at, interims, cx)).await
+        let mut waiting = Waiting {
+            exchange: self,
+            is_over: false,
+        };
+        let response =
+            poll_fn(|cx| (waiting.exchange).poll_response(patience, continue_at, interims, cx))
+                .await;
+        waiting.is_over = response.is_ok();
+        response
+    }
+
+    /// Tells the server, when the connection is dropped, that nobody waits for the rest of its response.
+    pub(super) fn give_up(&self) {
+        if !matches!(self.reading, Reading::Done | Reading::Length(0)) {
+            self.connection.io.reset_on_close();
+        }
     }
 
     fn poll_response(

@@ -2,7 +2,7 @@
 
 use super::counters::Counters;
 use bytes::Bytes;
-use http::Method;
+use http::{Method, uri::Authority};
 use protoplex_http::{Body, Interims, fields};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,8 +32,11 @@ pub struct Timeouts {
 /// A request that was decided on.
 #[derive(Debug)]
 pub struct Outbound {
-    /// The request line and the end-to-end header lines, `Host` among them; without framing and the empty line.
+    /// The request line and the end-to-end header lines, `Host` first if there is one; without framing and the empty
+    /// line.
     pub head: Vec<u8>,
+    /// Whether `head` has a `Host`. Without one a server gets its own address as such: HTTP/1.1 wants one.
+    pub names_host: bool,
     /// The same method as in `head`.
     pub method: Method,
     /// Pulled when the server wants it.
@@ -111,15 +114,28 @@ impl Outbound {
         head.into()
     }
 
+    /// `head` as [`Self::http1_head`] made it, for one server.
+    pub(super) fn http1_head_for(&self, head: &Bytes, server: &Authority) -> Bytes {
+        if self.names_host {
+            return head.clone();
+        }
+        let (line, lines) = head.split_at(line_end(head));
+        [line, b"host: ", server.as_str().as_bytes(), b"\r\n", lines]
+            .concat()
+            .into()
+    }
+
     /// Path and query, and the header lines.
     pub(super) fn parts(&self) -> (&str, impl Iterator<Item = (&[u8], &[u8])>) {
-        let end = self
-            .head
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .map_or(self.head.len(), |at| at + 1);
-        let (line, lines) = self.head.split_at(end);
+        let (line, lines) = self.head.split_at(line_end(&self.head));
         let path = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
         (std::str::from_utf8(path).unwrap_or("/"), fields(lines))
     }
+}
+
+/// Where the first line ends.
+fn line_end(head: &[u8]) -> usize {
+    head.iter()
+        .position(|&byte| byte == b'\n')
+        .map_or(head.len(), |at| at + 1)
 }

@@ -41,7 +41,7 @@ async fn a_service_that_panics_costs_its_request_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_ends_the_service() {
+async fn a_client_that_resets_its_connection_ends_the_service() {
     for (request, what) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "no body"),
         (
@@ -81,6 +81,8 @@ async fn a_client_that_goes_away_ends_the_service() {
             let mut client = Client::to(&running).await;
             client.send(request).await;
             soon(called.notified()).await;
+            // Without it the end says only that nothing more is sent.
+            client.io.set_zero_linger().unwrap();
             drop(client);
             let ended = tokio::time::timeout(std::time::Duration::from_secs(5), gone).await;
             assert!(

@@ -186,10 +186,29 @@ async fn streams_are_answered_side_by_side() {
 }
 
 #[tokio::test]
+async fn a_head_may_be_as_large_as_by_http_1_1_and_no_larger() {
+    let limits = Limits {
+        head_bytes_max: 256 << 10,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, _| text("")).await;
+    let mut client = plain(&running).await;
+    for (bytes, status) in [(40 << 10, 200), (250 << 10, 200), (257 << 10, 431)] {
+        let large = request().header("x", "y".repeat(bytes));
+        let answer = client.ask(large.body(Full::default()).unwrap()).await;
+        assert_eq!(answer.unwrap().0, status, "{bytes}");
+    }
+    for (bytes, status) in [(8100, 200), (8300, 414)] {
+        let answer = client.get(&format!("http://a/{}", "x".repeat(bytes))).await;
+        assert_eq!(answer.unwrap().0, status, "{bytes}");
+    }
+}
+
+#[tokio::test]
 async fn a_header_list_that_is_too_large_is_refused() {
     let limits = Limits {
         headers_max: 20,
-        h2_header_bytes_max: 4000,
+        head_bytes_max: 4000,
         ..Limits::default()
     };
     let running = serve(limits, |_, _| text("")).await;

@@ -14,6 +14,7 @@ mod differential;
 mod drain;
 mod faults;
 mod grammar;
+mod half_closed;
 mod http2;
 mod http2_abuse;
 mod http2_interim;

@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 
 /// Says what it sees: the token, and the names of all headers and trailers.
 fn seen(head: &Head<'_>, body: Body) -> Answer {
-    let token = head.hop.token.map(String::from_utf8_lossy);
+    let token = head.hop.internal.map(|said| said.token);
+    let token = token.map(String::from_utf8_lossy);
     let names = head.headers.iter().map(|field| field.name.to_lowercase());
     let names: Vec<_> = names.filter(|name| name.starts_with('p')).collect();
     let said = format!("{token:?} {names:?}");
@@ -31,6 +32,7 @@ fn seen(head: &Head<'_>, body: Body) -> Answer {
 fn request(token: &str) -> String {
     format!(
         "POST / HTTP/1.1\r\nHost: a\r\nProtoplex-Build: {token}\r\nPlain: 1\r\nprotoplex-build: two\r\n\
+         Protoplex-Origin: one\r\n\
          Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 7\r\nProtoplex-Build: {token}\r\n\r\n"
     )
 }

@@ -161,6 +161,7 @@ pub fn group(upstream: &Upstream) -> Arc<Group> {
 
 pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
     Outbound {
+        names_host: true,
         head: format!("{method} {path} HTTP/1.1\r\nhost: site.example\r\nx-note: 1\r\n")
             .into_bytes(),
         method,

@@ -251,7 +251,11 @@ async fn call_p2(
     let answer = Arc::new(Mutex::new(answer));
     let (request, out) = accessor.with(|mut access| {
         let mut view = access.get().http();
-        let request = view.new_incoming_request(Scheme::Http, request)?;
+        let scheme = match request.uri().scheme_str() {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        let request = view.new_incoming_request(scheme, request)?;
         let answer = Arc::clone(&answer);
         let out = view.new_response_outparam_from_callback(move |response| {
             let mut answer = answer.lock();

@@ -95,6 +95,9 @@ struct Line<'a> {
     build: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     upstream: &'a str,
+    /// Why it was refused before a handler was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'static str>,
 }
 
 struct Writer {
@@ -161,6 +164,7 @@ impl Writer {
             handler: &access.noted.handler,
             build: &access.noted.build,
             upstream: &access.noted.upstream,
+            refused: access.refused,
         };
         // Writing to memory, of text and numbers, does not fail.
         let _ = serde_json::to_writer(&mut self.lines, &line);
@@ -225,6 +229,7 @@ mod tests {
                 handler: "router".to_owned(),
                 ..Noted::default()
             },
+            refused: None,
         }
     }
 

@@ -5,9 +5,11 @@ mod check;
 use super::{
     app,
     build::{Code, LoadedBuild, Slot},
+    edits::Edits,
     fleet::is_built_in,
-    hops::{self, HOPS_HEADER},
+    hops,
     metrics::Kind,
+    origin,
     outlive::{Lifetime, Needs},
     relay, reply,
     service::Shared,
@@ -20,7 +22,7 @@ use protoplex_edge::{
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
-use protoplex_http::{Answer, BUILD_HEADER, Body, Head, Reply};
+use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
 use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
 use std::{
     net::SocketAddr,
@@ -73,7 +75,7 @@ pub(super) fn act(
     }
 }
 
-fn refused<T>(text: impl Into<String>) -> Result<T, HandlerError> {
+pub(super) fn refused<T>(text: impl Into<String>) -> Result<T, HandlerError> {
     Err(HandlerError::Refused(text.into()))
 }
 
@@ -97,8 +99,14 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
 }
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.
-fn own_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    if forward::is_of_the_host(name) || name.eq_ignore_ascii_case(BUILD_HEADER) {
+pub(super) fn own_header(
+    name: &str,
+    value: &str,
+) -> Result<(HeaderName, HeaderValue), HandlerError> {
+    let is_internal = [BUILD_HEADER, ORIGIN_HEADER]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known));
+    if forward::is_of_the_host(name) || is_internal {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
         ));
@@ -139,18 +147,22 @@ fn asset_reply(
     head: &Head<'_>,
     decision: protoplex_handler::Asset,
 ) -> Result<Reply, HandlerError> {
-    if !slot
-        .grants
-        .assets
-        .iter()
-        .any(|prefix| decision.path.starts_with(prefix.as_str()))
-    {
+    let is_granted = |path: &str| {
+        let mut granted = slot.grants.assets.iter();
+        granted.any(|prefix| path.starts_with(prefix.as_str()))
+    };
+    if !is_granted(&decision.path) {
         return refused(format!(
             "asset `{}` is outside grants.assets",
             decision.path
         ));
     }
-    let Some(asset) = build.assets.get(&decision.path) else {
+    let asset = build.assets.get(&decision.path).or_else(|| {
+        // A handler that passes on a request's path passes on its escapes.
+        let name = normal::unescape(&decision.path).filter(|name| is_granted(name))?;
+        build.assets.get(&*name)
+    });
+    let Some(asset) = asset else {
         return Ok(reply::status(StatusCode::NOT_FOUND, head.request_id));
     };
     if let Some(status) = decision.status {
@@ -202,6 +214,8 @@ fn relay_to(
     }
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
+    let relays = hop_count.filter(|_| is_built_in(&decision.upstream));
+    let origin = relays.map(|relays| origin::value(head, relays));
     let (upstream, key) = (decision.upstream, decision.key);
     if let Some(notes) = head.notes {
         notes.write(|noted| noted.upstream.clone_from(&upstream));
@@ -218,11 +232,9 @@ fn relay_to(
             None if build.upstreams.has(&group) => Needs::Upstream(Arc::clone(&group)),
             None => Needs::Address(upstream),
         };
-        if let Some(hop) = hop {
-            header_line(&mut outbound.head, BUILD_HEADER, hop.as_bytes());
-            if let Some(count) = hop_count.filter(|count| *count > 1) {
-                let count = count.to_string();
-                header_line(&mut outbound.head, HOPS_HEADER, count.as_bytes());
+        if let Some((hop, origin)) = hop.zip(origin) {
+            for (name, value) in [(BUILD_HEADER, hop), (ORIGIN_HEADER, origin)] {
+                header_line(&mut outbound.head, name, value.as_bytes());
             }
         }
         let lifetime = Lifetime::new(&build, needs);
@@ -339,17 +351,14 @@ fn outbound(
     for part in [head.method, " ", path, " HTTP/1.1\r\n"] {
         text.extend_from_slice(part.as_bytes());
     }
-    let (set, removed) = (&decision.set_headers, &decision.remove_headers);
-    let edited = |name: &str| {
-        set.iter()
-            .any(|field| field.name.eq_ignore_ascii_case(name))
-            || removed.iter().any(|other| other.eq_ignore_ascii_case(name))
-            || name.eq_ignore_ascii_case(HOPS_HEADER)
-    };
-    forward::request_lines(&mut text, head, request.from_our_node, edited);
-    for field in set {
-        own_header(&field.name, &field.value)?;
-        header_line(&mut text, &field.name, field.value.as_bytes());
+    let edits = Edits::new(decision)?;
+    let host = edits.host().unwrap_or(head.authority);
+    let keeps_forwarded = request.from_our_node;
+    forward::request_lines(&mut text, head, host, keeps_forwarded, |name| {
+        edits.covers(name)
+    });
+    for (name, value) in edits.added() {
+        header_line(&mut text, name, value.as_bytes());
     }
     if head.version == 20 && head.hop.upgrade.is_some() {
         // HTTP/2 has no key (RFC 8441, section 5), and HTTP/1.1 servers insist on one.
@@ -360,11 +369,12 @@ fn outbound(
     let key = decision.key.as_deref().map(str::as_bytes);
     Ok(Outbound {
         head: text,
+        names_host: !host.is_empty(),
         method,
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
         expects_continue: head.hop.expects_continue,
-        takes_trailers: forward::takes_trailers(head) && !edited("te"),
+        takes_trailers: forward::takes_trailers(head) && !edits.covers("te"),
         interims: head.hop.interims.cloned(),
         timeouts: decision
             .timeouts

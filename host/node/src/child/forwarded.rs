@@ -1,7 +1,6 @@
 //! Headers that go on from a request to an app handler or an upstream.
 
-use super::hops::HOPS_HEADER;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_edge::forward;
 use protoplex_http::Head;
 
@@ -9,7 +8,8 @@ use protoplex_http::Head;
 /// own keeps those that the node wrote.
 pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
-    for field in head.headers {
+    let all = head.headers.iter();
+    for field in all.filter(|field| !forward::is_disguised(field.name)) {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(field.name.as_bytes()),
             HeaderValue::from_bytes(field.value),
@@ -18,7 +18,12 @@ pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
         }
     }
     forward::strip_hop_by_hop(&mut headers);
-    headers.remove(HOPS_HEADER);
+    if let Ok(host) = HeaderValue::from_str(head.authority)
+        && !host.is_empty()
+    {
+        // As it was matched, whatever the client wrote and by whichever protocol.
+        headers.insert(header::HOST, host);
+    }
     if !from_our_node {
         forward::overwrite_forwarded(head, &mut headers);
     }

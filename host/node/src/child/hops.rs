@@ -1,25 +1,27 @@
 //! How many nodes of the fleet a request has passed. A handler that relays to the role of its own node sends a request
 //! round in circles: each turn costs as much as a request, so it is ended after a few.
 
-use super::decide::Request;
+use super::{decide::Request, origin};
+use protoplex_http::Internal;
 
-/// Carries the relays so far, from the second on. Believed only beside a build that a node of ours vouched for.
-pub(super) const HOPS_HEADER: &str = "protoplex-hops";
 /// Relays from node to node that one request may take (508 above it). A proxy, an app, and one that it asks are two.
 const HOPS_MAX: u32 = 4;
 
 /// The relay that the request would take next, counted from 1; `None` where it has been relayed too often.
 pub(super) fn next(request: &Request<'_>) -> Option<u32> {
-    let taken = match request.from_our_node {
-        true => taken(request.head.header_str(HOPS_HEADER)),
-        false => 0,
+    let taken = match request.head.hop.internal.filter(|_| request.from_our_node) {
+        Some(internal) => taken(&internal),
+        None => 0,
     };
     (taken < HOPS_MAX).then_some(taken + 1)
 }
 
-/// Absent is one: most are relayed once, and need no header for it.
-fn taken(header: Option<&str>) -> u32 {
-    header.map_or(1, |count| count.parse().unwrap_or(HOPS_MAX))
+/// One at least: it came from a node. What cannot be read may hide any number.
+fn taken(internal: &Internal<'_>) -> u32 {
+    match internal.origin.map(origin::read) {
+        None => 1,
+        Some(origin) => origin.map_or(HOPS_MAX, |origin| origin.relays.max(1)),
+    }
 }
 
 #[cfg(test)]
@@ -28,14 +30,12 @@ mod tests {
 
     #[test]
     fn relays_are_counted_from_one_and_what_is_no_count_is_too_many() {
-        for (header, count) in [
-            (None, 1),
-            (Some("2"), 2),
-            (Some("4"), HOPS_MAX),
-            (Some("-1"), HOPS_MAX),
-            (Some(""), HOPS_MAX),
-        ] {
-            assert_eq!(taken(header), count, "{header:?}");
+        for (relays, count) in [("1", 1), ("2", 2), ("4", 4), ("0", 1), ("-1", HOPS_MAX), ("", HOPS_MAX)] {
+            let origin = format!("http 192.0.2.1 4711 0123456789abcdef {relays}");
+            let internal = Internal { token: b"", origin: Some(origin.as_bytes()) };
+            assert_eq!(taken(&internal), count, "{relays:?}");
         }
+        let none = Internal { token: b"", origin: None };
+        assert_eq!(taken(&none), 1);
     }
 }

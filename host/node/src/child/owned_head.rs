@@ -1,6 +1,6 @@
 //! A head that outlives the connection's buffer.
 
-use protoplex_http::{Head, HeaderField, Hop, Interims, Notes, Scheme};
+use protoplex_http::{Head, HeaderField, Hop, Interims, Internal, Notes, Scheme};
 use std::net::IpAddr;
 
 pub(super) struct OwnedHead {
@@ -15,7 +15,8 @@ pub(super) struct OwnedHead {
     upgrade: Option<String>,
     expects_continue: bool,
     interims: Option<Interims>,
-    token: Option<Vec<u8>>,
+    /// Token and origin.
+    internal: Option<(Vec<u8>, Option<Vec<u8>>)>,
     forwarder: Option<IpAddr>,
     notes: Option<Notes>,
     headers: Vec<(String, Vec<u8>)>,
@@ -35,7 +36,8 @@ impl OwnedHead {
             upgrade: head.hop.upgrade.map(str::to_owned),
             expects_continue: head.hop.expects_continue,
             interims: head.hop.interims.cloned(),
-            token: head.hop.token.map(<[u8]>::to_vec),
+            internal: (head.hop.internal)
+                .map(|said| (said.token.to_vec(), said.origin.map(<[u8]>::to_vec))),
             forwarder: head.forwarder,
             notes: head.notes.cloned(),
             headers: head
@@ -73,7 +75,10 @@ impl OwnedHead {
                 interims: self.interims.as_ref(),
                 // It was said when the request came.
                 pace: None,
-                token: self.token.as_deref(),
+                internal: (self.internal.as_ref()).map(|(token, origin)| Internal {
+                    token,
+                    origin: origin.as_deref(),
+                }),
             },
         }
     }

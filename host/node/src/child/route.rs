@@ -1,11 +1,12 @@
-//! (host, path, method) → handler. The most specific host wins, then the most specific path, then the method.
+//! (host, path, method) → handler. The most specific host wins, then the most specific path, then the method. Hosts and
+//! paths are in normal form, those of routes and those of requests.
 //!
 //! Cost: one hash of the host and one for each `/` of the path, however many routes there are.
 
 use super::metrics::RouteMetrics;
-use protoplex_http::{ClientPace, Head};
+use protoplex_http::{ClientPace, Head, Scheme, normal};
 use protoplex_wire::manifest::{Role, Route};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 /// Where a route leads.
 #[derive(Clone, Debug)]
@@ -73,16 +74,19 @@ impl Router {
             let Some(target) = target(route) else {
                 continue;
             };
-            let paths = match route.host.as_deref() {
+            let host = route.host.as_deref();
+            let host = host.map(|host| normal::authority(host, Scheme::Http));
+            let path = normal::path(&route.path).unwrap_or(Cow::Borrowed(&route.path));
+            let paths = match host.as_deref() {
                 None => &mut router.any_host,
                 Some(host) => match host.strip_prefix('*') {
                     Some(suffix) => router.wildcard_hosts.entry(suffix.to_owned()).or_default(),
                     None => router.exact_hosts.entry(host.to_owned()).or_default(),
                 },
             };
-            let methods = match route.path.strip_suffix("/*") {
+            let methods = match path.strip_suffix("/*") {
                 Some(prefix) => paths.prefixes.entry(prefix.to_owned()).or_default(),
-                None => paths.exact.entry(route.path.clone()).or_default(),
+                None => paths.exact.entry(path.into_owned()).or_default(),
             };
             if route.methods.is_empty() {
                 methods.any = Some(target.clone());
@@ -114,14 +118,25 @@ impl Router {
         })
     }
 
+    /// Whether a server that reads paths leniently takes the request's for one that leads to another handler than
+    /// `found`, or to none.
+    pub(super) fn is_ambiguous(&self, head: &Head<'_>, found: &Target) -> bool {
+        normal::lenient(head.path_only()).is_some_and(|path| {
+            let path = &path;
+            match self.find(&Head { path, ..*head }) {
+                Found::Route(other) => other.handler != found.handler,
+                Found::WrongMethod(_) | Found::Nothing => true,
+            }
+        })
+    }
+
     /// The tables that a host may use, most specific first.
     fn hosts<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Paths> + use<'a> {
         let mut tables = smallvec::SmallVec::<[&'a Paths; 4]>::new();
         if !self.exact_hosts.is_empty() || !self.wildcard_hosts.is_empty() {
-            let lower = host.to_ascii_lowercase();
-            tables.extend(self.exact_hosts.get(&lower));
-            let dots = lower.match_indices('.').map(|(at, _)| at);
-            tables.extend(dots.filter_map(|at| self.wildcard_hosts.get(&lower[at..])));
+            tables.extend(self.exact_hosts.get(host));
+            let dots = host.match_indices('.').map(|(at, _)| at);
+            tables.extend(dots.filter_map(|at| self.wildcard_hosts.get(&host[at..])));
         }
         tables.push(&self.any_host);
         tables.into_iter()
@@ -164,7 +179,6 @@ impl Methods {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::Scheme;
 
     fn route(host: Option<&str>, path: &str, methods: &[&str], handler: &str) -> Route {
         Route {
@@ -190,8 +204,8 @@ mod tests {
         Some(to(route.handler.parse().ok()?))
     }
 
-    fn find(router: &Router, method: &str, host: &str, path: &str) -> Option<usize> {
-        let head = Head {
+    fn head<'a>(method: &'a str, host: &'a str, path: &'a str) -> Head<'a> {
+        Head {
             method,
             path,
             authority: host,
@@ -204,8 +218,11 @@ mod tests {
             notes: None,
             request_id: "",
             hop: Default::default(),
-        };
-        match router.find(&head) {
+        }
+    }
+
+    fn find(router: &Router, method: &str, host: &str, path: &str) -> Option<usize> {
+        match router.find(&head(method, host, path)) {
             Found::Route(target) => Some(target.handler),
             _ => None,
         }
@@ -231,7 +248,7 @@ mod tests {
             ("GET", "h", "/a/b/c", 3),
             ("HEAD", "h", "/a/b/c", 3),
             ("POST", "h", "/a/b/c", 2),
-            ("GET", "WWW.Example.com:8080", "/x", 5),
+            ("GET", "www.example.com:8080", "/x", 5),
             ("GET", "www.example.com", "/y", 4),
             ("GET", "example.com", "/x", 0),
         ] {
@@ -240,6 +257,32 @@ mod tests {
                 Some(expected),
                 "{method} {host}{path}"
             );
+        }
+    }
+
+    #[test]
+    fn routes_are_matched_in_normal_form_and_in_one_way() {
+        let routes = [
+            route(Some("Example.test."), "/*", &[], "0"),
+            route(None, "/%61dmin//*", &[], "1"),
+            route(None, "/*", &[], "2"),
+        ];
+        let router = Router::new(Role::Proxy, &routes, target);
+        assert_eq!(find(&router, "GET", "example.test", "/x"), Some(0));
+        assert_eq!(find(&router, "GET", "h", "/admin/x"), Some(1));
+        for (path, ambiguous) in [
+            ("/admin%2Fx", true),
+            ("/admin;v=1/x", true),
+            ("/x/..;/admin/y", true),
+            ("/groups/a%2Fb", false),
+            ("/admin/a%2Fb", false),
+            ("/a;jsessionid=1", false),
+        ] {
+            let head = head("GET", "h", path);
+            let Found::Route(found) = router.find(&head) else {
+                panic!("{path} leads nowhere");
+            };
+            assert_eq!(router.is_ambiguous(&head, found), ambiguous, "{path}");
         }
     }
 

@@ -7,15 +7,16 @@ use super::{
     hop::HopFault,
     live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
+    origin,
     relay::Relay,
     reply,
     retained::Builds,
     route::Found,
 };
 use http::StatusCode;
-use protoplex_edge::Service;
+use protoplex_edge::{Origin, Service};
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
+use protoplex_http::{Answer, Body, ClientPace, Head, Internal, Reply, normal};
 use protoplex_wire::{BuildId, manifest::Role};
 use std::{
     future::Future,
@@ -38,7 +39,43 @@ pub(super) struct Shared {
 pub(super) struct Requests(pub(super) Arc<Shared>);
 
 impl Service for Requests {
-    fn call(&self, head: &Head<'_>, mut body: Body) -> Answer {
+    /// Host and path are taken in normal form from here on: what is matched is what handlers see and servers get.
+    fn call(&self, head: &Head<'_>, body: Body) -> Answer {
+        let Ok(path) = normal::path(head.path) else {
+            return Answer::Ready(reply::status(StatusCode::BAD_REQUEST, head.request_id));
+        };
+        let authority = match head.method {
+            // It is a place to connect to, port included.
+            "CONNECT" => head.authority.into(),
+            _ => normal::authority(head.authority, head.scheme),
+        };
+        if authority == head.authority {
+            let path = &path;
+            return self.answer(&Head { path, ..*head }, body);
+        }
+        let mut headers = head.headers.to_vec();
+        let mut hosts = headers.iter_mut();
+        if let Some(host) = hosts.find(|field| field.name.eq_ignore_ascii_case("host")) {
+            host.value = authority.as_bytes();
+        }
+        let (path, authority, headers) = (&*path, &*authority, &headers[..]);
+        let head = Head {
+            path,
+            authority,
+            headers,
+            ..*head
+        };
+        self.answer(&head, body)
+    }
+
+    fn origin(&self, internal: &Internal<'_>) -> Option<Origin> {
+        self.0.named(internal.token).ok()?;
+        origin::read(internal.origin?)
+    }
+}
+
+impl Requests {
+    fn answer(&self, head: &Head<'_>, mut body: Body) -> Answer {
         let shared = &self.0;
         match live::answer(shared, head, body) {
             Ok(answer) => return answer,
@@ -47,7 +84,7 @@ impl Service for Requests {
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
-        let named = match head.hop.token.map(|token| shared.named(token)) {
+        let named = match head.hop.internal.map(|said| shared.named(said.token)) {
             None => None,
             Some(Ok(build)) => {
                 say(head, ClientPace::JudgedBefore);
@@ -94,7 +131,12 @@ impl Service for Requests {
 /// The answer, and where it is counted.
 fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
     let id = request.head.request_id;
-    let nowhere = match request.build.router.find(request.head) {
+    let router = &request.build.router;
+    let nowhere = match router.find(request.head) {
+        // Some servers would read it as what another handler guards.
+        Found::Route(target) if router.is_ambiguous(request.head, target) => {
+            reply::status(StatusCode::BAD_REQUEST, id)
+        }
         Found::Route(target) => {
             if let Some(said) = target.pace {
                 say(request.head, said);

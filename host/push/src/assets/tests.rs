@@ -78,3 +78,47 @@ fn a_symbolic_link_is_refused() {
     assert_eq!(collected.faults.len(), 1);
     assert!(collected.assets.is_empty());
 }
+
+#[test]
+fn hidden_files_are_left_out_but_what_is_well_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for part in [".git/x", "a/.ssh/x", ".well-known/acme/x"] {
+        let file = folder.path().join(part);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+        fs::write(file, "x").expect("a file");
+    }
+    for name in [".env", "a/.htpasswd", ".well-known/.hidden", "a/b.txt"] {
+        fs::write(folder.path().join(name), "x").expect("a file");
+    }
+    let collected = collect(folder.path(), "/");
+    let paths: Vec<_> = collected.assets.keys().map(String::as_str).collect();
+    assert_eq!(paths, ["/.well-known/acme/x", "/a/b.txt"]);
+    assert!(collected.faults.is_empty(), "{:?}", collected.faults);
+}
+
+#[test]
+fn what_looks_like_a_secret_is_refused_by_name() {
+    let key = "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----\n";
+    let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    for (name, content, is_secret) in [
+        ("server.key", "anything", true),
+        ("server.pem", key, true),
+        ("docs/key.txt", key, true),
+        ("store.P12", "x", true),
+        ("production.env", "PASSWORD=1", true),
+        ("id_ed25519", "x", true),
+        ("id_ed25519.pub", "ssh-ed25519 AAAA", false),
+        ("ca.pem", certificate, false),
+        ("talk.key", "PK\u{3}\u{4}", false),
+        ("keys.html", "<pre>-----BEGIN PRIVATE KEY-----</pre>", false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+        fs::write(&file, content).expect("a file");
+        let collected = collect(folder.path(), "/");
+        assert_eq!(collected.assets.is_empty(), is_secret, "{name}");
+        let named = collected.faults.iter().any(|fault| fault.contains(name));
+        assert_eq!(named, is_secret, "{name}: {:?}", collected.faults);
+    }
+}

@@ -1,6 +1,7 @@
 //! Heads as attackers and careless clients write them, each with the status it gets.
 
 use super::*;
+use crate::Limits;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// What stays of a head that is accepted.
@@ -28,7 +29,7 @@ fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, Refusal>> {
     let (limits, mut buffer, mut looked) = (limits(), Vec::new(), 0);
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        match find_end(&buffer, &mut looked, &limits) {
+        match find_end(&buffer, &mut looked, &limits.head()) {
             Ok(None) => {}
             Ok(Some(end)) => return Some(accept(&buffer[..end], &limits)),
             Err(refusal) => return Some(Err(refusal)),
@@ -38,11 +39,8 @@ fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, Refusal>> {
 }
 
 fn accept(bytes: &[u8], limits: &Limits) -> Result<Accepted, Refusal> {
-    let mut fields = [HeaderField {
-        name: "",
-        value: b"",
-    }; HEADERS_CAP];
-    let parsed = parse(bytes, &mut fields, limits)?;
+    let mut fields = Fields::new();
+    let parsed = parse(bytes, &mut fields, &limits.head())?;
     let headers = parsed.headers.iter();
     Ok(Accepted {
         method: parsed.method.into(),

@@ -36,7 +36,8 @@ impl Group {
         let length = request.length();
         let body = std::mem::replace(&mut request.body, protoplex_http::Body::empty());
         let absent = body.is_absent();
-        let sending = Sending::new(head.clone(), body, length, holds);
+        let head = request.http1_head_for(head, lease.authority());
+        let sending = Sending::new(head, body, length, holds);
         let mut exchange = Exchange::new(connection, sending, asked);
         let failure = match exchange.response(patience, request.interims.as_ref()).await {
             Ok(response) => {

@@ -1,0 +1,285 @@
+//! Paths and hosts in the one form that is matched, shown to handlers and passed on.
+//!
+//! A path is in normal form (RFC 3986, sections 6.2.2 and 5.2.4) when no escape stands for a character that needs none,
+//! hexadecimal digits of escapes are upper-case, no segment is `.` or `..`, and, beyond that standard, no `/` follows
+//! another: most servers take several for one. What is left in it that servers read in two ways is another matter: see
+//! [`lenient`].
+
+use crate::Scheme;
+use std::{borrow::Cow, net::Ipv6Addr};
+
+/// Why a path has no normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathFault {
+    /// `%00`: no name has it in it, and what reads C strings ends there.
+    Nul,
+}
+
+/// Path and query in normal form; the query stays as it is. A path that is in it costs one look at its bytes.
+///
+/// # Errors
+/// It has none.
+pub fn path(target: &str) -> Result<Cow<'_, str>, PathFault> {
+    let end = target.find('?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
+    if !path.starts_with('/') || is_plain(path.as_bytes()) {
+        return Ok(Cow::Borrowed(target));
+    }
+    let mut made = without_dots(&unescaped(path)?);
+    if made == path {
+        return Ok(Cow::Borrowed(target));
+    }
+    made.push_str(query);
+    Ok(Cow::Owned(made))
+}
+
+/// Whether a path has nothing that may have to be changed.
+fn is_plain(path: &[u8]) -> bool {
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let fine = byte != b'%' && !(before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        fine
+    })
+}
+
+/// Without escapes of unreserved characters, and with upper-case digits in the others.
+fn unescaped(path: &str) -> Result<String, PathFault> {
+    let mut made = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        made.push_str(&rest[..at]);
+        rest = &rest[at..];
+        match escape(rest.as_bytes()) {
+            Some(0) => return Err(PathFault::Nul),
+            Some(byte) => {
+                if is_unreserved(byte) {
+                    made.push(byte.into());
+                } else {
+                    made.push_str(&rest[..3].to_ascii_uppercase());
+                }
+                rest = &rest[3..];
+            }
+            // Browsers leave a `%` by itself. It must not become one with what comes of the escapes behind it.
+            None => {
+                made.push_str("%25");
+                rest = &rest[1..];
+            }
+        }
+    }
+    made.push_str(rest);
+    Ok(made)
+}
+
+/// The byte that an escape at the beginning stands for.
+fn escape(text: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    match text {
+        [b'%', high, low, ..] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    }
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Segments without `.`, `..` and empty ones. Above the root there is nothing.
+fn without_dots(path: &str) -> String {
+    let mut made = String::with_capacity(path.len());
+    let mut ends_in_slash = true;
+    for segment in path.split('/').skip(1) {
+        ends_in_slash = matches!(segment, "" | "." | "..");
+        match segment {
+            "" | "." => {}
+            ".." => made.truncate(made.rfind('/').unwrap_or(0)),
+            segment => {
+                made.push('/');
+                made.push_str(segment);
+            }
+        }
+    }
+    if ends_in_slash {
+        made.push('/');
+    }
+    made
+}
+
+/// A path in normal form as the most lenient server reads it, where that is another: escaped separators and `\` are
+/// separators, parameters (`;v=1`) are no part of a segment, and what becomes of dots then counts. A server that does
+/// read it so must not be asked for what another route guards.
+pub fn lenient(path: &str) -> Option<String> {
+    if !path.bytes().any(|byte| matches!(byte, b'%' | b';')) {
+        return None;
+    }
+    let read = path.replace("%2F", "/").replace("%5C", "/");
+    let segments = read.split('/');
+    let bare = segments.map(|segment| segment.split(';').next().unwrap_or_default());
+    let bare = without_dots(&bare.collect::<Vec<_>>().join("/"));
+    (bare != path).then_some(bare)
+}
+
+/// The name that a path's escapes stand for, read once. `None` where that is no text, or where an escape stands for a
+/// separator: whoever looked at the path saw none there.
+pub fn unescape(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let [first, after @ ..] = rest {
+        match escape(rest) {
+            Some(b'/' | b'\\' | 0) => return None,
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &rest[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// Host and port in normal form: lower case, without the dot of the root behind the name, without the scheme's own port
+/// or an empty one, an IPv6 address as RFC 5952 writes it.
+pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
+    let host_end = match authority.rfind(':') {
+        Some(at)
+            if authority[at + 1..]
+                .bytes()
+                .all(|byte| byte.is_ascii_digit()) =>
+        {
+            at
+        }
+        _ => authority.len(),
+    };
+    let (host, port) = authority.split_at(host_end);
+    let own = match scheme {
+        Scheme::Http => ":80",
+        Scheme::Https => ":443",
+    };
+    let port = if port == own || port == ":" { "" } else { port };
+    let name = host.strip_suffix('.').filter(|name| !name.is_empty());
+    let name = name.unwrap_or(host);
+    if let Some(address) = literal(host) {
+        let made = format!("[{address}]{port}");
+        return match made == authority {
+            true => Cow::Borrowed(authority),
+            false => Cow::Owned(made),
+        };
+    }
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(name.to_ascii_lowercase() + port);
+    }
+    match (name.len() == host.len(), port.is_empty()) {
+        (true, false) => Cow::Borrowed(authority),
+        (_, true) => Cow::Borrowed(name),
+        (false, false) => Cow::Owned(format!("{name}{port}")),
+    }
+}
+
+fn literal(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_one_normal_form() {
+        for (said, normal) in [
+            ("/", "/"),
+            ("/a/b.c?q=//../%2e", "/a/b.c?q=//../%2e"),
+            ("/x/../admin", "/admin"),
+            ("//admin", "/admin"),
+            ("/%61dmin/%7Euser", "/admin/~user"),
+            ("/x/%2e%2E/admin?a=%61", "/admin?a=%61"),
+            ("/../../etc", "/etc"),
+            ("/a/./b/.", "/a/b/"),
+            ("/a/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a//b///", "/a/b/"),
+            ("/a/.hidden/..x", "/a/.hidden/..x"),
+            ("/a%2fb%c3%bc", "/a%2Fb%C3%BC"),
+            ("/a%252e%252e", "/a%252e%252e"),
+            ("/100%", "/100%25"),
+            ("/%zz%4", "/%25zz%254"),
+            ("/%%36%31dmin", "/%2561dmin"),
+            ("*", "*"),
+        ] {
+            assert_eq!(path(said).as_deref(), Ok(normal), "{said}");
+            assert_eq!(path(normal).as_deref(), Ok(normal), "{normal} stays");
+        }
+        for said in ["/a%00", "/%00/../a"] {
+            assert_eq!(path(said), Err(PathFault::Nul), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_path_in_normal_form_is_not_copied() {
+        for said in ["/", "/a/b.c", "/a?b=%61", "/a%2Fb", "/.well-known/x"] {
+            assert!(matches!(path(said), Ok(Cow::Borrowed(_))), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_a_lenient_server_reads_otherwise_is_told() {
+        for (path, read) in [
+            ("/a/b", None),
+            ("/a%20b", None),
+            ("/admin%2Fx", Some("/admin/x")),
+            ("/x%5C..%5Cadmin", Some("/admin")),
+            ("/x/..;/admin", Some("/admin")),
+            ("/admin;v=1/x", Some("/admin/x")),
+            ("/x%2F%2Fy", Some("/x/y")),
+        ] {
+            assert_eq!(lenient(path).as_deref(), read, "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_once() {
+        for (path, text) in [
+            ("/a", Some("/a")),
+            ("/annual%20report.txt", Some("/annual report.txt")),
+            ("/f%C3%BCr", Some("/für")),
+            ("/a%2520", Some("/a%20")),
+            ("/100%", Some("/100%")),
+            ("/%FF", None),
+            ("/private%2Fx", None),
+            ("/x%00.txt", None),
+        ] {
+            assert_eq!(unescape(path).as_deref(), text, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_authority_has_one_normal_form() {
+        for (said, scheme, normal) in [
+            ("example.test", Scheme::Http, "example.test"),
+            ("Example.TEST.", Scheme::Http, "example.test"),
+            ("example.test.:8080", Scheme::Http, "example.test:8080"),
+            ("example.test:80", Scheme::Http, "example.test"),
+            ("example.test:80", Scheme::Https, "example.test:80"),
+            ("example.test:443", Scheme::Https, "example.test"),
+            ("example.test:", Scheme::Http, "example.test"),
+            (
+                "XN--MNCHEN-3YA.example",
+                Scheme::Http,
+                "xn--mnchen-3ya.example",
+            ),
+            ("[::1]", Scheme::Http, "[::1]"),
+            ("[2001:DB8:0::1]:80", Scheme::Http, "[2001:db8::1]"),
+            ("[::1]:8080", Scheme::Http, "[::1]:8080"),
+            ("192.0.2.1:80", Scheme::Http, "192.0.2.1"),
+            (".", Scheme::Http, "."),
+            ("", Scheme::Http, ""),
+        ] {
+            assert_eq!(authority(said, scheme), normal, "{said}");
+            assert_eq!(authority(normal, scheme), normal, "{normal} stays");
+        }
+    }
+}
