@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod dev;
+pub mod gc;
 pub mod logs;
 pub mod new;
 pub mod processes;
