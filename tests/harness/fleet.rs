@@ -106,6 +106,23 @@ impl Fleet {
         Self::start_in(data, registry, build, more, Some(descriptors))
     }
 
+    /// The same after `prepare` has put something into its data folder.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_prepared(
+        build: &str,
+        more: &[&str],
+        prepare: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let root = data.path().join("data");
+        std::fs::create_dir(&root)?;
+        prepare(&root)?;
+        let registry = data.path().join("registry");
+        Self::start_in(data, registry, build, more, None)
+    }
+
     /// Starts a fleet that is found where that one is, when nothing says which is meant.
     ///
     /// # Errors

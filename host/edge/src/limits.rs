@@ -1,9 +1,6 @@
 //! Limits of connections. Each has a default and a reason.
 
-use crate::{
-    AddressRange,
-    pace::Rule,
-};
+use crate::{AddressRange, pace::Rule};
 use std::time::Duration;
 
 /// This machine.

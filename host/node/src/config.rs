@@ -33,6 +33,10 @@ pub struct NodeConfig {
     pub release_keys: Vec<String>,
     /// Address to bind.
     pub bind: IpAddr,
+    /// Address that the public ports, `http_port` and `https_port`, bind instead: `::` takes IPv4, too. Other nodes come
+    /// by `bind` where this is every address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_bind: Option<IpAddr>,
     /// 0 is any free port.
     pub http_port: u16,
     /// 0 is any free port.
@@ -64,6 +68,9 @@ pub struct NodeConfig {
     /// without it nobody may, and no token is good.
     #[serde(default)]
     pub live_secrets: Option<PathBuf>,
+    /// Bytes of native code that the cache keeps, the least recently used going first; 0 is 4 GiB.
+    #[serde(default)]
+    pub native_bytes_max: u64,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
     /// What stands between visitors and handlers; all of it may be left out.

@@ -1,10 +1,12 @@
 //! A node: the parent process that holds sockets, Seed link and builds, and the children that answer requests.
 
+mod awake;
 pub mod channel;
 pub mod child;
 pub mod config;
 pub mod control;
 mod descriptors;
 pub mod ingress;
+pub mod log_output;
 pub mod parent;
 pub mod program;

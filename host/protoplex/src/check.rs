@@ -18,7 +18,7 @@ impl Check {
     /// When the folder cannot be used.
     pub fn new(native: &Path) -> anyhow::Result<Self> {
         Ok(Self {
-            cache: NativeCache::open(native)?,
+            cache: NativeCache::open(native, 0)?,
         })
     }
 }

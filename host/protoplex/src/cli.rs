@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protoplex_node::parent::compiler::COMPILE_MEMORY_BYTES_MAX;
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 /// Seconds that `push` and `rollback` wait for a release before they say that it still runs.
 pub const TIMEOUT_S: u64 = 60;
@@ -45,6 +45,8 @@ pub enum Command {
     Status(Show),
     /// Print the nodes' recent log lines
     Logs(Logs),
+    /// Remove builds that the Seed does not have to keep
+    Gc(Gc),
     /// Make a build without pushing it, and say what is in it
     Build(Build),
     /// Make a new guest from a template
@@ -65,15 +67,23 @@ pub enum Command {
     Compile(Compile),
 }
 
+/// What every process that runs on does when it is signalled.
+const SIGNALS: &str = "Signals: TERM, INT and QUIT finish what is in flight and end; a second one ends at once.\n\
+    HUP reads certificates again. A log file that was moved away is begun anew by itself; USR1 may say so, too.";
+
 /// `up`
 #[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
 pub struct Up {
-    /// Where everything is kept [default: ~/.local/state/protoplex/up]
+    /// Where everything is kept; a HOME is needed only without it [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
+    /// Address of the proxies' HTTP and HTTPS ports: 0.0.0.0 is every IPv4 address, [::] every address; all other ports stay on this machine
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
+    pub bind: IpAddr,
     /// Print one line of JSON once everything serves
     #[arg(long)]
     pub json: bool,
@@ -215,6 +225,25 @@ pub struct Logs {
     pub target: Target,
 }
 
+/// `gc`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The Seed does this by itself after each release, every hour, and when its disk is full. It keeps what runs, what a \
+    rollback goes to, and the newest builds: `retention` in its configuration (`up`: retention.json in the data folder) sets builds_max \
+    (20), unreleased_hours_max (24) and bytes_max (20 GiB)."
+)]
+pub struct Gc {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// `build`
 #[derive(Debug, Args)]
 pub struct Build {
@@ -268,6 +297,7 @@ pub struct Dev {
 
 /// `seed`
 #[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
 pub struct SeedProcess {
     /// As every process.
     #[command(flatten)]
@@ -279,10 +309,14 @@ pub struct SeedProcess {
 
 /// `node`, and the half of `seed` that is the same
 #[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
 pub struct Process {
     /// Its configuration, JSON
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Log to this file instead of standard error; another is begun when it is moved away
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
     /// Stop when this process is gone
     #[arg(long, value_name = "PID")]
     pub parent: Option<i32>,
@@ -307,6 +341,15 @@ fn key_value(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE, such as greeting=hello".to_owned()),
     }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(text)
+        .parse()
+        .map_err(|_| "it must be an IP address, such as 0.0.0.0, [::] or 192.0.2.7".to_owned())
 }
 
 fn region(text: &str) -> Result<String, String> {
@@ -355,6 +398,19 @@ mod tests {
         assert!(parse("protoplex up --port-base 0").is_ok());
         assert!(parse("protoplex up --port-base 63000").is_ok());
         assert!(parse("protoplex up --port-base 65000").is_err());
+    }
+
+    #[test]
+    fn an_address_to_bind_may_stand_in_brackets() {
+        for (text, bound) in [("[::]", "::"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0")] {
+            let cli = parse(&format!("protoplex up --bind {text}")).expect("it parses");
+            let Command::Up(up) = cli.command else {
+                panic!("another command");
+            };
+            assert_eq!(up.bind.to_string(), bound);
+        }
+        assert!(parse("protoplex up --bind example.test").is_err());
+        assert!(parse("protoplex up --bind 0.0.0.0:80").is_err());
     }
 
     #[test]

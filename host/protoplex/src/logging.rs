@@ -1,6 +1,7 @@
-//! The log, on stderr: JSON lines for the processes of a fleet, plain text for people.
+//! The log: JSON lines for the processes of a fleet, plain text for people.
 
-use std::io;
+use protoplex_node::log_output;
+use std::{backtrace::Backtrace, panic, path::Path, time::Duration};
 use tracing_subscriber::{EnvFilter, fmt, fmt::format::JsonFields};
 
 /// The variable that filters it.
@@ -15,8 +16,23 @@ pub enum Reader {
     Person,
 }
 
-/// Starts the log of this process.
-pub fn start(reader: Reader) {
+/// How long a process that ends waits for its last lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Starts the log of this process, on standard error where no file is named. Whatever becomes of it, nobody who logs waits for it or fails by it.
+pub fn start(reader: Reader, file: Option<&Path>) {
+    let notice = match reader {
+        Reader::Machine => lost_lines_json,
+        Reader::Person => lost_lines,
+    };
+    log_output::start(file, notice);
+    if reader == Reader::Machine {
+        // The default hook writes by itself, and would wait for a reader that stands still.
+        panic::set_hook(Box::new(|panic| {
+            let backtrace = Backtrace::capture();
+            tracing::error!(%panic, %backtrace, "a task panicked");
+        }));
+    }
     let filter = EnvFilter::try_from_env(FILTER_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     match reader {
         Reader::Machine => fmt()
@@ -25,14 +41,34 @@ pub fn start(reader: Reader) {
             .with_current_span(false)
             .fmt_fields(JsonFields::new())
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .log_internal_errors(false)
+            .with_writer(log_output::writer)
             .init(),
         Reader::Person => fmt()
             .compact()
             .with_target(false)
             .with_ansi(super::output::has_color(super::output::To::Stderr))
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .log_internal_errors(false)
+            .with_writer(log_output::writer)
             .init(),
     }
+}
+
+/// Waits for the last lines, not for ever.
+pub fn end() {
+    log_output::flush(FLUSH_TIMEOUT);
+}
+
+fn lost_lines(count: u64) -> String {
+    format!("WARN {count} log lines were lost: the log could not be written")
+}
+
+fn lost_lines_json(count: u64) -> String {
+    serde_json::json!({
+        "level": "WARN",
+        "message": "log lines were lost: the log could not be written",
+        "lines": count,
+    })
+    .to_string()
 }

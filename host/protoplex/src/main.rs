@@ -10,12 +10,13 @@ mod output;
 mod places;
 mod progress;
 mod running;
+mod signals;
 mod target;
 mod up;
 
 use clap::Parser as _;
 use cli::{Cli, Command};
-use commands::{adopt, build, dev, logs, new, processes, push, rollback, show};
+use commands::{adopt, build, dev, gc, logs, new, processes, push, rollback, show};
 use exit::Code;
 use std::{future::Future, process::ExitCode};
 
@@ -24,7 +25,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    let ended = run(cli.command);
+    logging::end();
+    match ended {
         Ok(code) => code.into(),
         Err(error) => {
             output::say(format_args!(
@@ -43,7 +46,12 @@ fn run(command: Command) -> anyhow::Result<Code> {
         }
         _ => logging::Reader::Person,
     };
-    logging::start(reader);
+    let log = match &command {
+        Command::Seed(args) => args.process.log.as_deref(),
+        Command::Node(args) => args.log.as_deref(),
+        _ => None,
+    };
+    logging::start(reader, log);
     match command {
         Command::Up(args) => wait(up::run(&args)),
         Command::Push(args) => wait(push::run(&args)),
@@ -53,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<Code> {
         Command::Nodes(args) => wait(show::nodes(&args)),
         Command::Status(args) => wait(show::status(&args)),
         Command::Logs(args) => wait(logs::run(&args)),
+        Command::Gc(args) => wait(gc::run(&args)),
         Command::Build(args) => build::run(&args),
         Command::New(args) => new::run(&args),
         Command::Dev(args) => wait(dev::run(&args)),

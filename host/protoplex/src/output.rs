@@ -22,6 +22,18 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     line(serde_json::to_string(value)?)
 }
 
+/// Writes a value as one line of JSON for whoever started this process, which goes on where nobody reads it.
+///
+/// # Errors
+/// The line could not be written.
+pub fn announce(value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&line)?;
+    stdout.flush()
+}
+
 /// Says something to the person. What cannot be written to stderr is lost, since nobody is there to read it.
 pub fn say(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");

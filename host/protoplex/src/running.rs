@@ -58,22 +58,36 @@ pub struct RunningNode {
 }
 
 impl Running {
-    /// Writes it to the data folder and to the registry.
+    /// Writes it to the data folder and to the registry. Commands that name the data folder need no registry, so one
+    /// that cannot be written to is only told of.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn publish(&self, registry: &Path) -> Result<()> {
+    /// When the disk of the data refuses.
+    pub fn publish(&self, registry: Option<&Path>) -> Result<()> {
         let content = serde_json::to_vec(self)?;
-        create_private(registry)?;
         write_whole(&self.data.join(DATA_FILE), &content)?;
-        write_whole(&file_of(registry, self.pid), &content)
+        let Some(registry) = registry else {
+            return Ok(());
+        };
+        let registered = create_private(registry)
+            .and_then(|()| write_whole(&file_of(registry, self.pid), &content));
+        if let Err(error) = registered {
+            let data = self.data.display();
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "other commands find this fleet by --data {data} only"
+            );
+        }
+        Ok(())
     }
 
     /// Takes it off both.
-    pub fn withdraw(&self, registry: &Path) {
+    pub fn withdraw(&self, registry: Option<&Path>) {
         // Nothing depends on it: a file whose process is gone counts for nothing.
         let _ = fs::remove_file(self.data.join(DATA_FILE));
-        let _ = fs::remove_file(file_of(registry, self.pid));
+        if let Some(registry) = registry {
+            let _ = fs::remove_file(file_of(registry, self.pid));
+        }
     }
 
     /// From one file.
@@ -137,13 +151,13 @@ mod tests {
         let gone = i32::MAX - 1;
         for (pid, started) in [(me, 5), (gone, 9)] {
             let one = running(folder.path(), pid, started);
-            one.publish(&registry).expect("published");
+            one.publish(Some(&registry)).expect("published");
         }
         assert_eq!(all(&registry), [running(folder.path(), me, 5)]);
         assert!(!file_of(&registry, gone).exists());
         // A process of another user lives, but is not ours: the signal test refuses it unless we are root.
         let other = running(folder.path(), init, 7);
-        other.publish(&registry).expect("published");
+        other.publish(Some(&registry)).expect("published");
         let expected = usize::from(rustix::process::geteuid().is_root()) + 1;
         assert_eq!(all(&registry).len(), expected);
     }
@@ -152,12 +166,12 @@ mod tests {
     fn what_was_withdrawn_is_not_found() {
         let folder = tempfile::tempdir().expect("a folder");
         let one = running(folder.path(), std::process::id() as i32, 5);
-        one.publish(folder.path()).expect("published");
+        one.publish(Some(folder.path())).expect("published");
         assert_eq!(
             Running::read(&folder.path().join(DATA_FILE)),
             Some(one.clone())
         );
-        one.withdraw(folder.path());
+        one.withdraw(Some(folder.path()));
         assert!(all(folder.path()).is_empty());
     }
 }

@@ -46,7 +46,12 @@ impl Found {
     /// # Errors
     /// When there is none, or something of it is missing; says what to do.
     pub fn by(target: &Target) -> Result<Self> {
-        let registry = || Ok(running::all(&Places::from_env()?.running));
+        let registry = || {
+            let running = Places::from_env().running;
+            Ok(running
+                .map(|registry| running::all(&registry))
+                .unwrap_or_default())
+        };
         let named = std::env::var(SEED_ENV).ok().filter(|url| !url.is_empty());
         find(target, named, registry)
     }

@@ -230,8 +230,9 @@ fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<B
         Err(error) => {
             let text = match error.kind() {
                 io::ErrorKind::NotFound => format!(
-                    "component `{}` is not there; run `just build-guests` to make it",
-                    at.value
+                    "component `{}` is not there; run `just build-guests` to make it{}",
+                    at.value,
+                    looked_for(manifest, &at.value)
                 ),
                 _ => format!("component `{}` cannot be read: {error}", at.value),
             };
@@ -246,7 +247,11 @@ fn read_authorities(report: &Report, manifest: &Path, at: &At<String>) -> Option
     let read = fs::read_to_string(locate(manifest, &at.value));
     read.map_err(|error| {
         let text = match error.kind() {
-            io::ErrorKind::NotFound => format!("tls.ca `{}` is not there", at.value),
+            io::ErrorKind::NotFound => format!(
+                "tls.ca `{}` is not there{}",
+                at.value,
+                looked_for(manifest, &at.value)
+            ),
             io::ErrorKind::InvalidData => format!("tls.ca `{}` is no PEM", at.value),
             _ => format!("tls.ca `{}` cannot be read: {error}", at.value),
         };
@@ -265,8 +270,9 @@ fn add_assets(
     let path = locate(manifest, &directory.value);
     if !path.is_dir() {
         let text = format!(
-            "directory `{}` is not there; make it, or leave [assets] out",
-            directory.value
+            "directory `{}` is not there; make it, or leave [assets] out{}",
+            directory.value,
+            looked_for(manifest, &directory.value)
         );
         report.fault(directory.line, text);
         return;
@@ -279,18 +285,36 @@ fn add_assets(
     package.blobs.extend(collected.blobs);
 }
 
-/// A path of the manifest: from the current folder, else from the manifest's own, else from the one above it
-/// (which is the repository's root when manifests are in `builds/`).
+/// A path of the manifest: from the manifest's own folder, else from the one above it (which is the repository's root
+/// when manifests are in `builds/`). Where a command is run makes no difference.
 pub fn locate(manifest: &Path, named: &str) -> PathBuf {
-    let here = PathBuf::from(named);
-    if here.is_absolute() || here.exists() {
-        return here;
+    let [own, above] = candidates(manifest, named);
+    match !own.exists() && above.exists() {
+        true => above,
+        false => own,
     }
+}
+
+/// Where [`locate`] looks, in this order.
+fn candidates(manifest: &Path, named: &str) -> [PathBuf; 2] {
     let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
-    let mut folders = absolute.ancestors().skip(1).take(2);
-    folders
-        .find_map(|folder| Some(folder.join(named)).filter(|path| path.exists()))
-        .unwrap_or(here)
+    let mut folders = absolute.ancestors().skip(1);
+    // `join` leaves an absolute path as it is.
+    [(); 2].map(|()| folders.next().unwrap_or(Path::new("/")).join(named))
+}
+
+/// Says where a path of the manifest was looked for, for a message that it is not there.
+fn looked_for(manifest: &Path, named: &str) -> String {
+    if Path::new(named).is_absolute() {
+        return String::new();
+    }
+    let [own, _] = candidates(manifest, named);
+    let elsewhere = match Path::new(named).exists() {
+        true => "; the one in the current folder does not count",
+        false => "",
+    };
+    let own = own.display();
+    format!(" (looked for {own} and in the folder above{elsewhere})")
 }
 
 /// Why an edge handler is not called synchronously.

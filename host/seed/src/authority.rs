@@ -16,7 +16,6 @@ use rcgen::{
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -52,7 +51,8 @@ impl Authority {
     /// # Errors
     /// The directory cannot be used, or holds half of an authority.
     pub fn open_or_create(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        protoplex_disk::create_dir_all(dir, protoplex_disk::SHARED_DIR)
+            .with_context(|| format!("making {}", dir.display()))?;
         let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
         if !cert.exists() {
             create_authority(&cert, &key)?;
@@ -259,7 +259,8 @@ fn names_of(cert: &x509_parser::certificate::X509Certificate<'_>) -> BTreeSet<St
 /// # Errors
 /// The files cannot be used, or do not belong together.
 pub fn release_key(dir: &Path) -> Result<SigningKey> {
-    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    protoplex_disk::create_dir_all(dir, protoplex_disk::SHARED_DIR)
+        .with_context(|| format!("making {}", dir.display()))?;
     let (private, public) = (dir.join("release.key"), dir.join("release.pub"));
     if !private.exists() {
         let mut seed = [0; 32];
@@ -293,17 +294,8 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
 /// Writes as a whole, with the mode from the first byte on.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = path.parent().context("a file has a directory")?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)
-        .with_context(|| format!("writing to {}", dir.display()))?;
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)
-        .with_context(|| format!("writing {}", path.display()))?;
-    Ok(())
+    let written = protoplex_disk::write_whole_as(path, bytes, mode);
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

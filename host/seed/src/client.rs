@@ -19,8 +19,8 @@ use protoplex_wire::{
     link::Hello,
     signature::Envelope,
     status::{
-        AdoptOrder, ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, NodeStatus,
-        ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
+        AdoptOrder, ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, GcOrder,
+        GcReport, NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -46,6 +46,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until a submitted build is checked: compiling takes its time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Until what is not kept is removed: a disk may have hundreds of thousands of files.
+const GC_TIMEOUT: Duration = Duration::from_secs(300);
 /// Between two chunks of a body that is expected to flow.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until an idle connection is asked whether it lives, and until it must have answered.
@@ -263,6 +265,14 @@ impl SeedClient {
         let order = json(&AdoptOrder { build });
         let answer = self.call(Method::POST, "/v1/adopt", order).await?;
         Ok(Events::new(Streaming::new(answer)))
+    }
+
+    /// Removes what the Seed's retention does not keep, or says what that is.
+    ///
+    /// # Errors
+    /// The Seed refuses or is not there.
+    pub async fn gc(&self, order: GcOrder) -> Result<GcReport, ClientError> {
+        self.post("/v1/gc", &order, GC_TIMEOUT).await
     }
 
     /// The history, newest first.

@@ -1,5 +1,6 @@
 //! The Seed's configuration: a JSON file that `up` (or an operator) writes.
 
+use crate::store::Retention;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
 
@@ -25,4 +26,7 @@ pub struct SeedConfig {
     pub prepare_timeout_ms: u64,
     /// A node that has not answered `activate` by then makes the release revert.
     pub activate_timeout_ms: u64,
+    /// What is kept of old releases.
+    #[serde(default)]
+    pub retention: Retention,
 }

@@ -5,7 +5,7 @@
 use crate::{
     config::SeedConfig,
     core::{Core, Plan},
-    store::Store,
+    store::{Retention, Store},
 };
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -21,6 +21,7 @@ mod blobs;
 mod builds;
 mod crowd;
 mod fault;
+mod gc;
 mod link;
 mod peer;
 #[cfg(test)]
@@ -69,6 +70,8 @@ struct Shared {
     store: Arc<Store>,
     seed: actor::Seed,
     builds: builds::Builds,
+    retention: Retention,
+    collecting: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -131,9 +134,12 @@ pub async fn run(
         store: Arc::clone(&store),
         builds: builds::Builds::new(store, keys, Arc::new(check)),
         seed,
+        retention: config.retention,
+        collecting: tokio::sync::Mutex::default(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
+    tasks.spawn(gc::run(Arc::clone(&shared)));
     tracing::info!(%address, data = %config.data.display(), "the seed is up");
     on_ready(address);
     let accepting = accept::serve(

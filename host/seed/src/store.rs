@@ -4,20 +4,29 @@
 //! fsync of the directory) when a function returns. All functions block.
 
 use crate::core::Durable;
+use protoplex_disk::{SHARED_DIR, create_dir_all};
 use protoplex_wire::{BuildId, directory::Directory, signature::Envelope};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
 };
+use tokio::sync::Notify;
 
 mod blobs;
+mod retention;
 #[cfg(test)]
 mod tests;
 
 pub use blobs::{BLOB_BYTES_MAX, BlobError, BlobWriter, Blobs};
+pub use retention::{Mode, Needed, Retention};
+
+/// Room that is kept for the fence and the history: a fleet whose Seed has a full disk can still be rolled back.
+const RESERVE_FILE: &str = "reserve";
+/// A hundred releases of a fleet of a hundred nodes take one megabyte.
+const RESERVE_BYTES: u64 = 4 << 20;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +56,14 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether there is no room on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
+}
+
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { path, source }
@@ -56,6 +73,8 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 pub struct Store {
     dir: PathBuf,
     blobs: Blobs,
+    /// Asks for a collection: there is something to remove, or no room.
+    collect: Notify,
     _lock: File,
 }
 
@@ -65,7 +84,7 @@ impl Store {
     /// # Errors
     /// Another Seed has it, or the disk refuses.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir.join("builds")).map_err(at(dir))?;
+        create_dir_all(&dir.join("builds"), SHARED_DIR).map_err(at(dir))?;
         let path = dir.join("lock");
         let lock = File::options()
             .create(true)
@@ -78,8 +97,33 @@ impl Store {
         Ok(Self {
             dir: dir.to_owned(),
             blobs: Blobs::open(&dir.join("blobs"))?,
+            collect: Notify::new(),
             _lock: lock,
         })
+    }
+
+    /// Asks whoever collects to do so soon.
+    pub(crate) fn want_collection(&self) {
+        self.collect.notify_one();
+    }
+
+    /// Returns when a collection was asked for.
+    pub(crate) async fn collection_wanted(&self) {
+        self.collect.notified().await;
+    }
+
+    /// Makes sure that there is room for one more [`Self::save_state`], whatever fills the disk. Without room for that
+    /// there is none now.
+    pub fn reserve(&self) {
+        let path = self.dir.join(RESERVE_FILE);
+        if fs::metadata(&path).is_ok_and(|reserve| reserve.len() >= RESERVE_BYTES) {
+            return;
+        }
+        let fill = vec![0xff; RESERVE_BYTES as usize];
+        if let Err(error) = fs::write(&path, fill) {
+            tracing::warn!(%error, "the Seed's disk is full: nothing can be pushed");
+            let _ = fs::remove_file(&path);
+        }
     }
 
     /// Content by digest.
@@ -110,9 +154,19 @@ impl Store {
     /// Writes the fence and the history.
     ///
     /// # Errors
-    /// The disk refuses; then the file is as it was before.
+    /// The disk refuses, also where what is reserved for that is given up; then the file is as it was before.
     pub fn save_state(&self, state: &Durable) -> Result<(), StoreError> {
-        write_json(&self.dir.join("state.json"), state)
+        let path = self.dir.join("state.json");
+        match write_json(&path, state) {
+            Err(error) if error.is_full() => {
+                tracing::error!(%error, "the Seed's disk is full; what is reserved is used");
+                self.want_collection();
+                let reserve = self.dir.join(RESERVE_FILE);
+                fs::remove_file(&reserve).map_err(|_| error)?;
+                write_json(&path, state)
+            }
+            written => written,
+        }
     }
 
     /// The directory of when the Seed stopped. A convenience: a damaged file counts as none.
@@ -190,19 +244,5 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> 
 
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(value).expect("all keys are strings");
-    write_atomic(path, &bytes).map_err(at(path))
-}
-
-/// Replaces a file as a whole: a reader, or a power cut, sees the old bytes or the new ones.
-fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_dir(dir)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    protoplex_disk::write_whole(path, &bytes).map_err(at(path))
 }

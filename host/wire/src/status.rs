@@ -73,6 +73,38 @@ pub struct BlobsMissing {
     pub missing: Vec<Digest>,
 }
 
+/// `POST /v1/gc`: remove what is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcOrder {
+    /// Remove nothing, and say what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Its answer: what was removed, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// Builds that can not be released again without another push.
+    pub builds: Vec<BuildId>,
+    /// Blobs of them, and such that are of no build.
+    pub blobs: u64,
+    /// Bytes of the blobs.
+    pub bytes: u64,
+    /// What stays.
+    pub kept: Kept,
+}
+
+/// What the Seed's disk holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Builds that may be released.
+    pub builds: u64,
+    /// Blobs of them, and of pushes that may be under way.
+    pub blobs: u64,
+    /// Bytes of the blobs.
+    pub bytes: u64,
+}
+
 /// Answer to `POST /v1/builds`: the build was checked and may be released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildAccepted {

@@ -351,8 +351,7 @@ impl Exchange {
                 Poll::Pending => {
                     // While the client owes more of its body, the server owes nothing. In a conversation, silence of
                     // both is what is measured.
-                    let awaits_client =
-                        self.awaited() == Awaited::Client && self.sending.is_owed();
+                    let awaits_client = self.awaited() == Awaited::Client && self.sending.is_owed();
                     let at = if awaits_client {
                         self.idle_at = None;
                         ending.total_at()

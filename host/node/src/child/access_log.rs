@@ -1,5 +1,5 @@
 //! The access log: JSON lines, appended to one file by all children of a node. A thread of its own writes; a request
-//! leaves its line in a queue, and where the queue is full it is counted instead.
+//! leaves its line in a queue, and where the queue is full, or the disk refuses, it is counted instead.
 
 use protoplex_edge::{Access, AccessLog};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
@@ -34,25 +35,25 @@ enum Message {
 
 pub(super) struct FileLog {
     queue: SyncSender<Message>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
 }
 
 impl FileLog {
-    /// Starts the thread.
+    /// Starts the thread. A file that cannot be opened is tried again: it keeps nobody from serving.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// No thread.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MAX);
-        let mut writer = Writer::open(path)?;
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer::new(path, Arc::clone(&dropped));
         thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || writer.run(&messages))?;
-        let dropped = AtomicU64::new(0);
         Ok(Self { queue, dropped })
     }
 
-    /// Lines for which there was no room.
+    /// Lines for which there was no room, in the queue or on the disk.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Relaxed)
     }
@@ -102,21 +103,29 @@ struct Line<'a> {
 
 struct Writer {
     path: PathBuf,
-    file: File,
+    /// `None` while it cannot be opened.
+    file: Option<File>,
     lines: Vec<u8>,
     looked: Instant,
     failing: bool,
+    /// The last write ended within a line.
+    is_mid_line: bool,
+    dropped: Arc<AtomicU64>,
 }
 
 impl Writer {
-    fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
+    fn new(path: &Path, dropped: Arc<AtomicU64>) -> Self {
+        let mut writer = Self {
             path: path.to_owned(),
-            file: append_to(path)?,
+            file: None,
             lines: Vec::new(),
             looked: Instant::now(),
             failing: false,
-        })
+            is_mid_line: false,
+            dropped,
+        };
+        writer.open();
+        writer
     }
 
     /// Until the log is dropped.
@@ -175,15 +184,51 @@ impl Writer {
         if self.lines.is_empty() {
             return;
         }
-        let wrote = self.file.write_all(&self.lines);
+        let wrote = self.write_lines();
         self.lines.clear();
         match wrote {
             Ok(()) => self.failing = false,
-            // Said once: the disk is full for many lines.
-            Err(error) if !std::mem::replace(&mut self.failing, true) => {
-                tracing::error!(path = %self.path.display(), %error, "the access log cannot be written");
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Whole lines; those that do not get out are counted.
+    fn write_lines(&mut self) -> io::Result<()> {
+        let mut left = &self.lines[..];
+        let mut write = || {
+            let file = self.file.as_mut().ok_or(io::ErrorKind::NotFound)?;
+            if self.is_mid_line {
+                file.write_all(b"\n")?;
+                self.is_mid_line = false;
             }
-            Err(_) => {}
+            while !left.is_empty() {
+                let wrote = file.write(left)?;
+                let end = wrote.checked_sub(1).ok_or(io::ErrorKind::WriteZero)?;
+                self.is_mid_line = left[end] != b'\n';
+                left = &left[wrote..];
+            }
+            Ok(())
+        };
+        let wrote = write();
+        let lost = left.iter().filter(|&&byte| byte == b'\n').count();
+        self.dropped.fetch_add(lost as u64, Relaxed);
+        wrote
+    }
+
+    /// Said once: the disk is full for many lines.
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(path = %self.path.display(), %error, "the access log cannot be written; requests are served without");
+        }
+    }
+
+    fn open(&mut self) {
+        match append_to(&self.path) {
+            Ok(file) => {
+                self.file = Some(file);
+                self.is_mid_line = false;
+            }
+            Err(error) => self.failed(&error),
         }
     }
 
@@ -193,12 +238,11 @@ impl Writer {
             return;
         }
         self.looked = Instant::now();
-        let ours = self.file.metadata().map(|file| file.ino()).ok();
+        let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let ours = ours.map(|file| file.ino());
         let there = std::fs::metadata(&self.path).map(|file| file.ino()).ok();
-        if ours != there
-            && let Ok(file) = append_to(&self.path)
-        {
-            self.file = file;
+        if ours.is_none() || ours != there {
+            self.open();
         }
     }
 }
@@ -255,11 +299,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_written_costs_lines_which_are_counted() {
+        let full = FileLog::open(Path::new("/dev/full")).expect("it starts");
+        full.record(access("/"));
+        full.flush();
+        assert_eq!(full.dropped(), 1);
+        let folder = tempfile::tempdir().expect("a folder");
+        let nowhere = FileLog::open(&folder.path().join("no/access.log")).expect("it starts");
+        nowhere.record(access("/"));
+        nowhere.flush();
+        assert_eq!(nowhere.dropped(), 1);
+    }
+
+    #[test]
     fn a_full_queue_costs_lines_and_never_a_wait() {
         let (queue, messages) = sync_channel(2);
         let log = FileLog {
             queue,
-            dropped: AtomicU64::new(0),
+            dropped: Arc::default(),
         };
         for _ in 0..5 {
             log.record(access("/"));

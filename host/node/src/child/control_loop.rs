@@ -1,5 +1,7 @@
 //! What a child does for its parent: load builds, switch, adopt sockets, drain.
 
+mod ending;
+
 use super::{
     access_log::FileLog,
     build::{LoadedBuild, Loader},
@@ -15,11 +17,12 @@ use super::{
 };
 use crate::{
     channel::{Channel, sealed_memfd},
-    control::{Beat, ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
+    control::{Beat, ChildConfig, FromChild, ToChild},
     descriptors::{self, Reserve},
-    ingress,
+    ingress, log_output,
 };
 use anyhow::Context;
+use ending::{End, leave_signals_to_the_parent};
 use protoplex_edge::{
     Certificates, Divert, ListenHandle, Server, Settings, TicketSecret,
     upstream::{Means, NodeCertificate},
@@ -30,8 +33,7 @@ use protoplex_wire::{BuildId, Digest, ReleaseId, directory::Directory, release::
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    future::Future,
-    io::Write,
+    io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -42,8 +44,8 @@ use tokio::sync::watch;
 /// The sign of life.
 const BEAT_PERIOD: Duration = Duration::from_millis(250);
 
-/// Between two looks whether they have.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
+/// Reasons are cut here: a packet has room for them, however they are escaped.
+const REASON_BYTES_MAX: usize = 16 << 10;
 
 /// Idle connections to upstreams are looked at once in so many beats.
 const SWEEP_BEATS: u64 = 20;
@@ -75,6 +77,7 @@ struct Child {
 
 /// Serves until the parent says `drain`, or is gone.
 pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
+    leave_signals_to_the_parent()?;
     let mut child = Child::start(config)?;
     let mut beats = pin!(beat(
         Arc::clone(&child.channel),
@@ -84,35 +87,42 @@ pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
     let shared = Arc::clone(&child.shared);
     // Also while it drains.
     tokio::spawn(async move { Live::tick_all(&shared).await });
-    tokio::select! {
+    let end = tokio::select! {
         ended = child.obey_all() => ended?,
-        ended = &mut beats => ended?,
+        // It also notices in the middle of an order.
+        () = &mut beats => End::Orphaned,
+    };
+    if end == End::Orphaned {
+        tracing::warn!("the parent is gone; draining");
+        child.accept_for_siblings().await;
+        child.shut();
+        let cut = child.finish().await;
+        tracing::info!(cut, "a child drained");
+        return Ok(());
     }
     let mut finished = pin!(child.finish());
     let told = async {
         tokio::select! {
             ended = child.obey_draining() => ended,
-            ended = beats => ended,
+            () = beats => Ok(()),
         }
     };
     let cut = tokio::select! {
         biased;
         cut = &mut finished => cut,
         // A parent that is gone is no reason to leave anybody without an answer.
-        _ = told => finished.await,
+        _ = told => {
+            child.shut();
+            finished.await
+        }
     };
     tracing::info!(cut, "a child drained");
-    // Likewise.
-    let _ = child.say(&FromChild::Drained { cut }).await;
+    child.say(&FromChild::Drained { cut }).await;
     Ok(())
 }
 
-/// Says that this process lives, however long an order takes.
-async fn beat(
-    channel: Arc<Channel>,
-    shared: Arc<Shared>,
-    server: Arc<Server<Requests>>,
-) -> anyhow::Result<()> {
+/// Says that this process lives, however long an order takes. Until the parent is gone.
+async fn beat(channel: Arc<Channel>, shared: Arc<Shared>, server: Arc<Server<Requests>>) {
     let mut ticks = tokio::time::interval(BEAT_PERIOD);
     for beats in 0_u64.. {
         ticks.tick().await;
@@ -125,12 +135,10 @@ async fn beat(
                 .for_each(|build| build.upstreams.sweep());
         }
         let beat = FromChild::Beat(beat_of(&shared.metrics, &server));
-        channel
-            .send(&beat, &[])
-            .await
-            .context("the parent cannot be told")?;
+        if channel.send(&beat, &[]).await.is_err() {
+            return;
+        }
     }
-    Ok(())
 }
 
 fn beat_of(metrics: &Metrics, server: &Server<Requests>) -> Beat {
@@ -183,7 +191,7 @@ impl Child {
         Live::introduce(&shared, (&config.node, index), files)?;
         let access_log = match &config.ingress.access_log {
             Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
-                format!("the access log {} cannot be opened", path.display())
+                format!("the access log {} cannot be begun", path.display())
             })?)),
             None => None,
         };
@@ -223,24 +231,23 @@ impl Child {
         })
     }
 
-    async fn say(&self, message: &FromChild) -> anyhow::Result<()> {
-        self.channel
-            .send(message, &[])
-            .await
-            .context("the parent cannot be told")
+    /// Tells the parent something. That it is gone shows where it is listened to.
+    async fn say(&self, message: &FromChild) {
+        if let Err(error) = self.channel.send(message, &[]).await {
+            tracing::warn!(%error, "the parent cannot be told");
+        }
     }
 
-    /// Until it is told to drain.
-    async fn obey_all(&mut self) -> anyhow::Result<()> {
-        self.say(&FromChild::Started).await?;
+    /// Until it is told to drain, or nobody is there to tell it.
+    async fn obey_all(&mut self) -> anyhow::Result<End> {
+        self.say(&FromChild::Started).await;
         loop {
             let received = self.channel.receive_with::<ToChild>(&self.reserve).await?;
             let Some((message, fds)) = received else {
-                tracing::warn!("the parent is gone; draining");
-                return Ok(());
+                return Ok(End::Orphaned);
             };
             if !self.obey(message, fds).await? {
-                return Ok(());
+                return Ok(End::Told);
             }
             self.reserve.refill();
         }
@@ -287,18 +294,22 @@ impl Child {
             ToChild::Prepare { release, build } => {
                 let answer = match self.prepare(build, fds).await {
                     Ok(()) => FromChild::Prepared { release, build },
-                    Err(fault) => FromChild::Failed {
-                        release,
-                        build,
-                        stage: fault.stage,
-                        reason: fault.reason,
-                    },
+                    Err(mut fault) => {
+                        let end = fault.reason.floor_char_boundary(REASON_BYTES_MAX);
+                        fault.reason.truncate(end);
+                        FromChild::Failed {
+                            release,
+                            build,
+                            stage: fault.stage,
+                            reason: fault.reason,
+                        }
+                    }
                 };
-                self.say(&answer).await?;
+                self.say(&answer).await;
             }
             ToChild::Activate { release, build } => {
                 let answer = self.activate(release, build);
-                self.say(&answer).await?;
+                self.say(&answer).await;
             }
             ToChild::Abandon { build, .. } => {
                 self.shared.builds.abandon(&build);
@@ -308,13 +319,13 @@ impl Child {
                 let file = fds.into_iter().next();
                 self.directory = whole_directory(file).context("the directory cannot be read")?;
                 self.hop_key = hop_key;
-                self.relay_by_directory().await?;
+                self.relay_by_directory().await;
             }
             ToChild::DirectoryDelta(delta) => match self.directory.apply(&delta) {
-                Ok(()) => self.relay_by_directory().await?,
+                Ok(()) => self.relay_by_directory().await,
                 Err(error) => {
                     tracing::error!(%error, "the whole directory is asked for");
-                    self.say(&FromChild::DirectoryWanted).await?;
+                    self.say(&FromChild::DirectoryWanted).await;
                 }
             },
             ToChild::Certificates => self.reload_certificates(),
@@ -329,14 +340,14 @@ impl Child {
             }
             ToChild::Adopt { index } => self.listen(index)?,
             ToChild::Disown { index } => self.stop_listening(index),
-            ToChild::Metrics => self.send_metrics().await?,
+            ToChild::Metrics => self.send_metrics().await,
             ToChild::Drain => return Ok(false),
         }
         Ok(true)
     }
 
     /// From here on, what is decided goes where the directory says.
-    async fn relay_by_directory(&self) -> anyhow::Result<()> {
+    async fn relay_by_directory(&self) {
         let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
         let nodes = ingress::addresses(&self.directory.by_role());
         self.server.set_fleet(nodes.clone());
@@ -345,7 +356,7 @@ impl Child {
         self.shared.relay.set_roles(fleet.roles());
         self.shared.fleet.send_replace(fleet);
         let version = self.directory.version;
-        self.say(&FromChild::Directory { version }).await
+        self.say(&FromChild::Directory { version }).await;
     }
 
     async fn prepare(&mut self, id: BuildId, fds: Vec<OwnedFd>) -> Result<(), BuildFault> {
@@ -497,7 +508,7 @@ impl Child {
         }
     }
 
-    async fn send_metrics(&self) -> anyhow::Result<()> {
+    async fn send_metrics(&self) {
         let beat = beat_of(&self.shared.metrics, &self.server);
         let build = self
             .shared
@@ -540,6 +551,11 @@ impl Child {
                 self.access_log.as_ref().map_or(0, |log| log.dropped()),
             ),
             (
+                "protoplex_log_lines_lost",
+                "Lines of the log that could not be written.",
+                log_output::lost(),
+            ),
+            (
                 "protoplex_pool_instances",
                 "Component instances alive.",
                 self.runtime.instances(),
@@ -564,30 +580,16 @@ impl Child {
         });
         let file = self
             .reserve
-            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())))?;
-        self.channel
-            .send(&FromChild::Metrics, &[file.as_fd()])
-            .await
-            .context("the parent cannot be told")
-    }
-
-    /// Finishes what is in flight, by the deadline. Returns how many requests were cut.
-    fn finish(&self) -> impl Future<Output = u64> + use<> {
-        let timeout = Duration::from_millis(self.config.drain_timeout_ms);
-        let limits = self.config.ingress.limits(self.config.children, timeout);
-        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
-        let log = self.access_log.clone();
-        async move {
-            server.drain();
-            Live::drain(&shared, limits.drain_window);
-            shared.relay.means.stop.cancel();
-            let cut = match tokio::time::timeout(timeout, server.drained()).await {
-                Ok(()) => 0,
-                Err(_) => server.in_flight() as u64,
-            };
-            log.iter().for_each(|log| log.flush());
-            hand_over(&shared.live).await;
-            cut
+            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())));
+        let sent = match &file {
+            Ok(file) => {
+                let files = [file.as_fd()];
+                self.channel.send(&FromChild::Metrics, &files).await
+            }
+            Err(error) => Err(io::Error::from(error.kind())),
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "this child's metrics cannot be told");
         }
     }
 }
@@ -597,17 +599,4 @@ fn listener(fd: i32) -> anyhow::Result<tokio::net::TcpListener> {
     let listener = std::net::TcpListener::from(duplicate(fd)?);
     listener.set_nonblocking(true)?;
     Ok(tokio::net::TcpListener::from_std(listener)?)
-}
-
-/// Waits until other children have taken the channels that are theirs now.
-async fn hand_over(live: &Live) {
-    let deadline = tokio::time::Instant::now() + HAND_OVER_MAX;
-    while live.handing_over() > 0 {
-        if tokio::time::Instant::now() > deadline {
-            let channels = live.handing_over();
-            tracing::warn!(channels, "nobody took these channels");
-            return;
-        }
-        tokio::time::sleep(HAND_OVER_LOOK).await;
-    }
 }

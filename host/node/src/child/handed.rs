@@ -46,6 +46,15 @@ pub(super) fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Shuts an inherited listening socket for all processes that hold it, and closes it here. Nothing may use its number
+/// after that.
+pub(super) fn shut(fd: i32) {
+    // SAFETY: the parent opened it for us across exec and names it once; who calls has forgotten the number.
+    let socket = unsafe { socket2::Socket::from_raw_fd(fd) };
+    // One that a sibling has shut is what we want.
+    let _ = socket.shutdown(std::net::Shutdown::Read);
+}
+
 /// A listening socket stays open for the next adoption, so what is used is a copy of the descriptor.
 pub(super) fn duplicate(fd: i32) -> anyhow::Result<OwnedFd> {
     // SAFETY: the parent opened it for us across exec, and it stays open for the life of this process.

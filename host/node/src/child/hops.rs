@@ -30,12 +30,25 @@ mod tests {
 
     #[test]
     fn relays_are_counted_from_one_and_what_is_no_count_is_too_many() {
-        for (relays, count) in [("1", 1), ("2", 2), ("4", 4), ("0", 1), ("-1", HOPS_MAX), ("", HOPS_MAX)] {
+        for (relays, count) in [
+            ("1", 1),
+            ("2", 2),
+            ("4", 4),
+            ("0", 1),
+            ("-1", HOPS_MAX),
+            ("", HOPS_MAX),
+        ] {
             let origin = format!("http 192.0.2.1 4711 0123456789abcdef {relays}");
-            let internal = Internal { token: b"", origin: Some(origin.as_bytes()) };
+            let internal = Internal {
+                token: b"",
+                origin: Some(origin.as_bytes()),
+            };
             assert_eq!(taken(&internal), count, "{relays:?}");
         }
-        let none = Internal { token: b"", origin: None };
+        let none = Internal {
+            token: b"",
+            origin: None,
+        };
         assert_eq!(taken(&none), 1);
     }
 }

@@ -1,18 +1,22 @@
 //! The one task that owns a node's state. Release orders are in `orders`, children's lives here.
 
 use super::{
+    Lifecycle,
     builds::{Builder, ReadyBuild},
-    children::{Adoption, Phase, SILENCE_MAX, Seat, adoptions, hasten},
+    children::{Adoption, Phase, Seat, Silence, adoptions, hasten},
     directory::Kept,
     link::LinkEvent,
     logs::Logs,
     meta::Question,
     metrics::Scrape,
     orders::{Made, Orders},
-    process::{self, ChildEvent},
+    process::{self, ChildEvent, Untold},
     store::Store,
 };
-use crate::control::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild};
+use crate::{
+    awake::Awake,
+    control::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
+};
 use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
@@ -20,18 +24,18 @@ use protoplex_wire::{
     link::{FromNode, FromSeed},
     status::Addresses,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::Socket;
 use std::{
     net::Shutdown,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 /// How often restarts, silence and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -67,6 +71,8 @@ pub(super) struct Actor {
     pub(super) seed: Option<LinkSender>,
     pub(super) kept: Kept,
     pub(super) ready: Arc<AtomicBool>,
+    /// What silence is measured by.
+    awake: Awake,
     logs: Arc<Logs>,
     child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
     pub(super) scrape: Option<Scrape>,
@@ -107,6 +113,7 @@ impl Actor {
             seed: None,
             kept,
             ready,
+            awake: Awake::new(now),
             logs: Arc::clone(&logs),
             child_events: (events, Some(from_children)),
             scrape: None,
@@ -124,15 +131,15 @@ impl Actor {
         mut self,
         mut from_link: mpsc::Receiver<LinkEvent>,
         mut from_meta: mpsc::Receiver<Question>,
-        certificates: Arc<Notify>,
-        shutdown: CancellationToken,
+        lifecycle: Lifecycle,
         on_ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
         self.load_from_disk().await;
         let mut on_ready = Some(on_ready);
         let mut from_children = self.child_events.1.take().expect("run is called once");
         let mut ticks = tokio::time::interval(TICK);
-        let mut deadline: Option<Instant> = None;
+        // By the time in which this process ran, as silence is.
+        let mut deadline: Option<Duration> = None;
         loop {
             if self.ready.load(Relaxed) || self.active.is_none() {
                 on_ready.take().into_iter().for_each(|ready| ready());
@@ -143,19 +150,25 @@ impl Actor {
                 Some(made) = self.made.recv() => self.build_made(made).await,
                 Some(question) = from_meta.recv() => self.question(question).await,
                 _ = ticks.tick() => self.tick().await,
-                () = certificates.notified() => self.reload_certificates().await,
-                () = shutdown.cancelled(), if self.leaving.is_none() => self.leave().await,
+                () = lifecycle.reload.notified() => self.reload_certificates().await,
+                () = lifecycle.drain.cancelled(), if self.leaving.is_none() => self.leave().await,
+                () = lifecycle.stop_now.cancelled() => {
+                    tracing::warn!("the node ends at once");
+                    self.kill_all();
+                    return Ok(());
+                }
             }
             if deadline.is_none() && self.leaving.is_some_and(|until| Instant::now() >= until) {
                 deadline = Some(
-                    Instant::now()
+                    self.awake.last()
                         + Duration::from_millis(self.config.drain_timeout_ms)
                         + DRAIN_SLACK,
                 );
                 self.drain().await;
             }
             let gone = self.seats.iter().all(|seat| seat.process.is_none());
-            if deadline.is_some_and(|deadline| gone || Instant::now() > deadline) {
+            if deadline.is_some_and(|deadline| gone || self.awake.last() > deadline) {
+                self.kill_all();
                 tracing::info!("the node has drained");
                 return Ok(());
             }
@@ -183,17 +196,26 @@ impl Actor {
 
     async fn tick(&mut self) {
         let now = Instant::now();
+        let awake = self.awake.advance(now);
+        let mut quiet = false;
         for index in 0..self.seats.len() {
             match self.seats[index].phase {
                 Phase::Dead { start_at } if start_at <= now && !self.draining => self.start(index),
                 Phase::Dead { .. } => {}
                 // One that drains has a deadline of its own, and says nothing until it is done.
-                _ if !self.draining && now - self.seats[index].heard > SILENCE_MAX => {
-                    tracing::error!(child = index, "a child is stuck; it is killed");
-                    self.kill(index);
-                }
-                _ => {}
+                _ if self.draining => {}
+                _ => match self.seats[index].silence(awake) {
+                    Silence::Short => {}
+                    Silence::Quiet => quiet = true,
+                    Silence::Stuck => {
+                        tracing::error!(child = index, "a child is stuck; it is killed");
+                        self.kill(index);
+                    }
+                },
             }
+        }
+        if quiet {
+            self.rebalance();
         }
         self.tick_scrape();
         if self.shut_at.take_if(|at| *at <= now).is_some() {
@@ -215,7 +237,7 @@ impl Actor {
         );
         let seat = &mut self.seats[index];
         seat.generation = generation;
-        seat.heard = Instant::now();
+        seat.hear(self.awake.last());
         match started {
             Ok(process) => {
                 seat.process = Some(process);
@@ -234,8 +256,16 @@ impl Actor {
 
     fn kill(&mut self, index: usize) {
         if let Some(process) = self.seats[index].process.take() {
-            let _ = process.kill.send(());
-            self.seats[index].heard = Instant::now();
+            process.kill();
+        }
+    }
+
+    /// Ends at once who has not ended by the drain deadline. This process ends next, so nobody else would.
+    fn kill_all(&mut self) {
+        for process in self.seats.iter().filter_map(|seat| seat.process.as_ref()) {
+            let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+            // It may have ended a moment ago.
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
         }
     }
 
@@ -243,19 +273,22 @@ impl Actor {
         if self.seats[index].generation != generation {
             return;
         }
-        self.seats[index].heard = Instant::now();
+        let has_ended = matches!(event, ChildEvent::Ended(_));
+        if !has_ended && self.seats[index].hear(self.awake.last()) {
+            self.rebalance();
+        }
         match event {
             ChildEvent::Said(FromChild::Started, _) => {
                 self.seats[index].phase = Phase::Loading;
                 self.give_directory(index).await;
                 if let Some(tickets) = self.tickets_message() {
-                    self.send(index, &tickets, &[]).await;
+                    self.send(index, &tickets, &[]);
                 }
                 self.load_active(index).await;
                 self.join_step(index).await;
                 if self.active.is_none() {
                     // Visitors of a node that has nothing to serve hear so, instead of waiting.
-                    self.send(index, &ToChild::Adopt { index }, &[]).await;
+                    self.send(index, &ToChild::Adopt { index }, &[]);
                 }
             }
             ChildEvent::Said(FromChild::Prepared { release, build }, _) => {
@@ -278,7 +311,7 @@ impl Actor {
                     self.seats[index].phase = Phase::Serving {
                         since: Instant::now(),
                     };
-                    self.rebalance().await;
+                    self.rebalance();
                 }
                 self.child_did(index, release, build, true).await;
             }
@@ -298,7 +331,7 @@ impl Actor {
                 }
                 self.seats[index].died(Instant::now());
                 hasten(&mut self.seats, Instant::now());
-                self.rebalance().await;
+                self.rebalance();
                 self.child_gone(index).await;
                 self.acknowledge().await;
                 self.tick().await;
@@ -321,8 +354,7 @@ impl Actor {
                     build: active.id,
                 },
                 &[],
-            )
-            .await;
+            );
         }
     }
 
@@ -341,8 +373,7 @@ impl Actor {
                         component: *component,
                     },
                     &[fd],
-                )
-                .await;
+                );
             }
         }
         self.seats[index].builds.insert(build.id);
@@ -354,39 +385,39 @@ impl Actor {
                 build: build.id,
             },
             &files,
-        )
-        .await;
+        );
     }
 
-    pub(super) async fn send(&self, index: usize, message: &ToChild, fds: &[&OwnedFd]) {
+    /// Leaves a message for a child. Never waits for it: one that does not read would stop the node.
+    pub(super) fn send(&mut self, index: usize, message: &ToChild, fds: &[&OwnedFd]) {
         let Some(process) = &self.seats[index].process else {
             return;
         };
-        let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
-        if let Err(error) = process.channel.send(message, &fds).await {
-            // Its end is on its way as an event.
-            tracing::warn!(child = index, %error, "a child cannot be told");
+        match process.tell(message.clone(), fds) {
+            Ok(()) => {}
+            Err(Untold::Gone) => tracing::debug!(child = index, "a child that ended is not told"),
+            // What it would miss, nothing would bring it later.
+            Err(error @ (Untold::Full | Untold::Files(_))) => {
+                tracing::error!(child = index, %error, "a child cannot be told; it is killed");
+                self.kill(index);
+            }
         }
     }
 
-    async fn rebalance(&mut self) {
+    fn rebalance(&mut self) {
         let serves = self.seats.iter().any(Seat::serves);
         self.ready.store(serves && self.leaving.is_none(), Relaxed);
         if std::mem::replace(&mut self.said_serving, serves) != serves {
             // Visitors are on their way by the directory, or should be: the next beat is too late for them.
-            self.tell_seed(FromNode::Heartbeat(self.heartbeat())).await;
+            self.tell_seed(FromNode::Heartbeat(self.heartbeat()));
         }
         if self.draining {
             return;
         }
         for change in adoptions(&mut self.seats) {
             match change {
-                Adoption::Adopt { by, index } => {
-                    self.send(by, &ToChild::Adopt { index }, &[]).await
-                }
-                Adoption::Disown { by, index } => {
-                    self.send(by, &ToChild::Disown { index }, &[]).await
-                }
+                Adoption::Adopt { by, index } => self.send(by, &ToChild::Adopt { index }, &[]),
+                Adoption::Disown { by, index } => self.send(by, &ToChild::Disown { index }, &[]),
             }
         }
     }
@@ -396,7 +427,7 @@ impl Actor {
         self.draining = true;
         self.shut_at = Some(Instant::now() + SHUT_AFTER);
         for index in 0..self.seats.len() {
-            self.send(index, &ToChild::Drain, &[]).await;
+            self.send(index, &ToChild::Drain, &[]);
         }
     }
 
@@ -421,7 +452,7 @@ impl Actor {
                 self.seed = None;
                 self.leave_alone();
             }
-            LinkEvent::Beat => self.tell_seed(FromNode::Heartbeat(self.heartbeat())).await,
+            LinkEvent::Beat => self.tell_seed(FromNode::Heartbeat(self.heartbeat())),
             LinkEvent::Said(FromSeed::Welcome { hop_key }) => self.welcomed(hop_key).await,
             LinkEvent::Said(FromSeed::Directory {
                 version,
@@ -450,10 +481,12 @@ impl Actor {
         }
     }
 
-    pub(super) async fn tell_seed(&mut self, message: FromNode) {
+    /// Says something to the Seed. Never waits for it: where its link is full or gone, another one brings up to date.
+    pub(super) fn tell_seed(&mut self, message: FromNode) {
         if let Some(seed) = &self.seed
-            && !seed.send(&message).await
+            && !seed.try_send(&message)
         {
+            tracing::warn!("the link to the Seed is full, or gone; another one is made");
             self.seed = None;
         }
     }

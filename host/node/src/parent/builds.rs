@@ -28,7 +28,6 @@ const FETCHES_MAX: usize = 4;
 pub(super) struct ReadyBuild {
     pub(super) id: BuildId,
     pub(super) envelope: Envelope,
-    pub(super) manifest: Manifest,
     pub(super) manifest_fd: OwnedFd,
     pub(super) pack_fd: OwnedFd,
     pub(super) native: BTreeMap<Digest, Arc<OwnedFd>>,
@@ -100,7 +99,6 @@ impl Builder {
         Ok(ReadyBuild {
             id,
             envelope: envelope.clone(),
-            manifest,
             manifest_fd,
             pack_fd,
             native,
@@ -166,7 +164,7 @@ mod tests {
     fn builder(dir: &std::path::Path, trusted: &str) -> Builder {
         Builder {
             dir: dir.join("data"),
-            native: NativeCache::open(&dir.join("native")).unwrap(),
+            native: NativeCache::open(&dir.join("native"), 0).unwrap(),
             trusted: vec![signing_key(trusted).unwrap().verifying_key()],
             seed: None,
         }

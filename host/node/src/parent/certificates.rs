@@ -40,9 +40,9 @@ pub(super) async fn watch(config: ChildConfig, changed: Arc<Notify>) {
 impl Actor {
     /// Children hold the certificates; what is wrong with new ones they say.
     pub(super) async fn reload_certificates(&mut self) {
-        tracing::info!("the certificates' files have changed");
+        tracing::info!("the certificates are read again");
         for index in 0..self.seats.len() {
-            self.send(index, &ToChild::Certificates, &[]).await;
+            self.send(index, &ToChild::Certificates, &[]);
         }
     }
 

@@ -15,8 +15,21 @@ const RESTART_PAUSES_MS: [u64; 7] = [0, 100, 200, 400, 1_000, 2_000, 5_000];
 const ALONE_PAUSE: Duration = Duration::from_millis(50);
 /// A child that served this long has not died of its start.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// A child that is silent this long is stuck, and is killed.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A child that is silent this long is stuck, and is killed. Neither time in which this process did not run counts,
+/// nor such in which the child had no processor.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Four beats that did not come: a sibling accepts on the sockets of a child that is silent this long, so that nobody
+/// waits for the watchdog.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
+/// What the watchdog makes of a child's silence.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    Short,
+    /// From now on, a sibling accepts on its sockets.
+    Quiet,
+    /// It is to be killed.
+    Stuck,
+}
 
 /// Where a child is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +53,10 @@ pub(super) struct Seat {
     pub(super) beat: Beat,
     /// Sums of processes that have died.
     pub(super) past: Beat,
-    pub(super) heard: Instant,
+    /// When it said something last, by the clock of [`crate::awake`].
+    heard: Duration,
+    /// While it is quiet: how long it had waited for a processor when that was noticed.
+    quiet: Option<Duration>,
     pub(super) deaths: usize,
     pub(super) restarts: u64,
     pub(super) native: HashSet<Digest>,
@@ -61,7 +77,8 @@ impl Seat {
             process: None,
             beat: Beat::default(),
             past: Beat::default(),
-            heard: now,
+            heard: Duration::ZERO,
+            quiet: None,
             deaths: 0,
             restarts: 0,
             native: HashSet::new(),
@@ -74,6 +91,39 @@ impl Seat {
 
     pub(super) fn serves(&self) -> bool {
         matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// Whether visitors who come to its sockets are let in.
+    fn accepts(&self) -> bool {
+        self.serves() && self.quiet.is_none()
+    }
+
+    /// It said something, or was started. Whether it was quiet before.
+    pub(super) fn hear(&mut self, awake: Duration) -> bool {
+        self.heard = awake;
+        self.quiet.take().is_some()
+    }
+
+    /// Judges its silence until `awake`.
+    pub(super) fn silence(&mut self, awake: Duration) -> Silence {
+        let silent = awake.saturating_sub(self.heard);
+        let Some(process) = self.process.as_ref().filter(|_| silent > QUIET_AFTER) else {
+            return Silence::Short;
+        };
+        let waited = process.waited_for_cpu();
+        self.judge(silent, waited)
+    }
+
+    fn judge(&mut self, silent: Duration, waited: Duration) -> Silence {
+        let Some(before) = self.quiet else {
+            self.quiet = Some(waited);
+            return Silence::Quiet;
+        };
+        let starved = waited.saturating_sub(before);
+        match silent.saturating_sub(starved) > SILENCE_MAX {
+            true => Silence::Stuck,
+            false => Silence::Short,
+        }
     }
 
     /// Whether it has said that it started: only then does it know what is active.
@@ -99,6 +149,7 @@ impl Seat {
             start_at: now + Duration::from_millis(pause),
         };
         self.process = None;
+        self.quiet = None;
         self.native.clear();
         self.builds.clear();
         self.directory = 0;
@@ -129,19 +180,28 @@ pub(super) enum Adoption {
     Disown { by: usize, index: usize },
 }
 
-/// What has to change so that every socket is accepted on: those of a child that does not serve by a sibling.
+/// What has to change so that every socket is accepted on: those of a child that does not serve, or is quiet, by a
+/// sibling.
 pub(super) fn adoptions(seats: &mut [Seat]) -> Vec<Adoption> {
     let mut changes = Vec::new();
     for index in 0..seats.len() {
-        let adopter = seats[index].adopter.filter(|&by| seats[by].serves());
-        let serves = seats[index].serves();
+        let before = seats[index].adopter;
+        let adopter = before.filter(|&by| seats[by].accepts());
+        let serves = seats[index].accepts();
+        if let Some(by) = before
+            && adopter.is_none()
+            && seats[by].process.is_some()
+        {
+            // A quiet one; it reads that when it is back.
+            changes.push(Adoption::Disown { by, index });
+        }
         let next = match adopter {
             Some(by) if serves => {
                 changes.push(Adoption::Disown { by, index });
                 None
             }
             None if !serves => {
-                let loads = seats.iter().enumerate().filter(|(_, seat)| seat.serves());
+                let loads = seats.iter().enumerate().filter(|(_, seat)| seat.accepts());
                 let by = loads
                     .min_by_key(|(_, seat)| seat.beat.connections)
                     .map(|(by, _)| by);
@@ -198,6 +258,21 @@ mod tests {
             Adoption::Adopt { by: 1, index: 2 },
         ];
         assert_eq!(adoptions(&mut all), moved);
+    }
+
+    #[test]
+    fn a_quiet_child_is_helped_at_once_and_killed_only_if_it_had_a_processor() {
+        let second = Duration::from_secs(1);
+        let mut all = seats(&[true, true]);
+        assert_eq!(all[1].judge(second * 2, second * 7), Silence::Quiet);
+        assert_eq!(adoptions(&mut all), [Adoption::Adopt { by: 0, index: 1 }]);
+        assert_eq!(all[1].judge(second * 5, second * 7), Silence::Short);
+        // Of nine seconds of silence it was to have a processor in five.
+        assert_eq!(all[1].judge(second * 9, second * 11), Silence::Short);
+        assert_eq!(all[1].judge(second * 10, second * 11), Silence::Stuck);
+        assert!(all[1].hear(second * 10));
+        assert_eq!(adoptions(&mut all), [Adoption::Disown { by: 0, index: 1 }]);
+        assert!(!all[1].hear(second * 11));
     }
 
     #[test]

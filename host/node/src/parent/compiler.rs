@@ -7,7 +7,8 @@ use protoplex_handler::BuildFault;
 use protoplex_wire::release::Stage;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     time::Duration,
@@ -115,13 +116,8 @@ pub fn compile_main(input: &Path, output: &Path, memory_bytes_max: u64) -> ExitC
                 reason: error.reason,
             };
             let line = serde_json::to_string(&failure).expect("a failure has string keys");
-            #[expect(
-                clippy::print_stderr,
-                reason = "standard error is how the parent learns why"
-            )]
-            {
-                eprintln!("{line}");
-            }
+            // Standard error is how the parent learns why; a parent that is gone does not.
+            let _ = writeln!(io::stderr(), "{line}");
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@
 use super::{
     actor::Actor,
     children::Seat,
-    store::{read_json, write_json},
+    store::{read_cache, write_json},
 };
 use crate::{
     channel::sealed_memfd,
@@ -40,7 +40,7 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
-        let mut kept: Self = read_json(&dir.join(FILE))?.unwrap_or_default();
+        let mut kept: Self = read_cache(&dir.join(FILE))?;
         if kept.directory.members.is_empty() && !kept.nodes.is_empty() {
             kept.directory = Directory::of_roles(kept.directory.version, &kept.nodes);
         }
@@ -108,7 +108,7 @@ impl Actor {
         if let Err(error) = self.kept.directory.apply(&delta) {
             tracing::warn!(%error, "the whole directory is asked for");
             let held = self.kept.directory.version;
-            return self.tell_seed(FromNode::DirectoryWanted { held }).await;
+            return self.tell_seed(FromNode::DirectoryWanted { held });
         }
         self.keep_directory();
         let message = ToChild::DirectoryDelta(delta);
@@ -117,7 +117,7 @@ impl Actor {
             return self.give_directory_to_all().await;
         }
         for index in 0..self.seats.len() {
-            self.send(index, &message, &[]).await;
+            self.send(index, &message, &[]);
         }
         self.acknowledge().await;
     }
@@ -136,7 +136,7 @@ impl Actor {
     }
 
     /// The whole of it for one child.
-    pub(super) async fn give_directory(&self, index: usize) {
+    pub(super) async fn give_directory(&mut self, index: usize) {
         if self.seats[index].process.is_none() {
             return;
         }
@@ -146,8 +146,7 @@ impl Actor {
         match file {
             Ok(file) => {
                 let hop_key = self.kept.hop_key.clone();
-                self.send(index, &ToChild::Directory { hop_key }, &[&file])
-                    .await;
+                self.send(index, &ToChild::Directory { hop_key }, &[&file]);
             }
             Err(error) => tracing::error!(child = index, %error, "a child has no directory"),
         }
@@ -160,7 +159,7 @@ impl Actor {
         let mut seats = self.seats.iter().filter(|seat| seat.takes_orders());
         if self.seed.is_some() && self.kept.acked != version && seats.all(by_it) {
             self.kept.acked = version;
-            self.tell_seed(FromNode::DirectoryAck { version }).await;
+            self.tell_seed(FromNode::DirectoryAck { version });
         }
     }
 }
@@ -168,6 +167,16 @@ impl Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_directory_is_set_aside_and_keeps_no_node_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let damaged = r#"{"hop_key":"ab","version":7,"nod"#;
+        std::fs::write(dir.path().join(FILE), damaged).unwrap();
+        assert_eq!(Kept::read(dir.path()).unwrap().version(), 0);
+        let aside = dir.path().join("directory.json.damaged");
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), damaged);
+    }
 
     #[test]
     fn a_directory_of_before_there_were_members_still_leads_to_the_nodes() {

@@ -31,7 +31,7 @@ impl Actor {
         let seen = now + Duration::from_millis(self.config.ingress.drain_delay_ms);
         self.leaving_not_before = Some(seen);
         self.leaving = Some(seen.max(now + wait));
-        self.tell_seed(FromNode::Leaving).await;
+        self.tell_seed(FromNode::Leaving);
     }
 
     /// The Seed is gone: its word is not waited for.

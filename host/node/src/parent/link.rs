@@ -77,7 +77,13 @@ async fn connection(
                     return Ok(());
                 }
             },
-            _ = beats.tick() => LinkEvent::Beat,
+            _ = beats.tick() => {
+                if sender.is_full() {
+                    tracing::warn!("the Seed does not read its link");
+                    return Ok(());
+                }
+                LinkEvent::Beat
+            }
         };
         if events.send(event).await.is_err() {
             return Ok(());

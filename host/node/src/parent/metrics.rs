@@ -1,7 +1,7 @@
 //! The node's metrics: what its children count, put together, and what only the parent knows.
 
 use super::actor::Actor;
-use crate::control::ToChild;
+use crate::{control::ToChild, log_output};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 
 /// How long an answer waits for the children.
 const TIMEOUT: Duration = Duration::from_secs(1);
+/// Questions that a child may have open: one that answers none is not asked more.
+const OPEN_MAX: u32 = 4;
 
 /// A question that children are answering.
 pub(super) struct Scrape {
@@ -33,7 +35,9 @@ impl Actor {
     /// Asks the children that serve.
     pub(super) async fn scrape(&mut self, answer: oneshot::Sender<String>) {
         let serving: Vec<_> = (0..self.seats.len())
-            .filter(|&index| self.seats[index].serves())
+            .filter(|&index| {
+                self.seats[index].serves() && self.seats[index].scrapes_open < OPEN_MAX
+            })
             .collect();
         self.scrape = Some(Scrape {
             answer,
@@ -43,7 +47,7 @@ impl Actor {
         });
         for index in &serving {
             self.seats[*index].scrapes_open += 1;
-            self.send(*index, &ToChild::Metrics, &[]).await;
+            self.send(*index, &ToChild::Metrics, &[]);
         }
         if serving.is_empty() {
             self.finish_scrape();
@@ -93,8 +97,10 @@ impl Actor {
              # HELP protoplex_child_restarts_total Children that were started again.\n\
              # TYPE protoplex_child_restarts_total counter\nprotoplex_child_restarts_total {restarts}\n\
              # HELP protoplex_release_sequence The highest release taken, within its epoch.\n\
-             # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n",
-            release.epoch, release.sequence
+             # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n\
+             # HELP protoplex_log_lines_lost Lines of the log that could not be written.\n\
+             # TYPE protoplex_log_lines_lost gauge\nprotoplex_log_lines_lost {}\n",
+            release.epoch, release.sequence, log_output::lost()
         ));
         let _ = answer.send(merge(&texts));
     }

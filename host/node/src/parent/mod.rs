@@ -16,6 +16,7 @@ mod logs;
 mod meta;
 mod metrics;
 pub mod native;
+mod native_sweep;
 mod orders;
 mod process;
 mod sockets;
@@ -25,6 +26,7 @@ use crate::{config::NodeConfig, control::ChildConfig};
 use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
+pub use native_sweep::NATIVE_BYTES_MAX;
 use protoplex_seed::SeedClient;
 use protoplex_wire::{
     directory::is_region, manifest::Role, signature::verifying_key, status::Addresses,
@@ -45,14 +47,25 @@ const EVENTS_MAX: usize = 1_024;
 /// Fewer children could not adopt each other's sockets.
 const CHILDREN_MIN: usize = 2;
 
-/// Runs a node until `shutdown`, then drains. `on_ready` hears the addresses when a build answers, or, where none is
+/// What an operator asks of a running node.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    /// Leave the fleet, finish what is in flight, and end.
+    pub drain: CancellationToken,
+    /// End at once, whatever is in flight.
+    pub stop_now: CancellationToken,
+    /// Read the public certificates again.
+    pub reload: Arc<Notify>,
+}
+
+/// Runs a node until it is asked to drain, and has. `on_ready` hears the addresses when a build answers, or, where none is
 /// on disk, when the ports are open.
 ///
 /// # Errors
 /// The configuration, a port, a certificate or the data cannot be used.
 pub async fn run(
     config: NodeConfig,
-    shutdown: CancellationToken,
+    lifecycle: Lifecycle,
     on_ready: impl FnOnce(&Addresses) + Send,
 ) -> anyhow::Result<()> {
     ensure!(
@@ -75,10 +88,10 @@ pub async fn run(
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
     crate::descriptors::raise();
     let store = Store::open(&config.data)?;
-    let native = NativeCache::open(&config.native)?;
-    let (http, http_address) = sockets::reuse_port(config.bind, config.http_port, config.children)?;
-    let (https, https_address) =
-        sockets::reuse_port(config.bind, config.https_port, config.children)?;
+    let native = NativeCache::open(&config.native, config.native_bytes_max)?;
+    let public = config.public_bind.unwrap_or(config.bind);
+    let (http, http_address) = sockets::reuse_port(public, config.http_port, config.children)?;
+    let (https, https_address) = sockets::reuse_port(public, config.https_port, config.children)?;
     let (relay, relay_address) =
         sockets::reuse_port(config.bind, config.relay_port, config.children)?;
     let (internal, child_addresses) = match config.role {
@@ -92,8 +105,8 @@ pub async fn run(
         .await
         .context("the meta port")?;
     let addresses = Addresses {
-        http: format!("http://{http_address}"),
-        https: format!("https://{https_address}"),
+        http: format!("http://{}", sockets::reached(http_address, config.bind)),
+        https: format!("https://{}", sockets::reached(https_address, config.bind)),
         health: format!("http://{}", health.local_addr()?),
         meta: format!("https://{}", meta.local_addr()?),
         internal: format!("http://{relay_address}"),
@@ -140,15 +153,14 @@ pub async fn run(
             .flatten()
             .collect(),
     };
-    let certificates = Arc::new(Notify::new());
     tasks.spawn(certificates::watch(
         child.clone(),
-        Arc::clone(&certificates),
+        Arc::clone(&lifecycle.reload),
     ));
     let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
-    let router = meta::router(questions, logs, &config.data, shutdown.clone());
+    let router = meta::router(questions, logs, &config.data, lifecycle.drain.clone());
     let served = protoplex_seed::server::serve_operators(
         meta,
         (&config.ca, &config.cert, &config.key),
@@ -164,9 +176,7 @@ pub async fn run(
         "the ports are open"
     );
     let ended = actor
-        .run(from_link, from_meta, certificates, shutdown, || {
-            on_ready(&addresses)
-        })
+        .run(from_link, from_meta, lifecycle, || on_ready(&addresses))
         .await;
     stop.cancel();
     ended

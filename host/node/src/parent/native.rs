@@ -1,11 +1,15 @@
 //! The cache of native code: made once on a machine from the verified component, by a niced and memory-limited
 //! process of its own, and only ever loaded if its MAC is right.
 
-use super::compiler::Compiler;
+use super::{
+    compiler::Compiler,
+    native_sweep::{self, NATIVE_BYTES_MAX},
+};
 use crate::channel::sealed_memfd;
 use anyhow::Context;
 use hmac::{Hmac, Mac};
 use parking_lot::Mutex;
+use protoplex_disk::PRIVATE_DIR;
 use protoplex_handler::{BuildFault, native_file_name};
 use protoplex_wire::{Digest, release::Stage};
 use sha2::Sha256;
@@ -27,6 +31,7 @@ const MAC_BYTES: usize = 32;
 /// The cache, shared by the nodes and the Seed of one machine and user.
 pub struct NativeCache {
     dir: PathBuf,
+    bytes_max: u64,
     key: Vec<u8>,
     compiling: Semaphore,
     compiler: Compiler,
@@ -35,22 +40,28 @@ pub struct NativeCache {
 }
 
 impl NativeCache {
-    /// Opens or makes it, for this user alone.
+    /// Opens or makes it, for this user alone. It keeps `bytes_max` of code, or where that is 0, [`NATIVE_BYTES_MAX`].
     ///
     /// # Errors
     /// The folder or its key cannot be used.
-    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+    pub fn open(dir: &Path, bytes_max: u64) -> anyhow::Result<Self> {
         let open = || -> std::io::Result<Vec<u8>> {
-            fs::create_dir_all(dir)?;
+            protoplex_disk::create_dir_all(dir, PRIVATE_DIR)?;
             fs::set_permissions(dir, Permissions::from_mode(0o700))?;
             let _one_at_a_time = lock(&dir.join("cache.lock"))?;
             read_or_make_key(&dir.join("cache.key"))
         };
         let key =
             open().with_context(|| format!("the native cache {} cannot be used", dir.display()))?;
+        let bytes_max = match bytes_max {
+            0 => NATIVE_BYTES_MAX,
+            bytes_max => bytes_max,
+        };
+        native_sweep::sweep(dir, bytes_max);
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             dir: dir.to_owned(),
+            bytes_max,
             key,
             compiling: Semaphore::new((parallel / 2).max(1)),
             compiler: Compiler::default(),
@@ -114,6 +125,7 @@ impl NativeCache {
                 .verify_slice(&bytes[MAGIC.len()..head])
                 .is_ok();
         if right {
+            native_sweep::touch(&path);
             return Some(bytes.split_off(head));
         }
         tracing::warn!(file = %path.display(), "native code with a wrong MAC was refused; it is compiled again");
@@ -143,6 +155,11 @@ impl NativeCache {
         let payload = fs::read(output.path()).map_err(|error| fault(error.to_string()))?;
         self.write(component, &payload)
             .map_err(|error| fault(format!("{} cannot be written: {error}", path.display())))?;
+        let (dir, bytes_max) = (self.dir.clone(), self.bytes_max);
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || {
+            native_sweep::sweep(&dir, bytes_max);
+        }));
         tracing::info!(
             component = component.short(),
             took_ms = started.elapsed().as_millis(),
@@ -156,9 +173,7 @@ impl NativeCache {
         file.write_all(MAGIC)?;
         file.write_all(&self.mac(component, payload).finalize().into_bytes())?;
         file.write_all(payload)?;
-        file.as_file().sync_all()?;
-        file.persist(self.path(component))?;
-        Ok(())
+        protoplex_disk::put(file, &self.path(component))
     }
 }
 
@@ -189,14 +204,8 @@ fn read_or_make_key(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     let mut key = vec![0; MAC_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
+    // One of another length is none: code under it is compiled again.
+    protoplex_disk::write_whole(path, &key)?;
     Ok(key)
 }
 
@@ -207,7 +216,7 @@ mod tests {
     #[test]
     fn native_code_that_was_tampered_with_is_removed_and_not_loaded() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = NativeCache::open(dir.path()).unwrap();
+        let cache = NativeCache::open(dir.path(), 0).unwrap();
         let (component, other) = (Digest::of(b"component"), Digest::of(b"other"));
         cache.write(&component, b"payload").unwrap();
         assert_eq!(cache.read(&component).unwrap(), b"payload");

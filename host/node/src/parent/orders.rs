@@ -109,8 +109,7 @@ impl Actor {
             stage,
             reason,
             elapsed_ms,
-        })
-        .await;
+        });
     }
 
     pub(super) async fn prepare(&mut self, release: ReleaseId, build: BuildId, envelope: Envelope) {
@@ -232,8 +231,7 @@ impl Actor {
         }
         if activating {
             let build = build.id;
-            self.send(index, &ToChild::Activate { release, build }, &[])
-                .await;
+            self.send(index, &ToChild::Activate { release, build }, &[]);
         }
     }
 
@@ -284,12 +282,10 @@ impl Actor {
         let (release, elapsed_ms) = (step.release, millis(step.since));
         if !step.activating {
             self.orders.hold(&build);
-            return self
-                .tell_seed(FromNode::Prepared {
-                    release,
-                    elapsed_ms,
-                })
-                .await;
+            return self.tell_seed(FromNode::Prepared {
+                release,
+                elapsed_ms,
+            });
         }
         if let Err(error) = self.store.activate(release, build.envelope.clone()) {
             self.reactivate(release).await;
@@ -303,8 +299,7 @@ impl Actor {
         self.tell_seed(FromNode::Ack {
             release,
             elapsed_ms,
-        })
-        .await;
+        });
     }
 
     pub(super) async fn activate(&mut self, release: ReleaseId, build: BuildId) {
@@ -345,8 +340,7 @@ impl Actor {
                     build: active.id,
                 },
                 &[],
-            )
-            .await;
+            );
         }
     }
 
@@ -376,8 +370,7 @@ impl Actor {
             self.seats[index]
                 .native
                 .retain(|component| components.contains(component));
-            self.send(index, &ToChild::Abandon { release, build }, &[])
-                .await;
+            self.send(index, &ToChild::Abandon { release, build }, &[]);
         }
     }
 
@@ -422,8 +415,7 @@ impl Actor {
                 .builds
                 .extract_if(|id| !ready.contains_key(id) && Some(*id) != under_way);
             for build in gone.collect::<Vec<_>>() {
-                self.send(index, &ToChild::Abandon { release, build }, &[])
-                    .await;
+                self.send(index, &ToChild::Abandon { release, build }, &[]);
             }
         }
     }
@@ -432,22 +424,8 @@ impl Actor {
     async fn sweep(&mut self) {
         self.sweep_ready();
         self.sweep_children().await;
-        let mut used: HashSet<Digest> = self
-            .store
-            .state()
-            .held
-            .iter()
-            .map(|envelope| envelope.build)
-            .collect();
-        let complete = self.orders.ready.len() == used.len();
-        let builds: Vec<_> = self.orders.ready.values().cloned().collect();
-        used.extend(
-            builds
-                .iter()
-                .flat_map(|build| build.manifest.blobs().into_keys()),
-        );
-        // A held build that has not been read since the start names blobs that we do not know.
-        if complete {
+        // Where a manifest cannot be read, it is not known what its build needs.
+        if let Some(used) = self.store.used() {
             self.store.sweep(&used);
         }
     }
@@ -465,7 +443,7 @@ mod tests {
         control::ChildConfig,
         parent::{actor::Site, builds::Builder, native::NativeCache, store::Store},
     };
-    use protoplex_wire::{Manifest, manifest::Role, status::Addresses};
+    use protoplex_wire::{manifest::Role, status::Addresses};
     use std::path::Path;
 
     /// A node whose only child does not run, and without a link: what it does with an order shows in what it keeps.
@@ -494,7 +472,7 @@ mod tests {
         };
         let builder = Builder {
             dir: dir.into(),
-            native: NativeCache::open(&dir.join("native")).unwrap(),
+            native: NativeCache::open(&dir.join("native"), 0).unwrap(),
             trusted: Vec::new(),
             seed: None,
         };
@@ -521,7 +499,6 @@ mod tests {
                 key_id,
                 sig,
             },
-            manifest: Manifest::parse(text).unwrap(),
             manifest_fd: file(),
             pack_fd: file(),
             native: BTreeMap::new(),

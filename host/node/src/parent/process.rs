@@ -3,20 +3,26 @@
 use super::logs::Logs;
 use crate::{
     channel::Channel,
-    control::{CHILD_ENV, ChildConfig, FromChild},
+    control::{CHILD_ENV, ChildConfig, FromChild, ToChild},
+    log_output,
 };
 use anyhow::Context;
 use std::{
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, Command},
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
 };
 
+/// Orders that may wait for a child; one that lets more come together is stuck. A fleet of thousands changes its
+/// directory some hundred times while a child warms a build up.
+const ORDERS_MAX: usize = 1_024;
 /// A line of a child's log is cut here.
 const LOG_LINE_BYTES_MAX: usize = 16 << 10;
 
@@ -27,11 +33,57 @@ pub(super) enum ChildEvent {
     Ended(String),
 }
 
+/// What a child is told, with the files beside it.
+type Order = (ToChild, Vec<OwnedFd>);
+
 /// A running child.
 pub(super) struct Process {
     pub(super) pid: u32,
-    pub(super) channel: Arc<Channel>,
-    pub(super) kill: tokio::sync::oneshot::Sender<()>,
+    orders: mpsc::Sender<Order>,
+    kill: tokio::sync::oneshot::Sender<()>,
+}
+
+/// Why a child was not told something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Untold {
+    /// It has not read for so long that what it knows is not what we believe any more.
+    #[error("{ORDERS_MAX} orders wait for it")]
+    Full,
+    /// Its end is on its way as an event.
+    #[error("it is gone")]
+    Gone,
+    /// No descriptors are left here.
+    #[error("its files cannot be passed on: {0}")]
+    Files(#[from] io::Error),
+}
+
+impl Process {
+    /// Leaves an order in the child's queue. Never waits for the child.
+    pub(super) fn tell(&self, message: ToChild, fds: &[&OwnedFd]) -> Result<(), Untold> {
+        let fds = fds.iter().map(|fd| fd.try_clone());
+        let order = (message, fds.collect::<io::Result<_>>()?);
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(_) => Untold::Full,
+            TrySendError::Closed(_) => Untold::Gone,
+        })
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(self) {
+        // One that has ended hears nothing.
+        let _ = self.kill.send(());
+    }
+
+    /// How long its main thread was ready to run and had no processor, since its start. Zero where the kernel does not
+    /// say (`proc(5)`, `schedstat`).
+    pub(super) fn waited_for_cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid));
+        let waited_ns = text.ok().and_then(|text| {
+            let second = text.split_whitespace().nth(1)?;
+            second.parse().ok()
+        });
+        Duration::from_nanos(waited_ns.unwrap_or_default())
+    }
 }
 
 /// Starts child `config.index`. `events` gets its generation, so that a late word of a dead one is told apart.
@@ -62,8 +114,7 @@ pub(super) fn start(
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stderr(Stdio::piped());
     // SAFETY: the closure runs between fork and exec and makes only fcntl calls, which are async-signal-safe; the
     // descriptors are open in the parent for as long as this call lasts.
     unsafe {
@@ -81,6 +132,8 @@ pub(super) fn start(
     tokio::spawn(pump(child.stdout.take(), Arc::clone(&logs)));
     tokio::spawn(pump(child.stderr.take(), logs));
     let channel = Arc::new(channel);
+    let (orders, queue) = mpsc::channel(ORDERS_MAX);
+    tokio::spawn(pass_on(queue, Arc::clone(&channel), config.index));
     let (kill, killed) = tokio::sync::oneshot::channel();
     tokio::spawn(hear(
         child,
@@ -90,25 +143,44 @@ pub(super) fn start(
         generation,
         events,
     ));
-    Ok(Process { pid, channel, kill })
+    Ok(Process { pid, orders, kill })
+}
+
+/// Sends what waits for a child, as fast as the child reads. Until either is gone.
+async fn pass_on(mut orders: mpsc::Receiver<Order>, channel: Arc<Channel>, index: usize) {
+    while let Some((message, fds)) = orders.recv().await {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = channel.send(&message, &fds).await {
+            // Its end is on its way as an event.
+            tracing::warn!(child = index, %error, "a child cannot be told");
+            return;
+        }
+    }
 }
 
 /// Passes on what a child says until its process has ended.
 async fn hear(
     mut child: Child,
     channel: Arc<Channel>,
-    mut killed: tokio::sync::oneshot::Receiver<()>,
+    killed: tokio::sync::oneshot::Receiver<()>,
     index: usize,
     generation: u64,
     events: mpsc::Sender<(usize, u64, ChildEvent)>,
 ) {
+    // A parent that ends without a word, as by a panic, kills nobody: its children drain.
+    let killed = async {
+        if killed.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut killed = std::pin::pin!(killed);
     let mut open = true;
     let ended = loop {
         tokio::select! {
             said = channel.receive::<FromChild>(), if open => match said {
                 Ok(Some((said, fds))) => {
                     if events.send((index, generation, ChildEvent::Said(said, fds))).await.is_err() {
-                        return; // The parent is ending; dropping the child kills it.
+                        return; // The parent is ending: the child sees its socket close, and drains.
                     }
                 }
                 Ok(None) => open = false,
@@ -117,7 +189,7 @@ async fn hear(
                     open = false;
                 }
             },
-            _ = &mut killed => {
+            () = &mut killed => {
                 let _ = child.kill().await;
                 break "killed".to_owned();
             }
@@ -132,13 +204,52 @@ async fn hear(
 /// A child's output goes to ours, and to the ring.
 async fn pump(output: Option<impl AsyncRead + Unpin>, logs: Arc<Logs>) {
     let Some(output) = output else { return };
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(mut line)) = lines.next_line().await {
-        line.truncate(line.floor_char_boundary(LOG_LINE_BYTES_MAX));
-        #[expect(clippy::print_stderr, reason = "the log is standard error")]
-        {
-            eprintln!("{line}");
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = (&mut output)
+        .take(LOG_LINE_BYTES_MAX as u64)
+        .read_until(b'\n', &mut line)
+        .await
+    {
+        let is_whole = line.last() == Some(&b'\n');
+        let text = String::from_utf8_lossy(&line);
+        log_output::line(text.trim_end());
+        logs.push(text.trim_end());
+        line.clear();
+        if !is_whole && !skip_line(&mut output).await {
+            return;
         }
-        logs.push(&line);
+    }
+}
+
+/// Skips the rest of a line that was cut. `false` at the end of the output.
+async fn skip_line(output: &mut (impl AsyncBufReadExt + Unpin)) -> bool {
+    loop {
+        let Ok(bytes) = output.fill_buf().await else {
+            return false;
+        };
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let length = bytes.len();
+        output.consume(end.map_or(length, |end| end + 1));
+        if end.is_some() || length == 0 {
+            return end.is_some();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_is_no_text_or_too_long_ends_no_log() {
+        let logs = Arc::new(Logs::default());
+        let long = "x".repeat(LOG_LINE_BYTES_MAX + 20_000);
+        let output = [b"a\xffb\n", long.as_bytes(), b"\nafter\nlast"].concat();
+        pump(Some(&output[..]), Arc::clone(&logs)).await;
+        let (lines, _) = logs.read(9);
+        let lengths: Vec<_> = lines.iter().map(|line| line.chars().count()).collect();
+        assert_eq!(lengths, [3, LOG_LINE_BYTES_MAX, 5, 4]);
+        assert_eq!(&*lines[3], "last");
     }
 }

@@ -28,6 +28,10 @@ pub(super) fn reuse_port(
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_nonblocking(true)?;
+        if bind.is_ipv6() {
+            // `::` is every address, whatever this machine's default is.
+            socket.set_only_v6(false)?;
+        }
         socket
             .bind(&address.into())
             .with_context(|| format!("{address} cannot be bound"))?;
@@ -41,6 +45,14 @@ pub(super) fn reuse_port(
         sockets.push(socket);
     }
     Ok((sockets, address))
+}
+
+/// Where other nodes reach what was bound to an address: to every address is none that they could name.
+pub(super) fn reached(bound: SocketAddr, otherwise: IpAddr) -> SocketAddr {
+    match bound.ip().is_unspecified() {
+        true => SocketAddr::new(otherwise, bound.port()),
+        false => bound,
+    }
 }
 
 /// Binds one socket for each child, each to a port of its own, `port` and those after it; 0 takes any free ones.

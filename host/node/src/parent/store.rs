@@ -1,12 +1,12 @@
 //! What a node keeps on disk: blobs by digest, and which builds it holds. Written before it is said.
 
 use anyhow::{Context, ensure};
-use protoplex_wire::{BuildId, Digest, ReleaseId, signature::Envelope};
+use protoplex_disk::SHARED_DIR;
+use protoplex_wire::{BuildId, Digest, Manifest, ReleaseId, signature::Envelope};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -39,9 +39,18 @@ impl Store {
     /// # Errors
     /// When the folder cannot be used or `state.json` cannot be read; it says what to do.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir.join("blobs"))
+        protoplex_disk::create_dir_all(&dir.join("blobs"), SHARED_DIR)
             .with_context(|| format!("{} cannot be made", dir.display()))?;
-        let state = read_json(&dir.join("state.json"))?.unwrap_or_default();
+        let path = dir.join("state.json");
+        let state = read_json(&path)?.transpose().with_context(|| {
+            format!(
+                "{path} is damaged, and only it says which releases are too old for this node. Restore it from a copy. \
+                 Without one, look at `protoplex releases`, and move it away if the Seed's newest release is the one \
+                 that this node has to run",
+                path = path.display()
+            )
+        })?;
+        let state = state.unwrap_or_default();
         Ok(Self {
             dir: dir.to_owned(),
             state,
@@ -100,7 +109,19 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes blobs that no held build names.
+    /// All that held builds name, and their manifests; `None` where one of those cannot be read.
+    pub fn used(&self) -> Option<HashSet<Digest>> {
+        let mut used = HashSet::new();
+        for envelope in &self.state.held {
+            let manifest = read_blob(&self.dir, &envelope.build)?;
+            let manifest = Manifest::parse(&manifest).ok()?;
+            used.insert(envelope.build);
+            used.extend(manifest.blobs().into_keys());
+        }
+        Some(used)
+    }
+
+    /// Deletes blobs that no held build names, and what a crash left half-written.
     pub fn sweep(&self, used: &HashSet<Digest>) {
         let folders = fs::read_dir(self.dir.join("blobs"))
             .into_iter()
@@ -111,11 +132,12 @@ impl Store {
             .flatten()
             .flatten()
         {
-            let digest = file
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<Digest>().ok());
-            if digest.is_some_and(|digest| !used.contains(&digest)) {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            let digest = name.parse::<Digest>().ok();
+            // Nothing is being fetched now: a node does one release at a time.
+            let is_left_over = name.starts_with(".tmp");
+            if is_left_over || digest.is_some_and(|digest| !used.contains(&digest)) {
                 let _ = fs::remove_file(file.path());
             }
         }
@@ -149,23 +171,32 @@ pub fn write_blob(dir: &Path, digest: &Digest, bytes: &[u8]) -> anyhow::Result<(
     write_file(&blob_path(dir, digest), bytes)
 }
 
-/// Reads a JSON file; `None` where there is none.
+/// Reads a JSON file; `None` where there is none, and an inner error where it is damaged.
 ///
 /// # Errors
 /// It cannot be read.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<serde_json::Result<T>>> {
     match fs::read(path) {
-        Ok(bytes) => {
-            let value = serde_json::from_slice(&bytes);
-            Ok(Some(value.with_context(|| {
-                format!(
-                    "{} is damaged; restore it, or remove the node's data",
-                    path.display()
-                )
-            })?))
-        }
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Reads a JSON file that can be made again. A damaged one is set aside, and counts as none.
+///
+/// # Errors
+/// It cannot be read, or not be moved.
+pub(super) fn read_cache<T: DeserializeOwned + Default>(path: &Path) -> anyhow::Result<T> {
+    match read_json(path)? {
+        None => Ok(T::default()),
+        Some(Ok(value)) => Ok(value),
+        Some(Err(error)) => {
+            let aside = protoplex_disk::set_aside(path)
+                .with_context(|| format!("{} cannot be moved away", path.display()))?;
+            tracing::error!(file = %path.display(), %error, aside = %aside.display(), "a damaged cache was set aside; it is made again");
+            Ok(T::default())
+        }
     }
 }
 
@@ -179,15 +210,9 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result
 
 fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().context("a file has a folder")?;
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
+    protoplex_disk::create_dir_all(folder, SHARED_DIR)
+        .and_then(|()| protoplex_disk::write_whole(path, bytes))
+        .with_context(|| format!("{} cannot be written", path.display()))
 }
 
 #[cfg(test)]

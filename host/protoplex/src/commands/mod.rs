@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod build;
 pub mod dev;
+pub mod gc;
 pub mod logs;
 pub mod new;
 pub mod processes;

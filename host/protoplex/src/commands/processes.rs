@@ -1,6 +1,6 @@
 //! The processes of a fleet: `seed`, `node`, `child`, `compile`. Configuration in, one ready line out on stdout.
 
-use crate::{check::Check, cli, exit::Code, output};
+use crate::{check::Check, cli, exit::Code, output, signals};
 use anyhow::{Context as _, Result, ensure};
 use protoplex_node::{config::NodeConfig, parent};
 use protoplex_seed::config::SeedConfig;
@@ -8,15 +8,13 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::{fs, path::Path, process::ExitCode};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 /// The Seed's work is small beside that of nodes, and beside the compiler it starts.
 const SEED_THREADS: usize = 2;
 /// A node's parent answers no visitors: one thread for the link, one for the rest.
 const NODE_THREADS: usize = 2;
 
-/// `seed`: until SIGTERM.
+/// `seed`: until a signal says so.
 ///
 /// # Errors
 /// When the configuration is wrong or the Seed cannot start.
@@ -29,13 +27,19 @@ pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
         .unwrap_or_else(|| config.data.join("native"));
     let check = Check::new(&native)?;
     runtime(SEED_THREADS)?.block_on(async {
-        let stop = stop_signal()?;
-        protoplex_seed::run(config, check, stop, |address| ready(&address.to_string())).await?;
+        let signals = signals::listen()?;
+        let stop = signals.stop;
+        let serve = protoplex_seed::run(config, check, stop, |address| ready(&address.to_string()));
+        tokio::select! {
+            served = serve => served?,
+            // What was acknowledged is on the disk.
+            () = signals.stop_now.cancelled() => {}
+        }
         Ok(Code::Done)
     })
 }
 
-/// `node`: until SIGTERM, then it drains.
+/// `node`: until a signal says so, then it drains.
 ///
 /// # Errors
 /// When the configuration is wrong or the node cannot start.
@@ -46,8 +50,13 @@ pub fn node(args: &cli::Process) -> Result<Code> {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let config: NodeConfig = read(&args.config)?;
     runtime(NODE_THREADS)?.block_on(async {
-        let stop = stop_signal()?;
-        parent::run(config, stop, |addresses| ready(&addresses)).await?;
+        let signals = signals::listen()?;
+        let lifecycle = parent::Lifecycle {
+            drain: signals.stop,
+            stop_now: signals.stop_now,
+            reload: signals.reload,
+        };
+        parent::run(config, lifecycle, |addresses| ready(&addresses)).await?;
         Ok(Code::Done)
     })
 }
@@ -71,7 +80,7 @@ pub fn compile(args: &cli::Compile) -> Code {
 
 /// One line, for whoever started this process. Nothing else is ever written to stdout.
 fn ready(addresses: &impl serde::Serialize) {
-    if let Err(error) = output::json(&json!({ "ready": addresses })) {
+    if let Err(error) = output::announce(&json!({ "ready": addresses })) {
         tracing::warn!(%error, "nobody hears that this process is ready");
     }
 }
@@ -96,19 +105,4 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads(threads).enable_all().build()?)
-}
-
-fn stop_signal() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(stop)
 }

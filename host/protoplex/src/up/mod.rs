@@ -15,6 +15,7 @@ use crate::{
     exit::Code,
     output,
     places::{Places, create_private},
+    signals::{self, Signals},
 };
 use anyhow::{Context as _, Result};
 use futures::future::{join_all, select_all};
@@ -23,34 +24,34 @@ use process::{Spec, State};
 use rustix::process::Signal;
 use std::{
     cell::Cell,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// The file that remembers the port base.
 const PORT_BASE_FILE: &str = "port-base";
 
-/// Runs until Ctrl-C or SIGTERM. One thread: a child's death signal is bound to the thread that started it.
+/// Runs until a signal says so. One thread: a child's death signal is bound to the thread that started it.
 ///
 /// # Errors
 /// When it cannot come up; everything that was started is stopped again.
 pub async fn run(args: &cli::Up) -> Result<Code> {
-    let places = Places::from_env()?;
-    let data = args.data.clone().unwrap_or_else(|| places.state.join("up"));
+    let places = Places::from_env();
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => places.state()?.join("up"),
+    };
     let data = std::path::absolute(data)?;
     create_private(&data)?;
     let _lock = lock::take(&data)?;
-    let native = args
-        .native
-        .clone()
-        .unwrap_or_else(|| places.cache.join("native"));
-    let native = std::path::absolute(native)?;
+    let native = match &args.native {
+        Some(native) => std::path::absolute(native)?,
+        None => places.native_cache(&data),
+    };
+    let registry = places.running.as_deref();
     let nodes = args.proxies + args.apps + args.live;
     let file = data.join(PORT_BASE_FILE);
     let reserved = ports::settle(
@@ -62,17 +63,17 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
     .await?;
     let plan = plan::prepare(&data, &native, args, reserved.base())?;
 
-    let stop = stop_signal()?;
+    let signals = signals::listen()?;
     let mut fleet = Fleet::start(&plan);
-    let served = serve(&plan, &mut fleet, args, &places.running, &stop).await;
+    let served = serve(&plan, &mut fleet, args, registry, &signals).await;
     if served.is_ok() && !args.json && output::is_watched() {
         output::say("\nstopping: requests in flight are finished first (Ctrl-C again to cut them)");
     }
     tokio::select! {
         () = fleet.stop() => {}
-        () = second_signal() => fleet.kill(),
+        () = signals.stop_now.cancelled() => fleet.kill(),
     }
-    plan.running.withdraw(&places.running);
+    plan.running.withdraw(registry);
     served.map(|()| Code::Done)
 }
 
@@ -80,25 +81,52 @@ async fn serve(
     plan: &Plan,
     fleet: &mut Fleet,
     args: &cli::Up,
-    registry: &Path,
-    stop: &CancellationToken,
+    registry: Option<&Path>,
+    signals: &Signals,
 ) -> Result<()> {
+    let stop = &signals.stop;
     tokio::select! {
         ready = fleet.ready(plan, args) => ready?,
         () = stop.cancelled() => return Ok(()),
     }
     fleet.publish(plan, registry)?;
     if args.json {
-        output::json(&fleet.running(plan))?;
+        if let Err(error) = output::announce(&fleet.running(plan)) {
+            tracing::warn!(%error, "nobody hears that the fleet serves");
+        }
     } else {
-        greet(plan);
+        greet(plan, args.bind);
     }
     let mut rotate = tokio::time::interval(log_file::ROTATE_INTERVAL);
+    let mut is_published = true;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            _ = rotate.tick() => fleet.rotate_logs(),
-            () = fleet.changed() => fleet.publish(plan, registry)?,
+            _ = rotate.tick() => {
+                fleet.rotate_logs();
+                if is_published {
+                    continue;
+                }
+            }
+            () = fleet.changed() => {}
+            () = signals.reload.notified() => {
+                fleet.pass_on(Signal::HUP);
+                continue;
+            }
+            () = signals.reopen.notified() => {
+                fleet.rotate_logs();
+                fleet.pass_on(Signal::USR1);
+                continue;
+            }
+        }
+        // A full disk: other commands find the process of before, and the fleet serves.
+        let published = fleet.publish(plan, registry);
+        is_published = published.is_ok();
+        if let Err(error) = published {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the processes cannot be written down; tried again"
+            );
         }
     }
 }
@@ -150,6 +178,7 @@ impl Fleet {
         let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         args.extend(["--config".to_owned(), config.display().to_string()]);
         let log = plan.data.join("logs").join(format!("{name}.log"));
+        args.extend(["--log".to_owned(), log.display().to_string()]);
         self.logs.push(log.clone());
         let spec = Spec {
             name: name.to_owned(),
@@ -222,7 +251,7 @@ impl Fleet {
         running
     }
 
-    fn publish(&mut self, plan: &Plan, registry: &Path) -> Result<()> {
+    fn publish(&mut self, plan: &Plan, registry: Option<&Path>) -> Result<()> {
         for state in self.states.iter_mut().chain(&mut self.seed_state) {
             state.mark_unchanged();
         }
@@ -243,6 +272,15 @@ impl Fleet {
         while self.tasks.join_next().await.is_some() {}
     }
 
+    /// Passes a signal on to the Seed and the nodes, which have process groups of their own.
+    fn pass_on(&self, signal: Signal) {
+        for state in self.states.iter().chain(&self.seed_state) {
+            if let State::Ready { pid } = *state.borrow() {
+                process::signal_process(pid, signal);
+            }
+        }
+    }
+
     /// Ends everything now.
     fn kill(&mut self) {
         self.tasks.abort_all();
@@ -254,7 +292,7 @@ impl Fleet {
     }
 }
 
-fn greet(plan: &Plan) {
+fn greet(plan: &Plan, bind: IpAddr) {
     for node in &plan.running.nodes {
         output::say(format_args!(
             "{:<10} {}  {}",
@@ -267,33 +305,18 @@ fn greet(plan: &Plan) {
         "logs",
         plan.data.join("logs").display()
     ));
+    output::say(match bind {
+        bind if bind.is_loopback() => {
+            "\nReached from this machine only; from others with --bind 0.0.0.0 (or [::], with IPv6).".to_owned()
+        }
+        bind if bind.is_unspecified() => {
+            format!("\nThe proxies are reached by every address of this machine ({bind}).")
+        }
+        bind => format!("\nThe proxies are reached by {bind}."),
+    });
     output::say("\nEdit a guest, then: just build-guests && protoplex push builds/sample.toml");
     output::say("Or let it happen on every save: just dev");
     output::say(
         "Look around: protoplex status | nodes | releases | logs -f.  Ctrl-C stops everything.",
     );
-}
-
-fn stop_signal() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let token = stop.clone();
-    tokio::task::spawn_local(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        token.cancel();
-    });
-    Ok(stop)
-}
-
-async fn second_signal() {
-    match signal(SignalKind::interrupt()) {
-        Ok(mut interrupt) => {
-            interrupt.recv().await;
-        }
-        Err(_) => std::future::pending().await,
-    }
 }

@@ -8,16 +8,16 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use protoplex_node::{config::NodeConfig, ingress::Ingress};
-use protoplex_seed::{authority, authority::Authority, config::SeedConfig};
+use protoplex_seed::{authority, authority::Authority, config::SeedConfig, store::Retention};
 use protoplex_wire::manifest::Role;
 use serde::Serialize;
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-/// Everything runs on one machine and is reached from it alone.
+/// Everything runs on one machine and, but for the public ports, is reached from it alone.
 const BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Compiling a large interpreter takes tens of seconds on a small machine.
 const PREPARE_TIMEOUT_MS: u64 = 45_000;
@@ -65,15 +65,17 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
         (Role::App, args.apps),
         (Role::Live, args.live),
     ];
-    let names = roles
+    let numbered = roles
         .into_iter()
         .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
     let ingress = match &args.ingress {
         Some(file) => read_ingress(file)?,
         None => Ingress::default(),
     };
+    let own = args.bind.is_loopback() || args.bind.is_unspecified();
+    let names: Vec<_> = (!own).then(|| args.bind.to_string()).into_iter().collect();
     let mut nodes = Vec::new();
-    for (index, (role, number)) in (0..).zip(names) {
+    for (index, (role, number)) in (0..).zip(numbered) {
         let name = format!("{role}-{number}");
         // Visitors come by the proxies; the others are reached by our own nodes, which send no PROXY header.
         let mut ingress = match role {
@@ -89,11 +91,14 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             ingress,
             role,
             ports: ports::node(base, index),
+            // Visitors come by the proxies.
+            public_bind: (role == Role::Proxy && args.bind != BIND).then_some(args.bind),
             internal_port: ports::internal(base, number - 1),
             region: args.region.clone(),
             instances_max: args.instances_max,
             live_secrets: live_secrets.clone(),
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
+            names: names.clone(),
         };
         let config = of_node.config(data, native, &authority, &seed_url, &release_keys)?;
         let file = config.data.with_file_name("node.json");
@@ -137,6 +142,17 @@ fn live_secrets(keys: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// What the Seed keeps, where somebody has written that down.
+fn retention(data: &Path) -> Result<Retention> {
+    let file = data.join("retention.json");
+    match std::fs::read(&file) {
+        Ok(text) => serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not right", file.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Retention::default()),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    }
+}
+
 /// A section that is wrong is refused before anything starts.
 fn read_ingress(file: &Path) -> Result<Ingress> {
     let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
@@ -162,12 +178,14 @@ fn seed_config(
         port: ports::seed(base),
         prepare_timeout_ms: PREPARE_TIMEOUT_MS,
         activate_timeout_ms: ACTIVATE_TIMEOUT_MS,
+        retention: retention(data)?,
     })
 }
 
 struct Node {
     name: String,
     role: Role,
+    public_bind: Option<IpAddr>,
     ports: ports::NodePorts,
     internal_port: u16,
     region: String,
@@ -175,6 +193,8 @@ struct Node {
     live_secrets: PathBuf,
     drain_timeout_ms: u64,
     ingress: Ingress,
+    /// In the development certificate, beside this machine's own.
+    names: Vec<String>,
 }
 
 impl Node {
@@ -189,7 +209,7 @@ impl Node {
         let folder = data.join("nodes").join(&self.name).join("data");
         create_private(&folder)?;
         let issued = authority.issue_node(&self.name, self.role, &[])?;
-        let public = authority.issue_public(&[])?;
+        let public = authority.issue_public(&self.names)?;
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
         let (children, threads) = match self.role {
             Role::App => (CHILDREN_MIN, cores.div_ceil(CHILDREN_MIN)),
@@ -212,6 +232,7 @@ impl Node {
             tls_key: public.key,
             release_keys: release_keys.to_vec(),
             bind: BIND,
+            public_bind: self.public_bind,
             http_port: self.ports.http,
             https_port: self.ports.https,
             health_port: self.ports.health,
@@ -223,6 +244,7 @@ impl Node {
             children,
             threads,
             instances_max: self.instances_max,
+            native_bytes_max: 0,
             live_secrets: Some(self.live_secrets),
             drain_timeout_ms: self.drain_timeout_ms,
             ingress: self.ingress,
@@ -231,11 +253,13 @@ impl Node {
 }
 
 fn running_node(config: &NodeConfig) -> RunningNode {
+    let public = config.public_bind.filter(|bind| !bind.is_unspecified());
+    let public = |port| SocketAddr::new(public.unwrap_or(BIND), port);
     RunningNode {
         role: config.role,
         name: config.name.clone(),
-        http: format!("http://{BIND}:{}", config.http_port),
-        https: format!("https://{BIND}:{}", config.https_port),
+        http: format!("http://{}", public(config.http_port)),
+        https: format!("https://{}", public(config.https_port)),
         health: format!("http://{BIND}:{}", config.health_port),
         meta: format!("https://{BIND}:{}", config.meta_port),
         pid: None,

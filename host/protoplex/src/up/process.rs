@@ -3,7 +3,7 @@
 use super::log_file;
 use anyhow::{Context as _, Result, bail};
 use protoplex_node::program::this_program;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use std::{
     path::PathBuf,
     process::Stdio,
@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, Command},
     sync::watch,
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(30);
 /// What a process gets beside its drain deadline: to leave, before (six seconds at most), and to clean up, after.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
+/// Between two looks whether all that a dead process left behind has ended.
+const ORPHANS_LOOK: Duration = Duration::from_millis(50);
 /// The ready line is small.
 const READY_BYTES_MAX: u64 = 64 << 10;
 
@@ -62,10 +65,11 @@ pub enum State {
 pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationToken) -> Result<()> {
     let mut back_off = BACK_OFF_MIN;
     let mut came_up = false;
+    let mut orphans = JoinSet::new();
     while !stop.is_cancelled() {
         let start = Instant::now();
-        let reason = match run_once(&spec, &state, &stop).await {
-            Ok(End::Stopped) => return Ok(()),
+        let reason = match run_once(&spec, &state, &stop, &mut orphans).await {
+            Ok(End::Stopped) => break,
             // Somebody had it drain: no reason to keep its successor waiting.
             Ok(End::Drained) => {
                 (came_up, back_off) = (true, BACK_OFF_MIN);
@@ -89,7 +93,26 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
         }
         back_off = (back_off * 2).min(BACK_OFF_MAX);
     }
+    while orphans.join_next().await.is_some() {}
     Ok(())
+}
+
+/// What a process that died left behind; ended when this is dropped.
+struct Orphans(u32);
+
+impl Orphans {
+    /// Gives those who finish what they are at until the deadline.
+    async fn drain(self, deadline: Instant) {
+        while is_group(self.0) && Instant::now() < deadline {
+            tokio::time::sleep(ORPHANS_LOOK).await;
+        }
+    }
+}
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        signal_group(self.0, Signal::KILL);
+    }
 }
 
 enum End {
@@ -103,6 +126,7 @@ async fn run_once(
     spec: &Spec,
     state: &watch::Sender<State>,
     stop: &CancellationToken,
+    orphans: &mut JoinSet<()>,
 ) -> Result<End> {
     let mut child = spawn(spec)?;
     let pid = child
@@ -136,8 +160,10 @@ async fn run_once(
     state.send_replace(State::Ready { pid });
     tokio::select! {
         status = child.wait() => {
-            // Its own children must not outlive it on our ports.
+            // A compiler ends by that. A node's children answer what they have begun, and have let go of the ports.
             signal_group(pid, Signal::TERM);
+            let deadline = Instant::now() + spec.drain_timeout + STOP_MARGIN;
+            orphans.spawn_local(Orphans(pid).drain(deadline));
             match status {
                 Ok(status) if status.success() => Ok(End::Drained),
                 Ok(status) => Ok(End::Died(status.to_string())),
@@ -154,7 +180,14 @@ async fn run_once(
 /// In a group of its own, so that Ctrl-C reaches `up` alone, which then says who stops when.
 fn spawn(spec: &Spec) -> Result<Child> {
     let program = this_program().context("finding this program")?;
-    let log = log_file::open(&spec.log)?;
+    // A log that cannot be written is no reason not to serve.
+    let log = log_file::open(&spec.log).map_or_else(
+        |error| {
+            tracing::error!(process = %spec.name, error = format!("{error:#}"), "a process runs without its log");
+            Stdio::null()
+        },
+        Stdio::from,
+    );
     Command::new(program)
         .args(&spec.args)
         .args(["--parent", &std::process::id().to_string()])
@@ -172,11 +205,8 @@ fn is_ready_line(line: &str) -> bool {
 
 /// SIGTERM, the drain deadline, SIGKILL.
 async fn end(child: &mut Child, pid: u32, drain_timeout: Duration) {
-    if let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw)
-        && child.id().is_some()
-    {
-        // It may have ended by itself.
-        let _ = kill_process(id, Signal::TERM);
+    if child.id().is_some() {
+        signal_process(pid, Signal::TERM);
     }
     if tokio::time::timeout(drain_timeout + STOP_MARGIN, child.wait())
         .await
@@ -186,6 +216,20 @@ async fn end(child: &mut Child, pid: u32, drain_timeout: Duration) {
     }
     signal_group(pid, Signal::KILL);
     let _ = child.wait().await;
+}
+
+/// Whether anybody is left of a process and all that it started.
+fn is_group(pid: u32) -> bool {
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    id.is_some_and(|id| test_kill_process_group(id).is_ok())
+}
+
+/// Signals a process.
+pub fn signal_process(pid: u32, signal: Signal) {
+    if let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended by itself.
+        let _ = kill_process(id, signal);
+    }
 }
 
 /// Signals a process and all that it started.

@@ -181,7 +181,9 @@ fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
         ),
         (
             "name = \"x\"\n[handlers.a]\ncomponent = \"gone.wasm\"\n",
-            &["x.toml:3: component `gone.wasm` is not there; run `just build-guests` to make it"],
+            &[
+                "x.toml:3: component `gone.wasm` is not there; run `just build-guests` to make it (looked for gone.wasm and in the folder above)",
+            ],
         ),
         (
             "name = \"x\"\n[handlers.a]\ncomponent = \"broken.wasm\"\n",
@@ -264,7 +266,7 @@ fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
         (
             "name = \"x\"\n[assets]\ndirectory = \"gone\"\nprefix = \"static\"\n",
             &[
-                "x.toml:3: directory `gone` is not there; make it, or leave [assets] out",
+                "x.toml:3: directory `gone` is not there; make it, or leave [assets] out (looked for gone and in the folder above)",
                 "x.toml:4: prefix \"static\" must start and end with `/`, such as \"/static/\"",
             ],
         ),
@@ -410,7 +412,7 @@ fn each_fault_of_an_upstream_has_its_line_and_the_remedy() {
         ),
         (
             "tls = { ca = \"gone.pem\" }\nprotocol = \"https\"",
-            "x.toml:4: tls.ca `gone.pem` is not there",
+            "x.toml:4: tls.ca `gone.pem` is not there (looked for gone.pem and in the folder above)",
         ),
         (
             "protocol = \"https\"\ntls = { ca = \"edge.wasm\" }",
@@ -457,4 +459,29 @@ fn the_upstream_of_the_readme_is_one() {
         let manifest = site.package(&[]).expect("a package").manifest;
         assert_eq!(manifest.upstreams["shop"].in_flight_max, 200);
     }
+}
+
+#[test]
+fn a_path_is_beside_its_manifest_whatever_lies_elsewhere() {
+    let site = Site::new("");
+    let above = site.0.path();
+    let own = above.join("builds");
+    fs::create_dir(&own).expect("a folder");
+    let manifest = own.join("x.toml");
+    assert_eq!(locate(&manifest, "edge.wasm"), above.join("edge.wasm"));
+    fs::write(own.join("edge.wasm"), "edge").expect("a file");
+    assert_eq!(locate(&manifest, "edge.wasm"), own.join("edge.wasm"));
+    // Tests run in this crate's folder.
+    assert!(Path::new("Cargo.toml").exists());
+    assert_eq!(locate(&manifest, "Cargo.toml"), own.join("Cargo.toml"));
+    let said = looked_for(&manifest, "Cargo.toml");
+    assert!(
+        said.ends_with("the one in the current folder does not count)"),
+        "{said}"
+    );
+    let absolute = above.join("edge.wasm");
+    assert_eq!(
+        locate(&manifest, absolute.to_str().expect("text")),
+        absolute
+    );
 }

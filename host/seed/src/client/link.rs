@@ -31,6 +31,11 @@ impl LinkSender {
         self.frames.try_send(link::encode(message).into()).is_ok()
     }
 
+    /// Whether nothing more can be said, because the other end does not read.
+    pub fn is_full(&self) -> bool {
+        self.frames.capacity() == 0
+    }
+
     /// Returns when the link has ended.
     pub async fn closed(&self) {
         self.frames.closed().await;

@@ -2,16 +2,16 @@
 
 use crate::{
     core::{Build, Core, Effect, Event, LinkId, Refusal, RequestId},
-    store::{Store, StoreError},
+    store::{Needed, Store, StoreError},
 };
 use bytes::Bytes;
 use protoplex_wire::{
     BuildId,
     link::{self, FromNode, Hello},
-    status::{NodeStatus, ReleaseEvent, ReleaseRecord, SeedStatus},
+    status::{NodeStatus, Outcome, ReleaseEvent, ReleaseRecord, SeedStatus},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -76,6 +76,7 @@ enum Command {
     ),
     Adopt(Build, oneshot::Sender<Result<Follow, Refusal>>),
     View(oneshot::Sender<View>),
+    Needed(oneshot::Sender<Needed>),
 }
 
 /// The way to the actor. Its calls fail only when the Seed is stopping.
@@ -133,6 +134,13 @@ impl Seed {
     pub(super) async fn view(&self) -> Option<View> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::View(answer)).await;
+        answered.await.ok()
+    }
+
+    /// The builds that must not be removed; `None` when the Seed is stopping.
+    pub(super) async fn needed(&self) -> Option<Needed> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Command::Needed(answer)).await;
         answered.await.ok()
     }
 
@@ -247,6 +255,30 @@ impl Actor {
                 // Who asked may have left.
                 let _ = answer.send(view);
             }
+            Command::Needed(answer) => {
+                let _ = answer.send(self.needed());
+            }
+        }
+    }
+
+    fn needed(&self) -> Needed {
+        let durable = self.core.durable();
+        let running = durable
+            .history
+            .iter()
+            .filter(|record| record.outcome == Outcome::Running);
+        let nodes = self.core.nodes(self.clock.now_ms());
+        let always = durable
+            .active_build()
+            .into_iter()
+            .chain(self.core.rollback_target())
+            .chain(running.map(|record| record.build))
+            .chain(nodes.iter().filter_map(|node| node.active));
+        let mut seen = HashSet::new();
+        let released = durable.history.iter().rev().map(|record| record.build);
+        Needed {
+            always: always.collect(),
+            released: released.filter(|build| seen.insert(*build)).collect(),
         }
     }
 
@@ -362,6 +394,7 @@ impl Actor {
             .retain(|follower| follower.send(event.clone()).is_ok());
         if finished {
             self.followers.clear();
+            self.store.want_collection();
         }
     }
 }

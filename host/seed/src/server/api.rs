@@ -5,7 +5,7 @@ use super::{
     actor::{Follow, View},
     blobs,
     fault::ApiFault,
-    link,
+    gc, link,
     peer::{Member, Operator},
 };
 use axum::{
@@ -44,6 +44,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/releases", get(releases).post(release))
         .route("/v1/rollback", post(rollback))
         .route("/v1/adopt", post(adopt))
+        .route("/v1/gc", post(gc::gc))
         .route("/v1/nodes", get(nodes))
         .route("/v1/status", get(status))
         .fallback(no_such_path)

@@ -102,10 +102,25 @@ pub(super) async fn put(
         )
     })?;
     // A disk that refused is why receiving stopped, so it is told first.
-    let writer = written?;
+    let writer = written.inspect_err(|error| make_room(&shared, error))?;
     received?;
-    blocking(move || writer.finish()).await?;
+    let store = Arc::clone(&shared);
+    blocking(move || {
+        writer
+            .finish()
+            .inspect_err(|error| make_room(&store, error))
+    })
+    .await?;
     Ok(StatusCode::CREATED)
+}
+
+/// A push that found the disk full may find room the next time.
+fn make_room(shared: &Shared, error: &BlobError) {
+    if let BlobError::Store(error) = error
+        && error.is_full()
+    {
+        shared.store.want_collection();
+    }
 }
 
 fn write(
@@ -152,16 +167,6 @@ pub(super) async fn missing(
             "ask for at most {WANTED_MAX} blobs at once"
         )));
     }
-    let missing = blocking(move || absent(&shared, wanted.digests)).await?;
+    let missing = blocking(move || shared.store.blobs().missing(wanted.digests)).await?;
     Ok(Json(BlobsMissing { missing }))
-}
-
-fn absent(shared: &Shared, digests: Vec<Digest>) -> Result<Vec<Digest>, BlobError> {
-    let mut missing = Vec::new();
-    for digest in digests {
-        if shared.store.blobs().size(digest)?.is_none() {
-            missing.push(digest);
-        }
-    }
-    Ok(missing)
 }

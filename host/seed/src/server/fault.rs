@@ -34,6 +34,10 @@ impl ApiFault {
         }
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.error.message
+    }
+
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }

@@ -164,6 +164,7 @@ async fn start_as(
         port: 0,
         prepare_timeout_ms: timeout_ms,
         activate_timeout_ms: timeout_ms,
+        retention: Default::default(),
     };
     let stop = CancellationToken::new();
     let (ready, address) = oneshot::channel();

@@ -1,17 +1,18 @@
 //! Content by digest: `blobs/<2 hex>/<digest>`. Verified when it comes in and when it goes out.
 
-use super::{StoreError, at, sync_dir};
+use super::{StoreError, at, retention::PUSH_TIME_MAX};
 use parking_lot::Mutex;
+use protoplex_disk::{SHARED_DIR, create_dir_all};
 use protoplex_wire::Digest;
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
-    fs::{self, File, Metadata},
+    fs::{self, DirEntry, File, Metadata},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tempfile::NamedTempFile;
 
@@ -53,6 +54,8 @@ type Stamp = (u64, u64, i64, i64);
 pub struct Blobs {
     dir: PathBuf,
     verified: Arc<Mutex<HashMap<Digest, Stamp>>>,
+    /// What pushes that may be under way were told is here, and when.
+    asked: Arc<Mutex<HashMap<Digest, Instant>>>,
 }
 
 impl Blobs {
@@ -64,10 +67,11 @@ impl Blobs {
         {
             return Err(at(&incoming)(error));
         }
-        fs::create_dir_all(&incoming).map_err(at(&incoming))?;
+        create_dir_all(&incoming, SHARED_DIR).map_err(at(&incoming))?;
         Ok(Self {
             dir: dir.to_owned(),
             verified: Arc::default(),
+            asked: Arc::default(),
         })
     }
 
@@ -75,6 +79,60 @@ impl Blobs {
     pub fn path(&self, digest: Digest) -> PathBuf {
         let name = digest.to_string();
         self.dir.join(&name[..2]).join(name)
+    }
+
+    /// Says which of these are absent or damaged. The others stay for as long as a push takes.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn missing(&self, digests: Vec<Digest>) -> Result<Vec<Digest>, BlobError> {
+        let mut missing = Vec::new();
+        for digest in digests {
+            // First, so that it is not removed in between.
+            self.asked.lock().insert(digest, Instant::now());
+            if self.size(digest)?.is_none() {
+                missing.push(digest);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// An accepted build holds these from now on.
+    pub(crate) fn are_held(&self, digests: impl Iterator<Item = Digest>) {
+        let mut asked = self.asked.lock();
+        for digest in digests {
+            asked.remove(&digest);
+        }
+        asked.retain(|_, at| at.elapsed() < PUSH_TIME_MAX);
+    }
+
+    pub(super) fn was_asked_for(&self, digest: &Digest) -> bool {
+        let asked = self.asked.lock();
+        asked
+            .get(digest)
+            .is_some_and(|at| at.elapsed() < PUSH_TIME_MAX)
+    }
+
+    /// Visits all blobs, and what else is named like one.
+    pub(super) fn each(
+        &self,
+        mut visit: impl FnMut(Digest, &DirEntry) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        for folder in fs::read_dir(&self.dir).map_err(at(&self.dir))?.flatten() {
+            for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let digest = name.to_str().and_then(|name| name.parse().ok());
+                if let Some(digest) = digest {
+                    visit(digest, &entry).map_err(at(&entry.path()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, digest: Digest, path: &Path) -> io::Result<()> {
+        self.verified.lock().remove(&digest);
+        fs::remove_file(path)
     }
 
     /// Size of a blob whose bytes are right; `None` when it is absent or damaged.
@@ -186,12 +244,8 @@ impl BlobWriter {
         }
         let path = &self.path;
         let dir = path.parent().unwrap_or(path);
-        fs::create_dir_all(dir).map_err(at(dir))?;
-        self.file.as_file().sync_all().map_err(at(path))?;
-        self.file
-            .persist(path)
-            .map_err(|error| at(path)(error.error))?;
-        sync_dir(dir).map_err(at(dir))?;
+        create_dir_all(dir, SHARED_DIR).map_err(at(dir))?;
+        protoplex_disk::put(self.file, path).map_err(at(path))?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod table;
 mod wire;
 
 use super::{Live, hub::Hub};
-use crate::child::service::Shared;
+use crate::{awake, child::service::Shared};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -246,8 +246,8 @@ async fn hear(
 ) -> io::Result<()> {
     let mut read = BufReader::new(read);
     loop {
-        let frame = timeout(SILENCE_MAX, wire::read(&mut read));
-        let frame = frame.await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let frame = awake::timeout(SILENCE_MAX, wire::read(&mut read)).await;
+        let frame = frame.ok_or(io::ErrorKind::TimedOut)??;
         let Some(frame) = frame else { continue };
         if !live.links.table.lock().is_up(child, link) {
             return Ok(());
@@ -299,7 +299,8 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
         check(&hello, identity, place)?;
         anyhow::Ok((hello.process, tls))
     };
-    let (process, tls) = timeout(LINK_TIMEOUT, greeted).await??;
+    let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
+    let (process, tls) = greeted.context("it says nothing")??;
     Live::run(shared, place, (process, Dialled::ByUs), tls).await
 }
 
@@ -317,7 +318,8 @@ async fn accept(
         wire::write_hello(&mut tls, &hello(identity, &place)).await?;
         anyhow::Ok((place, theirs.process, tls))
     };
-    timeout(LINK_TIMEOUT, greeted).await?
+    let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
+    greeted.context("it says nothing")?
 }
 
 /// Whoever is at the other end must be that node, by its certificate, and a live one.

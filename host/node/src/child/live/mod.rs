@@ -22,6 +22,7 @@ mod watch;
 mod websocket;
 
 use super::service::Shared;
+use crate::awake::Awake;
 use client::{Client, State};
 use counters::Counters;
 use hub::Hub;
@@ -101,7 +102,8 @@ pub(super) struct Live {
     rules: Mutex<Arc<manifest::Live>>,
     /// Raised with every switch of builds.
     generation: AtomicU64,
-    started: Instant,
+    /// What the channels go by: links and hand-overs are given up by time in which this process ran.
+    clock: Mutex<Awake>,
     secrets: LiveSecrets,
     /// Subscriptions by the second of 1970 in which their token ends.
     expiries: Mutex<BTreeSet<(u64, ConnectionId, Arc<str>)>>,
@@ -129,7 +131,7 @@ impl Live {
             sessions: Mutex::default(),
             rules: Mutex::default(),
             generation: AtomicU64::new(0),
-            started: Instant::now(),
+            clock: Mutex::new(Awake::new(Instant::now())),
             secrets,
             expiries: Mutex::default(),
             counters: Counters::default(),
@@ -138,7 +140,8 @@ impl Live {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let awake = self.clock.lock().advance(Instant::now());
+        u64::try_from(awake.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn rules(&self) -> Arc<manifest::Live> {

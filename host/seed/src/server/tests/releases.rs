@@ -183,6 +183,7 @@ async fn two_seeds_never_run_on_one_directory() {
         port: 0,
         prepare_timeout_ms: 1,
         activate_timeout_ms: 1,
+        retention: Default::default(),
     };
     let running = run(config, Trusting, CancellationToken::new(), |_| ());
     let ended = tokio::time::timeout(NEVER, running).await.unwrap();

@@ -1,0 +1,40 @@
+//! `gc`: what the Seed does not have to keep.
+
+use crate::{cli, exit::Code, output, target::Found};
+use anyhow::Result;
+use protoplex_wire::status::{GcOrder, GcReport};
+
+/// Has the Seed remove it, or say what it is.
+///
+/// # Errors
+/// When the Seed does not answer, or its disk refuses.
+pub async fn run(args: &cli::Gc) -> Result<Code> {
+    let order = GcOrder {
+        dry_run: args.dry_run,
+    };
+    let report = Found::by(&args.target)?.client()?.gc(order).await?;
+    if args.json {
+        output::json(&report)?;
+        return Ok(Code::Done);
+    }
+    for build in &report.builds {
+        output::line(format_args!("build {}", build.short()))?;
+    }
+    output::line(sentence(&report, order))?;
+    Ok(Code::Done)
+}
+
+fn sentence(report: &GcReport, order: GcOrder) -> String {
+    let verb = match order.dry_run {
+        true => "would be removed",
+        false => "removed",
+    };
+    format!(
+        "{} builds, {} blobs, {} {verb}; {} builds, {} stay",
+        report.builds.len(),
+        report.blobs,
+        output::bytes(report.bytes),
+        report.kept.builds,
+        output::bytes(report.kept.bytes)
+    )
+}

@@ -1,0 +1,94 @@
+//! What signals mean, the same for `up`, a Seed and a node (children leave them to their node):
+//!
+//! - TERM, INT and QUIT: finish what is in flight, and end. A second one: end at once.
+//! - HUP: read certificates again. Nothing ends, also when a terminal is closed.
+//! - USR1: look at the log files. Those that were moved away are begun anew by themselves, within a second.
+
+use anyhow::Result;
+use std::sync::Arc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What a process was asked for by signals.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// To finish what is in flight, and end.
+    pub stop: CancellationToken,
+    /// To end at once.
+    pub stop_now: CancellationToken,
+    /// To read certificates again.
+    pub reload: Arc<Notify>,
+    /// To look at the log files.
+    pub reopen: Arc<Notify>,
+}
+
+/// Listens from now on, until the runtime ends. None of them does what the kernel would do.
+///
+/// # Errors
+/// A handler cannot be installed.
+pub fn listen() -> Result<Signals> {
+    let mut streams = Streams {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        quit: signal(SignalKind::quit())?,
+        hangup: signal(SignalKind::hangup())?,
+        reopen: signal(SignalKind::user_defined1())?,
+    };
+    let signals = Signals::default();
+    let asked = signals.clone();
+    tokio::spawn(async move {
+        loop {
+            streams.next(&asked).await;
+        }
+    });
+    Ok(signals)
+}
+
+struct Streams {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    reopen: Signal,
+}
+
+impl Streams {
+    async fn next(&mut self, asked: &Signals) {
+        tokio::select! {
+            _ = self.terminate.recv() => asked.end(),
+            _ = self.interrupt.recv() => asked.end(),
+            _ = self.quit.recv() => asked.end(),
+            _ = self.hangup.recv() => {
+                asked.reload.notify_one();
+                asked.reopen.notify_one();
+            }
+            _ = self.reopen.recv() => asked.reopen.notify_one(),
+        }
+    }
+}
+
+impl Signals {
+    fn end(&self) {
+        match self.stop.is_cancelled() {
+            true => self.stop_now.cancel(),
+            false => self.stop.cancel(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_signal_drains_and_the_second_ends() {
+        let signals = Signals::default();
+        signals.end();
+        assert!(signals.stop.is_cancelled() && !signals.stop_now.is_cancelled());
+        signals.end();
+        assert!(signals.stop_now.is_cancelled());
+    }
+}

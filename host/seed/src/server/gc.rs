@@ -1,0 +1,66 @@
+//! Removing what is not kept: after every release, from time to time, when the disk is full, and when an operator says
+//! so. One collection at a time.
+
+use super::{Shared, blobs::blocking, fault::ApiFault, peer::Operator};
+use crate::store::Mode;
+use axum::{Json, body::Body, extract::State};
+use protoplex_wire::status::{GcOrder, GcReport};
+use std::{sync::Arc, time::Duration};
+
+/// What grows old without a release, such as a push that was never finished, is found this often.
+const PERIOD: Duration = Duration::from_secs(3_600);
+/// Several releases in a row are collected after once.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// POST `gc`.
+pub(super) async fn gc(
+    State(shared): State<Arc<Shared>>,
+    Operator(operator): Operator,
+    body: Body,
+) -> Result<Json<GcReport>, ApiFault> {
+    let order: GcOrder = super::api::json(body).await?;
+    let mode = match order.dry_run {
+        true => Mode::DryRun,
+        false => Mode::Remove,
+    };
+    tracing::info!(operator, ?mode, "a collection is ordered");
+    collect(&shared, mode).await.map(Json)
+}
+
+/// Collects until the Seed stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        let collected = collect(&shared, Mode::Remove).await;
+        if let Err(error) = collected {
+            tracing::warn!(error = error.message(), "old builds cannot be removed");
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+            () = shared.store.collection_wanted() => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn collect(shared: &Arc<Shared>, mode: Mode) -> Result<GcReport, ApiFault> {
+    let _one_at_a_time = shared.collecting.lock().await;
+    let needed = shared.seed.needed().await.ok_or_else(ApiFault::stopping)?;
+    let (store, rules) = (Arc::clone(&shared.store), shared.retention);
+    let report = blocking(move || {
+        let report = store.collect(&needed, &rules, mode);
+        store.reserve();
+        report
+    });
+    let report = report.await?;
+    if mode == Mode::Remove && (report.blobs > 0 || !report.builds.is_empty()) {
+        let (builds, kept) = (report.builds.len(), report.kept.builds);
+        tracing::info!(
+            builds,
+            blobs = report.blobs,
+            bytes = report.bytes,
+            kept,
+            "old builds were removed"
+        );
+    }
+    Ok(report)
+}

@@ -1,0 +1,322 @@
+//! What the Seed's disk keeps: what releases need, then what is young, then what there is room for. Everything else is
+//! removed, the oldest first. All functions block.
+
+use super::{Store, StoreError, at};
+use protoplex_wire::{
+    BuildId, Digest, Manifest,
+    manifest::MANIFEST_BYTES_MAX,
+    status::{GcReport, Kept},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, DirEntry},
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// A blob that is of no build and was written, or asked for, in this time may belong to a push that is under way.
+pub(super) const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
+/// A temporary file that nobody has written to for this long was left behind by a crash.
+const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Limits on what is kept beside what releases need: the active build, the one a rollback goes to, one that is being
+/// released, and what nodes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Builds of the newest releases, and after them the newest others, so many of them: what `rollback BUILD` may go to.
+    pub builds_max: usize,
+    /// Builds that were pushed and not released are kept for so many hours, however many they are.
+    pub unreleased_hours_max: u64,
+    /// Bytes of builds; above it the oldest builds go first. 0 is no limit but the disk's.
+    pub bytes_max: u64,
+}
+
+impl Default for Retention {
+    /// A fortnight of a team that releases daily; a night between a push and its release; and what a small disk has.
+    fn default() -> Self {
+        Self {
+            builds_max: 20,
+            unreleased_hours_max: 24,
+            bytes_max: 20 << 30,
+        }
+    }
+}
+
+/// Builds that the control plane knows of.
+#[derive(Clone, Debug, Default)]
+pub struct Needed {
+    /// Never removed.
+    pub always: HashSet<BuildId>,
+    /// Those of the history, newest first, each once.
+    pub released: Vec<BuildId>,
+}
+
+/// Whether anything is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is.
+    Remove,
+    /// It is only counted.
+    DryRun,
+}
+
+/// An accepted build, and what it is made of.
+struct Held {
+    build: BuildId,
+    age: Duration,
+    blobs: HashMap<Digest, u64>,
+}
+
+impl Store {
+    /// Removes what is not kept, or counts it.
+    ///
+    /// # Errors
+    /// The disk refuses. A build whose manifest cannot be read keeps all blobs where they are.
+    pub fn collect(
+        &self,
+        needed: &Needed,
+        rules: &Retention,
+        mode: Mode,
+    ) -> Result<GcReport, StoreError> {
+        let now = SystemTime::now();
+        let held = self.held(now)?;
+        let kept = keep(&held, needed, rules);
+        let mut report = GcReport {
+            kept: Kept {
+                builds: kept.len() as u64,
+                ..Kept::default()
+            },
+            ..GcReport::default()
+        };
+        for build in held.iter().map(|held| held.build) {
+            if kept.contains(&build) {
+                continue;
+            }
+            report.builds.push(build);
+            if mode == Mode::Remove {
+                remove(&self.build_path(build))?;
+            }
+        }
+        let (mut used, mut freed) = (HashSet::new(), HashSet::new());
+        for held in &held {
+            let of = match kept.contains(&held.build) {
+                true => &mut used,
+                false => &mut freed,
+            };
+            of.extend(held.blobs.keys().copied());
+        }
+        // What an unreadable manifest names is not known.
+        let is_known = held.iter().all(|held| !held.blobs.is_empty());
+        self.blobs.each(|digest, entry| {
+            let (age, bytes) = age_and_bytes(entry, now)?;
+            let may_be_coming = age < PUSH_TIME_MAX && !freed.contains(&digest);
+            let is_kept = !is_known
+                || used.contains(&digest)
+                || may_be_coming
+                || self.blobs.was_asked_for(&digest);
+            if is_kept {
+                report.kept.blobs += 1;
+                report.kept.bytes += bytes;
+                return Ok(());
+            }
+            report.blobs += 1;
+            report.bytes += bytes;
+            match mode {
+                Mode::Remove => self.blobs.remove(digest, &entry.path()),
+                Mode::DryRun => Ok(()),
+            }
+        })?;
+        if mode == Mode::Remove {
+            for folder in [
+                self.dir.clone(),
+                self.dir.join("builds"),
+                self.dir.join("blobs/incoming"),
+            ] {
+                remove_leftovers(&folder, now);
+            }
+        }
+        Ok(report)
+    }
+
+    /// All accepted builds.
+    fn held(&self, now: SystemTime) -> Result<Vec<Held>, StoreError> {
+        let folder = self.dir.join("builds");
+        let mut held = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(at(&folder))? {
+            let entry = entry.map_err(at(&folder))?;
+            let name = entry.file_name();
+            let build = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            let Some(build) = build.and_then(|build| build.parse::<BuildId>().ok()) else {
+                continue;
+            };
+            let (age, _) = age_and_bytes(&entry, now).map_err(at(&entry.path()))?;
+            held.push(Held {
+                build,
+                age,
+                blobs: self.blobs_of(build),
+            });
+        }
+        Ok(held)
+    }
+
+    /// The manifest of a build and all that it names, with their sizes. Empty where the manifest cannot be read.
+    fn blobs_of(&self, build: BuildId) -> HashMap<Digest, u64> {
+        let manifest = self.blobs.read(build, MANIFEST_BYTES_MAX as u64);
+        let parsed = manifest.ok().and_then(|text| {
+            let parsed = Manifest::parse(&text).ok()?;
+            Some((text.len() as u64, parsed))
+        });
+        let Some((bytes, manifest)) = parsed else {
+            tracing::warn!(%build, "the manifest of an accepted build cannot be read; no content is removed");
+            return HashMap::new();
+        };
+        manifest
+            .blobs()
+            .into_iter()
+            .chain([(build, bytes)])
+            .collect()
+    }
+}
+
+/// The builds that stay.
+fn keep(held: &[Held], needed: &Needed, rules: &Retention) -> HashSet<BuildId> {
+    let unreleased_max = Duration::from_secs(rules.unreleased_hours_max.saturating_mul(3_600));
+    let released: HashSet<&BuildId> = needed.released.iter().collect();
+    let is_waiting = |held: &&Held| !released.contains(&held.build) && held.age < unreleased_max;
+    let mut kept: HashSet<BuildId> = held
+        .iter()
+        .filter(|held| needed.always.contains(&held.build))
+        .chain(held.iter().filter(is_waiting))
+        .map(|held| held.build)
+        .collect();
+    let by_id: HashMap<BuildId, &Held> = held.iter().map(|held| (held.build, held)).collect();
+    let mut sizes: HashMap<Digest, u64> = HashMap::new();
+    kept.iter()
+        .for_each(|build| sizes.extend(&by_id[build].blobs));
+    // Those that the history does not name come last: where it was lost, the newest of them are all there is.
+    let mut others: Vec<&Held> = held
+        .iter()
+        .filter(|held| !released.contains(&held.build))
+        .collect();
+    others.sort_by_key(|held| held.age);
+    let newest = needed
+        .released
+        .iter()
+        .filter_map(|build| by_id.get(build).copied());
+    for held in newest.chain(others).take(rules.builds_max) {
+        let mut with = sizes.clone();
+        with.extend(&held.blobs);
+        let bytes: u64 = with.values().sum();
+        if rules.bytes_max != 0 && bytes > rules.bytes_max && !kept.contains(&held.build) {
+            break;
+        }
+        kept.insert(held.build);
+        sizes = with;
+    }
+    kept
+}
+
+fn age_and_bytes(entry: &DirEntry, now: SystemTime) -> io::Result<(Duration, u64)> {
+    let metadata = entry.metadata()?;
+    // A clock that went back makes everything young.
+    let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+    Ok((age, metadata.len()))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the temporary files that crashes left in a folder. What cannot be removed stays for the next time.
+fn remove_leftovers(folder: &Path, now: SystemTime) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(".tmp");
+        let is_old = age_and_bytes(&entry, now).is_ok_and(|(age, _)| age > LEFTOVER_AFTER);
+        if is_temporary && is_old {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn held(name: &str, hours: u64, mib: u64) -> Held {
+        let build = Digest::of(name.as_bytes());
+        let own = Digest::of(format!("content of {name}").as_bytes());
+        Held {
+            build,
+            age: Duration::from_secs(hours * 3_600),
+            blobs: [(build, 0), (own, mib * MIB), (Digest::of(b"shared"), MIB)].into(),
+        }
+    }
+
+    fn ids(names: &[&str]) -> Vec<BuildId> {
+        let ids = names.iter().map(|name| Digest::of(name.as_bytes()));
+        ids.collect()
+    }
+
+    #[track_caller]
+    fn kept(held: &[Held], always: &[&str], released: &[&str], rules: Retention, names: &[&str]) {
+        let needed = Needed {
+            always: ids(always).into_iter().collect(),
+            released: ids(released),
+        };
+        let found = keep(held, &needed, &rules);
+        assert_eq!(found, ids(names).into_iter().collect());
+    }
+
+    #[test]
+    fn what_releases_need_stays_and_then_the_newest() {
+        let all = ["a", "b", "c", "d", "e"].map(|name| held(name, 90, 1));
+        let rules = Retention {
+            builds_max: 2,
+            ..Retention::default()
+        };
+        let released = ["e", "d", "c", "b", "a"];
+        kept(&all, &["a"], &released, rules, &["a", "e", "d"]);
+        let none = Retention {
+            builds_max: 0,
+            ..rules
+        };
+        kept(&all, &["a", "c"], &released, none, &["a", "c"]);
+    }
+
+    #[test]
+    fn what_was_pushed_and_not_released_has_a_day() {
+        let all = [held("young", 23, 1), held("old", 25, 1)];
+        let none = Retention {
+            builds_max: 0,
+            ..Retention::default()
+        };
+        kept(&all, &[], &[], none, &["young"]);
+        // A Seed that has lost its history still has builds.
+        kept(&all, &[], &[], Retention::default(), &["young", "old"]);
+    }
+
+    #[test]
+    fn above_the_limit_in_bytes_the_oldest_go_and_never_what_is_needed() {
+        let all = ["a", "b", "c", "d"].map(|name| held(name, 90, 10));
+        let rules = Retention {
+            bytes_max: 31 * MIB,
+            ..Retention::default()
+        };
+        let released = ["d", "c", "b", "a"];
+        kept(&all, &[], &released, rules, &["d", "c", "b"]);
+        kept(&all, &["a"], &released, rules, &["a", "d", "c"]);
+        let tiny = Retention {
+            bytes_max: 1,
+            ..rules
+        };
+        kept(&all, &["a", "b"], &released, tiny, &["a", "b"]);
+    }
+}
