@@ -121,6 +121,18 @@ impl Fleet {
         self.wait_for_metric_of(&self.node(role), name, right).await;
     }
 
+    /// Until some process of the fleet has logged a text. Lines are written beside requests, and may come after a response.
+    ///
+    /// # Panics
+    /// When it is never logged.
+    pub async fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + WAIT_MAX;
+        while !self.logs().contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not logged");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// The same for one of several nodes of a role.
     ///
     /// # Panics

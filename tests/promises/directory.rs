@@ -108,10 +108,7 @@ async fn a_key_goes_to_the_same_child_from_every_proxy_and_keys_go_to_all_childr
         .await
         .unwrap();
     assert!(refused.status >= 500, "{}", refused.text());
-    assert!(
-        fleet.logs().contains("needs a key"),
-        "the log says what to do"
-    );
+    fleet.wait_for_log("needs a key").await;
     let shown = fleet.run(&["nodes"]).unwrap().out;
     assert!(
         shown.contains("REGION") && shown.contains("here"),

@@ -87,8 +87,7 @@ async fn one_message_may_not_ask_for_everything_and_a_trap_costs_its_connection_
         );
         assert_eq!(other.text().await.unwrap(), "1 one", "{fatal}");
     }
-    let log = fleet.logs();
-    assert!(log.contains("as asked"), "the panic is in the log");
+    fleet.wait_for_log("as asked").await;
     // One that goes before it hears of that is not opened again for its end.
     let reopened = fleet
         .metric("live", "protoplex_live_reopened_total")

@@ -161,16 +161,22 @@ async fn handlers_behind_a_hop_see_how_the_client_came_in() {
         ("x-forwarded-proto", "https"),
         ("protoplex-origin", "http 6.6.6.6 1 0000000000000000"),
     ];
-    for (role, path) in [("proxy", "/x?to=role:app"), ("proxy", "/x"), ("app", "/x")] {
+    // No balancer stands before the apps' own door.
+    let (named, own) = (("203.0.113.9", "https"), ("127.0.0.1", "http"));
+    for (role, path, (client, scheme)) in [
+        ("proxy", "/x?to=role:app", named),
+        ("proxy", "/x", named),
+        ("app", "/x", own),
+    ] {
         let mut connection = Connection::open(&fleet.node(role).http).await.unwrap();
         let seen = connection.request("GET", path, &said, b"").await.unwrap();
         assert_eq!(
             shown(&seen, "client"),
-            ["203.0.113.9"],
+            [client],
             "{role}{path}: {}",
             seen.text()
         );
-        assert_eq!(shown(&seen, "scheme"), ["https"], "{role}{path}");
+        assert_eq!(shown(&seen, "scheme"), [scheme], "{role}{path}");
         assert_eq!(shown(&seen, "id"), [seen.header("x-request-id").unwrap()]);
     }
 }
@@ -616,6 +622,7 @@ greeting = "hello"
 component = "{}"
 grants.settings = ["greeting"]
 grants.assets = ["/"]
+probe = {{ path = "/annual%20report.txt" }}
 
 [[routes]]
 role = "proxy"

@@ -63,6 +63,24 @@ async fn a_guest_waits_no_longer_than_it_said_for_a_response_or_a_piece() {
     }
 }
 
+/// The time in which a guest sends, and waits for what it is to send, is none of the server's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_pauses_while_it_sends_gets_its_response() {
+    let origin = Origin::start(|mut stream| async move {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n0\r\n\r\n") {
+            if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+    });
+    let origin = origin.await.unwrap();
+    let fleet = granted(&origin, "");
+    let said = ask(&fleet, "/outgoing-paused", &origin).await;
+    assert_eq!(said, "status 204");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_guests_are_open_only_so_many_at_once() {
     let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -32,7 +32,7 @@ async fn open(from: Ipv4Addr, address: &str, path: &str, times: usize) -> Vec<Co
     here
 }
 
-/// `WA-SLOTS`: with the default limits, more event streams than there are places, all of one client.
+/// With the default limits, more event streams than there are places, all of one client.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_event_streams_keep_nobody_out_of_an_app() {
     let fleet = with_handler("bad-app", "");

@@ -11,10 +11,13 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 
 const SWAP: &str = "tests/builds/swap.toml";
 /// Well below the drain's deadline of these tests.
 const AT_ONCE: Duration = Duration::from_secs(10);
+/// Above what a start takes on a busy machine that has to compile first.
+const START_MAX: Duration = Duration::from_secs(90);
 
 async fn serves(address: &str) {
     let answer = Connection::get_once(address, "/").await.unwrap();
@@ -128,9 +131,12 @@ async fn comes_up(data: &Path, variables: &[(&str, &str)], bind: Option<&str>, a
         command.arg("--native").arg(native);
     }
     let mut up = command.spawn().unwrap();
-    let mut line = String::new();
     let stdout = up.stdout.take().unwrap();
-    tokio::task::block_in_place(|| BufReader::new(stdout).read_line(&mut line)).unwrap();
+    let reading = tokio::task::spawn_blocking(move || BufReader::new(stdout).lines().next());
+    let line = match timeout(START_MAX, reading).await {
+        Ok(line) => line.unwrap().transpose().unwrap().unwrap_or_default(),
+        Err(_) => "it does not come up".to_owned(),
+    };
     let pid = i32::try_from(up.id()).unwrap();
     let info = serde_json::from_str::<Value>(&line);
     let ports = info.as_ref().ok().and_then(|info| {
@@ -147,14 +153,13 @@ async fn comes_up(data: &Path, variables: &[(&str, &str)], bind: Option<&str>, a
             refused.push(address);
         }
     }
-    if ports.is_some() {
-        signal(pid, Signal::TERM).unwrap();
-    }
+    // One that has ended is not reaped yet.
+    signal(pid, Signal::TERM).unwrap();
     let ended = tokio::task::block_in_place(|| up.wait_with_output()).unwrap();
     let error = String::from_utf8_lossy(&ended.stderr);
     assert!(
         ended.status.success() && info.is_ok(),
-        "{variables:?}: {error}"
+        "{variables:?}: {line}: {error}"
     );
     assert!(refused.is_empty(), "{refused:?}: {error}");
 }

@@ -71,6 +71,40 @@ async fn killing_a_parent_is_a_drain_and_leaves_no_dead_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killing_a_parent_leaves_other_nodes_no_dead_queue() {
+    let fleet = Fleet::start_with("builds/sample.toml", &["--drain-timeout", "20"]).unwrap();
+    let (proxy, app) = (fleet.node("proxy"), fleet.node("app"));
+    let old = fleet.children(&app).unwrap();
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(&proxy.http).await.unwrap();
+        let half = b"POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8\r\n\r\nhalf";
+        connection.write(half).await.unwrap();
+        let echoed = connection.response(true).await.unwrap();
+        slow.push((connection, echoed));
+    }
+    signal(app.pid, Signal::KILL).unwrap();
+    fleet.back(&app).await.unwrap();
+    assert!(old.iter().any(|&pid| is_alive(pid)), "nobody drains");
+    // At once, so that the proxy makes new connections for most of them.
+    let mut asked = JoinSet::new();
+    for _ in 0..40 {
+        let address = proxy.http.clone();
+        asked.spawn(async move { Connection::get_once(&address, "/api/hello").await });
+    }
+    let answers = timeout(ANSWER_MAX * 2, asked.join_all()).await;
+    let answers = answers.expect("nobody waits in a queue that is not served");
+    for answer in answers {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    for (mut connection, echoed) in slow {
+        connection.write(b"done").await.unwrap();
+        let echoed = connection.rest(echoed).await.unwrap();
+        assert_eq!((echoed.status, echoed.text().as_str()), (200, "halfdone"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_parent_that_is_killed_in_a_push_takes_no_child_along() {
     let fleet = Fleet::start_with(SWAP, &["--drain-timeout", "20"]).unwrap();
     let proxy = fleet.node("proxy");

@@ -69,13 +69,13 @@ async fn serve(request: Request) -> Response {
             Response::text("slept\n")
         }
         "/together" => together(request).await,
-        "/api/read-then-sleep" => {
+        "/read-then-sleep" => {
             together(request).await;
             sleep(FOR_EVER).await;
             Response::text("slept\n")
         }
         // It asks for the body, and gives up waiting for it.
-        "/api/sleep-unread" => {
+        "/sleep-unread" => {
             let mut body = request.into_body();
             {
                 let mut chunk = pin!(body.chunk());

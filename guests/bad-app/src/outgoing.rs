@@ -25,6 +25,7 @@ pub async fn response(path: &str, to: &str) -> Response {
     match path {
         "/outgoing" => said(ask(to, RequestOptions::new(), None).await),
         "/outgoing-hasty" => said(read(to, hasty()).await),
+        "/outgoing-paused" => said(ask(to, hasty(), Some(paused())).await),
         "/outgoing-many" => many(to.to_owned()).await,
         "/outgoing-cut" => {
             spawn_local(async {
@@ -90,6 +91,17 @@ fn unfinished() -> StreamReader<u8> {
     spawn_local(async move {
         writer.write_all(b"half".to_vec()).await;
         sleep(super::FOR_EVER).await;
+    });
+    reader
+}
+
+/// A body that pauses for longer than a response may take.
+fn paused() -> StreamReader<u8> {
+    let (mut writer, reader) = wit_stream::new();
+    spawn_local(async move {
+        writer.write_all(b"half".to_vec()).await;
+        sleep(Duration::from_nanos(3 * HASTE_NS)).await;
+        writer.write_all(b"whole".to_vec()).await;
     });
     reader
 }

@@ -44,12 +44,12 @@ pub struct Access {
     pub refused: Option<&'static str>,
 }
 
-/// What a path of a refused request is cut to: nobody has looked at it.
+/// Longest path of a refused request in the log; nobody has checked it.
 const REFUSED_PATH_BYTES_MAX: usize = 1 << 10;
 /// The longest method that has a name.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// Where and as what a request came that is refused.
+/// A request that is refused, as far as it can be told.
 pub(crate) struct Refused<'a> {
     pub(crate) id: &'a [u8; 16],
     pub(crate) client: IpAddr,

@@ -65,8 +65,8 @@ pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
     }
 }
 
-/// What is said of the visitor; nothing of the host where the client named none. `before` has the request's own values, in one line; they count if a trusted forwarder
-/// said them.
+/// Headers that tell of the client; nothing of the host where the client named none. `before` has the request's own
+/// values, in one line; they count if a trusted forwarder said them.
 fn visitor_fields(
     head: &Head<'_>,
     before: impl Fn(&str) -> Option<String>,

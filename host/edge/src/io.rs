@@ -8,9 +8,11 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// A silent peer is probed after this, so often, and taken for dead after so many probes without an answer.
+/// A silent peer is probed after this: well below the minutes for which middleboxes remember a connection.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
+/// Time between two probes without an answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// Probes without an answer after which a peer is taken for dead, so that one lost packet ends nothing.
 const PROBES_MAX: u32 = 3;
 
 /// Lets the kernel find out that the machine at the other end is gone, where nothing else would for a long time.

@@ -6,20 +6,20 @@ use std::time::Duration;
 /// This machine.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
-/// What [`Limits::head_bytes_max`] may be, so that a node knows what to expect of another.
+/// Largest [`Limits::head_bytes_max`]: a node knows by it what to expect of another.
 pub const HEAD_BYTES_LIMIT: usize = 1 << 20;
-/// What [`Limits::headers_max`] may be.
+/// Largest [`Limits::headers_max`].
 pub const HEADERS_LIMIT: usize = 128;
-/// What the platform and handlers add to a request between two nodes.
+/// Bytes that the platform and handlers add to a request's head between two nodes.
 const ADDED_BYTES_MAX: usize = 64 << 10;
-/// Lines of the same: the platform adds about twelve, the rest is for what handlers set.
+/// Header lines that they add: the platform about twelve, handlers what they set.
 const ADDED_HEADERS_MAX: usize = 128;
-/// What each field of a header list counts beside its bytes (RFC 9113, section 6.5.2).
+/// Bytes that each field of a header list counts beside its own (RFC 9113, section 6.5.2).
 const FIELD_BYTES: usize = 32;
 /// The largest frame that we let clients send.
 const FRAME_BYTES: usize = 16 << 10;
 
-/// What a request's head may be.
+/// Limits of a request's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeadLimits {
     pub(crate) bytes_max: usize,
@@ -28,7 +28,8 @@ pub(crate) struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// What a node of the fleet may pass on: what any node may take from a client, and what is added on the way.
+    /// For heads that nodes of the fleet pass on: as large as any node may take from a client, and what is added on the
+    /// way.
     pub(crate) const INTERNAL: Self = Self {
         bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
         line_bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
@@ -91,8 +92,8 @@ pub struct Limits {
     /// and a phone in a tunnel, bring less than any number that would keep an attacker away, and `body_timeout` ends
     /// what stands still.
     pub body_bytes_per_s_min: u32,
-    /// The same while at least half of `connections_max` are open, so that each costs others something (Kestrel's
-    /// number): who wants to hold a connection brings less.
+    /// `body_bytes_per_s_min` while at least half of `connections_max` are open, so that each costs others something
+    /// (Kestrel's number): who wants to hold a connection brings less.
     pub crowded_body_bytes_per_s_min: u32,
     /// Over how much waiting that is measured.
     pub body_grace: Duration,
@@ -142,7 +143,8 @@ pub struct Http2Limits {
     pub empty_frames_max: u32,
     /// `PRIORITY`, and frames of types that we do not know. Browsers send a few for each stream.
     pub idle_frames_max: u32,
-    /// `WINDOW_UPDATE`s, beside those that answer `DATA` of ours, and separately those that are tiny.
+    /// `WINDOW_UPDATE`s, beside those that answer `DATA` of ours, and separately those that are tiny, beside those that
+    /// answer pieces of replies.
     pub window_updates_max: u32,
     /// One that opens less than this is tiny: it asks for a frame of its own for next to nothing.
     pub window_update_bytes_min: u32,

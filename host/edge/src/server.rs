@@ -192,13 +192,12 @@ impl<S: Service> Server<S> {
         self.listen_by(listener, Door::new(scheme))
     }
 
-    /// The same for plain HTTP of the fleet's nodes: the build that a request names is told to the service.
+    /// Accepts plain HTTP of the fleet's nodes: the build that a request names is told to the service.
     pub fn listen_internal(&self, listener: TcpListener) -> ListenHandle {
         self.listen_by(listener, Door::internal(None))
     }
 
-    /// The same as [`Self::listen_internal`], but that a connection which begins with a TLS handshake is somebody
-    /// else's.
+    /// Accepts as [`Self::listen_internal`] does; `divert` takes connections that begin with a TLS handshake.
     pub fn listen_beside(&self, listener: TcpListener, divert: Divert) -> ListenHandle {
         self.listen_by(listener, Door::internal(Some(divert)))
     }

@@ -5,7 +5,7 @@ use crate::{
     addresses::Address,
     ranges::{AddressRange, any_contains},
 };
-use protoplex_http::{Head, HeaderField, Scheme};
+use protoplex_http::{HeaderField, Scheme};
 use std::{net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +18,6 @@ pub struct Trust {
     pub forwarded_from: Vec<AddressRange>,
 }
 
-impl Trust {
-    /// The client that a node of the fleet speaks for, which wrote the forwarding headers of this request. The caller
-    /// has made sure of that.
-    pub fn relayed_client(&self, head: &Head<'_>) -> IpAddr {
-        client(head.client, head.headers, &self.forwarded_from)
-    }
-}
-
 /// The other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
@@ -35,7 +27,7 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// It is a trusted forwarder.
     pub(crate) forwards: bool,
-    /// It came by a listener for the fleet's nodes.
+    /// Whether the connection came by a listener for the fleet's nodes.
     pub(crate) is_internal: bool,
     /// Its account, where its requests are limited. A forwarder has none: its visitors have.
     pub(crate) account: Option<Arc<Address>>,

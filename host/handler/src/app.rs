@@ -174,7 +174,7 @@ impl AppHandler {
         let deadline = self.limits.deadline_ms;
         let waiting = poll_fn(|cx| head.poll(cx));
         match before(Duration::from_millis(deadline), &track, waiting).await {
-            Ok(Some(Ok(response))) => head.respond(response, has_body),
+            Ok(Some(Ok(response))) => head.respond(response, has_body).await,
             Ok(Some(Err(error))) => Err(error),
             Ok(None) => Err(track.cause_of_death().await),
             Err(Overdue) => {
@@ -337,7 +337,7 @@ impl Head<'_> {
         Pin::new(&mut self.answer).poll(cx).map(Result::ok)
     }
 
-    fn respond(
+    async fn respond(
         mut self,
         response: Response,
         has_body: bool,
@@ -351,7 +351,7 @@ impl Head<'_> {
         let (parts, answer) = response.into_parts();
         let body = DrivenBody::new(answer, drive, self.shared, place);
         let body = if has_body {
-            body.gathered()?
+            body.gathered().await?
         } else {
             AppBody::Stream(body.boxed_unsync())
         };

@@ -46,12 +46,11 @@ impl Default for Spent {
 }
 
 impl CpuMeter {
-    /// Forgets everything: a new request begins. What runs in this poll goes on to be measured, if it is.
+    /// Forgets everything: a new request begins. What it uses before the first tick is not counted: the thread's clock
+    /// also runs while the kernel or a hypervisor does something else, and that may be more than a budget.
     pub(crate) fn reset(&self) {
         let spent = &*self.0;
-        if spent.since_ns.load(Relaxed) != UNKNOWN {
-            spent.since_ns.store(thread_cpu_ns(), Relaxed);
-        }
+        spent.since_ns.store(UNKNOWN, Relaxed);
         spent.used_ns.store(0, Relaxed);
         spent.polls.store(0, Relaxed);
     }
@@ -152,6 +151,20 @@ mod tests {
             // Twenty milliseconds, without what came before the first tick.
             let whole = Duration::from_millis(18)..Duration::from_millis(32);
             assert!(whole.contains(&used), "{used:?}");
+        }
+    }
+
+    #[test]
+    fn time_before_the_first_tick_of_a_request_is_not_its_own() {
+        let meter = CpuMeter::default();
+        for _ in 0..2 {
+            meter.reset();
+            let end = thread_cpu_ns() + 10_000_000;
+            while thread_cpu_ns() < end {
+                black_box(());
+            }
+            // The second request comes to an instance that has seen ticks.
+            assert_eq!(meter.tick(), Duration::ZERO);
         }
     }
 

@@ -50,7 +50,7 @@ pub struct EdgeContext {
 pub struct EdgeHandler {
     pre: Pre,
     limits: Limits,
-    /// Of a handler that imports WASI.
+    /// Environment variables of a handler that imports WASI.
     environment: Vec<(String, String)>,
     isolation: Isolation,
     pool: Pool,
@@ -146,8 +146,8 @@ impl EdgeHandler {
         Ok(decision)
     }
 
-    /// Decides for a handler that imports WASI and so may wait: in one of its places, which it waits for in a queue of
-    /// bounded length. The wall-clock deadline is outside the store.
+    /// Decides for a handler that imports WASI and so may wait: in one of its places, which the request waits for in a
+    /// queue of bounded length, until its deadline. The call has as long again; its deadline is outside the store.
     pub fn decide_later(
         self: &Arc<Self>,
         head: &Head<'_>,
@@ -158,14 +158,14 @@ impl EdgeHandler {
         let (handler, context) = (Arc::clone(self), Arc::clone(context));
         let client = head.client;
         Box::pin(async move {
-            let deadline = handler.limits.deadline_ms;
-            let call = async {
-                let _place = handler.places.take(client).await?;
-                handler.call_async(request, context).await
-            };
-            tokio::time::timeout(Duration::from_millis(deadline), call)
+            let deadline_ms = handler.limits.deadline_ms;
+            let deadline = Duration::from_millis(deadline_ms);
+            let place = tokio::time::timeout(deadline, handler.places.take(client)).await;
+            // No instance died of the wait: that is no deadline of the guest's.
+            let _place = place.unwrap_or_else(|_| Err(handler.places.busy()))?;
+            tokio::time::timeout(deadline, handler.call_async(request, context))
                 .await
-                .unwrap_or(Err(HandlerError::Deadline(deadline)))
+                .unwrap_or(Err(HandlerError::Deadline(deadline_ms)))
         })
     }
 

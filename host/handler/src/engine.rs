@@ -32,6 +32,8 @@ const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
 /// Slots for tables beside each slot for an instance.
 pub(crate) const TABLES_PER_INSTANCE: u32 = 2;
+/// Slots for core instances beside each: the module, and what adapts it to the component model.
+pub(crate) const CORES_PER_INSTANCE: u32 = 4;
 
 /// How large the pool is.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +190,7 @@ pub(crate) fn host_version() -> String {
 fn pool(config: RuntimeConfig) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(config.instances_max);
-    pool.total_core_instances(config.instances_max * 4);
+    pool.total_core_instances(config.instances_max * CORES_PER_INSTANCE);
     pool.total_memories(config.instances_max);
     pool.total_tables(config.instances_max * TABLES_PER_INSTANCE);
     pool.total_stacks(config.instances_max);

@@ -1,4 +1,4 @@
-//! Why a handler gave no answer, and what the visitor gets instead.
+//! Why a handler gave no answer, and what the client gets instead.
 
 use http::StatusCode;
 
@@ -25,7 +25,7 @@ pub enum HandlerError {
     /// An inline response above `response_bytes_max`.
     #[error("the response has {bytes} bytes; {max} is the most (response_bytes_max)")]
     ResponseTooLarge {
-        /// Its size.
+        /// Bytes of the response.
         bytes: u64,
         /// The limit.
         max: u64,
@@ -55,7 +55,7 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    /// The visitor's status. The only place that picks it.
+    /// The client's status. The only place that picks it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Cpu(_) | Self::Deadline(_) => StatusCode::GATEWAY_TIMEOUT,

@@ -5,8 +5,9 @@ use protoplex_wire::manifest::Limits;
 use std::sync::{Arc, Weak};
 use wasmtime::ResourceLimiter;
 
-/// Memories and tables of one component instance; large toolchains make a handful.
+/// Memories of one component instance; large toolchains make a handful.
 const MEMORIES_MAX: usize = 32;
+/// Tables of one component instance; large toolchains make a handful.
 const TABLES_MAX: usize = 64;
 
 /// Counts all memories of a store together.

@@ -36,6 +36,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 /// are three seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the last byte of the request to the response's head, where the guest sets no other: as the deadline of apps.
+/// Time in which the guest has more to send, and does not, does not count.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two pieces of a response's body that a guest waits for, where it sets no other: as of upstreams.
 const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,9 +59,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) struct Outgoing {
     policy: Arc<Policy>,
     client: Client<HttpsConnector<HttpConnector<CheckedResolver>>, WasiBody>,
-    /// Of all instances.
+    /// Open requests of all instances.
     open: Arc<Semaphore>,
-    /// Of this one.
+    /// Open requests of this instance.
     own: Arc<Semaphore>,
     own_max: usize,
     death: Death,
@@ -105,7 +106,7 @@ impl Outgoing {
         }
     }
 
-    /// The same for another instance.
+    /// A client for another instance, with the same policy and pool.
     pub(crate) fn for_instance(&self) -> Self {
         Self {
             own: Arc::new(Semaphore::new(self.own_max)),
@@ -190,10 +191,9 @@ async fn head(
     progress.made();
     loop {
         // What is still being sent counts as well as an answer.
-        let deadline = progress.last() + first_byte;
-        match timeout_at(deadline, &mut response).await {
+        match timeout_at(progress.deadline(first_byte), &mut response).await {
             Ok(response) => return response.map_err(|error| cause(&error)),
-            Err(_) if progress.last() + first_byte > Instant::now() => {}
+            Err(_) if progress.deadline(first_byte) > Instant::now() => {}
             Err(_) => return Err(Error::HttpResponseTimeout),
         }
     }

@@ -1,8 +1,11 @@
-//! Who may take an instance of a pool: visitors never take the last ones, so that a build can always be warmed up.
+//! Who may take an instance of a pool: requests never take the last ones, so that a build can always be warmed up.
 //!
 //! Nothing is held for a permit: the pool counts its own slots, and a look at them is a few loads.
 
-use crate::{HandlerError, engine::TABLES_PER_INSTANCE};
+use crate::{
+    HandlerError,
+    engine::{CORES_PER_INSTANCE, TABLES_PER_INSTANCE},
+};
 use std::future::Future;
 use wasmtime::Engine;
 
@@ -61,9 +64,10 @@ impl Pool {
             return Ok(());
         };
         let most = of(purpose, self.instances_max);
-        // Each kind of slot runs out by itself: a component may have several memories and tables.
+        // Each kind of slot runs out by itself: a component may have several modules, memories and tables.
         let taken = pool
             .component_instances()
+            .max(pool.core_instances() / u64::from(CORES_PER_INSTANCE))
             .max(pool.memories() as u64)
             .max(pool.tables() as u64 / u64::from(TABLES_PER_INSTANCE));
         if taken < u64::from(most) || WARMING_UP.try_with(|()| ()).is_ok() {
@@ -80,9 +84,9 @@ impl Pool {
     }
 }
 
-/// Of so many slots, those that a purpose may fill.
+/// How many of `instances_max` slots a purpose may fill.
 fn of(purpose: Purpose, instances_max: u32) -> u32 {
-    // Half of a very small pool is for visitors all the same.
+    // Half of a very small pool is for requests all the same.
     let reserve = (instances_max / RESERVE_PARTS)
         .max(RESERVE_MIN)
         .min(instances_max / 2);
@@ -98,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn visitors_leave_slots_to_warm_ups_in_pools_of_every_size() {
+    fn requests_leave_slots_to_warm_ups_in_pools_of_every_size() {
         for (max, requests, connections) in [
             (1, 1, 1),
             (2, 1, 1),

@@ -32,15 +32,15 @@ pub enum BodyError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Pace {
-    /// It owes the body: nothing else happens before it is there.
+    /// The client owes the body: nothing else happens before it is there.
     Owed,
-    /// It is one side of a conversation: whoever listens is not held up by a silence, and may be the one to speak next.
+    /// The body is one side of a conversation: whoever listens is not held up by a silence, and may speak next.
     TwoWay,
     /// The response has begun: how long silence may last is for whoever sends that to say.
     Answered,
 }
 
-/// What a body's client owes, as its connection and whoever takes the body know it together.
+/// The pace of one body, shared by its connection and whoever takes the body.
 #[derive(Clone, Debug, Default)]
 pub struct Pacing(Arc<AtomicU8>);
 
@@ -98,7 +98,7 @@ impl Body {
         }
     }
 
-    /// Whether the client owes it to its end, however long that is known to be.
+    /// Whether the client owes the body to its end: its length is known.
     pub fn is_owed(&self) -> bool {
         self.pacing.is_none()
     }
@@ -110,24 +110,54 @@ impl Body {
         }
     }
 
-    /// The same body; its trailers go through `edit`.
+    /// This body with its trailers passed through `edit`.
     #[must_use]
-    pub fn with_trailers(mut self, mut edit: impl FnMut(&mut HeaderMap) + Send + 'static) -> Self {
-        self.frames = self.frames.map(|frames| {
-            let edited = frames.map_frame(move |mut frame| {
-                if let Some(trailers) = frame.trailers_mut() {
-                    edit(trailers);
-                }
-                frame
-            });
-            edited.boxed_unsync()
-        });
+    pub fn with_trailers(
+        mut self,
+        edit: impl FnMut(&mut HeaderMap) + Send + Unpin + 'static,
+    ) -> Self {
+        self.frames = self
+            .frames
+            .map(|frames| EditedTrailers { frames, edit }.boxed_unsync());
         self
     }
 
     /// Whether the head announced no body at all.
     pub fn is_absent(&self) -> bool {
         self.frames.is_none()
+    }
+}
+
+/// Frames whose trailers are edited. Unlike a `map_frame`, it knows the length that the frames have.
+struct EditedTrailers<F> {
+    frames: UnsyncBoxBody<Bytes, BodyError>,
+    edit: F,
+}
+
+impl<F: FnMut(&mut HeaderMap) + Unpin> HttpBody for EditedTrailers<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        let mut polled = Pin::new(&mut body.frames).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            (body.edit)(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.frames.size_hint()
     }
 }
 

@@ -10,7 +10,7 @@ pub const BUILD_HEADER: &str = "protoplex-build";
 /// The header that stands beside [`BUILD_HEADER`] and tells where the request came in. Taken from every head as that is.
 pub const ORIGIN_HEADER: &str = "protoplex-origin";
 
-/// What a node of the fleet says of a request that it passes on, as it stands in the head.
+/// Headers that a node of the fleet adds to a request that it passes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Internal<'a> {
     /// The value of [`BUILD_HEADER`].
@@ -85,7 +85,7 @@ pub struct Hop<'a> {
     pub upgrade: Option<&'a str>,
     /// The client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
-    /// What another node of the fleet says, where those connect; on public listeners there is none.
+    /// Headers of another node of the fleet; none on public listeners.
     pub internal: Option<Internal<'a>>,
     /// Where interim answers go, if the client can be told.
     pub interims: Option<&'a Interims>,

@@ -18,7 +18,7 @@ pub enum PathFault {
 /// Path and query in normal form; the query stays as it is. A path that is in it costs one look at its bytes.
 ///
 /// # Errors
-/// It has none.
+/// The path has no normal form.
 pub fn path(target: &str) -> Result<Cow<'_, str>, PathFault> {
     let end = target.find('?').unwrap_or(target.len());
     let (path, query) = target.split_at(end);

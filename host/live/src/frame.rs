@@ -140,6 +140,23 @@ impl Frame {
         &self.channel
     }
 
+    /// Whether it asks for nothing but to hear of a channel of that namespace: it changes nothing, and names nobody.
+    pub fn is_registration(&self, namespace: &str) -> bool {
+        let is_of = |namespace| {
+            let key = self.channel.strip_prefix(namespace);
+            key.is_some_and(|key| key.starts_with(':'))
+        };
+        is_of(namespace)
+            && match &self.body {
+                Body::Subscribe {
+                    members, others, ..
+                } => members.is_empty() && others.is_empty(),
+                Body::Here { members } => members.is_empty(),
+                Body::Unsubscribe { .. } | Body::Recover { .. } => true,
+                _ => false,
+            }
+    }
+
     /// The contents of its messages, in order.
     pub fn data(&self) -> Vec<Bytes> {
         let kept = match &self.body {
@@ -192,5 +209,44 @@ impl Frame {
                 } => names(members) + names(others),
                 _ => 0,
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_hears_of_a_key_and_changes_nothing() {
+        let member: Arc<str> = "ann".into();
+        let subscribe = |members: Vec<Arc<str>>| Body::Subscribe {
+            serial: 1,
+            from: None,
+            members,
+            others: Vec::new(),
+        };
+        let publish = Body::Publish {
+            number: 1,
+            settled: 0,
+            key: None,
+            data: Bytes::new(),
+        };
+        for (channel, body, is) in [
+            ("keys:/a", subscribe(Vec::new()), true),
+            ("keys:/a", Body::Unsubscribe { stays: false }, true),
+            ("keys:/a", subscribe(vec![member]), false),
+            ("keys:/a", publish, false),
+            ("keys:/a", Body::Moved, false),
+            ("room:/a", subscribe(Vec::new()), false),
+            ("keysets:/a", subscribe(Vec::new()), false),
+        ] {
+            let frame = Frame {
+                version: 1,
+                origin: 1,
+                channel: channel.into(),
+                body,
+            };
+            assert_eq!(frame.is_registration("keys"), is, "{frame:?}");
+        }
     }
 }

@@ -217,10 +217,11 @@ impl IngressLimits {
     }
 }
 
-/// The addresses of the fleet's nodes.
+/// The addresses of the fleet's nodes: where visitors reach them, and where other nodes do.
 pub(crate) fn addresses(nodes: &BTreeMap<Role, Vec<Addresses>>) -> HashSet<IpAddr> {
     let nodes = nodes.values().flatten();
-    nodes.filter_map(|node| host(&node.http)).collect()
+    let urls = nodes.flat_map(|node| [&node.http, &node.internal]);
+    urls.filter_map(|url| host(url)).collect()
 }
 
 fn host(url: &str) -> Option<IpAddr> {

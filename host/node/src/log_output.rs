@@ -1,8 +1,8 @@
-//! The log of a process: standard error, or a file that may be moved away. Whoever logs neither waits nor fails: lines go to a bounded buffer, which
-//! a thread writes. Lines that do not fit, or that the system refuses, are counted, and the log says so as soon as it
-//! can be written again.
+//! The log of a process: standard error, or a file that may be moved away. Whoever logs neither waits nor fails: lines
+//! go to a bounded buffer, which a thread writes. Lines that do not fit, or that the system refuses, are counted, and
+//! the log says so as soon as it can be written again.
 //!
-//! The panic hook and the last word of a command go to standard error by themselves; everything else goes here.
+//! What a person's command says, and its panics, go to standard error by themselves; everything else goes here.
 
 use parking_lot::{Condvar, Mutex};
 use rustix::{
@@ -26,6 +26,8 @@ use std::{
 const WAITING_BYTES_MAX: usize = 1 << 20;
 /// How often it is looked whether the file was moved away.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// Lines that come together are written together: whoever logs many does not wake the thread for each.
+const GATHER: Duration = Duration::from_millis(1);
 /// Memory that an idle log keeps.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -251,6 +253,10 @@ impl<W: Write> Pump<W> {
                 while waiting.bytes.is_empty() {
                     self.shared.came.wait(&mut waiting);
                 }
+            }
+            thread::sleep(GATHER);
+            {
+                let mut waiting = self.shared.waiting.lock();
                 std::mem::swap(&mut waiting.bytes, &mut batch);
                 waiting.is_writing = true;
             }

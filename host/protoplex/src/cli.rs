@@ -81,7 +81,7 @@ pub struct Up {
     /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
-    /// Address of the proxies' HTTP and HTTPS ports: 0.0.0.0 is every IPv4 address, [::] every address; all other ports stay on this machine
+    /// Address of the proxies' HTTP and HTTPS ports: 0.0.0.0 is every IPv4 address, `[::]` every address; all other ports stay on this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     pub bind: IpAddr,
     /// Print one line of JSON once everything serves
@@ -111,7 +111,7 @@ pub struct Up {
     /// Write a line of JSON for each request to logs/NODE.access.log
     #[arg(long)]
     pub access_log: bool,
-    /// Section `ingress` of the proxies, JSON: who is believed, limits, certificates
+    /// Section `ingress`, JSON: limits of all nodes; who is believed, and certificates, of the proxies
     #[arg(long, value_name = "FILE")]
     pub ingress: Option<PathBuf>,
     /// Cache of native code [default: ~/.cache/protoplex/native]

@@ -19,7 +19,8 @@ pub enum Reader {
 /// How long a process that ends waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the log of this process, on standard error where no file is named. Whatever becomes of it, nobody who logs waits for it or fails by it.
+/// Starts the log of this process, on standard error where no file is named. Whatever becomes of it, nobody who logs
+/// waits for it or fails by it.
 pub fn start(reader: Reader, file: Option<&Path>) {
     let notice = match reader {
         Reader::Machine => lost_lines_json,

@@ -161,15 +161,17 @@ fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
 /// Whether a file holds what only its owner should have, by its name or by how it begins.
 fn is_secret(path: &str, content: &[u8]) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-    let is_key = || {
-        let text = content.trim_ascii_start();
-        let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
-        text.starts_with(b"-----BEGIN ") && has(b"PRIVATE KEY-----")
-    };
+    let text = content.trim_ascii_start();
+    let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    let is_armored = text.starts_with(b"-----BEGIN ");
+    // OpenSSL, SSH and PGP (`PRIVATE KEY BLOCK`) name them so.
+    let is_private = is_armored && has(b"PRIVATE KEY");
+    // What verifies signatures is often published as `NAME.key`.
+    let is_public = is_armored && !is_private && has(b"PUBLIC KEY");
     SECRET_NAMES.contains(&name.as_str())
         || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
-        || (name.ends_with(".key") && !content.starts_with(ZIP))
-        || is_key()
+        || (name.ends_with(".key") && !content.starts_with(ZIP) && !is_public)
+        || is_private
 }
 
 /// The value of `Content-Type` for a file of that name.

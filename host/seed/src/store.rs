@@ -4,8 +4,9 @@
 //! fsync of the directory) when a function returns. All functions block.
 
 use crate::core::Durable;
+use parking_lot::Mutex;
 use protoplex_disk::{SHARED_DIR, create_dir_all};
-use protoplex_wire::{BuildId, directory::Directory, signature::Envelope};
+use protoplex_wire::{BuildId, Digest, directory::Directory, signature::Envelope};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -75,6 +76,8 @@ pub struct Store {
     blobs: Blobs,
     /// Asks for a collection: there is something to remove, or no room.
     collect: Notify,
+    /// Held while a build is accepted, and while a collection looks for what no build needs.
+    accepting: Mutex<()>,
     _lock: File,
 }
 
@@ -98,6 +101,7 @@ impl Store {
             dir: dir.to_owned(),
             blobs: Blobs::open(&dir.join("blobs"))?,
             collect: Notify::new(),
+            accepting: Mutex::default(),
             _lock: lock,
         })
     }
@@ -189,12 +193,19 @@ impl Store {
         write_json(&self.dir.join("directory.json"), known)
     }
 
-    /// Accepts a build: from now on it may be released.
+    /// Accepts a build that is made of these blobs: from now on it may be released, and is what keeps them.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn save_build(&self, envelope: &Envelope) -> Result<(), StoreError> {
-        write_json(&self.build_path(envelope.build), envelope)
+    pub fn accept(
+        &self,
+        envelope: &Envelope,
+        blobs: impl Iterator<Item = Digest>,
+    ) -> Result<(), StoreError> {
+        let _no_collection = self.accepting.lock();
+        write_json(&self.build_path(envelope.build), envelope)?;
+        self.blobs.are_held(blobs);
+        Ok(())
     }
 
     /// The envelope of an accepted build.

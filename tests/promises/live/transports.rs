@@ -241,18 +241,7 @@ async fn a_client_that_polls_loses_nothing_and_a_batch_is_given_until_it_is_ackn
         last,
         json!({"closed": {"code": 4500, "reason": "as asked"}})
     );
-    ended_with(&fleet, "4500 as asked").await;
-}
-
-/// Waits until a handler was told so of an end.
-async fn ended_with(fleet: &Fleet, ending: &str) {
-    let told = async {
-        while !fleet.logs().contains(ending) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let told = timeout(WAIT_MAX, told).await;
-    assert!(told.is_ok(), "{}", fleet.logs());
+    fleet.wait_for_log("4500 as asked").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,7 +262,7 @@ async fn a_stream_of_events_says_with_which_code_it_is_closed() {
     .await;
     let closed = json!({"closed": {"code": 4501, "reason": "as asked"}});
     assert_eq!(events.next().await.1, closed);
-    ended_with(&fleet, "4501 as asked").await;
+    fleet.wait_for_log("4501 as asked").await;
 }
 
 /// Takes one message after another, with a pause: more slowly than they come.

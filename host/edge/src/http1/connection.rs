@@ -374,7 +374,7 @@ where
         })
     }
 
-    /// What a head may be: nodes of the fleet pass on what one of them took, and what was added on the way.
+    /// Limits of heads here: nodes of the fleet pass on what one of them took, and what was added on the way.
     pub(super) fn head_limits(&self) -> HeadLimits {
         match self.peer.is_internal {
             true => HeadLimits::INTERNAL,
@@ -402,11 +402,12 @@ where
         intake: &mut Intake,
     ) -> Result<Next, End> {
         // What follows a CONNECT was meant for somebody else.
+        let is_last = self.is_half_closed() && self.input.is_empty();
         let may_follow = asked.keep_alive
             && !asked.is_connect
             && !reply.close
             && !self.leaving.is_cancelled()
-            && !(self.is_half_closed() && self.input.is_empty());
+            && !is_last;
         if respond::is_tunnel(&reply) {
             respond::tunnel_head(&mut self.out, &reply, asked);
             self.flush().await?;

@@ -3,7 +3,7 @@
 use super::target;
 use crate::{Cause, limits::HeadLimits};
 use http::StatusCode;
-use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER, fields};
+use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
@@ -31,7 +31,7 @@ pub(crate) const TOO_MANY_HEADERS: Refusal = Refusal(
 );
 
 impl Refusal {
-    /// Under what it is counted. What came too slowly is counted where that shows.
+    /// The cause that it is counted under; none for what came too slowly, which is counted where that shows.
     pub(crate) fn cause(&self) -> Option<Cause> {
         match self.0 {
             StatusCode::REQUEST_TIMEOUT => None,
@@ -42,19 +42,6 @@ impl Refusal {
             _ => Some(Cause::Malformed),
         }
     }
-}
-
-/// The header lines of a head that is not known to be whole or well-formed, as far as they are whole.
-pub(crate) fn lines_so_far(buffer: &[u8]) -> Fields<'_> {
-    let lines = buffer.split_inclusive(|&byte| byte == b'\n');
-    let bytes = lines.clone().next().map_or(0, <[u8]>::len);
-    fields(&buffer[bytes..])
-        .filter_map(|(name, value)| {
-            let name = std::str::from_utf8(name).ok()?;
-            Some(HeaderField { name, value })
-        })
-        .take(HEADERS_CAP)
-        .collect()
 }
 
 /// How a request's body is framed.
@@ -77,7 +64,7 @@ pub(crate) struct Parsed<'a, 'h> {
     pub(super) expects_continue: bool,
     /// The protocol that the client wants to go on with.
     pub(super) upgrade: Option<&'a str>,
-    /// What only nodes of the fleet say: not among the headers.
+    /// Headers that only nodes of the fleet send; not among `headers`.
     pub(super) internal: Option<Internal<'a>>,
 }
 

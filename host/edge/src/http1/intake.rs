@@ -33,9 +33,9 @@ pub(super) struct Intake {
     /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
     pace: pace::Pace,
-    /// What the service said of it.
+    /// The pace that the service asks for.
     said: Option<ClientPace>,
-    /// Of a body of unknown length: one of known length is owed to its end.
+    /// Present for a body of unknown length: one of known length is owed to its end.
     pacing: Option<Pacing>,
 }
 
@@ -63,7 +63,7 @@ impl Intake {
         }
     }
 
-    /// How fast it has to come, as the service said when it was called.
+    /// Sets how fast the body has to come, as the service said when it was called.
     pub(super) fn set_pace(&mut self, said: Option<ClientPace>) {
         self.said = said;
     }

@@ -39,6 +39,8 @@ struct Shared {
     heard: Arc<AtomicU64>,
     /// Bytes of requests' bodies that came.
     received: AtomicU64,
+    /// Heads and pieces of replies that were ready since somebody asked.
+    pieces: AtomicU64,
     /// Another deadline counts: the first request is there, or the connection takes nothing more.
     changed: Notify,
 }
@@ -76,6 +78,7 @@ impl Activity {
             written: AtomicU64::default(),
             heard: Arc::default(),
             received: AtomicU64::default(),
+            pieces: AtomicU64::default(),
             changed: Notify::new(),
         }))
     }
@@ -99,6 +102,14 @@ impl Activity {
     /// Bytes of requests' bodies that came so far.
     pub(super) fn received(&self) -> u64 {
         self.0.received.load(Relaxed)
+    }
+
+    /// Heads and pieces of replies that were ready since it was asked last.
+    pub(super) fn take_pieces(&self) -> u64 {
+        match self.0.pieces.load(Relaxed) {
+            0 => 0,
+            _ => self.0.pieces.swap(0, Relaxed),
+        }
     }
 
     /// How fast a client has to take replies.
@@ -216,6 +227,9 @@ impl Stream {
 
     /// Something moved, or the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
+        if !busy {
+            self.activity.0.pieces.fetch_add(1, Relaxed);
+        }
         self.turn(if busy { At::Service } else { At::Client });
     }
 

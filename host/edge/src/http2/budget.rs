@@ -16,6 +16,9 @@ pub(super) struct Budget {
     counts: Counts,
     /// In the header block that is on its way.
     continuations: u32,
+    /// `WINDOW_UPDATE`s that answer what we sent, and come whenever the client gets to it.
+    updates_due: u64,
+    tiny_updates_due: u64,
 }
 
 /// Since the interval began.
@@ -32,7 +35,7 @@ struct Counts {
 
 /// Window updates that each `DATA` frame of ours allows beside `h2_window_updates_max`: one for the stream and one
 /// for the connection, and as many again.
-const UPDATES_PER_DATA: u32 = 4;
+const UPDATES_PER_DATA: u64 = 4;
 
 impl Budget {
     pub(super) fn new(limits: Http2Limits) -> Self {
@@ -41,12 +44,20 @@ impl Budget {
             since: Instant::now(),
             counts: Counts::default(),
             continuations: 0,
+            updates_due: 0,
+            tiny_updates_due: 0,
         }
     }
 
     /// A `DATA` frame went out.
     pub(super) fn sent_data(&mut self) {
-        self.counts.updates = self.counts.updates.saturating_sub(UPDATES_PER_DATA);
+        self.updates_due += UPDATES_PER_DATA;
+    }
+
+    /// So many heads and pieces of replies were ready. However small each was, the client may tell that it took it. A
+    /// piece that its windows cut in many frames is one all the same.
+    pub(super) fn replied(&mut self, pieces: u64) {
+        self.tiny_updates_due += pieces * UPDATES_PER_DATA;
     }
 
     /// A frame came in.
@@ -83,11 +94,15 @@ impl Budget {
             ),
             frames::WINDOW_UPDATE => {
                 let is_tiny = frame.increment < limits.window_update_bytes_min;
-                let count = if is_tiny {
-                    &mut counts.tiny_updates
+                let (count, due) = if is_tiny {
+                    (&mut counts.tiny_updates, &mut self.tiny_updates_due)
                 } else {
-                    &mut counts.updates
+                    (&mut counts.updates, &mut self.updates_due)
                 };
+                if *due > 0 {
+                    *due -= 1;
+                    return Ok(());
+                }
                 (count, limits.window_updates_max, Cause::Http2Windows)
             }
             // PRIORITY, and what we do not know.

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A silent connection is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long that answer may take: the worst mobile networks need seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a connection ended by itself.

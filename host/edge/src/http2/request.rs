@@ -49,7 +49,7 @@ pub(super) fn target(parts: &Parts) -> Result<(&str, &str), Refusal> {
 /// Whether a head is as small as one by HTTP/1.1 has to be, where each line has a colon, a space and its end besides.
 ///
 /// # Errors
-/// It is too large.
+/// The head is too large.
 pub(super) fn fits(
     parts: &Parts,
     fields: &[HeaderField<'_>],
@@ -141,12 +141,12 @@ pub(super) fn go_on() -> Interim {
     }
 }
 
-/// What a stream and the body of its request tell each other.
+/// Notes that a stream and the body of its request leave for each other.
 #[derive(Default)]
 pub(super) struct Upload {
     /// The client missed a deadline.
     pub(super) too_slow: AtomicBool,
-    /// What the service said of the client's pace.
+    /// The pace that the service asks for.
     pub(super) pace: OnceLock<protoplex_http::ClientPace>,
 }
 
@@ -154,7 +154,7 @@ pub(super) struct Upload {
 pub(super) struct Timed {
     body: Received,
     rules: Arc<BodyRules>,
-    /// Of a body of unknown length: one of known length is owed to its end.
+    /// Present for a body of unknown length: one of known length is owed to its end.
     pacing: Option<Pacing>,
     pace: pace::Pace,
     upload: Arc<Upload>,

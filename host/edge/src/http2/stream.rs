@@ -70,9 +70,9 @@ struct Stream<S> {
     interims: Interims,
     /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
     switch: Option<RecvStream>,
-    /// What the client owes of a body of unknown length.
+    /// Present for a body of unknown length: what the client owes of it.
     pacing: Option<Pacing>,
-    /// What is known of the pace of the request's body.
+    /// Notes of the request's body.
     upload: Option<Arc<request::Upload>>,
     /// Whether the client waits for `100 Continue`; gone with the request's body.
     owed: Weak<AtomicBool>,

@@ -140,6 +140,7 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S, IO> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
         let read = (buffer.filled().len() - before) as u64;
+        this.budget.replied(this.activity.take_pieces());
         let (mut over, budget, last) = (None, &mut this.budget, &mut this.last_stream);
         let window = &mut this.window;
         this.received.scan(&buffer.filled()[before..], |frame| {

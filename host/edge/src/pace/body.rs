@@ -45,8 +45,8 @@ impl BodyRules {
         }
     }
 
-    /// The rule for a wait now, of a request of which the service said that; none where the wait is no fault of the
-    /// client.
+    /// The rule for a wait that begins now; `said` is the service's word on the request. None where the client owes
+    /// nothing.
     pub(crate) fn now(&self, said: Option<ClientPace>, pace: Pace) -> Option<Rule> {
         match (said, pace) {
             (_, Pace::Answered) => None,
@@ -118,6 +118,7 @@ mod tests {
             }
         }
     }
+
     #[test]
     fn silence_in_a_conversation_has_a_limit_of_its_own_until_the_response_begins() {
         let limits = Limits::default();

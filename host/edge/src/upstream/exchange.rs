@@ -274,7 +274,7 @@ impl Exchange {
         Ok(response)
     }
 
-    /// What the exchange waits for, after it was sent on.
+    /// Whose turn it is, after [`Self::poll_send`].
     fn awaited(&self) -> Awaited {
         match self.unsent {
             true => Awaited::Response,

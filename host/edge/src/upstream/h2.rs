@@ -35,8 +35,9 @@ const CONNECTIONS_MAX: usize = 4;
 const STREAMS_MAX: usize = 100;
 /// A connection without requests is closed after this, as one of HTTP/1.1 is.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Flow control: what a server may send before we have passed it on; one response, and all of them.
+/// Flow control: what a server may send of one response before we have passed it on.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Flow control: what a server may send of all responses on a connection before we have passed it on.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// A response's head, as in HTTP/1.1.
 const HEAD_BYTES_MAX: u32 = super::response::HEAD_BYTES_MAX as u32;

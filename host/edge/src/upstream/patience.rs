@@ -4,18 +4,18 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What an exchange waits for.
+/// Whose turn it is in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
-    /// The client: it has to bring more of the request's body.
+    /// The client has to bring more of the request's body.
     Client,
-    /// The server: it has to take what it was brought of the request's body.
+    /// The server has to take what was sent to it of the request's body.
     Room,
-    /// The server: it has all that there is to have.
+    /// The server has the whole request and has to answer.
     Response,
 }
 
-/// Whose time was over.
+/// Who missed a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
     Client,
@@ -29,17 +29,17 @@ pub(super) struct Patience {
     first_byte: Duration,
     /// Between two writes of the request's body.
     pub(super) idle: Duration,
-    /// The end of all time for the request, whoever takes it.
+    /// The total timeout's end: it counts the client's time, too.
     pub(super) total_at: Option<Instant>,
     started: Instant,
     /// Since when the server is waited for; `None` while the client is.
     since: Option<Instant>,
-    /// Pieces of the body that it had taken by then.
+    /// Pieces of the body that the server had taken by the last call of [`Self::until`].
     taken: u64,
 }
 
 impl Patience {
-    /// The server is waited for from `started` on, `total` is for everything.
+    /// Starts with a wait for the server, from `started` on; `total` is for everything.
     pub(super) fn new(
         started: Instant,
         first_byte: Duration,
@@ -74,7 +74,7 @@ impl Patience {
         Some(self.total_at.map_or(at, |total| total.min(at)))
     }
 
-    /// The same for a wait that has nothing to do with the client.
+    /// When a wait for the server alone is given up, as for a connection.
     pub(super) fn for_server(&mut self) -> Instant {
         let since = *self.since.get_or_insert_with(Instant::now);
         let at = since + self.first_byte;

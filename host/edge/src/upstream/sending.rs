@@ -74,7 +74,7 @@ impl Sending {
         self.body.as_ref().is_some_and(Body::is_owed)
     }
 
-    /// What keeps it from getting on, after a poll.
+    /// Whose turn it is, after a poll.
     pub(super) fn awaited(&self) -> Awaited {
         let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);
         match (is_out, self.body.is_some() && !self.holds) {

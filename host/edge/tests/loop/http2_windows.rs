@@ -3,12 +3,15 @@
 use crate::{
     http2_abuse::{Frames, PING, WINDOW_UPDATE, ask, frame},
     ingress::counted,
-    support::{collect, serve, soon, text},
+    support::{collect, serve, soon, streamed, text},
 };
 use bytes::Bytes;
+use futures::stream;
 use http::Request;
-use http_body_util::{BodyExt, Full};
-use protoplex_edge::{Cause, Limits};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use protoplex_edge::{Cause, Http2Limits, Limits};
+use protoplex_http::{Answer, StreamError};
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -113,6 +116,51 @@ async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
     };
     soon(pinging).await;
     assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+}
+
+#[tokio::test]
+async fn window_updates_that_answer_small_messages_are_no_flood() {
+    const MESSAGES: usize = 100;
+    let limits = Limits {
+        h2: Http2Limits {
+            window_updates_max: 10,
+            ..Http2Limits::default()
+        },
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, _| {
+        let message = || Ok::<_, StreamError>(Frame::data(Bytes::from_static(b"message")));
+        let messages = stream::iter(std::iter::repeat_with(message).take(MESSAGES));
+        Answer::Ready(streamed(StreamBody::new(messages)))
+    })
+    .await;
+    let mut client = Frames::connect(&running, &[]).await;
+    client.send(&ask(1)).await;
+    let mut came = 0;
+    let taking = async {
+        while came < MESSAGES {
+            tokio::task::yield_now().await;
+            while let Some((kind, _)) = client.try_next() {
+                came += usize::from(kind == 0);
+            }
+        }
+        // As gRPC's C core does, for the stream and the connection, and all of them late.
+        for _ in 0..MESSAGES {
+            client.send(&opens(1, 7)).await;
+            client.send(&opens(0, 7)).await;
+        }
+        client.send(&frame(PING, 0, 0, &[0; 8])).await;
+        loop {
+            tokio::task::yield_now().await;
+            let mut next = std::iter::from_fn(|| client.try_next());
+            if next.any(|(kind, _)| kind == PING) {
+                break;
+            }
+        }
+    };
+    soon(taking).await;
+    assert_eq!(running.server.counters().of(Cause::Http2Windows), 0);
+    assert_eq!(running.server.connections(), 1);
 }
 
 /// Carries connections to a server, each byte so much later.

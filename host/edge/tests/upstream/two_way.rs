@@ -10,7 +10,7 @@ use protoplex_edge::{
     Cause, Limits, Server, Service, Settings,
     upstream::{Group, Outbound},
 };
-use protoplex_http::{Answer, Body, BodyError, Head, Reply, ReplyBody, Scheme};
+use protoplex_http::{Answer, Body, BodyError, Head, Pacing, Reply, ReplyBody, Scheme};
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -131,7 +131,9 @@ async fn listener(idle: Duration) -> (mpsc::UnboundedSender<Bytes>, Reply) {
         |mut said| async move { Some((said.recv().await?, said)) },
     );
     let body = StreamBody::new(said.map(|data| Ok::<_, BodyError>(Frame::data(data))));
-    let request: Outbound = outbound(Method::POST, "/", Body::new(Box::pin(body)));
+    // As connections give a body of unknown length.
+    let body = Body::paced(Box::pin(body), Pacing::default());
+    let request: Outbound = outbound(Method::POST, "/", body);
     say.send("a".into()).unwrap();
     (say, send(&group(&upstream), request).await.unwrap())
 }

@@ -6,24 +6,29 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 /// Frames that are looked at before a response's head goes out: one of data, and the end.
 const AHEAD_MAX: usize = 2;
+/// How long a body that has begun may take to be whole where no place for a stream is free. A guest that computes a
+/// little more needs a few turns of a busy child.
+const WHOLE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The body of a response.
 pub enum AppBody {
     /// All of it was there at once, and its instance is free again.
     Whole(Bytes),
-    /// It is still being made. Reading it is what drives the instance. Its error says why it is not whole.
+    /// A body that is still being made. Reading it is what drives the instance. Its error says why it is not whole.
     Stream(UnsyncBoxBody<Bytes, HandlerError>),
 }
 
 pub(super) struct DrivenBody {
-    /// Read before the head went out; the last stands first.
+    /// Read before the head went out; once it is out, the last stands first.
     ahead: Vec<Option<Result<Frame<Bytes>, HandlerError>>>,
     // Dropped in this order: the answer's end, then what is left to do.
     answer: Answer,
@@ -60,24 +65,24 @@ impl DrivenBody {
     /// Reads what is there without waiting: a small body is whole at once, and goes out with its length and without
     /// having been a stream.
     ///
-    /// A stream changes its place for one among the streams, so that short requests wait for none.
+    /// A stream changes its place for one among the streams, so that short requests wait for none. Where there is none, a
+    /// body has a moment to become whole: its guest may have been interrupted just before the end.
     ///
     /// # Errors
     /// Nothing of the body came before its error: the head has not gone out, so the request gets an answer that says so.
     /// Or there is no place for one more stream.
-    pub(super) fn gathered(mut self) -> Result<AppBody, HandlerError> {
-        let mut nobody = Context::from_waker(Waker::noop());
-        let mut ahead = Vec::with_capacity(AHEAD_MAX);
-        while ahead.len() < AHEAD_MAX
-            && let Poll::Ready(frame) = Pin::new(&mut self).poll_frame(&mut nobody)
-        {
-            let goes_on = matches!(frame, Some(Ok(_)));
-            ahead.push(frame);
-            if !goes_on {
-                break;
-            }
+    ///
+    /// # Cancel safety
+    /// Dropping the future is dropping the body.
+    pub(super) async fn gathered(mut self) -> Result<AppBody, HandlerError> {
+        self.ahead.reserve_exact(AHEAD_MAX);
+        let looked = self.look_ahead(&mut Context::from_waker(Waker::noop()));
+        if looked.is_pending() && !self.rest.begins_stream() {
+            let more = poll_fn(|cx| self.look_ahead(cx));
+            // Past that time, it is a stream.
+            let _ = tokio::time::timeout(WHOLE_WAIT_MAX, more).await;
         }
-        match ahead.as_slice() {
+        match self.ahead.as_slice() {
             [None] => return Ok(AppBody::Whole(Bytes::new())),
             [Some(Err(error))] => return Err(error.clone()),
             [Some(Ok(frame)), None] => {
@@ -87,10 +92,54 @@ impl DrivenBody {
             }
             _ => {}
         }
-        self.rest.begin_stream()?;
-        ahead.reverse();
-        self.ahead = ahead;
+        if !self.rest.begins_stream() {
+            // The instance is thrown away with what it was going to send.
+            self.rest.drive = None;
+            return Err(HandlerError::Streams(self.rest.shared.streams.taken()));
+        }
+        self.ahead.reverse();
         Ok(AppBody::Stream(self.boxed_unsync()))
+    }
+
+    /// Reads frames until there are enough to tell a whole body from a stream.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.ahead.len() < AHEAD_MAX {
+            let frame = std::task::ready!(self.poll_answer(cx));
+            let goes_on = matches!(frame, Some(Ok(_)));
+            self.ahead.push(frame);
+            if !goes_on {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The next frame that was not read ahead.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HandlerError>>> {
+        let mut answer = Pin::new(&mut self.answer);
+        // What is there already needs no waker, and the guest, whom only we poll, none to wake.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let first = if self.rest.drive.is_some() {
+            &mut nobody
+        } else {
+            &mut *cx
+        };
+        let mut polled = answer.as_mut().poll_frame(first);
+        if polled.is_pending() && self.rest.poll(cx) {
+            polled = answer.as_mut().poll_frame(cx);
+            if polled.is_pending() && self.rest.shared.is_concurrent() {
+                self.rest.share();
+            }
+        }
+        if self.answer.has_ended() {
+            // Mostly the guest has nothing left to do, and its instance is free for the next request.
+            self.rest.poll(&mut Context::from_waker(Waker::noop()));
+            self.rest.finish();
+        }
+        polled
     }
 }
 
@@ -107,22 +156,15 @@ impl Rest {
         true
     }
 
-    /// Takes a place among the streams; whoever gets none is thrown away with its instance.
-    fn begin_stream(&mut self) -> Result<(), HandlerError> {
+    /// Takes a place among the streams, unless it has one; where there is none, it keeps the place that it has.
+    fn begins_stream(&mut self) -> bool {
         let Some(place) = self.place.take() else {
-            return Ok(());
+            return true;
         };
-        let streams = &self.shared.streams;
-        match place.exchange(streams) {
-            Ok(place) => {
-                self.place = Some(place);
-                Ok(())
-            }
-            Err(_) => {
-                self.drive = None;
-                Err(HandlerError::Streams(streams.taken()))
-            }
-        }
+        let exchanged = place.exchange(&self.shared.streams);
+        let begins = exchanged.is_ok();
+        self.place = Some(exchanged.unwrap_or_else(|kept| kept));
+        begins
     }
 
     /// Lets others use the instance while this request waits.
@@ -158,30 +200,10 @@ impl Body for DrivenBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HandlerError>>> {
         let this = self.get_mut();
-        if let Some(frame) = this.ahead.pop() {
-            return Poll::Ready(frame);
+        match this.ahead.pop() {
+            Some(frame) => Poll::Ready(frame),
+            None => this.poll_answer(cx),
         }
-        let mut answer = Pin::new(&mut this.answer);
-        // What is there already needs no waker, and the guest, whom only we poll, none to wake.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let first = if this.rest.drive.is_some() {
-            &mut nobody
-        } else {
-            &mut *cx
-        };
-        let mut polled = answer.as_mut().poll_frame(first);
-        if polled.is_pending() && this.rest.poll(cx) {
-            polled = answer.as_mut().poll_frame(cx);
-            if polled.is_pending() && this.rest.shared.is_concurrent() {
-                this.rest.share();
-            }
-        }
-        if this.answer.has_ended() {
-            // Mostly the guest has nothing left to do, and its instance is free for the next request.
-            this.rest.poll(&mut Context::from_waker(Waker::noop()));
-            this.rest.finish();
-        }
-        polled
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// Between an instance's death and the word of its driver lie microseconds.
 const CAUSE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// It lives until the response's body has ended.
+/// A request as both sides see it, until its response's body has ended.
 #[derive(Debug, Default)]
 pub(crate) struct RequestTrack {
     hit: Mutex<Option<String>>,
@@ -63,7 +63,7 @@ impl RequestTrack {
         self.cause.lock().clone()
     }
 
-    /// The same, when it is known that it died: its driver says so within moments.
+    /// Why the instance died, when it is known that it did: its driver says so within moments.
     pub(super) async fn cause_of_death(&self) -> HandlerError {
         if self.cause.lock().is_none() {
             // `notify_one` keeps its permit, so it does not matter who comes first.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     HandlerError,
+    app::RESOURCES_MAX,
     bindings::{
         edge::{
             self,
@@ -98,9 +99,11 @@ impl AsyncInstance {
         limits: &Limits,
         environment: &[(String, String)],
     ) -> Result<Self, HandlerError> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
         let state = WasiEdgeState {
             edge: EdgeState::new(limits),
-            table: ResourceTable::new(),
+            table,
             wasi: WasiCtxBuilder::new().envs(environment).build(),
         };
         let mut store = Store::new(engine, state);

@@ -17,21 +17,46 @@ use std::{
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// When something of a request was last sent: until all of it is, its response cannot be late.
+/// When something of a request was last sent, and whether the guest has to say more: until it has said all, the response
+/// cannot be late.
 #[derive(Debug)]
-pub(super) struct Progress(Mutex<Instant>);
+pub(super) struct Progress(Mutex<Sending>);
+
+#[derive(Debug)]
+struct Sending {
+    last: Instant,
+    awaits_guest: bool,
+}
 
 impl Progress {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Instant::now())))
+        Arc::new(Self(Mutex::new(Sending {
+            last: Instant::now(),
+            awaits_guest: false,
+        })))
     }
 
+    /// Something was sent, or the last of it.
     pub(super) fn made(&self) {
-        *self.0.lock() = Instant::now();
+        *self.0.lock() = Sending {
+            last: Instant::now(),
+            awaits_guest: false,
+        };
     }
 
-    pub(super) fn last(&self) -> Instant {
-        *self.0.lock()
+    /// The server takes more, and the guest has not said it yet.
+    fn awaits_guest(&self) {
+        self.0.lock().awaits_guest = true;
+    }
+
+    /// When the response is late that may take so long.
+    pub(super) fn deadline(&self, first_byte: Duration) -> Instant {
+        let sending = self.0.lock();
+        let since = match sending.awaits_guest {
+            true => Instant::now(),
+            false => sending.last,
+        };
+        since + first_byte
     }
 }
 
@@ -61,7 +86,10 @@ impl Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            self.progress.awaits_guest();
+            return Poll::Pending;
+        };
         self.progress.made();
         Poll::Ready(match frame {
             None if self.death.0.load(Relaxed) => Some(Err(Error::ConnectionTerminated)),
@@ -82,7 +110,7 @@ impl Body for Sent {
 pub(super) struct Received {
     inner: WasiBody,
     between_bytes: Duration,
-    /// Of the wait that goes on.
+    /// Ends the wait that goes on.
     timer: Option<Pin<Box<Sleep>>>,
     /// Held until the body is over, as its connection is.
     permits: Option<Permits>,

@@ -59,7 +59,7 @@ pub(super) struct LoadedBuild {
     cut: ArcSwap<CancellationToken>,
     /// How often it was switched away from.
     switches: AtomicU64,
-    /// It was, and its drain deadline has not passed.
+    /// Set by a switch away from it, until the drain deadline passes.
     draining: AtomicBool,
 }
 
@@ -166,18 +166,18 @@ impl LoadedBuild {
         self.cut.swap(Arc::new(CancellationToken::new())).cancel();
     }
 
-    /// It is switched away from, and how often that has happened with this time.
+    /// Marks a switch away from it; returns how many there have been.
     pub(super) fn switched_away(&self) -> u64 {
         self.draining.store(true, SeqCst);
         self.switches.fetch_add(1, Relaxed) + 1
     }
 
-    /// Whether it was switched away from, and what it had begun may go on still.
+    /// Whether it was switched away from, and its drain deadline is still to come.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst)
     }
 
-    /// Whether that was the last time.
+    /// Whether no later switch went away from it.
     pub(super) fn was_last(&self, switch: u64) -> bool {
         self.switches.load(Relaxed) == switch
     }

@@ -52,7 +52,7 @@ const SWEEP_BEATS: u64 = 20;
 
 /// Accept loops of one child's sockets.
 struct Listening {
-    /// Those for visitors, and that on which other nodes relay to this one.
+    /// The sockets for visitors, and the one on which other nodes relay to this one.
     public: Vec<ListenHandle>,
     /// Of a child of a live node, for its keys.
     internal: Option<ListenHandle>,
@@ -184,7 +184,7 @@ impl Child {
             fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(means),
             metrics: Metrics::default(),
-            live: Live::new(live_secrets, Admission::new(&limits, trust.clone())),
+            live: Live::new(live_secrets, Admission::new(&limits)),
         });
         let index = u16::try_from(config.index).context("there are fewer children")?;
         let files = (&*config.ca, &*config.cert, &*config.key);
@@ -338,7 +338,15 @@ impl Child {
                 };
                 self.certificates.set_ticket_secret(secret);
             }
-            ToChild::Adopt { index } => self.listen(index)?,
+            ToChild::Adopt { index } => match self.listen(index) {
+                // Those who come to a sibling wait for its successor, and those who are here stay.
+                Err(error) if index != self.config.index => tracing::error!(
+                    child = index,
+                    error = format!("{error:#}"),
+                    "a sibling's socket is not accepted on"
+                ),
+                listening => listening?,
+            },
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await,
             ToChild::Drain => return Ok(false),

@@ -18,6 +18,7 @@ use base64::Engine as _;
 pub(super) use check::check;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use protoplex_edge::{
+    asset::Asset,
     forward,
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
@@ -42,7 +43,7 @@ pub(super) struct Request<'a> {
     pub(super) head: &'a Head<'a>,
     pub(super) body: Body,
     pub(super) build: &'a Arc<LoadedBuild>,
-    /// It carried a build id that a node of this fleet vouched for.
+    /// Whether it carried a build id that a node of this fleet vouched for.
     pub(super) from_our_node: bool,
 }
 
@@ -103,10 +104,7 @@ pub(super) fn own_header(
     name: &str,
     value: &str,
 ) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    let is_internal = [BUILD_HEADER, ORIGIN_HEADER]
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known));
-    if forward::is_of_the_host(name) || is_internal {
+    if forward::is_of_the_host(name) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
         ));
@@ -147,22 +145,7 @@ fn asset_reply(
     head: &Head<'_>,
     decision: protoplex_handler::Asset,
 ) -> Result<Reply, HandlerError> {
-    let is_granted = |path: &str| {
-        let mut granted = slot.grants.assets.iter();
-        granted.any(|prefix| path.starts_with(prefix.as_str()))
-    };
-    if !is_granted(&decision.path) {
-        return refused(format!(
-            "asset `{}` is outside grants.assets",
-            decision.path
-        ));
-    }
-    let asset = build.assets.get(&decision.path).or_else(|| {
-        // A handler that passes on a request's path passes on its escapes.
-        let name = normal::unescape(&decision.path).filter(|name| is_granted(name))?;
-        build.assets.get(&*name)
-    });
-    let Some(asset) = asset else {
+    let Some(asset) = granted_asset(slot, build, &decision.path)? else {
         return Ok(reply::status(StatusCode::NOT_FOUND, head.request_id));
     };
     if let Some(status) = decision.status {
@@ -177,6 +160,26 @@ fn asset_reply(
     Ok(reply)
 }
 
+/// The file that a path names, as far as it is granted; `None` where the build has none of that name.
+fn granted_asset<'a>(
+    slot: &Slot,
+    build: &'a LoadedBuild,
+    path: &str,
+) -> Result<Option<&'a Asset>, HandlerError> {
+    let is_granted = |path: &str| {
+        let mut granted = slot.grants.assets.iter();
+        granted.any(|prefix| path.starts_with(prefix.as_str()))
+    };
+    if !is_granted(path) {
+        return refused(format!("asset `{path}` is outside grants.assets"));
+    }
+    Ok(build.assets.get(path).or_else(|| {
+        // A handler that passes on a request's path passes on its escapes.
+        let name = normal::unescape(path).filter(|name| is_granted(name))?;
+        build.assets.get(&*name)
+    }))
+}
+
 fn relay_to(
     shared: &Arc<Shared>,
     slot: &Slot,
@@ -187,7 +190,7 @@ fn relay_to(
     let grant = granted_relay(slot, &decision)?;
     let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
     if head.method == "CONNECT" && !has_connect {
-        // The visitor's doing, not the handler's. `connect` in grants.upgrades lets it pass.
+        // The client's doing, not the handler's. `connect` in grants.upgrades lets it pass.
         let reply = reply::status(StatusCode::METHOD_NOT_ALLOWED, head.request_id);
         return Ok(Answer::Ready(reply));
     }

@@ -12,7 +12,7 @@ pub(super) fn value(head: &Head<'_>, relays: u32) -> String {
     format!("{scheme} {client} {port} {} {relays}", head.request_id)
 }
 
-/// What another node wrote.
+/// Reads a value that another node wrote.
 pub(super) fn read(value: &[u8]) -> Option<Origin> {
     let mut parts = std::str::from_utf8(value).ok()?.split(' ');
     let scheme = match parts.next()? {

@@ -17,9 +17,9 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What a request on its way still uses of a build.
+/// The part of a build that a request in flight still uses.
 pub(super) enum Needs {
-    /// Nothing: it is at another node, which knows what it needs there.
+    /// Nothing: another node has the request, and ends it by its own builds.
     Nothing,
     /// The servers of an upstream that the build names.
     Upstream(Arc<Group>),
@@ -29,10 +29,10 @@ pub(super) enum Needs {
     App(Arc<AppHandler>),
 }
 
-/// What ends a request. It does not keep the build loaded.
+/// The end of a request by its build's drain deadline. Holding it does not keep the build loaded.
 pub(super) struct Lifetime {
     needs: Needs,
-    /// Cancelled at the drain deadline of the build that it lasts with.
+    /// Cancelled at the drain deadline of the build that it goes by now.
     cut: CancellationToken,
 }
 
@@ -42,7 +42,7 @@ impl Lifetime {
         Self { needs, cut }
     }
 
-    /// Returns when the request has to end: the deadlines of all builds have passed that have what it needs.
+    /// Returns when the request has to end: the drain deadlines of all builds that have what it needs have passed.
     async fn over(&mut self, shared: &Shared) {
         if matches!(self.needs, Needs::Nothing) {
             return std::future::pending().await;
@@ -82,7 +82,7 @@ impl Needs {
 }
 
 impl Shared {
-    /// Lets a reply be made as long as its request may last; what streams on is cut at that time, too.
+    /// Waits for a reply, at most as long as its request may last; its body is cut at that time, too.
     pub(super) async fn until_cut(
         self: &Arc<Self>,
         mut lifetime: Lifetime,

@@ -8,7 +8,7 @@ use super::{
 use http::StatusCode;
 use http_body_util::BodyExt;
 use protoplex_handler::{BuildFault, HandlerError, warming_up};
-use protoplex_http::{Body, Head, HeaderField, Reply, ReplyBody, Scheme};
+use protoplex_http::{Body, Head, HeaderField, Reply, ReplyBody, Scheme, normal};
 use protoplex_wire::{manifest::Probe, release::Stage};
 use std::{
     net::Ipv4Addr,
@@ -22,7 +22,7 @@ const PROBE_HOST: &str = "probe.invalid";
 /// large, and all right so far. The parent takes a child for stuck that is silent for five seconds.
 const BODIES_READ_MAX: Duration = Duration::from_secs(2);
 
-/// Warms all handlers up, by instances that visitors cannot take.
+/// Warms all handlers up, by instances that requests cannot take.
 ///
 /// # Errors
 /// Stage `warm-up`, naming the handler.
@@ -63,15 +63,20 @@ async fn run(
     patience: &mut Duration,
 ) -> Result<(), String> {
     let said = |error: HandlerError| error.to_string();
+    // Host and path are what a handler would see of a client's request.
+    let Ok(path) = normal::path(&probe.path) else {
+        return Err("a path with `%00` in it reaches no handler; probe another".to_owned());
+    };
     let host = probe.host.as_deref().unwrap_or(PROBE_HOST);
+    let host = normal::authority(host, Scheme::Http);
     let headers = [HeaderField {
         name: "host",
         value: host.as_bytes(),
     }];
     let head = Head {
         method: "GET",
-        path: &probe.path,
-        authority: host,
+        path: &path,
+        authority: &host,
         scheme: Scheme::Http,
         version: 11,
         headers: &headers,

@@ -1,4 +1,4 @@
-//! Relaying: the servers of upstreams and of the fleet, and what a visitor hears when there is no response.
+//! Relaying: the servers of upstreams and of the fleet, and what a client hears when there is no response.
 
 use super::reply;
 use http::{StatusCode, uri::Authority};
@@ -20,7 +20,7 @@ use std::{
 const SERVERS_MAX: usize = 1_024;
 /// Twice the deadline of apps that say nothing of it: they may queue for as long, too.
 const FIRST_BYTE_TIMEOUT_MS: u64 = 60_000;
-/// What a node needs besides: it answers a late app's request itself, and its answer should come first.
+/// Added for the node that runs the app: its own answer for a late app should come first.
 const APP_MARGIN: Duration = Duration::from_secs(5);
 /// A stream that says nothing for so long is taken for dead.
 const IDLE_TIMEOUT_MS: u64 = 300_000;

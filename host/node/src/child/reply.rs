@@ -4,7 +4,7 @@ use http::{HeaderValue, StatusCode, header};
 use protoplex_handler::HandlerError;
 use protoplex_http::Reply;
 
-/// What a visitor should wait before another try of something that is busy or on its way.
+/// Seconds that a client should wait before another try of something that is busy or on its way.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// A plain text with the status' own words and the request id.
@@ -24,7 +24,7 @@ pub(super) fn unavailable(request_id: &str) -> Reply {
     )
 }
 
-/// What a visitor sees of a handler that gave no answer.
+/// What a client sees of a handler that gave no answer.
 pub(super) fn handler_error(error: &HandlerError, request_id: &str) -> Reply {
     match error.status() {
         StatusCode::SERVICE_UNAVAILABLE => unavailable(request_id),

@@ -117,7 +117,7 @@ impl Requests {
                     tracing::warn!(
                         build = id.short(),
                         request = head.request_id,
-                        "a hop named a build not held here"
+                        "an internal request names a build this node does not hold; answered 503"
                     );
                 }
                 let answer = Answer::Ready(reply::unavailable(head.request_id));
@@ -226,7 +226,7 @@ impl Shared {
         self.fleet.borrow().hop_key.verify(token, SystemTime::now())
     }
 
-    /// The one log line of a failed call, and what the visitor sees.
+    /// The one log line of a failed call, and what the client sees.
     pub(super) fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
         self.note_failure(slot, error, request_id);
         reply::handler_error(error, request_id)

@@ -21,13 +21,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Four beats that did not come: a sibling accepts on the sockets of a child that is silent this long, so that nobody
 /// waits for the watchdog.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
+
 /// What the watchdog makes of a child's silence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Silence {
     Short,
     /// From now on, a sibling accepts on its sockets.
     Quiet,
-    /// It is to be killed.
+    /// The child is to be killed.
     Stuck,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Seat {
     pub(super) beat: Beat,
     /// Sums of processes that have died.
     pub(super) past: Beat,
-    /// When it said something last, by the clock of [`crate::awake`].
+    /// When the child said something last, by the clock of [`crate::awake`].
     heard: Duration,
     /// While it is quiet: how long it had waited for a processor when that was noticed.
     quiet: Option<Duration>,
@@ -98,7 +99,7 @@ impl Seat {
         self.serves() && self.quiet.is_none()
     }
 
-    /// It said something, or was started. Whether it was quiet before.
+    /// Notes that the child said something, or was started. Returns whether it was quiet before.
     pub(super) fn hear(&mut self, awake: Duration) -> bool {
         self.heard = awake;
         self.quiet.take().is_some()

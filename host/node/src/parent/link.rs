@@ -8,9 +8,9 @@ use protoplex_wire::{
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// The first pause between two tries, and the longest; each is shortened by chance, so that a fleet does not come
-/// back at once.
+/// The first pause between two tries; each is shortened by chance, so that a fleet does not come back at once.
 const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between two tries: a Seed that is back is found within seconds.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// What the link tells the parent.
@@ -33,7 +33,11 @@ pub(super) async fn run(client: SeedClient, events: mpsc::Sender<LinkEvent>) {
     loop {
         match connection(&client, &events).await {
             Ok(()) => pause = RETRY_MIN,
-            Err(error) => tracing::debug!(%error, "the Seed cannot be reached"),
+            Err(error @ ClientError::Unreachable { .. }) => {
+                tracing::debug!(%error, "the Seed cannot be reached");
+            }
+            // Trying again does not help before somebody has done what it says.
+            Err(error) => tracing::warn!(%error, "the Seed does not take this node's link"),
         }
         if events.send(LinkEvent::Lost).await.is_err() {
             return;

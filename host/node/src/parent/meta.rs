@@ -31,7 +31,7 @@ pub(super) enum Question {
 struct Meta {
     questions: mpsc::Sender<Question>,
     logs: Arc<Logs>,
-    /// Of the node's store.
+    /// The folder of the node's store.
     folder: Arc<Path>,
     shutdown: CancellationToken,
 }

@@ -99,7 +99,7 @@ impl Actor {
              # HELP protoplex_release_sequence The highest release taken, within its epoch.\n\
              # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n\
              # HELP protoplex_log_lines_lost Lines of the log that could not be written.\n\
-             # TYPE protoplex_log_lines_lost gauge\nprotoplex_log_lines_lost {}\n",
+             # TYPE protoplex_log_lines_lost gauge\nprotoplex_log_lines_lost{{child=\"parent\"}} {}\n",
             release.epoch, release.sequence, log_output::lost()
         ));
         let _ = answer.send(merge(&texts));

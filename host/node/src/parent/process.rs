@@ -46,10 +46,10 @@ pub(super) struct Process {
 /// Why a child was not told something.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Untold {
-    /// It has not read for so long that what it knows is not what we believe any more.
+    /// The child has not read for so long that what it knows is not what we believe any more.
     #[error("{ORDERS_MAX} orders wait for it")]
     Full,
-    /// Its end is on its way as an event.
+    /// The child's end is on its way as an event.
     #[error("it is gone")]
     Gone,
     /// No descriptors are left here.

@@ -109,7 +109,7 @@ impl Store {
         Ok(())
     }
 
-    /// All that held builds name, and their manifests; `None` where one of those cannot be read.
+    /// Everything that held builds name, and their manifests; `None` where one of those cannot be read.
     pub fn used(&self) -> Option<HashSet<Digest>> {
         let mut used = HashSet::new();
         for envelope in &self.state.held {
@@ -128,7 +128,9 @@ impl Store {
             .flatten()
             .flatten();
         for file in folders
-            .filter_map(|folder| fs::read_dir(folder.path()).ok())
+            .map(|folder| folder.path())
+            .chain([self.dir.clone()])
+            .filter_map(|folder| fs::read_dir(folder).ok())
             .flatten()
             .flatten()
         {
@@ -174,7 +176,7 @@ pub fn write_blob(dir: &Path, digest: &Digest, bytes: &[u8]) -> anyhow::Result<(
 /// Reads a JSON file; `None` where there is none, and an inner error where it is damaged.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<serde_json::Result<T>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes))),
@@ -186,7 +188,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<serde_js
 /// Reads a JSON file that can be made again. A damaged one is set aside, and counts as none.
 ///
 /// # Errors
-/// It cannot be read, or not be moved.
+/// The file cannot be read, or not be moved.
 pub(super) fn read_cache<T: DeserializeOwned + Default>(path: &Path) -> anyhow::Result<T> {
     match read_json(path)? {
         None => Ok(T::default()),
@@ -253,6 +255,25 @@ mod tests {
         fs::write(blob_path(dir.path(), &digest), b"contenT").unwrap();
         assert_eq!(read_blob(dir.path(), &digest), None);
         assert!(write_blob(dir.path(), &digest, b"other").is_err());
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_goes_and_what_is_used_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.activate(ReleaseId::default(), envelope("a")).unwrap();
+        let (used, old) = (Digest::of(b"used"), Digest::of(b"old"));
+        write_blob(dir.path(), &used, b"used").unwrap();
+        write_blob(dir.path(), &old, b"old").unwrap();
+        let beside = blob_path(dir.path(), &used).with_file_name(".tmpx");
+        for leftover in [&dir.path().join(".tmpx"), &beside] {
+            fs::write(leftover, b"half").unwrap();
+        }
+        store.sweep(&[used].into());
+        assert!(!dir.path().join(".tmpx").exists() && !beside.exists());
+        assert!(read_blob(dir.path(), &used).is_some());
+        assert!(read_blob(dir.path(), &old).is_none());
+        assert!(dir.path().join("state.json").exists());
     }
 
     #[test]

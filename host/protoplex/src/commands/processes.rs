@@ -7,10 +7,12 @@ use protoplex_seed::config::SeedConfig;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, future::Future, path::Path, process::ExitCode, time::Duration};
 
 /// The Seed's work is small beside that of nodes, and beside the compiler it starts.
 const SEED_THREADS: usize = 2;
+/// A file that is being written is complete by then.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node's parent answers no visitors: one thread for the link, one for the rest.
 const NODE_THREADS: usize = 2;
 
@@ -26,7 +28,7 @@ pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
         .clone()
         .unwrap_or_else(|| config.data.join("native"));
     let check = Check::new(&native)?;
-    runtime(SEED_THREADS)?.block_on(async {
+    run(SEED_THREADS, async {
         let signals = signals::listen()?;
         let stop = signals.stop;
         let serve = protoplex_seed::run(config, check, stop, |address| ready(&address.to_string()));
@@ -49,7 +51,7 @@ pub fn node(args: &cli::Process) -> Result<Code> {
     // knows no huge pages needs no order.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let config: NodeConfig = read(&args.config)?;
-    runtime(NODE_THREADS)?.block_on(async {
+    run(NODE_THREADS, async {
         let signals = signals::listen()?;
         let lifecycle = parent::Lifecycle {
             drain: signals.stop,
@@ -102,7 +104,12 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("{} is no configuration", file.display()))
 }
 
-fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+/// Runs a process to its end. What it does on the side, such as waiting for another process that compiles, does not
+/// hold that up.
+fn run(threads: usize, process: impl Future<Output = Result<Code>>) -> Result<Code> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    Ok(builder.worker_threads(threads).enable_all().build()?)
+    let runtime = builder.worker_threads(threads).enable_all().build()?;
+    let ended = runtime.block_on(process);
+    runtime.shutdown_timeout(END_TIMEOUT);
+    ended
 }

@@ -7,7 +7,10 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
-use protoplex_node::{config::NodeConfig, ingress::Ingress};
+use protoplex_node::{
+    config::NodeConfig,
+    ingress::{Ingress, IngressLimits},
+};
 use protoplex_seed::{authority, authority::Authority, config::SeedConfig, store::Retention};
 use protoplex_wire::manifest::Role;
 use serde::Serialize;
@@ -72,15 +75,25 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
         Some(file) => read_ingress(file)?,
         None => Ingress::default(),
     };
-    let own = args.bind.is_loopback() || args.bind.is_unspecified();
-    let names: Vec<_> = (!own).then(|| args.bind.to_string()).into_iter().collect();
+    let is_named = !args.bind.is_unspecified();
+    let names: Vec<_> = is_named
+        .then(|| args.bind.to_string())
+        .into_iter()
+        .collect();
     let mut nodes = Vec::new();
     for (index, (role, number)) in (0..).zip(numbered) {
         let name = format!("{role}-{number}");
-        // Visitors come by the proxies; the others are reached by our own nodes, which send no PROXY header.
+        // Balancers stand before the proxies alone; limits hold at every door.
         let mut ingress = match role {
             Role::Proxy => ingress.clone(),
-            _ => Ingress::default(),
+            _ => Ingress {
+                limits: IngressLimits {
+                    // Proxies keep connections to these nodes for a minute, and must be the ones to close them.
+                    idle_timeout_ms: None,
+                    ..ingress.limits.clone()
+                },
+                ..Ingress::default()
+            },
         };
         if args.access_log {
             let file = data.join("logs").join(format!("{name}.access.log"));
@@ -193,7 +206,8 @@ struct Node {
     live_secrets: PathBuf,
     drain_timeout_ms: u64,
     ingress: Ingress,
-    /// In the development certificate, beside this machine's own.
+    /// Addresses beside this machine's own: in the development certificate, and in that of a node which says that it is
+    /// reached by them.
     names: Vec<String>,
 }
 
@@ -208,7 +222,11 @@ impl Node {
     ) -> Result<NodeConfig> {
         let folder = data.join("nodes").join(&self.name).join("data");
         create_private(&folder)?;
-        let issued = authority.issue_node(&self.name, self.role, &[])?;
+        let reached: &[String] = match self.public_bind {
+            Some(_) => &self.names,
+            None => &[],
+        };
+        let issued = authority.issue_node(&self.name, self.role, reached)?;
         let public = authority.issue_public(&self.names)?;
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
         let (children, threads) = match self.role {

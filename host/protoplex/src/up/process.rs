@@ -67,6 +67,8 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
     let mut came_up = false;
     let mut orphans = JoinSet::new();
     while !stop.is_cancelled() {
+        // Those that have ended.
+        while orphans.try_join_next().is_some() {}
         let start = Instant::now();
         let reason = match run_once(&spec, &state, &stop, &mut orphans).await {
             Ok(End::Stopped) => break,

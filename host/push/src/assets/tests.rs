@@ -99,6 +99,10 @@ fn hidden_files_are_left_out_but_what_is_well_known() {
 #[test]
 fn what_looks_like_a_secret_is_refused_by_name() {
     let key = "-----BEGIN EC PRIVATE KEY-----\nMHc=\n-----END EC PRIVATE KEY-----\n";
+    let pgp =
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n-----END PGP PRIVATE KEY BLOCK-----\n";
+    let public =
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n";
     let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     for (name, content, is_secret) in [
         ("server.key", "anything", true),
@@ -108,6 +112,8 @@ fn what_looks_like_a_secret_is_refused_by_name() {
         ("production.env", "PASSWORD=1", true),
         ("id_ed25519", "x", true),
         ("id_ed25519.pub", "ssh-ed25519 AAAA", false),
+        ("backup.asc", pgp, true),
+        ("packages.key", public, false),
         ("ca.pem", certificate, false),
         ("talk.key", "PK\u{3}\u{4}", false),
         ("keys.html", "<pre>-----BEGIN PRIVATE KEY-----</pre>", false),

@@ -1,10 +1,7 @@
 //! What is checked before a build may be released: manifest, signature, blobs, limits, components, in this order.
 
 use super::{DynCheck, blobs::blocking, fault::ApiFault};
-use crate::{
-    core::Build,
-    store::{Store, StoreError},
-};
+use crate::{core::Build, store::Store};
 use ed25519_dalek::VerifyingKey;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
@@ -70,12 +67,7 @@ impl Builds {
             .await?;
         let (store, build) = (Arc::clone(&self.store), envelope.build);
         let digests: Vec<Digest> = manifest.blobs().into_keys().chain([build]).collect();
-        blocking(move || {
-            store.save_build(&envelope)?;
-            store.blobs().are_held(digests.into_iter());
-            Ok::<_, StoreError>(())
-        })
-        .await?;
+        blocking(move || store.accept(&envelope, digests.into_iter())).await?;
         tracing::info!(%build, name = manifest.name, "a build is accepted");
         Ok(BuildAccepted {
             build,

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct CrowdLimits {
-    /// All of them.
+    /// Connections of all addresses together.
     pub connections_max: usize,
-    /// Those of one address (IPv6: one /64): it makes room for itself, and not at the cost of others.
+    /// Connections of one address (IPv6: one /64): at its limit it makes room for itself, not at the cost of others.
     pub address_connections_max: usize,
 }
 
-/// See the module.
+/// The connections of an inner port whose clients have not said who they are.
 pub struct Crowd {
     limits: CrowdLimits,
     entries: Mutex<Entries>,
@@ -37,7 +37,7 @@ struct Entry {
     shed: CancellationToken,
 }
 
-/// One of them; its drop makes room.
+/// A connection of a [`Crowd`]; dropping it makes room.
 pub struct Member {
     crowd: Arc<Crowd>,
     number: u64,
@@ -45,7 +45,7 @@ pub struct Member {
 }
 
 impl Crowd {
-    /// Nobody is here yet.
+    /// An empty crowd.
     pub fn new(limits: CrowdLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -53,7 +53,7 @@ impl Crowd {
         })
     }
 
-    /// Lets one more in; whose place it takes is shed.
+    /// Lets one more in, and sheds the connection whose place it takes.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Member {
         let address = network(address);
         let shed = CancellationToken::new();

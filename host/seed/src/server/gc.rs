@@ -2,7 +2,7 @@
 //! so. One collection at a time.
 
 use super::{Shared, blobs::blocking, fault::ApiFault, peer::Operator};
-use crate::store::Mode;
+use crate::store::{Mode, StoreError};
 use axum::{Json, body::Body, extract::State};
 use protoplex_wire::status::{GcOrder, GcReport};
 use std::{sync::Arc, time::Duration};
@@ -11,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 const PERIOD: Duration = Duration::from_secs(3_600);
 /// Several releases in a row are collected after once.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A Seed that has just started does not know yet what its nodes run, and keeps that.
+const FIRST_AFTER: Duration = Duration::from_secs(60);
 
 /// POST `gc`.
 pub(super) async fn gc(
@@ -29,15 +31,27 @@ pub(super) async fn gc(
 
 /// Collects until the Seed stops.
 pub(super) async fn run(shared: Arc<Shared>) {
+    let store = Arc::clone(&shared.store);
+    // Where there is no room for it, it has said so.
+    let reserve = move || {
+        store.reserve();
+        Ok::<_, StoreError>(())
+    };
+    let _ = blocking(reserve).await;
+    let mut wait = FIRST_AFTER;
     loop {
-        let collected = collect(&shared, Mode::Remove).await;
-        if let Err(error) = collected {
-            tracing::warn!(error = error.message(), "old builds cannot be removed");
+        let is_time = async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shared.store.collection_wanted() => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        if shared.shutdown.run_until_cancelled(is_time).await.is_none() {
+            return;
         }
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
-            () = shared.store.collection_wanted() => tokio::time::sleep(PAUSE).await,
+        wait = PERIOD;
+        if let Err(error) = collect(&shared, Mode::Remove).await {
+            tracing::warn!(error = error.message(), "old builds cannot be removed");
         }
     }
 }

@@ -98,7 +98,7 @@ impl Blobs {
     }
 
     /// An accepted build holds these from now on.
-    pub(crate) fn are_held(&self, digests: impl Iterator<Item = Digest>) {
+    pub(super) fn are_held(&self, digests: impl Iterator<Item = Digest>) {
         let mut asked = self.asked.lock();
         for digest in digests {
             asked.remove(&digest);

@@ -48,18 +48,18 @@ impl Default for Retention {
 /// Builds that the control plane knows of.
 #[derive(Clone, Debug, Default)]
 pub struct Needed {
-    /// Never removed.
+    /// Builds that are never removed.
     pub always: HashSet<BuildId>,
-    /// Those of the history, newest first, each once.
+    /// Builds of the history, newest first, each once.
     pub released: Vec<BuildId>,
 }
 
 /// Whether anything is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It is.
+    /// What is not kept is removed.
     Remove,
-    /// It is only counted.
+    /// What is not kept is only counted.
     DryRun,
 }
 
@@ -81,6 +81,8 @@ impl Store {
         rules: &Retention,
         mode: Mode,
     ) -> Result<GcReport, StoreError> {
+        // A build that is accepted meanwhile would not be seen, and its blobs would be nobody's.
+        let _no_new_build = self.accepting.lock();
         let now = SystemTime::now();
         let held = self.held(now)?;
         let kept = keep(&held, needed, rules);

@@ -1,5 +1,4 @@
 use super::*;
-use protoplex_wire::Digest;
 
 fn put(store: &Store, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);

@@ -23,9 +23,9 @@ pub(crate) struct Http2Body {
     received: Received,
     /// What is left of the request.
     sending: Sending,
-    /// What that was last found to wait for.
+    /// Whose turn it was when more of that was last sent.
     awaited: Awaited,
-    /// Why that did not come, before it was told.
+    /// Why the request's body did not come, until it is reported.
     unsent: Option<BodyError>,
     ending: Ending,
     timer: Timer,

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 /// A connection with requests on it is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long that answer may take. A server in the same network needs milliseconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answered that and says nothing else is asked again after this. gRPC's servers end a connection with
 /// `too_many_pings` when pings come more often than every five minutes while they have nothing to say.

@@ -61,6 +61,7 @@ impl Child {
         let sockets = [
             &mut config.http_fds,
             &mut config.https_fds,
+            &mut config.relay_fds,
             &mut config.internal_fds,
         ];
         for fd in sockets.into_iter().flat_map(std::mem::take) {

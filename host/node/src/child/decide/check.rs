@@ -1,7 +1,8 @@
 //! What a decision would come to, without acting on it: for probes.
 
 use super::{
-    Request, asset_reply, granted_app, granted_relay, outbound, redirect_reply, refused, respond,
+    Request, asset_reply, granted_app, granted_asset, granted_relay, outbound, redirect_reply,
+    refused, respond,
 };
 use crate::child::build::{Code, LoadedBuild, Slot};
 use http::StatusCode;
@@ -25,14 +26,13 @@ pub(in crate::child) fn check(
         Decision::Respond(response) => respond(slot, response)?,
         Decision::Redirect(redirect) => redirect_reply(&redirect)?,
         Decision::Asset(asset) => {
-            let path = asset.path.clone();
-            let reply = asset_reply(slot, build, head, asset)?;
-            if build.assets.get(&path).is_none() {
+            if granted_asset(slot, build, &asset.path)?.is_none() {
                 return refused(format!(
-                    "the build has no asset `{path}`; add the file, or probe another path"
+                    "the build has no asset `{}`; add the file, or probe another path",
+                    asset.path
                 ));
             }
-            reply
+            asset_reply(slot, build, head, asset)?
         }
         Decision::Relay(decision) => {
             let grant = granted_relay(slot, &decision)?;

@@ -2,9 +2,9 @@
 //! connection, and what a proxy relays take no connection here that could be counted, so each is counted here: by all
 //! that the child holds, by the client's own address, and by what the handler's instances can hold.
 
-use crate::child::{decide::Request, reply};
+use crate::child::reply;
 use http::{HeaderValue, StatusCode, header};
-use protoplex_edge::{Full, Limits, Share, Shares, Trust};
+use protoplex_edge::{Full, Limits, Share, Shares};
 use protoplex_handler::LiveHandler;
 use protoplex_http::Reply;
 use std::{
@@ -22,7 +22,6 @@ const CROWDED: Duration = Duration::from_secs(10);
 /// See the module.
 pub(in crate::child) struct Admission {
     pub(super) shares: Shares,
-    trust: Trust,
     by_address: AtomicU64,
     by_child: AtomicU64,
     /// On the clock of `shares`; 0 before that ever happened.
@@ -31,21 +30,12 @@ pub(in crate::child) struct Admission {
 
 impl Admission {
     /// Nobody is here yet.
-    pub(in crate::child) fn new(limits: &Limits, trust: Trust) -> Self {
+    pub(in crate::child) fn new(limits: &Limits) -> Self {
         Self {
             shares: Shares::new(limits),
-            trust,
             by_address: AtomicU64::new(0),
             by_child: AtomicU64::new(0),
             full_at_ns: AtomicU64::new(0),
-        }
-    }
-
-    /// The client that a request is from, whoever relayed it.
-    pub(super) fn client(&self, request: &Request<'_>) -> IpAddr {
-        match request.from_our_node {
-            true => self.trust.relayed_client(request.head),
-            false => request.head.client,
         }
     }
 

@@ -165,8 +165,9 @@ fn open(
     };
     let limits = build.manifest.live.as_ref().map(|live| live.limits);
     let limits = limits.unwrap_or_default();
-    let address = live.admission.client(request);
-    let share = live.admission.admit(address, handler, head.request_id)?;
+    let share = live
+        .admission
+        .admit(head.client, handler, head.request_id)?;
     let generation = generation_of(shared, build);
     let id = live.hub().open(connection_limits(&limits));
     let opened = handler.opened(id, head, transport, &slot.context);
@@ -187,7 +188,7 @@ fn open(
         id,
         transport,
         is_raw,
-        (address, share),
+        (head.client, share),
         (Arc::clone(build), index),
         (session, generation),
     ));

@@ -4,9 +4,9 @@
 mod table;
 mod wire;
 
-use super::{Live, hub::Hub};
+use super::{Live, hub::Hub, watch};
 use crate::{awake, child::service::Shared};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use protoplex_live::{Child, Effects, Frame};
@@ -36,8 +36,9 @@ use wire::Hello;
 
 /// Until a connection stands, with its handshake and greeting.
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two signs of life, and how long none may come: well below the time that a new owner waits for a channel.
+/// Time between two signs of life on a link.
 const BEAT: Duration = Duration::from_millis(500);
+/// How long none may come: well below the time that a new owner waits for a channel.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Frames that wait for one link; who cannot take them in time is asked to begin again.
 const WAITING_MAX: usize = 16 << 10;
@@ -158,8 +159,8 @@ impl Live {
     /// connection: a drain does not wait for its end, and hands channels over by it.
     pub(in crate::child) async fn answer_link(shared: Arc<Shared>, stream: TcpStream) {
         match accept(&shared, stream).await {
-            Ok((place, process, io)) => drop(tokio::spawn(async move {
-                let by = (process, Dialled::ByThem);
+            Ok((place, role, process, io)) => drop(tokio::spawn(async move {
+                let by = (process, Dialled::ByThem, role);
                 if let Err(error) = Self::run(&shared, &place, by, io).await {
                     tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a link broke");
                 }
@@ -174,7 +175,7 @@ impl Live {
     async fn run(
         shared: &Arc<Shared>,
         place: &Place,
-        (process, dialled): (u64, Dialled),
+        (process, dialled, role): (u64, Dialled, Role),
         io: impl AsyncRead + AsyncWrite + Send + 'static,
     ) -> anyhow::Result<()> {
         let live = &shared.live;
@@ -197,7 +198,7 @@ impl Live {
         tracing::debug!(node = %place.0, child = place.1, "a link stands");
         let (read, write) = tokio::io::split(io);
         let ended = tokio::select! {
-            ended = hear(live, (child, link), read) => ended,
+            ended = hear(live, (child, link, role), read) => ended,
             ended = speak(frames, write) => ended,
         };
         let mut gone = Vec::new();
@@ -241,7 +242,7 @@ impl Live {
 
 async fn hear(
     live: &Live,
-    (child, link): (Child, u64),
+    (child, link, role): (Child, u64, Role),
     read: impl AsyncRead + Unpin,
 ) -> io::Result<()> {
     let mut read = BufReader::new(read);
@@ -251,6 +252,10 @@ async fn hear(
         let Some(frame) = frame else { continue };
         if !live.links.table.lock().is_up(child, link) {
             return Ok(());
+        }
+        if role != Role::Live && !frame.is_registration(watch::NAMESPACE) {
+            tracing::debug!(%role, channel = &**frame.channel(), "a node that keeps no channels may only hear of keys");
+            continue;
         }
         live.tell(|hub, now_ms| hub.received(now_ms, child, frame));
     }
@@ -293,7 +298,8 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
         let address: SocketAddr = address.parse()?;
         let name = ServerName::from(address.ip());
         let mut tls = identity.connector.connect(name, stream).await?;
-        is_live_node(tls.get_ref().1.peer_certificates(), &place.0)?;
+        let role = role_of(tls.get_ref().1.peer_certificates(), &place.0)?;
+        ensure!(role == Role::Live, "{} is a node of role {role}", place.0);
         wire::write_hello(&mut tls, &hello(identity, place)).await?;
         let hello = wire::read_hello(&mut tls).await?;
         check(&hello, identity, place)?;
@@ -301,36 +307,34 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
     };
     let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
     let (process, tls) = greeted.context("it says nothing")??;
-    Live::run(shared, place, (process, Dialled::ByUs), tls).await
+    Live::run(shared, place, (process, Dialled::ByUs, Role::Live), tls).await
 }
 
 async fn accept(
     shared: &Arc<Shared>,
     stream: TcpStream,
-) -> anyhow::Result<(Place, u64, TlsStream<TcpStream>)> {
+) -> anyhow::Result<(Place, Role, u64, TlsStream<TcpStream>)> {
     let identity = shared.live.links.identity()?;
     let greeted = async {
         let mut tls = identity.acceptor.accept(stream).await?;
         let theirs = wire::read_hello(&mut tls).await?;
-        is_live_node(tls.get_ref().1.peer_certificates(), &theirs.node)?;
+        let role = role_of(tls.get_ref().1.peer_certificates(), &theirs.node)?;
         let place: Place = (theirs.node.as_str().into(), theirs.child);
         check(&theirs, identity, &place)?;
         wire::write_hello(&mut tls, &hello(identity, &place)).await?;
-        anyhow::Ok((place, theirs.process, tls))
+        anyhow::Ok((place, role, theirs.process, tls))
     };
     let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
     greeted.context("it says nothing")?
 }
 
-/// Whoever is at the other end must be that node, by its certificate, and a live one.
-fn is_live_node(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> anyhow::Result<()> {
-    let found = mutual_tls::identity(certificates);
-    let is = matches!(&found, Some(identity::Identity::Node { role: Role::Live, name: found }) if found == name);
-    ensure!(
-        is,
-        "{name} should be a live node, and its certificate says {found:?}"
-    );
-    Ok(())
+/// The role of the node at the other end, which must have that name by its certificate. Any node may dial, because each
+/// can be asked for changes of keys; only live ones are dialled.
+fn role_of(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> anyhow::Result<Role> {
+    match mutual_tls::identity(certificates) {
+        Some(identity::Identity::Node { role, name: found }) if found == name => Ok(role),
+        found => bail!("{name} should be a node, and its certificate says {found:?}"),
+    }
 }
 
 fn hello(identity: &Identity, to: &Place) -> Hello {

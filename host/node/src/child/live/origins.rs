@@ -3,7 +3,7 @@
 
 use crate::child::{decide::Request, reply};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use protoplex_http::{Answer, Head, Reply};
+use protoplex_http::{Answer, Head, Reply, Scheme, normal};
 
 /// Any origin, where no answer depends on who asks.
 const ANY: &str = "*";
@@ -137,29 +137,25 @@ fn is_own(origin: &str, head: &Head<'_>, from_our_node: bool) -> bool {
     let Some((scheme, host)) = origin.split_once("://") else {
         return false;
     };
-    let port = match scheme.to_ascii_lowercase().as_str() {
-        "http" => ":80",
-        "https" => ":443",
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
         _ => return false,
     };
-    let bare = |authority: &str| {
-        let authority = authority.strip_suffix(port).unwrap_or(authority);
-        authority.to_ascii_lowercase()
-    };
-    let host = bare(host);
+    let host = normal::authority(host, scheme);
     let is_told = from_our_node || head.forwarder.is_some();
     let told = is_told
         .then(|| head.header_str("x-forwarded-host"))
         .flatten();
     let told = told.and_then(|hosts| hosts.split(',').next());
     let mut asked = [Some(head.authority), told.map(str::trim)].into_iter();
-    asked.any(|authority| authority.is_some_and(|authority| bare(authority) == host))
+    asked.any(|asked| asked.is_some_and(|asked| normal::authority(asked, scheme) == host))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::{HeaderField, Scheme};
+    use protoplex_http::HeaderField;
     use std::net::Ipv4Addr;
 
     fn of(
@@ -201,6 +197,7 @@ mod tests {
             ("http://example.test", "example.test:80"),
             ("http://example.test:8080", "example.test:8080"),
             ("http://[2001:db8::1]:8080", "[2001:db8::1]:8080"),
+            ("https://example.test.", "example.test"),
         ] {
             let found = of(&[], authority, &[("origin", origin)], false);
             assert_eq!(found, Ok(Allowed::Own), "{origin} {authority}");

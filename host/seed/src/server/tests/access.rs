@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::client::Streaming;
-use protoplex_wire::Digest;
+use protoplex_wire::{Digest, status::GcOrder};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -85,6 +85,11 @@ async fn a_nodes_certificate_cannot_do_what_operators_do() {
     assert_refused(node.submit(&seed.sign(build)).await, 403, "forbidden");
     assert_refused(node.release(&order).await, 403, "forbidden");
     assert_refused(node.rollback(None).await, 403, "forbidden");
+    assert_refused(node.adopt(build).await, 403, "forbidden");
+    for dry_run in [true, false] {
+        let collected = node.gc(GcOrder { dry_run }).await;
+        assert_refused(collected, 403, "forbidden");
+    }
     assert_refused(node.releases().await, 403, "forbidden");
     assert_refused(node.nodes().await, 403, "forbidden");
     assert!(seed.operator().releases().await.unwrap().is_empty());
