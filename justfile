@@ -35,8 +35,9 @@ test *ARGS: build build-guests
 autobahn: build build-guests
     AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --release --package protoplex-tests -E 'test(autobahn)'
 
-# Check format, lints, docs, and licences and sources of dependencies
+# Check tables, format, lints, docs, and licences and sources of dependencies
 check:
+    python3 docs/tables.py --check
     cargo fmt --all --check
     cargo fmt --all --check --manifest-path guests/Cargo.toml
     cargo clippy --quiet --release --workspace --all-targets -- -D warnings
