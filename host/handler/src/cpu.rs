@@ -19,6 +19,9 @@ use std::{
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Polls of a request that are not measured where no tick falls into them: simple requests have fewer.
 const UNMEASURED_POLLS: u64 = 8;
+/// What a guest is charged at most between two ticks. They come every millisecond: more than a few is time in which the
+/// hypervisor ran somebody else, which the thread's clock counts all the same.
+const INTERVAL_MAX_NS: u64 = 4_000_000;
 /// No clock shows it.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -98,7 +101,8 @@ impl Spent {
     fn count(&self, now: u64) {
         let since = self.since_ns.swap(now, Relaxed);
         if since != UNKNOWN {
-            self.used_ns.fetch_add(now.saturating_sub(since), Relaxed);
+            let used = now.saturating_sub(since).min(INTERVAL_MAX_NS);
+            self.used_ns.fetch_add(used, Relaxed);
         }
     }
 }
@@ -166,6 +170,18 @@ mod tests {
             // The second request comes to an instance that has seen ticks.
             assert_eq!(meter.tick(), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn a_long_gap_between_two_ticks_is_charged_as_a_few_milliseconds() {
+        let meter = CpuMeter::default();
+        meter.reset();
+        meter.tick();
+        let end = thread_cpu_ns() + 5 * INTERVAL_MAX_NS;
+        while thread_cpu_ns() < end {
+            black_box(());
+        }
+        assert_eq!(meter.tick(), Duration::from_nanos(INTERVAL_MAX_NS));
     }
 
     #[tokio::test]
