@@ -228,7 +228,7 @@ const ODD: [(&[u8], u16, &str); 6] = [
     ),
 ];
 
-/// They are read in their one way, as nginx and HAProxy read the first of them, and nothing of one gets into the response to the next request.
+/// Each is read in its one way, as nginx and HAProxy read the first, and nothing of it gets into the next response.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_odd_response_that_reads_in_one_way_is_relayed() {
     let odd = |mut stream: TcpStream| async move {

@@ -141,8 +141,8 @@ async fn no_node_is_taken_for_the_seed_or_for_another_node() {
     assert!(matches!(answer, Err(ClientError::Unreachable { .. })));
 }
 
-/// What a child says on its own listener to somebody with that certificate, who calls itself by that name.
-async fn greeted(fleet: &Fleet, who: &str) -> std::io::Result<u32> {
+/// What a child says on its own listener to somebody with `who`'s certificate that calls itself by that name.
+async fn greeted(fleet: &Fleet, who: &str, called: &str) -> std::io::Result<u32> {
     let status = fleet.meta("live", "/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let address = status["child_addresses"][0].as_str().unwrap();
@@ -153,7 +153,7 @@ async fn greeted(fleet: &Fleet, who: &str) -> std::io::Result<u32> {
     let name = ServerName::from(address.ip());
     let mut stream = TlsConnector::from(tls).connect(name, stream).await?;
     let hello = serde_json::json!({
-        "protocol": 1, "node": who, "child": 0, "process": 7, "to_node": "live-1", "to_child": 0,
+        "protocol": 1, "node": called, "child": 0, "process": 7, "to_node": "live-1", "to_child": 0,
     });
     let hello = hello.to_string();
     stream.write_u32(hello.len() as u32).await?;
@@ -164,13 +164,20 @@ async fn greeted(fleet: &Fleet, who: &str) -> std::io::Result<u32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_live_nodes_speak_to_the_children_of_one() {
+async fn a_child_of_a_live_node_links_to_nodes_under_their_own_names_alone() {
     let fleet = Fleet::start_with(SWAP, &["--live", "2"]).unwrap();
     for who in ["app-1", "proxy-1", "operator", "seed"] {
-        let answer = greeted(&fleet, who).await;
+        let answer = greeted(&fleet, who, "live-2").await;
         assert!(answer.is_err(), "{who}: {answer:?}");
     }
-    greeted(&fleet, "live-2").await.unwrap();
+    for who in ["operator", "seed"] {
+        let answer = greeted(&fleet, who, who).await;
+        assert!(answer.is_err(), "{who}: {answer:?}");
+    }
+    // Nodes of other roles may hear of keys, and no more.
+    for who in ["live-2", "app-1"] {
+        greeted(&fleet, who, who).await.unwrap();
+    }
 }
 
 fn color(response: &Response) -> String {
