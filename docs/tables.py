@@ -70,10 +70,10 @@ def plain(value, type_=""):
 def unit(name):
     """The unit that a name ends in."""
     words = name.lower().split("_")
-    for word in ("bytes", "ms", "s", "percent"):
+    for word in ("bytes", "ns", "ms", "s", "percent"):
         if word in words:
             per = "/s" if "per" in words else ""
-            return {"bytes": f"B{per}", "ms": "ms", "s": per or "s", "percent": "%"}[word]
+            return {"bytes": f"B{per}", "ns": "ns", "ms": "ms", "s": per or "s", "percent": "%"}[word]
     return ""
 
 

@@ -179,7 +179,7 @@ fn to(request: &Request) -> String {
     to.unwrap_or_default().to_owned()
 }
 
-/// Its environment variables, a line for each.
+/// Lists the environment variables, a line for each.
 fn environment() -> Response {
     let lines = std::env::vars().map(|(name, value)| format!("{name}={value}\n"));
     Response::text(lines.collect::<String>())

@@ -15,7 +15,7 @@ use protoplex_sdk::app::{
 };
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-/// What `/outgoing-hasty` waits for each thing, in nanoseconds.
+/// Nanoseconds that `/outgoing-hasty` waits for each thing.
 const HASTE_NS: u64 = 300_000_000;
 /// Requests of `/outgoing-many`.
 const MANY: usize = 24;

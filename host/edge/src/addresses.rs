@@ -107,7 +107,7 @@ impl Addresses {
     /// A place for a connection. `None` where the address is not limited.
     ///
     /// # Errors
-    /// It holds as many as it may.
+    /// The address holds as many as it may.
     pub(crate) fn sit(&self, address: IpAddr) -> Result<Option<Seat>, Cause> {
         self.sit_within(address, self.limits.connections_max)
     }
@@ -115,7 +115,7 @@ impl Addresses {
     /// A place for a connection of an address that may hold so many.
     ///
     /// # Errors
-    /// It holds as many as it may.
+    /// The address holds as many as it may.
     pub(crate) fn sit_within(&self, address: IpAddr, most: u32) -> Result<Option<Seat>, Cause> {
         let Some(account) = self.account(address) else {
             return Ok(None);

@@ -88,7 +88,7 @@ pub struct Limits {
     pub addresses_max: usize,
     /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
     pub address_exempt: Vec<AddressRange>,
-    /// What a request's body must bring while somebody waits for it. Nothing by default: a log shipper that pauses,
+    /// Least rate of a request's body while somebody waits for it. Nothing by default: a log shipper that pauses,
     /// and a phone in a tunnel, bring less than any number that would keep an attacker away, and `body_timeout` ends
     /// what stands still.
     pub body_bytes_per_s_min: u32,
@@ -108,14 +108,14 @@ pub struct Limits {
     pub drain_window: Duration,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams_max: u32,
-    /// What a client may send on an HTTP/2 stream before we took it, to begin with. What a page's forms need, and small
+    /// Bytes that a client may send ahead on an HTTP/2 stream, to begin with. What a page's forms need, and small
     /// where many streams bring nothing.
     pub h2_stream_window_bytes: u32,
-    /// The same for a client whose uploads fill it within a round trip, again and again: 40 MB/s at 100 ms.
+    /// Largest window of a stream, for uploads that fill theirs within a round trip: 40 MB/s at 100 ms.
     pub h2_stream_window_bytes_max: u32,
     /// All streams of a connection together, or one stream if that has more. Bounds what a connection's bodies hold.
     pub h2_connection_window_bytes: u32,
-    /// What the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
+    /// Bytes that the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
     /// from far away are slower then.
     pub h2_windows_bytes_max: usize,
     /// What costs us more than the client.

@@ -3,7 +3,7 @@
 use protoplex_http::Scheme;
 use std::net::IpAddr;
 
-/// What the first node knows of a request's client.
+/// A request's client, as the first node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address.

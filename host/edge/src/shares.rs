@@ -23,7 +23,7 @@ pub struct Shares {
     addresses: Addresses,
     held: Arc<AtomicUsize>,
     held_max: usize,
-    /// Of one address.
+    /// Largest share of one address.
     address_held_max: u32,
     messages: Rate,
     started: Instant,

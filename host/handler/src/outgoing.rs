@@ -46,7 +46,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// Requests of one handler that are open at once in one child, where the manifest says nothing (`outgoing_max`): each
 /// takes a descriptor, and four for each place are more than pages need.
 const OUTGOING_MAX: u32 = 256;
-/// What one instance may have of them: a quarter, so that one request does not take what others need.
+/// Largest share of one instance: a quarter, so that one request does not take what others need.
 const INSTANCE_PART: usize = 4;
 /// Idle connections to one host that are kept.
 const IDLE_CONNECTIONS_MAX: usize = 32;
@@ -115,7 +115,7 @@ impl Outgoing {
         }
     }
 
-    /// What is told when the instance dies.
+    /// Told when the instance dies.
     pub(crate) fn death(&self) -> &Death {
         &self.death
     }

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// What one address leaves to all others: a quarter. Of three or less it leaves nothing.
+/// Share that one address leaves to all others: a quarter. Of three or less it leaves nothing.
 const KEPT_FOR_OTHERS: u32 = 4;
 
 /// See the module.
@@ -33,7 +33,7 @@ struct State {
     next: u64,
 }
 
-/// What one address has.
+/// Places that one address has.
 #[derive(Debug, Default)]
 struct Count {
     taken: u32,
@@ -119,7 +119,7 @@ impl Places {
         given.await.map_err(|_| self.busy())
     }
 
-    /// What a request is told that gets none.
+    /// The error of a request that gets no place.
     pub(crate) fn busy(&self) -> HandlerError {
         let state = self.state.lock();
         HandlerError::Busy {

@@ -11,7 +11,7 @@ use wasmtime::Engine;
 
 /// One slot in so many is kept for warm-ups: a push makes one instance of every handler beside those that serve.
 const RESERVE_PARTS: u32 = 8;
-/// And no fewer than this, in a small pool: builds have some handlers.
+/// Least reserve of a small pool: builds have some handlers.
 const RESERVE_MIN: u32 = 16;
 /// Long-lived connections fill at most one slot in so many: a switch of builds makes a second instance for each of
 /// theirs before the first is gone.
@@ -26,7 +26,7 @@ pub async fn warming_up<T>(warm_up: impl Future<Output = T>) -> T {
     WARMING_UP.scope((), warm_up).await
 }
 
-/// What an instance is made for.
+/// The use that an instance is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A request, or a connection that is here already.
@@ -58,7 +58,7 @@ impl Pool {
     /// Whether one more instance may be made.
     ///
     /// # Errors
-    /// What is left is not for that. A warm-up is never refused here, only by the pool itself.
+    /// The instances that are left are not for that. A warm-up is never refused here, only by the pool itself.
     pub(crate) fn admit(&self, purpose: Purpose) -> Result<(), HandlerError> {
         let Some(pool) = self.engine.pooling_allocator_metrics() else {
             return Ok(());

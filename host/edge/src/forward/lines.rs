@@ -12,7 +12,7 @@ enum Kind {
     Hop,
     /// Who the visitor is.
     Forwarding,
-    /// What nodes of the fleet tell each other.
+    /// Headers by which nodes of the fleet tell each other something.
     Internal,
     TraceParent,
     TraceState,

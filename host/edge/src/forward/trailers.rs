@@ -12,7 +12,7 @@ use protoplex_http::{Body, Head};
 pub(crate) const BYTES_MAX: usize = 16 << 10;
 /// Trailer lines of a message, as many as header lines of a request.
 const LINES_MAX: usize = 100;
-/// What an HTTP/1.1 line has besides name and value.
+/// Bytes of an HTTP/1.1 line besides name and value.
 const LINE_BYTES: usize = 4;
 
 /// Names that have to stand in a head, besides those that concern a connection.
@@ -80,7 +80,7 @@ fn is_allowed(name: &str) -> bool {
 /// Takes out what may not be a trailer.
 ///
 /// # Errors
-/// What is left is too much.
+/// The trailers that are left are too large.
 pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
     let gone = trailers.keys().filter(|name| !may_trail(name));
     let gone: Vec<HeaderName> = gone.cloned().collect();
@@ -109,7 +109,7 @@ impl Size {
     /// Adds one of so many bytes, name and value.
     ///
     /// # Errors
-    /// It is too much.
+    /// The trailers are too large.
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), TooLarge> {
         self.bytes += bytes + LINE_BYTES;
         self.lines += 1;

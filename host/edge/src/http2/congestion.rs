@@ -52,7 +52,7 @@ impl Congestion {
         self.before + goes_on.unwrap_or_default()
     }
 
-    /// What is missing until the rate is measured.
+    /// Bytes that are missing until the rate is measured.
     pub(super) fn left(&self, rule: &Rule) -> Duration {
         rule.window.saturating_sub(self.before - self.judged)
     }

@@ -60,7 +60,7 @@ impl Delivery {
 struct Taking {
     /// Over which the rate is measured, without the wait that goes on.
     waited: Duration,
-    /// What had been taken when that began.
+    /// Bytes that had been taken when that began.
     taken: u64,
     /// When the wait that goes on began, and how long the connection had been congested by then.
     wait: Option<(Instant, Duration)>,

@@ -33,7 +33,7 @@ pub(super) struct Scanner {
     skip: usize,
     head: [u8; HEAD_BYTES + INCREMENT_BYTES],
     have: usize,
-    /// What is skipped is a payload of `DATA`.
+    /// The bytes that are skipped are a payload of `DATA`.
     in_data: bool,
     /// Bytes of such payloads that have passed.
     data_bytes: u64,

@@ -35,7 +35,7 @@ impl ResetReason for BodyError {
 }
 
 impl ResetReason for StreamError {
-    /// What the server behind said, where it says the same to a client: `REFUSED_STREAM`, say, would not.
+    /// The reason that the server behind gave, where it says the same to a client: `REFUSED_STREAM`, say, would not.
     fn reset_reason(&self) -> Reason {
         let said = match self.downcast_ref() {
             Some(Broken::Stream(error)) if error.is_remote() && error.is_reset() => error.reason(),
@@ -61,7 +61,7 @@ pub(crate) struct Pipe<B: HttpBody> {
     begun: bool,
     /// Bytes that were handed over.
     handed: u64,
-    /// What the body ended with; the stream is about to be reset for it.
+    /// Error that the body ended with; the stream is about to be reset for it.
     error: Option<B::Error>,
 }
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`
 const PREFACE_BYTES: usize = 24;
 const ENHANCE_YOUR_CALM: u32 = 11;
-/// What may be sent on all streams together before the client opens its window further (RFC 9113, section 6.9.2).
+/// Bytes that may be sent on all streams together before the client opens its window further (RFC 9113, section 6.9.2).
 const FIRST_WINDOW_BYTES: i64 = 65_535;
 
 pub(super) struct Watched<S, IO> {
@@ -28,7 +28,7 @@ pub(super) struct Watched<S, IO> {
     sent: Scanner,
     budget: Budget,
     activity: Activity,
-    /// What the client takes on all streams together.
+    /// Bytes that the client takes on all streams together.
     window: i64,
     /// As `activity` knows them.
     window_is_shut: bool,

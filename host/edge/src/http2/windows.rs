@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How much comes between two measurements, at most: a client that is near, or slow, is not asked again and again.
 const MEASURE_BYTES_MAX: u64 = 16 << 20;
 
-/// What the windows of all connections of a server have above what each connection begins with.
+/// Bytes by which the windows of all connections of a server have grown.
 #[derive(Debug, Default)]
 pub(crate) struct WindowBudget(AtomicUsize);
 
@@ -39,9 +39,9 @@ pub(crate) struct WindowBudget(AtomicUsize);
 pub(super) struct Windows<S> {
     shared: Arc<Shared<S>>,
     activity: Activity,
-    /// What each stream has.
+    /// Window of each stream.
     stream_bytes: u32,
-    /// Of the budget.
+    /// Share of the budget.
     lent_bytes: usize,
     /// Bytes that had come when the ping went out that is on its way.
     measuring_since: Option<u64>,
@@ -50,7 +50,7 @@ pub(super) struct Windows<S> {
     /// Bytes that had come when something came last, and when that was.
     seen: u64,
     seen_at: Instant,
-    /// What has to come before the next one.
+    /// Bytes that have to come before the next one.
     pause_bytes: u64,
 }
 

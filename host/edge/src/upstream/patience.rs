@@ -15,7 +15,7 @@ pub(super) enum Awaited {
     Response,
 }
 
-/// Who missed a deadline.
+/// The side that missed a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
     Client,

@@ -8,9 +8,9 @@ use super::{
 };
 use bytes::{Buf, Bytes, BytesMut};
 
-/// What is kept of a message that is too large: enough to tell which it is.
+/// Bytes kept of a message that is too large: enough to tell which it is.
 const BEGINNING_BYTES: usize = 128;
-/// The same before it is inflated.
+/// Bytes kept of a compressed one, before it is inflated.
 const DEFLATED_BEGINNING_BYTES: usize = 1_024;
 
 /// What a client may send.
@@ -38,7 +38,7 @@ pub enum Event {
     Pong(Bytes),
     /// A message above the limit that was thrown away; how it began.
     TooLarge {
-        /// Its first bytes, inflated.
+        /// First bytes of the message, inflated.
         beginning: Bytes,
         /// All of its bytes, as they came.
         bytes: u64,
@@ -52,7 +52,7 @@ pub enum Event {
 struct Partial {
     opcode: Opcode,
     is_deflated: bool,
-    /// Its beginning, once it is too large.
+    /// Beginning of a message that is too large.
     content: BytesMut,
     is_too_large: bool,
     /// As they came, those of the frame that is under way included.

@@ -66,7 +66,7 @@ impl Answer {
         }
     }
 
-    /// What ended the body: the instance's death, or else what the guest said.
+    /// Cause that ended the body: the instance's death, or else what the guest said.
     fn fault(&self, said: impl FnOnce() -> Option<HandlerError>) -> Option<HandlerError> {
         self.track.cause().or_else(said)
     }

@@ -49,7 +49,7 @@ impl AppState {
         }
     }
 
-    /// What is told when the instance dies.
+    /// Told when the instance dies.
     pub(super) fn death(&self) -> Death {
         self.outgoing.death().clone()
     }

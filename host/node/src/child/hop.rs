@@ -22,7 +22,7 @@ pub(super) enum HopFault {
     /// No node of this fleet made it.
     #[error("its token is none of this fleet's")]
     Forged,
-    /// It was good once, or will be.
+    /// The token was good once, or will be.
     #[error(
         "its token is of another time; compare the clocks of this node and the one that sent it"
     )]

@@ -104,10 +104,10 @@ impl Shared {
             return reply;
         }
         let over = || {
-            let shared = Arc::clone(self);
+            let (shared, request_id) = (Arc::clone(self), request_id.to_owned());
             Box::pin(async move {
                 lifetime.over(&shared).await;
-                shared.count_cut("streaming");
+                shared.count_cut(&request_id);
             })
         };
         reply.body = match reply.body {

@@ -24,7 +24,7 @@ pub(super) fn unavailable(request_id: &str) -> Reply {
     )
 }
 
-/// What a client sees of a handler that gave no answer.
+/// The response for a handler that gave none.
 pub(super) fn handler_error(error: &HandlerError, request_id: &str) -> Reply {
     match error.status() {
         StatusCode::SERVICE_UNAVAILABLE => unavailable(request_id),

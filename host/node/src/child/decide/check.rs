@@ -1,4 +1,4 @@
-//! What a decision would come to, without acting on it: for probes.
+//! Checks a decision without acting on it, for probes.
 
 use super::{
     Request, asset_reply, granted_app, granted_asset, granted_relay, outbound, redirect_reply,

@@ -74,7 +74,7 @@ impl Admission {
         full_at_ns > 0 && Duration::from_nanos(since) < CROWDED
     }
 
-    /// Who was refused, by cause.
+    /// Clients that were refused, by cause.
     pub(super) fn refused(&self) -> [(&'static str, u64); 2] {
         [
             ("live-address-connections", self.by_address.load(Relaxed)),

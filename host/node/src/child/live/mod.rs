@@ -277,7 +277,7 @@ impl Live {
         self.admission.shares.set_fleet(nodes);
     }
 
-    /// Who was refused, by cause.
+    /// Clients that were refused, by cause.
     pub(super) fn refused(&self) -> [(&'static str, u64); 3] {
         let [address, child] = self.admission.refused();
         let foreign = self.counters.foreign.load(Ordering::Relaxed);

@@ -9,10 +9,10 @@ use protoplex_http::{Answer, Head, Reply, Scheme, normal};
 const ANY: &str = "*";
 /// Browsers ask again after this, and no later.
 const PREFLIGHT_AGE_S: &str = "7200";
-/// What the client for pages and handlers ask with.
+/// Methods that the client for pages uses.
 const METHODS: &str = "GET, POST";
 
-/// What is said of a request's origin in the answer to it.
+/// Whether a page of the origin that a request names may read the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     /// No browser asks, or a page of this host.
@@ -113,7 +113,7 @@ impl Allowed {
     }
 }
 
-/// What a page of a foreign origin is told.
+/// Text of the refusal for a page of a foreign origin.
 pub(super) fn refused(head: &Head<'_>) -> Reply {
     tracing::debug!(
         request = head.request_id,

@@ -25,7 +25,7 @@ use std::{
 const WAIT: Duration = Duration::from_secs(25);
 /// A client that asks for nothing for so long is gone.
 const ABSENCE_MAX: Duration = Duration::from_secs(40);
-/// The same while the child has no room for others: a client that is there asks again within some round trips.
+/// Time without a poll after which a session ends while the child has no room for others: a client that is there asks again within some round trips.
 const CROWDED_ABSENCE_MAX: Duration = Duration::from_secs(10);
 /// Objects gathered for one answer.
 const GATHER_BYTES: usize = 64 << 10;

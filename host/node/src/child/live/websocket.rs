@@ -109,7 +109,7 @@ struct Socket {
     unanswered: u32,
     /// The client broke the protocol.
     is_broken: bool,
-    /// Of what the client says.
+    /// Rate of what the client sends.
     rate: Rate,
     /// Bytes of messages that were handled since others had their turn.
     turn_bytes: usize,
