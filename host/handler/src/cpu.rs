@@ -19,8 +19,8 @@ use std::{
 pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Polls of a request that are not measured where no tick falls into them: simple requests have fewer.
 const UNMEASURED_POLLS: u64 = 8;
-/// What a guest is charged at most between two ticks. They come every millisecond: more than a few is time in which the
-/// hypervisor ran somebody else, which the thread's clock counts all the same.
+/// The most that a guest is charged between two ticks. Ticks come every millisecond: more than a few is time in which
+/// the hypervisor ran somebody else, which the thread's clock counts all the same.
 const INTERVAL_MAX_NS: u64 = 4_000_000;
 /// No clock shows it.
 const UNKNOWN: u64 = u64::MAX;
@@ -33,7 +33,7 @@ pub(crate) struct CpuMeter(Arc<Spent>);
 #[derive(Debug)]
 struct Spent {
     used_ns: AtomicU64,
-    /// What the thread's clock showed when the guest was last known to go on, in this poll.
+    /// The thread's clock when the guest was last known to go on, in this poll.
     since_ns: AtomicU64,
     polls: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! Who may take an instance of a pool: requests never take the last ones, so that a build can always be warmed up.
+//! Admission to a pool of instances: requests never take the last ones, so that a build can always be warmed up.
 //!
 //! Nothing is held for a permit: the pool counts its own slots, and a look at them is a few loads.
 

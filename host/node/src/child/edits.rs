@@ -1,4 +1,4 @@
-//! What a handler changes of a relayed request's headers: `set-headers`, each replacing any of its name, and then
+//! A handler's edits of a relayed request's headers: `set-headers`, each replacing any of its name, and then
 //! `remove-headers`. One place for all protocols.
 
 use super::decide::{own_header, refused};

@@ -102,7 +102,7 @@ pub(super) struct Live {
     rules: Mutex<Arc<manifest::Live>>,
     /// Raised with every switch of builds.
     generation: AtomicU64,
-    /// What the channels go by: links and hand-overs are given up by time in which this process ran.
+    /// Clock of the channels: links and hand-overs are given up by time in which this process ran.
     clock: Mutex<Awake>,
     secrets: LiveSecrets,
     /// Subscriptions by the second of 1970 in which their token ends.
