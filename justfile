@@ -10,9 +10,13 @@ guests := "cargo run --quiet --manifest-path guests/Cargo.toml --package protopl
 default:
     @just --list --unsorted
 
-# Install what building and testing need; quick when it is all there
+# Install what building and `up` need; quick when it is all there
 setup:
     ./.ci/setup
+
+[private]
+setup-tests:
+    @./.ci/setup tests
 
 # Build guests into builds/out: those named, or all
 build-guests *NAMES:
@@ -27,16 +31,16 @@ dev *ARGS: build build-guests
     target/release/protoplex dev "$@"
 
 # Run all tests
-test *ARGS: build build-guests
+test *ARGS: setup-tests build build-guests
     node --test tests/client/*.test.mjs
     cargo nextest run --config-file .ci/nextest.toml --release --workspace "$@"
 
 # Run all 517 cases of Autobahn against a live node and a proxy; some minutes
-autobahn: build build-guests
+autobahn: setup-tests build build-guests
     AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --release --package protoplex-tests -E 'test(autobahn)'
 
 # Check tables, format, lints, docs, and licences and sources of dependencies
-check:
+check: setup-tests
     python3 docs/tables.py --check
     cargo fmt --all --check
     cargo fmt --all --check --manifest-path guests/Cargo.toml
@@ -46,8 +50,8 @@ check:
     cargo deny --offline check --hide-inclusion-graph licenses bans sources
     cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 
-# Measure against the peers: all rows, or those named
-bench *NAMES: build build-guests
+# Measure against the peers: all rows, or those named; with `--before FILE`, against an earlier build of the program
+bench *NAMES: setup-tests build build-guests
     cargo build --release --quiet --package protoplex-tests --bins
     target/release/bench "$@"
 
