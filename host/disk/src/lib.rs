@@ -1,10 +1,11 @@
 //! Files that survive a crash or a power cut whole: the one place of the host that renames. All functions block.
 
+use rustix::fs::OFlags;
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
@@ -86,6 +87,53 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
+/// Reads a file that an operator named, if it is a regular one of at most `bytes_max` bytes. Waits for nobody (a pipe
+/// without a writer) and reads no more than that, whatever the file's length says.
+///
+/// # Errors
+/// It is not there, no regular file, or larger.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open_without_waiting(File::options().read(true), path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        let text = "it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let too_large = || {
+        let text = format!("it is larger than {bytes_max} bytes");
+        io::Error::new(io::ErrorKind::FileTooLarge, text)
+    };
+    if metadata.len() > bytes_max {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > bytes_max {
+        true => Err(too_large()),
+        false => Ok(bytes),
+    }
+}
+
+/// Opens a file to append to, and makes it where there is none. Waits for nobody: a pipe that nobody reads is an error
+/// (`ENXIO`). What is written to the file may wait, as always.
+///
+/// # Errors
+/// The disk refuses.
+pub fn append_to(path: &Path) -> io::Result<File> {
+    let file = open_without_waiting(File::options().append(true).create(true), path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+/// Opens a file, but does not wait for whoever is at the other end of it.
+fn open_without_waiting(options: &mut fs::OpenOptions, path: &Path) -> io::Result<File> {
+    options
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+}
+
 /// Writes down which names a folder has.
 ///
 /// # Errors
@@ -123,6 +171,38 @@ mod tests {
         let names = fs::read_dir(folder.path()).expect("listed");
         assert_eq!(names.count(), 1);
         assert!(write_whole(&folder.path().join("no/b"), b"").is_err());
+    }
+
+    #[test]
+    fn a_bounded_read_takes_regular_files_within_the_limit_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        fs::write(&path, b"four").expect("written");
+        assert_eq!(read_bounded(&path, 4).expect("it fits"), b"four");
+        let kind =
+            |path: &Path, bytes_max| read_bounded(path, bytes_max).map_err(|error| error.kind());
+        assert_eq!(kind(&path, 3), Err(io::ErrorKind::FileTooLarge));
+        let sparse = folder.path().join("sparse");
+        let file = File::create(&sparse).expect("made");
+        file.set_len(1 << 40).expect("a terabyte of nothing");
+        assert_eq!(kind(&sparse, 9), Err(io::ErrorKind::FileTooLarge));
+        // Its length says 0, and what it is read for is more.
+        assert_eq!(
+            kind(Path::new("/proc/self/status"), 9),
+            Err(io::ErrorKind::FileTooLarge)
+        );
+        for odd in [Path::new("/dev/zero"), folder.path()] {
+            assert_eq!(kind(odd, 9), Err(io::ErrorKind::InvalidInput));
+        }
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("made");
+        assert_eq!(kind(&pipe, 9), Err(io::ErrorKind::InvalidInput));
+        assert!(append_to(&pipe).is_err(), "nobody reads it");
+        let _reader = open_without_waiting(File::options().read(true), &pipe).expect("it opens");
+        append_to(&pipe)
+            .expect("there is a reader")
+            .write_all(b"x")
+            .expect("it is written");
     }
 
     #[test]
