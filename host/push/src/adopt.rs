@@ -54,7 +54,7 @@ async fn blob(
     from_any(client, nodes, &path, bytes_max, is_right).await
 }
 
-/// What the first node says that has it.
+/// The answer of the first node that has it.
 async fn from_any(
     client: &SeedClient,
     nodes: &[NodeStatus],

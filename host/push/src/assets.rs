@@ -3,9 +3,11 @@
 use crate::package::Blob;
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
+use protoplex_disk::read_bounded;
+use protoplex_http::normal::unescape;
 use protoplex_wire::{
     Digest,
-    manifest::{Asset, Encoded},
+    manifest::{ASSET_BYTES_MAX, Asset, Encoded},
 };
 use std::{
     collections::BTreeMap,
@@ -20,7 +22,7 @@ pub const GZIP_BYTES_MIN: usize = 256;
 pub const GZIP_SAVING_PERCENT_MIN: usize = 5;
 /// A folder with more files is refused: it was probably not meant.
 pub const FILES_MAX: usize = 20_000;
-/// What editors and desktops leave behind, and nobody means to publish.
+/// Endings of files that editors and desktops leave behind, and nobody means to publish.
 const LEFTOVERS: [&str; 4] = ["~", ".swp", ".swx", ".DS_Store"];
 
 /// The one hidden folder that is meant for visitors (RFC 8615).
@@ -74,7 +76,7 @@ pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
             continue;
         };
         let path = format!("{prefix}{relative}");
-        match fs::read(&file) {
+        match read_bounded(&file, ASSET_BYTES_MAX) {
             Ok(content) if is_secret(relative, &content) => {
                 let text = format!(
                     "{} looks like a private key or a password, and everybody could read it; move it out of the folder \
@@ -90,10 +92,24 @@ pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
             }
         }
     }
+    collected.refuse_shadowed();
     collected
 }
 
 impl Collected {
+    /// A path in an URL is the file of that name, or else the one that its escapes stand for: where both are there, the
+    /// latter could not be reached.
+    fn refuse_shadowed(&mut self) {
+        for path in self.assets.keys().filter(|path| path.contains('%')) {
+            let stands_for = unescape(path).filter(|other| **other != **path);
+            if let Some(other) = stands_for.filter(|other| self.assets.contains_key(&**other)) {
+                self.faults.push(format!(
+                    "assets `{other}` and `{path}` have one path in URLs; rename one of them"
+                ));
+            }
+        }
+    }
+
     fn add(&mut self, path: String, content: Vec<u8>, file: &Path) {
         let digest = Digest::of(&content);
         let content_type = content_type(&path, &content);

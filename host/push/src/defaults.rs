@@ -1,4 +1,4 @@
-//! What a handler gets when its manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
+//! Defaults of a handler whose manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
 
 use protoplex_wire::manifest::{
     Ejection, Isolation, Limits, LiveLimits, Namespace, Overflow, Publish, Retries, Subscribe,
@@ -7,7 +7,7 @@ use protoplex_wire::manifest::{
 
 /// A shared instance is replaced after this many requests, so that a slow leak in a guest stays small.
 pub const SHARED_REQUESTS_MAX: u64 = 100_000;
-/// Likewise for an instance that serves several requests at once.
+/// An instance that serves several requests at once is replaced after this many, for the same reason.
 pub const CONCURRENT_REQUESTS_MAX: u64 = 100_000;
 /// An edge handler computes on heads, so it needs little, and every child holds an instance of each.
 pub const EDGE_MEMORY_BYTES_MAX: u64 = 16 << 20;
@@ -23,11 +23,11 @@ pub const EDGE_INSTANCES_MAX: u32 = 16;
 pub const EDGE_RESPONSE_BYTES_MAX: u64 = 256 << 10;
 /// Copies out of a guest happen on the child's thread.
 pub const HOSTCALL_BYTES_MAX: u64 = 1 << 20;
-/// What one child takes on at once for an edge handler that waits.
+/// One child takes on so many requests at once for an edge handler that waits.
 pub const EDGE_IN_FLIGHT_MAX: u32 = 128;
 /// An app does real work: JavaScript and Python engines start at 30 to 60 MiB.
 pub const APP_MEMORY_BYTES_MAX: u64 = 128 << 20;
-/// A page is rendered in far less; an endless loop ends here.
+/// A page is rendered in far less; an endless loop ends here. Time in which a stream waits gives four times as much back.
 pub const APP_CPU_MS_MAX: u64 = 1_000;
 /// Below the 60 seconds of load balancers, so that the visitor gets our answer.
 pub const APP_DEADLINE_MS: u64 = 30_000;
@@ -43,12 +43,12 @@ pub const APP_IN_FLIGHT_MAX: u32 = 64;
 pub const QUEUE_MAX: u32 = 256;
 /// A server of one's own network accepts in milliseconds; a second is one lost SYN.
 pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
-/// As the deadline of apps, which an upstream often is.
+/// The deadline of app handlers, which an upstream often is.
 pub const UPSTREAM_FIRST_BYTE_TIMEOUT_MS: u64 = 30_000;
 /// A stream on which nothing moves in either direction for five minutes is taken for dead. Event streams say something
 /// every half minute; a two-way stream of gRPC may have nothing to say for minutes.
 pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 300_000;
-/// Of an upstream with a queue: who waited a second is better told 503 than served late.
+/// A request that has waited a second for a place is better told 503 than served late.
 pub const UPSTREAM_QUEUE_TIMEOUT_MS: u64 = 1_000;
 /// Another server mostly answers what one failed on; a fifth more requests is what servers in trouble can bear.
 pub const RETRIES: Retries = Retries {

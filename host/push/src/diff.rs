@@ -1,4 +1,4 @@
-//! What differs between two builds, for people.
+//! Differences between two builds, for people.
 
 use protoplex_wire::{
     Manifest,
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 /// Lines of one kind beyond this many are counted and not shown.
 const LINES_MAX: usize = 20;
 
-/// How a thing differs.
+/// Kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Only in the new build.
@@ -23,13 +23,13 @@ pub enum Change {
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// How.
+    /// Kind of the difference.
     pub change: Change,
     /// `handler`, `route`, `asset`, `upstream`, `setting`.
     pub kind: &'static str,
-    /// Its name.
+    /// Name of the thing that differs.
     pub name: String,
-    /// What changed, for handlers and settings.
+    /// The difference itself, for handlers and settings.
     pub detail: String,
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a build's manifest, in the words a person needs to put it right.
+//! Faults of a build's manifest, in the words that a person needs to put them right.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Fault {
     pub file: String,
     /// From 1; 0 when it is the whole file.
     pub line: usize,
-    /// What is wrong, and what to write instead.
+    /// The fault, and what to write instead.
     pub text: String,
 }
 

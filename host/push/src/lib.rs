@@ -11,6 +11,7 @@ mod package;
 mod push;
 mod reader;
 mod source;
+mod strict;
 
 pub use adopt::give_back;
 pub use fault::{Fault, Faults, nearest};

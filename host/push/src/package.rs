@@ -7,27 +7,29 @@ use crate::{
     fault::{Faults, instead, nearest},
     reader::{At, Report},
     source::{self, Source, SourceHandler, SourceUpstream},
+    strict,
 };
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
+use protoplex_disk::read_bounded;
 use protoplex_wire::{
     BuildId, Digest, Manifest,
-    manifest::{FORMAT, Handler, ManifestError, World},
+    manifest::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX, FORMAT, Handler, ManifestError, World},
     signature::Envelope,
 };
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 /// A manifest is a page or a few; above this the file is something else.
 pub const SOURCE_BYTES_MAX: u64 = 4 << 20;
 
-/// What a look at a component's imports and exports tells.
+/// Facts that a component's imports and exports tell.
 #[derive(Clone, Debug)]
 pub struct Inspected {
-    /// Its world.
+    /// World of the component.
     pub world: World,
     /// Names of everything it imports.
     pub imports: Vec<String>,
@@ -54,7 +56,7 @@ impl Blob {
     pub fn read(&self) -> io::Result<Bytes> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.clone()),
-            Self::File(path) => fs::read(path).map(Bytes::from),
+            Self::File(path) => read_bounded(path, ASSET_BYTES_MAX).map(Bytes::from),
         }
     }
 }
@@ -66,7 +68,7 @@ pub struct Package {
     pub manifest: Manifest,
     /// Everything it names; the manifest itself is not among them.
     pub blobs: BTreeMap<Digest, Blob>,
-    /// What the author should know although nothing is wrong.
+    /// Notes for the author although nothing is wrong.
     pub notes: Vec<String>,
 }
 
@@ -112,15 +114,13 @@ fn read_source(path: &Path, file: &str) -> Result<String, Faults> {
             file,
             "there is no such file; name a manifest, such as builds/sample.toml",
         ),
-        io::ErrorKind::InvalidData => Faults::one(file, "this is not UTF-8 text"),
+        io::ErrorKind::FileTooLarge => {
+            Faults::one(file, format!("{SOURCE_BYTES_MAX} bytes are the most"))
+        }
         _ => Faults::one(file, format!("cannot be read: {error}")),
     };
-    let bytes = fs::metadata(path).map_err(cannot)?.len();
-    if bytes > SOURCE_BYTES_MAX {
-        let text = format!("the file has {bytes} bytes; {SOURCE_BYTES_MAX} is the most");
-        return Err(Faults::one(file, text));
-    }
-    fs::read_to_string(path).map_err(cannot)
+    let bytes = read_bounded(path, SOURCE_BYTES_MAX).map_err(cannot)?;
+    String::from_utf8(bytes).map_err(|_| Faults::one(file, "this is not UTF-8 text"))
 }
 
 fn override_settings(
@@ -166,7 +166,12 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
         add_assets(report, path, &from.directory, &from.prefix, &mut package);
     }
     match package.manifest.check() {
-        Ok(()) => {}
+        Ok(()) => {
+            let line = |route| report.line_of(&format!("routes.{route}"));
+            for fault in strict::faults(&package.manifest, line) {
+                place(report, &package.manifest, &fault);
+            }
+        }
         Err(ManifestError::Inconsistent(faults)) => {
             for fault in faults {
                 place(report, &package.manifest, &fault);
@@ -225,7 +230,7 @@ fn component(
 
 fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<Bytes> {
     let path = locate(manifest, &at.value);
-    match fs::read(&path) {
+    match read_bounded(&path, COMPONENT_BYTES_MAX) {
         Ok(content) => Some(content.into()),
         Err(error) => {
             let text = match error.kind() {
@@ -244,8 +249,11 @@ fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<B
 
 /// The text of `tls.ca`. What it must be is checked with the manifest.
 fn read_authorities(report: &Report, manifest: &Path, at: &At<String>) -> Option<String> {
-    let read = fs::read_to_string(locate(manifest, &at.value));
-    read.map_err(|error| {
+    let read = read_bounded(&locate(manifest, &at.value), SOURCE_BYTES_MAX);
+    let text = read.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    });
+    text.map_err(|error| {
         let text = match error.kind() {
             io::ErrorKind::NotFound => format!(
                 "tls.ca `{}` is not there{}",

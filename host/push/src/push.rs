@@ -28,16 +28,16 @@ pub trait Progress: Send + Sync + 'static {
     fn event(&self, event: &ReleaseEvent);
 }
 
-/// How a build is released.
+/// Options of a release.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The build that must be active (`Some(None)`: none at all); absent: the one that is active when the push begins.
     pub made_against: Option<Option<BuildId>>,
-    /// How long the release is followed.
+    /// Time for which the release is followed.
     pub timeout: Duration,
 }
 
-/// How far the release came while it was followed.
+/// State of the release when it was no longer followed.
 #[derive(Clone, Debug)]
 pub enum End {
     /// Every node runs it.
@@ -54,7 +54,7 @@ pub enum PushError {
     /// Another build than the one it was made against is active.
     #[error("{message}\nfrom the active build {active} to this one:\n{diff}")]
     Conflict {
-        /// What the Seed said.
+        /// Message of the Seed.
         message: String,
         /// The active build's short id.
         active: String,
@@ -66,7 +66,7 @@ pub enum PushError {
     Refused {
         /// A word for programs.
         code: String,
-        /// What was wrong and what to do instead.
+        /// The fault, and what to do instead.
         message: String,
     },
     /// A file of the package is gone.

@@ -360,7 +360,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// What [`Section::string_or_section`] found.
+/// The value that [`Section::string_or_section`] found.
 pub(crate) enum Either<'a> {
     String(At<String>),
     Section(Section<'a>),

@@ -24,7 +24,7 @@ const ROLES: [(&str, Role); 6] = [
     ("admin", Role::Admin),
 ];
 
-/// What the file says.
+/// The manifest file as it was written.
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) settings: BTreeMap<String, String>,
@@ -278,7 +278,7 @@ fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, SourceUpstream> {
 }
 
 impl SourceHandler {
-    /// What was written, else the default of the world.
+    /// The isolation that was written, else the default of the world.
     pub(crate) fn isolation(&self, world: World) -> Isolation {
         match self.isolation {
             None => defaults::isolation(world),
@@ -293,7 +293,7 @@ impl SourceHandler {
         }
     }
 
-    /// What was written, over the defaults of the world.
+    /// The limits that were written, over the defaults of the world.
     pub(crate) fn limits(&self, world: World) -> Limits {
         let default = defaults::limits(world);
         let written = &self.limits;

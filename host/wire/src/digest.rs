@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
-/// What is wrong with a digest's text.
+/// The fault of a digest's text.
 #[derive(Debug, thiserror::Error)]
 #[error("a digest is 64 lower-case hexadecimal digits, not {0:?}")]
 pub struct DigestError(String);

@@ -20,7 +20,7 @@ pub const DIRECTORY_FORMAT: u32 = 1;
 /// A node that can be relayed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its role.
+    /// Role of the node.
     pub role: Role,
     /// Where it stands; empty is nowhere in particular.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -30,9 +30,9 @@ pub struct Member {
     /// Where each child of a live node is reached by other nodes, `http://host:port`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
-    /// Its share of the keys, against that of the others.
+    /// Share of the keys, against that of the others.
     pub capacity: u32,
-    /// It is about to leave: nothing new goes there while there is another.
+    /// The node is about to leave: nothing new goes there while there is another.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
 }
@@ -50,7 +50,7 @@ pub struct Directory {
     pub slots: Slots,
 }
 
-/// What leads from one version to another.
+/// Changes that lead from one version to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
     /// The version that it changes.
@@ -77,18 +77,18 @@ pub enum DeltaFault {
     /// Something between was missed.
     #[error("the change leads from version {from}, and {held} is held")]
     Gap {
-        /// What is held.
+        /// Version that is held.
         held: u64,
-        /// What the delta changes.
+        /// Version that the delta changes.
         from: u64,
     },
-    /// It places slots that there are not.
+    /// The directory places slots that there are not.
     #[error(transparent)]
     Slots(#[from] SlotFault),
 }
 
 impl Directory {
-    /// What an older Seed says: addresses by role, without names. No key is placed by it.
+    /// The directory of an older Seed: addresses by role, without names. No key is placed by it.
     pub fn of_roles(version: u64, nodes: &BTreeMap<Role, Vec<Addresses>>) -> Self {
         let member = |role: Role, addresses: &Addresses| {
             let member = Member {
@@ -121,8 +121,8 @@ impl Directory {
         nodes
     }
 
-    /// Who may be given something new: all but the cordoned, and those only where their role has no other. Until it
-    /// drains, a cordoned node serves like any.
+    /// Members that may be given something new: all but the cordoned, and those only where their role has no other.
+    /// Until it drains, a cordoned node serves like any.
     pub fn usable(&self) -> impl Iterator<Item = &Member> {
         let open = |role| {
             self.members
@@ -140,7 +140,7 @@ impl Directory {
             .filter(move |member| !(member.cordoned && roles.get(&member.role) == Some(&true)))
     }
 
-    /// What changed since `old`.
+    /// The changes since `old`.
     pub fn since(&self, old: &Self) -> Delta {
         let changed = |(name, member): &(&String, &Member)| old.members.get(*name) != Some(member);
         let members = self.members.iter().filter(changed);

@@ -20,7 +20,7 @@ pub const HEARTBEAT_MS: u64 = 1_000;
 /// A node that has been silent this long is gone.
 pub const SILENCE_MS_MAX: u64 = 5_000;
 
-/// What a node tells the Seed.
+/// Messages of a node to the Seed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromNode {
@@ -67,12 +67,12 @@ pub enum FromNode {
     Leaving,
 }
 
-/// Who a node is and what it holds.
+/// The node's identity and the builds that it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Its name, unique in the fleet; its certificate says the same.
+    /// Name of the node, unique in the fleet; its certificate says the same.
     pub node: String,
-    /// Its role.
+    /// Role of the node.
     pub role: Role,
     /// Version of the host.
     pub host_version: String,
@@ -94,7 +94,7 @@ pub struct Hello {
     /// Where it stands.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// Its share of the keys, against that of the others; 0 is one for each child.
+    /// Share of the keys, against that of the others; 0 is one for each child.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub capacity: u32,
     /// Where each child is reached by other nodes, `http://host:port`. Live nodes only.
@@ -106,7 +106,7 @@ pub struct Hello {
     /// The form in which it takes the directory, see [`crate::directory::DIRECTORY_FORMAT`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub directory_format: u32,
-    /// It has said `leaving` before, on a link that broke.
+    /// The node has said `leaving` before, on a link that broke.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
 }
@@ -127,9 +127,12 @@ pub struct Heartbeat {
     pub errors: u64,
     /// Handler traps, deadlines and out-of-memory since the start.
     pub traps: u64,
+    /// How the last child ended that does not serve. Empty: all do, or are on their first start.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fault: String,
 }
 
-/// What the Seed tells a node.
+/// Messages of the Seed to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromSeed {
@@ -142,16 +145,16 @@ pub enum FromSeed {
     Prepare {
         /// The release.
         release: ReleaseId,
-        /// Its build; the manifest is the blob of that digest.
+        /// Id of the build; the manifest is the blob of that digest.
         build: BuildId,
-        /// Who vouches for it.
+        /// The signature that vouches for the build.
         envelope: Envelope,
     },
     /// Switch to a prepared build. Answer `ack` or `nack`.
     Activate {
         /// The release.
         release: ReleaseId,
-        /// Its build.
+        /// Id of the build.
         build: BuildId,
     },
     /// Forget a prepared build that will not be activated. No answer.
@@ -176,7 +179,7 @@ pub enum FromSeed {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         more: bool,
     },
-    /// What changed in the directory.
+    /// Changes of the directory.
     DirectoryDelta(Delta),
     /// Answer to `leaving`: every node has acknowledged a directory that sends nothing new here, or had its time.
     Left,

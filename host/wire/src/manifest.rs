@@ -11,6 +11,7 @@ mod check;
 mod live;
 mod upstream;
 
+pub use check::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX};
 pub use live::{
     ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish,
     RECEIVED_BURST_MAX, RECEIVED_PER_S_MAX, Subscribe, message_cost,
@@ -32,7 +33,7 @@ pub struct Manifest {
     pub format: u32,
     /// The site's name, for people.
     pub name: String,
-    /// What runs.
+    /// Handlers, by name.
     pub handlers: BTreeMap<String, Handler>,
     /// Which request goes to which handler.
     pub routes: Vec<Route>,
@@ -56,15 +57,15 @@ pub struct Manifest {
 pub struct Handler {
     /// The `.wasm` component.
     pub component: Digest,
-    /// Its size.
+    /// Size of the component.
     pub component_bytes: u64,
-    /// What it exports.
+    /// World that the component exports.
     pub world: World,
-    /// How long an instance lives.
+    /// Lifetime of an instance.
     pub isolation: Isolation,
-    /// What it may use up.
+    /// Limits on what the handler may use up.
     pub limits: Limits,
-    /// What it may reach.
+    /// Permissions of the handler.
     #[serde(default)]
     pub grants: Grants,
     /// Environment variables, by name: of apps, and of edge handlers that import WASI. They stand in every manifest, which
@@ -132,7 +133,7 @@ impl fmt::Display for World {
     }
 }
 
-/// How long an instance lives, and how many requests share it.
+/// Lifetime of an instance, and the number of requests that share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Isolation {
@@ -152,7 +153,7 @@ pub enum Isolation {
     },
 }
 
-/// What a handler may use up. Every one has a default in `push`.
+/// Limits on what a handler may use up. Every one has a default in `push`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -162,7 +163,8 @@ pub struct Limits {
     pub table_elements_max: u64,
     /// Core instances in one component instance.
     pub instances_max: u32,
-    /// CPU time of one request, in milliseconds.
+    /// CPU time of one request, in milliseconds. Once the head of an app's response is out, time in which its guest waits
+    /// gives four times as much back: a stream is not cut for what it used over hours, and an endless loop is.
     pub cpu_ms_max: u64,
     /// Wall-clock time until the response head (apps), in milliseconds. Time in which an app waits for more of the
     /// request's body does not count.
@@ -181,11 +183,12 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams_max: Option<u32>,
     /// Requests that an app's guests may have open at once in one child; absent: 256. One instance has at most a quarter.
+    /// No more connections are kept for the next ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing_max: Option<u32>,
 }
 
-/// What a handler may reach. Absent means not at all.
+/// Permissions of a handler. Absent means not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
@@ -225,7 +228,7 @@ pub struct Probe {
     pub host: Option<String>,
 }
 
-/// What a node is for.
+/// Purpose of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -275,7 +278,7 @@ pub struct Route {
     /// Between two reads of a request's body that somebody waits for; the node's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_timeout_ms: Option<u64>,
-    /// What a request's body must bring while somebody waits for it, 0 for anything; the node's own where absent.
+    /// Bytes that a request's body must bring while somebody waits for it, 0 for anything; the node's own where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes_per_s_min: Option<u32>,
 }
@@ -286,11 +289,11 @@ pub struct Route {
 pub struct Asset {
     /// The content.
     pub digest: Digest,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
     /// The value of `Content-Type`.
     pub content_type: String,
-    /// The same content by gzip, made at push, where that is smaller.
+    /// The content by gzip, made at push, where that is smaller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gzip: Option<Encoded>,
 }
@@ -301,7 +304,7 @@ pub struct Asset {
 pub struct Encoded {
     /// The coded bytes.
     pub digest: Digest,
-    /// How many.
+    /// Number of the coded bytes.
     pub bytes: u64,
 }
 
@@ -317,7 +320,7 @@ pub enum ManifestError {
     /// Right JSON, but not in its one canonical form.
     #[error("the manifest is not in canonical form (RFC 8785)")]
     NotCanonical,
-    /// It contradicts itself; one line for each fault.
+    /// The manifest contradicts itself; one line for each fault.
     #[error("{}", .0.join("\n"))]
     Inconsistent(Vec<String>),
 }

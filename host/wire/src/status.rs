@@ -1,4 +1,4 @@
-//! What the Seed and the nodes tell people and programs about themselves, and the order for a release.
+//! Answers of the Seed and the nodes to people and programs, and the order for a release.
 
 use crate::{
     BuildId, Digest, Manifest, ReleaseId, manifest::Role, release::Stage, signature::Envelope,
@@ -62,14 +62,14 @@ pub struct AdoptOrder {
 /// `POST /v1/blobs/missing`: which of these must be uploaded?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobsWanted {
-    /// What a build needs.
+    /// Digests that a build needs.
     pub digests: Vec<Digest>,
 }
 
-/// Its answer.
+/// Answer to `POST /v1/blobs/missing`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobsMissing {
-    /// What is not there yet, or no longer whole.
+    /// Digests that are not there yet, or no longer whole.
     pub missing: Vec<Digest>,
 }
 
@@ -81,7 +81,7 @@ pub struct GcOrder {
     pub dry_run: bool,
 }
 
-/// Its answer: what was removed, or would be.
+/// Answer to `POST /v1/gc`: what was removed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcReport {
     /// Builds that can not be released again without another push.
@@ -90,11 +90,11 @@ pub struct GcReport {
     pub blobs: u64,
     /// Bytes of the blobs.
     pub bytes: u64,
-    /// What stays.
+    /// Things that stay.
     pub kept: Kept,
 }
 
-/// What the Seed's disk holds.
+/// Things that the Seed's disk holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Builds that may be released.
@@ -110,18 +110,18 @@ pub struct Kept {
 pub struct BuildAccepted {
     /// The build.
     pub build: BuildId,
-    /// Its name.
+    /// Name of the build.
     pub name: String,
-    /// How long the checks took.
+    /// Time that the checks took.
     pub elapsed_ms: u64,
 }
 
 /// `GET /v1/builds/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildView {
-    /// Who vouches for it.
+    /// The signature that vouches for the build.
     pub envelope: Envelope,
-    /// What it is.
+    /// The manifest.
     pub manifest: Manifest,
 }
 
@@ -129,7 +129,7 @@ pub struct BuildView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ReleaseEvent {
-    /// It began.
+    /// The release began.
     Started {
         /// The release.
         release: ReleaseId,
@@ -145,7 +145,7 @@ pub enum ReleaseEvent {
         /// The release.
         release: ReleaseId,
     },
-    /// It ended.
+    /// The release ended.
     Finished(ReleaseRecord),
 }
 
@@ -154,7 +154,7 @@ pub enum ReleaseEvent {
 pub struct NodeAnswer {
     /// The node.
     pub node: String,
-    /// What it said.
+    /// The answer of the node.
     pub answer: Answer,
     /// By the node's clock, since the order arrived.
     pub elapsed_ms: u64,
@@ -179,7 +179,7 @@ pub enum Answer {
     Missing,
 }
 
-/// How a release ended.
+/// The end of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -196,20 +196,20 @@ pub enum Outcome {
 pub struct ReleaseRecord {
     /// The release.
     pub release: ReleaseId,
-    /// Its build.
+    /// Id of the build.
     pub build: BuildId,
     /// The build's name.
     pub name: String,
     /// The build before it.
     pub previous: Option<BuildId>,
-    /// How it ended.
+    /// The end of the release.
     pub outcome: Outcome,
     /// Why it was reverted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Milliseconds since 1970, by the Seed's clock.
     pub started_unix_ms: u64,
-    /// How long it took.
+    /// Time that the release took.
     pub elapsed_ms: u64,
     /// The last answer of every node.
     pub answers: Vec<NodeAnswer>,
@@ -224,9 +224,9 @@ pub struct ReleaseRecord {
 /// A node that a release has not reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Away {
-    /// Its name.
+    /// Name of the node.
     pub node: String,
-    /// Its role.
+    /// Role of the node.
     pub role: Role,
 }
 
@@ -241,9 +241,9 @@ impl ReleaseRecord {
 /// `GET /v1/nodes`: one of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Its name.
+    /// Name of the node.
     pub node: String,
-    /// Its role.
+    /// Role of the node.
     pub role: Role,
     /// Whether its link is up.
     pub connected: bool,
@@ -255,7 +255,7 @@ pub struct NodeStatus {
     pub children: u32,
     /// Those that serve.
     pub children_ready: u32,
-    /// Its build.
+    /// Id of the build that the node runs.
     pub active: Option<BuildId>,
     /// Since the last heartbeat.
     pub heartbeat_age_ms: u64,
@@ -271,9 +271,12 @@ pub struct NodeStatus {
     /// Where each child of a live node is reached by other nodes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
-    /// It is about to drain.
+    /// The node is about to drain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// How the last child ended that does not serve. Empty: all do, or are on their first start.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub fault: String,
 }
 
 /// `GET /v1/status`.

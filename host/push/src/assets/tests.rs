@@ -128,3 +128,33 @@ fn what_looks_like_a_secret_is_refused_by_name() {
         assert_eq!(named, is_secret, "{name}: {:?}", collected.faults);
     }
 }
+
+#[test]
+fn a_file_above_the_limit_is_refused_unread() {
+    let site = tempfile::tempdir().expect("a folder");
+    let file = fs::File::create(site.path().join("big")).expect("made");
+    // Reading that much would take all memory.
+    file.set_len(1 << 40).expect("a terabyte of nothing");
+    let faults = collect(site.path(), "/").faults;
+    assert!(
+        faults[0].contains("larger than 268435456 bytes"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn two_files_with_one_path_in_urls_are_refused() {
+    let site = tempfile::tempdir().expect("a folder");
+    let write = |name: &str| fs::write(site.path().join(name), name).expect("written");
+    for name in ["a b.txt", "100%.txt", "50%25.txt"] {
+        write(name);
+    }
+    assert_eq!(collect(site.path(), "/").faults, [""; 0]);
+    write("a%20b.txt");
+    let faults = collect(site.path(), "/").faults;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        faults[0].contains("`/a b.txt` and `/a%20b.txt`"),
+        "{faults:?}"
+    );
+}

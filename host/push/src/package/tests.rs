@@ -4,6 +4,7 @@ use protoplex_wire::manifest::{
     Balance, Ejection, HealthCheck, Isolation, ProxyProtocol, Retries, Role, Upstream,
     UpstreamProtocol, UpstreamTls,
 };
+use std::fs;
 
 /// The content of a stand-in component is its world's name.
 fn inspect(content: &[u8]) -> Result<Inspected, String> {
@@ -257,7 +258,7 @@ fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
         (
             "name = \"x\"\n[handlers.a]\ncomponent = \"edge.wasm\"\n[[routes]]\nrole = \"app\"\npath = \"/\"\nhandler = \"a\"\n[[routes]]\nrole = \"app\"\npath = \"/\"\nhandler = \"a\"\n[[routes]]\n",
             &[
-                "x.toml:8: route 2: app any any host/ has a route already",
+                "x.toml:8: route 2: app any any host/ has a route already, route 1",
                 "x.toml:12: `role` is missing in routes.3; write role = \"proxy\"",
                 "x.toml:12: `path` is missing in routes.3; write path = \"/*\"",
                 "x.toml:12: `handler` is missing in routes.3; write handler = \"NAME\"",
@@ -484,4 +485,212 @@ fn a_path_is_beside_its_manifest_whatever_lies_elsewhere() {
         locate(&manifest, absolute.to_str().expect("text")),
         absolute
     );
+}
+
+/// A handler of WASI, and what follows begins at line 4.
+const WASI: &str = "name = \"x\"\n[handlers.a]\ncomponent = \"edge-wasi.wasm\"\n";
+
+#[test]
+fn an_environment_has_a_size_and_names_that_are_names() {
+    let with = |variables: &[(String, String)]| {
+        let lines = variables.iter();
+        let lines = lines.map(|(name, value)| format!("\"{name}\" = \"{value}\"\n"));
+        let lines: String = lines.collect();
+        format!("{WASI}[handlers.a.environment]\n{lines}")
+    };
+    let many = |count: usize| -> Vec<_> {
+        let numbers = 0..count;
+        let named = numbers.map(|n| (format!("V{n}"), String::new()));
+        named.collect()
+    };
+    // As many bytes as there may be, and one more: of names and values together.
+    let large = |more: usize| {
+        let value = |bytes| "v".repeat(bytes);
+        let (one, two) = ("ONE".to_owned(), "OTHER".to_owned());
+        vec![(one, value(16 << 10)), (two, value((16 << 10) - 8 + more))]
+    };
+    for fine in [many(128), large(0)] {
+        Site::new(&with(&fine)).package(&[]).expect("a package");
+    }
+    let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    for (variables, fault) in [
+        (many(129), "environment has 129 variables; 128 is the most"),
+        (large(1), "environment has 32769 bytes; 32768 is the most"),
+        (
+            pair("A=B", "1"),
+            "environment \"A=B\" is no name of a variable: it must not be empty nor have `=` in it",
+        ),
+        (
+            pair("", "1"),
+            "environment \"\" is no name of a variable: it must not be empty nor have `=` in it",
+        ),
+        (
+            pair("A", "\\u0000"),
+            "environment \"A\" has a NUL in its value",
+        ),
+    ] {
+        refused(
+            &with(&variables),
+            &[&format!("x.toml:4: handler `a`: {fault}")],
+        );
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_refused_or_has_a_meaning() {
+    const ZERO: &str = "so nothing could ever run; leave it out for the default";
+    let route = |line: &str| {
+        format!("{WASI}[[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"a\"\n{line}\n")
+    };
+    let limit = |line: &str| format!("{WASI}[handlers.a.limits]\n{line}\n");
+    let live = |line: &str| format!("name = \"x\"\n\n\n[live]\n{line}\n");
+    for fine in [
+        // None need come; a second; an hour.
+        route("body_bytes_per_s_min = 0"),
+        route("body_bytes_per_s_min = 125_000_000"),
+        route("body_timeout_ms = 3_600_000"),
+        limit("queue_max = 0"),
+        limit("response_bytes_max = 0"),
+        limit("streams_max = 1\noutgoing_max = 1"),
+        live("received_per_s_max = 1\nreceived_burst_max = 1"),
+        live("origins = []\nsubprotocols = []"),
+    ] {
+        Site::new(&fine).package(&[]).expect("a package");
+    }
+    let words = |text: &str| text.to_owned();
+    for (manifest, fault) in [
+        (
+            route("body_timeout_ms = 0"),
+            format!("8: route 1: body_timeout_ms is 0, {ZERO}"),
+        ),
+        (
+            route("body_timeout_ms = 3_600_001"),
+            words("8: route 1: body_timeout_ms is 3600001; 3600000 is the most"),
+        ),
+        (
+            route("body_bytes_per_s_min = 125_000_001"),
+            words("8: route 1: body_bytes_per_s_min is 125000001; 125000000 is the most"),
+        ),
+        (
+            limit("streams_max = 0"),
+            format!("5: handler `a`: streams_max is 0, {ZERO}"),
+        ),
+        (
+            limit("streams_max = 100_001"),
+            words("5: handler `a`: streams_max is 100001; 100000 is the most"),
+        ),
+        (
+            limit("outgoing_max = 0"),
+            format!("5: handler `a`: outgoing_max is 0, {ZERO}"),
+        ),
+        (
+            limit("outgoing_max = 100_001"),
+            words("5: handler `a`: outgoing_max is 100001; 100000 is the most"),
+        ),
+        (
+            limit("in_flight_max = 0"),
+            format!("5: handler `a`: in_flight_max is 0, {ZERO}"),
+        ),
+        (
+            live("received_per_s_max = 0"),
+            format!("5: live: received_per_s_max is 0, {ZERO}"),
+        ),
+        (
+            live("received_per_s_max = 1_000_001"),
+            words("5: live: received_per_s_max is 1000001; 1000000 is the most"),
+        ),
+        (
+            live("received_burst_max = 0"),
+            format!("5: live: received_burst_max is 0, {ZERO}"),
+        ),
+        (
+            live("origins = [\"\"]"),
+            words(
+                "5: live: origins has ``; write it as a browser does, `https://app.example.com` or \
+                 `http://localhost:5173`, without a path, or `*` for all",
+            ),
+        ),
+        (
+            live("origins = [\"http://localhost:99999\"]"),
+            words(
+                "5: live: origins has `http://localhost:99999`, which no browser says; it is a scheme and a host, with or \
+                 without a port",
+            ),
+        ),
+        (
+            live("subprotocols = [\"two words\"]"),
+            words(
+                "5: live: subprotocols has `two words`; a subprotocol is one word without separators, and `protoplex.…` \
+                 is for channels, which need no entry",
+            ),
+        ),
+        (
+            live("ping_ms = 0"),
+            words("5: live: ping_ms is 0; it must be from 1000 to 3600000"),
+        ),
+    ] {
+        refused(&manifest, &[&format!("x.toml:{fault}")]);
+    }
+}
+
+#[test]
+fn routes_that_are_one_in_normal_form_are_refused_with_both_and_the_line() {
+    let with = |routes: &[&str]| {
+        let route =
+            |lines: &&str| format!("[[routes]]\nrole = \"app\"\nhandler = \"a\"\n{lines}\n");
+        let routes: String = routes.iter().map(route).collect();
+        format!("{WASI}{routes}")
+    };
+    let end = "and only one of the two would be asked";
+    for (routes, fault) in [
+        (
+            ["path = \"/a/../b\"", "path = \"/b\""],
+            format!(
+                "11: route 2: path makes `/b` the same as `/a/../b` of route 1, line 4: requests are matched in normal \
+                 form, as `/b`, {end}; leave one out"
+            ),
+        ),
+        (
+            [
+                "path = \"/%61\"\nmethods = [\"GET\", \"PUT\"]",
+                "path = \"/a\"\nmethods = [\"PUT\"]",
+            ],
+            format!(
+                "12: route 2: path makes `/a` the same as `/%61` of route 1, line 4: requests are matched in normal form, \
+                 as `/a`, {end} by PUT; leave one out"
+            ),
+        ),
+        (
+            [
+                "path = \"/\"\nhost = \"example.test.\"",
+                "path = \"/\"\nhost = \"example.test\"",
+            ],
+            format!(
+                "13: route 2: host makes `example.test/` the same as `example.test./` of route 1, line 4: requests are \
+                 matched in normal form, as `example.test/`, {end}; leave one out"
+            ),
+        ),
+        (
+            [
+                "path = \"/a\"\nmethods = [\"GET\", \"PUT\"]",
+                "path = \"/a\"\nmethods = [\"PUT\", \"POST\"]",
+            ],
+            "9: route 2: app PUT any host/a has a route already, route 1".to_owned(),
+        ),
+        (
+            [
+                "path = \"/a\"\nmethods = [\"GET\", \"GET\"]",
+                "path = \"/b\"",
+            ],
+            "4: route 1: app GET any host/a has a route already, route 1".to_owned(),
+        ),
+        (
+            ["path = \"/a%00\"", "path = \"/b\""],
+            "7: route 1: path `/a%00` has `%00` in it, which no request may have".to_owned(),
+        ),
+    ] {
+        refused(&with(&routes), &[&format!("x.toml:{fault}")]);
+    }
+    let fine = with(&["path = \"/a\"", "path = \"/%61\"\nmethods = [\"GET\"]"]);
+    Site::new(&fine).package(&[]).expect("a package");
 }

@@ -4,18 +4,18 @@ use super::upstream::{number, word};
 use crate::{defaults, reader::Section};
 use protoplex_wire::manifest::{Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
 
-/// As `subscribe = "…"` names them.
+/// Words of `subscribe = "…"`.
 const SUBSCRIBE: [(&str, Subscribe); 3] = [
     ("anyone", Subscribe::Anyone),
     ("token", Subscribe::Token),
     ("handlers", Subscribe::Handlers),
 ];
-/// As `publish = "…"` names them.
+/// Words of `publish = "…"`.
 const PUBLISH: [(&str, Publish); 2] = [
     ("subscribers", Publish::Subscribers),
     ("handlers", Publish::Handlers),
 ];
-/// As `overflow = "…"` names them.
+/// Words of `overflow = "…"`.
 const OVERFLOW: [(&str, Overflow); 3] = [
     ("disconnect", Overflow::Disconnect),
     ("drop-oldest", Overflow::DropOldest),

@@ -9,19 +9,19 @@ use protoplex_wire::manifest::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
 };
 
-/// What is spoken, as `protocol = "…"` names it.
+/// Words of `protocol = "…"`.
 const PROTOCOLS: [(&str, UpstreamProtocol); 4] = [
     ("http1", UpstreamProtocol::Http1),
     ("h2c", UpstreamProtocol::H2c),
     ("https", UpstreamProtocol::Https),
     ("https-http1", UpstreamProtocol::HttpsHttp1),
 ];
-/// As `balance = "…"` names them.
+/// Words of `balance = "…"`.
 const BALANCES: [(&str, Balance); 2] = [
     ("least-loaded", Balance::LeastLoaded),
     ("key", Balance::Key),
 ];
-/// As `proxy_protocol = "…"` names them.
+/// Words of `proxy_protocol = "…"`.
 const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] =
     [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
 

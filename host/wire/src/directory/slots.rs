@@ -13,7 +13,7 @@ pub const SLOTS: u16 = 4_096;
 /// Children by node: for each child, in their order, its slots. The form in which the table travels.
 pub type Placed = BTreeMap<String, Vec<Vec<u16>>>;
 
-/// Whose a slot is.
+/// The child that owns a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The node.
@@ -36,7 +36,7 @@ pub enum SlotFault {
     Children(String),
 }
 
-/// Who has each slot.
+/// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Placed", try_from = "Placed")]
 pub struct Slots(Vec<Option<Place>>);
@@ -66,7 +66,7 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// Whose the slot is.
+    /// The owner of a slot.
     ///
     /// # Panics
     /// There is no such slot.

@@ -2,6 +2,8 @@
 
 use super::{FORMAT, Isolation, Manifest, ManifestError, Probe, Role, Route, World};
 
+use std::collections::HashMap;
+
 mod environment;
 mod grants;
 mod limits;
@@ -9,9 +11,9 @@ mod live;
 mod upstreams;
 
 /// Assets live in the memory of every node.
-const ASSET_BYTES_MAX: u64 = 256 << 20;
+pub const ASSET_BYTES_MAX: u64 = 256 << 20;
 /// Compiling takes many times as much memory.
-const COMPONENT_BYTES_MAX: u64 = 128 << 20;
+pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 impl Manifest {
     /// Checks what serde cannot. `push` calls it on a manifest it has just made.
@@ -100,7 +102,7 @@ impl Manifest {
     }
 
     fn check_routes(&self, faults: &mut Vec<String>) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashMap::new();
         for (index, route) in self.routes.iter().enumerate() {
             let mut fault = |text: String| faults.push(format!("route {}: {text}", index + 1));
             match self.handlers.get(&route.handler) {
@@ -137,8 +139,9 @@ impl Manifest {
                 wrong.into_iter().for_each(&mut fault);
             }
             for key in keys(route) {
-                if !seen.insert(key.clone()) {
-                    fault(format!("{key} has a route already"));
+                match seen.get(&key) {
+                    Some(first) => fault(format!("{key} has a route already, route {first}")),
+                    None => drop(seen.insert(key, index + 1)),
                 }
             }
         }
@@ -186,7 +189,7 @@ impl Manifest {
     }
 }
 
-/// What must be unique: one handler for each (role, host, path, method).
+/// Keys that must be unique: one handler for each (role, host, path, method).
 fn keys(route: &Route) -> Vec<String> {
     let host = route.host.as_deref().unwrap_or("any host");
     let one = |method: &str| format!("{} {method} {host}{}", route.role, route.path);

@@ -14,11 +14,11 @@ pub const RECEIVED_BURST_MAX: u32 = 1_000;
 /// Above that size a message costs as much as several: it is inflated, looked at, and copied to a handler or a channel.
 pub const MESSAGE_UNIT_BYTES: u64 = 16 << 10;
 
-/// What holds on live nodes.
+/// Settings of live nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Live {
-    /// Of every connection.
+    /// Limits on every connection.
     pub limits: LiveLimits,
     /// Origins whose pages may connect, beside those of the host that they ask: `https://app.example.com`, or `*` for all
     /// of them where no handler relies on cookies.
@@ -32,7 +32,7 @@ pub struct Live {
     pub namespaces: BTreeMap<String, Namespace>,
 }
 
-/// What one connection may take. `push` has a default for each.
+/// Limits on one connection. `push` has a default for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveLimits {
@@ -63,7 +63,7 @@ impl LiveLimits {
     }
 }
 
-/// What a message of so many bytes costs of a rate of messages.
+/// Cost of a message of so many bytes against a rate of messages.
 pub fn message_cost(bytes: usize) -> u32 {
     let units = bytes as u64 / MESSAGE_UNIT_BYTES;
     u32::try_from(units).unwrap_or(u32::MAX).saturating_add(1)
@@ -73,13 +73,13 @@ pub fn message_cost(bytes: usize) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
-    /// Whose clients may subscribe.
+    /// Clients that may subscribe.
     pub subscribe: Subscribe,
-    /// Whose clients may publish.
+    /// Clients that may publish.
     pub publish: Publish,
     /// Whether subscribers are told who is there.
     pub presence: bool,
-    /// What becomes of messages for those who do not keep up.
+    /// Policy for messages to those who do not keep up.
     pub overflow: Overflow,
     /// Messages that a client may ask for again.
     pub history_messages_max: u32,
@@ -99,7 +99,7 @@ pub struct Namespace {
     pub leave_after_ms: u64,
 }
 
-/// Whose clients may subscribe to a channel by themselves. Handlers with the grant always may, for their connections.
+/// Clients that may subscribe to a channel by themselves. Handlers with the grant always may, for their connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subscribe {
@@ -111,7 +111,7 @@ pub enum Subscribe {
     Handlers,
 }
 
-/// Whose clients may publish to a channel by themselves. Handlers with the grant, and the HTTP API, always may.
+/// Clients that may publish to a channel by themselves. Handlers with the grant, and the HTTP API, always may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Publish {
@@ -121,7 +121,7 @@ pub enum Publish {
     Handlers,
 }
 
-/// What becomes of a message for a connection whose queue is full.
+/// Policy for a message to a connection whose queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct Upstream {
     /// `host:port` of each server.
     pub addresses: Vec<String>,
-    /// What is spoken to them.
+    /// Protocol that is spoken to the servers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: UpstreamProtocol,
-    /// How TLS servers are verified; system roots and the address's own name where absent.
+    /// Verification of TLS servers; system roots and the address's own name where absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: UpstreamTls,
     /// Until connected, TLS included.
@@ -33,16 +33,16 @@ pub struct Upstream {
     /// Requests that may wait for a place, when every server is full.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue_max: u32,
-    /// How long they wait.
+    /// Longest wait in the queue.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue_timeout_ms: u64,
-    /// How failed requests are sent again.
+    /// Rules by which failed requests are sent again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retries: Retries,
     /// Requests of our own that tell which servers are well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
-    /// How servers that fail are left out for a while.
+    /// Rules by which servers that fail are left out for a while.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ejection: Ejection,
     /// A server that is new or well again gets its whole share after this; 0 is at once.
@@ -53,7 +53,7 @@ pub struct Upstream {
     pub proxy_protocol: Option<ProxyProtocol>,
 }
 
-/// What is spoken to an upstream.
+/// Protocol that is spoken to an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpstreamProtocol {
@@ -68,7 +68,7 @@ pub enum UpstreamProtocol {
     HttpsHttp1,
 }
 
-/// How a TLS upstream is verified, and what it verifies.
+/// Verification of a TLS upstream, by us and of us.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
@@ -94,13 +94,13 @@ pub enum Balance {
     Key,
 }
 
-/// How failed requests are sent again.
+/// Rules by which failed requests are sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
     /// Tries after the first one.
     pub attempts_max: u32,
-    /// Of the requests of the last ten seconds, in percent: a server in trouble is not made busier.
+    /// Share of the requests of the last ten seconds, in percent: a server in trouble is not made busier.
     pub budget_percent: u32,
 }
 
@@ -132,7 +132,7 @@ pub struct HealthCheck {
     pub healthy_after: u32,
 }
 
-/// How servers that fail are left out for a while.
+/// Rules by which servers that fail are left out for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ejection {
@@ -140,7 +140,7 @@ pub struct Ejection {
     pub failures: u32,
     /// The first time; it grows with each ejection in a row, to ten times as much.
     pub eject_ms: u64,
-    /// Of all servers; at least one may go if there are two or more.
+    /// Share of all servers; at least one may go if there are two or more.
     pub servers_percent_max: u32,
 }
 

@@ -7,7 +7,7 @@ const VARIABLES_MAX: usize = 128;
 /// Names and values of one handler together: each instance copies those that it asks for.
 const BYTES_MAX: usize = 32 << 10;
 
-/// What is wrong with a handler's environment.
+/// Faults of a handler's environment.
 pub(super) fn faults(handler: &Handler) -> Vec<String> {
     let environment = &handler.environment;
     let mut faults = Vec::new();

@@ -17,7 +17,7 @@ const ROLES: [Role; 6] = [
     Role::Admin,
 ];
 
-/// What is wrong with a handler's grants.
+/// Faults of a handler's grants.
 pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
     let mut faults = Vec::new();
     for setting in &grants.settings {

@@ -4,7 +4,7 @@ use crate::manifest::Limits;
 
 /// A slot of the instance pool holds as much.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
-/// Likewise.
+/// A slot of the instance pool holds a table of as many.
 const TABLE_ELEMENTS_MAX: u64 = 1 << 20;
 /// Componentized interpreters have dozens.
 const INSTANCES_MAX: u64 = 1_000;
@@ -16,10 +16,10 @@ pub(super) const WAIT_MS_MAX: u64 = 3_600_000;
 const HOSTCALL_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
 /// One child has no room for more at once.
 pub(super) const IN_FLIGHT_MAX: u64 = 100_000;
-/// Who waits behind so many is told 503 sooner.
+/// A request that would wait behind so many is told 503 sooner.
 pub(super) const QUEUE_MAX: u64 = 1_000_000;
 
-/// What is wrong with a handler's limits.
+/// Faults of a handler's limits.
 pub(super) fn faults(limits: &Limits) -> Vec<String> {
     let memory = limits.memory_bytes_max;
     let mut faults = Vec::new();

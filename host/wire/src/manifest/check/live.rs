@@ -8,13 +8,13 @@ use crate::manifest::{ITEM_BYTES, Live, LiveLimits, Namespace};
 
 /// Kept for registrations.
 const KEYS: &str = "keys";
-/// What one connection may hold of a child's memory.
+/// One connection may hold so much of a child's memory.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
 /// Each is a place in two tables.
 const SUBSCRIPTIONS_MAX: u64 = 10_000;
 /// A WebSocket message is held whole.
 const RECEIVED_BYTES_MAX: u64 = 64 << 20;
-/// Who sends more in a second is under no rate.
+/// A client that sends more in a second is under no rate.
 const RECEIVED_PER_S_MAX: u64 = 1_000_000;
 /// More often costs more than what it finds.
 const PING_MS_MIN: u64 = 1_000;
@@ -34,7 +34,7 @@ const SUBPROTOCOLS_MAX: usize = 64;
 /// Ours, which speak of channels.
 const OWN_SUBPROTOCOLS: &str = "protoplex.";
 
-/// What is wrong with it.
+/// Faults of the section.
 pub(super) fn faults(live: &Live) -> Vec<String> {
     let mut faults: Vec<_> = limits(&live.limits)
         .into_iter()
@@ -59,7 +59,7 @@ pub(super) fn faults(live: &Live) -> Vec<String> {
     faults
 }
 
-/// Who may connect, and what is spoken then.
+/// Faults of who may connect, and of the protocol that is spoken then.
 fn pages(live: &Live) -> impl Iterator<Item = String> {
     let wrong_origins = live.origins.iter().filter(|one| !is_origin(one));
     let origins = wrong_origins.map(|one| {
@@ -84,7 +84,8 @@ fn pages(live: &Live) -> impl Iterator<Item = String> {
     origins.chain(subprotocols).chain(too_many)
 }
 
-/// As the header `Origin` has it (RFC 6454, section 6.2), which has no default port and no capitals.
+/// Whether a text is an origin as the header `Origin` has it (RFC 6454, section 6.2), which has no default port and no
+/// capitals.
 fn is_origin(text: &str) -> bool {
     if text == "*" {
         return true;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::manifest::{Ejection, HealthCheck, Upstream, UpstreamProtocol, UpstreamTls};
 
-/// What one request can remember to have tried.
+/// One request can remember to have tried so many.
 const ADDRESSES_MAX: usize = 64;
 /// A request that failed so often fails.
 const ATTEMPTS_MAX: u64 = 10;
@@ -15,12 +15,12 @@ const ATTEMPTS_MAX: u64 = 10;
 const HEALTH_INTERVAL_MS_MIN: u64 = 100;
 /// Checks in a row that still tell anything.
 const CHECKS_MAX: u64 = 100;
-/// Likewise of failures.
+/// Failures in a row that still tell anything.
 const FAILURES_MAX: u64 = 10_000;
 /// Dozens of authorities; all of the web's are some 200 KiB.
 const CA_PEM_BYTES_MAX: usize = 256 << 10;
 
-/// What is wrong with an upstream.
+/// Faults of an upstream.
 pub(super) fn faults(upstream: &Upstream) -> Vec<String> {
     let mut faults = addresses(upstream);
     for (key, value) in [
