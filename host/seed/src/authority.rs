@@ -24,7 +24,7 @@ use x509_parser::{pem::parse_x509_pem, prelude::GeneralName};
 
 /// The authority itself: ten years.
 const AUTHORITY_DAYS: i64 = 3_650;
-/// What it issues: a little over two years.
+/// Validity of the certificates that it issues: a little over two years.
 const CERTIFICATE_DAYS: i64 = 800;
 /// Certificates with less than this are made anew at start.
 const RENEW_DAYS: i64 = 30;

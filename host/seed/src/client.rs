@@ -4,7 +4,7 @@
 //! it must be the Seed's, or that of the node that is meant.
 //! It depends on nothing of the server.
 
-use crate::identity::Expected;
+use crate::{identity::Expected, mutual_tls::MemberFiles};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
@@ -24,11 +24,7 @@ use protoplex_wire::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    convert::Infallible,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
 mod link;
 mod streams;
@@ -75,7 +71,7 @@ pub enum ClientError {
     Api {
         /// The status of the answer.
         status: u16,
-        /// What it says.
+        /// The Seed's error.
         error: ApiError,
     },
     /// The answer is not what this version expects.
@@ -84,9 +80,9 @@ pub enum ClientError {
     /// The content is not what its digest says.
     #[error("the content is {found}, not {expected}")]
     Digest {
-        /// What was asked for.
+        /// Digest that was asked for.
         expected: Digest,
-        /// What came.
+        /// Digest of what came.
         found: Digest,
     },
     /// The content is larger than the caller takes.
@@ -106,43 +102,32 @@ pub enum ClientError {
 #[derive(Clone)]
 pub struct SeedClient {
     url: String,
-    files: Files,
+    files: Arc<MemberFiles>,
     http: Client<HttpsConnector<HttpConnector>, Body>,
 }
 
-/// Who this side is, and whom it believes.
-#[derive(Clone)]
-struct Files {
-    ca: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl Files {
-    fn client(
-        &self,
-        expected: Expected,
-    ) -> Result<Client<HttpsConnector<HttpConnector>, Body>, ClientError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(
-                &self.ca, &self.cert, &self.key, expected,
-            )?)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        Ok(Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .http2_initial_stream_window_size(WINDOW_BYTES)
-            .http2_initial_connection_window_size(WINDOW_BYTES * 4)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .build(connector))
-    }
+/// Connections, by the files that say who this side is and whom it believes, to whoever is `expected`.
+fn http_client(
+    files: &MemberFiles,
+    expected: Expected,
+) -> Result<Client<HttpsConnector<HttpConnector>, Body>, ClientError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls::client_config(files, expected)?)
+        .https_only()
+        .enable_all_versions()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .http2_initial_stream_window_size(WINDOW_BYTES)
+        .http2_initial_connection_window_size(WINDOW_BYTES * 4)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .build(connector))
 }
 
 impl SeedClient {
@@ -157,12 +142,9 @@ impl SeedClient {
                 "`{url}` must start with https://"
             )));
         }
-        let files = Files {
-            ca: ca.to_owned(),
-            cert: cert.to_owned(),
-            key: key.to_owned(),
-        };
-        let http = files.client(Expected::Seed)?;
+        let files = MemberFiles::read(ca, cert, key)
+            .map_err(|error| ClientError::Config(format!("{error:#}")))?;
+        let (http, files) = (http_client(&files, Expected::Seed)?, Arc::new(files));
         Ok(Self { url, files, http })
     }
 
@@ -171,7 +153,7 @@ impl SeedClient {
     /// # Errors
     /// [`ClientError::Config`] when a file cannot be used.
     pub fn node(&self, name: &str) -> Result<NodeClient, ClientError> {
-        let http = self.files.client(Expected::NodeNamed(name.to_owned()))?;
+        let http = http_client(&self.files, Expected::NodeNamed(name.to_owned()))?;
         Ok(NodeClient(Self {
             http,
             ..self.clone()

@@ -14,7 +14,7 @@ pub struct SeedConfig {
     pub ca: PathBuf,
     /// PEM of the Seed's certificate.
     pub cert: PathBuf,
-    /// Its key.
+    /// Private key of the certificate.
     pub key: PathBuf,
     /// Public keys of release keys, 64 hexadecimal digits each.
     pub release_keys: Vec<String>,
@@ -26,7 +26,10 @@ pub struct SeedConfig {
     pub prepare_timeout_ms: u64,
     /// A node that has not answered `activate` by then makes the release revert.
     pub activate_timeout_ms: u64,
-    /// What is kept of old releases.
+    /// Rules for what is kept of old releases.
     #[serde(default)]
     pub retention: Retention,
+    /// Bytes of native code that its cache keeps, the least recently used going first; 0 is 4 GiB, as for a node.
+    #[serde(default)]
+    pub native_bytes_max: u64,
 }

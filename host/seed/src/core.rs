@@ -48,13 +48,14 @@ pub const LEAVE_MS_MAX: u64 = 5_000;
 pub const CATCH_UP_RETRY_MS: u64 = 10_000;
 /// Ticks further apart mean that the Seed itself stood still, and nobody's silence counts.
 pub const TICK_GAP_MS_MAX: u64 = 1_000;
-/// Epochs and sequences above this are no Seed's work (and are not exact in JSON readers).
-pub const RELEASE_NUMBER_MAX: u64 = 1 << 53;
+/// The highest sequence of a release. What is above is no Seed's work: one that released every millisecond would need
+/// 285,000 years.
+pub const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 /// Epochs that a node may be ahead of its Seed. An epoch rises by one when an operator ends a hold, so an honest node
 /// is ahead by as many as there were since the Seed's disk was copied. One node's word moves the next number no further.
 pub const EPOCH_AHEAD_MAX: u64 = 1_000;
 
-/// How long things may take, and how many nodes go at once.
+/// Timeouts of a release, and the number of nodes that go at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// For `prepare`.
@@ -65,14 +66,14 @@ pub struct Plan {
     pub wave_nodes_max: usize,
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A link began with this.
     NodeHello {
         /// The link.
         link: LinkId,
-        /// Its first line.
+        /// First line of the link.
         hello: Hello,
     },
     /// A link brought a further message.
@@ -107,7 +108,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done, in this order.
+/// An effect: to be done in this order.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Write this to disk before anything that follows.
@@ -130,14 +131,14 @@ pub enum Effect {
     },
     /// An order was taken up; the events that follow are its.
     Accepted {
-        /// Whose order.
+        /// The order that this answers.
         request: RequestId,
         /// The release it became.
         release: ReleaseId,
     },
     /// An order was not.
     Refused {
-        /// Whose order.
+        /// The order that this answers.
         request: RequestId,
         /// Why.
         refusal: Refusal,
@@ -160,15 +161,15 @@ pub enum Refusal {
     /// Somebody else was faster.
     #[error("{}", conflict(.active, .made_against))]
     Conflict {
-        /// What is active.
+        /// Build that is active.
         active: Option<BuildId>,
-        /// What the order supposed.
+        /// Build that the order supposed to be active.
         made_against: Option<BuildId>,
     },
     /// There is nothing to adopt.
     #[error("the Seed holds nothing back, and runs what it ordered; there is nothing to adopt")]
     NotHeld,
-    /// What nobody runs is not adopted.
+    /// No node runs the build, so it is not adopted.
     #[error("no node that is here runs build {0}; `protoplex nodes` says what they run")]
     NotRunning(BuildId),
     /// The order could not be written down, so it was not begun.
@@ -310,7 +311,7 @@ impl Core {
         }
     }
 
-    /// What the disk holds, or will once the effects so far have run.
+    /// The state that the disk holds, or will once the effects so far have run.
     pub fn durable(&self) -> &Arc<Durable> {
         &self.durable
     }

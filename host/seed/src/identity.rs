@@ -1,5 +1,5 @@
-//! Who a certificate of the fleet was issued to. A certificate has one URI name, which says all of it: name and role.
-//! Every end of a connection compares both with what it expects, or with what the other side claims.
+//! Identity in a certificate of the fleet. A certificate has one URI name, which says all of it: name and role. Every
+//! end of a connection compares both with what it expects, or with what the other side claims.
 //!
 //! `protoplex://seed`, `protoplex://node/<role>/<name>`, `protoplex://operator/<name>`. As in SPIFFE there is exactly
 //! one URI name, and what it says is a path that a fleet's name may be put before.
@@ -19,9 +19,9 @@ pub enum Identity {
     Seed,
     /// A node.
     Node {
-        /// What it is for.
+        /// Role of the member.
         role: Role,
-        /// Its name, unique in the fleet.
+        /// Name of the member, unique in the fleet.
         name: String,
     },
     /// An operator.
@@ -111,7 +111,7 @@ fn parse_role(text: &str) -> Option<Role> {
     Role::deserialize(text).ok()
 }
 
-/// Whom a client means to speak to.
+/// Member to which a client means to speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// The Seed.

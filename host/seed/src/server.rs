@@ -5,6 +5,7 @@
 use crate::{
     config::SeedConfig,
     core::{Core, Plan},
+    mutual_tls::MemberFiles,
     store::{Retention, Store},
 };
 use anyhow::{Context as _, Result};
@@ -44,7 +45,7 @@ pub trait ComponentCheck: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), (Stage, String)>> + Send;
 }
 
-/// The same, behind a pointer.
+/// [`ComponentCheck`] behind a pointer.
 trait DynCheck: Send + Sync {
     fn check<'a>(
         &'a self,
@@ -65,7 +66,7 @@ impl<C: ComponentCheck> DynCheck for C {
     }
 }
 
-/// What every request may use.
+/// State that every request may use.
 struct Shared {
     store: Arc<Store>,
     seed: actor::Seed,
@@ -87,7 +88,8 @@ pub fn serve_operators(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>> {
-    let tls = peer::server_config(identity.0, identity.1, identity.2)?;
+    let files = MemberFiles::read(identity.0, identity.1, identity.2)?;
+    let tls = peer::server_config(&files)?;
     let router = peer::for_operators(router);
     Ok(accept::serve(listener, tls, router, tasks, shutdown))
 }
@@ -104,7 +106,8 @@ pub async fn run(
     shutdown: CancellationToken,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let tls = peer::server_config(&config.ca, &config.cert, &config.key)?;
+    let files = MemberFiles::read(&config.ca, &config.cert, &config.key)?;
+    let tls = peer::server_config(&files)?;
     let keys = config.release_keys.iter().map(|text| verifying_key(text));
     let keys = keys
         .collect::<Result<Vec<_>, _>>()

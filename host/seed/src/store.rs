@@ -1,4 +1,4 @@
-//! What the Seed has on disk: blobs by digest, accepted builds, the fence and the history.
+//! State on the Seed's disk: blobs by digest, accepted builds, the fence and the history.
 //!
 //! One Seed at a time: the directory is locked while it is open. What is written is on the disk (fsync, rename,
 //! fsync of the directory) when a function returns. All functions block.
@@ -44,7 +44,7 @@ pub enum StoreError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// How.
+        /// The damage.
         reason: String,
     },
     /// The disk refused.
@@ -116,18 +116,22 @@ impl Store {
         self.collect.notified().await;
     }
 
-    /// Makes sure that there is room for one more [`Self::save_state`], whatever fills the disk. Without room for that
-    /// there is none now.
-    pub fn reserve(&self) {
+    /// Makes sure that there is room for one more [`Self::save_state`], whatever fills the disk.
+    ///
+    /// # Errors
+    /// There is no such room; what there is stays free.
+    pub fn reserve(&self) -> Result<(), StoreError> {
         let path = self.dir.join(RESERVE_FILE);
         if fs::metadata(&path).is_ok_and(|reserve| reserve.len() >= RESERVE_BYTES) {
-            return;
+            return Ok(());
         }
         let fill = vec![0xff; RESERVE_BYTES as usize];
-        if let Err(error) = fs::write(&path, fill) {
-            tracing::warn!(%error, "the Seed's disk is full: nothing can be pushed");
+        let written = fs::write(&path, fill);
+        if written.is_err() {
+            // Half of it is no use to a rollback.
             let _ = fs::remove_file(&path);
         }
+        written.map_err(at(&path))
     }
 
     /// Content by digest.

@@ -2,7 +2,10 @@
 //! was called, and be who is meant: the authority signs for every member, and each of them can serve.
 
 use super::ClientError;
-use crate::identity::{Expected, Identity};
+use crate::{
+    identity::{Expected, Identity},
+    mutual_tls::{MemberFiles, SideFile},
+};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
@@ -10,9 +13,9 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 /// Checks chain and host as everybody does, and then who it is.
 #[derive(Debug)]
@@ -76,20 +79,20 @@ impl ServerCertVerifier for Verifier {
 }
 
 pub(crate) fn client_config(
-    ca: &Path,
-    cert: &Path,
-    key: &Path,
+    files: &MemberFiles,
     expected: Expected,
 ) -> Result<ClientConfig, ClientError> {
-    let bad = |path: &Path, error: &dyn std::fmt::Display| {
-        ClientError::Config(format!("{}: {error}", path.display()))
+    let MemberFiles { ca, cert, key } = files;
+    let bad = |file: &SideFile, error: &dyn std::fmt::Display| {
+        ClientError::Config(format!("{}: {error}", file.path.display()))
     };
+    let unread = |error: anyhow::Error| ClientError::Config(format!("{error:#}"));
     let mut roots = RootCertStore::empty();
-    for root in certificates(ca).map_err(|e| bad(ca, &e))? {
+    for root in ca.certificates().map_err(unread)? {
         roots.add(root).map_err(|e| bad(ca, &e))?;
     }
-    let chain = certificates(cert).map_err(|e| bad(cert, &e))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, &e))?;
+    let chain = cert.certificates().map_err(unread)?;
+    let private = key.private_key().map_err(unread)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
         .build()
@@ -105,10 +108,4 @@ pub(crate) fn client_config(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(chain, private)
         .map_err(|e| bad(cert, &e))
-}
-
-fn certificates(
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, rustls::pki_types::pem::Error> {
-    CertificateDer::pem_file_iter(path)?.collect()
 }

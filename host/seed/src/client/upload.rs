@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// What is handed over at once: a step of the progress.
+/// Bytes that are handed over at once: a step of the progress.
 const CHUNK_BYTES: usize = 64 << 10;
 
 pub(super) struct Upload<F> {

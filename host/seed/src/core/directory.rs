@@ -18,7 +18,7 @@ const MEMBERS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 #[derive(Clone)]
 pub(super) struct State {
     current: Arc<Directory>,
-    /// What led to the current version.
+    /// Changes that led to the current version.
     delta: Option<Arc<Delta>>,
     /// Nodes from before the Seed's restart that have not come back yet.
     remembered: BTreeMap<String, Member>,
@@ -112,7 +112,7 @@ impl State {
         frames
     }
 
-    /// What a node is sent that has been told of `told`, in the form that it takes.
+    /// Frames for a node that has been told of `told`, in the form that it takes.
     fn frames(&self, told: u64, format: u32) -> Vec<FromSeed> {
         match &self.delta {
             Some(delta) if format >= DIRECTORY_FORMAT && delta.from == told => {

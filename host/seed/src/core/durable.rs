@@ -1,4 +1,4 @@
-//! What a Seed must never forget: the fence, the active build, the history.
+//! State that a Seed must never forget: the fence, the active build, the history.
 
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -17,11 +17,11 @@ pub const FORMAT: u32 = 1;
 pub struct Durable {
     /// [`FORMAT`].
     pub format: u32,
-    /// Of the last release.
+    /// Epoch of the last release.
     pub epoch: u64,
-    /// Of the last release. Neither ever falls, failed releases included.
+    /// Sequence of the last release. Neither ever falls, failed releases included.
     pub sequence: u64,
-    /// What the fleet is ordered to run.
+    /// Build that the fleet is ordered to run.
     pub active: Option<Active>,
     /// Secret of the fleet, 64 hexadecimal digits.
     pub hop_key: String,
@@ -35,11 +35,11 @@ pub struct Durable {
 /// A build that was checked and may be released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
-    /// Its id.
+    /// Id of the build.
     pub id: BuildId,
-    /// Its name.
+    /// Name of the build.
     pub name: String,
-    /// Who vouches for it.
+    /// The signature that vouches for the build.
     pub envelope: Envelope,
 }
 

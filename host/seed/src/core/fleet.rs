@@ -1,8 +1,8 @@
-//! Who is here, and bringing a node that fell behind to the active build.
+//! Nodes that are here, and bringing one that fell behind to the active build.
 
 use super::{
-    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX,
-    RELEASE_NUMBER_MAX, TEXT_BYTES_MAX, durable::Build,
+    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX, TEXT_BYTES_MAX,
+    durable::Build,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -46,7 +46,7 @@ pub(super) struct Task {
     deadline_ms: u64,
 }
 
-/// How a task ended without success.
+/// End of a task without success.
 pub(super) struct Failure {
     pub stage: Option<Stage>,
     pub reason: String,
@@ -71,6 +71,7 @@ impl Node {
             region: self.hello.region.clone(),
             child_addresses: self.hello.child_addresses.clone(),
             leaving: self.link.is_some() && self.hello.leaving,
+            fault: self.beat.fault.clone(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Node {
         self.loaded.contains(&build)
     }
 
-    /// It was told to forget a build that it prepared and does not run.
+    /// The node was told to forget a build that it prepared and does not run.
     pub(super) fn forgot(&mut self, build: BuildId) {
         if self.hello.active != Some(build) {
             self.loaded.retain(|other| *other != build);
@@ -169,10 +170,6 @@ impl Core {
     }
 
     fn admit(&self, hello: &Hello) -> Result<(), String> {
-        let numbers = [hello.release.epoch, hello.release.sequence];
-        if numbers.iter().any(|n| *n >= RELEASE_NUMBER_MAX) {
-            return Err(format!("release {} is no Seed's work", hello.release));
-        }
         self.check_release(hello.release)?;
         let is_new = !self.nodes.contains_key(&hello.node);
         if is_new && self.nodes.len() >= NODES_MAX && self.longest_gone().is_none() {

@@ -2,7 +2,7 @@
 //! back to what that copy says: it holds, which is to say that it orders nothing by itself, until an operator decides.
 
 use super::{
-    Core, EPOCH_AHEAD_MAX, Effect, Refusal, RequestId,
+    Core, EPOCH_AHEAD_MAX, Effect, Refusal, RequestId, SEQUENCE_MAX,
     durable::{Active, Build},
 };
 use protoplex_wire::{
@@ -18,14 +18,20 @@ impl Core {
     }
 
     /// A release that no Seed with this disk, or a later copy of it, can have handed out. An epoch counts how often a
-    /// Seed had to begin anew: a word that is further ahead than that can be is not believed.
+    /// Seed had to begin anew: a word that is further ahead than that can be is not believed. What counts is the
+    /// distance alone: a disk on which an older version let one word raise the epoch to 2^53 goes on from there.
     pub(super) fn check_release(&self, release: ReleaseId) -> Result<(), String> {
         let most = self.durable.epoch.saturating_add(EPOCH_AHEAD_MAX);
+        if release.sequence > SEQUENCE_MAX {
+            return Err(format!("release {release} is no Seed's work"));
+        }
         match release.epoch > most {
             true => Err(format!(
                 "release {release} is over {EPOCH_AHEAD_MAX} epochs ahead of this Seed's last, {}; no Seed of this fleet \
-                 has handed that out",
-                self.durable.last()
+                 has handed that out. If the node is right all the same, stop the Seed, write {} for `epoch` in \
+                 state.json in its data folder, and start it: it will hold until `protoplex adopt`",
+                self.durable.last(),
+                release.epoch
             )),
             false => Ok(()),
         }
@@ -87,11 +93,11 @@ impl Core {
         let taken = self.nodes.values().map(|node| node.fence.epoch);
         let highest = taken.fold(hold.release.epoch, u64::max);
         if self.durable.epoch <= highest {
-            self.change().epoch = highest + 1;
+            self.change().epoch = highest.saturating_add(1);
         }
     }
 
-    /// What the nodes run becomes what is active. They are given it anew, under our number.
+    /// Makes what the nodes run the active build. They are given it anew, under our number.
     pub(super) fn adopt(&mut self, request: RequestId, build: Build) {
         if let Err(refusal) = self.may_adopt(&build) {
             self.out.push(Effect::Refused { request, refusal });

@@ -100,7 +100,8 @@ fn winner(owners: &[Owner], slot: u16) -> Option<&Owner> {
 }
 
 impl Owner {
-    /// Of all owners, the one with the highest score wins; each wins in proportion to its capacity.
+    /// Score of an owner for a slot: of all owners, the one with the highest wins; each wins in proportion to its
+    /// capacity.
     fn score(&self, slot: u16) -> f64 {
         let hash = hash(&[self.name.as_bytes(), &[0], &slot.to_le_bytes()]);
         // 53 bits are exact in a double; the half keeps away from 0 and 1.

@@ -412,6 +412,50 @@ fn names_of_nodes_that_left_make_room_for_others() {
     );
 }
 
+/// The Seed's word to a node that comes on a link of that number: why it is refused, or nothing.
+fn refusal(fleet: &mut Fleet, name: &str, link: LinkId) -> Option<String> {
+    let hello = fleet::hello(name);
+    let event = Event::NodeHello { link, hello };
+    let effects = fleet.core.step(event, fleet.now_ms);
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Close {
+            link: closed,
+            reason,
+        } if closed == link => Some(reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_node_above_the_most_is_refused_until_another_leaves() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    let most = LinkId::try_from(NODES_MAX).expect("a small number");
+    // They come on links of their own numbers; `a` is one of them.
+    for number in 1..most {
+        let refused = refusal(&mut fleet, &format!("n{number}"), 1_000 + number);
+        assert_eq!(refused, None, "{number}");
+    }
+    let here = |fleet: &Fleet| fleet.core.status().nodes_connected as usize;
+    assert_eq!(here(&fleet), NODES_MAX);
+    for name in ["new", "newer"] {
+        let refused = refusal(&mut fleet, name, 10_000).expect("there is no room");
+        assert!(refused.contains(&NODES_MAX.to_string()), "{refused}");
+    }
+    assert_eq!(here(&fleet), NODES_MAX, "nobody was let go for it");
+    let known = |fleet: &Fleet, name: &str| {
+        let nodes = fleet.core.nodes(fleet.now_ms);
+        nodes.iter().any(|node| node.node == name)
+    };
+    assert!(!known(&fleet, "new"), "a name that was refused is not kept");
+    // One that is here may come by another link, and is not one more.
+    assert_eq!(refusal(&mut fleet, "n7", 10_001), None);
+    assert_eq!(here(&fleet), NODES_MAX);
+    fleet.event(Event::NodeGone { link: 1_008 });
+    assert_eq!(refusal(&mut fleet, "new", 10_002), None);
+    assert_eq!(here(&fleet), NODES_MAX);
+    assert!(known(&fleet, "new") && !known(&fleet, "n8"));
+}
+
 #[test]
 fn a_node_of_another_world_is_not_let_in() {
     let mut fleet = Fleet::new(&[]);

@@ -30,11 +30,11 @@ const HANDSHAKES: CrowdLimits = CrowdLimits {
 };
 /// A peer that has not finished its handshake by then is cut.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Likewise the head of an HTTP/1.1 request.
+/// A client that has not sent the head of an HTTP/1.1 request by then is cut.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent HTTP/2 connection is asked whether it lives, and must answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// What is in flight at shutdown may take this long.
+/// Requests in flight at shutdown may take this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// After an accept that failed (no file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

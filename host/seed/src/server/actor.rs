@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// How often the core is told that time passed.
+/// Between two ticks that tell the core the time.
 const TICK: Duration = Duration::from_millis(100);
 /// Events that may wait; senders wait beyond.
 const EVENTS_MAX: usize = 1_024;
@@ -47,7 +47,7 @@ impl Clock {
     }
 }
 
-/// What everybody may look at.
+/// State that every request may look at.
 pub(super) struct View {
     pub status: SeedStatus,
     pub nodes: Vec<NodeStatus>,
@@ -130,7 +130,7 @@ impl Seed {
         answered.await.ok()
     }
 
-    /// What is to be seen; `None` when the Seed is stopping.
+    /// State to look at; `None` when the Seed is stopping.
     pub(super) async fn view(&self) -> Option<View> {
         let (answer, answered) = oneshot::channel();
         self.tell(Command::View(answer)).await;

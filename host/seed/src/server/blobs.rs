@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
-/// What is read from disk at once.
+/// Bytes that are read from disk at once.
 const READ_BYTES: usize = 128 << 10;
 /// Chunks of an upload that may wait for the disk; the client waits beyond.
 const UPLOAD_CHUNKS_MAX: usize = 16;
@@ -89,6 +89,8 @@ pub(super) async fn put(
     let (chunks, queue) = mpsc::channel(UPLOAD_CHUNKS_MAX);
     let store = Arc::clone(&shared.store);
     let writing = tokio::task::spawn_blocking(move || {
+        // The room that a rollback needs is no push's.
+        store.reserve()?;
         let writer = store.blobs().writer(digest, BLOB_BYTES_MAX)?;
         write(writer, queue)
     });

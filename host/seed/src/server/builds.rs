@@ -1,4 +1,4 @@
-//! What is checked before a build may be released: manifest, signature, blobs, limits, components, in this order.
+//! Checks before a build may be released: manifest, signature, blobs, limits, components, in this order.
 
 use super::{DynCheck, blobs::blocking, fault::ApiFault};
 use crate::{core::Build, store::Store};

@@ -9,7 +9,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How many there may be.
+/// Limits on clients' connections.
 #[derive(Clone, Copy, Debug)]
 pub struct CrowdLimits {
     /// Connections of all addresses together.
@@ -102,7 +102,7 @@ impl Drop for Member {
     }
 }
 
-/// What one client has: an address of IPv4, or a network of IPv6.
+/// The network that one client has: an address of IPv4, or a network of IPv6.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,4 +1,4 @@
-//! What is answered when something is not done: one place that maps causes to statuses.
+//! Answers to what is not done: one place that maps causes to statuses.
 
 use crate::{
     core::Refusal,
@@ -10,7 +10,6 @@ use axum::{
 };
 use http::StatusCode;
 use protoplex_wire::status::ApiError;
-use std::io;
 
 /// A status and an [`ApiError`].
 #[derive(Debug)]
@@ -92,21 +91,16 @@ impl From<Refusal> for ApiFault {
 
 impl From<StoreError> for ApiFault {
     fn from(error: StoreError) -> Self {
-        let full = |kind| {
-            matches!(
-                kind,
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            )
+        let (status, message) = match error.is_full() {
+            true => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                format!(
+                    "the Seed's disk is full ({error}); `protoplex gc` removes builds that are not kept, and `rollback` works without room"
+                ),
+            ),
+            false => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        let status = match &error {
-            StoreError::Io { source, .. } if full(source.kind()) => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
-            StoreError::Io { .. } | StoreError::Corrupt { .. } | StoreError::InUse(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        };
-        Self::new(status, "storage", error.to_string())
+        Self::new(status, "storage", message)
     }
 }
 

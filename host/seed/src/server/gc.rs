@@ -2,12 +2,12 @@
 //! so. One collection at a time.
 
 use super::{Shared, blobs::blocking, fault::ApiFault, peer::Operator};
-use crate::store::{Mode, StoreError};
+use crate::store::Mode;
 use axum::{Json, body::Body, extract::State};
 use protoplex_wire::status::{GcOrder, GcReport};
 use std::{sync::Arc, time::Duration};
 
-/// What grows old without a release, such as a push that was never finished, is found this often.
+/// Between two looks for what grew old without a release, such as a push that was never finished.
 const PERIOD: Duration = Duration::from_secs(3_600);
 /// Several releases in a row are collected after once.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,12 +32,9 @@ pub(super) async fn gc(
 /// Collects until the Seed stops.
 pub(super) async fn run(shared: Arc<Shared>) {
     let store = Arc::clone(&shared.store);
-    // Where there is no room for it, it has said so.
-    let reserve = move || {
-        store.reserve();
-        Ok::<_, StoreError>(())
-    };
-    let _ = blocking(reserve).await;
+    if let Err(error) = blocking(move || store.reserve()).await {
+        tracing::warn!(error = error.message(), "nothing can be pushed");
+    }
     let mut wait = FIRST_AFTER;
     loop {
         let is_time = async {
@@ -62,7 +59,9 @@ async fn collect(shared: &Arc<Shared>, mode: Mode) -> Result<GcReport, ApiFault>
     let (store, rules) = (Arc::clone(&shared.store), shared.retention);
     let report = blocking(move || {
         let report = store.collect(&needed, &rules, mode);
-        store.reserve();
+        if let Err(error) = store.reserve() {
+            tracing::warn!(%error, "the Seed's disk is full: nothing can be pushed");
+        }
         report
     });
     let report = report.await?;

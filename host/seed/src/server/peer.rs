@@ -1,7 +1,10 @@
 //! Mutual TLS, and who is at the other end.
 
 use super::fault::ApiFault;
-use crate::identity::{self, Identity};
+use crate::{
+    identity::{self, Identity},
+    mutual_tls::MemberFiles,
+};
 use anyhow::{Context as _, Result};
 use axum::{
     Router,
@@ -12,11 +15,9 @@ use axum::{
 use http::request::Parts;
 use protoplex_wire::manifest::Role;
 use rustls::{
-    RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
 };
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The owner of a client certificate.
 #[derive(Clone, Debug, Default)]
@@ -119,29 +120,23 @@ async fn operators_only(request: Request, next: Next) -> Response {
 }
 
 /// TLS 1.3 with the Seed's certificate; a client must have one of the same authority.
-pub(crate) fn server_config(ca: &Path, cert: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(files: &MemberFiles) -> Result<Arc<ServerConfig>> {
+    let MemberFiles { ca, cert, key } = files;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    for root in certificates(ca)? {
+    for root in ca.certificates()? {
         roots
             .add(root)
-            .with_context(|| format!("{}", ca.display()))?;
+            .with_context(|| format!("{}", ca.path.display()))?;
     }
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()?;
-    let private = PrivateKeyDer::from_pem_file(key);
-    let private = private.with_context(|| format!("reading {}", key.display()))?;
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(cert)?, private)
-        .with_context(|| format!("{} and its key", cert.display()))?;
+        .with_single_cert(cert.certificates()?, key.private_key()?)
+        .with_context(|| format!("{} and its key", cert.path.display()))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(tls))
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    read().with_context(|| format!("reading {}", path.display()))
 }

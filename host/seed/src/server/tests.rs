@@ -165,6 +165,7 @@ async fn start_as(
         prepare_timeout_ms: timeout_ms,
         activate_timeout_ms: timeout_ms,
         retention: Default::default(),
+        native_bytes_max: 0,
     };
     let stop = CancellationToken::new();
     let (ready, address) = oneshot::channel();

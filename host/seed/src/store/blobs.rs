@@ -33,9 +33,9 @@ pub enum BlobError {
     /// The bytes that came are not what the name says.
     #[error("the bytes are blob {found}, not {expected}; nothing was kept")]
     OtherContent {
-        /// What was announced.
+        /// Digest that was announced.
         expected: Digest,
-        /// What came.
+        /// Digest of what came.
         found: Digest,
     },
     /// Too many bytes.
@@ -46,7 +46,7 @@ pub enum BlobError {
     Store(#[from] StoreError),
 }
 
-/// What tells that a file is still the one that was verified.
+/// Stamp by which a file is still the one that was verified.
 type Stamp = (u64, u64, i64, i64);
 
 /// All blobs.
@@ -54,7 +54,7 @@ type Stamp = (u64, u64, i64, i64);
 pub struct Blobs {
     dir: PathBuf,
     verified: Arc<Mutex<HashMap<Digest, Stamp>>>,
-    /// What pushes that may be under way were told is here, and when.
+    /// Blobs of which pushes that may be under way were told that they are here, and when.
     asked: Arc<Mutex<HashMap<Digest, Instant>>>,
 }
 

@@ -1,5 +1,5 @@
-//! What the Seed's disk keeps: what releases need, then what is young, then what there is room for. Everything else is
-//! removed, the oldest first. All functions block.
+//! Retention on the Seed's disk: what releases need, then what is young, then what there is room for. Everything else
+//! is removed, the oldest first. All functions block.
 
 use super::{Store, StoreError, at};
 use protoplex_wire::{
@@ -57,9 +57,9 @@ pub struct Needed {
 /// Whether anything is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// What is not kept is removed.
+    /// Removes what is not kept.
     Remove,
-    /// What is not kept is only counted.
+    /// Only counts what is not kept.
     DryRun,
 }
 

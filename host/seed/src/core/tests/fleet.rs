@@ -36,11 +36,11 @@ pub struct SimNode {
     prepared: BTreeMap<ReleaseId, BuildId>,
     held: BTreeSet<BuildId>,
     pub active: Option<BuildId>,
-    /// What it has made of snapshots and changes.
+    /// The directory that the node has made of snapshots and changes.
     pub directory: Directory,
     /// Frames of a snapshot that is not all there.
     part: Directory,
-    /// It reads the directory, but says nothing about it.
+    /// The node reads the directory, but says nothing about it.
     pub silent: bool,
 }
 
@@ -334,7 +334,7 @@ impl Fleet {
         self.restart();
     }
 
-    /// What an operator copies of the Seed's disk.
+    /// The copy that an operator makes of the Seed's disk.
     pub fn copy(&self) -> Durable {
         self.disk.clone()
     }

@@ -188,7 +188,7 @@ fn a_release_from_before_the_hold_does_not_end_it() {
     assert_eq!(fleet.nodes["a"].active, Some(build("five").id));
 }
 
-/// What one node's word does to the numbers that the Seed hands out.
+/// Checks what one node's word does to the numbers that the Seed hands out.
 #[test]
 fn one_nodes_word_does_not_move_the_epoch() {
     let mut fleet = Fleet::running(&["a"], "one");
@@ -202,15 +202,16 @@ fn one_nodes_word_does_not_move_the_epoch() {
     };
     let most = 1 + EPOCH_AHEAD_MAX;
     for release in [
-        number(RELEASE_NUMBER_MAX - 1, 0),
+        number((1 << 53) - 1, 0),
+        number(u64::MAX, 0),
         number(most + 1, 0),
-        number(1, RELEASE_NUMBER_MAX),
+        number(1, SEQUENCE_MAX + 1),
     ] {
         let effects = say(&mut fleet, release);
         assert!(matches!(effects[..], [Effect::Close { .. }]), "{release}");
         assert_eq!(fleet.core.status().hold, None, "{release}");
     }
-    say(&mut fleet, number(most, RELEASE_NUMBER_MAX - 1));
+    say(&mut fleet, number(most, SEQUENCE_MAX));
     assert!(fleet.core.status().hold.is_some());
     assert_eq!(fleet.core.status().release, number(1, 1));
     fleet.event(Event::NodeGone { link: 99 });
@@ -218,4 +219,88 @@ fn one_nodes_word_does_not_move_the_epoch() {
     fleet.settle();
     fleet.all_run("two");
     assert_eq!(fleet.core.status().release, number(most + 1, 2));
+}
+
+/// The state that an earlier version of the Seed made of one node's word.
+#[test]
+fn a_disk_that_was_poisoned_with_an_epoch_of_2_to_the_53_goes_on() {
+    let poison = (1 << 53) - 1;
+    for epoch in [poison, poison + 1] {
+        let mut fleet = Fleet::running(&["a", "b"], "one");
+        let disk = Durable {
+            epoch,
+            ..fleet.copy()
+        };
+        fleet.restore(&disk);
+        fleet.settle();
+        fleet.order("two", None);
+        fleet.settle();
+        fleet.all_run("two");
+        let copy = fleet.copy();
+        // Its nodes come back with that number on their disks, and it rises above it where an operator ends a hold.
+        fleet.restart();
+        fleet.order("three", None);
+        fleet.settle();
+        fleet.all_run("three");
+        fleet.restore(&copy);
+        fleet.settle();
+        assert!(fleet.core.status().hold.is_some(), "{epoch}");
+        fleet.adopt("three");
+        fleet.settle();
+        fleet.all_run("three");
+        assert_eq!(fleet.core.status().release.epoch, epoch + 1);
+        assert_eq!(fleet.core.status().hold, None);
+        // The older copy again: what it hands out is below what all have taken.
+        fleet.restore(&copy);
+        fleet.order("four", None);
+        fleet.settle();
+        fleet.all_run("four");
+        assert_eq!(fleet.core.status().release.epoch, epoch + 2);
+    }
+}
+
+/// The way out that the refusal names: the Seed's number is raised by hand, never a node's lowered.
+#[test]
+fn a_seed_far_behind_its_nodes_is_raised_by_hand_and_holds() {
+    let mut fleet = Fleet::running(&["a"], "one");
+    let copy = fleet.copy();
+    let ahead = Durable {
+        epoch: 1 << 53,
+        ..copy.clone()
+    };
+    fleet.restore(&ahead);
+    fleet.order("two", None);
+    fleet.settle();
+    fleet.all_run("two");
+    fleet.disk_is(&copy);
+    let mut hello = fleet::hello("a");
+    hello.release = ReleaseId {
+        epoch: 1 << 53,
+        sequence: 2,
+    };
+    let now_ms = fleet.now_ms;
+    let effects = fleet
+        .core
+        .step(Event::NodeHello { link: 99, hello }, now_ms);
+    let [Effect::Close { reason, .. }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    for text in [
+        "write 9007199254740992 for `epoch` in state.json",
+        "protoplex adopt",
+    ] {
+        assert!(reason.contains(text), "{reason}");
+    }
+    let raised = Durable {
+        epoch: 1 << 53,
+        ..copy
+    };
+    fleet.restore(&raised);
+    fleet.settle();
+    assert!(fleet.core.status().hold.is_some());
+    fleet.all_hold("two");
+    fleet.adopt("two");
+    fleet.settle();
+    fleet.all_run("two");
+    assert_eq!(fleet.core.status().release.epoch, (1 << 53) + 1);
 }

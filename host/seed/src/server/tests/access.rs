@@ -1,4 +1,4 @@
-//! Who may do what, told by certificates.
+//! Permissions, told by certificates.
 
 use super::*;
 use crate::client::Streaming;
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// What a client that knows the authority but has no certificate of its own gets to read.
+/// Reads what a client gets that knows the authority but has no certificate of its own.
 async fn ask_without_certificate(seed: &Seed) -> std::io::Result<usize> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(seed.authority().ca()).unwrap();

@@ -184,6 +184,7 @@ async fn two_seeds_never_run_on_one_directory() {
         prepare_timeout_ms: 1,
         activate_timeout_ms: 1,
         retention: Default::default(),
+        native_bytes_max: 0,
     };
     let running = run(config, Trusting, CancellationToken::new(), |_| ());
     let ended = tokio::time::timeout(NEVER, running).await.unwrap();
