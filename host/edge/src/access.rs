@@ -1,9 +1,10 @@
 //! What each request came to, for an access log. Nothing of it is made where there is none.
 
-use crate::{http1::head::Refusal, identity};
+use crate::{Trust, identity, visitor::Peer};
 use http::StatusCode;
-use protoplex_http::{Head, Noted, Notes};
+use protoplex_http::{Head, HeaderField, Noted, Notes, Scheme};
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -26,13 +27,13 @@ pub struct Access {
     pub client: IpAddr,
     /// 10, 11 or 20.
     pub version: u8,
-    /// As it asked.
+    /// The request's own.
     pub method: String,
     /// Host and port as the client named them.
     pub host: String,
     /// Path and query.
     pub path: String,
-    /// `None` where the client went away before the reply's head.
+    /// `None` where no reply's head went out: the client went away, or its HTTP/2 stream was reset.
     pub status: Option<u16>,
     /// Of the reply; in HTTP/1 with its head.
     pub bytes: u64,
@@ -40,9 +41,13 @@ pub struct Access {
     pub duration: Duration,
     /// What the service said.
     pub noted: Noted,
-    /// Why it was refused before a service was asked; method, host and path are then what can be told of them.
-    pub refused: Option<&'static str>,
+    /// Why it was refused before a service was asked; method, host and path are then what can be told of them, and
+    /// `unknown` where nothing can.
+    pub refused: Option<Cow<'static, str>>,
 }
+
+/// Written in place of the method, the host or the path of a refused request where none was found.
+const UNKNOWN: &str = "unknown";
 
 /// Longest path of a refused request in the log; nobody has checked it.
 const REFUSED_PATH_BYTES_MAX: usize = 1 << 10;
@@ -80,6 +85,26 @@ impl<'a> Refused<'a> {
     }
 }
 
+/// Client of a request by HTTP/1 that is refused, of whose head there are these bytes. Whom a trusted forwarder speaks
+/// for is believed of a whole head alone: the forwarder's own line may be the last one, and the client's before it.
+pub(crate) fn refused_client(peer: &Peer, bytes: &[u8], trust: &Trust) -> IpAddr {
+    if !peer.forwards || !bytes.ends_with(b"\r\n\r\n") {
+        return peer.address;
+    }
+    let lines = bytes.split(|&byte| byte == b'\n').skip(1);
+    let fields: Vec<_> = lines
+        .filter_map(|line| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            Some(HeaderField {
+                name: std::str::from_utf8(&line[..colon]).ok()?,
+                value: line[colon + 1..].trim_ascii(),
+            })
+        })
+        .collect();
+    // The scheme is not asked for.
+    peer.visitor(Scheme::Http, &fields, trust).client
+}
+
 /// A request on its way. It is recorded when this is dropped.
 pub(crate) struct Entry {
     log: Arc<dyn AccessLog>,
@@ -112,14 +137,16 @@ impl Entry {
         }
     }
 
-    /// A request that is refused with that status.
+    /// A request that is refused with that status, or by a reset.
     pub(crate) fn refused(
         log: &Arc<dyn AccessLog>,
         request: &Refused<'_>,
-        Refusal(status, why): Refusal,
+        status: Option<StatusCode>,
+        why: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let text = |bytes: &[u8], most: usize| {
-            String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned()
+        let text = |bytes: &[u8], most: usize| match bytes {
+            [] => UNKNOWN.to_owned(),
+            _ => String::from_utf8_lossy(&bytes[..bytes.len().min(most)]).into_owned(),
         };
         let access = Access {
             at: SystemTime::now(),
@@ -129,11 +156,11 @@ impl Entry {
             method: text(request.method, METHOD_BYTES_MAX),
             host: text(request.host, REFUSED_PATH_BYTES_MAX),
             path: text(request.path, REFUSED_PATH_BYTES_MAX),
-            status: Some(status.as_u16()),
+            status: status.map(|status| status.as_u16()),
             bytes: 0,
             duration: Duration::ZERO,
             noted: Noted::default(),
-            refused: Some(why),
+            refused: Some(why.into()),
         };
         Self {
             log: Arc::clone(log),

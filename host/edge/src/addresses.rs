@@ -1,5 +1,5 @@
-//! What one address may take of a child: connections, requests at once, requests in a second. IPv6 counts by /64,
-//! which is what one visitor has.
+//! Limits on what one address may take of a child: connections, requests at once, requests in a second. IPv6 counts by
+//! /64, which is what one visitor has.
 //!
 //! A connection looks its account up once; a request then costs two atomic operations, and none where its peer is
 //! exempt. Exempt are ranges that the operator names (this machine, by default) and the nodes of the fleet, whose
@@ -49,7 +49,7 @@ struct AddressLimits {
     in_flight_max: u32,
     /// Between two requests at the full rate.
     interval_ns: u64,
-    /// What may be ahead of it.
+    /// Time by which an address may be ahead of that rate.
     burst_ns: u64,
     addresses_max: usize,
     exempt: Vec<crate::AddressRange>,

@@ -50,7 +50,7 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
     let gzip = asset
         .gzip
         .as_ref()
-        .filter(|_| accepts_gzip(head.header("accept-encoding")));
+        .filter(|_| accepts_gzip(head.header_list("accept-encoding")));
     let form = gzip.unwrap_or(&asset.plain);
     let mut reply = Reply::empty(StatusCode::OK);
     reply.headers.reserve(8);
@@ -124,27 +124,19 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
 
 /// 412 or 304, in the order of RFC 9110, section 13.2.2.
 fn condition(head: &Head<'_>, etag: &HeaderValue) -> Option<StatusCode> {
-    if let Some(wanted) = head.header("if-match")
-        && !matches(wanted, etag, true)
-    {
+    let wants_another = head.header("if-match").is_some()
+        && !head
+            .header_list("if-match")
+            .any(|tag| tag == b"*" || tag == etag.as_bytes());
+    if wants_another {
         return Some(StatusCode::PRECONDITION_FAILED);
     }
-    let held = head.header("if-none-match")?;
-    matches(held, etag, false).then_some(StatusCode::NOT_MODIFIED)
-}
-
-/// Whether a list of entity tags names this one. A weak one never does in a strong comparison.
-fn matches(list: &[u8], etag: &HeaderValue, strong: bool) -> bool {
-    list.split(|&byte| byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .any(|tag| {
-            let tag = if strong {
-                tag
-            } else {
-                tag.strip_prefix(b"W/").unwrap_or(tag)
-            };
-            tag == b"*" || tag == etag.as_bytes()
-        })
+    let has_this = head.header_list("if-none-match").any(|tag| {
+        // What is weakly the same will do (RFC 9110, section 8.8.3.2).
+        let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+        tag == b"*" || tag == etag.as_bytes()
+    });
+    has_this.then_some(StatusCode::NOT_MODIFIED)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -156,9 +148,15 @@ enum Range {
 
 /// A single range; several, or none that can be read, are the whole (RFC 9110, section 14.2).
 fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
-    let Some(text) = head
-        .header_str("range")
-        .and_then(|text| text.trim().strip_prefix("bytes="))
+    let mut lines = head.header_lines("range");
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Range::Whole;
+    };
+    let text = std::str::from_utf8(line).unwrap_or_default();
+    let Some(text) = text
+        .split_once('=')
+        .filter(|(unit, _)| unit.trim_start().eq_ignore_ascii_case("bytes"))
+        .map(|(_, ranges)| ranges)
     else {
         return Range::Whole;
     };
@@ -200,12 +198,9 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
 }
 
 /// Whether gzip is at least as welcome as no coding.
-fn accepts_gzip(header: Option<&[u8]>) -> bool {
-    let Some(text) = header.and_then(|value| std::str::from_utf8(value).ok()) else {
-        return false;
-    };
+fn accepts_gzip<'a>(list: impl Iterator<Item = &'a [u8]>) -> bool {
     let (mut gzip, mut any, mut identity) = (None, None, None);
-    for item in text.split(',') {
+    for item in list.filter_map(|item| std::str::from_utf8(item).ok()) {
         let mut parts = item.split(';').map(str::trim);
         let coding = parts.next().unwrap_or_default();
         let quality =
@@ -288,6 +283,8 @@ mod tests {
             ("bytes=0-1,3-4", 200, "0123456789"),
             ("bytes=a-b", 200, "0123456789"),
             ("lines=0-1", 200, "0123456789"),
+            ("Bytes=0-4", 206, "01234"),
+            ("BYTES=-3", 206, "789"),
         ] {
             let reply = ask("GET", &[("range", range)]);
             assert_eq!(reply.status.as_u16(), status, "{range}");
@@ -311,6 +308,26 @@ mod tests {
             let reply = ask_as(Some(404), "GET", &[(name, value)]);
             assert_eq!(reply.status, 404, "{name}");
             assert!(matches!(reply.body, ReplyBody::Full(body) if body.len() == 10));
+        }
+    }
+
+    #[test]
+    fn a_list_in_several_lines_is_one_list() {
+        let etag = format!("\"{}\"", "ab".repeat(16));
+        for (name, first, second, status) in [
+            ("if-match", "\"x\"", etag.as_str(), 200),
+            ("if-match", "\"x\"", "\"y\"", 412),
+            ("if-none-match", "\"x\"", etag.as_str(), 304),
+            ("if-none-match", "\"x\"", "\"y\"", 200),
+            // Not a list: it is said twice, and holds in neither way.
+            ("range", "bytes=0-1", "bytes=2-3", 200),
+        ] {
+            let reply = ask("GET", &[(name, first), (name, second)]);
+            assert_eq!(reply.status.as_u16(), status, "{name}: {first}, {second}");
+        }
+        for (second, coding) in [("gzip", Some("gzip")), ("gzip;q=0", None)] {
+            let lines = [("accept-encoding", "br"), ("Accept-Encoding", second)];
+            assert_eq!(header(&ask("GET", &lines), "content-encoding"), coding);
         }
     }
 

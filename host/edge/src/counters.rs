@@ -55,10 +55,12 @@ pub enum Cause {
     Http2Windows,
     /// HTTP/2: what h2 refused by limits of its own.
     Http2Protocol,
+    /// HTTP/2: more streams at once than a connection may have.
+    Http2Streams,
 }
 
 /// Every cause with its name in metrics.
-const CAUSES: [(Cause, &str); 25] = [
+const CAUSES: [(Cause, &str); 26] = [
     (Cause::ProxyHeader, "proxy-header"),
     (Cause::ConnectionsMax, "connections"),
     (Cause::Descriptors, "descriptors"),
@@ -84,6 +86,7 @@ const CAUSES: [(Cause, &str); 25] = [
     (Cause::Http2Idle, "h2-idle-frames"),
     (Cause::Http2Windows, "h2-windows"),
     (Cause::Http2Protocol, "h2-protocol"),
+    (Cause::Http2Streams, "h2-streams"),
 ];
 
 /// A count for each cause.

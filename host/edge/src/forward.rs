@@ -1,20 +1,42 @@
 //! Headers of requests that go on: what belongs to one connection is taken out, what tells of the visitor is ours.
 
 mod lines;
+mod told;
 pub(crate) mod trailers;
 
 pub use crate::http1::target::{is_authority, is_path};
 use lines::is_internal;
 pub use lines::{is_alike, is_disguised, request_lines};
 pub(crate) use lines::{is_hop_by_hop, names_header};
+pub use told::{Told, told, told_in};
 pub use trailers::{takes_trailers, without_trailers};
 
+use crate::visitor::forwarded::elements;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use protoplex_http::Head;
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
-/// What the connection layer alone says of a message besides hop-by-hop headers.
-const OWN: [&str; 2] = ["date", "x-request-id"];
+/// Headers that the host alone says of a message besides hop-by-hop ones. `Trailer` is a server's or an app's, passed on
+/// with its trailers: what else makes a message has none.
+const OWN: [&str; 3] = ["date", "x-request-id", "trailer"];
+
+/// A value without white space at its ends: HTTP/1.1 takes it off on the next hop, and in HTTP/2 it is malformed
+/// (RFC 9113, section 8.2.1).
+pub(crate) fn trimmed(value: HeaderValue) -> HeaderValue {
+    let bare = trim(value.as_bytes());
+    match bare.len() == value.len() {
+        true => value,
+        false => HeaderValue::from_bytes(bare).unwrap_or(value),
+    }
+}
+
+/// Bytes of a header's value without white space at its ends.
+pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
 
 /// Whether a handler must leave this header to the host.
 pub fn is_of_the_host(name: &str) -> bool {
@@ -74,12 +96,17 @@ fn visitor_fields(
     let scheme = head.scheme.as_str();
     let from = head.forwarder.unwrap_or(head.client);
     let before = |name: &str| head.forwarder.and_then(|_| before(name));
-    let host = before("x-forwarded-host").unwrap_or_else(|| head.authority.to_owned());
+    let forwarded = before("forwarded");
+    let host = before("x-forwarded-host")
+        .or_else(|| asked_host(forwarded.as_deref()?, head.client))
+        .unwrap_or_else(|| head.authority.to_owned());
     let hops = match before("x-forwarded-for") {
         Some(hops) => format!("{hops}, {from}"),
+        // `Forwarded` alone named the client.
+        None if from != head.client => format!("{}, {from}", head.client),
         None => from.to_string(),
     };
-    let forwarded = match before("forwarded") {
+    let forwarded = match forwarded {
         Some(hops) => format!("{hops}, {}", element(from, head.authority, scheme)),
         None => element(head.client, &host, scheme),
     };
@@ -91,10 +118,19 @@ fn visitor_fields(
     ]
 }
 
-/// All values of a header, in one line. What is no ASCII is none of a forwarder's.
+/// The host that a client asked for, by what a trusted forwarder says of it.
+fn asked_host(forwarded: &str, client: IpAddr) -> Option<String> {
+    let mut elements = elements(forwarded);
+    let of_client = elements.find(|element| element.node() == Some(client))?;
+    of_client.host().map(Cow::into_owned)
+}
+
+/// All values of a header, in one line. What is no ASCII is none of a forwarder's, and what is empty says nothing.
 fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
-    let text = values.filter_map(|value| std::str::from_utf8(value).ok());
-    let values: Vec<&str> = text.filter(|value| value.is_ascii()).collect();
+    let text = values.filter_map(|value| std::str::from_utf8(value.trim_ascii()).ok());
+    let values: Vec<&str> = text
+        .filter(|value| value.is_ascii() && !value.is_empty())
+        .collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
@@ -220,5 +256,37 @@ mod tests {
             text("forwarded"),
             Some("for=203.0.113.9, for=10.0.0.1;host=\"inside\";proto=https")
         );
+    }
+
+    #[test]
+    fn what_forwarded_alone_says_is_told_in_the_other_headers_too() {
+        let said = "for=6.6.6.6, for=203.0.113.9;proto=https;host=\"shop.test\"";
+        let mut headers = HeaderMap::new();
+        headers.append("forwarded", HeaderValue::from_static(said));
+        headers.append("x-forwarded-for", HeaderValue::from_static(""));
+        let head = Head {
+            method: "GET",
+            path: "/",
+            authority: "inside",
+            scheme: Scheme::Https,
+            version: 11,
+            headers: &[],
+            client: [203, 0, 113, 9].into(),
+            client_port: 0,
+            forwarder: Some([10, 0, 0, 1].into()),
+            notes: None,
+            request_id: "0123456789abcdef",
+            hop: Default::default(),
+        };
+        overwrite_forwarded(&head, &mut headers);
+        for (name, value) in [
+            ("x-forwarded-for", "203.0.113.9, 10.0.0.1"),
+            ("x-forwarded-host", "shop.test"),
+            ("x-forwarded-proto", "https"),
+        ] {
+            assert_eq!(headers[name], value, "{name}");
+        }
+        let extended = format!("{said}, for=10.0.0.1;host=\"inside\";proto=https");
+        assert_eq!(headers["forwarded"], extended);
     }
 }

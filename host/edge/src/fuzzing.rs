@@ -1,9 +1,10 @@
-//! What must hold for any bytes at all. Fuzz targets (`just fuzz`) and a short random test call the same functions.
+//! Properties that must hold for any bytes at all. Fuzz targets (`just fuzz`) and a short random test call the same
+//! functions.
 
 use crate::{
     Limits,
     http1::{
-        chunked::{Decoded, Decoder},
+        chunked::{Decoded, Decoder, Writer},
         head::{self, Fields},
     },
     upstream::parse_response,
@@ -87,7 +88,8 @@ pub fn chunks(data: &[u8]) {
 
 /// The content and the end: `Some(true)` whole, `Some(false)` unfinished, `None` refused.
 fn decoded(pieces: &[&[u8]]) -> (Vec<u8>, Option<bool>) {
-    let (mut decoder, mut buffer, mut content) = (Decoder::new(), BytesMut::new(), Vec::new());
+    let (mut decoder, mut buffer, mut content) =
+        (Decoder::new(Writer::Client), BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {

@@ -1,4 +1,4 @@
-//! What a connection reads from and writes to.
+//! The stream that a connection reads from and writes to.
 
 use rustix::net::sockopt;
 use std::time::Duration;

@@ -32,7 +32,10 @@ pub mod websocket;
 
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
-pub use limits::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, Limits};
+pub use limits::{
+    HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, LINE_BYTES_LIMIT, Limits,
+    RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, check_response_head,
+};
 pub use origin::Origin;
 pub use ranges::AddressRange;
 pub use server::{Divert, ListenHandle, Server, Settings};
@@ -41,16 +44,17 @@ pub use tickets::TicketSecret;
 pub use tls::{Certificates, Pem, TlsError};
 pub use visitor::Trust;
 
-use protoplex_http::{Answer, Body, Head, Internal};
+use protoplex_http::{Answer, Body, Head, HeaderField, Internal};
 
 /// What connections call for each request.
 pub trait Service: Send + Sync + 'static {
     /// Answers now, or with a future that the connection polls and drops when the client goes away.
     fn call(&self, head: &Head<'_>, body: Body) -> Answer;
 
-    /// Where a request came in that a node of the fleet passes on. What it says then holds for the request's head, for
-    /// its response's id and in the log. Asked on internal listeners alone, before [`Self::call`].
-    fn origin(&self, _internal: &Internal<'_>) -> Option<Origin> {
+    /// Where a request came in that a node of the fleet passes on, if what it says of that is believed; `fields` are its
+    /// header lines. The origin then holds for the request's head, for its response's id and in the log. Asked on
+    /// internal listeners alone, before [`Self::call`].
+    fn origin(&self, _internal: &Internal<'_>, _fields: &[HeaderField<'_>]) -> Option<Origin> {
         None
     }
 }

@@ -1,6 +1,7 @@
 //! Limits of connections. Each has a default and a reason.
 
-use crate::{AddressRange, pace::Rule};
+use crate::{AddressRange, http2::WindowSizes, pace::Rule};
+use protoplex_http::Reply;
 use std::time::Duration;
 
 /// This machine.
@@ -8,12 +9,24 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// Largest [`Limits::head_bytes_max`]: a node knows by it what to expect of another.
 pub const HEAD_BYTES_LIMIT: usize = 1 << 20;
-/// Largest [`Limits::headers_max`].
-pub const HEADERS_LIMIT: usize = 128;
+/// Largest [`Limits::line_bytes_max`]: apps and servers of HTTP/2 are asked for a URI, which has less than 64 KiB.
+pub const LINE_BYTES_LIMIT: usize = 60 << 10;
+/// Largest [`Limits::headers_max`]: as many as a response may have.
+pub const HEADERS_LIMIT: usize = 256;
 /// Bytes that the platform and handlers add to a request's head between two nodes.
 const ADDED_BYTES_MAX: usize = 64 << 10;
 /// Header lines that they add: the platform about twelve, handlers what they set.
 const ADDED_HEADERS_MAX: usize = 128;
+/// Header lines of a response, whoever makes it: a server of either protocol, an app or an edge handler. Lines that
+/// concern its connection do not count. A page with its cookies and preloads has some dozen; nginx relays 200 as well.
+pub const RESPONSE_HEADERS_MAX: usize = 256;
+/// Bytes of those lines as HTTP/1.1 writes them: many cookies are set at once where somebody logs in, each of 4 KiB at
+/// most.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 128 << 10;
+/// Lines that whoever writes a response adds for its connection: framing, date and the like.
+const RESPONSE_OWN_HEADERS_MAX: usize = 16;
+/// Bytes of the status line, which may give a reason, and of the lines that concern the connection.
+const RESPONSE_OWN_BYTES_MAX: usize = 8 << 10;
 /// Bytes that each field of a header list counts beside its own (RFC 9113, section 6.5.2).
 const FIELD_BYTES: usize = 32;
 /// The largest frame that we let clients send.
@@ -37,7 +50,39 @@ impl HeadLimits {
     };
 }
 
-/// What a client may take of a child.
+/// Lines of a response's head that are read at all, those of its connection included.
+pub(crate) const RESPONSE_LINES_READ: usize = RESPONSE_HEADERS_MAX + RESPONSE_OWN_HEADERS_MAX;
+/// Bytes of a response's head that are read at all.
+pub(crate) const RESPONSE_BYTES_READ: usize = RESPONSE_HEAD_BYTES_MAX + RESPONSE_OWN_BYTES_MAX;
+/// Header list of a response by HTTP/2 that is read at all.
+pub(crate) const RESPONSE_H2_LIST_BYTES: usize =
+    RESPONSE_BYTES_READ + FIELD_BYTES * RESPONSE_LINES_READ;
+
+/// Whether the head of a response that goes on to a client is within [`RESPONSE_HEADERS_MAX`] and
+/// [`RESPONSE_HEAD_BYTES_MAX`]. One measure for servers and handlers: what a node answers, the node before it passes on.
+///
+/// # Errors
+/// What is wrong with the head.
+pub fn check_response_head(reply: &Reply) -> Result<(), &'static str> {
+    let lengths = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();
+    let headers = reply.headers.iter();
+    let bytes: usize = headers
+        .map(|(name, value)| lengths(name.as_str().len(), value.len()))
+        .sum();
+    if reply.headers.len() + reply.lines.count() > RESPONSE_HEADERS_MAX {
+        return Err(RESPONSE_TOO_MANY_LINES);
+    }
+    if bytes + reply.lines.as_bytes().len() > RESPONSE_HEAD_BYTES_MAX {
+        return Err(RESPONSE_TOO_LARGE);
+    }
+    Ok(())
+}
+
+pub(crate) const RESPONSE_TOO_MANY_LINES: &str =
+    "its head has too many lines (RESPONSE_HEADERS_MAX)";
+pub(crate) const RESPONSE_TOO_LARGE: &str = "its head is too large (RESPONSE_HEAD_BYTES_MAX)";
+
+/// Limits on what a client may take of a child.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// TLS handshake: a slow phone on a bad network needs seconds, an attacker would take for ever.
@@ -50,21 +95,27 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between two reads of a request's body that somebody waits for.
     pub body_timeout: Duration,
-    /// Between two pieces of a request's body of unknown length that goes to a server of HTTP/2 which has not answered
-    /// yet: one side of a conversation, as in gRPC, where both may have nothing to say for a while. Once there is a
-    /// response, the upstream's idle timeout holds in its place.
+    /// Silence in a conversation, as in gRPC, where both sides may have nothing to say for a while: between two pieces of
+    /// a request's body of unknown length that goes to a server of HTTP/2, or of gRPC, which has not answered yet; and of
+    /// client and app at once where an app answers beside such a body. Once there is a server's response, the upstream's
+    /// idle timeout holds in its place.
     pub two_way_silence_max: Duration,
+    /// Reading on from a client that has had its answer and still sends, so that no reset eats that answer (nginx's
+    /// number). In a drain no longer than `drain_window`.
+    pub linger_timeout: Duration,
+    /// Silence of such a client after which it is believed to have read the answer.
+    pub linger_silence_max: Duration,
     /// Until a blocked write gets on.
     pub write_timeout: Duration,
     /// Without a byte in a tunnel; the pings of WebSockets come more often.
     pub tunnel_idle_timeout: Duration,
     /// A whole head, in either protocol: cookies are large, attacks larger (431). At most [`HEAD_BYTES_LIMIT`].
     pub head_bytes_max: usize,
-    /// A request line (414).
+    /// A request line (414). At most [`LINE_BYTES_LIMIT`].
     pub line_bytes_max: usize,
     /// Header lines (431). At most [`HEADERS_LIMIT`].
     pub headers_max: usize,
-    /// What is read of a body that nobody wanted, to keep the connection.
+    /// Bytes that are read of a body that nobody wanted, to keep the connection.
     pub drain_bytes_max: u64,
     /// Connections of one child; more are told so and closed. A node lowers it to what its descriptors allow.
     pub connections_max: usize,
@@ -86,7 +137,8 @@ pub struct Limits {
     pub address_burst_messages: u32,
     /// Addresses that are counted at once, about 150 bytes each.
     pub addresses_max: usize,
-    /// Who is under no limit by address: this machine by default, where tests, probes and a local balancer run.
+    /// Addresses that are under no limit by address: this machine by default, where tests, probes and a local balancer
+    /// run.
     pub address_exempt: Vec<AddressRange>,
     /// Least rate of a request's body while somebody waits for it. Nothing by default: a log shipper that pauses,
     /// and a phone in a tunnel, bring less than any number that would keep an attacker away, and `body_timeout` ends
@@ -97,7 +149,7 @@ pub struct Limits {
     pub crowded_body_bytes_per_s_min: u32,
     /// Over how much waiting that is measured.
     pub body_grace: Duration,
-    /// What a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
+    /// Bytes that a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
     pub write_bytes_per_s_min: u32,
     /// Without a byte, either way, of a request that a node of ours sent: that node judges its client by its own
     /// limits and by its build's, which allow an hour at most. A node that died is noticed by the kernel's probes.
@@ -118,12 +170,12 @@ pub struct Limits {
     /// Bytes that the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
     /// from far away are slower then.
     pub h2_windows_bytes_max: usize,
-    /// What costs us more than the client.
+    /// Limits on what costs us more than the client.
     pub h2: Http2Limits,
 }
 
-/// What a client may do on one HTTP/2 connection in an interval, besides asking and taking answers. Above any of
-/// them the connection ends with `ENHANCE_YOUR_CALM`.
+/// Limits on what a client may do on one HTTP/2 connection in an interval, besides asking and taking answers. Above any
+/// of them the connection ends with `ENHANCE_YOUR_CALM`.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Limits {
     /// The numbers below are for so long.
@@ -171,11 +223,21 @@ impl Default for Http2Limits {
 }
 
 impl Limits {
+    /// Windows of a client's HTTP/2 connection.
+    pub(crate) fn h2_windows(&self) -> WindowSizes {
+        WindowSizes {
+            stream_bytes: self.h2_stream_window_bytes,
+            stream_bytes_max: self.h2_stream_window_bytes_max,
+            connection_bytes: self.h2_connection_window_bytes,
+            growth_bytes_max: self.h2_windows_bytes_max,
+        }
+    }
+
     /// For a request's head.
     pub(crate) fn head(&self) -> HeadLimits {
         HeadLimits {
             bytes_max: self.head_bytes_max,
-            line_bytes_max: self.line_bytes_max,
+            line_bytes_max: self.line_bytes_max.min(LINE_BYTES_LIMIT),
             headers_max: self.headers_max.min(HEADERS_LIMIT),
         }
     }
@@ -221,6 +283,8 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             two_way_silence_max: Duration::from_secs(300),
+            linger_timeout: Duration::from_secs(30),
+            linger_silence_max: Duration::from_secs(5),
             write_timeout: Duration::from_secs(60),
             tunnel_idle_timeout: Duration::from_secs(3_600),
             head_bytes_max: 32 << 10,

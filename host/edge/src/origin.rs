@@ -10,7 +10,7 @@ pub struct Origin {
     pub client: IpAddr,
     /// The client's port; 0 where only the address is known.
     pub client_port: u16,
-    /// How the client came.
+    /// Scheme by which the client came.
     pub scheme: Scheme,
     /// The id that the client is told: 16 hexadecimal digits.
     pub request_id: [u8; 16],

@@ -1,9 +1,11 @@
-//! How fast the other side has to be while it is waited for: it may not stand still for long, and over some time of
-//! waiting it must get something done. Time in which nobody waits for it counts for nothing.
+//! Pace of the other side while it is waited for: it may not stand still for long, and over some time of waiting it
+//! must get something done. Time in which nobody waits for it counts for nothing.
 
 mod body;
+mod silence;
 
 pub(crate) use body::BodyRules;
+pub(crate) use silence::Silence;
 
 use std::{
     future::Future,
@@ -13,7 +15,7 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What is asked of it.
+/// The pace that is asked of the other side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     /// Between two bytes.
@@ -30,7 +32,7 @@ impl Rule {
     }
 }
 
-/// How it is doing.
+/// The pace of the other side so far.
 #[derive(Default)]
 pub(crate) struct Pace {
     /// In this window, without the wait that goes on.
@@ -44,7 +46,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// It moved; whoever waited has something to do.
+    /// Notes that the other side moved; whoever waited has something to do.
     pub(crate) fn moved(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.pause();
@@ -58,7 +60,7 @@ impl Pace {
         self.still = Duration::ZERO;
     }
 
-    /// It is waited for. Ready when it is too slow.
+    /// Notes that the other side is waited for. Ready when it is too slow.
     pub(crate) fn poll_too_slow(&mut self, rule: &Rule, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let left = (rule.still_max.saturating_sub(self.still))

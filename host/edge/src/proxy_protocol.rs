@@ -28,7 +28,7 @@ pub(crate) enum Fault {
     /// The stream ended.
     #[error("the connection ended in its PROXY header: {0}")]
     Io(#[from] io::Error),
-    /// It is none, or not as the specification says.
+    /// There is no header, or not one as the specification says.
     #[error("no PROXY header: {0}")]
     Malformed(&'static str),
 }

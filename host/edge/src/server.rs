@@ -2,9 +2,13 @@
 
 use crate::{
     AccessLog, Limits, Service, Trust,
-    addresses::{Addresses, Seat, Turn},
+    addresses::{Address, Addresses, Seat, Turn},
     counters::{Cause, Counters},
-    http1, http2,
+    http1::{
+        self,
+        head::{Refusal, TOO_MANY_REQUESTS},
+    },
+    http2,
     pace::BodyRules,
     proxy_protocol,
     ranges::any_contains,
@@ -54,18 +58,18 @@ pub(crate) struct Shared<S> {
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tasks: TaskTracker,
     pub(crate) tunnels: Arc<AtomicUsize>,
-    pub(crate) window_budget: http2::WindowBudget,
+    pub(crate) window_budget: Arc<http2::WindowBudget>,
     tls: Option<TlsAcceptor>,
     connections: Arc<AtomicUsize>,
     permits: Arc<Semaphore>,
 }
 
-/// How a server is set up.
+/// Settings of a server.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// What clients may take.
+    /// Limits on what clients may take.
     pub limits: Limits,
-    /// Who is believed.
+    /// Forwarders that are believed.
     pub trust: Trust,
     /// Without it, HTTPS listeners close every connection.
     pub tls: Option<Arc<ServerConfig>>,
@@ -79,7 +83,7 @@ pub struct Server<S>(Arc<Shared<S>>);
 /// Takes a connection that speaks TLS where HTTP is plain.
 pub type Divert = Arc<dyn Fn(TcpStream) -> Onward + Send + Sync>;
 
-/// What connections of a listener speak.
+/// Scheme and kind of a listener's connections.
 #[derive(Clone)]
 struct Door {
     scheme: Scheme,
@@ -109,7 +113,7 @@ impl Door {
 /// An accept loop.
 pub struct ListenHandle {
     accepting: CancellationToken,
-    /// Of those who came by it.
+    /// Cancelled by `retire`: connections accepted here close after their current response.
     leaving: CancellationToken,
 }
 
@@ -119,7 +123,7 @@ impl ListenHandle {
         self.accepting.cancel();
     }
 
-    /// The same, and sends away who came by it, as a drain does.
+    /// Stops accepting, and sends away the connections accepted here, as a drain does.
     pub fn retire(self) {
         self.accepting.cancel();
         self.leaving.cancel();
@@ -183,7 +187,7 @@ impl<S: Service> Server<S> {
             connections,
             tasks: TaskTracker::new(),
             tunnels: Arc::default(),
-            window_budget: http2::WindowBudget::default(),
+            window_budget: Arc::default(),
         }))
     }
 
@@ -246,7 +250,7 @@ impl<S: Service> Server<S> {
         self.0.tasks.len()
     }
 
-    /// What was refused or cut.
+    /// Counts of what was refused or cut.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
     }
@@ -291,7 +295,7 @@ async fn accept<S: Service>(
     }
 }
 
-/// Who has come already is let in, and told to go with the first answer.
+/// Lets in the connections that wait already; they are told to go with the first answer.
 fn accept_rest<S: Service>(
     shared: &Arc<Shared<S>>,
     listener: &TcpListener,
@@ -487,19 +491,30 @@ impl<S> Shared<S> {
 
     /// Lets a request in, or says how long its client has to wait.
     pub(crate) fn turn(&self, peer: &Peer, client: IpAddr) -> Result<Turn, Duration> {
-        let of_visitor;
-        let account = if peer.forwards {
-            of_visitor = self.addresses.account(client);
-            &of_visitor
-        } else {
-            &peer.account
-        };
-        self.addresses
-            .turn(account.as_ref())
-            .map_err(|(cause, wait)| {
-                self.counters.count(cause);
-                wait
-            })
+        match peer.forwards {
+            true => self.turn_of(self.addresses.account(client).as_ref()),
+            false => self.turn_of(peer.account.as_ref()),
+        }
+    }
+
+    /// Lets in a request of that account; an error says how long to wait. Who has none is let in.
+    pub(crate) fn turn_of(&self, account: Option<&Arc<Address>>) -> Result<Turn, Duration> {
+        self.addresses.turn(account).map_err(|(cause, wait)| {
+            self.counters.count(cause);
+            wait
+        })
+    }
+
+    /// Counts a request whose head is refused, against its client as well: it takes a turn. What the client is told: who
+    /// is over its limits hears that.
+    pub(crate) fn refuse(&self, peer: &Peer, client: IpAddr, refusal: Refusal) -> Refusal {
+        if self.turn(peer, client).is_err() {
+            return TOO_MANY_REQUESTS;
+        }
+        if let Some(cause) = refusal.cause() {
+            self.counters.count(cause);
+        }
+        refusal
     }
 
     /// Returns when an idle connection has to go: some time after it was said to, so that not all of them come back
@@ -514,7 +529,8 @@ impl<S> Shared<S> {
         Box::pin(tokio::time::sleep(wait)).await;
     }
 
-    /// The same for who has not asked for anything `since` it was let in: its first request may be on its way.
+    /// Waits as `leave` does, then for the first request of a client that has not asked for anything `since` it was let
+    /// in: it may be on its way.
     pub(crate) async fn leave_unasked(&self, leaving: &CancellationToken, since: Instant) {
         self.leave(leaving).await;
         Box::pin(tokio::time::sleep_until(since + FIRST_REQUEST_WAIT)).await;

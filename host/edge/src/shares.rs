@@ -1,5 +1,6 @@
-//! What clients hold that is no connection of theirs to this process: sessions that go on between requests, streams that
-//! share a connection, and what a node of the fleet relays. Bounded as connections are, by number and by address.
+//! Shares of what clients hold that is no connection of theirs to this process: sessions that go on between requests,
+//! streams that share a connection, and what a node of the fleet relays. Bounded as connections are, by number and by
+//! address.
 
 use crate::{
     Limits,

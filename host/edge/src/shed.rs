@@ -11,11 +11,11 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// What plain HTTP is told. TLS is only closed: a handshake costs more than most requests.
+/// Response to plain HTTP. TLS is only closed: a handshake costs more than most requests.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
     content-length: 24\r\nretry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable\n";
-/// Of a request that has come already: read, so that the kernel has less reason for a reset.
+/// Bytes of a request that has come already: read, so that the kernel has less reason for a reset.
 const GLANCE_BYTES: usize = 4 << 10;
 /// Between two lines of log about the same trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use std::{
 /// A ticket is good for one to two of these: long enough for a visitor of the morning to be quick at noon.
 const EPOCH_S: u32 = 6 * 3_600;
 const EPOCH_BYTES: usize = 8;
-/// What a client may present; ours are some hundred bytes, and a client's certificate is never in them.
+/// Most bytes that a client may present; our tickets have some hundred, and a client's certificate is never in them.
 const TICKET_BYTES_MAX: usize = 16 << 10;
 
 /// The secret of one epoch.
@@ -27,7 +27,7 @@ const TICKET_BYTES_MAX: usize = 16 << 10;
 pub struct TicketSecret {
     /// Number of the epoch, since 1970.
     pub epoch: u64,
-    /// Its secret.
+    /// Secret of the epoch.
     pub secret: [u8; 32],
 }
 

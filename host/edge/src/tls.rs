@@ -27,7 +27,7 @@ pub enum TlsError {
     /// There is none in the file.
     #[error("the file has no certificate")]
     Empty,
-    /// It is no certificate of a server.
+    /// The certificate is not one of a server.
     #[error("the certificate cannot be read: {0}")]
     Names(webpki::Error),
 }
@@ -37,7 +37,7 @@ pub enum TlsError {
 pub struct Pem {
     /// The certificate first.
     pub cert: Vec<u8>,
-    /// Its key.
+    /// Private key of the certificate.
     pub key: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ impl Certificates {
         self.tickets.set(secret);
     }
 
-    /// TLS 1.2 and 1.3; HTTP/2 and HTTP/1.1 by ALPN. No early data: it could be sent twice.
+    /// TLS 1.2 and 1.3; HTTP/2, HTTP/1.1 and HTTP/1.0 by ALPN: clients that name one alone are there of each. No early data: it could be sent twice.
     ///
     /// # Errors
     /// The provider lacks what both versions need.
@@ -90,7 +90,9 @@ impl Certificates {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = ["h2", "http/1.1", "http/1.0"]
+            .map(|name| name.as_bytes().to_vec())
+            .into();
         config.ticketer = Arc::clone(&self.tickets) as _;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
         Ok(config)

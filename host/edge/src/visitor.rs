@@ -1,4 +1,6 @@
-//! Who a request is from: the socket's other end, whom a PROXY header names, or whom a trusted forwarder names.
+//! The client of a request: the socket's other end, whom a PROXY header names, or whom a trusted forwarder names.
+
+pub(crate) mod forwarded;
 
 use crate::{
     Origin,
@@ -9,33 +11,34 @@ use protoplex_http::{HeaderField, Scheme};
 use std::{net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
-/// Who is believed when it speaks of others. Nobody by default: whoever reaches the port could name anybody.
+/// Forwarders that are believed when they speak of others. Nobody by default: whoever reaches the port could name
+/// anybody.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// Connections from here begin with a PROXY header, and are closed without one.
     pub proxy_protocol_from: Vec<AddressRange>,
-    /// `X-Forwarded-*` and `Forwarded` from here are kept and extended.
+    /// `X-Forwarded-*` and `Forwarded` from here are believed, kept and extended. Where both are there, the former count.
     pub forwarded_from: Vec<AddressRange>,
 }
 
 /// The other end of a connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    /// Its address, or the one that a PROXY header named.
+    /// Address of the other end, or the one that a PROXY header named.
     pub(crate) address: IpAddr,
-    /// Of the same.
+    /// Port of the same end.
     pub(crate) port: u16,
-    /// It is a trusted forwarder.
+    /// The other end is a trusted forwarder.
     pub(crate) forwards: bool,
     /// Whether the connection came by a listener for the fleet's nodes.
     pub(crate) is_internal: bool,
-    /// Its account, where its requests are limited. A forwarder has none: its visitors have.
+    /// Account of the address, where its requests are limited. A forwarder has none: its visitors have.
     pub(crate) account: Option<Arc<Address>>,
     /// Cancelled when it is to go: a drain, or whom it came by is somebody else's again.
     pub(crate) leaving: CancellationToken,
 }
 
-/// Who a request is from.
+/// The client of a request.
 pub(crate) struct Visitor {
     pub(crate) client: IpAddr,
     pub(crate) port: u16,
@@ -70,33 +73,57 @@ impl Peer {
                 forwarder: None,
             };
         }
-        let client = client(self.address, fields, &trust.forwarded_from);
+        let said = said(self.address, fields, &trust.forwarded_from);
         Visitor {
-            client,
+            client: said.client,
             // Whom a forwarder names is known by the address alone.
-            port: if client == self.address { self.port } else { 0 },
-            scheme: said_scheme(fields).unwrap_or(scheme),
+            port: match said.client == self.address {
+                true => self.port,
+                false => 0,
+            },
+            scheme: said_scheme(fields).or(said.scheme).unwrap_or(scheme),
             forwarder: Some(self.address),
         }
     }
 }
 
+/// What forwarders say of a client.
+struct Said {
+    client: IpAddr,
+    /// Only `Forwarded` says it beside the client.
+    scheme: Option<Scheme>,
+}
+
 /// The right-most address of `X-Forwarded-For` that is no trusted forwarder's: what stands to its left was said by
-/// it, or by somebody it believed.
-fn client(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> IpAddr {
-    let mut client = peer;
-    let lines = values(fields, "x-forwarded-for").rev();
-    for entry in lines.flat_map(|line| line.rsplit(',')) {
+/// it, or by somebody it believed. Where nobody says that, `Forwarded` is read in the same way.
+fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> Said {
+    let mut said = Said {
+        client: peer,
+        scheme: None,
+    };
+    let mut is_believed = |node: Option<IpAddr>| {
         // A forwarder that hides its client, or makes no sense, is the last one that we know.
-        let Some(address) = address(entry.trim()) else {
-            break;
+        let Some(address) = node else {
+            return false;
         };
-        client = address;
-        if !any_contains(trusted, address) {
-            break;
-        }
+        said.client = address;
+        any_contains(trusted, address)
+    };
+    if values(fields, "x-forwarded-for").any(|line| !line.trim().is_empty()) {
+        let lines = values(fields, "x-forwarded-for").rev();
+        let _ = lines
+            .flat_map(|line| line.rsplit(','))
+            .all(|entry| is_believed(address(entry.trim())));
+        return said;
     }
-    client
+    let mut scheme = None;
+    let lines = values(fields, "forwarded").rev();
+    let _ = lines.flat_map(forwarded::elements).all(|element| {
+        scheme = element.scheme().or(scheme);
+        is_believed(element.node())
+    });
+    said.scheme = scheme;
+    said
 }
 
 /// An address, with a port or without: balancers write both.
@@ -111,14 +138,19 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// What the nearest forwarder says.
+/// Scheme that the nearest forwarder says.
 fn said_scheme(fields: &[HeaderField<'_>]) -> Option<Scheme> {
     let last = values(fields, "x-forwarded-proto").next_back()?;
-    match last.rsplit(',').next().unwrap_or_default().trim() {
-        said if said.eq_ignore_ascii_case("https") => Some(Scheme::Https),
-        said if said.eq_ignore_ascii_case("http") => Some(Scheme::Http),
-        _ => None,
+    scheme(last.rsplit(',').next().unwrap_or_default().trim())
+}
+
+/// Scheme by its name. Some forwarders (Traefik) say the one of a WebSocket.
+fn scheme(name: &str) -> Option<Scheme> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    if is("https") || is("wss") {
+        return Some(Scheme::Https);
     }
+    (is("http") || is("ws")).then_some(Scheme::Http)
 }
 
 fn values<'a>(
@@ -195,6 +227,8 @@ mod tests {
             ("http, HTTPS", Scheme::Https),
             ("https, http", Scheme::Http),
             ("gopher", Scheme::Http),
+            ("wss", Scheme::Https),
+            ("https, WS", Scheme::Http),
         ] {
             assert_eq!(
                 visitor(true, &[("x-forwarded-proto", said)]).1,
@@ -205,14 +239,72 @@ mod tests {
     }
 
     #[test]
+    fn a_forwarder_that_says_only_forwarded_is_believed() {
+        use Scheme::{Http, Https};
+        for (lines, client, scheme) in [
+            (
+                &["for=203.0.113.9;proto=https;host=shop.test"][..],
+                "203.0.113.9",
+                Https,
+            ),
+            (
+                &["For=\"203.0.113.9:4711\"; Proto=HTTPS"],
+                "203.0.113.9",
+                Https,
+            ),
+            (&["for=\"[2001:db8::1]:47\""], "2001:db8::1", Http),
+            (
+                &["host=\"a,for=6.6.6.6\";for=203.0.113.9"],
+                "203.0.113.9",
+                Http,
+            ),
+            // From the right, and the scheme is the one by which the client came.
+            (
+                &[
+                    "for=6.6.6.6;proto=http",
+                    "for=203.0.113.9;proto=wss, for=10.0.0.7;proto=http",
+                ],
+                "203.0.113.9",
+                Https,
+            ),
+            // Half a quoted string of a visitor hides nothing that stands to its right.
+            (
+                &["for=\"6.6.6.6, for=203.0.113.9;host=\"shop\""],
+                "203.0.113.9",
+                Http,
+            ),
+            // Whom a forwarder hides is not known, but how it came.
+            (
+                &["for=6.6.6.6, for=unknown;proto=https, for=10.0.0.2"],
+                "10.0.0.2",
+                Https,
+            ),
+            (&["for=_hidden"], "10.0.0.1", Http),
+            (&["for=6.6.6.6, proto=https"], "10.0.0.1", Https),
+            (&[""], "10.0.0.1", Http),
+        ] {
+            let lines: Vec<_> = lines.iter().map(|line| ("forwarded", *line)).collect();
+            let expected = (client.to_owned(), scheme);
+            assert_eq!(visitor(true, &lines), expected, "{lines:?}");
+        }
+        // `X-Forwarded-*` counts where both are there, and an empty one is none.
+        let both = ("forwarded", "for=203.0.113.9;proto=https");
+        for (named, client) in [("198.51.100.7", "198.51.100.7"), ("", "203.0.113.9")] {
+            let lines = [("x-forwarded-for", named), both];
+            assert_eq!(visitor(true, &lines).0, client);
+        }
+    }
+
+    #[test]
     fn nobody_else_is_believed() {
         let lines = [
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-proto", "https"),
+            ("forwarded", "for=6.6.6.6;proto=https"),
         ];
-        assert_eq!(
-            visitor(false, &lines),
-            ("10.0.0.1".to_owned(), Scheme::Http)
-        );
+        for lines in [&lines[..2], &lines[2..]] {
+            let own = ("10.0.0.1".to_owned(), Scheme::Http);
+            assert_eq!(visitor(false, lines), own);
+        }
     }
 }

@@ -28,7 +28,7 @@ pub enum BodyError {
     TooSlow,
 }
 
-/// How fast a client has to bring a body that somebody waits for.
+/// Pace at which a client has to bring a body that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Pace {

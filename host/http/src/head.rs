@@ -7,7 +7,8 @@ use std::{net::IpAddr, sync::OnceLock};
 /// every head: no handler sees it, and nobody else is believed who sends it.
 pub const BUILD_HEADER: &str = "protoplex-build";
 
-/// The header that stands beside [`BUILD_HEADER`] and tells where the request came in. Taken from every head as that is.
+/// The header that stands beside [`BUILD_HEADER`] and tells where the request came in, under a MAC of its own. Taken
+/// from every head as that is.
 pub const ORIGIN_HEADER: &str = "protoplex-origin";
 
 /// Headers that a node of the fleet adds to a request that it passes on.
@@ -17,6 +18,8 @@ pub struct Internal<'a> {
     pub token: &'a [u8],
     /// The value of [`ORIGIN_HEADER`].
     pub origin: Option<&'a [u8]>,
+    /// Relays from node to node that the request has taken; `None` where the origin is missing or not believed.
+    pub relays: Option<u32>,
 }
 
 /// How the visitor came.
@@ -100,6 +103,23 @@ impl<'a> Head<'a> {
             .iter()
             .find(|h| h.name.eq_ignore_ascii_case(name))
             .map(|h| h.value)
+    }
+
+    /// All values of a header, by lower-case name, in order. What is a list may stand in several lines, which are one list
+    /// (RFC 9110, section 5.3).
+    pub fn header_lines<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.headers
+            .iter()
+            .filter(move |h| h.name.eq_ignore_ascii_case(name))
+            .map(|h| h.value)
+    }
+
+    /// Members of a header that is a list of tokens, without spaces around them, those of all its lines.
+    pub fn header_list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
+        self.header_lines(name)
+            .flat_map(|line| line.split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|member| !member.is_empty())
     }
 
     /// The first value of a header that is ASCII text.

@@ -4,7 +4,7 @@ use crate::Lines;
 use http::StatusCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What may wait; an upstream that says more is not listened to.
+/// Most interim responses that may wait; an upstream that sends more is not listened to.
 const INTERIMS_MAX: usize = 8;
 
 /// One interim answer.
@@ -12,7 +12,7 @@ const INTERIMS_MAX: usize = 8;
 pub struct Interim {
     /// 103, mostly.
     pub status: StatusCode,
-    /// Its headers.
+    /// Header lines of the interim response.
     pub lines: Lines,
 }
 
@@ -29,7 +29,7 @@ impl Interims {
         }
     }
 
-    /// What waits.
+    /// Takes the interim responses that wait.
     pub fn take(&self) -> Vec<Interim> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -28,6 +28,11 @@ impl Lines {
         self.0.is_empty()
     }
 
+    /// Number of lines.
+    pub fn count(&self) -> usize {
+        self.0.iter().filter(|&&byte| byte == b'\n').count()
+    }
+
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         fields(&self.0)
@@ -55,6 +60,7 @@ mod tests {
         lines.push(b"a", b"1: 2");
         lines.push(b"b", b"");
         assert_eq!(lines.as_bytes(), b"a: 1: 2\r\nb: \r\n");
+        assert_eq!(lines.count(), 2);
         let all: Vec<_> = lines.iter().collect();
         assert_eq!(all, [(&b"a"[..], &b"1: 2"[..]), (b"b", b"")]);
     }

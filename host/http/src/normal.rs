@@ -143,40 +143,48 @@ pub fn unescape(path: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Host and port in normal form: lower case, without the dot of the root behind the name, without the scheme's own port
-/// or an empty one, an IPv6 address as RFC 5952 writes it.
+/// or an empty one, the port without zeros before it, an IPv6 address as RFC 5952 writes it.
+///
+/// A fixed point: each hop normalises, and must match the name that the hop before it matched. What is no authority, which
+/// connections refuse, stays as it is, but for dots at its end.
 pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
-    let host_end = match authority.rfind(':') {
-        Some(at)
-            if authority[at + 1..]
-                .bytes()
-                .all(|byte| byte.is_ascii_digit()) =>
-        {
-            at
-        }
-        _ => authority.len(),
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, ""),
     };
-    let (host, port) = authority.split_at(host_end);
     let own = match scheme {
-        Scheme::Http => ":80",
-        Scheme::Https => ":443",
+        Scheme::Http => "80",
+        Scheme::Https => "443",
     };
-    let port = if port == own || port == ":" { "" } else { port };
-    let name = host.strip_suffix('.').filter(|name| !name.is_empty());
-    let name = name.unwrap_or(host);
-    if let Some(address) = literal(host) {
-        let made = format!("[{address}]{port}");
-        return match made == authority {
-            true => Cow::Borrowed(authority),
-            false => Cow::Owned(made),
+    let port = port.strip_prefix('0').map_or(port, |rest| {
+        let bare = rest.trim_start_matches('0');
+        if bare.is_empty() { "0" } else { bare }
+    });
+    let port = if port == own { "" } else { port };
+    if host.contains([':', '[', ']']) {
+        let made = literal(host).map(|address| with_port(&format!("[{address}]"), port));
+        return match made {
+            Some(made) if made != authority => Cow::Owned(made),
+            _ => Cow::Borrowed(authority),
         };
     }
+    let name = Some(host.trim_end_matches('.')).filter(|name| !name.is_empty());
+    let name = name.unwrap_or(host);
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Cow::Owned(name.to_ascii_lowercase() + port);
+        return Cow::Owned(with_port(&name.to_ascii_lowercase(), port));
     }
-    match (name.len() == host.len(), port.is_empty()) {
-        (true, false) => Cow::Borrowed(authority),
-        (_, true) => Cow::Borrowed(name),
-        (false, false) => Cow::Owned(format!("{name}{port}")),
+    match port {
+        "" => Cow::Borrowed(name),
+        // Nothing was taken out.
+        port if name.len() + 1 + port.len() == authority.len() => Cow::Borrowed(authority),
+        port => Cow::Owned(with_port(name, port)),
+    }
+}
+
+fn with_port(host: &str, port: &str) -> String {
+    match port {
+        "" => host.to_owned(),
+        port => format!("{host}:{port}"),
     }
 }
 
@@ -275,11 +283,76 @@ mod tests {
             ("[2001:DB8:0::1]:80", Scheme::Http, "[2001:db8::1]"),
             ("[::1]:8080", Scheme::Http, "[::1]:8080"),
             ("192.0.2.1:80", Scheme::Http, "192.0.2.1"),
+            ("example.test..", Scheme::Http, "example.test"),
+            ("example.test:08080", Scheme::Http, "example.test:8080"),
+            ("example.test.:0080", Scheme::Http, "example.test"),
+            ("example.test:000", Scheme::Http, "example.test:0"),
             (".", Scheme::Http, "."),
             ("", Scheme::Http, ""),
         ] {
             assert_eq!(authority(said, scheme), normal, "{said}");
             assert_eq!(authority(normal, scheme), normal, "{normal} stays");
+        }
+    }
+
+    /// All texts of so many pieces, one after another.
+    fn texts(pieces: &[&str], count: usize) -> impl Iterator<Item = String> {
+        let all = pieces.len().pow(u32::try_from(count).expect("it is small"));
+        (0..all).map(move |mut number| {
+            let mut text = String::new();
+            for _ in 0..count {
+                text.push_str(pieces[number % pieces.len()]);
+                number /= pieces.len();
+            }
+            text
+        })
+    }
+
+    #[test]
+    fn the_normal_form_of_an_authority_is_a_fixed_point() {
+        let pieces = [
+            "",
+            "a",
+            "B.",
+            ".",
+            "..",
+            ":",
+            ":80",
+            ":080",
+            ":443",
+            "0",
+            "[",
+            "]",
+            "[::1]",
+            "[2001:DB8:0::1]",
+            "[::1]:80",
+            "*",
+            "%",
+            "é",
+            "@",
+            " ",
+            "/",
+            "127.0.0.1",
+        ];
+        for said in texts(&pieces, 4) {
+            for scheme in [Scheme::Http, Scheme::Https] {
+                let once = authority(&said, scheme);
+                assert_eq!(authority(&once, scheme), once, "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_normal_form_of_a_path_is_a_fixed_point() {
+        let pieces = [
+            "", "/", ".", "..", "%", "%2", "%2e", "%2F", "%5c", "%61", "%25", "61", "e", "a", ";",
+            "\\", "?", "#", "%C3%bc", "é", "*", "%zz",
+        ];
+        for said in texts(&pieces, 4) {
+            for said in [format!("/{said}"), said] {
+                let Ok(once) = path(&said) else { continue };
+                assert_eq!(path(&once).as_deref(), Ok(&*once), "{said}");
+            }
         }
     }
 }

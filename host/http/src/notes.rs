@@ -1,4 +1,4 @@
-//! What a service knows of a request beyond its reply, for the access log.
+//! Notes of a service on a request, beyond its reply, for the access log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct Notes(Arc<Mutex<Noted>>);
 
-/// What stands on it. Empty where nothing was said.
+/// The notes on one request. Empty where nothing was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Noted {
     /// The handler that was asked.
     pub handler: String,
-    /// Its build.
+    /// Id of the build that answered.
     pub build: String,
     /// Where the request was relayed to.
     pub upstream: String,

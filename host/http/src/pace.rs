@@ -1,8 +1,8 @@
-//! How fast the client of one request has to be, where its connection's own limits do not hold.
+//! Pace that the client of one request has to keep, where its connection's own limits do not hold.
 
 use std::time::Duration;
 
-/// What a service says of a request's client while it is called, by [`Hop::pace`](crate::Hop::pace).
+/// Pace that a service sets for a request's client while it is called, by [`Hop::pace`](crate::Hop::pace).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientPace {
     /// A node of ours sent the request. It judges the client that came to it; what it passes on is as fast as that

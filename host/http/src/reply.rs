@@ -7,7 +7,7 @@ use http_body::Body as HttpBody;
 use http_body_util::combinators::UnsyncBoxBody;
 use std::{any::Any, fmt, future::Future, pin::Pin, task::Context};
 
-/// What a service says to a request head: now, or later.
+/// The answer of a service to a request head: now, or later.
 pub enum Answer {
     /// Written in the same turn, without a task or an allocation for a future.
     Ready(Reply),
@@ -46,7 +46,7 @@ pub enum ReplyBody {
     },
     /// A stream. An error of it cuts the connection, since the status is gone already.
     Stream(UnsyncBoxBody<Bytes, StreamError>),
-    /// What comes from an upstream's connection. With 101, or 2xx to a CONNECT, that connection itself: a tunnel.
+    /// The response of an upstream's connection. With 101, or 2xx to a CONNECT, that connection itself: a tunnel.
     Relay(Box<dyn RelayBody>),
     /// With 101, or 2xx to an extended CONNECT: no body, but the connection itself, for whoever takes it over.
     Switch(Switch),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::{future::Future, pin::Pin};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What goes on when the answer is out. The connection counts as open until it is done.
+/// The task that goes on when the reply is out. The connection counts as open until it is done.
 pub type Onward = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One end of a connection, whatever carries it.
@@ -14,9 +14,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Duplex for T {}
 
 /// The connection, behind its answer.
 pub struct Switched {
-    /// What is read and written from here on is not HTTP.
+    /// The connection; no bytes of HTTP are read from it or written to it from here on.
     pub io: Box<dyn Duplex>,
-    /// What the client sent already.
+    /// Bytes that the client sent already.
     pub early: Bytes,
     /// Ready when the connection has to go, at a moment of its own where many have to.
     pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -34,7 +34,7 @@ impl Switch {
         Self(Box::new(|switched| Box::pin(onward(switched))))
     }
 
-    /// What goes on.
+    /// Starts the task that goes on when the reply is out.
     pub fn onward(self, switched: Switched) -> Onward {
         (self.0)(switched)
     }

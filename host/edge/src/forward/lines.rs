@@ -19,6 +19,15 @@ enum Kind {
     Plain,
 }
 
+/// Names of headers that are [`Kind::Forwarding`]. A position is the header's number in MACs: append, do not reorder.
+const TOLD_OF_CLIENT: [&str; 5] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
 /// Told by the length first: most names are none of these, and are let through after one comparison of numbers. A name
 /// with `_` for `-` is the same: to servers that make variables of headers, as CGI does, it is.
 fn kind(name: &str) -> Kind {
@@ -26,7 +35,7 @@ fn kind(name: &str) -> Kind {
         2 => &[("te", Kind::Hop)],
         4 => &[("host", Kind::Host)],
         6 => &[("expect", Kind::Hop)],
-        7 => &[("trailer", Kind::Hop), ("upgrade", Kind::Hop)],
+        7 => &[("upgrade", Kind::Hop)],
         9 => &[("forwarded", Kind::Forwarding)],
         10 => &[
             ("connection", Kind::Hop),
@@ -79,6 +88,14 @@ pub(crate) fn is_internal(name: &str) -> bool {
     kind(name) == Kind::Internal
 }
 
+/// The number of a header that tells of the client; `None` for all others, also for those that only look like it.
+pub(super) fn told_of_client(name: &str) -> Option<u8> {
+    let name = (kind(name) == Kind::Forwarding && !name.contains('_')).then_some(name)?;
+    let known = TOLD_OF_CLIENT.iter();
+    let at = known.take_while(|known| !known.eq_ignore_ascii_case(name));
+    Some(at.count() as u8)
+}
+
 /// Whether a header concerns one connection alone, framing included.
 pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     kind(name) == Kind::Hop
@@ -105,7 +122,8 @@ pub fn request_lines(
     for field in head.headers {
         let passes = match kind(field.name) {
             Kind::Host | Kind::Hop | Kind::Internal => false,
-            Kind::Forwarding => keeps_forwarded,
+            // No node writes a disguised one, and none vouches for it.
+            Kind::Forwarding => keeps_forwarded && !field.name.contains('_'),
             Kind::TraceParent | Kind::TraceState => traceparent.is_some(),
             Kind::Plain => true,
         };
@@ -294,6 +312,15 @@ mod tests {
     }
 
     #[test]
+    fn trailers_that_pass_may_be_announced() {
+        let said = lines(&[("Trailer", "x-sum"), ("Accept", "*/*")], false);
+        assert!(said.contains("Trailer: x-sum\r\n"), "{said}");
+        // Unless they were announced to this hop alone.
+        let said = lines(&[("Trailer", "x-sum"), ("Connection", "trailer")], false);
+        assert!(!said.contains("Trailer"), "{said}");
+    }
+
+    #[test]
     fn what_a_node_of_ours_says_is_kept() {
         let kept = lines(&SAID, true);
         for line in [
@@ -344,14 +371,16 @@ mod tests {
             ("protoplex_build", "0:0"),
             ("api_key", "1"),
         ];
-        let said = lines(&disguised, false);
-        assert!(
-            said.starts_with("host: example.com\r\napi_key: 1\r\n"),
-            "{said}"
-        );
-        for (name, _) in &disguised[..5] {
-            assert!(!said.contains(&format!("{name}:")), "{name} in {said}");
-            assert!(is_disguised(name), "{name}");
+        for keeps_forwarded in [false, true] {
+            let said = lines(&disguised, keeps_forwarded);
+            assert!(
+                said.starts_with("host: example.com\r\napi_key: 1\r\n"),
+                "{said}"
+            );
+            for (name, _) in &disguised[..5] {
+                assert!(!said.contains(&format!("{name}:")), "{name} in {said}");
+                assert!(is_disguised(name), "{name}");
+            }
         }
         assert!(!is_disguised("api_key") && !is_disguised("content-length"));
     }

@@ -3,8 +3,8 @@
 //! Whoever reads trailers may take them for headers (RFC 9110, section 6.5.1): so what frames, routes, authenticates or
 //! controls a message, or what this program says of it in its head, is never one.
 
-use super::{is_hop_by_hop, is_of_the_host};
-use http::{HeaderMap, HeaderName};
+use super::{is_hop_by_hop, is_of_the_host, trimmed};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use protoplex_http::{Body, Head};
 
 /// All trailers of a message, names and values: what clients of gRPC take of a status with its details. Heads, which
@@ -87,6 +87,9 @@ pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
     for name in gone {
         trailers.remove(name);
     }
+    for value in trailers.values_mut() {
+        *value = trimmed(std::mem::replace(value, HeaderValue::from_static("")));
+    }
     let mut size = Size::default();
     trailers
         .iter()
@@ -98,7 +101,7 @@ pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
 #[error("its trailers are too large")]
 pub(crate) struct TooLarge;
 
-/// How much there is of a message's trailers so far.
+/// Size of a message's trailers so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Size {
     bytes: usize,
@@ -162,7 +165,6 @@ pub fn takes_trailers(head: &Head<'_>) -> bool {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use http::HeaderValue;
     use http_body::Body as _;
     use http_body_util::{BodyExt, Full};
     use protoplex_http::{BodyError, Scheme};

@@ -36,7 +36,7 @@ pub(super) struct Consumer {
     left: Option<u64>,
 }
 
-/// What the consumer wants of the connection.
+/// Request of the consumer to the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// Read on.
@@ -48,7 +48,7 @@ pub(super) enum Want {
 }
 
 impl Producer {
-    /// Of a request with a body, or without.
+    /// The intake of a request with a body, or without.
     pub(super) fn new(has_body: bool) -> Self {
         Self(has_body.then(Arc::default))
     }
@@ -112,6 +112,17 @@ impl Producer {
         if let Some(consumer) = slot.consumer.take() {
             drop(slot);
             consumer.wake();
+        }
+    }
+}
+
+impl Drop for Producer {
+    /// The connection is done with the request. Whoever still reads the body, such as an app that works on after its
+    /// response was cut, is told that the rest will not come.
+    fn drop(&mut self) {
+        let is_open = |slot: &Slot| !slot.ended && slot.error.is_none() && !slot.consumer_gone;
+        if self.0.as_ref().is_some_and(|slot| is_open(&slot.lock())) {
+            self.fail(BodyError::Incomplete("the connection ended".into()));
         }
     }
 }

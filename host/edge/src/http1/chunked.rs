@@ -26,18 +26,28 @@ enum State {
     Done,
 }
 
+/// Who writes the chunks. Two readers of a request may take it for two requests, so a client's are read strictly. What a
+/// server of ours says is read by nobody but us, who write it anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Client,
+    /// May pad a size: zeros before it, spaces and tabs behind it.
+    Server,
+}
+
 /// Decodes from a buffer that grows.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoder {
+    writer: Writer,
     state: State,
-    /// What followed the last chunk: headers that concern no connection.
+    /// Headers that followed the last chunk and concern no connection.
     trailers: Option<Box<HeaderMap>>,
     trailers_size: trailers::Size,
-    /// Of extensions, so far.
+    /// Bytes of extensions so far, and of padding.
     extensions_bytes: usize,
 }
 
-/// What the buffer held.
+/// The content of the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decoded {
     Data(Bytes),
@@ -46,8 +56,9 @@ pub(crate) enum Decoded {
 }
 
 impl Decoder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(writer: Writer) -> Self {
         Self {
+            writer,
             state: State::Size,
             trailers: None,
             trailers_size: trailers::Size::default(),
@@ -78,7 +89,7 @@ impl Decoder {
                     let Some(line) = line(buffer, SIZE_LINE_BYTES_MAX)? else {
                         return Ok(Decoded::NeedsMore);
                     };
-                    let (size, extension) = size(&line)?;
+                    let (size, extension) = size(&line, self.writer)?;
                     self.extensions_bytes += extension;
                     if self.extensions_bytes > EXTENSIONS_BYTES_MAX {
                         return Err("the chunks' extensions are too long");
@@ -150,8 +161,15 @@ fn line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, &'static str
     }
 }
 
-/// The size that a line announces, and how long its extension is.
-fn size(line: &[u8]) -> Result<(u64, usize), &'static str> {
+/// The size that a line announces, and how long its extension is, with what pads it.
+fn size(line: &[u8], writer: Writer) -> Result<(u64, usize), &'static str> {
+    let (line, padding) = match writer {
+        Writer::Client => (line, 0),
+        Writer::Server => {
+            let bare = unpadded(line);
+            (bare, line.len() - bare.len())
+        }
+    };
     let digits = line
         .iter()
         .position(|byte| !byte.is_ascii_hexdigit())
@@ -160,7 +178,8 @@ fn size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     if digits.is_empty() || digits.len() > SIZE_DIGITS_MAX || !is_extension(extension) {
         return Err("a chunk's size is no number");
     }
-    if extension.len() > EXTENSION_BYTES_MAX {
+    let extension_bytes = extension.len() + padding;
+    if extension_bytes > EXTENSION_BYTES_MAX {
         return Err("a chunk's extension is too long");
     }
     let size = digits.iter().fold(0, |size: u64, &digit| {
@@ -169,8 +188,21 @@ fn size(line: &[u8]) -> Result<(u64, usize), &'static str> {
     if size > CHUNK_BYTES_MAX {
         Err("a chunk is too large")
     } else {
-        Ok((size, extension.len()))
+        Ok((size, extension_bytes))
     }
+}
+
+/// A size line without zeros before the size, but the last one, and without white space at its end.
+fn unpadded(mut line: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = line {
+        line = rest;
+    }
+    while let [b'0', rest @ ..] = line
+        && rest.first().is_some_and(u8::is_ascii_hexdigit)
+    {
+        line = rest;
+    }
+    line
 }
 
 /// Nothing, or a semicolon (spaces may stand before it) and text.
@@ -198,7 +230,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// What may stand in a header's value: no control characters.
+/// Whether a byte may stand in a header's value: no control characters.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 127)
 }

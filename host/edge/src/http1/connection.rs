@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Service,
-    access::{Entry, Refused},
+    access::{self, Entry, Refused},
     addresses::Turn,
     http2,
     identity::{self, RequestIds},
@@ -33,16 +33,12 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::Poll,
-    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-
-/// How long a client that is told to go may go on sending before the connection is reset.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Why the loop ends early; nothing is left to say to the client.
 pub(super) enum End {
@@ -192,31 +188,40 @@ where
     /// Says what was wrong with the head that the buffer begins with, and closes.
     pub(super) async fn refuse(&mut self, refusal: Refusal) -> Result<(), End> {
         let id = self.ids.next();
-        let entry = self.refused_head(&id, &self.input, refusal);
-        self.refuse_request(id, refusal, entry).await
+        let (refusal, entry) = self.refused_head(&id, &self.input, refusal);
+        self.say_refusal(id, refusal, entry).await?;
+        self.close(true).await
     }
 
-    /// The entry of a request whose head is refused.
-    fn refused_head(&self, id: &[u8; 16], bytes: &[u8], refusal: Refusal) -> Option<Box<Entry>> {
-        let request = Refused::http1(id, self.peer.address, bytes);
-        let log = self.shared.access_log.as_ref()?;
-        Some(Box::new(Entry::refused(log, &request, refusal)))
+    /// Counts a request whose head is refused. What its client is told, and its entry.
+    fn refused_head(
+        &self,
+        id: &[u8; 16],
+        bytes: &[u8],
+        refusal: Refusal,
+    ) -> (Refusal, Option<Box<Entry>>) {
+        let client = access::refused_client(&self.peer, bytes, &self.shared.trust);
+        let refusal = self.shared.refuse(&self.peer, client, refusal);
+        let entry = self.shared.access_log.as_ref().map(|log| {
+            let request = Refused::http1(id, client, bytes);
+            let Refusal(status, why) = refusal;
+            Box::new(Entry::refused(log, &request, Some(status), why))
+        });
+        (refusal, entry)
     }
 
-    /// Counts and records a request that is refused, says why and closes. What the client still sends is no part of it.
-    async fn refuse_request(
+    /// Says why a request is refused, and records it. What the client still sends is no part of it: the connection has to
+    /// be closed then.
+    async fn say_refusal(
         &mut self,
         id: [u8; 16],
         refusal: Refusal,
         entry: Option<Box<Entry>>,
     ) -> Result<(), End> {
         let Refusal(status, why) = refusal;
-        if let Some(cause) = refusal.cause() {
-            self.shared.counters.count(cause);
-        }
         let request = identity::text(&id);
         tracing::debug!(request, client = %self.peer.address, %status, why, "a request was refused");
-        let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(&id)));
+        let reply = respond::refused(refusal, &id);
         let asked = Asked {
             id,
             ..Asked::closing()
@@ -226,7 +231,7 @@ where
         if let Some(mut entry) = entry {
             entry.add_bytes(self.produced() - before);
         }
-        self.close(true).await
+        self.flush().await
     }
 
     /// Ends the connection. What the client still sends must not turn into a reset that eats our answer.
@@ -236,27 +241,45 @@ where
         timeout(limit, self.io.shutdown())
             .await
             .map_err(|_| End::Io)??;
-        if !unread && self.input.is_empty() {
-            return Ok(());
+        if unread || !self.input.is_empty() {
+            self.linger().await;
         }
-        let mut sink = BytesMut::new();
-        let linger = async {
-            while read_some(&mut self.io, &mut sink, PIECE_BYTES)
-                .await
-                .is_ok_and(|read| read > 0)
-            {
-                sink.clear();
-            }
-        };
-        let _ = timeout(LINGER, linger).await;
         Ok(())
+    }
+
+    /// Reads what a client still sends that has had its answer. It costs its connection, which counts, and one buffer.
+    async fn linger(&mut self) {
+        let (limits, leaving) = (&self.shared.limits, self.leaving);
+        (self.input, self.out) = (BytesMut::new(), Vec::new());
+        let mut until = Instant::now() + limits.linger_timeout;
+        let mut is_told = false;
+        loop {
+            let now = Instant::now();
+            // A client that never pauses lets no timer run.
+            if now >= until {
+                return;
+            }
+            let read = read_some(&mut self.io, &mut self.input, PIECE_BYTES);
+            tokio::select! {
+                read = timeout_at(until.min(now + limits.linger_silence_max), read) => match read {
+                    Ok(Ok(read)) if read > 0 => self.input.clear(),
+                    _ => return,
+                },
+                () = leaving.cancelled(), if !is_told => {
+                    is_told = true;
+                    until = until.min(Instant::now() + limits.drain_window);
+                }
+            }
+        }
     }
 
     /// Answers the request whose head ends at `end`.
     async fn request(&mut self, end: usize) -> Result<Next, End> {
         let shared = self.shared;
         let _counted = Counted::new(&shared.in_flight);
-        let bytes = self.input.split_to(end).freeze();
+        let mut bytes = self.input.split_to(end);
+        head::settle_version(&mut bytes);
+        let bytes = bytes.freeze();
         let mut id = self.ids.next();
         let before = self.produced();
         let Called {
@@ -268,9 +291,9 @@ where
         } = match self.call(&bytes, &mut id) {
             Ok(called) => called,
             Err(refusal) => {
-                let entry = self.refused_head(&id, &bytes, refusal);
-                self.refuse_request(id, refusal, entry).await?;
-                return Err(End::Io);
+                let (refusal, entry) = self.refused_head(&id, &bytes, refusal);
+                self.say_refusal(id, refusal, entry).await?;
+                return Ok(Next::Close { unread: true });
             }
         };
         let was_inner = std::mem::replace(&mut self.is_inner, intake.is_judged_before());
@@ -296,8 +319,11 @@ where
         };
         if let Some(refusal) = intake.failed {
             entry.iter_mut().for_each(|entry| entry.status(refusal.0));
-            self.refuse_request(id, refusal, entry).await?;
-            return Err(End::Io);
+            if let Some(cause) = refusal.cause() {
+                shared.counters.count(cause);
+            }
+            self.say_refusal(id, refusal, entry).await?;
+            return Ok(Next::Close { unread: true });
         }
         let reply = respond::conclusive(reply, &asked);
         entry
@@ -317,8 +343,13 @@ where
         let parsed = head::parse(bytes, &mut fields, &self.head_limits())?;
         // Nothing of these is made where there is no access log.
         let notes = shared.access_log.as_ref().map(|_| Notes::default());
-        let internal = parsed.internal.filter(|_| self.peer.is_internal);
-        let visitor = match internal.and_then(|internal| shared.service.origin(&internal)) {
+        let mut internal = parsed.internal.filter(|_| self.peer.is_internal);
+        let origin =
+            (internal.as_ref()).and_then(|said| shared.service.origin(said, parsed.headers));
+        if let Some(said) = &mut internal {
+            said.relays = origin.map(|origin| origin.relays);
+        }
+        let visitor = match origin {
             None => (self.peer).visitor(self.scheme, parsed.headers, &shared.trust),
             Some(origin) => {
                 *id = origin.request_id;
@@ -329,7 +360,7 @@ where
         let pace = OnceLock::new();
         let head = Head {
             method: parsed.method,
-            path: parsed.path,
+            path: &parsed.path,
             authority: parsed.authority,
             scheme: visitor.scheme,
             version: parsed.version,

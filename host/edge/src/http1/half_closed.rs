@@ -14,7 +14,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How often the socket is asked for a reset. The reactor tells of the end of reading once, and of nothing after it.
+/// Between two questions to the socket for a reset. The reactor tells of the end of reading once, and of nothing after
+/// it.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// Between keep-alive probes: some of them, within a minute or two, find out a client that has closed.
 const PROBE_PERIOD: Duration = Duration::from_secs(15);

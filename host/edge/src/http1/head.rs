@@ -5,7 +5,7 @@ use crate::{Cause, limits::HeadLimits};
 use http::StatusCode;
 use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER};
 use smallvec::SmallVec;
-use std::mem::MaybeUninit;
+use std::{borrow::Cow, mem::MaybeUninit};
 
 /// Header lines that are read at all, those of a node of ours.
 const HEADERS_CAP: usize = HeadLimits::INTERNAL.headers_max;
@@ -29,6 +29,10 @@ pub(crate) const TOO_MANY_HEADERS: Refusal = Refusal(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "too many header lines",
 );
+
+/// For a client that is over its limits. Who refuses it so has counted it.
+pub(crate) const TOO_MANY_REQUESTS: Refusal =
+    Refusal(StatusCode::TOO_MANY_REQUESTS, "429 Too Many Requests");
 
 impl Refusal {
     /// The cause that it is counted under; none for what came too slowly, which is counted where that shows.
@@ -55,7 +59,7 @@ pub(crate) enum Framing {
 /// A head, borrowed from the read buffer.
 pub(crate) struct Parsed<'a, 'h> {
     pub(super) method: &'a str,
-    pub(crate) path: &'a str,
+    pub(crate) path: Cow<'a, str>,
     pub(super) authority: &'a str,
     pub(super) version: u8,
     pub(crate) headers: &'h [HeaderField<'a>],
@@ -159,6 +163,10 @@ pub(crate) fn parse<'a, 'h>(
     if method == "CONNECT" && meaning.framing != Framing::None {
         return Err(bad("CONNECT has no body"));
     }
+    let upgrade = meaning
+        .upgrade
+        .filter(|_| meaning.upgrades && version >= 11);
+    let upgrade = upgrade_without_body(upgrade, meaning.framing)?;
     if meaning.host.is_some_and(|host| host != authority) {
         name_one_host(fields, authority);
     }
@@ -172,16 +180,42 @@ pub(crate) fn parse<'a, 'h>(
         framing: meaning.framing,
         keep_alive: meaning.keep_alive,
         expects_continue: meaning.expects_continue,
-        upgrade: meaning
-            .upgrade
-            .filter(|_| meaning.upgrades && version >= 11),
-        internal: token.map(|token| Internal { token, origin }),
+        upgrade,
+        internal: token.map(|token| Internal {
+            token,
+            origin,
+            relays: None,
+        }),
     })
+}
+
+/// The protocol that a client may go on with: behind a body none, so that no byte of it is ever taken for the first of a
+/// tunnel, here or by a server behind. A request may be answered as if it asked for no other protocol (RFC 9110, section
+/// 7.8); a handshake of WebSocket is nothing else, and has no body (RFC 6455, section 4.1).
+fn upgrade_without_body(upgrade: Option<&str>, framing: Framing) -> Result<Option<&str>, Refusal> {
+    match upgrade {
+        Some(to) if framing != Framing::None && to.eq_ignore_ascii_case("websocket") => {
+            Err(bad("a WebSocket handshake has no body"))
+        }
+        _ => Ok(upgrade.filter(|_| framing == Framing::None)),
+    }
 }
 
 /// Told by the length first: most names have another.
 fn is_name(name: &str, known: &str) -> bool {
     name.len() == known.len() && name.eq_ignore_ascii_case(known)
+}
+
+/// Makes the version of a request line that names a later minor one HTTP/1.1: whoever speaks it is to be understood as a
+/// client of the highest that is known here (RFC 9110, section 2.5), and nothing behind sees another.
+pub(crate) fn settle_version(head: &mut [u8]) {
+    let line = head.iter().position(|&byte| byte == b'\r').unwrap_or(0);
+    if let Some((minor, before)) = head[..line].split_last_mut()
+        && before.ends_with(b" HTTP/1.")
+        && matches!(minor, b'2'..=b'9')
+    {
+        *minor = b'1';
+    }
 }
 
 /// Whether the request line has three words and the last is a version, known or not.
@@ -258,11 +292,13 @@ impl<'a> Meaning<'a> {
                     }
                 }
                 6 if field.name.eq_ignore_ascii_case("expect") => {
-                    expects_continue =
-                        version >= 11 && field.value.eq_ignore_ascii_case(b"100-continue");
+                    let mut expected = field.value.split(|&byte| byte == b',');
+                    expects_continue |= version >= 11
+                        && expected
+                            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"100-continue"));
                 }
                 7 if field.name.eq_ignore_ascii_case("upgrade") => {
-                    upgrade = std::str::from_utf8(field.value).ok();
+                    upgrade = preferred(upgrade, field.value);
                 }
                 10 if field.name.eq_ignore_ascii_case("connection") => {
                     for token in field
@@ -320,6 +356,19 @@ impl<'a> Meaning<'a> {
             upgrade,
         })
     }
+}
+
+/// The protocol that a request is taken to ask for, of the lists in all lines of its `Upgrade` (RFC 9110, section 7.8):
+/// WebSocket, which is what is spoken here, or else the first.
+fn preferred<'a>(before: Option<&'a str>, list: &'a [u8]) -> Option<&'a str> {
+    let offered = std::str::from_utf8(list).unwrap_or_default().split(',');
+    let offered = offered.map(str::trim_ascii).filter(|name| !name.is_empty());
+    before.into_iter().chain(offered).reduce(|best, other| {
+        match other.eq_ignore_ascii_case("websocket") && !best.eq_ignore_ascii_case("websocket") {
+            true => other,
+            false => best,
+        }
+    })
 }
 
 fn digits(value: &[u8]) -> Result<u64, Refusal> {

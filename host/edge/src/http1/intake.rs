@@ -2,12 +2,16 @@
 
 use super::{
     body::{Producer, Want},
-    chunked::{Decoded, Decoder},
+    chunked::{Decoded, Decoder, Writer},
     connection::{Connection, End},
     half_closed::is_end,
     head::{Framing, Refusal},
 };
-use crate::{Cause, Service, io::Io, pace};
+use crate::{
+    Cause, Service,
+    io::Io,
+    pace::{self, BodyRules, Silence},
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
 use protoplex_http::{Body, BodyError, ClientPace, Pace, Pacing};
@@ -17,7 +21,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::io::AsyncRead;
+use tokio::{io::AsyncRead, time::Instant};
 
 /// Pieces of a request's body.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -30,13 +34,17 @@ pub(super) struct Intake {
     pub(super) owes_continue: bool,
     /// Nothing more is read of it.
     pub(super) finished: bool,
-    /// What the client is told when nothing was said yet. Where the body ends is not known: the connection closes.
+    /// Refusal for the client when nothing was said yet. Where the body ends is not known: the connection closes.
     pub(super) failed: Option<Refusal>,
     pace: pace::Pace,
     /// The pace that the service asks for.
     said: Option<ClientPace>,
     /// Present for a body of unknown length: one of known length is owed to its end.
     pacing: Option<Pacing>,
+    /// Present while the service itself answers beside a body of unknown length.
+    silence: Option<Silence>,
+    /// Since when somebody waits for more of the body.
+    awaited: Option<Instant>,
 }
 
 enum Source {
@@ -49,7 +57,7 @@ impl Intake {
         let (source, finished) = match framing {
             Framing::None => (Source::Length { whole: 0, left: 0 }, true),
             Framing::Length(whole) => (Source::Length { whole, left: whole }, false),
-            Framing::Chunked => (Source::Chunked(Decoder::new()), false),
+            Framing::Chunked => (Source::Chunked(Decoder::new(Writer::Client)), false),
         };
         Self {
             source,
@@ -60,6 +68,8 @@ impl Intake {
             pace: pace::Pace::default(),
             said: None,
             pacing: (framing == Framing::Chunked).then(Pacing::default),
+            silence: None,
+            awaited: None,
         }
     }
 
@@ -91,6 +101,28 @@ impl Intake {
     pub(super) fn answered(&self) {
         if let Some(pacing) = &self.pacing {
             pacing.advance(Pace::Answered);
+        }
+    }
+
+    /// The service itself answers while the body goes on.
+    pub(super) fn converse(&mut self, rules: &BodyRules) {
+        if self.pacing.is_some() && !self.finished {
+            self.silence = Some(Silence::new(rules.silence_max(self.said)));
+        }
+    }
+
+    /// The service said something.
+    pub(super) fn answer_moved(&mut self) {
+        if let Some(silence) = &mut self.silence {
+            silence.spoke();
+        }
+    }
+
+    /// Ready when client and service have been silent for too long, where the service says nothing now.
+    pub(super) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.silence {
+            Some(silence) if !self.finished => silence.poll_over(self.awaited, cx),
+            _ => Poll::Pending,
         }
     }
 
@@ -188,6 +220,7 @@ where
         loop {
             if intake.finished || intake.producer.want(cx) != Want::More {
                 intake.pace.pause();
+                intake.awaited = None;
                 return self.poll_ahead(cx, intake);
             }
             if std::mem::take(&mut intake.owes_continue) {
@@ -206,12 +239,16 @@ where
                 }
                 Ok(Decoded::NeedsMore) => {
                     match poll_read(&mut self.io, &mut self.input, PIECE_BYTES, cx) {
-                        Poll::Ready(Ok(read)) if read > 0 => intake.pace.moved(read),
+                        Poll::Ready(Ok(read)) if read > 0 => {
+                            intake.pace.moved(read);
+                            intake.awaited = None;
+                        }
                         Poll::Ready(_) => {
                             intake.went_away();
                             return Err(End::Io);
                         }
                         Poll::Pending => {
+                            intake.awaited.get_or_insert_with(Instant::now);
                             self.poll_slow(cx, intake);
                             return Ok(());
                         }

@@ -63,7 +63,10 @@ where
         let close = !may_follow || framing == Framing::Close;
         respond::head(&mut self.out, &reply, asked, framing, length, close);
         let mut body = match reply.body {
-            ReplyBody::Stream(body) => Source::Stream(body),
+            ReplyBody::Stream(body) => {
+                intake.converse(&self.shared.body_rules);
+                Source::Stream(body)
+            }
             ReplyBody::Relay(body) => Source::Relay(body),
             _ => return Ok(!close),
         };
@@ -152,17 +155,23 @@ where
             match polled
                 .unwrap_or_else(|_| Poll::Ready(Some(Err("the reply's body panicked".into()))))
             {
-                Poll::Ready(frame) => return Poll::Ready(Ok(frame.transpose())),
+                Poll::Ready(frame) => {
+                    intake.answer_moved();
+                    return Poll::Ready(Ok(frame.transpose()));
+                }
                 Poll::Pending => {}
             }
             // Blocked or done, both are fine here.
             if let Poll::Ready(Err(end)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(end));
             }
-            match self.poll_intake(cx, intake) {
-                Ok(()) => Poll::Pending,
-                Err(end) => Poll::Ready(Err(end)),
+            if let Err(end) = self.poll_intake(cx, intake) {
+                return Poll::Ready(Err(end));
             }
+            intake.poll_silent(cx).map(|()| {
+                self.shared.counters.count(Cause::SlowBody);
+                Ok(Err("client and app were silent for too long".into()))
+            })
         })
         .await
     }

@@ -146,9 +146,13 @@ where
                     down = carried.down,
                     "a tunnel ended"
                 );
+                Ok(())
             }
-            Err(error) => tracing::debug!(request, %error, "a tunnel broke"),
+            Err(error) => {
+                tracing::debug!(request, %error, "a tunnel broke");
+                // No goodbye, not of TLS either: it would say that all is there.
+                Err(End::Io)
+            }
         }
-        Ok(())
     }
 }

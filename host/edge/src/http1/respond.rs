@@ -1,5 +1,6 @@
 //! Writing a reply's head. Framing is ours alone.
 
+use super::head::Refusal;
 use crate::{forward::trailers::may_trail, identity};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_http::{Interim, Reply, ReplyBody};
@@ -8,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How a reply's body is written.
+/// Framing of a reply's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// No body follows.
@@ -20,7 +21,7 @@ pub(crate) enum Framing {
     Close,
 }
 
-/// What of a request shapes its reply.
+/// Parts of a request that shape its reply.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) version: u8,
@@ -31,7 +32,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Of what was no request.
+    /// The parts for a reply to what was no request.
     pub(crate) fn closing() -> Self {
         Self {
             version: 11,
@@ -45,20 +46,21 @@ impl Asked {
 
 /// The framing of a reply, and the length to announce where that is known.
 pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
-    let stream_length =
-        |body: &dyn http_body::Body<Data = bytes::Bytes, Error = protoplex_http::StreamError>| {
-            let announced = reply
-                .headers
-                .iter()
-                .find(|(name, _)| *name == header::CONTENT_LENGTH);
-            let announced = announced.and_then(|(_, value)| value.to_str().ok()?.parse().ok());
-            announced.or_else(|| body.size_hint().exact())
-        };
+    let announced = || {
+        let mut headers = reply.headers.iter();
+        let length = headers.find(|(name, _)| *name == header::CONTENT_LENGTH);
+        length.and_then(|(_, value)| value.to_str().ok()?.parse().ok())
+    };
     if reply.status == StatusCode::NO_CONTENT || is_tunnel(reply) {
         return (Framing::None, None);
     }
     let length = match &reply.body {
-        ReplyBody::Empty if reply.status == StatusCode::NOT_MODIFIED => None,
+        // The length of a body that is here would be taken for that of what has not changed (RFC 9110, section 8.6).
+        ReplyBody::Empty | ReplyBody::Full(_) | ReplyBody::Stream(_)
+            if reply.status == StatusCode::NOT_MODIFIED =>
+        {
+            announced()
+        }
         ReplyBody::Empty => Some(0),
         ReplyBody::Full(bytes) => Some(bytes.len() as u64),
         ReplyBody::Absent { bytes }
@@ -68,7 +70,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
         }
         // A body was asked for and there is none: say so, or the next reply is taken for it.
         ReplyBody::Absent { .. } => Some(0),
-        ReplyBody::Stream(body) => stream_length(body),
+        ReplyBody::Stream(body) => announced().or_else(|| http_body::Body::size_hint(body).exact()),
         ReplyBody::Relay(body) => body.size_hint().exact(),
         ReplyBody::Switch(_) => None,
     };
@@ -124,6 +126,19 @@ pub(crate) fn too_many(wait: Duration, id: &[u8; 16]) -> Reply {
     Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
+/// The reply to a request that is refused before a service is asked.
+pub(crate) fn refused(refusal: Refusal, id: &[u8; 16]) -> Reply {
+    let Refusal(status, why) = refusal;
+    let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(id)));
+    match status {
+        // The slowest rate is one in a second.
+        StatusCode::TOO_MANY_REQUESTS => {
+            reply.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        }
+        _ => reply,
+    }
+}
+
 fn failed(id: &[u8; 16]) -> Reply {
     let text = format!(
         "500 Internal Server Error\nrequest {}\n",
@@ -157,16 +172,33 @@ pub(crate) fn head(
     if framing == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    if close {
-        out.extend_from_slice(b"connection: close\r\n");
-    } else if asked.version == 10 {
-        out.extend_from_slice(b"connection: keep-alive\r\n");
+    let required = required_protocol(reply, asked);
+    if let Some(protocol) = required {
+        field(out, b"upgrade", protocol.as_bytes());
     }
+    let options: &[u8] = match (required.is_some(), close) {
+        (true, true) => b"connection: upgrade, close\r\n",
+        (true, false) => b"connection: upgrade\r\n",
+        (false, true) => b"connection: close\r\n",
+        (false, false) if asked.version == 10 => b"connection: keep-alive\r\n",
+        (false, false) => b"",
+    };
+    out.extend_from_slice(options);
     field(out, b"x-request-id", identity::text(&asked.id).as_bytes());
     if !reply.dated {
         date_line(out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The protocol that a 426 asks for: it has to name one (RFC 9110, section 15.5.22). HTTP/1.1 alone has a place for it.
+fn required_protocol<'a>(reply: &'a Reply, asked: &Asked) -> Option<&'a HeaderValue> {
+    if reply.status != StatusCode::UPGRADE_REQUIRED || asked.version < 11 {
+        return None;
+    }
+    let mut named = reply.headers.iter();
+    let named = named.find(|(name, _)| *name == header::UPGRADE);
+    named.map(|(_, protocol)| protocol)
 }
 
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -190,7 +222,7 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 
 /// Headers of the connection: a service cannot set them.
 pub(crate) fn is_ours(name: &HeaderName) -> bool {
-    const OURS: [&str; 10] = [
+    const OURS: [&str; 9] = [
         "content-length",
         "transfer-encoding",
         "connection",
@@ -198,7 +230,6 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
         "upgrade",
         "proxy-connection",
         "te",
-        "trailer",
         "date",
         "x-request-id",
     ];
@@ -260,7 +291,7 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What a client that asked for it waits for before it sends its body.
+/// Interim response for which a client that asked for it waits before it sends its body.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Appends one chunk.

@@ -1,6 +1,7 @@
-//! What a request is for: the authority and the path, checked byte by byte. HTTP/2 uses the same rules.
+//! The target of a request: the authority and the path, checked byte by byte. HTTP/2 uses the same rules.
 
 use super::head::{Refusal, bad};
+use std::borrow::Cow;
 
 /// Path and authority of a request line's target. `Host` counts where the target names none; an absolute target
 /// outranks it (RFC 9112, section 3.2.2).
@@ -8,29 +9,34 @@ pub(super) fn split<'a>(
     method: &str,
     target: &'a str,
     host: Option<&'a str>,
-) -> Result<(&'a str, &'a str), Refusal> {
+) -> Result<(Cow<'a, str>, &'a str), Refusal> {
     if method == "CONNECT" {
         // A place to go to, and no path.
         let port = target
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse::<u16>().ok());
         return if is_authority(target) && port.is_some() {
-            Ok(("/", target))
+            Ok((Cow::Borrowed("/"), target))
         } else {
             Err(bad("CONNECT names host:port"))
         };
     }
     let (path, authority) = if is_star(method, target) || target.starts_with('/') {
-        (target, host.unwrap_or_default())
+        (Cow::Borrowed(target), host.unwrap_or_default())
     } else {
         let rest = without_scheme(target).ok_or(bad("the target is neither a path nor a URI"))?;
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if !is_authority(authority) {
             return Err(bad("the target's authority is malformed"));
         }
+        // An empty path is `/` (RFC 9110, section 4.2.3).
+        let path = match path.starts_with('/') {
+            true => Cow::Borrowed(path),
+            false => Cow::Owned(format!("/{path}")),
+        };
         (path, authority)
     };
-    if is_star(method, path) || is_path(path) {
+    if is_star(method, &path) || is_path(&path) {
         Ok((path, authority))
     } else {
         Err(bad("the target has a character that must be escaped"))
@@ -62,7 +68,8 @@ pub fn is_path(target: &str) -> bool {
         && query.bytes().all(visible)
 }
 
-/// A host, and a port behind a colon. No user, no escapes, no empty host.
+/// A host, and a port behind a colon. No user, no escapes, no empty host or label: servers that take off the dot of the
+/// root take off one, or all.
 pub fn is_authority(value: &str) -> bool {
     let (host, rest) = match value.strip_prefix('[') {
         Some(literal) => match literal.split_once(']') {
@@ -73,7 +80,13 @@ pub fn is_authority(value: &str) -> bool {
     };
     let named =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    !host.is_empty() && host.bytes().all(named) && is_port(rest)
+    host.bytes().all(named) && has_whole_labels(host) && is_port(rest)
+}
+
+/// Whether no label of a name is empty, besides that of the root at its end (RFC 1034, section 3.1).
+fn has_whole_labels(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.split('.').all(|label| !label.is_empty())
 }
 
 /// Nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3).

@@ -16,14 +16,14 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// How long an idle connection keeps its buffers: longer than a client under load waits between two requests.
+/// An idle connection keeps its buffers this long: longer than a client under load waits between two requests.
 const KEEP_BUFFERS: Duration = Duration::from_millis(500);
 /// First bytes of HTTP/2 with prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 const SLOW_HEAD: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "the head came too slowly");
 
-/// What the wait for a request came to.
+/// The outcome of the wait for a request.
 enum Waited {
     Bytes,
     /// The client has had enough, or we have.

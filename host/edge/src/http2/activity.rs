@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What the streams of one connection tell its task.
+/// State that the streams of one connection share with its task.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Shared>);
 
@@ -31,7 +31,7 @@ pub(super) enum Quiet {
 
 struct Shared {
     state: Mutex<State>,
-    /// How fast a client has to take replies.
+    /// Pace at which a client has to take replies.
     rule: Rule,
     /// Bytes of replies that the socket took.
     written: AtomicU64,
@@ -112,7 +112,7 @@ impl Activity {
         }
     }
 
-    /// How fast a client has to take replies.
+    /// Pace at which a client has to take replies.
     pub(super) fn rule(&self) -> &Rule {
         &self.0.rule
     }
@@ -205,7 +205,7 @@ impl Activity {
 /// Next to nothing was taken while the connection could take no more.
 pub(super) struct TooSlow;
 
-/// Whose turn it is on a stream.
+/// The side whose turn it is on a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     Service,

@@ -1,5 +1,5 @@
-//! What one client may do on one HTTP/2 connection besides asking and taking answers. Each kind of frame that costs
-//! us more than it costs the client has a number for each interval.
+//! Limits on what one client may do on one HTTP/2 connection besides asking and taking answers. Each kind of frame that
+//! costs us more than it costs the client has a number for each interval.
 //!
 //! h2 bounds by itself: streams at once, header lists, frames of a header block, resets that wait to be
 //! looked at, errors of a client that we answer with a reset, empty `DATA`. Those are set in `http2`; here are those

@@ -15,7 +15,7 @@ pub(super) struct Congestion {
     since: Option<Instant>,
     /// Those before it.
     before: Duration,
-    /// How much there had been when the time began over which the rate is measured, and what had been written.
+    /// Totals at the start of the time over which the rate is measured: what there had been, and what had been written.
     judged: Duration,
     judged_written: u64,
 }

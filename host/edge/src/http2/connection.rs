@@ -1,14 +1,12 @@
 //! One connection: its frames, and the streams that they open.
 
-use super::{
-    keep_alive::KeepAlive,
-    stream::Streams,
-    watched::Watched,
-    windows::{Windows, connection_bytes},
-};
+use super::{keep_alive::KeepAlive, stream::Streams, watched::Watched, windows::Windows};
 use crate::{Limits, Service};
 use bytes::Bytes;
-use h2::server::{self, Builder, Handshake};
+use h2::{
+    Reason,
+    server::{self, Builder, Handshake},
+};
 use std::{
     future::Future,
     pin::Pin,
@@ -36,7 +34,7 @@ pub(super) enum End {
 pub(super) struct Connection<S, IO> {
     state: State<Watched<S, IO>>,
     streams: Streams<S>,
-    windows: Windows<S>,
+    windows: Windows,
     /// Where `KeepAlive` looks.
     heard: Arc<AtomicU64>,
     /// No more streams are wanted.
@@ -56,13 +54,14 @@ where
     pub(super) fn new(
         io: Watched<S, IO>,
         streams: Streams<S>,
-        windows: Windows<S>,
+        windows: Windows,
         limits: &Limits,
     ) -> Self {
         let window_bytes = limits.h2_stream_window_bytes;
+        let connection_bytes = limits.h2_windows().connection_bytes(window_bytes);
         let handshake = Builder::new()
             .initial_window_size(window_bytes)
-            .initial_connection_window_size(connection_bytes(limits, window_bytes))
+            .initial_connection_window_size(connection_bytes)
             .max_concurrent_streams(limits.h2_streams_max)
             .max_header_list_size(limits.h2_header_list_bytes_max())
             .max_pending_accept_reset_streams(limits.h2.pending_resets_max)
@@ -97,10 +96,17 @@ where
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Broken(error)),
                         Poll::Ready(None) => return Poll::Ready(End::Closed),
                         Poll::Pending => {
+                            if !self.streams.heads.settle() {
+                                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                                continue;
+                            }
                             let Some(keep_alive) = keep_alive else {
                                 return Poll::Pending;
                             };
-                            self.windows.poll(connection, keep_alive, cx);
+                            let received = self.streams.activity.received();
+                            let is_used = connection.has_streams();
+                            self.windows
+                                .poll(received, is_used, connection, keep_alive, cx);
                             return keep_alive.poll_gone(cx).map(|()| End::Gone);
                         }
                     }

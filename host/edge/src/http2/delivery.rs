@@ -36,6 +36,9 @@ impl Delivery {
     ) -> Poll<Result<(), Unsent<StreamError>>> {
         let handed = self.pipe.handed();
         if let Poll::Ready(sent) = self.pipe.poll(cx) {
+            if self.pipe.body().fell_silent() {
+                counters.count(Cause::SlowBody);
+            }
             return Poll::Ready(sent);
         }
         let waits = self.pipe.waits_for_room();
@@ -55,7 +58,7 @@ impl Delivery {
     }
 }
 
-/// How fast the client takes one reply, while that is ready and the connection could carry it.
+/// Pace at which the client takes one reply, while that is ready and the connection could carry it.
 #[derive(Default)]
 struct Taking {
     /// Over which the rate is measured, without the wait that goes on.
@@ -77,7 +80,7 @@ impl Taking {
         }
     }
 
-    /// How long the client alone has been waited for in the wait that goes on.
+    /// Time for which the client alone has been waited for in the wait that goes on.
     fn own_wait(&self, now: Instant, congested: Duration) -> Duration {
         self.wait.map_or(Duration::ZERO, |(since, before)| {
             let waited = now.saturating_duration_since(since);

@@ -1,4 +1,5 @@
-//! A stream as a connection: what an extended CONNECT (RFC 8441) leaves of it.
+//! A stream as a connection: what a CONNECT, plain or extended (RFC 8441), leaves of it. Dropped before both sides have
+//! ended, it is reset.
 
 use super::pipe::poll_room;
 use crate::io::Io;

@@ -10,6 +10,8 @@ pub(super) struct Frame {
     pub(super) stream: u32,
     /// Of a `WINDOW_UPDATE`.
     pub(super) increment: u32,
+    /// Error code of a `RST_STREAM`.
+    pub(super) code: u32,
 }
 
 pub(super) const DATA: u8 = 0;
@@ -23,15 +25,18 @@ pub(super) const CONTINUATION: u8 = 9;
 /// Of `SETTINGS` and `PING`; of `DATA` and `HEADERS` it is `END_STREAM`.
 pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
+/// Flag of `HEADERS` and `CONTINUATION`: the head is whole.
+pub(super) const END_HEADERS: u8 = 4;
 
 const HEAD_BYTES: usize = 9;
-const INCREMENT_BYTES: usize = 4;
+/// Payload of a `WINDOW_UPDATE` or a `RST_STREAM`, which is looked at.
+const WORD_BYTES: usize = 4;
 
 /// One direction of a connection.
 pub(super) struct Scanner {
     /// Of the preface or a payload.
     skip: usize,
-    head: [u8; HEAD_BYTES + INCREMENT_BYTES],
+    head: [u8; HEAD_BYTES + WORD_BYTES],
     have: usize,
     /// The bytes that are skipped are a payload of `DATA`.
     in_data: bool,
@@ -44,7 +49,7 @@ impl Scanner {
     pub(super) fn new(preface_bytes: usize) -> Self {
         Self {
             skip: preface_bytes,
-            head: [0; HEAD_BYTES + INCREMENT_BYTES],
+            head: [0; HEAD_BYTES + WORD_BYTES],
             have: 0,
             in_data: false,
             data_bytes: 0,
@@ -81,9 +86,10 @@ impl Scanner {
     }
 
     fn needed(&self) -> usize {
-        let is_update = self.have >= HEAD_BYTES && self.head[3] == WINDOW_UPDATE;
-        if is_update && self.length() == INCREMENT_BYTES {
-            HEAD_BYTES + INCREMENT_BYTES
+        let has_word =
+            self.have >= HEAD_BYTES && matches!(self.head[3], WINDOW_UPDATE | RST_STREAM);
+        if has_word && self.length() == WORD_BYTES {
+            HEAD_BYTES + WORD_BYTES
         } else {
             HEAD_BYTES
         }
@@ -102,19 +108,20 @@ impl Scanner {
                 self.head[at + 2],
                 self.head[at + 3],
             ];
-            u32::from_be_bytes(bytes) & 0x7fff_ffff
+            u32::from_be_bytes(bytes)
         };
         let payload_seen = self.have - HEAD_BYTES;
+        let payload_of = |kind| match payload_seen {
+            WORD_BYTES if self.head[3] == kind => word(HEAD_BYTES),
+            _ => 0,
+        };
         let frame = Frame {
             bytes: self.length(),
             kind: self.head[3],
             flags: self.head[4],
-            stream: word(5),
-            increment: if payload_seen > 0 {
-                word(HEAD_BYTES)
-            } else {
-                0
-            },
+            stream: word(5) & 0x7fff_ffff,
+            increment: payload_of(WINDOW_UPDATE) & 0x7fff_ffff,
+            code: payload_of(RST_STREAM),
         };
         self.skip = frame.bytes - payload_seen;
         self.in_data = frame.kind == DATA;
@@ -132,6 +139,7 @@ mod tests {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend([0, 0, 3, DATA, END_STREAM, 0, 0, 0, 5, 1, 2, 3]);
         bytes.extend([0, 0, 4, WINDOW_UPDATE, 0, 0x80, 0, 0, 7, 0, 0, 1, 2]);
+        bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, 9, 0x80, 0, 0, 7]);
         bytes.extend([0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]);
         let frame = |bytes, kind, flags, stream, increment| Frame {
             bytes,
@@ -139,10 +147,15 @@ mod tests {
             flags,
             stream,
             increment,
+            code: 0,
         };
         let expected = [
             frame(3, DATA, END_STREAM, 5, 0),
             frame(4, WINDOW_UPDATE, 0, 7, 258),
+            Frame {
+                code: 0x8000_0007,
+                ..frame(4, RST_STREAM, 0, 9, 0)
+            },
             frame(0, SETTINGS, ACK, 0, 0),
         ];
         for piece in 1..bytes.len() {

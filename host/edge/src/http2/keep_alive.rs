@@ -19,7 +19,7 @@ pub(crate) struct KeepAlive {
     pings: PingPong,
     /// A silence of this long makes us ask.
     interval: Duration,
-    /// As long as the other side answers pings and says nothing else.
+    /// Interval as long as the other side answers pings and says nothing else.
     quiet_interval: Duration,
     /// Nothing but the answer to a ping came last.
     quiet: bool,
@@ -55,7 +55,7 @@ impl KeepAlive {
         }
     }
 
-    /// The same, and asks at once: see [`Self::poll_answered`].
+    /// Starts keep-alive, and asks at once: see [`Self::poll_answered`].
     pub(crate) fn greeting(
         mut pings: PingPong,
         heard: Arc<AtomicU64>,
@@ -75,7 +75,7 @@ impl KeepAlive {
     }
 
     /// Asks now. Whether nothing was asked before that has no answer yet.
-    pub(super) fn ask(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn ask(&mut self, cx: &mut Context<'_>) -> bool {
         // An answer that nobody has looked at is in the way of the next question.
         let _ = self.pings.poll_pong(cx);
         self.pings.send_ping(Ping::opaque()).is_ok() && self.pings.poll_pong(cx).is_pending()

@@ -10,6 +10,7 @@ mod connection;
 mod delivery;
 mod duplex;
 mod frames;
+mod heads;
 mod keep_alive;
 mod pipe;
 mod received;
@@ -23,11 +24,12 @@ pub(crate) use duplex::Duplex;
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use pipe::{Pipe, Unsent};
 pub(crate) use received::Received;
-pub(crate) use windows::WindowBudget;
+pub(crate) use windows::{WindowBudget, WindowSizes, Windows};
 
 use crate::{Cause, Service, server::Shared, visitor::Peer};
 use activity::{Activity, Quiet};
 use connection::{Connection, End};
+use heads::Heads;
 use protoplex_http::Scheme;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 use stream::Streams;
@@ -36,7 +38,6 @@ use tokio::{
     time::Instant,
 };
 use watched::Watched;
-use windows::Windows;
 
 /// How long a client may do nothing after it was told to go.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
@@ -50,9 +51,16 @@ where
     let leaving = peer.leaving.clone();
     let limits = &shared.limits;
     let activity = Activity::new(limits.write_rule());
-    let io = Watched::new(Arc::clone(shared), io, &activity);
-    let windows = Windows::new(Arc::clone(shared), activity.clone());
-    let streams = Streams::new(Arc::clone(shared), activity.clone(), scheme, peer);
+    let heads = Heads::new(Arc::clone(shared), &peer);
+    let io = Watched::new(Arc::clone(shared), io, &activity, heads.clone());
+    let windows = Windows::new(limits.h2_windows(), &shared.window_budget);
+    let streams = Streams::new(
+        Arc::clone(shared),
+        activity.clone(),
+        heads.clone(),
+        scheme,
+        peer,
+    );
     let mut connection = Connection::new(io, streams, windows, limits);
     let since = Instant::now();
     let (unasked, idle) = (limits.first_byte_timeout, limits.idle_timeout);
@@ -60,7 +68,11 @@ where
         ended = poll_fn(|cx| connection.poll(cx)) => Some(ended),
         quiet = activity.quiet(since, unasked, idle) => match quiet {
             Quiet::Idle => {
-                shared.counters.count(Cause::Idle);
+                let cause = match heads.end_partial() {
+                    true => Cause::SlowHead,
+                    false => Cause::Idle,
+                };
+                shared.counters.count(cause);
                 None
             }
             // It would not take a goodbye either.
@@ -82,6 +94,9 @@ where
         Some(End::Broken(error)) => {
             if !error.is_io() {
                 shared.counters.count(Cause::Http2Protocol);
+            }
+            if let Some(reason) = error.reason().filter(|_| error.is_library()) {
+                heads.end(reason);
             }
             tracing::debug!(%error, "an HTTP/2 connection ended badly");
         }

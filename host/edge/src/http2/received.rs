@@ -23,7 +23,7 @@ pub(crate) enum Broken {
 /// Data, then trailers: those that may be some. What was given out opens the window again.
 pub(crate) struct Received {
     stream: RecvStream,
-    /// Of what was announced; h2 sees to it that it is kept.
+    /// Bytes left of the announced length; `h2` sees to it that it is kept.
     left: Option<u64>,
     no_more_data: bool,
 }

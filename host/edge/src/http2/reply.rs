@@ -2,11 +2,13 @@
 
 use super::{
     activity::{Activity, Stream},
+    request::Upload,
     stream::Until,
 };
 use crate::{
-    forward::trailers,
+    forward::{self, trailers},
     http1::respond::{self, Asked, Framing},
+    pace::Silence,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -15,11 +17,25 @@ use protoplex_http::{Interim, Lines, Reply, ReplyBody, StreamError};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-/// Of a body that is all there, handed over at once: a stream's window.
+/// Bytes that are handed over at once of a body that is all there: a stream's window.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// A response that the service itself makes while the client goes on with its request.
+pub(super) struct Conversation {
+    pub(super) silence: Silence,
+    pub(super) upload: Arc<Upload>,
+}
+
+impl Conversation {
+    /// Whether both sides have been silent for too long, where this one says nothing now.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.silence.poll_over(self.upload.awaited(), cx)
+    }
+}
 
 /// Head and body. `stream` and `held` live as long as the body.
 pub(super) fn split(
@@ -27,6 +43,7 @@ pub(super) fn split(
     asked: &Asked,
     stream: Stream,
     held: Until,
+    conversation: Option<Conversation>,
 ) -> (Response<()>, Out) {
     let (framing, length) = respond::framing(&reply, asked);
     let mut body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
@@ -47,11 +64,13 @@ pub(super) fn split(
         left,
         stream,
         held,
+        conversation,
+        fell_silent: false,
     };
     (head, body)
 }
 
-/// The answer to an extended CONNECT that is agreed on: no length, which would be one of a body, and nothing of
+/// The answer to a CONNECT that is agreed on: no length, which would be one of a body, and nothing of
 /// HTTP/1.1's way to agree.
 pub(super) fn switched(mut reply: Reply, asked: &Asked) -> Response<()> {
     reply.status = StatusCode::OK;
@@ -66,7 +85,7 @@ fn head(reply: Reply, asked: &Asked) -> Response<()> {
     let headers = head.headers_mut();
     for (name, value) in reply.headers {
         if !respond::is_ours(&name) {
-            headers.append(name, value);
+            headers.append(name, forward::trimmed(value));
         }
     }
     append(headers, &reply.lines);
@@ -100,10 +119,13 @@ fn append(headers: &mut HeaderMap, lines: &Lines) {
 /// A reply's body. An error of it resets the stream.
 pub(super) struct Out {
     body: ReplyBody,
-    /// Of what was announced.
+    /// Bytes left of the announced length.
     left: Option<u64>,
     stream: Stream,
     held: Until,
+    conversation: Option<Conversation>,
+    /// It was cut because nobody said anything any more.
+    fell_silent: bool,
 }
 
 impl Out {
@@ -112,11 +134,31 @@ impl Out {
         self.stream.connection()
     }
 
+    /// Whether it was cut because nobody said anything any more.
+    pub(super) fn fell_silent(&self) -> bool {
+        self.fell_silent
+    }
+
     /// Gets on with what is left of the request while the client takes nothing of this.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let ReplyBody::Relay(body) = &mut self.body {
             body.poll_request(cx);
         }
+    }
+
+    fn heard(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let polled = self.next(cx);
+        let Some(conversation) = &mut self.conversation else {
+            return polled;
+        };
+        if polled.is_ready() {
+            conversation.silence.spoke();
+            return polled;
+        }
+        conversation.poll_over(cx).map(|()| {
+            self.fell_silent = true;
+            Some(Err("client and app were silent for too long".into()))
+        })
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
@@ -163,7 +205,7 @@ impl HttpBody for Out {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let polled = self.next(cx);
+        let polled = self.heard(cx);
         self.stream.moved(polled.is_pending());
         let counted = polled.map(|frame| {
             let mut frame = frame.transpose()?;

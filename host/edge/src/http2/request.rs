@@ -8,8 +8,10 @@ use crate::http1::{
 use crate::limits::HeadLimits;
 use crate::pace::{self, BodyRules};
 use bytes::Bytes;
-use http::{StatusCode, header, request::Parts};
+use h2::ext::Protocol;
+use http::{Method, StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use protoplex_http::{
     BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, ORIGIN_HEADER, Pace, Pacing,
 };
@@ -22,12 +24,13 @@ use std::{
     },
     task::{Context, Poll, ready},
 };
+use tokio::time::Instant;
 
 const MALFORMED_FIELD: Refusal = bad("scheme or header is malformed");
 const MALFORMED_TARGET: Refusal = bad("authority or path is malformed");
 
-/// What the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1 would
-/// have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
+/// Refuses what the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1
+/// would have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
 fn is_sound(parts: &Parts) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let mut values = parts.headers.values().map(http::HeaderValue::as_bytes);
@@ -88,22 +91,30 @@ fn named(parts: &Parts) -> Option<(&str, &str)> {
         (Some(authority), _) => authority,
         (None, host) => host?,
     };
+    if is_plain_connect(parts) {
+        // A place to go to, and no path (RFC 9113, section 8.5).
+        let place = parts.uri.authority()?;
+        let names_port = place.port_u16().is_some() && is_authority(authority);
+        return names_port.then_some((authority, "/"));
+    }
     let path = parts.uri.path_and_query()?.as_str();
     let sound = is_path(path) || is_star(parts.method.as_str(), path);
     (sound && is_authority(authority)).then_some((authority, path))
 }
 
+/// Whether it is a CONNECT to a place, and not the extended one to a protocol.
+pub(super) fn is_plain_connect(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_none()
+}
+
 /// The cookies in one line, as they stood before HTTP/2 cut them in pieces (RFC 9113, section 8.2.3). `None` where
-/// they are in one piece.
+/// they are in one piece. Empty pieces are left out: a separator at an end is white space at an end.
 pub(super) fn cookies(parts: &Parts) -> Option<Vec<u8>> {
-    let mut crumbs = parts.headers.get_all(header::COOKIE).iter();
-    let (first, second) = (crumbs.next()?, crumbs.next()?);
-    let mut line = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        line.extend_from_slice(b"; ");
-        line.extend_from_slice(crumb.as_bytes());
-    }
-    Some(line)
+    let crumbs = parts.headers.get_all(header::COOKIE);
+    crumbs.iter().nth(1)?;
+    let crumbs = crumbs.iter().map(http::HeaderValue::as_bytes);
+    let crumbs: Vec<_> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
+    Some(crumbs.join(&b"; "[..]))
 }
 
 /// The header lines, with `cookies` for all pieces of them.
@@ -129,11 +140,12 @@ pub(super) fn fields<'a>(
 
 /// Whether the client waits for `100 Continue` before it sends its body.
 pub(super) fn expects_continue(parts: &Parts) -> bool {
-    let expected = parts.headers.get(header::EXPECT);
-    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    let lines = parts.headers.get_all(header::EXPECT).iter();
+    let mut expected = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    expected.any(|one| one.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// What a client waits for that expects it.
+/// Interim response for which a client waits that expects it.
 pub(super) fn go_on() -> Interim {
     Interim {
         status: StatusCode::CONTINUE,
@@ -148,6 +160,15 @@ pub(super) struct Upload {
     pub(super) too_slow: AtomicBool,
     /// The pace that the service asks for.
     pub(super) pace: OnceLock<protoplex_http::ClientPace>,
+    /// Since when somebody waits for more of a body of unknown length.
+    awaited: Mutex<Option<Instant>>,
+}
+
+impl Upload {
+    /// Since when somebody waits for more of a body of unknown length, if anybody does.
+    pub(super) fn awaited(&self) -> Option<Instant> {
+        *self.awaited.lock()
+    }
 }
 
 /// A request's body with a deadline on each wait for more of it.
@@ -183,6 +204,12 @@ impl Timed {
     }
 }
 
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.upload.awaited.lock().take();
+    }
+}
+
 impl HttpBody for Timed {
     type Data = Bytes;
     type Error = BodyError;
@@ -197,6 +224,7 @@ impl HttpBody for Timed {
                 .and_then(|frame| frame.as_ref().ok()?.data_ref());
             let bytes = data.map_or(0, Bytes::len);
             self.pace.moved(bytes);
+            self.upload.awaited.lock().take();
             let frame =
                 frame.map(|frame| frame.map_err(|error| BodyError::Incomplete(error.to_string())));
             return Poll::Ready(frame);
@@ -205,6 +233,10 @@ impl HttpBody for Timed {
             && owed.swap(false, Relaxed)
         {
             interims.push(go_on());
+        }
+        if self.pacing.is_some() {
+            let mut awaited = self.upload.awaited.lock();
+            awaited.get_or_insert_with(Instant::now);
         }
         let pace = self.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
         let said = self.upload.pace.get().copied();

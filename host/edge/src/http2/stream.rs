@@ -4,9 +4,11 @@ use super::{
     activity::{self, Activity},
     delivery::Delivery,
     duplex::Duplex,
+    heads::Heads,
     pipe::Pipe,
     received::Received,
-    reply, request,
+    reply::{self, Conversation},
+    request,
 };
 use crate::{
     Cause, Service,
@@ -17,6 +19,7 @@ use crate::{
         respond::{self, Asked},
     },
     identity::{self, RequestIds},
+    pace::Silence,
     server::{Held, Shared},
     upstream::tunnel::{self, Far},
     visitor::Peer,
@@ -46,6 +49,7 @@ type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
 pub(super) struct Streams<S> {
     shared: Arc<Shared<S>>,
     pub(super) activity: Activity,
+    pub(super) heads: Heads<S>,
     scheme: Scheme,
     peer: Peer,
     ids: RequestIds,
@@ -68,7 +72,7 @@ struct Stream<S> {
     held: Until,
     respond: SendResponse<Bytes>,
     interims: Interims,
-    /// Of an extended CONNECT (RFC 8441): what the client sends on the stream, once the server behind has agreed.
+    /// Of a CONNECT, plain or extended (RFC 8441): what the client sends on the stream, once the server behind has agreed.
     switch: Option<RecvStream>,
     /// Present for a body of unknown length: what the client owes of it.
     pacing: Option<Pacing>,
@@ -82,12 +86,14 @@ impl<S: Service> Streams<S> {
     pub(super) fn new(
         shared: Arc<Shared<S>>,
         activity: Activity,
+        heads: Heads<S>,
         scheme: Scheme,
         peer: Peer,
     ) -> Self {
         Self {
             shared,
             activity,
+            heads,
             scheme,
             peer,
             ids: RequestIds::new(),
@@ -101,6 +107,7 @@ impl<S: Service> Streams<S> {
         respond: SendResponse<Bytes>,
         cx: &mut Context<'_>,
     ) {
+        self.heads.read(respond.stream_id().into());
         let (parts, received) = request.into_parts();
         let protocol = parts.extensions.get::<Protocol>();
         let is_connect = parts.method == Method::CONNECT;
@@ -109,7 +116,7 @@ impl<S: Service> Streams<S> {
             asked: Asked {
                 version: 20,
                 is_head: parts.method == Method::HEAD,
-                is_connect: is_connect && protocol.is_none(),
+                is_connect: request::is_plain_connect(&parts),
                 keep_alive: true,
                 id: self.ids.next(),
             },
@@ -130,7 +137,7 @@ impl<S: Service> Streams<S> {
         };
         let mut body = Body::empty();
         if is_connect {
-            stream.switch = protocol.is_some().then_some(received);
+            stream.switch = Some(received);
         } else if !received.is_end_stream() {
             body = stream.body(Received::new(received, &parts.headers), &parts);
         }
@@ -197,24 +204,27 @@ impl<S> Streams<S> {
     /// Counts and logs a request that is refused, and says why.
     fn refuse(&self, parts: &Parts, refusal: Refusal, stream: &mut Stream<S>) -> Answer {
         let id = &stream.asked.id;
-        if let Some(cause) = refusal.cause() {
-            self.shared.counters.count(cause);
-        }
-        let Refusal(status, why) = refusal;
         let request = identity::text(id);
-        tracing::debug!(request, client = %self.peer.address, %status, why, "a request was refused");
+        let fields = request::fields(parts, None);
+        let client = self
+            .peer
+            .visitor(self.scheme, &fields, &self.shared.trust)
+            .client;
+        let refusal = self.shared.refuse(&self.peer, client, refusal);
+        let Refusal(status, why) = refusal;
+        tracing::debug!(request, %client, %status, why, "a request was refused");
         let (authority, path) = (parts.uri.authority(), parts.uri.path_and_query());
         let request = Refused {
             id,
-            client: self.peer.address,
+            client,
             version: 20,
             method: parts.method.as_str().as_bytes(),
             host: authority.map_or(&b""[..], |authority| authority.as_str().as_bytes()),
             path: path.map_or(&b""[..], |path| path.as_str().as_bytes()),
         };
         let log = self.shared.access_log.as_ref();
-        stream.held.entry = log.map(|log| Entry::refused(log, &request, refusal));
-        Answer::Ready(refused(status, why, id))
+        stream.held.entry = log.map(|log| Entry::refused(log, &request, Some(status), why));
+        Answer::Ready(respond::refused(refusal, id))
     }
 }
 
@@ -307,7 +317,8 @@ impl<S: Send + Sync + 'static> Stream<S> {
         }
         self.activity.moved(false);
         self.note(reply.status);
-        let (head, body) = reply::split(reply, &self.asked, self.activity, self.held);
+        let conversation = self.conversation(&reply);
+        let (head, body) = reply::split(reply, &self.asked, self.activity, self.held, conversation);
         let is_over = http_body::Body::is_end_stream(&body);
         match self.respond.send_response(head, is_over) {
             Ok(stream) => (!is_over).then(|| Delivery::new(Pipe::new(body, stream))),
@@ -317,6 +328,23 @@ impl<S: Send + Sync + 'static> Stream<S> {
                 None
             }
         }
+    }
+
+    /// Present where the service itself answers while a body of unknown length goes on. Whoever is relayed to has its own
+    /// measure.
+    fn conversation(&self, reply: &Reply) -> Option<Conversation> {
+        let upload = self.upload.as_ref().filter(|_| self.pacing.is_some())?;
+        if !matches!(reply.body, ReplyBody::Stream(_)) {
+            return None;
+        }
+        let max = self
+            .shared
+            .body_rules
+            .silence_max(upload.pace.get().copied());
+        Some(Conversation {
+            silence: Silence::new(max),
+            upload: Arc::clone(upload),
+        })
     }
 
     /// A stream may want the request's body yet, and behind its head would be too late to ask for it.
@@ -339,12 +367,13 @@ impl<S: Send + Sync + 'static> Stream<S> {
         if self.upload.as_ref().is_some_and(is_slow) {
             self.shared.counters.count(Cause::SlowBody);
             let why = "the request's body came too slowly";
-            return refused(StatusCode::REQUEST_TIMEOUT, why, &self.asked.id);
+            return respond::refused(Refusal(StatusCode::REQUEST_TIMEOUT, why), &self.asked.id);
         }
-        if self.switch.is_some() && reply.status.is_success() {
+        let is_extended = self.switch.is_some() && !self.asked.is_connect;
+        if is_extended && reply.status.is_success() {
             // To the client it would say that the stream is switched.
             let why = "the protocol is not spoken here";
-            return refused(StatusCode::NOT_IMPLEMENTED, why, &self.asked.id);
+            return respond::refused(Refusal(StatusCode::NOT_IMPLEMENTED, why), &self.asked.id);
         }
         respond::conclusive(reply, &self.asked)
     }
@@ -354,7 +383,7 @@ impl<S: Send + Sync + 'static> Stream<S> {
         entry.for_each(|entry| entry.status(status));
     }
 
-    /// Agrees to an extended CONNECT, and carries what is said on the stream from then on.
+    /// Agrees to a CONNECT, and carries what is said on the stream from then on.
     async fn tunnel(mut self, mut reply: Reply) {
         let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
         let far = match body {
@@ -395,8 +424,4 @@ impl<S: Send + Sync + 'static> Stream<S> {
 enum Behind {
     Server(Far),
     Host(Switch),
-}
-
-fn refused(status: StatusCode, why: &str, id: &[u8; 16]) -> Reply {
-    Reply::text(status, format!("{why}\nrequest {}\n", identity::text(id)))
 }

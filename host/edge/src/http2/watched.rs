@@ -5,8 +5,10 @@ use super::{
     activity::Activity,
     budget::Budget,
     frames::{self, Scanner},
+    heads::Heads,
 };
 use crate::{Cause, Http2Limits, server::Shared};
+use h2::Reason;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -17,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`
 const PREFACE_BYTES: usize = 24;
-const ENHANCE_YOUR_CALM: u32 = 11;
 /// Bytes that may be sent on all streams together before the client opens its window further (RFC 9113, section 6.9.2).
 const FIRST_WINDOW_BYTES: i64 = 65_535;
 
@@ -28,6 +29,7 @@ pub(super) struct Watched<S, IO> {
     sent: Scanner,
     budget: Budget,
     activity: Activity,
+    heads: Heads<S>,
     /// Bytes that the client takes on all streams together.
     window: i64,
     /// As `activity` knows them.
@@ -39,7 +41,12 @@ pub(super) struct Watched<S, IO> {
 }
 
 impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
-    pub(super) fn new(shared: Arc<Shared<S>>, io: IO, activity: &Activity) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared<S>>,
+        io: IO,
+        activity: &Activity,
+        heads: Heads<S>,
+    ) -> Self {
         Self {
             budget: Budget::new(Http2Limits {
                 continuations_max: shared.limits.h2_continuations_max(),
@@ -50,6 +57,7 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
             received: Scanner::new(PREFACE_BYTES),
             sent: Scanner::new(0),
             activity: activity.clone(),
+            heads,
             window: FIRST_WINDOW_BYTES,
             window_is_shut: false,
             socket_is_full: false,
@@ -62,6 +70,7 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
     fn cut(&mut self, cx: &mut Context<'_>, cause: Cause) -> io::Error {
         self.cut = true;
         self.shared.counters.count(cause);
+        self.heads.end(Reason::ENHANCE_YOUR_CALM);
         if self.sent.is_between_frames() {
             let mut goaway = [
                 0,
@@ -83,7 +92,7 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
                 0,
             ];
             goaway[9..13].copy_from_slice(&self.last_stream.to_be_bytes());
-            goaway[13..].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+            goaway[13..].copy_from_slice(&u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
             // All that one write takes; a client that reads nothing is told nothing.
             let _ = Pin::new(&mut self.io).poll_write(cx, &goaway);
             let _ = Pin::new(&mut self.io).poll_flush(cx);
@@ -96,14 +105,18 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
 
     fn wrote<'a>(&mut self, pieces: impl Iterator<Item = &'a [u8]>, wrote: usize) {
         let (mut left, budget, window) = (wrote, &mut self.budget, &mut self.window);
+        let heads = &self.heads;
         for piece in pieces {
             let taken = piece.len().min(left);
             left -= taken;
-            self.sent.scan(&piece[..taken], |frame| {
-                if frame.kind == frames::DATA {
+            self.sent.scan(&piece[..taken], |frame| match frame.kind {
+                frames::DATA => {
                     budget.sent_data();
                     *window -= frame.bytes as i64;
                 }
+                frames::HEADERS => heads.answered(frame.stream),
+                frames::RST_STREAM => heads.reset(frame.stream, frame.code),
+                _ => {}
             });
         }
         self.activity.wrote(self.sent.take_data_bytes());
@@ -142,9 +155,10 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S, IO> {
         let read = (buffer.filled().len() - before) as u64;
         this.budget.replied(this.activity.take_pieces());
         let (mut over, budget, last) = (None, &mut this.budget, &mut this.last_stream);
-        let window = &mut this.window;
+        let (window, heads) = (&mut this.window, &this.heads);
         this.received.scan(&buffer.filled()[before..], |frame| {
-            if frame.kind == frames::HEADERS {
+            if matches!(frame.kind, frames::HEADERS | frames::CONTINUATION) {
+                heads.came(&frame, frame.stream > *last);
                 *last = frame.stream.max(*last);
             }
             if frame.kind == frames::WINDOW_UPDATE && frame.stream == 0 {

@@ -1,15 +1,14 @@
-//! How much a client may send before it hears that we took it: as much as is on its way in a round trip, so that a
-//! distant client's upload is as fast as its line. A window is only a promise; bytes of it take memory here while
-//! whoever wants the body is slower than the client.
+//! Bytes that the other side of a connection may send before it hears that we took them: as much as is on its way in a
+//! round trip, so that a distant client's upload, or a distant server's response, is as fast as its line. A window is only
+//! a promise; bytes of it take memory here while whoever wants the body is slower than the sender.
 //!
 //! A round trip is measured with a ping behind the data. If what came meanwhile nearly filled the window, the window
-//! was what the client waited for, and is doubled. One window for each stream and one for all streams of the connection,
+//! was what the sender waited for, and is doubled. One window for each stream and one for all streams of the connection,
 //! as every stream's alone would let many streams hold many times as much.
 
-use super::{activity::Activity, keep_alive::KeepAlive};
-use crate::{Limits, server::Shared};
+use super::keep_alive::KeepAlive;
 use bytes::Bytes;
-use h2::server;
+use h2::{client, server};
 use std::{
     sync::{
         Arc,
@@ -28,17 +27,70 @@ const WINDOW_BYTES_MAX: u32 = i32::MAX as u32;
 /// A connection that brought nothing for so long gives back what it was given.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// How much comes between two measurements, at most: a client that is near, or slow, is not asked again and again.
+/// Most bytes that come between two measurements: a sender that is near, or slow, is not asked again and again.
 const MEASURE_BYTES_MAX: u64 = 16 << 20;
 
-/// Bytes by which the windows of all connections of a server have grown.
+/// Bytes by which the windows of many connections have grown.
 #[derive(Debug, Default)]
 pub(crate) struct WindowBudget(AtomicUsize);
 
+/// Sizes that the windows of a connection may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WindowSizes {
+    /// Window of each stream, to begin with.
+    pub(crate) stream_bytes: u32,
+    /// Largest window of a stream, where a round trip fills what it has.
+    pub(crate) stream_bytes_max: u32,
+    /// Window of all streams of a connection, or of one stream if that has more.
+    pub(crate) connection_bytes: u32,
+    /// Bytes that all connections of one budget may grow by.
+    pub(crate) growth_bytes_max: usize,
+}
+
+impl WindowSizes {
+    /// The window of all streams together where each has so much.
+    pub(crate) fn connection_bytes(&self, stream_bytes: u32) -> u32 {
+        stream_bytes.max(self.connection_bytes)
+    }
+
+    fn stream_bytes_max(&self) -> u32 {
+        self.stream_bytes_max.min(WINDOW_BYTES_MAX)
+    }
+}
+
+/// A connection whose windows can be set, whichever side we are.
+pub(crate) trait Receiving {
+    /// Sets every stream's window. Fails before the other side has acknowledged the last one.
+    fn set_stream_bytes(&mut self, bytes: u32) -> Result<(), h2::Error>;
+
+    /// Sets the window of all streams together.
+    fn set_connection_bytes(&mut self, bytes: u32);
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Receiving for server::Connection<IO, Bytes> {
+    fn set_stream_bytes(&mut self, bytes: u32) -> Result<(), h2::Error> {
+        self.set_initial_window_size(bytes)
+    }
+
+    fn set_connection_bytes(&mut self, bytes: u32) {
+        self.set_target_window_size(bytes);
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Receiving for client::Connection<IO, Bytes> {
+    fn set_stream_bytes(&mut self, bytes: u32) -> Result<(), h2::Error> {
+        self.set_initial_window_size(bytes)
+    }
+
+    fn set_connection_bytes(&mut self, bytes: u32) {
+        self.set_target_window_size(bytes);
+    }
+}
+
 /// A connection's windows.
-pub(super) struct Windows<S> {
-    shared: Arc<Shared<S>>,
-    activity: Activity,
+pub(crate) struct Windows {
+    sizes: WindowSizes,
+    budget: Arc<WindowBudget>,
     /// Window of each stream.
     stream_bytes: u32,
     /// Share of the budget.
@@ -54,14 +106,13 @@ pub(super) struct Windows<S> {
     pause_bytes: u64,
 }
 
-impl<S> Windows<S> {
-    pub(super) fn new(shared: Arc<Shared<S>>, activity: Activity) -> Self {
-        let stream_bytes = shared.limits.h2_stream_window_bytes;
+impl Windows {
+    pub(crate) fn new(sizes: WindowSizes, budget: &Arc<WindowBudget>) -> Self {
         Self {
-            stream_bytes,
-            pause_bytes: stream_bytes.into(),
-            shared,
-            activity,
+            sizes,
+            budget: Arc::clone(budget),
+            stream_bytes: sizes.stream_bytes,
+            pause_bytes: sizes.stream_bytes.into(),
             lent_bytes: 0,
             measuring_since: None,
             measured: 0,
@@ -70,16 +121,16 @@ impl<S> Windows<S> {
         }
     }
 
-    /// Measures, and opens or shuts. To be polled after the connection.
-    pub(super) fn poll<IO>(
+    /// Measures, and opens or shuts. To be polled after the connection: `received` bytes have come on it so far, and
+    /// `is_used` says whether it has streams.
+    pub(crate) fn poll(
         &mut self,
-        connection: &mut server::Connection<IO, Bytes>,
+        received: u64,
+        is_used: bool,
+        connection: &mut impl Receiving,
         pings: &mut KeepAlive,
         cx: &mut Context<'_>,
-    ) where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        let received = self.activity.received();
+    ) {
         if received == 0 {
             return;
         }
@@ -100,59 +151,41 @@ impl<S> Windows<S> {
                 self.pause_bytes = (self.pause_bytes * 2).min(MEASURE_BYTES_MAX);
             }
         }
-        let base = self.shared.limits.h2_stream_window_bytes;
-        let may_grow = self.stream_bytes < self.stream_bytes_max();
+        let base = self.sizes.stream_bytes;
+        let may_grow = self.stream_bytes < self.sizes.stream_bytes_max();
         if may_grow && received - self.measured >= self.pause_bytes {
             if pings.ask(cx) {
                 self.measuring_since = Some(received);
             }
-        } else if self.stream_bytes > base
-            && self.seen_at.elapsed() >= QUIET
-            && !connection.has_streams()
-        {
+        } else if self.stream_bytes > base && self.seen_at.elapsed() >= QUIET && !is_used {
             self.set(base, connection);
             self.pause_bytes = base.into();
         }
     }
 
-    fn stream_bytes_max(&self) -> u32 {
-        let limits = &self.shared.limits;
-        limits.h2_stream_window_bytes_max.min(WINDOW_BYTES_MAX)
-    }
-
-    /// Sets the windows, if the budget allows it and the client knows the last ones.
-    fn set<IO>(&mut self, stream_bytes: u32, connection: &mut server::Connection<IO, Bytes>) -> bool
-    where
-        IO: AsyncRead + AsyncWrite + Unpin,
-    {
-        let limits = &self.shared.limits;
-        let stream_bytes = stream_bytes.min(self.stream_bytes_max());
-        let connection_bytes = connection_bytes(limits, stream_bytes);
-        let lent_bytes = (connection_bytes - limits.h2_connection_window_bytes) as usize;
-        let budget = &self.shared.window_budget;
-        if !budget.exchange(self.lent_bytes, lent_bytes, limits.h2_windows_bytes_max) {
+    /// Sets the windows, if the budget allows it and the other side knows the last ones.
+    fn set(&mut self, stream_bytes: u32, connection: &mut impl Receiving) -> bool {
+        let stream_bytes = stream_bytes.min(self.sizes.stream_bytes_max());
+        let connection_bytes = self.sizes.connection_bytes(stream_bytes);
+        let lent_bytes = (connection_bytes - self.sizes.connection_bytes) as usize;
+        let (budget, most) = (&self.budget, self.sizes.growth_bytes_max);
+        if !budget.exchange(self.lent_bytes, lent_bytes, most) {
             return false;
         }
-        if connection.set_initial_window_size(stream_bytes).is_err() {
+        if connection.set_stream_bytes(stream_bytes).is_err() {
             budget.exchange(lent_bytes, self.lent_bytes, usize::MAX);
             return false;
         }
-        connection.set_target_window_size(connection_bytes);
+        connection.set_connection_bytes(connection_bytes);
         (self.lent_bytes, self.stream_bytes) = (lent_bytes, stream_bytes);
         true
     }
 }
 
-impl<S> Drop for Windows<S> {
+impl Drop for Windows {
     fn drop(&mut self) {
-        let budget = &self.shared.window_budget;
-        budget.exchange(self.lent_bytes, 0, 0);
+        self.budget.exchange(self.lent_bytes, 0, 0);
     }
-}
-
-/// The window of all streams together where each has so much.
-pub(super) fn connection_bytes(limits: &Limits, stream_bytes: u32) -> u32 {
-    stream_bytes.max(limits.h2_connection_window_bytes)
 }
 
 impl WindowBudget {

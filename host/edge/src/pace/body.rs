@@ -1,4 +1,4 @@
-//! How fast a request's body has to come: what its route says, else what the limits say, which ask for more where
+//! Pace at which a request's body has to come: what its route says, else what the limits say, which ask for more where
 //! many are here.
 
 use super::Rule;
@@ -21,7 +21,7 @@ pub(crate) struct BodyRules {
     own: Rule,
     /// For a request that a node of ours sent.
     inner: Rule,
-    /// Between two pieces of a body that nobody is held up by.
+    /// Between two pieces of a body that nobody is held up by, or two words of either side.
     two_way_silence_max: Duration,
     crowded_bytes_per_s_min: u32,
     /// Connections that are open, and how many of them are a crowd.
@@ -57,6 +57,15 @@ impl BodyRules {
                 bytes_per_s_min: 0,
             }),
             (_, Pace::Owed) => Some(self.owed(said)),
+        }
+    }
+
+    /// How long a client and the service may both be silent in a conversation; `said` is the service's word on the
+    /// request.
+    pub(crate) fn silence_max(&self, said: Option<ClientPace>) -> Duration {
+        match said {
+            Some(ClientPace::JudgedBefore) => self.inner.still_max,
+            _ => self.two_way_silence_max,
         }
     }
 

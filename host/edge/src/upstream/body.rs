@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-/// What is left of an exchange when its head has come.
+/// The rest of an exchange when its head has come.
 pub(crate) struct Body {
     /// `None` once its connection went back to the pool, or into a tunnel.
     exchange: Option<Exchange>,
@@ -47,7 +47,7 @@ impl Body {
         }
     }
 
-    /// The same as the far end of a tunnel.
+    /// Makes the body the far end of a tunnel.
     pub(super) fn tunnel(mut self) -> Self {
         self.tunnel = true;
         self

@@ -5,7 +5,7 @@ use super::{
     proxy_protocol,
     tls::{NodeCertificate, Tls, UpstreamTlsError},
 };
-use crate::server::Held;
+use crate::{http2::WindowBudget, server::Held};
 use http::uri::Authority;
 use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
 use std::{
@@ -44,7 +44,7 @@ enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// How connections to one upstream are made.
+/// Means to connect to one upstream.
 pub(crate) struct Connector {
     protocol: UpstreamProtocol,
     tls: Option<Tls>,
@@ -72,6 +72,11 @@ impl Connector {
         })
     }
 
+    /// Budget that the windows of all connections of HTTP/2 share.
+    pub(super) fn windows(&self) -> &Arc<WindowBudget> {
+        &self.connected.windows
+    }
+
     /// A connection that is ready for the first request, within the upstream's connect timeout. `visitor` is named to
     /// the server where it wants that; none is ourselves.
     ///
@@ -88,7 +93,7 @@ impl Connector {
         self.connect_as(authority, visitor, false).await
     }
 
-    /// The same, and it speaks HTTP/1.1 whatever else the server could: for what HTTP/2 has not, such as `Upgrade`.
+    /// Connects by HTTP/1.1 whatever else the server could speak: for what HTTP/2 has not, such as `Upgrade`.
     ///
     /// # Errors
     /// The same.
@@ -130,7 +135,7 @@ impl Connector {
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
     }
 
-    /// What a connection may take until it is ready.
+    /// Time that a connection may take until it is ready.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -194,7 +199,7 @@ pub(super) fn host(authority: &Authority) -> &str {
 }
 
 impl Stream {
-    /// The same, and counts what comes.
+    /// Counts the bytes that come on the connection.
     pub(super) fn heard_by(mut self, heard: &Arc<AtomicU64>) -> Self {
         self.heard = Some(Arc::clone(heard));
         self

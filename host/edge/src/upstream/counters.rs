@@ -1,4 +1,4 @@
-//! What became of the requests to an upstream. Read by the node's metrics, and by nobody on a request's way.
+//! Counts of what became of the requests to an upstream. Read by the node's metrics, and by nobody on a request's way.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

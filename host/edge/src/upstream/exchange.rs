@@ -11,7 +11,7 @@ use super::{
     sending::{Sending, Unsent},
 };
 use crate::{
-    http1::chunked::{Decoded, Decoder},
+    http1::chunked::{Decoded, Decoder, Writer},
     server::Held,
     timer::Timer,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     input: BytesMut,
     timer: Timer,
     pub(super) idle_since: Instant,
-    /// It is counted until it is closed.
+    /// Guard that counts the connection until it is closed.
     counted: Held,
 }
 
@@ -103,7 +103,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What is left of the response.
+/// The rest of the response.
 enum Reading {
     Head,
     Length(u64),
@@ -268,13 +268,13 @@ impl Exchange {
         self.reading = match response.framing {
             Framing::None => Reading::Done,
             Framing::Length(length) => Reading::Length(length),
-            Framing::Chunked => Reading::Chunks(Decoder::new()),
+            Framing::Chunked => Reading::Chunks(Decoder::new(Writer::Server)),
             Framing::Close => Reading::UntilClose,
         };
         Ok(response)
     }
 
-    /// Whose turn it is, after [`Self::poll_send`].
+    /// The side whose turn it is, after [`Self::poll_send`].
     fn awaited(&self) -> Awaited {
         match self.unsent {
             true => Awaited::Response,
@@ -368,7 +368,7 @@ impl Exchange {
         }
     }
 
-    /// What the buffer holds: a frame, the end (`Some(None)`), or nothing yet.
+    /// Decodes the buffer: a frame, the end (`Some(None)`), or nothing yet.
     #[expect(
         clippy::option_option,
         reason = "a frame, the end, and nothing yet are three things"

@@ -1,6 +1,6 @@
-//! How a message's body is framed on a connection of ours.
+//! Framing of a message's body on a connection of ours.
 
-/// Of a request that we send, or a response that we read.
+/// Framing of a request that we send, or a response that we read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// No body follows.

@@ -12,6 +12,7 @@ use super::{
     counters::Cause,
     ending::Ending,
     exchange::{Connection, Exchange},
+    grpc::Call,
     h2::{Checkout, Connections, Handle},
     health,
     means::Means,
@@ -25,7 +26,7 @@ use super::{
 };
 use bytes::Bytes;
 use http::{StatusCode, uri::Authority};
-use protoplex_http::{BodyError, Reply, ReplyBody};
+use protoplex_http::{BodyError, Pace, Reply, ReplyBody};
 use protoplex_wire::manifest::Upstream;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
@@ -209,10 +210,16 @@ impl Group {
                 0 => None,
                 ms => Some(Duration::from_millis(ms)),
             });
-        let first_byte = request
-            .timeouts
-            .first_byte
-            .unwrap_or(Duration::from_millis(self.upstream.first_byte_timeout_ms));
+        let call = Call::of(&request);
+        if call.is_some() {
+            // Whatever the server speaks, it has all that there is of the body, and may be the one to speak next.
+            request.body.advance(Pace::TwoWay);
+        }
+        let first_byte = request.timeouts.first_byte.unwrap_or_else(|| {
+            let usual = Duration::from_millis(self.upstream.first_byte_timeout_ms);
+            let clients = call.and_then(|call| call.timeout);
+            clients.map_or(usual, |clients| clients.max(usual))
+        });
         let idle = request
             .timeouts
             .idle

@@ -8,7 +8,12 @@ pub(super) use body::{Http2Body, Switched};
 pub(super) use exchange::{Answered, SendError, Sending, Untaken};
 
 use super::connect::{Connector, Stream};
-use crate::{forward::is_hop_by_hop, server::Held};
+use crate::{
+    forward::is_hop_by_hop,
+    http2::{WindowBudget, WindowSizes, Windows},
+    limits::RESPONSE_H2_LIST_BYTES,
+    server::Held,
+};
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, uri::Authority};
@@ -35,12 +40,23 @@ const CONNECTIONS_MAX: usize = 4;
 const STREAMS_MAX: usize = 100;
 /// A connection without requests is closed after this, as one of HTTP/1.1 is.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Flow control: what a server may send of one response before we have passed it on.
+/// Flow control: bytes that a server may send of one response before we have passed them on, to begin with.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Flow control: what a server may send of all responses on a connection before we have passed it on.
+/// Flow control: largest window of a response that fills its window within a round trip. 160 MB/s at 100 ms.
+const STREAM_WINDOW_BYTES_MAX: u32 = 16 << 20;
+/// Flow control: bytes that a server may send of all responses on a connection before we have passed them on.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// A response's head, as in HTTP/1.1.
-const HEAD_BYTES_MAX: u32 = super::response::HEAD_BYTES_MAX as u32;
+/// Bytes that the windows of all of a child's connections to servers may have grown by at once. Beyond it they stay as
+/// they are: downloads from far away are slower then.
+const GROWTH_BYTES_MAX: usize = 64 << 20;
+const WINDOWS: WindowSizes = WindowSizes {
+    stream_bytes: STREAM_WINDOW_BYTES,
+    stream_bytes_max: STREAM_WINDOW_BYTES_MAX,
+    connection_bytes: CONNECTION_WINDOW_BYTES,
+    growth_bytes_max: GROWTH_BYTES_MAX,
+};
+/// Header list that is read at all: enough for any response within the limits, which are those of HTTP/1.1.
+const HEADER_LIST_BYTES_MAX: u32 = RESPONSE_H2_LIST_BYTES as u32;
 
 /// The connections to one server.
 #[derive(Default)]
@@ -59,7 +75,7 @@ struct Open {
     used: Instant,
 }
 
-/// What can be had of a server.
+/// The outcome of asking for a stream to a server.
 pub(super) enum Checkout {
     /// A place on a connection.
     Http2(Handle),
@@ -121,10 +137,16 @@ impl Connections {
         if !is_http2 {
             return Ok(Checkout::Http1(stream));
         }
-        self.open(stream, tasks).await.map(Checkout::Http2)
+        let opened = self.open(stream, connector.windows(), tasks).await;
+        opened.map(Checkout::Http2)
     }
 
-    async fn open(&self, stream: Stream, tasks: &TaskTracker) -> io::Result<Handle> {
+    async fn open(
+        &self,
+        stream: Stream,
+        budget: &Arc<WindowBudget>,
+        tasks: &TaskTracker,
+    ) -> io::Result<Handle> {
         let heard = Arc::default();
         let mut builder = Builder::new();
         builder
@@ -132,7 +154,7 @@ impl Connections {
             .initial_max_send_streams(STREAMS_MAX)
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(HEAD_BYTES_MAX);
+            .max_header_list_size(HEADER_LIST_BYTES_MAX);
         let (sender, connection) = builder
             .handshake(stream.heard_by(&heard))
             .await
@@ -144,6 +166,7 @@ impl Connections {
             heard,
             Arc::clone(&streams),
             settling,
+            Windows::new(WINDOWS, budget),
         ));
         let open = Open {
             sender,
@@ -180,7 +203,7 @@ impl Connections {
             .retain_mut(|one| one.takes_requests() && !idle(one));
     }
 
-    /// How many are open.
+    /// Number of open connections.
     pub(super) fn len(&self) -> usize {
         self.open.lock().len()
     }

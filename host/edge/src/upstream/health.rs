@@ -19,7 +19,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// What our checks call themselves, for those who read the server's log.
+/// Name of our checks, for those who read the server's log.
 const USER_AGENT: &str = concat!("protoplex-health/", env!("CARGO_PKG_VERSION"));
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,6 +1,7 @@
-//! What groups need of the process that they are in.
+//! Means that groups need of the process that they are in.
 
 use super::tls::NodeCertificate;
+use crate::http2::WindowBudget;
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
@@ -16,9 +17,9 @@ pub struct Means {
     pub tasks: TaskTracker,
     /// Ends the health checks. HTTP/2 connections end with their last request, once their group is dropped.
     pub stop: CancellationToken,
-    /// Who we are, for upstreams that want to know.
+    /// Certificate of this node, for upstreams that want to know.
     pub node_certificate: Option<NodeCertificate>,
-    /// What is connected.
+    /// Connections that are open.
     pub connected: Arc<Connected>,
 }
 
@@ -26,6 +27,8 @@ pub struct Means {
 #[derive(Debug, Default)]
 pub struct Connected {
     pub(super) open: Arc<AtomicUsize>,
+    /// Bytes by which the windows of those of HTTP/2 have grown.
+    pub(super) windows: Arc<WindowBudget>,
 }
 
 impl Connected {

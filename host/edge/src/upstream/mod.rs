@@ -10,6 +10,7 @@ mod ending;
 mod exchange;
 mod framing;
 mod group;
+mod grpc;
 mod h2;
 mod health;
 mod means;

@@ -45,8 +45,8 @@ pub struct Outbound {
     pub upgrade: Option<String>,
     /// The client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// The client takes trailers (`TE: trailers`). HTTP/2 servers are told: gRPC's refuse who is not. HTTP/1.1 servers
-    /// are not, since `TE` would need a `Connection` line of its own; trailers that they send are passed on all the same.
+    /// The client takes trailers (`TE: trailers`), and so do we: servers are told anew, by HTTP/1.1 with the `Connection`
+    /// line that has to go with it (RFC 9110, section 10.1.4). gRPC's refuse who does not say so.
     pub takes_trailers: bool,
     /// Where interim answers go.
     pub interims: Option<Interims>,
@@ -99,6 +99,8 @@ impl Outbound {
             head.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
             head.extend_from_slice(protocol.as_bytes());
             head.extend_from_slice(b"\r\n");
+        } else if self.takes_trailers {
+            head.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
         }
         match self.announced_length() {
             Some(length) => {

@@ -1,10 +1,10 @@
-//! How long a server has until the head of its response. Only its own time counts: while the client is waited for,
-//! the pace of the request's body is what is judged, and the connection to the client judges that.
+//! Time that a server has until the head of its response. Only its own time counts: while the client is waited for, the
+//! pace of the request's body is what is judged, and the connection to the client judges that.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whose turn it is in an exchange.
+/// The side whose turn it is in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
     /// The client has to bring more of the request's body.
@@ -81,7 +81,8 @@ impl Patience {
         self.total_at.map_or(at, |total| total.min(at))
     }
 
-    /// Whose time is over. Where it is the time for everything, whoever took the larger part of it is to blame.
+    /// The side whose time is over. Where it is the time for everything, whoever took the larger part of it is to
+    /// blame.
     pub(super) fn late(&self) -> Late {
         let now = Instant::now();
         match (self.since, self.total_at) {

@@ -61,7 +61,7 @@ impl Pool {
         drop(idle);
     }
 
-    /// How many wait.
+    /// Number of idle connections.
     pub(super) fn len(&self) -> usize {
         self.idle.lock().len()
     }
@@ -71,7 +71,7 @@ impl Pool {
         Held::new(&self.open)
     }
 
-    /// How many are open, those in use and tunnels included.
+    /// Number of open connections, those in use and tunnels included.
     pub(super) fn open(&self) -> usize {
         self.open.load(Relaxed)
     }

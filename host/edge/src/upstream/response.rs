@@ -4,20 +4,21 @@
 //! - a 1xx, 204 or 304 ends with its head, whatever it says of a body (RFC 9112, section 6.3). If it says that there is
 //!   one, some may follow all the same: its connection is not used again.
 //! - `Content-Length` may repeat one number (RFC 9110, section 8.6): the client gets a single line of ours.
+//! - empty elements beside `chunked` count for nothing, and HTTP/1.2 and later are HTTP/1.1: what we write is neither.
 //!
 //! Refused, where RFC 9112 leaves a choice: folded lines (section 5.2), `Transfer-Encoding` in HTTP/1.0 or with
 //! `Content-Length` (sections 6.1 and 6.3), and any coding but `chunked`, since we ask for none.
 
 use super::framing::Framing;
-use crate::forward::{is_hop_by_hop, names_header};
+use crate::{
+    forward::{is_hop_by_hop, names_header},
+    limits::{
+        RESPONSE_BYTES_READ, RESPONSE_LINES_READ, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
+    },
+};
 use http::StatusCode;
 use protoplex_http::Lines;
 use std::mem::MaybeUninit;
-
-/// A whole head (502 above it): as a request's, and cookies are set here.
-pub(super) const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Header lines.
-const HEADERS_MAX: usize = 128;
 
 /// A response's head.
 #[derive(Debug)]
@@ -32,11 +33,11 @@ pub(super) struct Response {
     pub(super) length: Option<u64>,
     /// Whether another request may follow on its connection.
     pub(super) keep_alive: bool,
-    /// The protocol that a 101 switches to.
+    /// The protocol that a 101 switches to, or those that a 426 asks for.
     pub(super) upgrade: Option<String>,
 }
 
-/// What the request was, as far as it shapes the response.
+/// Parts of the request that shape the response.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Asked {
     pub(super) is_head: bool,
@@ -44,7 +45,15 @@ pub(super) struct Asked {
 
 /// Reads one head from the start of `bytes`: the head and its length, or `None` while it is incomplete.
 pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usize)>, &'static str> {
-    let mut raw = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    // A later minor version is understood as 1.1 (RFC 9110, section 2.5).
+    if let Some([b'2'..=b'9', rest @ ..]) = bytes.strip_prefix(b"HTTP/1.") {
+        return read(&[b"HTTP/1.1", rest].concat(), asked);
+    }
+    read(bytes, asked)
+}
+
+fn read(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usize)>, &'static str> {
+    let mut raw = [const { MaybeUninit::uninit() }; RESPONSE_LINES_READ];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut response,
@@ -52,11 +61,15 @@ pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usiz
         &mut raw,
     );
     let end = match parsed {
-        Ok(httparse::Status::Complete(end)) if end > HEAD_BYTES_MAX => return Err(TOO_LARGE),
+        Ok(httparse::Status::Complete(end)) if end > RESPONSE_BYTES_READ => {
+            return Err(RESPONSE_TOO_LARGE);
+        }
         Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) if bytes.len() >= HEAD_BYTES_MAX => return Err(TOO_LARGE),
+        Ok(httparse::Status::Partial) if bytes.len() >= RESPONSE_BYTES_READ => {
+            return Err(RESPONSE_TOO_LARGE);
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err("its head has too many lines"),
+        Err(httparse::Error::TooManyHeaders) => return Err(RESPONSE_TOO_MANY_LINES),
         Err(_) => return Err("its head is malformed"),
     };
     check_line_ends(&bytes[..end])?;
@@ -85,15 +98,26 @@ pub(super) fn parse(bytes: &[u8], asked: Asked) -> Result<Option<(Response, usiz
             keep_alive: meaning.keep_alive
                 && framing != Framing::Close
                 && !meaning.may_have_body_all_the_same(status),
-            upgrade: meaning.upgrade.map(str::to_owned),
+            upgrade: match status {
+                StatusCode::UPGRADE_REQUIRED => all_of(response.headers, "upgrade"),
+                _ => meaning.upgrade.map(str::to_owned),
+            },
         },
         end,
     )))
 }
 
-const TOO_LARGE: &str = "its head is too large";
+/// All values of a header, in one line.
+fn all_of(headers: &[httparse::Header<'_>], name: &str) -> Option<String> {
+    let lines = headers.iter();
+    let lines = lines.filter(|header| header.name.eq_ignore_ascii_case(name));
+    let values = lines.filter_map(|header| std::str::from_utf8(header.value).ok());
+    let values: Vec<_> = values.collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
 
-/// What is not passed on, whatever `Connection` says: framing and the request id are the client's connection's.
+/// Whether a header is not passed on, whatever `Connection` says: framing and the request id are the client's
+/// connection's.
 fn is_of_the_connection(name: &str) -> bool {
     is_hop_by_hop(name) || (name.len() == 12 && name.eq_ignore_ascii_case("x-request-id"))
 }
@@ -108,7 +132,7 @@ fn check_line_ends(head: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What the headers that concern the connection say.
+/// Meaning of the headers that concern the connection.
 struct Meaning<'a> {
     length: Option<u64>,
     chunked: bool,
@@ -158,7 +182,12 @@ impl<'a> Meaning<'a> {
                     }
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if meaning.chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
+                    // Empty elements of a list count for nothing (RFC 9110, section 5.6.1.2).
+                    let mut codings = tokens(header.value).filter(|coding| !coding.is_empty());
+                    let is_chunked = codings
+                        .next()
+                        .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+                    if meaning.chunked || !is_chunked || codings.next().is_some() {
                         return Err("its Transfer-Encoding is not `chunked`");
                     }
                     if minor == 0 {
@@ -250,7 +279,18 @@ mod tests {
                 Framing::Chunked,
                 true,
             ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: , chunked ,\r\n",
+                Framing::Chunked,
+                true,
+            ),
             ("HTTP/1.1 200 OK\r\n", Framing::Close, false),
+            ("HTTP/1.2 200 OK\r\n", Framing::Close, false),
+            (
+                "HTTP/1.9 200 OK\r\ncontent-length: 5\r\n",
+                Framing::Length(5),
+                true,
+            ),
             (
                 "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n",
                 Framing::Length(5),
@@ -361,7 +401,17 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nx: y\n", "LF alone"),
             ("HTTP/1.1 200 OK\r\nx : y\r\n", "malformed"),
             ("HTTP/1.1 200 OK\r\n folded: y\r\n", "malformed"),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: ,\r\n",
+                "not `chunked`",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\n",
+                "not `chunked`",
+            ),
             ("HTTP/2 200 OK\r\n", "malformed"),
+            ("HTTP/1.10 200 OK\r\n", "malformed"),
+            ("HTTP/1.2x 200 OK\r\n", "malformed"),
             ("HTTP/1.1 99 No\r\n", "malformed"),
         ] {
             let error = read(&format!("{head}\r\n")).expect_err(head);
@@ -370,13 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn the_protocols_that_a_426_asks_for_are_kept() {
+        let lines = "upgrade: websocket\r\nupgrade: x, y\r\n\r\n";
+        for (status, protocols) in [("426 No", "websocket, x, y"), ("101 Yes", "x, y")] {
+            let response = read(&format!("HTTP/1.1 {status}\r\n{lines}")).expect("a head");
+            assert_eq!(response.upgrade.as_deref(), Some(protocols));
+            assert_eq!(response.lines.as_bytes(), b"");
+        }
+    }
+
+    #[test]
     fn what_belongs_to_the_connection_is_not_passed_on() {
         let response = read(
             "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\ndate: now\r\n\
-             x-request-id: theirs\r\ncontent-length: 1\r\nx-end: 2\r\n\r\n",
+             x-request-id: theirs\r\ncontent-length: 1\r\ntrailer: x-sum\r\nx-end: 2\r\n\r\n",
         )
         .expect("a head");
-        assert_eq!(response.lines.as_bytes(), b"date: now\r\nx-end: 2\r\n");
+        assert_eq!(
+            response.lines.as_bytes(),
+            b"date: now\r\ntrailer: x-sum\r\nx-end: 2\r\n"
+        );
         assert!(response.dated);
     }
     #[test]

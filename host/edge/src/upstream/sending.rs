@@ -21,13 +21,13 @@ pub(super) enum Unsent {
     Client(BodyError),
 }
 
-/// What is left to send of one request.
+/// The rest of one request that is to be sent.
 pub(super) struct Sending {
     /// Goes out in this order.
     out: [Bytes; 3],
     body: Option<Body>,
     chunked: bool,
-    /// Of a body of known length.
+    /// Bytes left of a body of known length.
     left: u64,
     /// The body is not asked for yet: the server has not said `100 Continue`.
     pub(super) holds: bool,
@@ -74,7 +74,7 @@ impl Sending {
         self.body.as_ref().is_some_and(Body::is_owed)
     }
 
-    /// Whose turn it is, after a poll.
+    /// The side whose turn it is, after a poll.
     pub(super) fn awaited(&self) -> Awaited {
         let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);
         match (is_out, self.body.is_some() && !self.holds) {

@@ -1,4 +1,4 @@
-//! Who takes a request: the servers of one upstream, as one child sees them. No I/O, and no clock but in
+//! Choice of a server for a request: the servers of one upstream, as one child sees them. No I/O, and no clock but in
 //! [`Servers::wait`]; what is known of the servers comes in by [`Lease::report`] and health checks.
 //!
 //! A server is left out while it fails its health checks or is ejected for failures in a row. Where that leaves none,
@@ -54,7 +54,7 @@ pub struct Lease {
     index: usize,
 }
 
-/// How a try ended.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// With a head; 502, 503 and 504 count as failures.
@@ -100,14 +100,14 @@ impl Unavailable {
     }
 }
 
-/// What is known of a server, for people.
+/// State of a server, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Requests at it, from this child.
     pub in_flight: u32,
-    /// It fails its health checks.
+    /// The server fails its health checks.
     pub is_unhealthy: bool,
-    /// It is left out for failures in a row.
+    /// The server is left out for failures in a row.
     pub is_ejected: bool,
 }
 
@@ -181,7 +181,7 @@ impl Servers {
         })
     }
 
-    /// What the group was made of.
+    /// The upstream that the group was made of.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
@@ -194,7 +194,7 @@ impl Servers {
         &self.servers[index].authority
     }
 
-    /// How many servers there are, well or not.
+    /// Number of servers, well or not.
     pub fn len(&self) -> usize {
         self.servers.len()
     }
@@ -209,7 +209,7 @@ impl Servers {
         self.queue.waiting()
     }
 
-    /// What is known of a server.
+    /// State of a server.
     ///
     /// # Panics
     /// When `index` is not below [`Self::len`].
@@ -240,8 +240,8 @@ impl Servers {
         self.take(key, tried, now)
     }
 
-    /// The same, waiting for a place: first come, first served, in a queue of bounded length and for a bounded time.
-    /// Cancel safe: dropping the future gives up the place in the queue.
+    /// Leases a server, waiting for a place: first come, first served, in a queue of bounded length and for a bounded
+    /// time. Cancel safe: dropping the future gives up the place in the queue.
     ///
     /// # Errors
     /// When the queue is full, the time is over, or there is no server.
@@ -351,7 +351,7 @@ impl Servers {
         tracing::warn!(server = %server.authority, failures, for_ms, "a server is left out for failures in a row");
     }
 
-    /// What a health check found.
+    /// Takes the finding of a health check.
     pub fn probed(&self, index: usize, well: bool, now: Instant) {
         let Some(check) = &self.upstream.health else {
             return;
@@ -398,7 +398,7 @@ impl Lease {
         self.index
     }
 
-    /// Its address.
+    /// Address of the server.
     pub fn authority(&self) -> &Authority {
         self.servers.authority(self.index)
     }
@@ -408,7 +408,7 @@ impl Lease {
         self.servers.succeeded(self.index);
     }
 
-    /// How the try ended; once a try.
+    /// Reports the end of the attempt; once an attempt.
     pub fn report(&self, outcome: Outcome, now: Instant) {
         self.servers.report(self.index, outcome, now);
     }
@@ -444,7 +444,7 @@ pub fn key_hash(key: &[u8]) -> u64 {
     mixed(hash)
 }
 
-/// Its finaliser: every bit of the result depends on every bit that goes in.
+/// Finaliser of the hash: every bit of the result depends on every bit that goes in.
 fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -35,7 +35,7 @@ pub(crate) struct Splice {
     ended: bool,
 }
 
-/// How far it got.
+/// Progress of a splice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moved {
     /// This many bytes arrived at the other socket.

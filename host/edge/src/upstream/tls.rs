@@ -49,7 +49,7 @@ impl NodeCertificate {
     }
 }
 
-/// How connections to one upstream are secured.
+/// TLS of connections to one upstream.
 pub(super) struct Tls {
     connector: TlsConnector,
     /// Offers HTTP/1.1 only.

@@ -54,6 +54,10 @@ impl Far {
 }
 
 /// Runs until both directions have ended, one breaks, or nothing moves. `early` is what the client sent already.
+///
+/// # Errors
+/// It broke, or nothing moved. Both ends are to be dropped without a goodbye: a reset of one then is one of the other, and
+/// so is our own; who ended without TLS's goodbye is passed on as such.
 pub(crate) async fn run<IO: Io>(
     client: &mut IO,
     early: Bytes,
@@ -63,12 +67,37 @@ pub(crate) async fn run<IO: Io>(
     match server {
         Far::Connection(connection) => {
             let (mut server, first, _counted) = connection.into_parts();
-            carry(client, early, &mut server, first, idle_max).await
+            let carried = carry(client, early, &mut server, first, idle_max).await;
+            if carried.as_ref().is_err_and(is_reset) {
+                server.reset_on_close();
+                reset_on_close(client);
+            }
+            carried
         }
         Far::Stream(Switched {
             mut io,
             stream: _counted,
-        }) => carry(client, early, &mut io, Bytes::new(), idle_max).await,
+        }) => {
+            // A stream that is dropped before its end is reset.
+            let carried = carry(client, early, &mut io, Bytes::new(), idle_max).await;
+            if carried.as_ref().is_err_and(is_reset) {
+                reset_on_close(client);
+            }
+            carried
+        }
+    }
+}
+
+/// Whether the end is to be told as a reset; one without TLS's goodbye is no more than that.
+fn is_reset(error: &io::Error) -> bool {
+    error.kind() != io::ErrorKind::UnexpectedEof
+}
+
+/// Makes the end of this connection a reset. A stream of HTTP/2 becomes one by itself.
+fn reset_on_close(io: &impl Io) {
+    if let Some(socket) = io.socket() {
+        // Without it the other end takes what came for all there is.
+        let _ = socket.set_zero_linger();
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::cell::RefCell;
 
-/// What a flush ends with; it does not travel.
+/// Bytes with which a flush ends; they do not travel.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// Room made at a time.
 const STEP_BYTES: usize = 4 << 10;
@@ -76,7 +76,7 @@ pub(super) fn inflate(message: &[u8], bytes_max: usize) -> Result<Vec<u8>, Viola
     })
 }
 
-/// How a message begins, inflated: up to so many bytes, and fewer where that is all that can be made out.
+/// The beginning of a message, inflated: up to so many bytes, and fewer where that is all that can be made out.
 pub(super) fn inflate_beginning(message: &[u8], bytes_max: usize) -> Vec<u8> {
     INFLATE.with_borrow_mut(|inflate| {
         inflate.reset(false);

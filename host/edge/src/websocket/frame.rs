@@ -8,7 +8,7 @@ pub(super) const CONTROL_BYTES_MAX: usize = 125;
 /// Two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
 
-/// What a frame is.
+/// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// More of the message before.

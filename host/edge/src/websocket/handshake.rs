@@ -20,14 +20,14 @@ pub enum HandshakeError {
     Key,
 }
 
-/// What was agreed on.
+/// The agreement of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: String,
     /// Whether messages may be deflated.
     pub may_deflate: bool,
-    /// Of what the client offers, in its order.
+    /// Protocols that the client offers, in its order.
     pub protocols: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Handshake {
         })
     }
 
-    /// The same for extended CONNECT (RFC 8441), where no key is exchanged.
+    /// Reads the head of an extended CONNECT (RFC 8441), where no key is exchanged.
     ///
     /// # Errors
     /// The version is not 13.

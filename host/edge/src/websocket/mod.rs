@@ -37,9 +37,9 @@ pub mod code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({code})")]
 pub struct Violation {
-    /// What the other end is told.
+    /// Code that the other end is told.
     pub code: u16,
-    /// What it did.
+    /// Deed of the other end.
     pub reason: &'static str,
 }
 

@@ -13,7 +13,7 @@ const BEGINNING_BYTES: usize = 128;
 /// Bytes kept of a compressed one, before it is inflated.
 const DEFLATED_BEGINNING_BYTES: usize = 1_024;
 
-/// What a client may send.
+/// Limits on what a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one message, inflated.
@@ -21,17 +21,19 @@ pub struct Limits {
     /// Bytes, as they come, of one message above that limit which are read and thrown away, so that the connection goes
     /// on; one with more ends it.
     pub discarded_bytes_max: u64,
-    /// Frames of one message: empty ones cost the sender nothing.
+    /// Frames of one message: empty ones add nothing to its bytes, and a message of them would never end.
     pub frames_max: u32,
 }
 
-/// What has come.
+/// An event of the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A message of UTF-8.
     Text(Bytes),
     /// A message of bytes.
     Binary(Bytes),
+    /// A frame of a message, and not its last. It says nothing, but costs what a frame costs: whoever reads counts it.
+    Part,
     /// To be answered with a pong of the same content.
     Ping(Bytes),
     /// An answer.
@@ -55,10 +57,10 @@ struct Partial {
     /// Beginning of a message that is too large.
     content: BytesMut,
     is_too_large: bool,
-    /// As they came, those of the frame that is under way included.
+    /// Bytes as they came, those of the frame that is under way included.
     bytes: u64,
     frames: u32,
-    /// Of the content, known to be UTF-8.
+    /// Bytes of the content that are known to be UTF-8.
     checked: usize,
 }
 
@@ -92,37 +94,34 @@ impl Reader {
             .map_or(0, |message| message.content.len())
     }
 
-    /// Takes what it can from `input`; `None` when more has to come.
+    /// Takes at most one frame from `input`; `None` when more of it has to come. Each whole frame is an event, so that
+    /// whoever counts events counts frames.
     ///
     /// # Errors
     /// What the client did wrong. Nothing more may be read.
     pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
-        loop {
-            let (head, came) = match self.frame {
-                Some(frame) => frame,
-                None => {
-                    let Some((head, bytes)) = Head::parse(input)? else {
-                        return Ok(None);
-                    };
-                    self.begin(&head)?;
-                    input.advance(bytes);
-                    (head, 0)
-                }
-            };
-            let left = usize::try_from(head.bytes - came).unwrap_or(usize::MAX);
-            let mut part = input.split_to(left.min(input.len()));
-            unmask(&mut part, head.mask, came);
-            let came = came + part.len() as u64;
-            self.take(&head, part)?;
-            if came < head.bytes {
-                self.frame = Some((head, came));
-                return Ok(None);
+        let (head, came) = match self.frame {
+            Some(frame) => frame,
+            None => {
+                let Some((head, bytes)) = Head::parse(input)? else {
+                    return Ok(None);
+                };
+                self.begin(&head)?;
+                input.advance(bytes);
+                (head, 0)
             }
-            self.frame = None;
-            if let Some(event) = self.end(&head)? {
-                return Ok(Some(event));
-            }
+        };
+        let left = usize::try_from(head.bytes - came).unwrap_or(usize::MAX);
+        let mut part = input.split_to(left.min(input.len()));
+        unmask(&mut part, head.mask, came);
+        let came = came + part.len() as u64;
+        self.take(&head, part)?;
+        if came < head.bytes {
+            self.frame = Some((head, came));
+            return Ok(None);
         }
+        self.frame = None;
+        self.end(&head).map(Some)
     }
 
     /// A frame's head: whether it may stand here.
@@ -195,29 +194,26 @@ impl Reader {
     }
 
     /// A whole frame has come.
-    fn end(&mut self, head: &Head) -> Result<Option<Event>, Violation> {
+    fn end(&mut self, head: &Head) -> Result<Event, Violation> {
         if head.opcode.is_control() {
             let content = self.control.split().freeze();
-            return Ok(Some(match head.opcode {
+            return Ok(match head.opcode {
                 Opcode::Ping => Event::Ping(content),
                 Opcode::Pong => Event::Pong(content),
                 _ => close(content)?,
-            }));
+            });
         }
-        if !head.is_final {
-            return Ok(None);
-        }
-        let Some(message) = self.message.take() else {
-            return Ok(None);
+        let Some(message) = self.message.take_if(|_| head.is_final) else {
+            return Ok(Event::Part);
         };
         if message.is_too_large {
-            return Ok(Some(message.too_large()));
+            return Ok(message.too_large());
         }
         let is_text = message.opcode == Opcode::Text;
         let content: Bytes = if message.is_deflated {
             let content = match inflate(&message.content, self.limits.message_bytes_max) {
                 Err(TOO_LARGE) if message.bytes <= self.limits.discarded_bytes_max => {
-                    return Ok(Some(message.too_large()));
+                    return Ok(message.too_large());
                 }
                 content => content?,
             };
@@ -231,10 +227,10 @@ impl Reader {
             }
             message.content.freeze()
         };
-        Ok(Some(match is_text {
+        Ok(match is_text {
             true => Event::Text(content),
             false => Event::Binary(content),
-        }))
+        })
     }
 }
 
@@ -265,7 +261,7 @@ impl Partial {
     }
 }
 
-/// How much of it is UTF-8; what is left may become so with more.
+/// Number of bytes that are UTF-8; what is left may become so with more.
 fn valid_up_to(text: &[u8]) -> Result<usize, Violation> {
     match std::str::from_utf8(text) {
         Ok(_) => Ok(text.len()),

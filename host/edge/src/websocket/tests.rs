@@ -21,14 +21,14 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     [&out[..], &mask, &payload].concat()
 }
 
-/// What a reader makes of it, in pieces of that size.
+/// Events of the input, read in pieces of that size, without those of parts.
 fn read(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
     let mut reader = Reader::new(LIMITS, true);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
     for piece in input.chunks(pieces) {
         buffer.extend_from_slice(piece);
         while let Some(event) = reader.read(&mut buffer)? {
-            events.push(event);
+            events.extend(Some(event).filter(|event| *event != Event::Part));
         }
     }
     assert_eq!(reader.held(), 0, "a message is not whole");
@@ -139,6 +139,26 @@ fn a_message_above_the_limits_is_refused_at_the_head_that_shows_it() {
     refused(&masked(0xc2, &bomb), code::TOO_LARGE);
 }
 
+#[test]
+fn every_frame_is_an_event_however_little_it_says() {
+    let empty = masked(0x00, b"").repeat(90);
+    let input = [
+        masked(0x02, b""),
+        empty,
+        masked(0x8a, b""),
+        masked(0x80, b""),
+    ];
+    let mut reader = Reader::new(LIMITS, false);
+    let mut buffer = BytesMut::from(&input.concat()[..]);
+    let mut events = Vec::new();
+    while let Some(event) = reader.read(&mut buffer).expect("it is right") {
+        events.push(event);
+    }
+    let mut expected = vec![Event::Part; 91];
+    expected.extend([Event::Pong("".into()), Event::Binary("".into())]);
+    assert_eq!(events, expected);
+}
+
 /// The events of a reader that throws away up to 300,000 bytes.
 fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
     let limits = Limits {
@@ -150,7 +170,7 @@ fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> 
     for piece in input.chunks(pieces) {
         buffer.extend_from_slice(piece);
         while let Some(event) = reader.read(&mut buffer)? {
-            events.push(event);
+            events.extend(Some(event).filter(|event| *event != Event::Part));
         }
         assert!(reader.held() <= LIMITS.message_bytes_max);
     }

@@ -1,9 +1,10 @@
 //! Every deadline ends what it is for, with the status that says so.
 
-use crate::support::{Client, collect, later, serve, soon, start, text};
+use crate::support::{Client, Running, collect, later, serve, soon, start, text};
 use protoplex_edge::{Cause, Limits};
 use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 const TINY: Duration = Duration::from_millis(60);
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -69,6 +70,71 @@ async fn a_drip_of_bytes_does_not_move_the_deadline_of_a_head() {
         () = drip => panic!("the connection ended without a word"),
     }
     assert_eq!(text, *b"HTTP/1.1 408");
+}
+
+/// How long a client with an early answer may go on sending, at a piece each `TINY / 3`; as long as `most`, or longer.
+async fn goes_on_sending(running: &Running, most: Duration) -> Duration {
+    let mut client = Client::to(running).await;
+    let upload = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n";
+    assert_eq!(client.ask(upload).await.status, 200);
+    let since = std::time::Instant::now();
+    while since.elapsed() < most && client.io.write_all(b"more").await.is_ok() {
+        tokio::time::sleep(TINY / 3).await;
+    }
+    since.elapsed()
+}
+
+#[tokio::test]
+async fn a_client_with_an_early_answer_is_read_on_for_seconds() {
+    let running = serve(Limits::default(), hello).await;
+    let most = Duration::from_secs(3);
+    assert!(goes_on_sending(&running, most).await >= most);
+}
+
+#[tokio::test]
+async fn a_client_with_an_early_answer_is_read_on_for_no_longer_than_allowed() {
+    let limits = Limits {
+        linger_timeout: TINY * 5,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let sent = goes_on_sending(&running, Duration::from_secs(10)).await;
+    assert!(sent >= TINY * 5, "{sent:?}");
+    assert!(sent < Duration::from_secs(5), "{sent:?}");
+    assert_eq!(running.server.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_with_an_early_answer_that_falls_silent_is_closed() {
+    let limits = Limits {
+        linger_silence_max: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let mut client = Client::to(&running).await;
+    let upload = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n";
+    assert_eq!(client.ask(upload).await.status, 200);
+    soon(async {
+        while running.server.connections() > 0 {
+            tokio::time::sleep(TINY / 6).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_client_that_only_sends_on() {
+    let limits = Limits {
+        drain_window: TINY,
+        ..Limits::default()
+    };
+    let running = serve(limits, hello).await;
+    let (sent, ()) = tokio::join!(goes_on_sending(&running, Duration::from_secs(10)), async {
+        tokio::time::sleep(TINY * 2).await;
+        running.server.drain();
+        soon(running.server.drained()).await;
+    });
+    assert!(sent < Duration::from_secs(5), "{sent:?}");
 }
 
 #[tokio::test]

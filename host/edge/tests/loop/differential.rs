@@ -61,10 +61,7 @@ const STRICTER: [(&str, &str); 14] = [
         "the target has a character that must be escaped",
         "a fragment, `\\`, quotes: read differently behind us",
     ),
-    (
-        "the target's authority is malformed",
-        "no user in a target; no path, no query",
-    ),
+    ("the target's authority is malformed", "no user in a target"),
     (
         "the target is neither a path nor a URI",
         "there is no authority form without CONNECT",
@@ -149,6 +146,9 @@ async fn hyper_says(request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
         .authority()
         .map_or(&*host, |authority| authority.as_str());
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    // hyper leaves an empty path empty.
+    let root = if path.starts_with('?') { "/" } else { "" };
+    let path = &format!("{root}{path}");
     let headers = parts
         .headers
         .iter()
@@ -164,7 +164,17 @@ async fn hyper_says(request: Request<Incoming>) -> Result<Response<Full<Bytes>>,
         .unwrap())
 }
 
-/// What a server made of the bytes.
+/// The bytes as hyper knows their version, which is 1.0 or 1.1 alone.
+fn of_a_known_version(bytes: &[u8]) -> Vec<u8> {
+    const LATER: &[u8] = b" HTTP/1.2\r\n";
+    let mut bytes = bytes.to_vec();
+    while let Some(at) = bytes.windows(LATER.len()).position(|text| text == LATER) {
+        bytes[at..][..LATER.len()].copy_from_slice(b" HTTP/1.1\r\n");
+    }
+    bytes
+}
+
+/// A server's reading of the bytes.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     /// The requests it accepted with whole bodies, in order.
@@ -234,9 +244,10 @@ async fn what_we_accept_hyper_accepts_and_reads_the_same() {
     let mut random = StdRng::seed_from_u64(3);
     let cases: Vec<_> = (0..CASES).map(|_| grammar::request(&mut random)).collect();
     let both = |bytes: Vec<u8>, patience| async move {
+        let known = of_a_known_version(&bytes);
         let fed = tokio::join!(
             feed(running.at, &bytes, patience),
-            feed(hyper_at, &bytes, patience)
+            feed(hyper_at, &known, patience)
         );
         (bytes, fed.0, fed.1)
     };

@@ -13,7 +13,7 @@ use tokio::{
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -42,7 +42,12 @@ pub fn ask(stream: u32) -> Vec<u8> {
 }
 
 async fn connect(running: &Running, settings: &[u8]) -> TcpStream {
+    connect_after(running, b"", settings).await
+}
+
+async fn connect_after(running: &Running, before: &[u8], settings: &[u8]) -> TcpStream {
     let mut io = TcpStream::connect(running.at).await.unwrap();
+    io.write_all(before).await.unwrap();
     io.write_all(PREFACE).await.unwrap();
     io.write_all(&frame(SETTINGS, 0, 0, settings))
         .await
@@ -69,6 +74,14 @@ impl Frames {
     pub async fn connect(running: &Running, settings: &[u8]) -> Self {
         Self {
             io: connect(running, settings).await,
+            came: Vec::new(),
+        }
+    }
+
+    /// Says something before HTTP/2 begins.
+    pub async fn after(running: &Running, before: &[u8]) -> Self {
+        Self {
+            io: connect_after(running, before, &[]).await,
             came: Vec::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! HTTP/2's windows, both ways: what a client does not take, and what a distant one may send.
 
 use crate::{
+    far::far_from,
     http2_abuse::{Frames, PING, WINDOW_UPDATE, ask, frame},
     ingress::counted,
     support::{collect, serve, soon, streamed, text},
@@ -12,15 +13,8 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use protoplex_edge::{Cause, Http2Limits, Limits};
 use protoplex_http::{Answer, StreamError};
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 
 const TINY: Duration = Duration::from_millis(60);
 const RST_STREAM: u8 = 3;
@@ -161,43 +155,6 @@ async fn window_updates_that_answer_small_messages_are_no_flood() {
     soon(taking).await;
     assert_eq!(running.server.counters().of(Cause::Http2Windows), 0);
     assert_eq!(running.server.connections(), 1);
-}
-
-/// Carries connections to a server, each byte so much later.
-async fn far_from(server: SocketAddr, one_way: Duration) -> SocketAddr {
-    async fn carry(
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin + Send + 'static,
-        one_way: Duration,
-    ) {
-        let (line, mut end) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
-        tokio::spawn(async move {
-            while let Some((due, bytes)) = end.recv().await {
-                tokio::time::sleep_until(due).await;
-                if to.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            let due = tokio::time::Instant::now() + one_way;
-            if line.send((due, buffer[..read].to_vec())).is_err() {
-                return;
-            }
-        }
-    }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let far = TcpStream::connect(server).await.unwrap();
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::spawn(carry(near_in, far_out, one_way));
-            tokio::spawn(carry(far_in, near_out, one_way));
-        }
-    });
-    address
 }
 
 #[tokio::test]

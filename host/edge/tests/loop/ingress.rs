@@ -1,4 +1,5 @@
-//! Who a visitor is: said by the socket, by a PROXY header or by a forwarding header, each only where it is believed.
+//! The client of a request: said by the socket, by a PROXY header or by a forwarding header, each only where it is
+//! believed.
 
 use crate::{
     support::{Client, Running, soon, start_with, text},

@@ -12,6 +12,8 @@ mod conversations;
 mod deadlines;
 mod differential;
 mod drain;
+#[path = "../shared/far.rs"]
+mod far;
 mod faults;
 mod grammar;
 mod half_closed;
@@ -26,3 +28,4 @@ mod replies;
 mod support;
 mod tls;
 mod token;
+mod tunnels;

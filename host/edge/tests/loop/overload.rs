@@ -39,6 +39,58 @@ async fn more_connections_than_allowed_are_told_so_at_once() {
     assert_eq!(Client::to(&running).await.ask(GET).await.status, 200);
 }
 
+/// Refused heads cost a log line each: who sends many is under the same rate as who asks.
+#[tokio::test]
+async fn heads_that_are_refused_count_against_their_address() {
+    let limits = Limits {
+        address_exempt: Vec::new(),
+        address_requests_per_s: 1,
+        address_burst_requests: 3,
+        ..Limits::default()
+    };
+    let long = format!("/{}", "x".repeat(9_000));
+    for refused in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n"] {
+        let running = serve(limits.clone(), |_, _| panic!("no handler is asked")).await;
+        for expected in [400, 400, 400, 429, 429] {
+            let told = Client::to(&running).await.ask(refused).await;
+            assert_eq!(told.status, expected, "{refused:?}");
+            let wait = told.header("retry-after");
+            assert_eq!(wait.is_some(), expected == 429, "{refused:?}");
+        }
+        counted(&running, Cause::Malformed, 3).await;
+        counted(&running, Cause::AddressRate, 2).await;
+    }
+    let running = serve(limits, |_, _| panic!("no handler is asked")).await;
+    let mut client = crate::http2::plain(&running).await;
+    for expected in [414, 414, 414, 429, 429] {
+        let found = client.get(&format!("http://a{long}")).await.unwrap();
+        assert_eq!(found.0, expected);
+    }
+    counted(&running, Cause::LineTooLong, 3).await;
+    counted(&running, Cause::AddressRate, 2).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_heads_http2_itself_refuses_is_closed_over_its_rate() {
+    let limits = Limits {
+        address_exempt: Vec::new(),
+        address_requests_per_s: 1,
+        address_burst_requests: 3,
+        head_bytes_max: 1_000,
+        ..Limits::default()
+    };
+    let running = serve(limits, |_, _| panic!("no handler is asked")).await;
+    let mut client = crate::http2::plain(&running).await;
+    let uri = format!("http://a/{}", "x".repeat(15_000));
+    for _ in 0..3 {
+        assert_eq!(client.get(&uri).await.unwrap().0, 431);
+    }
+    // The fourth is answered by h2, or cut with the connection.
+    let _ = client.get(&uri).await;
+    assert!(client.get(&uri).await.is_err());
+    counted(&running, Cause::AddressRate, 1).await;
+}
+
 /// The limit is the process's: nextest gives each test a process of its own.
 #[tokio::test]
 async fn without_descriptors_a_client_is_closed_and_not_left_waiting() {

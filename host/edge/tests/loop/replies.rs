@@ -25,6 +25,42 @@ fn announcing(bytes: &'static str, items: Vec<Item>) -> Answer {
     Answer::Ready(stream_of(items).with(header::CONTENT_LENGTH, value))
 }
 
+#[tokio::test]
+async fn a_426_names_its_protocol_in_http_1_1_alone() {
+    let running = serve(Limits::default(), |head, _| {
+        let status = match head.path {
+            "/" => StatusCode::UPGRADE_REQUIRED,
+            _ => StatusCode::OK,
+        };
+        let protocol = HeaderValue::from_static("websocket");
+        Answer::Ready(Reply::text(status, "").with(header::UPGRADE, protocol))
+    })
+    .await;
+    let host = "Host: a\r\n";
+    let close = "Host: a\r\nConnection: close\r\n";
+    let kept = "Connection: keep-alive\r\n";
+    for (line, lines, upgrade, connection) in [
+        ("/ HTTP/1.1", host, Some("websocket"), Some("upgrade")),
+        (
+            "/ HTTP/1.1",
+            close,
+            Some("websocket"),
+            Some("upgrade, close"),
+        ),
+        ("/ HTTP/1.0", "", None, Some("close")),
+        ("/ HTTP/1.0", kept, None, Some("keep-alive")),
+        ("/other HTTP/1.1", host, None, None),
+    ] {
+        let mut client = Client::to(&running).await;
+        let read = client.ask(format!("GET {line}\r\n{lines}\r\n")).await;
+        let said = (read.header("upgrade"), read.header("connection"));
+        assert_eq!(said, (upgrade, connection), "{line} {lines:?}");
+    }
+    let mut client = crate::http2::plain(&running).await;
+    let (status, headers, _) = client.get("http://a/").await.unwrap();
+    assert_eq!((status, headers.get("upgrade")), (426, None));
+}
+
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
@@ -45,7 +81,7 @@ async fn replies_without_a_body_have_none_and_the_next_one_follows() {
     for (method, path, status, length) in [
         ("GET", "/204", 204, None),
         ("GET", "/204s", 204, None),
-        ("GET", "/304", 304, Some("5")),
+        ("GET", "/304", 304, None),
         ("HEAD", "/", 200, Some("4")),
         ("HEAD", "/stream", 200, None),
     ] {

@@ -147,7 +147,7 @@ impl Drop for Dropped {
     }
 }
 
-/// What a client read.
+/// Bytes that a client read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Read {
     pub status: u16,

@@ -26,7 +26,7 @@ fn certificate() -> &'static rcgen::CertifiedKey<rcgen::KeyPair> {
     MADE.get_or_init(|| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap())
 }
 
-/// What the node would serve with.
+/// TLS with which the node would serve.
 pub fn server_config() -> ServerConfig {
     let made = certificate();
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -45,7 +45,7 @@ pub async fn connect(
     connect_over(TcpStream::connect(running.at).await.unwrap(), protocols).await
 }
 
-/// The same on a connection that is there.
+/// Connects on a connection that is there.
 pub async fn connect_over<IO: AsyncRead + AsyncWrite + Unpin>(
     io: IO,
     protocols: &[&str],
@@ -79,7 +79,7 @@ async fn server() -> Running {
 #[tokio::test]
 async fn http_1_1_is_spoken_to_who_asks_for_it_or_for_nothing() {
     let running = server().await;
-    for protocols in [&["http/1.1"][..], &[]] {
+    for protocols in [&["http/1.1"][..], &["http/1.0"], &[]] {
         let mut tls = connect(&running, protocols).await.unwrap();
         let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         tls.write_all(request.as_bytes()).await.unwrap();

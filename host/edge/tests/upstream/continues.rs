@@ -43,7 +43,7 @@ async fn until(io: &mut TcpStream, end: &str) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// What a client reads whose request a server answers with `before`, and when that is there with `no`.
+/// Reads what a client gets whose request a server answers with `before`, and when that is there with `no`.
 async fn answered(before: &'static [u8]) -> String {
     let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut upstream = upstream(UpstreamProtocol::Http1, &[]);

@@ -1,4 +1,4 @@
-//! What the counters of an upstream say of tries, and of connections.
+//! Counters of an upstream: attempts, and connections.
 
 use crate::support::{get, group, read, send, soon, upstream};
 use protoplex_edge::upstream::Load;

@@ -101,6 +101,20 @@ async fn bodies_and_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn values_go_out_without_white_space_at_their_ends() {
+    let server = serve(Spoken::H2c(100), |request| async move {
+        let value = request.headers()["x-value"].as_bytes();
+        text(value.escape_ascii().to_string())
+    })
+    .await;
+    let group = group(&upstream(UpstreamProtocol::H2c, &[&server]));
+    let mut request = get("/");
+    request.head.extend_from_slice(b"x-value: \tv w \r\n");
+    let reply = send(&group, request).await.unwrap();
+    assert_eq!(read(reply).await.unwrap(), "v w");
+}
+
+#[tokio::test]
 async fn a_head_keeps_its_length_and_hop_by_hop_headers_stay_behind() {
     let server = serve(Spoken::H2c(100), |request| async move {
         let mut answer = text(request.uri().path().to_owned());

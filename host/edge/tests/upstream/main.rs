@@ -8,8 +8,13 @@
 mod announced;
 mod continues;
 mod counted;
+#[path = "../shared/far.rs"]
+mod far;
+mod grpc;
 mod h2;
 mod h2_streams;
+mod h2_windows;
+mod heads;
 mod health;
 mod support;
 mod tls;

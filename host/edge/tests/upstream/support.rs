@@ -30,12 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub type Answer = Response<UnsyncBoxBody<Bytes, StreamError>>;
 
-/// What a server speaks.
+/// Protocol that a server speaks.
 pub enum Spoken {
     Http1,
     /// With that many streams on a connection.
     H2c(u32),
-    /// As agreed in the handshake.
+    /// The protocol that the handshake agrees on.
     Tls(Arc<ServerConfig>),
 }
 

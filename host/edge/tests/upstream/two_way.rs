@@ -28,7 +28,12 @@ impl Service for Front {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
         let group = Arc::clone(&self.0);
         let method = Method::from_bytes(head.method.as_bytes()).unwrap();
-        let request = outbound(method, head.path, body);
+        let mut request = outbound(method, head.path, body);
+        if head.header("te").is_some() {
+            request.takes_trailers = true;
+            let line = b"content-type: application/grpc\r\n";
+            request.head.extend_from_slice(line);
+        }
         Answer::Later(Box::pin(async move {
             let sent = group.send(request).await;
             sent.unwrap_or_else(|_| Reply::empty(http::StatusCode::BAD_GATEWAY))
@@ -38,7 +43,15 @@ impl Service for Front {
 
 /// A client of a front with those limits, before a server that says nothing before it has heard something.
 async fn client(limits: Limits) -> (Server<Front>, h2::client::SendRequest<Bytes>) {
-    let server = serve(Spoken::H2c(100), |request| async move {
+    client_before(Spoken::H2c(100), UpstreamProtocol::H2c, limits).await
+}
+
+async fn client_before(
+    spoken: Spoken,
+    protocol: UpstreamProtocol,
+    limits: Limits,
+) -> (Server<Front>, h2::client::SendRequest<Bytes>) {
+    let server = serve(spoken, |request| async move {
         let mut body = request.into_body();
         let first = body.frame().await;
         let first = first.and_then(|frame| frame.ok()?.into_data().ok());
@@ -49,7 +62,7 @@ async fn client(limits: Limits) -> (Server<Front>, h2::client::SendRequest<Bytes
         limits,
         ..Settings::default()
     };
-    let group = group(&upstream(UpstreamProtocol::H2c, &[&server]));
+    let group = group(&upstream(protocol, &[&server]));
     let front = Server::new(Arc::new(Front(group)), settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let io = TcpStream::connect(listener.local_addr().unwrap())
@@ -85,6 +98,24 @@ async fn a_client_may_be_silent_before_a_server_of_http2_speaks() {
     assert_eq!(answer.status(), 200);
     assert_eq!(soon(answer.body_mut().data()).await.unwrap().unwrap(), "hi");
     assert_eq!(front.counters().of(Cause::SlowBody), 0);
+}
+
+#[tokio::test]
+async fn a_client_of_grpc_may_be_silent_before_a_server_of_http1_speaks() {
+    // An app, for one, which is relayed to by HTTP/1.1.
+    let (front, mut send) =
+        client_before(Spoken::Http1, UpstreamProtocol::Http1, impatient()).await;
+    let call = || post().header("te", "trailers").body(()).unwrap();
+    let (answer, mut body) = send.send_request(call(), false).unwrap();
+    tokio::time::sleep(TINY * 5).await;
+    body.send_data("hi".into(), false).unwrap();
+    let mut answer = soon(answer).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(soon(answer.body_mut().data()).await.unwrap().unwrap(), "hi");
+    assert_eq!(front.counters().of(Cause::SlowBody), 0);
+    // Others owe their bodies.
+    let (answer, _body) = send.send_request(post().body(()).unwrap(), false).unwrap();
+    assert_eq!(soon(answer).await.unwrap().status(), 408);
 }
 
 #[tokio::test]

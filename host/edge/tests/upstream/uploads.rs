@@ -17,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the server of these tests has for the head of its response.
+/// Time that the server of these tests has for the head of its response.
 const FIRST_BYTE: Duration = Duration::from_millis(400);
-/// How long it has between two writes or reads.
+/// Time that it has between two writes or reads.
 const IDLE: Duration = Duration::from_millis(600);
 /// Between two pieces of an upload: more of them take longer than both.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -122,6 +122,24 @@ fn booked(group: &Group, request: &Counters) -> (Vec<&'static str>, bool) {
     )
 }
 
+/// Sends a request; the server is late, by its own fault, and is ejected for it.
+async fn assert_late_and_counted(servers: &Servers, request: Outbound) {
+    let group = group(&impatient(servers));
+    let counters = Arc::clone(&request.counters);
+    let failed = send(&group, request).await.unwrap_err();
+    let what = servers.upstream.protocol;
+    assert!(
+        matches!(failed, RelayError::TooSlow { .. }),
+        "{what:?}: {failed}"
+    );
+    assert_eq!(
+        booked(&group, &counters),
+        (vec!["timeout"], true),
+        "{what:?}"
+    );
+}
+
+/// Answers with the number of bytes that came.
 async fn count(request: Request<Incoming>) -> Answer {
     let body = request.into_body().collect().await;
     match body {
@@ -172,20 +190,7 @@ async fn a_server_that_has_all_and_is_silent_is_late_and_counted() {
         std::future::pending().await
     };
     for servers in each_protocol(silent).await {
-        let group = group(&impatient(&servers));
-        let request = post(slow_body(None));
-        let counters = Arc::clone(&request.counters);
-        let failed = send(&group, request).await.unwrap_err();
-        let what = servers.upstream.protocol;
-        assert!(
-            matches!(failed, RelayError::TooSlow { .. }),
-            "{what:?}: {failed}"
-        );
-        assert_eq!(
-            booked(&group, &counters),
-            (vec!["timeout"], true),
-            "{what:?}"
-        );
+        assert_late_and_counted(&servers, post(slow_body(None))).await;
     }
 }
 
@@ -197,22 +202,9 @@ async fn a_server_that_takes_no_more_of_an_upload_is_late_and_counted() {
         std::future::pending().await
     };
     for servers in each_protocol(deaf).await {
-        let group = group(&impatient(&servers));
         let piece = Bytes::from(vec![b'a'; 64 << 10]);
         let endless = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
-        let request = post(Body::new(StreamBody::new(endless)));
-        let counters = Arc::clone(&request.counters);
-        let failed = send(&group, request).await.unwrap_err();
-        let what = servers.upstream.protocol;
-        assert!(
-            matches!(failed, RelayError::TooSlow { .. }),
-            "{what:?}: {failed}"
-        );
-        assert_eq!(
-            booked(&group, &counters),
-            (vec!["timeout"], true),
-            "{what:?}"
-        );
+        assert_late_and_counted(&servers, post(Body::new(StreamBody::new(endless)))).await;
     }
 }
 

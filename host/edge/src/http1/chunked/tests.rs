@@ -7,7 +7,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 type Read = Result<Option<(Vec<u8>, Vec<u8>)>, &'static str>;
 
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
-    let (mut decoder, mut buffer, mut body) = (Decoder::new(), BytesMut::new(), Vec::new());
+    read_of(Writer::Client, pieces)
+}
+
+fn read_of<'a>(writer: Writer, pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let (mut decoder, mut buffer, mut body) = (Decoder::new(writer), BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
@@ -37,6 +41,34 @@ fn verdict(bytes: &[u8]) -> &'static str {
         Ok(Some(_)) => "ok",
         Ok(None) => "unfinished",
         Err(_) => "refused",
+    }
+}
+
+#[test]
+fn a_servers_chunk_sizes_may_be_padded_and_a_clients_not() {
+    let zeros = "0".repeat(250);
+    for (size, of_server) in [
+        ("5 ", "ok"),
+        ("5 \t", "ok"),
+        ("5\t;a=b \t", "ok"),
+        ("00000000000000005", "ok"),
+        (&format!("{zeros}5"), "ok"),
+        (&format!("{zeros}{zeros}5"), "refused"),
+        ("10000000000000005", "refused"),
+        (" 5", "refused"),
+        ("5 5", "refused"),
+        ("5 x", "refused"),
+        ("00x5", "refused"),
+        (" ", "refused"),
+        ("", "refused"),
+    ] {
+        let text = format!("{size}\r\nhello\r\n000 \r\n\r\n");
+        let read = read_of(Writer::Server, [text.as_bytes()]);
+        match of_server {
+            "ok" => assert_eq!(read, Ok(Some((b"hello".to_vec(), vec![]))), "{size:?}"),
+            _ => assert!(read.is_err(), "{size:?}: {read:?}"),
+        }
+        assert_eq!(verdict(text.as_bytes()), "refused", "{size:?} of a client");
     }
 }
 
@@ -148,7 +180,7 @@ fn extensions_and_trailers_have_an_end() {
 
 #[test]
 fn a_large_chunk_is_handed_over_piece_by_piece() {
-    let (mut decoder, mut buffer) = (Decoder::new(), BytesMut::from("100000\r\n"));
+    let (mut decoder, mut buffer) = (Decoder::new(Writer::Client), BytesMut::from("100000\r\n"));
     buffer.extend_from_slice(&vec![b'x'; 1 << 20]);
     for _ in 0..16 {
         let Ok(Decoded::Data(piece)) = decoder.decode(&mut buffer) else {

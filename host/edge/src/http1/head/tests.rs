@@ -4,7 +4,7 @@ use super::*;
 use crate::Limits;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-/// What stays of a head that is accepted.
+/// The parts of a head that is accepted.
 #[derive(Debug, PartialEq, Eq)]
 struct Accepted {
     method: String,
@@ -24,14 +24,17 @@ fn limits() -> Limits {
     }
 }
 
-/// As the connection does: looks for the end after every piece, then reads.
+/// Reads as the connection does: looks for the end after every piece, then reads.
 fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, Refusal>> {
     let (limits, mut buffer, mut looked) = (limits(), Vec::new(), 0);
     for piece in pieces {
         buffer.extend_from_slice(piece);
         match find_end(&buffer, &mut looked, &limits.head()) {
             Ok(None) => {}
-            Ok(Some(end)) => return Some(accept(&buffer[..end], &limits)),
+            Ok(Some(end)) => {
+                settle_version(&mut buffer[..end]);
+                return Some(accept(&buffer[..end], &limits));
+            }
             Err(refusal) => return Some(Err(refusal)),
         }
     }
@@ -65,6 +68,99 @@ fn status(head: &[u8]) -> u16 {
 /// A head with these lines behind a sound request line and `Host`.
 fn with(lines: &str) -> Vec<u8> {
     format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn an_authority_has_no_empty_label_in_any_form() {
+    for (host, expected) in [
+        ("a", 200),
+        ("a.b.", 200),
+        ("a.:80", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("a..", 400),
+        ("a..:80", 400),
+        ("A..b", 400),
+        (".a", 400),
+        (".", 400),
+        (".:80", 400),
+        ("..", 400),
+    ] {
+        let port = if host.contains(":80") { "" } else { ":80" };
+        for head in [
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n"),
+            format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("CONNECT {host}{port} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ] {
+            assert_eq!(status(head.as_bytes()), expected, "{head}");
+        }
+    }
+}
+
+#[test]
+fn a_uri_without_a_path_asks_for_the_root() {
+    for (target, path) in [
+        ("http://a", "/"),
+        ("http://a?b=1", "/?b=1"),
+        ("http://a?/b?c", "/?/b?c"),
+        ("http://a/?b", "/?b"),
+    ] {
+        let read = read(&[&at(target)]).expect("a whole head").expect(target);
+        assert_eq!((&*read.path, &*read.authority), (path, "a"), "{target}");
+    }
+    assert_eq!(status(&at("http://a?b#c")), 400);
+    assert_eq!(status(&at("http://a?b<c")), 400);
+    assert_eq!(status(&at("http://?b")), 400);
+}
+
+#[test]
+fn a_list_of_protocols_asks_for_the_one_that_is_spoken() {
+    for (lines, expected) in [
+        ("Upgrade: websocket", Some("websocket")),
+        ("Upgrade: foo, WebSocket", Some("WebSocket")),
+        ("Upgrade: websocket, foo", Some("websocket")),
+        ("Upgrade: foo\r\nUpgrade: websocket", Some("websocket")),
+        ("Upgrade: websocket\r\nUpgrade: foo", Some("websocket")),
+        ("Upgrade: , foo ,bar", Some("foo")),
+        ("Upgrade: ,", None),
+    ] {
+        let head = with(&format!("Connection: upgrade\r\n{lines}"));
+        let mut fields = Fields::new();
+        let parsed = parse(&head, &mut fields, &limits().head());
+        let upgrade = parsed.map(|parsed| parsed.upgrade);
+        assert_eq!(upgrade, Ok(expected), "{lines}");
+    }
+}
+
+#[test]
+fn a_request_with_a_body_asks_for_no_other_protocol() {
+    for (lines, expected) in [
+        ("Upgrade: foo\r\nContent-Length: 0", Some("foo")),
+        ("Upgrade: foo\r\nContent-Length: 3", None),
+        ("Upgrade: h2c\r\nTransfer-Encoding: chunked", None),
+        ("Upgrade: websocket\r\nContent-Length: 0", Some("websocket")),
+    ] {
+        let head = with(&format!("Connection: upgrade\r\n{lines}"));
+        let mut fields = Fields::new();
+        let parsed = parse(&head, &mut fields, &limits().head());
+        let upgrade = parsed.map(|parsed| parsed.upgrade);
+        assert_eq!(upgrade, Ok(expected), "{lines}");
+    }
+    for (lines, expected) in [
+        ("Upgrade: websocket\r\nContent-Length: 3", 400),
+        ("Upgrade: websocket\r\nTransfer-Encoding: chunked", 400),
+        ("Upgrade: foo, WebSocket\r\nContent-Length: 3", 400),
+        ("Upgrade: websocket\r\nContent-Length: 0", 200),
+    ] {
+        let head = with(&format!("Connection: upgrade\r\n{lines}"));
+        assert_eq!(status(&head), expected, "{lines}");
+    }
+    // Nobody asks for it.
+    assert_eq!(
+        status(&with("Upgrade: websocket\r\nContent-Length: 3")),
+        200
+    );
 }
 
 /// A head with this target.
@@ -243,7 +339,11 @@ fn a_request_line_is_a_method_a_target_and_a_version_we_speak() {
         ("/ HTTP/1.1", 400),
         ("GET / http/1.1", 400),
         ("GET / HTTP/0.9", 505),
-        ("GET / HTTP/1.2", 505),
+        ("GET / HTTP/1.2", 200),
+        ("GET / HTTP/1.9", 200),
+        ("GET / HTTP/1.10", 400),
+        ("GET /HTTP/1.2", 400),
+        ("GET / x HTTP/1.2", 400),
         ("GET / HTTP/1.10", 400),
         ("GET / HTTP/2.0", 505),
         ("PRI * HTTP/2.0", 505),
@@ -272,7 +372,7 @@ fn a_target_has_one_path_and_one_authority() {
         ("http://u@b/", "400"),
         ("http://u:p@b/", "400"),
         ("http://b c/", "400"),
-        ("http://b?x", "400"),
+        ("http://b?x", "b /?x"),
         ("http://b\\c/", "400"),
         ("ftp://b/", "400"),
         ("b:443", "400"),

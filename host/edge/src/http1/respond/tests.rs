@@ -48,7 +48,8 @@ fn every_body_is_framed_so_that_its_end_shows() {
         ("GET", 11, 204, stream(None), (Nothing, None)),
         ("GET", 11, 304, ReplyBody::Empty, (Nothing, None)),
         ("GET", 11, 304, absent(), (Nothing, Some(9))),
-        ("GET", 11, 304, full(), (Nothing, Some(5))),
+        ("GET", 11, 304, full(), (Nothing, None)),
+        ("GET", 11, 304, stream(Some("abc")), (Nothing, None)),
         ("GET", 11, 304, stream(None), (Nothing, None)),
         ("HEAD", 11, 200, full(), (Nothing, Some(5))),
         ("HEAD", 11, 200, absent(), (Nothing, Some(9))),
@@ -116,6 +117,7 @@ fn a_service_sets_its_headers_and_none_of_the_connection() {
     assert_eq!(
         mine,
         [
+            "trailer: service",
             "x-mine: service",
             "set-cookie: service",
             "set-cookie: service"

@@ -1,15 +1,18 @@
 //! One try of a request by HTTP/1.1.
 
 use super::{Failed, Group, RelayError, answered};
-use crate::upstream::{
-    body::Body,
-    ending::Ending,
-    exchange::{Connection, Exchange, Failure},
-    outbound::Outbound,
-    patience::Patience,
-    response::{Asked, Response},
-    sending::Sending,
-    servers::{Lease, Outcome},
+use crate::{
+    limits::check_response_head,
+    upstream::{
+        body::Body,
+        ending::Ending,
+        exchange::{Connection, Exchange, Failure},
+        outbound::Outbound,
+        patience::Patience,
+        response::{Asked, Response},
+        sending::Sending,
+        servers::{Lease, Outcome},
+    },
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -87,6 +90,7 @@ impl Group {
         let mut reply = Reply::empty(response.status);
         reply.lines = response.lines;
         reply.dated = response.dated;
+        check_response_head(&reply)?;
         let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if switches {
             let wanted = request.upgrade.as_deref();
@@ -100,6 +104,11 @@ impl Group {
             let protocol = HeaderValue::from_str(protocol);
             let protocol = protocol.map_err(|_| "the protocol it switches to is malformed")?;
             reply.headers.push((header::UPGRADE, protocol));
+        }
+        if response.status == StatusCode::UPGRADE_REQUIRED
+            && let Some(Ok(protocols)) = response.upgrade.map(HeaderValue::try_from)
+        {
+            reply.headers.push((header::UPGRADE, protocols));
         }
         // A server that refused a request may not have read its body, and would take that for the next request.
         let refused_body = exchange.sending.had_body() && response.status.as_u16() >= 400;

@@ -2,7 +2,9 @@
 
 use super::{Failed, Group, RelayError, answered};
 use crate::{
+    forward,
     http2::{Duplex, Received},
+    limits::check_response_head,
     upstream::{
         counters::Cause,
         ending::Ending,
@@ -103,6 +105,7 @@ impl Group {
         let mut reply = Reply::empty(status);
         reply.dated = headers.contains_key(header::DATE);
         reply.lines = lines(headers);
+        check_response_head(&reply)?;
         let sending = match sending {
             Sending::Tunnel(send) if status.is_success() => {
                 switch(&mut reply, request)?;
@@ -191,7 +194,8 @@ fn message(
             continue;
         }
         let name = HeaderName::from_bytes(name).map_err(|_| "a header has no name")?;
-        let value = HeaderValue::from_bytes(value).map_err(|_| "a header has no value")?;
+        let value = HeaderValue::from_bytes(forward::trim(value));
+        let value = value.map_err(|_| "a header has no value")?;
         headers.append(name, value);
     }
     let length = outbound.announced_length().filter(|_| upgrade.is_none());

@@ -1,4 +1,4 @@
-//! What a group holds at a moment, for metrics.
+//! Load of a group at a moment, for metrics.
 
 use super::Group;
 use std::{ops::AddAssign, time::Instant};
@@ -38,7 +38,7 @@ impl AddAssign for Load {
 }
 
 impl Group {
-    /// What it holds now.
+    /// The load at this moment.
     pub fn load(&self) -> Load {
         let now = Instant::now();
         let mut load = Load {

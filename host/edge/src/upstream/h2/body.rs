@@ -21,9 +21,9 @@ use tokio::time::Instant;
 /// it resets the stream.
 pub(crate) struct Http2Body {
     received: Received,
-    /// What is left of the request.
+    /// The rest of the request.
     sending: Sending,
-    /// Whose turn it was when more of that was last sent.
+    /// The side whose turn it was when more of that was last sent.
     awaited: Awaited,
     /// Why the request's body did not come, until it is reported.
     unsent: Option<BodyError>,

@@ -1,6 +1,9 @@
 //! The task of a connection: it reads and writes for all streams, and sees to it that the server lives.
 
-use crate::{http2::KeepAlive, upstream::connect::Stream};
+use crate::{
+    http2::{KeepAlive, Windows},
+    upstream::connect::Stream,
+};
 use bytes::Bytes;
 use h2::client::Connection;
 use std::{
@@ -17,7 +20,7 @@ use tokio::sync::watch;
 
 /// A connection with requests on it is asked whether it lives, and must answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long that answer may take. A server in the same network needs milliseconds.
+/// Time for that answer. A server in the same network needs milliseconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answered that and says nothing else is asked again after this. gRPC's servers end a connection with
 /// `too_many_pings` when pings come more often than every five minutes while they have nothing to say.
@@ -26,6 +29,9 @@ const QUIET_PING_INTERVAL: Duration = Duration::from_secs(360);
 struct Driver {
     connection: Connection<Stream, Bytes>,
     keep_alive: Option<KeepAlive>,
+    windows: Windows,
+    /// Bytes that came.
+    heard: Arc<AtomicU64>,
     streams: Arc<AtomicUsize>,
     /// Told when the server's settings are known.
     settling: watch::Sender<bool>,
@@ -38,15 +44,18 @@ pub(super) async fn run(
     heard: Arc<AtomicU64>,
     streams: Arc<AtomicUsize>,
     settling: watch::Sender<bool>,
+    windows: Windows,
 ) {
     let pings = connection.ping_pong();
     let keep_alive = pings.map(|pings| {
-        KeepAlive::greeting(pings, heard, PING_INTERVAL, PING_TIMEOUT)
+        KeepAlive::greeting(pings, Arc::clone(&heard), PING_INTERVAL, PING_TIMEOUT)
             .seldom_in_quiet(QUIET_PING_INTERVAL)
     });
     let mut driver = Driver {
         connection,
         keep_alive,
+        windows,
+        heard,
         streams,
         settling,
     };
@@ -68,7 +77,14 @@ impl Driver {
         if !*self.settling.borrow() && keep_alive.poll_answered(cx).is_ready() {
             self.settling.send_replace(true);
         }
-        if self.streams.load(Relaxed) == 0 {
+        let is_used = self.streams.load(Relaxed) > 0;
+        if *self.settling.borrow() {
+            let heard = self.heard.load(Relaxed);
+            let connection = &mut self.connection;
+            self.windows
+                .poll(heard, is_used, connection, keep_alive, cx);
+        }
+        if !is_used {
             keep_alive.excuse();
             return Poll::Pending;
         }

@@ -32,11 +32,11 @@ pub(in crate::upstream) struct Answered {
     pub(in crate::upstream) stream: Held,
 }
 
-/// What is left to send of a request.
+/// The rest of a request that is to be sent.
 pub(in crate::upstream) enum Sending {
     Nothing,
     Body(Pipe<Body>),
-    /// Of an extended CONNECT: all that the client will say.
+    /// The stream of an extended CONNECT: all that the client will say.
     Tunnel(SendStream<Bytes>),
 }
 
@@ -57,14 +57,14 @@ pub(in crate::upstream) enum SendError {
     Client(BodyError),
 }
 
-/// What is known of whether a server acted on a request that it did not answer.
+/// Knowledge of whether a server acted on a request that it did not answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::upstream) enum Untaken {
-    /// It may have.
+    /// The server may have acted on it.
     Unknown,
     /// Nothing of the request was sent.
     Unsent,
-    /// It came after the last one that the server takes on the connection, it says (RFC 9113, section 6.8).
+    /// The request came after the last one that the server takes on the connection, it says (RFC 9113, section 6.8).
     Gone,
     /// The stream was refused before anything was done about it (RFC 9113, section 8.7).
     Refused,

@@ -1,10 +1,10 @@
-//! How many retries a group may add to its requests: a server in trouble must not be made busier by those who try
+//! Budget of retries that a group may add to its requests: a server in trouble must not be made busier by those who try
 //! again.
 
 use protoplex_wire::manifest::Retries;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What the budget is a percentage of.
+/// The budget is a percentage of the requests of so many seconds.
 const WINDOW_SECONDS: usize = 10;
 /// Retries that every second has, so that a quiet group can retry at all. Of one child.
 const RETRIES_PER_SECOND_MIN: u64 = 3;

@@ -8,7 +8,7 @@ use std::sync::atomic::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-/// Who waits at a group.
+/// Requests that wait at a group.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: AtomicU32,

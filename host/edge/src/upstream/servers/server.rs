@@ -10,9 +10,9 @@ use std::sync::atomic::{
 
 /// The whole share of a server.
 pub(super) const WEIGHT_FULL: u64 = 1 << WEIGHT_BITS;
-/// Of a hash, enough to tell shares of a thousandth.
+/// Bits of a hash, enough to tell shares of a thousandth.
 pub(super) const WEIGHT_BITS: u32 = 10;
-/// What a server gets when its slow start begins: with nothing at all it would never warm up.
+/// Share of a server when its slow start begins: with nothing at all it would never warm up.
 const WEIGHT_MIN: u64 = WEIGHT_FULL / 10;
 /// An ejection in a row grows to this many times the first.
 const EJECTION_GROWTH_MAX: u64 = 10;
@@ -29,7 +29,7 @@ pub(super) struct Server {
     out_until_ms: AtomicU64,
     /// When its slow start begins; 0 is long ago.
     start_ms: AtomicU64,
-    /// Of its address, the same on every node.
+    /// Hash of the server's address, the same on every node.
     pub(super) hash: u64,
     pub(super) authority: Authority,
     slow: Mutex<Slow>,
@@ -72,7 +72,7 @@ impl Server {
         (until > now_ms && until != UNTIL_WELL).then_some(until)
     }
 
-    /// Its share, of [`WEIGHT_FULL`].
+    /// Share of the server, of [`WEIGHT_FULL`].
     pub(super) fn weight(&self, now_ms: u64, slow_start_ms: u64) -> u64 {
         if slow_start_ms == 0 {
             return WEIGHT_FULL;
@@ -124,7 +124,7 @@ impl Server {
         slow.ejected_for_ms
     }
 
-    /// What a health check found. Says so when it changed anything.
+    /// Takes the finding of a health check. Says so when it changed anything.
     pub(super) fn probed(&self, well: bool, after: u32, now_ms: u64) -> Option<bool> {
         let mut slow = self.slow.lock();
         if well != slow.unhealthy {

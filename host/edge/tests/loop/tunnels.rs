@@ -1,0 +1,165 @@
+//! How a tunnel ends: each end is told what the other did, and nobody says goodbye for who did not.
+
+use crate::{
+    support::{Running, later, soon, start_with},
+    tls,
+};
+use http::Method;
+use protoplex_edge::{
+    Limits, Settings,
+    upstream::{Group, Means, Outbound, Retry, Timeouts},
+};
+use protoplex_http::Body;
+use protoplex_wire::manifest::Upstream;
+use std::{future::Future, io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+const SWITCH: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\nfirst";
+
+async fn head_of(io: &mut (impl AsyncRead + Unpin)) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon(io.read_u8()).await.unwrap());
+    }
+}
+
+/// A server for one tunnel, which does as the function says once it has agreed.
+async fn server<T, F>(then: impl FnOnce(TcpStream) -> F + Send + 'static) -> (String, JoinHandle<T>)
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move {
+        let (mut io, _) = listener.accept().await.unwrap();
+        head_of(&mut io).await;
+        io.write_all(SWITCH).await.unwrap();
+        then(io).await
+    });
+    (address, serving)
+}
+
+/// Relays to that server.
+async fn relay(address: String, is_tls: bool, idle: Duration) -> Running {
+    let upstream = Upstream {
+        addresses: vec![address],
+        ..Upstream::default()
+    };
+    let means = Means {
+        children: 1,
+        ..Means::default()
+    };
+    let group = Group::new(&upstream, &means).unwrap();
+    let settings = Settings {
+        limits: Limits {
+            tunnel_idle_timeout: idle,
+            ..Limits::default()
+        },
+        tls: is_tls.then(|| Arc::new(tls::server_config())),
+        ..Settings::default()
+    };
+    start_with(settings, move |_, _| {
+        let group = Arc::clone(&group);
+        let outbound = Outbound {
+            head: b"GET / HTTP/1.1\r\nhost: a\r\n".to_vec(),
+            names_host: true,
+            method: Method::GET,
+            body: Body::empty(),
+            upgrade: Some("foo".to_owned()),
+            expects_continue: false,
+            takes_trailers: false,
+            interims: None,
+            timeouts: Timeouts::default(),
+            retry: Retry::Never,
+            key: None,
+            client: "192.0.2.1:4711".parse().unwrap(),
+            counters: Arc::default(),
+        };
+        later(async move { group.send(outbound).await.unwrap() })
+    })
+    .await
+}
+
+/// A tunnel, in which the server's first word has come.
+async fn switched<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO) -> IO {
+    let ask = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n";
+    io.write_all(ask).await.unwrap();
+    head_of(&mut io).await;
+    let mut first = [0; 5];
+    soon(io.read_exact(&mut first)).await.unwrap();
+    io
+}
+
+/// How the other end ended, after nothing more was said.
+async fn end(mut io: impl AsyncRead + Unpin) -> Result<(), io::ErrorKind> {
+    let mut rest = Vec::new();
+    let end = soon(io.read_to_end(&mut rest)).await;
+    assert!(rest.is_empty());
+    end.map(drop).map_err(|error| error.kind())
+}
+
+const LONG: Duration = Duration::from_secs(60);
+const RESET: Result<(), io::ErrorKind> = Err(io::ErrorKind::ConnectionReset);
+
+#[tokio::test]
+async fn a_server_that_ends_or_resets_a_tunnel_does_the_same_to_the_client() {
+    for (resets, expected) in [(false, Ok(())), (true, RESET)] {
+        for is_tls in [false, true] {
+            let (may_end, ends) = tokio::sync::oneshot::channel();
+            let (address, serving) = server(async move |io: TcpStream| {
+                let _ = ends.await;
+                if resets {
+                    io.set_zero_linger().unwrap();
+                }
+            })
+            .await;
+            let running = relay(address, is_tls, LONG).await;
+            let ended = if is_tls {
+                let mut client = switched(tls::connect(&running, &[]).await.unwrap()).await;
+                may_end.send(()).unwrap();
+                if !resets {
+                    client.shutdown().await.unwrap();
+                }
+                end(client).await
+            } else {
+                let mut client = switched(TcpStream::connect(running.at).await.unwrap()).await;
+                may_end.send(()).unwrap();
+                if !resets {
+                    client.shutdown().await.unwrap();
+                }
+                end(client).await
+            };
+            assert_eq!(ended, expected, "TLS: {is_tls}");
+            serving.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_ends_or_resets_a_tunnel_does_the_same_to_the_server() {
+    for (resets, expected) in [(false, Ok(())), (true, RESET)] {
+        let (address, serving) = server(end).await;
+        let running = relay(address, false, LONG).await;
+        let client = switched(TcpStream::connect(running.at).await.unwrap()).await;
+        if resets {
+            client.set_zero_linger().unwrap();
+        }
+        drop(client);
+        assert_eq!(soon(serving).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_without_a_word_is_reset_on_both_sides() {
+    let (address, serving) = server(end).await;
+    let running = relay(address, false, Duration::from_millis(50)).await;
+    let client = switched(TcpStream::connect(running.at).await.unwrap()).await;
+    assert_eq!(end(client).await, RESET);
+    assert_eq!(soon(serving).await.unwrap(), RESET);
+}
