@@ -1,10 +1,10 @@
 //! App handlers: any component that exports `wasi:http`, 0.2 or 0.3, with bodies that stream both ways.
 //!
 //! A request runs in an idle instance or a new one, driven by the connection that asks: no task, no channel, no wake
-//! lies between them. What cannot be driven there goes on in a task: a guest that works after its response, one whose
-//! client went away, and one that waits while others may use its instance. Around that stand a bounded queue, a
-//! deadline outside the store, and places: a request has one until the head of its response is out, and one among the
-//! streams while its body is sent.
+//! lies between them. What cannot be driven there goes on in a task: a guest that works after its response, and one that
+//! waits while others may use its instance. A client that leaves before there is a response ends its call. Around that
+//! stand a bounded queue, a deadline outside the store, and places: a request has one until the head of its response is
+//! out, one among the streams while its body is sent, and one in the allowance of the background for what is done after.
 
 mod answer;
 mod background;
@@ -54,12 +54,15 @@ pub(crate) use track::RequestTrack;
 use upload::Upload;
 use wasmtime_wasi_http::Error;
 
-/// How often at most a deadline is looked at again while the guest waits for its client: what it may be late by.
+/// Between two looks at a deadline while the guest waits for its client: a deadline may be late by this.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// Responses that may be sent at once for each place, where the manifest says nothing (`streams_max`): one that streams
 /// mostly waits for its client or its guest, and costs an instance but hardly any CPU time. 256 by the default of
 /// `in_flight_max` are a quarter of a child's instances.
 const STREAMS_PER_PLACE: u32 = 4;
+/// Guests that may work at once for clients that have their responses, or have left, for each place. As many as streams:
+/// they mostly wait as well. More are ended.
+const WORK_PER_PLACE: u32 = 4;
 
 /// A compiled app handler and its instances.
 pub struct AppHandler {
@@ -68,17 +71,17 @@ pub struct AppHandler {
     limits: Limits,
 }
 
-/// What drivers need: it must not hold them in turn.
+/// State that drivers need: it must not hold them in turn.
 struct Runner {
     factory: Factory,
     idle: Idle,
 }
 
-/// What bodies need as well. Dropping it ends what runs in the background.
+/// State that bodies need as well. Dropping it ends what runs in the background.
 struct Shared {
     runner: Arc<Runner>,
     background: Background,
-    /// Responses whose bodies are being sent, and what guests do after them.
+    /// Responses whose bodies are being sent.
     streams: Arc<Places>,
     /// Instances that others may join.
     apart: Mutex<Vec<Weak<Joint>>>,
@@ -128,7 +131,7 @@ impl AppHandler {
         Ok(Self {
             shared: Arc::new(Shared {
                 runner: Arc::new(runner),
-                background: Background::default(),
+                background: Background::new(limits.in_flight_max.saturating_mul(WORK_PER_PLACE)),
                 streams: Places::new(streams_max, 0),
                 apart: Mutex::default(),
                 expires: AtomicBool::new(false),
@@ -145,7 +148,9 @@ impl AppHandler {
     /// Whatever kept the handler from answering; nothing of a response exists then.
     ///
     /// # Cancel safety
-    /// Dropping the future lets the guest go on in the background until its deadline; it keeps the place as long.
+    /// Dropping the future ends the call and gives its place back, unless the guest has returned its response: then what
+    /// it still does goes on in the background. A call in an instance that others use goes on as long as they do, and
+    /// holds no place of theirs.
     pub async fn handle(
         &self,
         request: http::Request<Body>,
@@ -168,6 +173,8 @@ impl AppHandler {
         let mut head = Head {
             running: self.shared.begin(incoming),
             answer,
+            answered: false,
+            track: &track,
             place: Some(place),
             shared: &self.shared,
         };
@@ -280,6 +287,14 @@ impl Shared {
         self.runner.factory.concurrency() > 1
     }
 
+    /// Lets a guest work on whose response is over or has nobody to take it, as far as the allowance goes.
+    fn work_on(&self, drive: Drive, place: Option<Place>) {
+        match place.and_then(|place| self.background.allow(place)) {
+            Some(place) => self.hand_over(drive, Some(place)),
+            None => self.background.note_ended(&self.runner.factory.name),
+        }
+    }
+
     /// Goes on in a task, where others may join if the handler allows it.
     fn hand_over(&self, drive: Drive, place: Option<Place>) {
         if self.is_concurrent() {
@@ -296,6 +311,9 @@ type Response = http::Response<Answer>;
 struct Head<'a> {
     running: Running,
     answer: oneshot::Receiver<Result<Response, HandlerError>>,
+    /// The guest has answered, and the answer was taken.
+    answered: bool,
+    track: &'a RequestTrack,
     place: Option<Place>,
     shared: &'a Arc<Shared>,
 }
@@ -318,7 +336,10 @@ impl Head<'_> {
                     self.running = Running::Here(drive);
                 }
                 match answer {
-                    Ok(answer) => Poll::Ready(Some(answer)),
+                    Ok(answer) => {
+                        self.answered = true;
+                        Poll::Ready(Some(answer))
+                    }
                     Err(_) if polled.is_ready() => Poll::Ready(None),
                     Err(_) => Poll::Pending,
                 }
@@ -334,7 +355,9 @@ impl Head<'_> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Response, HandlerError>>> {
-        Pin::new(&mut self.answer).poll(cx).map(Result::ok)
+        let polled = Pin::new(&mut self.answer).poll(cx).map(Result::ok);
+        self.answered |= matches!(polled, Poll::Ready(Some(_)));
+        polled
     }
 
     async fn respond(
@@ -358,18 +381,29 @@ impl Head<'_> {
         Ok(http::Response::from_parts(parts, body))
     }
 
-    /// The deadline has passed. An instance that others use is left to them, and to its own end.
+    /// The deadline has passed. An instance that others use is left to them, and to no newcomer.
     fn give_up(&mut self) {
         if let Running::Apart(joint) = std::mem::replace(&mut self.running, Running::Over) {
-            joint.close();
+            joint.leave(self.track, None);
         }
     }
 }
 
+/// The client has left, or was told of an error.
 impl Drop for Head<'_> {
     fn drop(&mut self) {
-        if let Running::Here(drive) = std::mem::replace(&mut self.running, Running::Over) {
-            self.shared.hand_over(drive, self.place.take());
+        let running = std::mem::replace(&mut self.running, Running::Over);
+        // A response that nobody takes ends here.
+        let answered = self.answered || self.answer.try_recv().is_ok();
+        match running {
+            Running::Here(drive) if answered => self.shared.work_on(drive, self.place.take()),
+            Running::Apart(joint) if !answered => {
+                let place = self.place.take();
+                let place = place.and_then(|place| self.shared.background.allow(place));
+                joint.leave(self.track, place);
+            }
+            // What is being done for a client that has left is dropped.
+            Running::Here(_) | Running::Apart(_) | Running::Over => {}
         }
     }
 }

@@ -10,7 +10,7 @@ pub(crate) mod edge {
     });
 }
 
-/// The same world, called asynchronously, for edge components that import WASI.
+/// World `edge`, called asynchronously, for components that import WASI.
 pub(crate) mod edge_async {
     wasmtime::component::bindgen!({
         path: "../../wit/edge.wit",

@@ -1,5 +1,9 @@
 //! CPU time of guests. Epochs count wall time, so what they interrupt is compared with the thread's CPU clock.
 //!
+//! Until a response has its head, all of its guest's time adds up. Then the time in which the guest waits, for its client
+//! or for whatever it sends next, gives some back: a stream that lasts for hours is not cut for what it used in all, and a
+//! guest that never waits is.
+//!
 //! A guest that may wait shares its thread with others: its time is what passes between the begin and the end of each
 //! poll, and nothing that passes between two polls. Reading the clock is a system call, so a request that is over within
 //! a few polls, and within one tick, pays nothing: what it used until then is not counted, at most one tick a poll.
@@ -10,7 +14,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,6 +26,9 @@ const UNMEASURED_POLLS: u64 = 8;
 /// The most that a guest is charged between two ticks. Ticks come every millisecond: more than a few is time in which
 /// the hypervisor ran somebody else, which the thread's clock counts all the same.
 const INTERVAL_MAX_NS: u64 = 4_000_000;
+/// CPU time that comes back, once a response has its head, for as much time in which the guest waits. A stream may use
+/// four fifths of a core as long as its client takes it; one that never waits has its budget and no more.
+const GIVEN_BACK_PER_WAIT: u64 = 4;
 /// No clock shows it.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -36,6 +43,12 @@ struct Spent {
     /// The thread's clock when the guest was last known to go on, in this poll.
     since_ns: AtomicU64,
     polls: AtomicU64,
+    /// No request in the store lacks the head of its response: waits give time back.
+    gives_back: AtomicBool,
+    /// The clock on the wall when the guest began to wait, if it does.
+    waits_since_ns: AtomicU64,
+    /// The guest was interrupted in this poll: it has more to do, and does not wait behind it.
+    is_interrupted: AtomicBool,
 }
 
 impl Default for Spent {
@@ -44,6 +57,9 @@ impl Default for Spent {
             used_ns: AtomicU64::new(0),
             since_ns: AtomicU64::new(UNKNOWN),
             polls: AtomicU64::new(0),
+            gives_back: AtomicBool::new(false),
+            waits_since_ns: AtomicU64::new(UNKNOWN),
+            is_interrupted: AtomicBool::new(false),
         }
     }
 }
@@ -56,6 +72,18 @@ impl CpuMeter {
         spent.since_ns.store(UNKNOWN, Relaxed);
         spent.used_ns.store(0, Relaxed);
         spent.polls.store(0, Relaxed);
+        spent.gives_back.store(false, Relaxed);
+        spent.waits_since_ns.store(UNKNOWN, Relaxed);
+    }
+
+    /// Every request in the store has the head of its response: from here on waits give time back.
+    pub(crate) fn give_back(&self) {
+        self.0.gives_back.store(true, Relaxed);
+    }
+
+    /// The guest is interrupted so that others may run.
+    pub(crate) fn interrupt(&self) {
+        self.0.is_interrupted.store(true, Relaxed);
     }
 
     /// Called whenever a tick finds the guest running. Returns the CPU time used so far.
@@ -86,6 +114,11 @@ impl CpuMeter {
 
 impl Spent {
     fn begin(&self) {
+        let waits_since = self.waits_since_ns.swap(UNKNOWN, Relaxed);
+        if waits_since != UNKNOWN {
+            let waited = wall_ns().saturating_sub(waits_since);
+            self.take_back(waited.saturating_mul(GIVEN_BACK_PER_WAIT));
+        }
         let is_measured = self.polls.fetch_add(1, Relaxed) >= UNMEASURED_POLLS;
         let now = is_measured.then(thread_cpu_ns);
         self.since_ns.store(now.unwrap_or(UNKNOWN), Relaxed);
@@ -96,6 +129,16 @@ impl Spent {
             self.count(thread_cpu_ns());
             self.since_ns.store(UNKNOWN, Relaxed);
         }
+        let waits = !self.is_interrupted.swap(false, Relaxed);
+        // Where nothing was used, there is nothing to give back, and no clock to be read.
+        if waits && self.gives_back.load(Relaxed) && self.used_ns.load(Relaxed) > 0 {
+            self.waits_since_ns.store(wall_ns(), Relaxed);
+        }
+    }
+
+    fn take_back(&self, given_ns: u64) {
+        let used = self.used_ns.load(Relaxed);
+        self.used_ns.store(used.saturating_sub(given_ns), Relaxed);
     }
 
     fn count(&self, now: u64) {
@@ -108,7 +151,15 @@ impl Spent {
 }
 
 fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    nanoseconds_of(ClockId::ThreadCPUTime)
+}
+
+fn wall_ns() -> u64 {
+    nanoseconds_of(ClockId::Monotonic)
+}
+
+fn nanoseconds_of(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     time.tv_sec.unsigned_abs() * 1_000_000_000 + nanoseconds
 }
@@ -156,6 +207,52 @@ mod tests {
             let whole = Duration::from_millis(18)..Duration::from_millis(32);
             assert!(whole.contains(&used), "{used:?}");
         }
+    }
+
+    /// A guest that computes for a hundred milliseconds in pieces, after each of which `between` passes. What it was
+    /// charged for in the end.
+    async fn streams(meter: &CpuMeter, between: Duration) -> Duration {
+        let run = async {
+            let mut used = Duration::ZERO;
+            for _ in 0..20 {
+                used = burn(meter, Duration::from_millis(5));
+                if between.is_zero() {
+                    meter.interrupt();
+                    tokio::task::yield_now().await;
+                } else {
+                    tokio::time::sleep(between).await;
+                }
+            }
+            used
+        };
+        meter.measure(run).await
+    }
+
+    #[tokio::test]
+    async fn waits_give_time_back_once_the_response_has_its_head() {
+        let meter = CpuMeter::default();
+        meter.reset();
+        let before = streams(&meter, Duration::from_millis(5)).await;
+        assert!(before > Duration::from_millis(70), "{before:?}");
+        meter.reset();
+        meter.give_back();
+        let after = streams(&meter, Duration::from_millis(5)).await;
+        assert!(after < Duration::from_millis(20), "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_never_waits_gets_no_time_back() {
+        let meter = CpuMeter::default();
+        meter.reset();
+        meter.give_back();
+        let neighbours = async {
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(5));
+                tokio::task::yield_now().await;
+            }
+        };
+        let (used, ()) = tokio::join!(streams(&meter, Duration::ZERO), neighbours);
+        assert!(used > Duration::from_millis(80), "{used:?}");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use sync::protoplex::edge::types::{
 /// are kept where threads overlap.
 const IDLE_INSTANCES_MAX: usize = 64;
 
-/// What a call may read besides the head: it belongs to the build, so a carried-over handler sees the new one's.
+/// Data that a call may read besides the head: it belongs to the build, so a carried-over handler sees the new one's.
 #[derive(Debug)]
 pub struct EdgeContext {
     /// The handler's name, for its log lines.

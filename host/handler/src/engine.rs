@@ -27,7 +27,7 @@ const SLOT_MEMORY_BYTES_MAX: usize = 1 << 30;
 const SLOT_TABLE_ELEMENTS_MAX: usize = 1 << 20;
 /// Large JavaScript and Python components need about 10 MB of metadata for an instance.
 const INSTANCE_METADATA_BYTES_MAX: usize = 16 << 20;
-/// What stays resident in a freed slot, where the kernel can tell which pages were touched.
+/// Bytes that stay resident in a freed slot, where the kernel can tell which pages were touched.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 
 /// Slots for tables beside each slot for an instance.
@@ -35,7 +35,7 @@ pub(crate) const TABLES_PER_INSTANCE: u32 = 2;
 /// Slots for core instances beside each: the module, and what adapts it to the component model.
 pub(crate) const CORES_PER_INSTANCE: u32 = 4;
 
-/// How large the pool is.
+/// Size of the instance pool.
 #[derive(Clone, Copy, Debug)]
 pub struct RuntimeConfig {
     /// Instances at once in each of the pools, of all handlers and of two builds at peak. Beyond it: 503.
@@ -46,7 +46,7 @@ pub struct RuntimeConfig {
 const INSTANCES_MAX: u32 = 1_000;
 
 impl RuntimeConfig {
-    /// As configured; 0 is the default.
+    /// The configured size; 0 is the default.
     pub fn of(instances_max: u32) -> Self {
         let instances_max = match instances_max {
             0 => INSTANCES_MAX,
@@ -162,7 +162,7 @@ impl Drop for Runtime {
     }
 }
 
-/// What decides how code is generated, and so what native code is compatible with.
+/// Settings that decide how code is generated, and so what native code is compatible with.
 fn base(is_concurrent: bool) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-/// What ended a call.
+/// The cause that ended a call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HandlerError {
     /// The guest trapped; the text has its backtrace.
@@ -30,6 +30,9 @@ pub enum HandlerError {
         /// The limit.
         max: u64,
     },
+    /// A response with a head above the limits, which no node would pass on.
+    #[error("the response cannot be sent: {0}")]
+    ResponseHead(&'static str),
     /// Every place is taken and the queue is full.
     #[error("{in_flight} requests in flight and {queued} waiting (in_flight_max, queue_max)")]
     Busy {
@@ -38,7 +41,7 @@ pub enum HandlerError {
         /// Requests waiting.
         queued: u32,
     },
-    /// As many responses are being sent as may be at once, or as many to one client.
+    /// Too many responses are being sent: all that may be at once, or all of one client's share.
     #[error(
         "{0} responses are being sent, all that may be or all of one client's share (streams_max)"
     )]
@@ -67,6 +70,7 @@ impl HandlerError {
             | Self::Memory(_)
             | Self::HostcallBytes(_)
             | Self::ResponseTooLarge { .. }
+            | Self::ResponseHead(_)
             | Self::Refused(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -80,6 +84,7 @@ impl HandlerError {
             Self::Memory(_) => "memory",
             Self::HostcallBytes(_) => "hostcall-bytes",
             Self::ResponseTooLarge { .. } => "response-bytes",
+            Self::ResponseHead(_) => "response-head",
             Self::Busy { .. } => "busy",
             Self::Streams(_) => "streams",
             Self::Instantiate(_) => "instantiate",

@@ -4,10 +4,10 @@ use crate::{HandlerError, app::RESOURCES_MAX};
 use protoplex_wire::manifest::Limits;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 
-/// Of a trap's backtrace: the innermost ones tell most.
+/// Innermost frames of a trap's backtrace, which tell most.
 const TRAP_FRAMES_MAX: usize = 8;
 
-/// What the epoch callback ends a guest with.
+/// The error with which the epoch callback ends a guest.
 #[derive(Debug, thiserror::Error)]
 #[error("out of CPU time")]
 pub(crate) struct OutOfCpu;

@@ -1,4 +1,4 @@
-//! What guests print: lines of the node's log, never its own output.
+//! Output of guests: lines of the node's log, never its own output.
 
 use std::{
     io,

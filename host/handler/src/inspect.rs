@@ -1,10 +1,10 @@
-//! What a component is, by its imports and exports alone: cheap, and without compiling it.
+//! World and faults of a component, by its imports and exports alone: cheap, and without compiling it.
 
 use crate::BuildFault;
 use protoplex_wire::{manifest::World, release::Stage};
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
 
-/// What `inspect` found.
+/// The finding of `inspect`.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The world, told by the exports (and, for edge components, by the imports).

@@ -25,13 +25,13 @@ use protoplex_wire::{
     release::Stage,
 };
 pub use session::Session;
-use session::{Homes, Place};
+use session::{Homes, Most, Place};
 use std::{fs::File, sync::Arc};
 
-/// What a handler may remember of one connection.
+/// Bytes that a handler may remember of one connection.
 pub const SAVED_BYTES_MAX: usize = 64 << 10;
 
-/// How a client is connected.
+/// Transport by which a client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// RFC 6455 or RFC 8441.
@@ -45,9 +45,9 @@ pub enum Transport {
 /// Why a connection is opened that never closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// What the build before remembered could not be taken over.
+    /// State that the build before remembered could not be taken over.
     NotRestored,
-    /// Its instance died.
+    /// The instance that had the connection died.
     Lost,
 }
 
@@ -60,24 +60,24 @@ pub enum LiveMessage<'a> {
     Binary(&'a [u8]),
 }
 
-/// What the guest made of an event.
+/// The guest's outcome of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// To be done, in order.
     Effects(Vec<Effect>),
     /// The client is not let in.
     Refused {
-        /// As the guest said it.
+        /// Status that the guest gave.
         status: u16,
-        /// Likewise.
+        /// Reason that the guest gave.
         reason: String,
     },
 }
 
-/// What a handler remembered of a connection.
+/// State of a connection that a handler remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// How to read the bytes.
+    /// Format of the bytes.
     pub schema: u32,
     /// At most [`SAVED_BYTES_MAX`].
     pub bytes: Vec<u8>,
@@ -249,7 +249,7 @@ impl LiveHandler {
         self.tell(session, Event::Closed(ending), context)
     }
 
-    /// What it remembers of a connection; `None` where it remembers nothing of any.
+    /// Saves what the handler remembers of a connection; `None` where it remembers nothing of any.
     ///
     /// # Errors
     /// See [`LiveError`]; more than [`SAVED_BYTES_MAX`] is refused, and the connection goes on as if nothing was asked.
@@ -331,9 +331,11 @@ impl LiveHandler {
         else {
             return Ok(None);
         };
-        let place = self
-            .homes
-            .place(concurrency, requests_max, || self.instance(purpose));
+        let most = Most {
+            connections_max: concurrency,
+            ever_max: requests_max,
+        };
+        let place = self.homes.place(most, || self.instance(purpose));
         place.map(Some)
     }
 

@@ -3,6 +3,7 @@
 //! each handler and for each of its instances; each wait has a timeout, the guest's own or ours.
 
 mod bodies;
+mod kept;
 mod policy;
 
 pub(crate) use bodies::Death;
@@ -16,6 +17,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
+use kept::KeptConnector;
 pub(crate) use policy::Policy;
 use std::{
     future::Future,
@@ -48,17 +50,17 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 const OUTGOING_MAX: u32 = 256;
 /// Largest share of one instance: a quarter, so that one request does not take what others need.
 const INSTANCE_PART: usize = 4;
-/// Idle connections to one host that are kept.
+/// Idle connections to one host that are kept. Of all hosts together a handler keeps as many as it may have requests
+/// open: a pattern such as `*.example.com` may name any number of hosts, and each connection takes a descriptor.
 const IDLE_CONNECTIONS_MAX: usize = 32;
-/// How long they are: no more than servers keep them, and short, since a pattern such as `*.example.com` may name many
-/// hosts.
+/// Idle connections are kept this long: no longer than servers keep them.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The client of one handler, for one of its instances. Its pool is the handler's own, since what it may reach is.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     policy: Arc<Policy>,
-    client: Client<HttpsConnector<HttpConnector<CheckedResolver>>, WasiBody>,
+    client: Client<HttpsConnector<KeptConnector>, WasiBody>,
     /// Open requests of all instances.
     open: Arc<Semaphore>,
     /// Open requests of this instance.
@@ -85,6 +87,8 @@ impl Outgoing {
         connector.set_nodelay(true);
         // Each request has its own, which may be longer than ours.
         connector.set_connect_timeout(Some(TIMEOUT_MAX));
+        let open = outgoing_max.unwrap_or(OUTGOING_MAX) as usize;
+        let connector = KeptConnector::new(connector, open);
         let tls = hyper_rustls::HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
             .expect("the provider has the default protocol versions");
@@ -94,7 +98,6 @@ impl Outgoing {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        let open = outgoing_max.unwrap_or(OUTGOING_MAX) as usize;
         let own_max = open.div_ceil(INSTANCE_PART);
         Self {
             policy,
@@ -139,10 +142,11 @@ impl Outgoing {
         options: Option<RequestOptions>,
     ) -> SendResult {
         self.policy.check_request(request.uri())?;
-        let options = options.unwrap_or_default();
-        let connect = within(options.connect_timeout, CONNECT_TIMEOUT);
-        let first_byte = within(options.first_byte_timeout, FIRST_BYTE_TIMEOUT);
-        let between_bytes = within(options.between_bytes_timeout, BETWEEN_BYTES_TIMEOUT);
+        let Timeouts {
+            connect,
+            first_byte,
+            between_bytes,
+        } = Timeouts::of(options);
         let permits = self.permits(connect).await?;
         let progress = Progress::new();
         let mut request = request.map(|inner| {
@@ -167,9 +171,25 @@ impl Outgoing {
     }
 }
 
-/// The time that a guest sets, up to a limit, or else ours.
-fn within(asked: Option<Duration>, default: Duration) -> Duration {
-    asked.unwrap_or(default).min(TIMEOUT_MAX)
+/// How long one request waits for each thing.
+#[derive(Debug, PartialEq, Eq)]
+struct Timeouts {
+    connect: Duration,
+    first_byte: Duration,
+    between_bytes: Duration,
+}
+
+impl Timeouts {
+    /// The guest's timeouts up to [`TIMEOUT_MAX`], and ours where it sets none.
+    fn of(options: Option<RequestOptions>) -> Self {
+        let options = options.unwrap_or_default();
+        let within = |asked: Option<Duration>, ours| asked.unwrap_or(ours).min(TIMEOUT_MAX);
+        Self {
+            connect: within(options.connect_timeout, CONNECT_TIMEOUT),
+            first_byte: within(options.first_byte_timeout, FIRST_BYTE_TIMEOUT),
+            between_bytes: within(options.between_bytes_timeout, BETWEEN_BYTES_TIMEOUT),
+        }
+    }
 }
 
 /// Waits for the connection, and then for the response's head.
@@ -199,7 +219,7 @@ async fn head(
     }
 }
 
-/// Whose fault a failed exchange was.
+/// The error of a failed exchange, by whose fault it was.
 fn cause(error: &hyper_util::client::legacy::Error) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
@@ -270,3 +290,6 @@ impl tower_service::Service<Name> for CheckedResolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,7 +128,7 @@ impl Places {
         }
     }
 
-    /// How many are taken.
+    /// Number of places that are taken.
     pub(crate) fn taken(&self) -> u32 {
         self.state.lock().taken
     }

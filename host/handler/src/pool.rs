@@ -84,7 +84,7 @@ impl Pool {
     }
 }
 
-/// How many of `instances_max` slots a purpose may fill.
+/// Slots of `instances_max` that a purpose may fill.
 fn of(purpose: Purpose, instances_max: u32) -> u32 {
     // Half of a very small pool is for requests all the same.
     let reserve = (instances_max / RESERVE_PARTS)

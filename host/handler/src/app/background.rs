@@ -1,27 +1,73 @@
-//! Instances that no connection drives: a client went away, a guest works on after its response, or several requests
-//! share one. Their tasks end with the handler.
+//! Instances that no connection drives: a guest works on after its response, or several requests share one. Their tasks
+//! end with the handler. Work that no client waits for any more has places of its own (the allowance), and none of those
+//! that requests and streams need.
 
 use super::{Runner, drive::Drive, instance::IDLE_MAX, track::RequestTrack};
-use crate::{HandlerError, places::Place};
+use crate::{
+    HandlerError,
+    places::{Place, Places},
+};
 use parking_lot::Mutex;
 use std::{
     future::{Future, poll_fn},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{runtime::Handle, task::JoinSet, time::MissedTickBehavior};
 
-/// What a guest may do after its response has ended, such as logging.
+/// Time that a guest may go on for after its response has ended, to log for instance.
 const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
-/// How often an instance looks whether it has expired.
+/// Between two lines that tell of work that was ended: clients that leave may come by the thousand.
+const TOLD_PERIOD: Duration = Duration::from_secs(10);
+/// Between two looks whether an instance has expired.
 const CHECK_PERIOD: Duration = Duration::from_millis(250);
 
 /// See the module.
+pub(super) struct Background {
+    tasks: Mutex<JoinSet<()>>,
+    allowance: Arc<Places>,
+    ended: Mutex<Ended>,
+}
+
+/// Work that was ended because the allowance was used up.
 #[derive(Default)]
-pub(super) struct Background(Mutex<JoinSet<()>>);
+struct Ended {
+    /// Since the last line.
+    times: u64,
+    told: Option<Instant>,
+}
 
 impl Background {
-    /// Drives it to its end, or until it is overdue. A place is held as long.
+    /// `work_max` is how much may go on at once that no client waits for.
+    pub(super) fn new(work_max: u32) -> Self {
+        Self {
+            tasks: Mutex::default(),
+            allowance: Places::new(work_max, 0),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Changes a request's place for one of the allowance; `None` where that is used up, or its client's share of it.
+    pub(super) fn allow(&self, place: Place) -> Option<Place> {
+        place.exchange(&self.allowance).ok()
+    }
+
+    /// Tells the operator, now and then, that guests work for longer than there is room for.
+    pub(super) fn note_ended(&self, handler: &str) {
+        let mut ended = self.ended.lock();
+        ended.times += 1;
+        if ended.told.is_none_or(|told| told.elapsed() >= TOLD_PERIOD) {
+            let times = std::mem::take(&mut ended.times);
+            ended.told = Some(Instant::now());
+            tracing::warn!(
+                handler,
+                times,
+                "too many guests work on after their responses: some were ended"
+            );
+        }
+    }
+
+    /// Drives it to its end, until it is overdue, or until nobody waits for what it does. A place is held as long.
     pub(super) fn drive(&self, drive: Drive, deadline_ms: u64, place: Option<Place>) {
         drive.joint.go_apart();
         self.spawn(async move {
@@ -46,7 +92,7 @@ impl Background {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // Without a runtime the process is on its way out.
         if Handle::try_current().is_ok() {
-            let mut tasks = self.0.lock();
+            let mut tasks = self.tasks.lock();
             while tasks.try_join_next().is_some() {}
             tasks.spawn(task);
         }
@@ -67,6 +113,8 @@ async fn watched(mut drive: Drive, deadline_ms: u64) {
     tokio::select! {
         biased;
         () = done => {}
+        // All clients have left before their responses began: the instance is thrown away with what it did for them.
+        () = joint.deserted() => {}
         () = overdue => joint.died(|_: &RequestTrack| HandlerError::Deadline(deadline_ms)),
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 /// Frames that are looked at before a response's head goes out: one of data, and the end.
 const AHEAD_MAX: usize = 2;
-/// How long a body that has begun may take to be whole where no place for a stream is free. A guest that computes a
+/// Time in which a body that has begun must be whole where no place for a stream is free. A guest that computes a
 /// little more needs a few turns of a busy child.
 const WHOLE_WAIT_MAX: Duration = Duration::from_millis(100);
 
@@ -35,7 +35,7 @@ pub(super) struct DrivenBody {
     rest: Rest,
 }
 
-/// What is left to be done in the instance.
+/// Work that is left to be done in the instance.
 struct Rest {
     drive: Option<Drive>,
     shared: Arc<Shared>,
@@ -174,13 +174,10 @@ impl Rest {
         }
     }
 
-    /// The body has ended. What the guest still does counts as a stream, or keeps the place that there is.
+    /// The body has ended. What the guest still does is nobody's that waits.
     fn finish(&mut self) {
         if let Some(drive) = self.drive.take() {
-            let place = self.place.take();
-            let place = place.map(|place| place.exchange(&self.shared.streams));
-            let place = place.map(|exchanged| exchanged.unwrap_or_else(|kept| kept));
-            self.shared.hand_over(drive, place);
+            self.shared.work_on(drive, self.place.take());
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     joint::{Incoming, Joint, Step},
     track::RequestTrack,
 };
-use crate::{HandlerError, error_of, outgoing::Death};
+use crate::{HandlerError, cpu::CpuMeter, error_of, outgoing::Death};
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 use std::{
@@ -189,18 +189,20 @@ async fn call(
         track,
         answer,
     } = incoming;
-    accessor.with(|mut access| {
+    let meter = accessor.with(|mut access| {
         let mut store = access.as_context_mut();
         // A tick that came while the instance was idle is none of this request's.
         store.set_epoch_deadline(1);
         let state = store.data_mut();
         state.meter.reset();
         state.limiter.report_to(&track);
+        state.meter.clone()
     });
     let answer = Answering {
         bytes_max: runner.factory.limits.response_bytes_max,
         track,
         joint: Arc::clone(joint),
+        meter,
         answer: Some(answer),
     };
     match proxy {
@@ -281,6 +283,7 @@ struct Answering {
     bytes_max: u64,
     track: Arc<RequestTrack>,
     joint: Arc<Joint>,
+    meter: CpuMeter,
     answer: Option<oneshot::Sender<Result<http::Response<Answer>, HandlerError>>>,
 }
 
@@ -290,6 +293,7 @@ impl Answering {
             let track = Arc::clone(&self.track);
             let joint = Arc::clone(&self.joint);
             let response = response.map(|body| Answer::new(body, self.bytes_max, track, joint));
+            self.note_head();
             // Nobody may be left to take it; its body then ends here.
             let _ = answer.send(Ok(response));
         }
@@ -298,7 +302,14 @@ impl Answering {
     fn fail(&mut self, error: HandlerError) {
         if let Some(answer) = self.answer.take() {
             self.joint.failed(&self.track);
+            self.note_head();
             let _ = answer.send(Err(error));
+        }
+    }
+
+    fn note_head(&self) {
+        if !self.joint.awaits_head() {
+            self.meter.give_back();
         }
     }
 }

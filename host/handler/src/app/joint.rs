@@ -1,8 +1,8 @@
-//! What an instance's driver shares with the requests that are in it: who came, who waits for an answer, whose body
-//! is still under way, and whether there is room for more.
+//! State that an instance's driver shares with the requests that are in it: who came, who waits for an answer, whose
+//! body is still under way, and whether there is room for more.
 
 use super::{answer::Answer, track::RequestTrack};
-use crate::HandlerError;
+use crate::{HandlerError, places::Place};
 use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
     task::{Context, Waker},
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use wasmtime_wasi_http::WasiBody;
 
 /// A request on its way into an instance.
@@ -20,7 +20,7 @@ pub(super) struct Incoming {
     pub(super) answer: oneshot::Sender<Result<http::Response<Answer>, HandlerError>>,
 }
 
-/// What a driver does next.
+/// The next step of a driver.
 pub(super) enum Step {
     /// Runs one more request.
     Take(Box<Incoming>),
@@ -35,6 +35,7 @@ pub(super) struct Joint {
     concurrency: u32,
     requests_max: u64,
     state: Mutex<State>,
+    deserted: Notify,
 }
 
 struct State {
@@ -44,9 +45,11 @@ struct State {
     headless: u32,
     /// Bodies of responses that have not ended.
     bodies: u32,
+    /// Some request of this run is over: its guest may still work for it.
+    works_on: bool,
     /// Requests in all, those before this run included.
     served: u64,
-    /// It runs in a task of its own, where others may join.
+    /// The driver runs in a task of its own, where others may join.
     apart: bool,
     /// The guest has been seen waiting since the last request came in: it is not busy with that.
     waits: bool,
@@ -70,6 +73,7 @@ impl Joint {
             tracks: vec![Arc::clone(first)],
             headless: 1,
             bodies: 0,
+            works_on: false,
             served: served + 1,
             apart: false,
             waits: false,
@@ -81,6 +85,7 @@ impl Joint {
             concurrency,
             requests_max,
             state: Mutex::new(state),
+            deserted: Notify::new(),
         }
     }
 
@@ -103,8 +108,12 @@ impl Joint {
     /// The driver asks what to do; `quiet` says that the guest has nothing left to do and no call runs.
     pub(super) fn next(&self, cx: &Context<'_>, quiet: bool, may_join: bool) -> Step {
         let mut state = self.state.lock();
-        if let Some(incoming) = state.joining.pop_front() {
-            return Step::Take(incoming);
+        while let Some(incoming) = state.joining.pop_front() {
+            if !incoming.track.has_left() {
+                return Step::Take(incoming);
+            }
+            state.forget(&incoming.track);
+            state.headless -= 1;
         }
         if quiet && state.bodies == 0 {
             state.open = false;
@@ -148,6 +157,7 @@ impl Joint {
         let mut state = self.state.lock();
         state.forget(track);
         state.headless -= 1;
+        state.works_on = true;
         state.since = Instant::now();
         state.wake();
     }
@@ -157,15 +167,38 @@ impl Joint {
         let mut state = self.state.lock();
         state.forget(track);
         state.bodies -= 1;
+        state.works_on = true;
         state.since = Instant::now();
         state.wake();
     }
 
-    /// Nobody may join any more: a request in it ran out of time.
-    pub(super) fn close(&self) {
+    /// Whether some request has no head yet.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.state.lock().headless > 0
+    }
+
+    /// A client has left before there was a response. Its call, which nobody can take out of the instance, goes on with
+    /// that place as long as others use the instance. Without a place nobody may join any more. When all clients have
+    /// left, the instance is deserted, unless it may still work for a request that is over.
+    pub(super) fn leave(&self, track: &RequestTrack, place: Option<Place>) {
         let mut state = self.state.lock();
-        state.served = u64::MAX;
-        state.open = false;
+        if !state.has(track) {
+            return;
+        }
+        let has_place = place.is_some();
+        track.leave(place);
+        if !has_place {
+            state.close();
+        }
+        if state.waiting() == 0 && state.bodies == 0 && !(state.works_on && has_place) {
+            state.close();
+            self.deserted.notify_one();
+        }
+    }
+
+    /// Waits until it is deserted.
+    pub(super) async fn deserted(&self) {
+        self.deserted.notified().await;
     }
 
     /// Requests so far.
@@ -176,7 +209,7 @@ impl Joint {
     /// Whether the instance has had its time: for an answer, or for what a guest does after its responses.
     pub(super) fn is_overdue(&self, answer_max: Duration, after_max: Duration) -> bool {
         let state = self.state.lock();
-        let max = match (state.headless, state.bodies) {
+        let max = match (state.waiting(), state.bodies) {
             (0, 0) => after_max,
             (0, _) => return false,
             _ => answer_max,
@@ -194,14 +227,34 @@ impl Joint {
             std::mem::take(&mut state.tracks)
         };
         for track in tracks {
+            track.release();
             track.end(cause(&track));
         }
     }
 }
 
 impl State {
+    fn has(&self, request: &RequestTrack) -> bool {
+        self.tracks
+            .iter()
+            .any(|track| std::ptr::eq(&**track, request))
+    }
+
     fn forget(&mut self, over: &Arc<RequestTrack>) {
+        over.release();
         self.tracks.retain(|track| !Arc::ptr_eq(track, over));
+    }
+
+    /// Requests without a head whose clients are there.
+    fn waiting(&self) -> u32 {
+        let left = self.tracks.iter().filter(|track| track.has_left()).count();
+        self.headless
+            .saturating_sub(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    fn close(&mut self) {
+        self.served = u64::MAX;
+        self.open = false;
     }
 
     fn wake(&mut self) {

@@ -1,6 +1,6 @@
-//! What the two sides of one request share: the instance that answers it, and whoever waits for the answer.
+//! State that the two sides of one request share: the instance that answers it, and whoever waits for the answer.
 
-use crate::HandlerError;
+use crate::{HandlerError, places::Place};
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -16,10 +16,19 @@ pub(crate) struct RequestTrack {
     cause: Mutex<Option<HandlerError>>,
     died: Notify,
     client: Mutex<ClientTime>,
+    left: Mutex<Left>,
 }
 
-/// How long the guest has waited for more of the request's body: time of the client, which no deadline of the guest
-/// counts.
+/// Whether the client has left before there was a response.
+#[derive(Debug, Default)]
+struct Left {
+    has_left: bool,
+    /// The call's place in the allowance for what no client waits for, where it goes on.
+    place: Option<Place>,
+}
+
+/// Time that the guest has waited for more of the request's body: it is the client's, and no deadline of the guest
+/// counts it.
 #[derive(Debug, Default)]
 struct ClientTime {
     /// Without the wait that goes on.
@@ -42,11 +51,30 @@ impl RequestTrack {
         }
     }
 
-    /// How long the guest has waited for the client, and whether it does so now.
+    /// Time that the guest has waited for the client, and whether it does so now.
     pub(super) fn client_time(&self) -> (Duration, bool) {
         let client = self.client.lock();
         let now = client.since.map(|since| since.elapsed());
         (client.total + now.unwrap_or_default(), now.is_some())
+    }
+
+    /// The client has left, and the call may go on with that place until it is over.
+    pub(super) fn leave(&self, place: Option<Place>) {
+        *self.left.lock() = Left {
+            has_left: true,
+            place,
+        };
+    }
+
+    /// Whether nobody waits for the response any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.left.lock().has_left
+    }
+
+    /// The call is over, or its instance: its place, if it had one, is given back.
+    pub(super) fn release(&self) {
+        let place = self.left.lock().place.take();
+        drop(place);
     }
 
     /// Notes a limit that the guest ran into.

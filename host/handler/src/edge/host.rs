@@ -55,7 +55,7 @@ impl EdgeState {
         }
     }
 
-    /// What instances are numbered by is not worth a system call: thread-local generators are reseeded by `rand`.
+    /// A number that is not worth a system call: thread-local generators are reseeded by `rand`.
     fn random(&self) -> u64 {
         rand::random()
     }

@@ -168,6 +168,7 @@ pub(crate) fn yield_within(meter: &CpuMeter, budget: Duration) -> wasmtime::Resu
     if meter.tick() > budget {
         return Err(error_of::OutOfCpu.into());
     }
+    meter.interrupt();
     Ok(UpdateDeadline::YieldCustom(
         1,
         Box::pin(tokio::task::yield_now()),

@@ -10,17 +10,17 @@ use crate::{
 };
 use protoplex_wire::manifest::Limits;
 
-/// What one call may ask for.
+/// Effects that one call may ask for.
 pub const EFFECTS_MAX: usize = 1_000;
 /// Bytes of a name: of a channel, a user, an idempotency key, or a reason.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Closing reasons travel in a control frame (RFC 6455, section 5.5).
 const REASON_BYTES_MAX: usize = 123;
 
-/// What a call asked for, in its order.
+/// An effect that a call asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Who the connection is to others.
+    /// Sets the name that others see of the connection.
     User(String),
     /// Text to the connection.
     Text(String),

@@ -14,7 +14,7 @@ use protoplex_wire::manifest::Limits;
 use std::{sync::Arc, time::Duration};
 use wasmtime::{Engine, Store};
 
-/// How an instance of either world is made.
+/// Prepared instances of either world.
 pub(super) enum Pre {
     Plain(live::LivePre<LiveState>),
     Stateful(live_stateful::LiveStatefulPre<LiveState>),
@@ -31,7 +31,7 @@ pub(super) struct Instance {
     pub(super) served: u64,
 }
 
-/// What happens on a connection.
+/// An event on a connection.
 pub(super) enum Event<'a> {
     Opened(Opening<'a>),
     Received(MessageParam<'a>),

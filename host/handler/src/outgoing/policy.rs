@@ -87,8 +87,8 @@ impl Entry {
     }
 }
 
-/// What the IANA IPv4 Special-Purpose Address Registry does not call globally reachable, and multicast: first address and
-/// length of each prefix. The few anycast addresses within are no servers.
+/// Prefixes that the IANA IPv4 Special-Purpose Address Registry does not call globally reachable, and multicast: first
+/// address and length of each.
 const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -110,14 +110,34 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// What the IPv6 registry does not call globally reachable, within 2000::/3, which is all that is given out.
+/// Prefixes that the registry calls globally reachable within one that is not: anycast of PCP and TURN.
+const REACHABLE_V4: [(Ipv4Addr, u32); 2] = [
+    (Ipv4Addr::new(192, 0, 0, 9), 32),
+    (Ipv4Addr::new(192, 0, 0, 10), 32),
+];
+
+/// Prefixes that the IPv6 registry does not call globally reachable, within 2000::/3, which is all that is given out.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
-    // The IETF's own: Teredo, which wraps IPv4, benchmarks, identifiers. Nothing in it is a server.
+    // The IETF's own: Teredo, which wraps IPv4, benchmarks, the first ORCHID.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    // 6to4, which wraps IPv4.
+    // 6to4, which wraps IPv4. A public address within does not make it public: it may be our own, with our network behind.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// Prefixes that the registry calls globally reachable within 2001::/23.
+const REACHABLE_V6: [(Ipv6Addr, u32); 7] = [
+    // Anycast of PCP, TURN and DNS-SD.
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 1), 128),
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 2), 128),
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 3), 128),
+    // AMT, and AS112, which answers DNS for addresses that have no name.
+    (Ipv6Addr::new(0x2001, 3, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2001, 4, 0x112, 0, 0, 0, 0, 0), 48),
+    // ORCHID version 2, and tags of drones.
+    (Ipv6Addr::new(0x2001, 0x20, 0, 0, 0, 0, 0, 0), 28),
+    (Ipv6Addr::new(0x2001, 0x30, 0, 0, 0, 0, 0, 0), 28),
 ];
 
 /// Where a network with IPv6 alone finds IPv4 addresses (RFC 6052): the last 32 bits are one.
@@ -134,16 +154,20 @@ fn is_public(address: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => {
             let given_out = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-            is_within_v6(v6, given_out) && !SPECIAL_V6.iter().any(|&range| is_within_v6(v6, range))
+            let within = |ranges: &[_]| ranges.iter().any(|&range| is_within_v6(v6, range));
+            is_within_v6(v6, given_out) && (!within(&SPECIAL_V6) || within(&REACHABLE_V6))
         }
     }
 }
 
 fn is_public_v4(v4: Ipv4Addr) -> bool {
-    !SPECIAL_V4.iter().any(|&(first, length)| {
-        let differs = v4.to_bits() ^ first.to_bits();
-        differs >> (u32::BITS - length) == 0
-    })
+    let within = |ranges: &[_]| ranges.iter().any(|&range| is_within_v4(v4, range));
+    !within(&SPECIAL_V4) || within(&REACHABLE_V4)
+}
+
+fn is_within_v4(v4: Ipv4Addr, (first, length): (Ipv4Addr, u32)) -> bool {
+    let differs = v4.to_bits() ^ first.to_bits();
+    differs >> (u32::BITS - length) == 0
 }
 
 fn is_within_v6(v6: Ipv6Addr, (first, length): (Ipv6Addr, u32)) -> bool {
@@ -205,7 +229,8 @@ mod tests {
             "100.127.255.255",
             "169.254.169.254",
             "172.31.255.255",
-            "192.0.0.9",
+            "192.0.0.8",
+            "192.0.0.170",
             "192.0.2.1",
             "192.88.99.1",
             "198.19.255.255",
@@ -243,6 +268,100 @@ mod tests {
             "ff02::1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    /// Every row of both registries: what is within a prefix, and what is beside it. `true` is globally reachable.
+    #[test]
+    fn each_row_of_the_registries_is_kept() {
+        for (rows, public) in [
+            (
+                &[
+                    // IPv4, in the registry's order: first and last address.
+                    ["0.0.0.0", "0.255.255.255"],
+                    ["10.0.0.0", "10.255.255.255"],
+                    ["100.64.0.0", "100.127.255.255"],
+                    ["127.0.0.0", "127.255.255.255"],
+                    ["169.254.0.0", "169.254.255.255"],
+                    ["172.16.0.0", "172.31.255.255"],
+                    ["192.0.0.0", "192.0.0.8"],
+                    ["192.0.0.11", "192.0.0.255"],
+                    ["192.0.2.0", "192.0.2.255"],
+                    ["192.88.99.0", "192.88.99.255"],
+                    ["192.168.0.0", "192.168.255.255"],
+                    ["198.18.0.0", "198.19.255.255"],
+                    ["198.51.100.0", "198.51.100.255"],
+                    ["203.0.113.0", "203.0.113.255"],
+                    ["224.0.0.0", "239.255.255.255"],
+                    ["240.0.0.0", "255.255.255.254"],
+                    ["255.255.255.255", "255.255.255.255"],
+                    // IPv6.
+                    ["::1", "::"],
+                    ["::ffff:0.0.0.0", "::ffff:10.255.255.255"],
+                    ["::ffff:192.168.0.1", "::ffff:255.255.255.255"],
+                    ["64:ff9b::", "64:ff9b::127.0.0.1"],
+                    ["64:ff9b::169.254.169.254", "64:ff9b::255.255.255.255"],
+                    ["64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff"],
+                    ["100::", "100::ffff:ffff:ffff:ffff"],
+                    ["100:0:0:1::", "100::1:ffff:ffff:ffff:ffff"],
+                    ["2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:1::", "2001:1::4"],
+                    ["2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:4:111::", "2001:4:113::"],
+                    ["2001:10::", "2001:1f:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:40::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2002:7f00:1::", "2002:808:808::1"],
+                    ["3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                ][..],
+                false,
+            ),
+            (
+                &[
+                    ["1.0.0.0", "9.255.255.255"],
+                    ["11.0.0.0", "100.63.255.255"],
+                    ["100.128.0.0", "126.255.255.255"],
+                    ["128.0.0.0", "169.253.255.255"],
+                    ["169.255.0.0", "172.15.255.255"],
+                    ["172.32.0.0", "191.255.255.255"],
+                    // PCP and TURN.
+                    ["192.0.0.9", "192.0.0.10"],
+                    ["192.0.1.0", "192.0.1.255"],
+                    ["192.0.3.0", "192.31.195.255"],
+                    // AS112, AMT, AS112 again.
+                    ["192.31.196.0", "192.31.196.255"],
+                    ["192.52.193.0", "192.52.193.255"],
+                    ["192.175.48.0", "192.175.48.255"],
+                    ["192.88.98.255", "192.88.100.0"],
+                    ["192.167.255.255", "192.169.0.0"],
+                    ["198.17.255.255", "198.20.0.0"],
+                    ["198.51.99.255", "198.51.101.0"],
+                    ["203.0.112.255", "203.0.114.0"],
+                    ["223.255.255.255", "::ffff:8.8.8.8"],
+                    ["64:ff9b::8.8.8.8", "64:ff9b::192.0.0.9"],
+                    ["2001:1::1", "2001:1::2"],
+                    ["2001:1::3", "2001:1::3"],
+                    ["2001:3::", "2001:3:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:4:112::", "2001:4:112:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:20::", "2001:2f:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:30::", "2001:3f:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:200::", "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2001:db9::", "2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2003::", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                    ["2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff"],
+                    ["3fff:1000::", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+                ],
+                true,
+            ),
+        ] {
+            for address in rows.iter().flatten() {
+                assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+            }
         }
     }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::places::Places;
+use futures::FutureExt;
 use std::task::Waker;
 
 fn incoming() -> Box<Incoming> {
@@ -50,8 +52,8 @@ fn nobody_joins_past_the_requests_at_once_or_in_all() {
     assert!(alone.join(incoming()).is_err());
     let (last, _) = waiting(4, 1);
     assert!(last.join(incoming()).is_err());
-    let (expired, _) = waiting(4, 100);
-    expired.close();
+    let (expired, late) = waiting(4, 100);
+    expired.leave(&late, None);
     assert!(expired.join(incoming()).is_err());
 }
 
@@ -88,4 +90,55 @@ fn time_is_counted_for_answers_and_after_them_but_not_while_a_body_streams() {
     assert!(!joint.is_overdue(none, none));
     joint.body_ends(&track);
     assert!(joint.is_overdue(long, none) && !joint.is_overdue(none, long));
+}
+
+fn is_deserted(joint: &Joint) -> bool {
+    joint.deserted().now_or_never().is_some()
+}
+
+fn place(places: &Arc<Places>) -> Option<Place> {
+    places.try_take(std::net::Ipv4Addr::LOCALHOST.into())
+}
+
+#[test]
+fn an_instance_whose_clients_have_all_left_is_deserted() {
+    let allowance = Places::new(8, 0);
+    let (joint, first) = waiting(4, 100);
+    let second = incoming();
+    let other = Arc::clone(&second.track);
+    assert!(joint.join(second).is_ok());
+    joint.leave(&first, place(&allowance));
+    assert!(!is_deserted(&joint), "somebody waits for the other");
+    assert_eq!(allowance.taken(), 1);
+    joint.leave(&other, place(&allowance));
+    assert!(is_deserted(&joint));
+    assert!(joint.join(incoming()).is_err());
+    joint.died(|_| HandlerError::Deadline(1));
+    assert_eq!(allowance.taken(), 0);
+}
+
+#[test]
+fn a_request_whose_client_left_before_it_began_is_not_begun() {
+    let (joint, _here) = waiting(4, 100);
+    let gone = incoming();
+    let track = Arc::clone(&gone.track);
+    assert!(joint.join(gone).is_ok());
+    joint.leave(&track, None);
+    assert!(matches!(joint.next(&nobody(), false, true), Step::Wait));
+    assert!(joint.awaits_head(), "the first has not been answered");
+}
+
+#[test]
+fn work_after_a_response_outlives_clients_that_leave_within_the_allowance() {
+    let allowance = Places::new(8, 0);
+    for has_place in [true, false] {
+        let (joint, first) = waiting(4, 100);
+        let second = incoming();
+        let other = Arc::clone(&second.track);
+        assert!(joint.join(second).is_ok());
+        joint.body_begins();
+        joint.body_ends(&first);
+        joint.leave(&other, has_place.then(|| place(&allowance)).flatten());
+        assert_eq!(is_deserted(&joint), !has_place);
+    }
 }
