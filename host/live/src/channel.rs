@@ -25,9 +25,9 @@ use std::{
     sync::Arc,
 };
 
-/// What a channel touches besides itself.
+/// State of the child that a channel touches besides itself.
 pub(crate) struct Around<T, R> {
-    /// How this child calls itself.
+    /// Number by which this child is known to others.
     pub id: u64,
     pub rules: Namespaces,
     pub epochs: Box<dyn FnMut() -> u64 + Send>,
@@ -37,11 +37,11 @@ pub(crate) struct Around<T, R> {
     pub answers: Vec<(T, Answer)>,
     /// Channels in which somebody may be answered at the end of this call.
     pub ready: Vec<Arc<str>>,
-    /// Of requests to other children.
+    /// The last number of a request to another child.
     pub numbers: u64,
-    /// Of all publications that wait for owners.
+    /// Bytes of all publications that wait for owners.
     pub publishes_bytes: usize,
-    /// Of all frames that wait for channels to be taken over.
+    /// Bytes of all frames that wait for channels to be taken over.
     pub pulled_bytes: usize,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Waiting<T> {
     id: u64,
     from: Option<Position>,
     deadline_ms: u64,
-    /// What the owner was asked, and what it said.
+    /// Number of the question to the owner, and its answer.
     asked: Option<u64>,
     found: Option<Option<Vec<Arc<Message>>>>,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Publishing<T> {
     deadline_ms: u64,
 }
 
-/// Who is there?
+/// A question for the members of a channel.
 pub(crate) struct Question<T> {
     ticket: T,
     number: u64,
@@ -102,7 +102,7 @@ impl Stage {
     }
 }
 
-/// What is known of a channel that another child owns.
+/// State of a channel that another child owns.
 pub(crate) struct Mirror {
     stage: Stage,
     /// Where its stream stands for the subscribers here; none before the first answer.
@@ -124,9 +124,9 @@ impl Mirror {
 
 /// A channel that is ours, and may have been another's.
 pub(crate) struct Pulling {
-    /// As it was mirrored before; its owner goes on until it hands over.
+    /// The channel as it was mirrored before; its owner goes on until it hands over.
     mirror: Mirror,
-    /// Who may have it, and whether that was asked on the present link.
+    /// Children that may have the channel, and whether each was asked on the present link.
     from: Vec<(Child, bool)>,
     deadline_ms: u64,
     queue: VecDeque<(Child, Frame)>,
@@ -139,7 +139,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// What is known as, or was, a mirror.
+    /// The mirror that this channel is, or was.
     fn mirror(&mut self) -> Option<&mut Mirror> {
         match self {
             Self::Owner(_) => None,

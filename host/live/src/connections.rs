@@ -6,16 +6,16 @@ use std::{collections::HashMap, sync::Arc};
 /// A connection of this child; never used again.
 pub type ConnectionId = u64;
 
-/// What a connection's queue holds besides messages.
+/// Items of a connection's queue besides messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said<R> {
-    /// Of a channel.
+    /// A notice of a channel.
     Notice(Notice),
-    /// What the caller put there.
+    /// An item that the caller put there.
     Reply(R),
 }
 
-/// What a connection has of a channel.
+/// State of one connection's subscription to a channel.
 pub(crate) struct Subscription {
     pub number: u32,
     pub member: Option<Arc<str>>,
@@ -38,7 +38,7 @@ struct Place<R> {
     connection: Option<Connection<R>>,
 }
 
-/// Whom the caller has to wake or close.
+/// Connections that the caller has to wake or close.
 #[derive(Debug, Default)]
 pub(crate) struct Stirred {
     pub wake: Vec<ConnectionId>,
@@ -90,7 +90,7 @@ impl<R> Connections<R> {
         u64::from(place.generation) << 32 | index as u64
     }
 
-    /// What it was subscribed to, oldest first.
+    /// Closes a connection. Returns its subscriptions, oldest first.
     pub fn close(&mut self, id: ConnectionId) -> Vec<(Arc<str>, Subscription)> {
         if self.get(id).is_none() {
             return Vec::new();
@@ -117,7 +117,7 @@ impl<R> Connections<R> {
         Ok(())
     }
 
-    /// It waits for its answer from now on.
+    /// Notes a subscription, which waits for its answer from now on.
     pub fn subscribe(&mut self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
         if let Some(connection) = self.get_mut(id) {
             connection.subscriptions_ever += 1;
@@ -142,6 +142,14 @@ impl<R> Connections<R> {
     pub fn channel_of(&self, id: ConnectionId, number: u32) -> Option<&Arc<str>> {
         let mut all = self.get(id)?.subscriptions.iter();
         all.find_map(|(name, known)| (known.number == number).then_some(name))
+    }
+
+    /// The channels of a connection's subscriptions, those that have no answer yet among them.
+    pub fn channels(&self, id: ConnectionId) -> impl Iterator<Item = &Arc<str>> {
+        let connection = self.get(id);
+        connection
+            .into_iter()
+            .flat_map(|connection| connection.subscriptions.keys())
     }
 
     pub fn is_subscribed(&self, id: ConnectionId, channel: &str) -> bool {
@@ -175,7 +183,8 @@ impl<R> Connections<R> {
         self.queue(id, |outbox| outbox.message(subscription, message, overflow));
     }
 
-    /// Who has no room for it is closed: a list of members, or a stream, with holes in it is worse than none.
+    /// Queues a notice, and closes a connection that has no room for it: a list of members, or a stream, with holes in
+    /// it is worse than none.
     pub fn notice(&mut self, id: ConnectionId, notice: Notice) {
         let bytes = match &notice {
             Notice::Presence(_, Change::Joined(member) | Change::Left(member)) => member.len(),

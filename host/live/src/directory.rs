@@ -1,4 +1,4 @@
-//! Whose each channel is, as far as this child has heard.
+//! The owner of each channel, as far as this child has heard.
 
 use crate::limits::{DIRECTORIES_MAX, EPOCHS_MAX, REMEMBERED_MS};
 use std::{
@@ -16,10 +16,10 @@ type Owner = Box<dyn Fn(&str) -> Option<Child> + Send>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given {
     pub to: Child,
-    /// Of the directory by which it is theirs.
+    /// Version of the directory by which the channel is theirs.
     pub version: u64,
     pub at_ms: u64,
-    /// Who had got it from here before; they have to get it from there.
+    /// The child that had got the channel from here before; they have to get it from there.
     pub from: Option<Child>,
 }
 
@@ -63,7 +63,8 @@ impl Directory {
         true
     }
 
-    /// Whose it is: who pulled it by a directory that has not come here yet, or the one of the newest that has.
+    /// The owner of a channel: the child that pulled it by a directory that has not come here yet, or else the one of
+    /// the newest that has.
     pub fn owner(&self, channel: &str) -> Option<Child> {
         let given = self.given.get(channel);
         let ahead = given.filter(|given| given.version > self.version);
@@ -71,7 +72,7 @@ impl Directory {
         ahead.map(|given| given.to).or_else(owner)
     }
 
-    /// Who may still have it, if it is to be here.
+    /// Children that may still have a channel that is to be here.
     pub fn before(&self, channel: &str) -> Vec<Child> {
         let owners = self.past.iter();
         let owners = owners.filter_map(|(.., owner)| owner(channel));
@@ -89,7 +90,7 @@ impl Directory {
         past.chain([self.version]).collect()
     }
 
-    /// Who may have it by a directory of late that a child which asks for it does not know.
+    /// The child that may have a channel by a directory of late that another child, which asks for it, does not know.
     pub fn between(&self, channel: &str, child: Child, known: &[u64]) -> Option<Child> {
         let past = self
             .past
@@ -149,7 +150,7 @@ impl Directory {
         given.at_ms = now_ms;
     }
 
-    /// It is here after all.
+    /// Forgets that the channel was given away: it is here after all.
     pub fn not_given(&mut self, channel: &str) {
         self.given.remove(channel);
     }

@@ -1,4 +1,4 @@
-//! What children say to each other of a channel.
+//! Frames between children about a channel.
 
 use crate::{
     Change, ITEM_BYTES, Position, Published, Refusal, presence::Whereabouts, recent::Known,
@@ -12,9 +12,9 @@ use std::sync::Arc;
 /// they travel beside it, as [`Frame::data`] gives them and [`Frame::with_data`] takes them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Frame {
-    /// Of the sender's directory.
+    /// Version of the sender's directory.
     pub(crate) version: u64,
-    /// Of the sender: a number of its own, of this one process.
+    /// Number of the sender: its own, of this one process.
     pub(crate) origin: u64,
     pub(crate) channel: Arc<str>,
     pub(crate) body: Body,
@@ -30,7 +30,7 @@ pub(crate) enum Body {
         members: Vec<Arc<str>>,
         others: Vec<Arc<str>>,
     },
-    /// Its members leave, unless it only asks elsewhere from now on.
+    /// The sender's members leave, unless it only asks elsewhere from now on.
     Unsubscribe {
         stays: bool,
     },
@@ -42,7 +42,7 @@ pub(crate) enum Body {
         member: Arc<str>,
         here: bool,
     },
-    /// What came since, for one who is further back, or ahead of the mirror.
+    /// Messages since a position, for one who is further back, or ahead of the mirror.
     Recover {
         request: u64,
         from: Position,
@@ -96,7 +96,7 @@ pub(crate) enum Body {
     },
     /// There is nothing of it here, and will not be.
     Nothing,
-    /// It is on its way from somewhere else.
+    /// The channel is on its way from somewhere else.
     Elsewhere,
     Handover(Box<Handover>),
     Taken {
@@ -121,7 +121,7 @@ pub(crate) struct Kept {
 /// All that an owner knows of a channel, with ages instead of times.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Handover {
-    /// How often it was handed over in this epoch; tells a repeated handover from one that returns.
+    /// Number of its handovers in this epoch; tells a repeated handover from one that returns.
     pub moves: u64,
     pub position: Position,
     pub kept: Vec<Kept>,

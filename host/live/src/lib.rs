@@ -1,7 +1,6 @@
-//! What a live channel is, without I/O: who is subscribed, what was published, what may be asked for again, who is
-//! there, what waits for whom, and what the children of a fleet say to each other so that each channel is the same
-//! everywhere. Events and the time come in; no clock, socket or guest is touched, so that a model can be compared with
-//! all of it.
+//! Live channels, without I/O: who is subscribed, what was published, what may be asked for again, who is there, what
+//! waits for whom, and what the children of a fleet say to each other so that each channel is the same everywhere.
+//! Events and the time come in; no clock, socket or guest is touched, so that a model can be compared with all of it.
 
 mod channel;
 mod connections;

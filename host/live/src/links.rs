@@ -36,7 +36,7 @@ impl Links {
         self.up.remove(&child);
     }
 
-    /// What it called itself.
+    /// Ends the link of a child. Returns the number by which it was known.
     pub fn gone(&mut self, child: Child) -> Option<u64> {
         self.up.remove(&child);
         self.wanted.remove(&child);

@@ -30,7 +30,7 @@ use std::{
     sync::Arc,
 };
 
-/// What the caller has to do after an event, in any order, but before the next event.
+/// Effects that the caller has to carry out after an event, in any order, but before the next event.
 #[derive(Debug)]
 pub struct Effects<T> {
     /// These have something to write, and had nothing before.
@@ -107,7 +107,10 @@ impl<T: Copy, R> Mesh<T, R> {
         }
     }
 
-    /// Other rules, as from a new build. Channels whose namespace has none any more go on by their old ones.
+    /// Other rules, as from a new build. A channel whose namespace has none any more takes nothing new of this child, like
+    /// one that never was; to end the subscriptions to it is the caller's. Until nobody would miss it, it stays by its old
+    /// rules: children that have not heard of the new ones yet are served, and its stream goes on if its namespace comes
+    /// back.
     pub fn set_rules(&mut self, rules: impl IntoIterator<Item = (Box<str>, Rules)>) {
         self.around.rules = Namespaces::new(rules);
         for (name, channel) in &mut self.channels {
@@ -222,7 +225,7 @@ impl<T: Copy, R> Mesh<T, R> {
         self.effects(now_ms)
     }
 
-    /// Who is on a channel, whether or not anybody here is.
+    /// Asks who is on a channel, whether or not anybody here is.
     pub fn members(&mut self, now_ms: u64, ticket: T, name: &Arc<str>) -> Effects<T> {
         match self.channel(now_ms, name) {
             Ok((channel, around)) => channel.ask_members(around, now_ms, ticket),
@@ -273,14 +276,14 @@ impl<T: Copy, R> Mesh<T, R> {
         effects
     }
 
-    /// The channel of that name, made where it is new.
+    /// The channel of that name, made where it is new; none without rules for it.
     fn channel(
         &mut self,
         now_ms: u64,
         name: &Arc<str>,
     ) -> Result<(&mut Channel<T>, &mut Around<T, R>), Refusal> {
+        let rules = self.around.rules.of(name)?;
         if !self.channels.contains_key(name) {
-            let rules = self.around.rules.of(name)?;
             let channel = Channel::new(Arc::clone(name), rules);
             self.channels.insert(Arc::clone(name), channel);
             self.place_channel(now_ms, name);

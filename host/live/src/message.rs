@@ -4,7 +4,7 @@ use crate::Position;
 use bytes::Bytes;
 use std::sync::OnceLock;
 
-/// How a message goes out. Transports that frame alike share a form.
+/// Form in which a message goes out. Transports that frame alike share a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A WebSocket frame.
@@ -17,10 +17,10 @@ pub enum Form {
     Bare,
 }
 
-/// Of [`Form`].
+/// Variants of [`Form`].
 const FORMS: usize = 4;
 
-/// What was published, and where it stands. Shared by the history and every queue that it waits in.
+/// A published message and its position. Shared by the history and every queue that it waits in.
 #[derive(Debug)]
 pub struct Message {
     /// The position after it.

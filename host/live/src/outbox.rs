@@ -1,13 +1,13 @@
-//! What waits to be written to one connection: bounded in bytes, with a policy for each message that does not fit. A
-//! slow reader costs its own queue, and nobody else's time.
+//! The queue of one connection: bounded in bytes, with a policy for each message that does not fit. A slow reader costs
+//! its own queue, and nobody else's time.
 
 use crate::Message;
 use std::{collections::VecDeque, sync::Arc};
 
-/// What a waiting item costs besides its content, so that empty ones are bounded as well.
+/// Cost of a waiting item besides its content, so that empty ones are bounded as well.
 pub const ITEM_BYTES: usize = 64;
 
-/// What becomes of a message for a connection that does not keep up.
+/// Policy for a message to a connection that does not keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overflow {
     /// Only the newest message of the channel waits; each replaces the one before. For what is a state, such as a price.
@@ -21,7 +21,7 @@ pub enum Overflow {
 /// A channel, as one connection knows it.
 pub type Subscription = u32;
 
-/// What waits, in the order in which it is written.
+/// A waiting item, in the order in which it is written.
 #[derive(Debug)]
 pub enum Item<R> {
     /// A message of a subscription.
@@ -30,12 +30,12 @@ pub enum Item<R> {
     Reply(R, usize),
 }
 
-/// What [`Outbox::message`] did.
+/// The outcome of [`Outbox::message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queued {
-    /// It waits.
+    /// The message waits.
     Yes,
-    /// It waits, and so many others do not any more.
+    /// The message waits, and so many others do not any more.
     Dropped(usize),
     /// There is no room: the connection has to be closed.
     Overflowed,

@@ -1,4 +1,4 @@
-//! What the owner of a channel knows of it.
+//! State of a channel at its owner.
 
 use crate::{
     Change, Child, Position, Presence, Published, Recent, Ring, Rules,
@@ -18,7 +18,7 @@ pub(crate) struct Owned {
     recent: Recent,
     /// Children that mirror it, and when each last said so.
     mirrors: Vec<(Child, u64)>,
-    /// As [`Handover::moves`].
+    /// The count that [`Handover::moves`] carries.
     moves: u64,
 }
 

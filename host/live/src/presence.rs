@@ -1,4 +1,4 @@
-//! Who is on a channel. One who comes back at once never left, and one with three windows open is there once.
+//! Members of a channel. One who comes back at once never left, and one with three windows open is there once.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
 };
 
-/// How patient it is.
+/// Delays of presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Milliseconds that somebody may be gone before the others are told.
@@ -15,7 +15,7 @@ pub struct Patience {
     pub expires_after_ms: u64,
 }
 
-/// What the others are told.
+/// A change that the others are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<M> {
     /// Somebody came.
@@ -61,7 +61,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
         self.members.is_empty()
     }
 
-    /// Who is there, in order; those included whose leaving has not been told.
+    /// The members in order; those included whose leaving has not been told.
     pub fn members(&self) -> Vec<M> {
         let mut members: Vec<M> = self.members.keys().cloned().collect();
         members.sort_unstable();
@@ -159,7 +159,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
         }
     }
 
-    /// Who has been gone for long enough, in order. To be called now and then.
+    /// Members that have been gone for long enough, in order. To be called now and then.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Change<M>> {
         let Patience {
             leave_after_ms,

@@ -4,7 +4,7 @@ use crate::Position;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 
-/// How many, and for how long.
+/// Limits on the keys that a channel remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Keys of one channel.
@@ -66,7 +66,7 @@ impl Recent {
         self.memory = memory;
     }
 
-    /// What was answered to this key.
+    /// The answer that this key had.
     pub fn answered(&mut self, now_ms: u64, key: &str) -> Option<Position> {
         self.trim(now_ms);
         self.known.get(key).copied()

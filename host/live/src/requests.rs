@@ -5,8 +5,8 @@ use crate::{Published, limits::REMEMBERED_MS};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// What is known of one sender, a number of its own. It says with each request below which of its numbers all have been
-/// answered: what is remembered is therefore no more than what it may have under way
+/// Requests of one sender, which is known by a number of its own. It says with each request below which of its numbers
+/// all have been answered: what is remembered is therefore no more than what it may have under way
 /// ([`crate::limits::PUBLISHES_MAX`]), and what comes late, on a way that was given up, is known by its number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Answered {
@@ -27,13 +27,13 @@ struct Sender {
 #[derive(Debug, Default)]
 pub(crate) struct Requests(HashMap<u64, Sender>);
 
-/// What a request is.
+/// State of a request when it comes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     New,
-    /// It had this answer.
+    /// The request had this answer.
     Again(Published),
-    /// Its sender has an answer, or gave it up.
+    /// The sender has an answer, or gave the request up.
     Late,
 }
 

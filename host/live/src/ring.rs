@@ -4,7 +4,7 @@ use crate::{Message, Position, frame::Kept};
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
 
-/// How much is kept. What passes any of them goes, oldest first.
+/// Limits on the messages that are kept. What passes any of them goes, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// Messages.
@@ -77,7 +77,7 @@ impl Ring {
         message
     }
 
-    /// As [`Ring::since`], with ages, to be told to another child.
+    /// Messages of [`Ring::since`] with their ages, to be told to another child.
     pub(crate) fn kept_since(&mut self, now_ms: u64, from: Position) -> Option<Vec<Kept>> {
         let missed = self.since(now_ms, from)?.len();
         let skipped = self.kept.len() - missed;
@@ -99,7 +99,7 @@ impl Ring {
         self.kept_since(now_ms, from).unwrap_or_default()
     }
 
-    /// What came after `from`, oldest first; `None` where that cannot be said with certainty: another epoch, a position
+    /// Messages after `from`, oldest first; `None` where that cannot be said with certainty: another epoch, a position
     /// that was never given out, or one from which something is not kept any more.
     pub fn since(
         &mut self,

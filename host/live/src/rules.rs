@@ -1,19 +1,19 @@
-//! What holds for channels and connections, and what is said of them.
+//! Rules for channels and connections, and the answers that follow from them.
 
 use crate::{Change, History, Memory, Message, Overflow, Patience, Position};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
 
-/// What holds for the channels of a namespace.
+/// Rules for the channels of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// What may be asked for again.
+    /// Messages that may be asked for again.
     pub history: History,
-    /// What becomes of messages for those who do not keep up.
+    /// Policy for messages to connections that do not keep up.
     pub overflow: Overflow,
-    /// How long publishers may repeat themselves.
+    /// Time in which publishers may repeat themselves.
     pub memory: Memory,
-    /// How presence is debounced.
+    /// Delays by which presence is debounced.
     pub patience: Patience,
     /// Bytes of one message.
     pub message_bytes_max: usize,
@@ -29,7 +29,7 @@ impl Namespaces {
         Self(rules.into_iter().collect())
     }
 
-    /// Of a channel, which is named `NAMESPACE:KEY`.
+    /// The rules for a channel, which is named `NAMESPACE:KEY`.
     pub fn of(&self, channel: &str) -> Result<Rules, Refusal> {
         let (namespace, _) = channel.split_once(':').ok_or(Refusal::NoNamespace)?;
         let rules = self.0.get(namespace).copied();
@@ -37,7 +37,7 @@ impl Namespaces {
     }
 }
 
-/// What a connection costs at most.
+/// Limits on what a connection costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Bytes that wait for it.
@@ -53,9 +53,9 @@ pub enum Refusal {
     NoConnection,
     /// A channel without rules.
     NoNamespace,
-    /// It is subscribed already.
+    /// The connection is subscribed already.
     Subscribed,
-    /// It was unsubscribed before there was an answer.
+    /// The subscription was ended before there was an answer.
     Unsubscribed,
     /// Above [`ConnectionLimits::subscriptions_max`].
     TooManySubscriptions(usize),
@@ -82,9 +82,9 @@ pub struct Subscribed {
     pub position: Position,
     /// Whether nothing lies between the position that was named and `missed`; `None` where none was named.
     pub recovered: Option<bool>,
-    /// What came since, oldest first.
+    /// Messages that came since, oldest first.
     pub missed: Vec<Arc<Message>>,
-    /// Who is there.
+    /// Members of the channel.
     pub members: Vec<Arc<str>>,
 }
 
@@ -97,18 +97,18 @@ pub struct Published {
     pub repeated: bool,
 }
 
-/// What comes of a ticket.
+/// The answer to a ticket.
 #[derive(Debug)]
 pub enum Answer {
-    /// Of a subscription. Its messages are queued after the call that gave this answer, never before.
+    /// The answer to a subscription. Its messages are queued after the call that gave this answer, never before.
     Subscribed(Result<Subscribed, Refusal>),
-    /// Of a publication.
+    /// The answer to a publication.
     Published(Result<Published, Refusal>),
-    /// Who is on a channel, in order.
+    /// Members of a channel, in order.
     Members(Result<Vec<Arc<str>>, Refusal>),
 }
 
-/// What is written to a connection besides messages.
+/// A notice that is written to a connection besides messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Somebody came to, or left, the channel of that subscription.

@@ -55,7 +55,7 @@ impl Random {
     }
 }
 
-/// What a page keeps of a channel.
+/// State of a channel that a page keeps.
 #[derive(Default)]
 struct Seen {
     position: Option<Position>,
@@ -77,7 +77,7 @@ struct Model {
     clients: Vec<Client>,
     /// Everything that was ever acknowledged, and when.
     log: HashMap<(Arc<str>, Position), (u64, Vec<u8>)>,
-    /// Of each channel.
+    /// The last position of each channel.
     last: HashMap<Arc<str>, Position>,
     /// The last answers to idempotency keys, and when they were given.
     answers: HashMap<(Arc<str>, String), (u64, Position)>,
@@ -340,7 +340,7 @@ impl Model {
     }
 }
 
-/// Of one answer, or none.
+/// The only answer; fails when there is none.
 fn take<T>(answers: &mut Vec<T>) -> [T; 1] {
     std::mem::take(answers)
         .try_into()

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 use tokio::time::timeout as step_timeout;
 
-/// How much of a gap between two looks counts. Longer than a busy process takes between them, and well below every
+/// The part of a gap between two looks that counts. Longer than a busy process takes between them, and well below every
 /// silence that is judged.
 const STEP_MAX: Duration = Duration::from_millis(500);
 

@@ -93,7 +93,7 @@ impl Channel {
         self.receive_by(receive_packet).await
     }
 
-    /// The same where descriptors may have run out: those of a packet take the places of the reserve.
+    /// Receives a message where descriptors may have run out: those of a packet take the places of the reserve.
     ///
     /// # Errors
     /// The same.

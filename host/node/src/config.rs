@@ -33,8 +33,8 @@ pub struct NodeConfig {
     pub release_keys: Vec<String>,
     /// Address to bind.
     pub bind: IpAddr,
-    /// Address that the public ports, `http_port` and `https_port`, bind instead: `::` takes IPv4, too. Other nodes come
-    /// by `bind` where this is every address.
+    /// Address that the public ports, `http_port` and `https_port`, bind instead, and `health_port`, which says no more
+    /// than whether the node serves: `::` takes IPv4, too. Other nodes come by `bind` where this is every address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_bind: Option<IpAddr>,
     /// 0 is any free port.

@@ -1,5 +1,5 @@
-//! What a parent and its children say to each other: one JSON message a packet on a `SOCK_SEQPACKET` pair,
-//! with file descriptors beside it where the variant says so.
+//! Messages of a parent and its children to each other: one JSON message a packet on a `SOCK_SEQPACKET` pair, with file
+//! descriptors beside it where the variant says so.
 //!
 //! Large things travel as sealed memfds. An end that closes its side ends the other: a child without a parent
 //! drains and exits; a parent without a child starts another.
@@ -9,16 +9,16 @@ use protoplex_wire::{
     BuildId, Digest, ReleaseId, directory::Delta, manifest::Role, release::Stage,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// A packet is refused above this many bytes.
 pub const PACKET_BYTES_MAX: usize = 128 << 10;
-/// How long a child that has drained waits for others to take its channels; they wait for three seconds themselves.
+/// Time that a child which has drained waits for others to take its channels; they wait for three seconds themselves.
 pub const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// The environment variable in which a child finds its [`ChildConfig`] as JSON.
 pub const CHILD_ENV: &str = "PROTOPLEX_CHILD";
 
-/// What a child knows from its start.
+/// Configuration of a child, from its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChildConfig {
     /// The node's name.
@@ -47,25 +47,14 @@ pub struct ChildConfig {
     /// Where the node stands.
     #[serde(default)]
     pub region: String,
-    /// PEM of the fleet's authority.
-    pub ca: PathBuf,
-    /// PEM of the node's own certificate, for upstreams that ask who calls.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// PEM certificate chain and key of the HTTPS port.
-    pub tls_cert: PathBuf,
-    /// Its key.
-    pub tls_key: PathBuf,
+    /// A sealed memory file with certificates, keys and secrets as the parent read them.
+    pub files_fd: i32,
     /// Instances at once; 0 is the default.
     #[serde(default)]
     pub instances_max: u32,
-    /// As in the node's configuration.
-    #[serde(default)]
-    pub live_secrets: Option<PathBuf>,
-    /// How long requests in flight may go on after a drain began, or after their build was switched away.
+    /// Time that requests in flight may go on after a drain began, or after their build was switched away.
     pub drain_timeout_ms: u64,
-    /// As in the node's configuration.
+    /// Settings for clients, from the node's configuration.
     pub ingress: Ingress,
 }
 
@@ -84,21 +73,21 @@ pub enum ToChild {
     Prepare {
         /// The release.
         release: ReleaseId,
-        /// Its build.
+        /// Id of the build.
         build: BuildId,
     },
     /// Switch. Answered by `activated` or `failed`.
     Activate {
         /// The release.
         release: ReleaseId,
-        /// Its build.
+        /// Id of the build.
         build: BuildId,
     },
     /// Forget a prepared build.
     Abandon {
         /// The release.
         release: ReleaseId,
-        /// Its build.
+        /// Id of the build.
         build: BuildId,
     },
     /// The secret of the fleet's internal hops, and its directory. One fd: a sealed memfd with a
@@ -107,7 +96,7 @@ pub enum ToChild {
         /// 64 hexadecimal digits.
         hop_key: String,
     },
-    /// What changed in the directory. Answered by `directory`, or by `directory-wanted`.
+    /// Changes of the directory. Answered by `directory`, or by `directory-wanted`.
     DirectoryDelta(Delta),
     /// Accept on the sockets of child `index` too.
     Adopt {
@@ -119,11 +108,11 @@ pub enum ToChild {
         /// The child that serves again.
         index: usize,
     },
-    /// Read the certificates' files again. What cannot be used is logged, and the old ones stay.
+    /// Other certificates of the HTTPS port, and live secrets. One fd: a sealed memfd, as `files_fd` of [`ChildConfig`].
     Certificates,
     /// The secret under which sessions resume at every child of the node.
     Tickets {
-        /// Its epoch.
+        /// Epoch of the secret.
         epoch: u64,
         /// 64 hexadecimal digits.
         secret: String,
@@ -147,7 +136,7 @@ pub enum FromChild {
         /// The build.
         build: BuildId,
     },
-    /// It is not, and nothing changed.
+    /// The build cannot be used, and nothing changed.
     Failed {
         /// The release.
         release: ReleaseId,

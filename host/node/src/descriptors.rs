@@ -40,7 +40,7 @@ pub(crate) fn connections(descriptors: u64) -> usize {
 /// is full must still be measured, and take orders.
 pub(crate) struct Reserve(Mutex<Vec<File>>);
 
-/// As many as one packet may carry.
+/// One packet may carry as many.
 const RESERVE: usize = crate::channel::FDS_MAX;
 
 impl Reserve {

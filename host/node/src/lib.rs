@@ -3,6 +3,7 @@
 mod awake;
 pub mod channel;
 pub mod child;
+mod child_files;
 pub mod config;
 pub mod control;
 mod descriptors;

@@ -5,6 +5,7 @@
 //! What a person's command says, and its panics, go to standard error by themselves; everything else goes here.
 
 use parking_lot::{Condvar, Mutex};
+use protoplex_disk::append_to;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
@@ -12,7 +13,7 @@ use rustix::{
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -115,23 +116,28 @@ impl Write for Stderr {
 struct LogFile {
     path: PathBuf,
     file: Option<File>,
-    looked: Instant,
+    /// The process before this one was cut within a line, which is to be ended first.
+    is_cut: bool,
+    /// `None` before the first line: the thread that writes opens the file.
+    looked: Option<Instant>,
 }
 
 impl LogFile {
     fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
-            file: append_to(path).ok(),
-            looked: Instant::now(),
+            file: None,
+            is_cut: false,
+            looked: None,
         }
     }
 
-    fn reopen_if_moved(&mut self) {
-        if self.looked.elapsed() < LOOK_PERIOD {
+    /// Opens the file where none is open, or another one has its name.
+    fn look(&mut self) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_PERIOD) {
             return;
         }
-        self.looked = Instant::now();
+        self.looked = Some(Instant::now());
         let ours = self.file.as_ref().and_then(|file| file.metadata().ok());
         let there = fs::metadata(&self.path).ok();
         let same = ours
@@ -139,21 +145,38 @@ impl LogFile {
             .is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()));
         if !same && let Ok(file) = append_to(&self.path) {
             self.file = Some(file);
+            self.is_cut = ends_within_a_line(&self.path);
         }
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+/// Whether somebody was cut when writing a line to this file, by a disk that was full. What is appended to that would
+/// be lost with it.
+pub(crate) fn ends_within_a_line(path: &Path) -> bool {
+    let last = || {
+        let metadata = fs::metadata(path)?;
+        // To open a pipe is to wait for whoever is at its other end.
+        let Some(at) = metadata.len().checked_sub(1).filter(|_| metadata.is_file()) else {
+            return Ok(b'\n');
+        };
+        let mut last = [0];
+        File::open(path)?.read_exact_at(&mut last, at)?;
+        io::Result::Ok(last[0])
+    };
+    last().is_ok_and(|last| last != b'\n')
 }
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.reopen_if_moved();
-        match &mut self.file {
-            Some(file) => file.write(bytes),
-            None => Stderr.write(bytes),
+        self.look();
+        let Some(file) = &mut self.file else {
+            return Stderr.write(bytes);
+        };
+        if self.is_cut {
+            file.write_all(b"\n")?;
+            self.is_cut = false;
         }
+        file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -372,9 +395,22 @@ mod tests {
         let mut log = LogFile::new(&path);
         log.write_all(b"before\n").unwrap();
         fs::rename(&path, folder.path().join("x.log.1")).unwrap();
-        log.looked -= LOOK_PERIOD;
+        log.looked = None;
         log.write_all(b"after\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"after\n");
+    }
+
+    #[test]
+    fn a_line_that_the_process_before_did_not_finish_takes_no_other_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.log");
+        fs::write(&path, "whole\ncu").unwrap();
+        for _ in 0..2 {
+            LogFile::new(&path).write_all(b"next\n").unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "whole\ncu\nnext\nnext\n");
+        assert!(!ends_within_a_line(Path::new("/dev/full")));
     }
 
     #[test]

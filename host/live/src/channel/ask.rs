@@ -1,4 +1,4 @@
-//! What a child that does not own a channel asks of its owner.
+//! Questions of a child that does not own a channel to its owner.
 
 use super::{Around, Channel, Mirror, Publishing, Role, Stage};
 use crate::{
@@ -99,7 +99,7 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// What was asked of a child will not be answered by it: there is no link any more, or the channel is not there.
+    /// Gives up what was asked of a child that will not answer: there is no link any more, or the channel is not there.
     pub fn unasked<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, by: Child) {
         if let Some(mirror) = self.role.mirror()
             && mirror.stage.at() == Some(by)

@@ -1,4 +1,4 @@
-//! What a child hears from the owner of a channel.
+//! Frames that a child hears from the owner of a channel.
 
 use super::{Around, Channel, Question, Stage, Waiting};
 use crate::{

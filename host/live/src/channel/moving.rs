@@ -1,4 +1,4 @@
-//! How a channel comes to a child, and leaves it.
+//! Moves of a channel to a child, and away from it.
 
 use super::{Around, Channel, Mirror, Pulling, Role, Stage};
 use crate::{
@@ -115,7 +115,7 @@ impl<T: Copy> Channel<T> {
         around.ready.push(Arc::clone(&self.local.name));
     }
 
-    /// What was for another owner may have reached it, and be in what it handed over.
+    /// Publishes what waited for another owner: it may have reached that one, and be in what it handed over.
     fn publish_queued<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
         let Role::Owner(owned) = &mut self.role else {
             return;
@@ -141,8 +141,8 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// What another child needs to own it. From now on it is not ours: whoever mirrors it is told, and those who are
-    /// here go on as its mirror.
+    /// State that another child needs to own the channel. From now on it is not ours: whoever mirrors it is told, and
+    /// those who are here go on as its mirror.
     pub fn hand_over<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) -> Option<Handover> {
         let Role::Owner(owned) = &mut self.role else {
             return None;
@@ -162,7 +162,7 @@ impl<T: Copy> Channel<T> {
         Some(handover)
     }
 
-    /// It was to be ours, and is another's by a newer directory.
+    /// Gives up a channel that was to be ours, and is another's by a newer directory.
     pub fn not_ours<R>(&mut self, around: &mut Around<T, R>) {
         if let Role::Pulling(pulling) = &mut self.role {
             let mut mirror = mem::replace(&mut pulling.mirror, Mirror::new());

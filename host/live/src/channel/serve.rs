@@ -1,4 +1,4 @@
-//! What an owner does for the children that mirror its channel or publish to it.
+//! Services of an owner to the children that mirror its channel or publish to it.
 
 use super::{Around, Channel, Role};
 use crate::{

@@ -1,4 +1,4 @@
-//! What the caller asks about its own connections, and effects of several events together.
+//! Requests of the caller about its own connections, and effects of several events together.
 
 use super::{Effects, Mesh};
 use crate::ConnectionId;
@@ -10,6 +10,11 @@ impl<T: Copy, R> Mesh<T, R> {
         self.around.connections.channel_of(id, subscription)
     }
 
+    /// The channels that a connection is subscribed to, or has asked to be, in no order.
+    pub fn subscriptions(&self, id: ConnectionId) -> impl Iterator<Item = &Arc<str>> {
+        self.around.connections.channels(id)
+    }
+
     /// Whether a connection is subscribed to a channel, or has asked to be.
     pub fn is_subscribed(&self, id: ConnectionId, channel: &str) -> bool {
         self.around.connections.is_subscribed(id, channel)
@@ -17,7 +22,7 @@ impl<T: Copy, R> Mesh<T, R> {
 }
 
 impl<T> Effects<T> {
-    /// What follows from the event after.
+    /// Adds the effects of the event after.
     pub fn extend(&mut self, more: Self) {
         self.wake.extend(more.wake);
         self.close.extend(more.close);

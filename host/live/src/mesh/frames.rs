@@ -1,4 +1,4 @@
-//! What comes from other children.
+//! Frames from other children.
 
 use super::{Effects, Mesh, held::Waits};
 use crate::{Child, Frame, frame::Body};

@@ -113,7 +113,7 @@ impl<T: Copy, R> Mesh<T, R> {
         }
     }
 
-    /// What nobody can have taken is ours again, if the directory says so.
+    /// Takes back a channel that nobody can have taken, if the directory says that it is ours.
     fn take_back(&mut self, now_ms: u64, name: &Arc<str>) -> bool {
         let ours = self.around.directory.owner(name) == Some(self.around.directory.me);
         let Some(offer) = self.offers.get(name) else {

@@ -10,7 +10,7 @@ pub(super) struct Offer {
     pub since_ms: u64,
     /// That child may have taken it. Nobody else may have it then, unless that child says that it did not.
     pub sent: bool,
-    /// It was sent on the present link.
+    /// The offer was sent on the present link.
     pub on_link: bool,
 }
 

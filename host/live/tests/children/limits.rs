@@ -76,6 +76,61 @@ fn other_rules_hold_for_channels_that_are_there() {
 }
 
 #[test]
+fn a_channel_without_rules_is_like_none_and_goes_on_when_they_are_back() {
+    let mut fleet = Fleet::new(2);
+    let (here, away) = (fleet.open(0), fleet.open(1));
+    fleet.subscribe(0, here, None, Some("ann"));
+    fleet.subscribe(1, away, None, Some("bob"));
+    fleet.flow();
+    let first = fleet.publish(0, "one", None);
+    let first = fleet.published(first).expect("it is published");
+    fleet.flow();
+    fleet.read(1, away);
+    // The owner has heard of a build without the namespace, and the other child has not.
+    fleet.meshes[0].set_rules([]);
+    let refused = Err(Refusal::NoNamespace);
+    let ticket = fleet.publish(0, "refused", None);
+    assert_eq!(fleet.published(ticket), refused);
+    let ticket = fleet.members(0);
+    assert_eq!(fleet.has_members(ticket), Err(Refusal::NoNamespace));
+    let other = fleet.open(0);
+    let ticket = fleet.subscribe(0, other, None, None);
+    assert!(matches!(
+        fleet.subscribed(ticket),
+        Err(Refusal::NoNamespace)
+    ));
+    let subscriptions: Vec<_> = fleet.meshes[0].subscriptions(here).cloned().collect();
+    assert_eq!(subscriptions, ["a:b".into()], "the caller ends it");
+    let (was, _) = fleet.meshes[0].unsubscribe(1, here, &"a:b".into());
+    assert!(was);
+    let ticket = fleet.publish(1, "two", None);
+    fleet.flow();
+    let second = fleet.published(ticket).expect("it is published");
+    assert_eq!(fleet.read(1, away), ["two"]);
+    // That build is taken back.
+    fleet.meshes[0].set_rules([("a".into(), RULES)]);
+    let ticket = fleet.subscribe(0, here, Some(first.position), None);
+    let back = fleet.subscribed(ticket).expect("it is subscribed");
+    assert_eq!(
+        (back.recovered, back.position),
+        (Some(true), second.position)
+    );
+    // Once it is ended everywhere, nothing is kept of it for longer than it would be.
+    for child in 0..2 {
+        fleet.meshes[child].set_rules([]);
+    }
+    for (child, id) in [(0, here), (1, away)] {
+        fleet.act(child, |mesh, now_ms| {
+            mesh.unsubscribe(now_ms, id, &"a:b".into()).1
+        });
+    }
+    fleet.flow();
+    fleet.pass(RULES.history.age_ms_max + 60_000);
+    let channels = fleet.meshes.iter().map(|mesh| mesh.counts().0);
+    assert_eq!(channels.collect::<Vec<_>>(), [0, 0]);
+}
+
+#[test]
 fn a_frame_takes_the_contents_that_it_had_and_no_others() {
     let mut fleet = Fleet::new(2);
     fleet.publish(1, "one", None);

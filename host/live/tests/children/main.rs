@@ -1,4 +1,4 @@
-//! What children promise each other, one promise at a time.
+//! Promises of children to each other, one promise at a time.
 
 mod fleet;
 

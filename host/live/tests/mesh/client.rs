@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-/// What it keeps of a channel.
+/// State of a channel that a client keeps.
 #[derive(Default)]
 pub struct View {
     pub position: Option<Position>,
@@ -64,7 +64,7 @@ impl Client {
         view.is_some_and(|view| view.subscription.is_some())
     }
 
-    /// It reads something.
+    /// The client reads something.
     pub fn reads(&mut self, truth: &mut Truth, seen: &mut Seen, calm: bool, item: Item<Said<u64>>) {
         match item {
             Item::Reply(Said::Reply(ticket), _) => self.answered(truth, seen, calm, ticket),
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Of a subscription that is still wanted.
+    /// The view of a subscription that is still wanted.
     fn view(&mut self, of: u32) -> Option<(&Arc<str>, &mut View)> {
         assert!(of <= self.highest, "something came before the answer");
         let mut views = self.views.iter_mut();

@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// What a run has seen of what it should see.
+/// Counts of what a run has seen of what it should see.
 #[derive(Default, Debug)]
 struct Seen {
     recovered: usize,

@@ -25,7 +25,7 @@ pub const CLIENTS: usize = 8;
 pub const LEAVE_AFTER_MS: u64 = 400;
 pub const EXPIRES_AFTER_MS: u64 = 3_000;
 
-/// How bad it gets.
+/// Severity of the faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
     /// Links break and come back, channels move, and children drain before they stop.
@@ -34,7 +34,7 @@ pub enum Weather {
     Wild,
 }
 
-/// What comes to a child from another, in order.
+/// An event that comes to a child from another, in order.
 pub enum Event {
     Linked(u64),
     Frame(Frame),

@@ -1,10 +1,12 @@
 //! The access log: JSON lines, appended to one file by all children of a node. A thread of its own writes; a request
 //! leaves its line in a queue, and where the queue is full, or the disk refuses, it is counted instead.
 
+use crate::log_output::ends_within_a_line;
+use protoplex_disk::append_to;
 use protoplex_edge::{Access, AccessLog};
 use serde::Serialize;
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
     net::IpAddr,
     os::unix::fs::MetadataExt,
@@ -46,10 +48,11 @@ impl FileLog {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer::new(path, Arc::clone(&dropped));
+        let (path, counted) = (path.to_owned(), Arc::clone(&dropped));
+        // Opening may wait as well: for a server of files that does not answer.
         thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || writer.run(&messages))?;
+            .spawn(move || Writer::new(&path, counted).run(&messages))?;
         Ok(Self { queue, dropped })
     }
 
@@ -98,7 +101,7 @@ struct Line<'a> {
     upstream: &'a str,
     /// Why it was refused before a handler was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<&'static str>,
+    refused: Option<&'a str>,
 }
 
 struct Writer {
@@ -108,9 +111,11 @@ struct Writer {
     lines: Vec<u8>,
     looked: Instant,
     failing: bool,
-    /// The last write ended within a line.
+    /// The file ends within a line, of this child or of a sibling.
     is_mid_line: bool,
     dropped: Arc<AtomicU64>,
+    /// Dropped lines that the log has told of.
+    told: u64,
 }
 
 impl Writer {
@@ -123,8 +128,10 @@ impl Writer {
             failing: false,
             is_mid_line: false,
             dropped,
+            told: 0,
         };
         writer.open();
+        writer.is_mid_line = ends_within_a_line(path);
         writer
     }
 
@@ -173,7 +180,7 @@ impl Writer {
             handler: &access.noted.handler,
             build: &access.noted.build,
             upstream: &access.noted.upstream,
-            refused: access.refused,
+            refused: access.refused.as_deref(),
         };
         // Writing to memory, of text and numbers, does not fail.
         let _ = serde_json::to_writer(&mut self.lines, &line);
@@ -184,10 +191,14 @@ impl Writer {
         if self.lines.is_empty() {
             return;
         }
+        if self.failing {
+            // A sibling may have ended the line that was cut, or its own.
+            self.is_mid_line = ends_within_a_line(&self.path);
+        }
         let wrote = self.write_lines();
         self.lines.clear();
         match wrote {
-            Ok(()) => self.failing = false,
+            Ok(()) => self.recovered(),
             Err(error) => self.failed(&error),
         }
     }
@@ -222,12 +233,18 @@ impl Writer {
         }
     }
 
+    /// Says once that there is room again, and what was lost until then.
+    fn recovered(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            let dropped = self.dropped.load(Relaxed);
+            let lines = dropped - std::mem::replace(&mut self.told, dropped);
+            tracing::warn!(path = %self.path.display(), lines, "the access log is written again; lines were lost");
+        }
+    }
+
     fn open(&mut self) {
         match append_to(&self.path) {
-            Ok(file) => {
-                self.file = Some(file);
-                self.is_mid_line = false;
-            }
+            Ok(file) => self.file = Some(file),
             Err(error) => self.failed(&error),
         }
     }
@@ -244,11 +261,8 @@ impl Writer {
         if ours.is_none() || ours != there {
             self.open();
         }
+        self.is_mid_line = ends_within_a_line(&self.path);
     }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
 }
 
 #[cfg(test)]
@@ -309,6 +323,61 @@ mod tests {
         nowhere.record(access("/"));
         nowhere.flush();
         assert_eq!(nowhere.dropped(), 1);
+    }
+
+    #[test]
+    fn a_pipe_is_waited_for_by_nobody_and_written_once_it_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("access.log");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("made");
+        let log = FileLog::open(&pipe).expect("it starts");
+        log.record(access("/lost"));
+        log.flush();
+        assert_eq!(log.dropped(), 1);
+        // To read from it waits for the log to try again.
+        let reader = thread::spawn(move || {
+            let mut line = String::new();
+            let mut pipe = io::BufReader::new(File::open(pipe).expect("it opens"));
+            io::BufRead::read_line(&mut pipe, &mut line).expect("read");
+            line
+        });
+        while !reader.is_finished() {
+            log.record(access("/read"));
+            log.flush();
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(reader.join().expect("read").contains("/read"));
+    }
+
+    #[test]
+    fn a_line_that_a_sibling_did_not_finish_takes_no_other_along() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("access.log");
+        std::fs::write(&file, "{\"cut").expect("written");
+        let mut writer = Writer::new(&file, Arc::default());
+        let write = |writer: &mut Writer, path| {
+            writer.format(&access(path));
+            writer.write();
+        };
+        write(&mut writer, "/first");
+        // While this one had nothing to write, and while it could not.
+        let cut = || {
+            let mut file = append_to(&file).expect("it opens");
+            file.write_all(b"{\"cut").expect("written");
+        };
+        cut();
+        writer.looked -= REOPEN_PERIOD;
+        writer.reopen();
+        write(&mut writer, "/second");
+        cut();
+        writer.failing = true;
+        write(&mut writer, "/third");
+        let text = std::fs::read_to_string(&file).expect("it is there");
+        let lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+        let paths: Vec<_> = lines.flatten().map(|line| line["path"].clone()).collect();
+        assert_eq!(paths, ["/first", "/second", "/third"], "{text}");
+        assert!(!writer.failing);
     }
 
     #[test]

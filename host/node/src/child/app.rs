@@ -1,11 +1,15 @@
 //! Running an app handler for a request.
 
 use super::forwarded;
-use http::{Method, Request, Uri, Version};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::BodyExt;
+use protoplex_edge::{check_response_head, forward};
 use protoplex_handler::{AppBody, AppHandler, HandlerError};
 use protoplex_http::{Body, Head, Reply, ReplyBody};
 use std::{net::IpAddr, sync::Arc};
+
+/// Host of a request that names none, as HTTP/1.0 need not: `wasi:http` wants one, and so does HTTP/1.1 between nodes.
+pub(super) const UNNAMED_HOST: &str = "localhost";
 
 /// The request as `wasi:http` wants it: an absolute URI and end-to-end headers.
 ///
@@ -22,7 +26,7 @@ pub(super) fn request(
         ))
     };
     let authority = if head.authority.is_empty() {
-        "localhost"
+        UNNAMED_HOST
     } else {
         head.authority
     };
@@ -36,6 +40,11 @@ pub(super) fn request(
     *request.uri_mut() = uri.build().map_err(|_| refused("target"))?;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = forwarded::headers(head, from_our_node);
+    if forward::takes_trailers(head) {
+        // It concerns one hop, of which the app is the end.
+        let trailers = HeaderValue::from_static("trailers");
+        request.headers_mut().insert(header::TE, trailers);
+    }
     Ok(request)
 }
 
@@ -61,6 +70,7 @@ pub(super) async fn run(
             reply.headers.push((name.clone(), value));
         }
     }
+    check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
     match body {
         AppBody::Whole(bytes) => {
             reply.body = ReplyBody::Full(bytes);

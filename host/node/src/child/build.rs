@@ -33,7 +33,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What loading a build needs besides its own files.
+/// Means to load a build besides its own files.
 pub(super) struct Loader<'a> {
     pub(super) role: Role,
     pub(super) means: &'a Means,
@@ -57,7 +57,7 @@ pub(super) struct LoadedBuild {
     pub(super) first_byte_of_apps: Duration,
     /// Ends what outlives the drain deadline after a switch.
     cut: ArcSwap<CancellationToken>,
-    /// How often it was switched away from.
+    /// Number of switches away from the build.
     switches: AtomicU64,
     /// Set by a switch away from it, until the drain deadline passes.
     draining: AtomicBool,
@@ -71,11 +71,11 @@ pub(super) struct Slot {
     pub(super) code: Code,
     pub(super) context: Arc<EdgeContext>,
     pub(super) metrics: Arc<HandlerMetrics>,
-    /// Of each upstream that it may relay to, in the order of its grants.
+    /// Counters of each upstream that the handler may relay to, in the order of its grants.
     pub(super) relays: Vec<Arc<Counters>>,
 }
 
-/// What runs.
+/// Code of a handler.
 #[derive(Clone)]
 pub(super) enum Code {
     Edge(Arc<EdgeHandler>),

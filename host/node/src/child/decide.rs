@@ -7,6 +7,7 @@ use super::{
     build::{Code, LoadedBuild, Slot},
     edits::Edits,
     fleet::is_built_in,
+    hop::HopToken,
     hops,
     metrics::Kind,
     origin,
@@ -16,10 +17,10 @@ use super::{
 };
 use base64::Engine as _;
 pub(super) use check::check;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use protoplex_edge::{
     asset::Asset,
-    forward,
+    check_response_head, forward,
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_handler::{Decision, HandlerError};
@@ -43,7 +44,8 @@ pub(super) struct Request<'a> {
     pub(super) head: &'a Head<'a>,
     pub(super) body: Body,
     pub(super) build: &'a Arc<LoadedBuild>,
-    /// Whether it carried a build id that a node of this fleet vouched for.
+    /// Whether it carried a build id and an origin that a node of this fleet vouched for: what it says of its client
+    /// holds.
     pub(super) from_our_node: bool,
 }
 
@@ -87,10 +89,15 @@ fn checked_status(status: u16) -> Result<StatusCode, HandlerError> {
     }
 }
 
+/// A header's value without white space at its ends, which is no part of it (RFC 9110, section 5.5).
+pub(super) fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
+}
+
 fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), HandlerError> {
     match (
         HeaderName::from_bytes(name.as_bytes()),
-        HeaderValue::from_str(value),
+        HeaderValue::from_str(trimmed(value)),
     ) {
         (Ok(name), Ok(value)) => Ok((name, value)),
         _ => refused(format!(
@@ -125,6 +132,7 @@ fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, 
     for field in &response.headers {
         reply.headers.push(own_header(&field.name, &field.value)?);
     }
+    check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
     Ok(reply.with_body(response.body))
 }
 
@@ -136,7 +144,9 @@ fn redirect_reply(redirect: &protoplex_handler::Redirect) -> Result<Reply, Handl
         ));
     }
     let (name, value) = checked_header("location", &redirect.location)?;
-    Ok(Reply::empty(checked_status(redirect.status)?).with(name, value))
+    let reply = Reply::empty(checked_status(redirect.status)?).with(name, value);
+    check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
+    Ok(reply)
 }
 
 fn asset_reply(
@@ -151,13 +161,54 @@ fn asset_reply(
     if let Some(status) = decision.status {
         checked_status(status)?;
     }
+    let own = decision.headers.iter();
+    let own = own.map(|field| own_header(&field.name, &field.value));
+    let own = own.collect::<Result<Vec<_>, _>>()?;
     let mut reply = protoplex_edge::asset::reply(asset, head, decision.status);
-    for field in &decision.headers {
-        let (name, value) = own_header(&field.name, &field.value)?;
-        reply.headers.retain(|(other, _)| *other != name);
-        reply.headers.push((name, value));
-    }
+    add_to_asset(&mut reply, own);
+    check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
     Ok(reply)
+}
+
+/// Adds a handler's headers: they replace the asset's of their names, and none of each other. Members of `Vary` are added
+/// to the asset's: a cache that forgot that the coding was chosen by the request would give gzip to anybody.
+fn add_to_asset(reply: &mut Reply, own: Vec<(HeaderName, HeaderValue)>) {
+    let is_vary = |(name, _): &(HeaderName, HeaderValue)| *name == header::VARY;
+    let (vary, own): (Vec<_>, Vec<_>) = own.into_iter().partition(is_vary);
+    reply
+        .headers
+        .retain(|(name, _)| !own.iter().any(|(replaced, _)| replaced == name));
+    reply.headers.extend(own);
+    if vary.is_empty() {
+        return;
+    }
+    let headers = std::mem::take(&mut reply.headers).into_iter();
+    let (before, others): (Vec<_>, _) = headers.partition(is_vary);
+    reply.headers = others;
+    reply
+        .headers
+        .push((header::VARY, merged_vary(&before, &vary)));
+}
+
+/// One list of what both name.
+fn merged_vary(
+    before: &[(HeaderName, HeaderValue)],
+    added: &[(HeaderName, HeaderValue)],
+) -> HeaderValue {
+    let lines = before.iter().chain(added);
+    let members = lines.filter_map(|(_, line)| line.to_str().ok());
+    let mut all: Vec<&str> = Vec::new();
+    for member in members.flat_map(|line| line.split(',')).map(str::trim) {
+        if !member.is_empty() && !all.iter().any(|known| known.eq_ignore_ascii_case(member)) {
+            all.push(member);
+        }
+    }
+    // Where nobody may use the response for another request, no more is to be said (RFC 9110, section 12.5.5).
+    let any = HeaderValue::from_static("*");
+    match all.contains(&"*") {
+        true => any,
+        false => HeaderValue::from_str(&all.join(", ")).unwrap_or(any),
+    }
 }
 
 /// The file that a path names, as far as it is granted; `None` where the build has none of that name.
@@ -218,7 +269,7 @@ fn relay_to(
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
     let relays = hop_count.filter(|_| is_built_in(&decision.upstream));
-    let origin = relays.map(|relays| origin::value(head, relays));
+    let origin = relays.map(|relays| origin::text(head, relays));
     let (upstream, key) = (decision.upstream, decision.key);
     if let Some(notes) = head.notes {
         notes.write(|noted| noted.upstream.clone_from(&upstream));
@@ -235,8 +286,14 @@ fn relay_to(
             None if build.upstreams.has(&group) => Needs::Upstream(Arc::clone(&group)),
             None => Needs::Address(upstream),
         };
-        if let Some((hop, origin)) = hop.zip(origin) {
-            for (name, value) in [(BUILD_HEADER, hop), (ORIGIN_HEADER, origin)] {
+        if hop.is_some() && !outbound.names_host {
+            // An app says what it does where it is asked directly; a node's own address is for nobody outside.
+            header_line(&mut outbound.head, "host", app::UNNAMED_HOST.as_bytes());
+            outbound.names_host = true;
+        }
+        if let Some((token, origin)) = hop.as_deref().zip(origin) {
+            let origin = origin::sign(&origin, token, &outbound.head);
+            for (name, value) in [(BUILD_HEADER, token.value()), (ORIGIN_HEADER, &*origin)] {
                 header_line(&mut outbound.head, name, value.as_bytes());
             }
         }
@@ -269,7 +326,7 @@ fn granted_relay(
 }
 
 /// The servers of an upstream, and what tells a node of ours the build.
-type Servers = (Arc<Group>, Option<String>);
+type Servers = (Arc<Group>, Option<Arc<HopToken>>);
 
 /// A built-in upstream that nobody serves is waited for.
 async fn group(
@@ -300,7 +357,7 @@ fn group_now(
         let fleet = shared.fleet.borrow();
         (
             fleet.find(upstream, key).cloned()?,
-            fleet.hop_key.value(&build.id, SystemTime::now())?,
+            fleet.hop_key.make(&build.id, SystemTime::now())?,
         )
     };
     let nodes = shared.relay.role(upstream);
@@ -465,4 +522,50 @@ pub(super) fn run_app(
         });
         shared.until_cut(lifetime, &request_id, run).await
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_a_handler_replace_those_of_an_asset_and_vary_is_merged() {
+        let vary = "accept-encoding";
+        for (own, expected) in [
+            (
+                &[("set-cookie", "a=1"), ("set-cookie", "b=2")][..],
+                &[
+                    ("etag", "\"x\""),
+                    ("vary", vary),
+                    ("set-cookie", "a=1"),
+                    ("set-cookie", "b=2"),
+                ][..],
+            ),
+            (
+                &[("etag", "\"y\""), ("vary", "cookie")],
+                &[("etag", "\"y\""), ("vary", "accept-encoding, cookie")],
+            ),
+            (
+                &[("vary", "Accept-Encoding"), ("vary", "cookie, origin")],
+                &[
+                    ("etag", "\"x\""),
+                    ("vary", "accept-encoding, cookie, origin"),
+                ],
+            ),
+            (&[("vary", "*")], &[("etag", "\"x\""), ("vary", "*")]),
+        ] {
+            let mut reply = Reply::empty(StatusCode::NOT_MODIFIED)
+                .with(header::ETAG, HeaderValue::from_static("\"x\""))
+                .with(header::VARY, HeaderValue::from_static(vary));
+            let own = own
+                .iter()
+                .map(|(name, value)| checked_header(name, value).expect("it is a header"));
+            add_to_asset(&mut reply, own.collect());
+            let headers = reply.headers.iter();
+            let headers: Vec<_> = headers
+                .map(|(name, value)| (name.as_str(), value.to_str().expect("it is text")))
+                .collect();
+            assert_eq!(headers, expected);
+        }
+    }
 }

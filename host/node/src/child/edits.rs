@@ -1,7 +1,7 @@
 //! A handler's edits of a relayed request's headers: `set-headers`, each replacing any of its name, and then
 //! `remove-headers`. One place for all protocols.
 
-use super::decide::{own_header, refused};
+use super::decide::{own_header, refused, trimmed};
 use protoplex_edge::forward;
 use protoplex_handler::{HandlerError, RelayDecision};
 
@@ -61,7 +61,7 @@ impl<'a> Edits<'a> {
         all.filter(move |(at, field)| {
             !is_host(&field.name) && !self.removes(&field.name) && is_last(*at, &field.name)
         })
-        .map(|(_, field)| (field.name.as_str(), field.value.as_str()))
+        .map(|(_, field)| (field.name.as_str(), trimmed(&field.value)))
     }
 }
 
@@ -96,16 +96,18 @@ mod tests {
             ("x-a", "1"),
             ("X-A", "2"),
             ("x-b", "1"),
+            ("x-d", "\t1 2 "),
             ("Host", "b.example:8080"),
         ];
         let decision = decision(&set, &["x-B", "x-c"]);
         let edits = Edits::new(&decision).expect("they are sound");
-        assert_eq!(edits.added().collect::<Vec<_>>(), [("X-A", "2")]);
+        let added: Vec<_> = edits.added().collect();
+        assert_eq!(added, [("X-A", "2"), ("x-d", "1 2")]);
         assert_eq!(edits.host(), Some("b.example:8080"));
         for name in ["x-a", "x-b", "x-c", "X_C", "host"] {
             assert!(edits.covers(name), "{name}");
         }
-        assert!(!edits.covers("x-d"));
+        assert!(!edits.covers("x-e"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a relay waits for the first healthy node of a role: nodes come and go, and the directory is a moment
+/// Time that a relay waits for the first healthy node of a role: nodes come and go, and the directory is a moment
 /// behind.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// After a wait in vain, what needs that role is refused at once for so long, unless the directory changes: visitors
@@ -52,8 +52,7 @@ pub(super) fn is_built_in(upstream: &str) -> bool {
 }
 
 impl Fleet {
-    /// What a node of that region makes of it: of each role it takes the nodes of its own region, where there are
-    /// any.
+    /// The view of a node of that region: of each role it takes the nodes of its own region, where there are any.
     pub(super) fn new(hop_key: &str, directory: &Directory, region: &str) -> Self {
         let mut near = BTreeMap::<Role, Vec<Authority>>::new();
         let mut all = near.clone();
@@ -101,8 +100,8 @@ impl Fleet {
         self.children.get(usize::from(child))
     }
 
-    /// How long a relay may wait for what is not there. All that miss the same share one wait, and after it none
-    /// waits for a while.
+    /// Time that a relay may wait for what is not there. All that miss the same share one wait, and after it none waits
+    /// for a while.
     pub(super) fn patience(&self, upstream: &str, now: Instant) -> Duration {
         let what = match upstream.starts_with(LIVE_PREFIX) {
             true => LIVE_PREFIX,

@@ -1,8 +1,6 @@
-//! What the parent hands over: descriptors across exec, sealed files, and where certificates are.
+//! Things that the parent hands over: descriptors across exec, and sealed files.
 
-use crate::control::ChildConfig;
 use anyhow::Context;
-use protoplex_edge::Pem;
 use protoplex_wire::directory::Directory;
 use std::{
     fs::File,
@@ -18,25 +16,6 @@ pub(super) fn whole_directory(file: Option<OwnedFd>) -> anyhow::Result<Directory
     let mut text = vec![0; usize::try_from(file.metadata()?.len())?];
     file.read_exact_at(&mut text, 0)?;
     Ok(serde_json::from_slice(&text)?)
-}
-
-/// The files of all certificates.
-pub(super) fn pems(config: &ChildConfig) -> anyhow::Result<(Pem, Vec<Pem>)> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
-    };
-    let pem = |cert: &std::path::Path, key: &std::path::Path| {
-        anyhow::Ok(Pem {
-            cert: read(cert)?,
-            key: read(key)?,
-        })
-    };
-    let by_name = config.ingress.certificates.iter();
-    let by_name = by_name.map(|files| pem(&files.cert, &files.key));
-    Ok((
-        pem(&config.tls_cert, &config.tls_key)?,
-        by_name.collect::<Result<_, _>>()?,
-    ))
 }
 
 pub(super) fn inherited(fd: i32) -> anyhow::Result<OwnedFd> {

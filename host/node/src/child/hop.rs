@@ -1,5 +1,9 @@
 //! The build id on internal hops. A node sends it with a token that only the fleet's nodes can make, and only for a few
 //! minutes, so that no visitor can choose a build, and who has read a token has it for nothing.
+//!
+//! What stands beside a token, the [origin](super::origin), has a MAC of its own, by a key that only the fleet's nodes
+//! can make of the token: who has read a token says nothing of clients by it. Who reads a whole request may send its
+//! origin again while the token is good: nothing in a request says that it was there before.
 
 use arc_swap::ArcSwapOption;
 use hmac::{Hmac, Mac};
@@ -15,6 +19,11 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// A token is good for so many windows before and after its own: clocks of a fleet differ, and five minutes are what
 /// Kerberos has allowed them for thirty years.
 const SKEW_WINDOWS_MAX: u64 = 5;
+
+/// Purpose of a token's MAC.
+const HOP: &[u8] = b"protoplex-hop-v2:";
+/// Purpose of the MAC that is the key of a token's origins.
+const ORIGIN: &[u8] = b"protoplex-origin-v1:";
 
 /// Why a token is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +44,30 @@ pub(super) struct HopKey {
     secret: Vec<u8>,
     /// The last value that was made and the last that was verified: a fleet runs one build at a time, and a MAC for
     /// each request would cost more than the rest of the hop's head.
-    made: ArcSwapOption<Known>,
-    verified: ArcSwapOption<Known>,
+    made: ArcSwapOption<HopToken>,
+    verified: ArcSwapOption<HopToken>,
 }
 
+/// A build token, and the key of the origins that stand beside it.
 #[derive(Debug)]
-struct Known {
-    build: BuildId,
+pub(super) struct HopToken {
+    pub(super) build: BuildId,
     window: u64,
     value: String,
+    /// A MAC that has its key already, so that an origin costs no more than the hash of its own text: 0.4 µs at each end.
+    origins: Hmac<Sha256>,
+}
+
+impl HopToken {
+    /// The header's value, `<build id>:<window>:<token>`.
+    pub(super) fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// A MAC for one origin: takes its text, and is finished or compared then.
+    pub(super) fn origin_mac(&self) -> Hmac<Sha256> {
+        self.origins.clone()
+    }
 }
 
 /// The window that a time falls into.
@@ -61,69 +85,73 @@ impl HopKey {
         }
     }
 
-    fn mac(&self, build: &BuildId, window: u64) -> Option<Hmac<Sha256>> {
+    fn mac(&self, purpose: &[u8], build: &BuildId, window: u64) -> Option<Hmac<Sha256>> {
         if self.secret.is_empty() {
             return None;
         }
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).ok()?;
-        mac.update(b"protoplex-hop-v2:");
+        mac.update(purpose);
         mac.update(build.as_bytes());
         mac.update(&window.to_be_bytes());
         Some(mac)
     }
 
-    /// The header's value for a build, `<build id>:<window>:<token>`; `None` before the fleet's secret is known.
-    pub(super) fn value(&self, build: &BuildId, now: SystemTime) -> Option<String> {
+    fn token(&self, build: BuildId, window: u64, value: String) -> Option<Arc<HopToken>> {
+        let key = self.mac(ORIGIN, &build, window)?.finalize().into_bytes();
+        let origins = Hmac::<Sha256>::new_from_slice(&key).ok()?;
+        Some(Arc::new(HopToken {
+            build,
+            window,
+            value,
+            origins,
+        }))
+    }
+
+    /// Makes a build's token for the current window; `None` before the fleet's secret is known.
+    pub(super) fn make(&self, build: &BuildId, now: SystemTime) -> Option<Arc<HopToken>> {
         let window = window(now);
         if let Some(made) = &*self.made.load()
             && made.build == *build
             && made.window == window
         {
-            return Some(made.value.clone());
+            return Some(Arc::clone(made));
         }
-        let token = self.mac(build, window)?.finalize().into_bytes();
+        let token = self.mac(HOP, build, window)?.finalize().into_bytes();
         let value = format!("{build}:{window}:{}", hex::encode(&token[..16]));
-        self.made.store(Some(Arc::new(Known {
-            build: *build,
-            window,
-            value: value.clone(),
-        })));
-        Some(value)
+        let made = self.token(*build, window, value)?;
+        self.made.store(Some(Arc::clone(&made)));
+        Some(made)
     }
 
-    /// The build that a value names, if a node of this fleet wrote it, and not long ago.
-    pub(super) fn verify(&self, value: &[u8], now: SystemTime) -> Result<BuildId, HopFault> {
-        let fresh = |made: u64| match made.abs_diff(window(now)) <= SKEW_WINDOWS_MAX {
+    /// Reads a token that a node of this fleet wrote, not long ago.
+    pub(super) fn verify(&self, value: &[u8], now: SystemTime) -> Result<Arc<HopToken>, HopFault> {
+        let fresh = |token: &HopToken| match token.window.abs_diff(window(now)) <= SKEW_WINDOWS_MAX
+        {
             true => Ok(()),
             false => Err(HopFault::OtherTime),
         };
         if let Some(known) = &*self.verified.load()
             && is_same(known.value.as_bytes(), value)
         {
-            return fresh(known.window).map(|()| known.build);
+            return fresh(known).map(|()| Arc::clone(known));
         }
         let known = self.check(value).ok_or(HopFault::Forged)?;
-        let build = known.build;
-        fresh(known.window)?;
-        self.verified.store(Some(Arc::new(known)));
-        Ok(build)
+        fresh(&known)?;
+        self.verified.store(Some(Arc::clone(&known)));
+        Ok(known)
     }
 
-    fn check(&self, value: &[u8]) -> Option<Known> {
+    fn check(&self, value: &[u8]) -> Option<Arc<HopToken>> {
         let value = std::str::from_utf8(value).ok()?;
         let mut parts = value.splitn(3, ':');
         let build: BuildId = parts.next()?.parse().ok()?;
         let window: u64 = parts.next()?.parse().ok()?;
         let token = hex::decode(parts.next()?).ok()?;
         (token.len() == 16).then_some(())?;
-        self.mac(&build, window)?
+        self.mac(HOP, &build, window)?
             .verify_truncated_left(&token)
             .ok()?;
-        Some(Known {
-            build,
-            window,
-            value: value.to_owned(),
-        })
+        self.token(build, window, value.to_owned())
     }
 }
 
@@ -142,17 +170,25 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    fn made(key: &HopKey, build: &BuildId, now: SystemTime) -> Option<String> {
+        key.make(build, now).map(|token| token.value().to_owned())
+    }
+
+    fn verified(key: &HopKey, value: &[u8], now: SystemTime) -> Result<BuildId, HopFault> {
+        key.verify(value, now).map(|token| token.build)
+    }
+
     #[test]
     fn only_a_node_of_the_fleet_can_name_a_build() {
         let (ours, theirs) = (HopKey::new(&"ab".repeat(32)), HopKey::new(&"cd".repeat(32)));
         let (build, now) = (BuildId::of(b"build"), at(NOW));
-        let value = ours.value(&build, now).unwrap();
+        let value = made(&ours, &build, now).unwrap();
         for _ in 0..2 {
-            assert_eq!(ours.verify(value.as_bytes(), now), Ok(build));
-            assert_eq!(ours.value(&build, now), Some(value.clone()));
+            assert_eq!(verified(&ours, value.as_bytes(), now), Ok(build));
+            assert_eq!(made(&ours, &build, now), Some(value.clone()));
         }
         let other = BuildId::of(b"other");
-        assert_ne!(ours.value(&other, now), Some(value.clone()));
+        assert_ne!(made(&ours, &other, now), Some(value.clone()));
         let window = (NOW / 60).to_string();
         let later = (NOW / 60 + 1).to_string();
         for forged in [
@@ -164,29 +200,32 @@ mod tests {
             "0:0".to_owned(),
             String::new(),
         ] {
-            let found = ours.verify(forged.as_bytes(), now);
+            let found = verified(&ours, forged.as_bytes(), now);
             assert_eq!(found, Err(HopFault::Forged), "{forged}");
         }
-        assert_eq!(theirs.verify(value.as_bytes(), now), Err(HopFault::Forged));
         let none = HopKey::default();
-        assert_eq!(none.value(&build, now), None);
-        assert_eq!(none.verify(value.as_bytes(), now), Err(HopFault::Forged));
+        assert_eq!(made(&none, &build, now), None);
+        for key in [theirs, none] {
+            let found = verified(&key, value.as_bytes(), now);
+            assert_eq!(found, Err(HopFault::Forged));
+        }
     }
 
     #[test]
     fn a_token_is_good_for_some_minutes_whichever_clock_is_ahead() {
         let build = BuildId::of(b"build");
         let sender = HopKey::new(&"ab".repeat(32));
-        let value = sender.value(&build, at(NOW)).unwrap();
-        assert_ne!(sender.value(&build, at(NOW + 60)), Some(value.clone()));
+        let value = made(&sender, &build, at(NOW)).unwrap();
+        assert_ne!(made(&sender, &build, at(NOW + 60)), Some(value.clone()));
         let skew = SKEW_WINDOWS_MAX * WINDOW.as_secs();
         // Known already, and not.
         for receiver in [HopKey::new(&"ab".repeat(32)), HopKey::new(&"ab".repeat(32))] {
             for good in [NOW - skew, NOW, NOW + skew] {
-                assert_eq!(receiver.verify(value.as_bytes(), at(good)), Ok(build));
+                let found = verified(&receiver, value.as_bytes(), at(good));
+                assert_eq!(found, Ok(build));
             }
             for bad in [NOW - skew - 60, NOW + skew + 60, NOW + 86_400] {
-                let found = receiver.verify(value.as_bytes(), at(bad));
+                let found = verified(&receiver, value.as_bytes(), at(bad));
                 assert_eq!(found, Err(HopFault::OtherTime), "{bad}");
             }
         }

@@ -79,6 +79,8 @@ pub(super) struct Metrics {
     /// Requests that went round in circles among nodes.
     pub(super) loops: AtomicU64,
     pub(super) hop_tokens_refused: AtomicU64,
+    /// Internal requests whose client's address and headers were not believed.
+    pub(super) hop_origins_refused: AtomicU64,
     /// Requests that outlived their build's drain deadline.
     pub(super) cut: AtomicU64,
     pub(super) swaps: AtomicU64,
@@ -115,6 +117,7 @@ impl Default for Metrics {
             hop_misses: AtomicU64::default(),
             loops: AtomicU64::default(),
             hop_tokens_refused: AtomicU64::default(),
+            hop_origins_refused: AtomicU64::default(),
             cut: AtomicU64::default(),
             swaps: AtomicU64::default(),
             swap_ns: AtomicU64::default(),
@@ -170,6 +173,11 @@ impl Metrics {
                 "protoplex_hop_tokens_refused_total",
                 "Requests of other nodes whose token was forged, or of another time.",
                 &self.hop_tokens_refused,
+            ),
+            (
+                "protoplex_hop_origins_refused_total",
+                "Requests of other nodes that did not prove where they came in.",
+                &self.hop_origins_refused,
             ),
             (
                 "protoplex_requests_cut_total",

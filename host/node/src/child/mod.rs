@@ -30,6 +30,7 @@ mod upstream;
 
 use crate::control::{CHILD_ENV, ChildConfig};
 use anyhow::Context;
+pub(crate) use live::LiveSecrets;
 
 /// The whole life of a child.
 ///

@@ -15,11 +15,17 @@ pub(super) struct OwnedHead {
     upgrade: Option<String>,
     expects_continue: bool,
     interims: Option<Interims>,
-    /// Token and origin.
-    internal: Option<(Vec<u8>, Option<Vec<u8>>)>,
+    internal: Option<OwnedInternal>,
     forwarder: Option<IpAddr>,
     notes: Option<Notes>,
     headers: Vec<(String, Vec<u8>)>,
+}
+
+/// What [`Internal`] borrows.
+struct OwnedInternal {
+    token: Vec<u8>,
+    origin: Option<Vec<u8>>,
+    relays: Option<u32>,
 }
 
 impl OwnedHead {
@@ -36,8 +42,11 @@ impl OwnedHead {
             upgrade: head.hop.upgrade.map(str::to_owned),
             expects_continue: head.hop.expects_continue,
             interims: head.hop.interims.cloned(),
-            internal: (head.hop.internal)
-                .map(|said| (said.token.to_vec(), said.origin.map(<[u8]>::to_vec))),
+            internal: head.hop.internal.map(|said| OwnedInternal {
+                token: said.token.to_vec(),
+                origin: said.origin.map(<[u8]>::to_vec),
+                relays: said.relays,
+            }),
             forwarder: head.forwarder,
             notes: head.notes.cloned(),
             headers: head
@@ -75,9 +84,10 @@ impl OwnedHead {
                 interims: self.interims.as_ref(),
                 // It was said when the request came.
                 pace: None,
-                internal: (self.internal.as_ref()).map(|(token, origin)| Internal {
-                    token,
-                    origin: origin.as_deref(),
+                internal: self.internal.as_ref().map(|said| Internal {
+                    token: &said.token,
+                    origin: said.origin.as_deref(),
+                    relays: said.relays,
                 }),
             },
         }

@@ -18,8 +18,8 @@ use std::{
 
 /// Where a probe names no host.
 const PROBE_HOST: &str = "probe.invalid";
-/// How long the bodies of apps' answers are read, all of a build together. One that goes on by then is an event stream, or
-/// large, and all right so far. The parent takes a child for stuck that is silent for five seconds.
+/// Time in which the bodies of apps' answers are read, all of a build together. One that goes on by then is an event
+/// stream, or large, and all right so far. The parent takes a child for stuck that is silent for five seconds.
 const BODIES_READ_MAX: Duration = Duration::from_secs(2);
 
 /// Warms all handlers up, by instances that requests cannot take.

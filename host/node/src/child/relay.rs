@@ -25,7 +25,7 @@ const APP_MARGIN: Duration = Duration::from_secs(5);
 /// A stream that says nothing for so long is taken for dead.
 const IDLE_TIMEOUT_MS: u64 = 300_000;
 
-/// What servers are called in metrics that no upstream names.
+/// Name in metrics for servers that no upstream names.
 const ADDRESSES: &str = "(addresses)";
 
 /// The servers of a child.
@@ -91,7 +91,7 @@ impl Relay {
         Some(group)
     }
 
-    /// What the nodes of each role hold, and all other servers together.
+    /// Loads of the nodes of each role, and of all other servers together.
     pub(super) fn loads(&self) -> BTreeMap<String, Load> {
         let roles = self.roles.lock();
         let roles = roles.iter().map(|(role, group)| (role, group.load()));
@@ -123,7 +123,7 @@ fn fleet_upstream(nodes: &[Authority]) -> Upstream {
     }
 }
 
-/// How long the nodes that run a build's apps have for the head of a response where the decision does not say: what
+/// Time that the nodes which run a build's apps have for the head of a response where the decision does not say: what
 /// the manifest allows holds on every hop.
 pub(super) fn first_byte_of_apps(manifest: &Manifest) -> Duration {
     let handlers = manifest.handlers.values();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// began on one of them can go on here.
 const PREVIOUS_MAX: usize = 2;
 
-/// What is loaded at one moment. It is replaced as a whole: a request that names a build finds it during a switch too.
+/// The builds that are loaded at one moment. It is replaced as a whole: a request that names a build finds it during a
+/// switch too.
 #[derive(Clone, Default)]
 pub(super) struct Held {
     /// The build for a request that names none.
@@ -51,7 +52,7 @@ impl Held {
 pub(super) struct Builds(ArcSwap<Held>);
 
 impl Builds {
-    /// What is loaded now.
+    /// The builds that are loaded now.
     pub(super) fn now(&self) -> Guard<Arc<Held>> {
         self.0.load()
     }

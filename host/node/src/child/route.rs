@@ -1,7 +1,8 @@
 //! (host, path, method) → handler. The most specific host wins, then the most specific path, then the method. Hosts and
 //! paths are in normal form, those of routes and those of requests.
 //!
-//! Cost: one hash of the host and one for each `/` of the path, however many routes there are.
+//! Cost: one hash of the host, one for each `.` in as much of it as a wildcard has, and one for each `/` of the path,
+//! however many routes there are.
 
 use super::metrics::RouteMetrics;
 use protoplex_http::{ClientPace, Head, Scheme, normal};
@@ -46,6 +47,8 @@ pub(super) struct Router {
     exact_hosts: HashMap<String, Paths>,
     /// By suffix with its dot: `.example.com`.
     wildcard_hosts: HashMap<String, Paths>,
+    /// Length of the longest of those suffixes: no longer one of a host needs to be looked up.
+    suffix_bytes_max: usize,
     any_host: Paths,
 }
 
@@ -80,7 +83,10 @@ impl Router {
             let paths = match host.as_deref() {
                 None => &mut router.any_host,
                 Some(host) => match host.strip_prefix('*') {
-                    Some(suffix) => router.wildcard_hosts.entry(suffix.to_owned()).or_default(),
+                    Some(suffix) => {
+                        router.suffix_bytes_max = router.suffix_bytes_max.max(suffix.len());
+                        router.wildcard_hosts.entry(suffix.to_owned()).or_default()
+                    }
                     None => router.exact_hosts.entry(host.to_owned()).or_default(),
                 },
             };
@@ -135,11 +141,19 @@ impl Router {
         let mut tables = smallvec::SmallVec::<[&'a Paths; 4]>::new();
         if !self.exact_hosts.is_empty() || !self.wildcard_hosts.is_empty() {
             tables.extend(self.exact_hosts.get(host));
-            let dots = host.match_indices('.').map(|(at, _)| at);
-            tables.extend(dots.filter_map(|at| self.wildcard_hosts.get(&host[at..])));
+            let suffixes = self.suffixes(host);
+            tables.extend(suffixes.filter_map(|suffix| self.wildcard_hosts.get(suffix)));
         }
         tables.push(&self.any_host);
         tables.into_iter()
+    }
+
+    /// The suffixes of a host that a wildcard may have, the longest first. Without a bound on their length, a host of
+    /// nothing but dots would cost the square of its length.
+    fn suffixes<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> + use<'h> {
+        let first = host.len().saturating_sub(self.suffix_bytes_max);
+        let dots = host.match_indices('.').map(|(at, _)| at);
+        dots.filter(move |at| *at >= first).map(|at| &host[at..])
     }
 }
 
@@ -163,12 +177,12 @@ impl Paths {
 }
 
 impl Methods {
+    /// HEAD is asked where GET is, unless a route names it.
     fn find(&self, method: &str) -> Option<&Target> {
-        let named = self
-            .named
-            .iter()
-            .find(|(name, _)| name == method || (method == "HEAD" && name == "GET"));
-        named.map(|(_, target)| target).or(self.any.as_ref())
+        let named = |method: &str| self.named.iter().find(|(name, _)| name == method);
+        let get = || (method == "HEAD").then(|| named("GET")).flatten();
+        let found = named(method).or_else(get);
+        found.map(|(_, target)| target).or(self.any.as_ref())
     }
 
     fn allowed(&self) -> Vec<&str> {
@@ -229,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn a_host_of_dots_is_looked_up_no_more_often_than_a_wildcard_is_long() {
+        let routes = ["*.example.com", "*.b.example.com"];
+        let routes = routes.map(|host| route(Some(host), "/*", &[], "4"));
+        let router = Router::new(Role::Proxy, &routes, target);
+        let longest = ".b.example.com".len();
+        assert_eq!(
+            router.suffixes(&".".repeat(30_000)).count(),
+            longest,
+            "of 30,000"
+        );
+        let suffixes: Vec<_> = router.suffixes("a.b.example.com").collect();
+        assert_eq!(suffixes, [".b.example.com", ".example.com", ".com"]);
+    }
+
+    #[test]
     fn the_most_specific_route_wins() {
         let routes = [
             route(None, "/*", &[], "0"),
@@ -251,6 +280,7 @@ mod tests {
             ("GET", "www.example.com:8080", "/x", 5),
             ("GET", "www.example.com", "/y", 4),
             ("GET", "example.com", "/x", 0),
+            ("OPTIONS", "h", "/", 0),
         ] {
             assert_eq!(
                 find(&router, method, host, path),
@@ -258,6 +288,12 @@ mod tests {
                 "{method} {host}{path}"
             );
         }
+    }
+
+    #[test]
+    fn the_server_as_a_whole_is_no_path_of_any_route() {
+        let router = Router::new(Role::Proxy, &[route(None, "/*", &[], "0")], target);
+        assert_eq!(find(&router, "OPTIONS", "h", "*"), None);
     }
 
     #[test]
@@ -283,6 +319,19 @@ mod tests {
                 panic!("{path} leads nowhere");
             };
             assert_eq!(router.is_ambiguous(&head, found), ambiguous, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_names_head_has_it_wherever_it_stands() {
+        let (get, head) = (
+            route(None, "/a", &["GET"], "0"),
+            route(None, "/a", &["HEAD"], "1"),
+        );
+        for routes in [[get.clone(), head.clone()], [head, get]] {
+            let router = Router::new(Role::Proxy, &routes, target);
+            assert_eq!(find(&router, "HEAD", "h", "/a"), Some(1));
+            assert_eq!(find(&router, "GET", "h", "/a"), Some(0));
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     build::{Code, Slot},
     decide::{self, Request},
     fleet::Fleet,
-    hop::HopFault,
+    hop::{HopFault, HopToken},
     live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
     origin,
@@ -16,8 +16,8 @@ use super::{
 use http::StatusCode;
 use protoplex_edge::{Origin, Service};
 use protoplex_handler::HandlerError;
-use protoplex_http::{Answer, Body, ClientPace, Head, Internal, Reply, normal};
-use protoplex_wire::{BuildId, manifest::Role};
+use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
+use protoplex_wire::manifest::Role;
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -68,9 +68,9 @@ impl Service for Requests {
         self.answer(&head, body)
     }
 
-    fn origin(&self, internal: &Internal<'_>) -> Option<Origin> {
-        self.0.named(internal.token).ok()?;
-        origin::read(internal.origin?)
+    fn origin(&self, internal: &Internal<'_>, fields: &[HeaderField<'_>]) -> Option<Origin> {
+        let token = self.0.named(internal.token).ok()?;
+        origin::read(internal.origin?, &token, fields)
     }
 }
 
@@ -84,11 +84,16 @@ impl Requests {
         let started = Moment::now();
         shared.metrics.requests.fetch_add(1, Relaxed);
         let held = shared.builds.now();
-        let named = match head.hop.internal.map(|said| shared.named(said.token)) {
+        let internal = head.hop.internal;
+        let from_our_node = internal.is_some_and(|said| said.relays.is_some());
+        let named = match internal.map(|said| shared.named(said.token)) {
             None => None,
-            Some(Ok(build)) => {
-                say(head, ClientPace::JudgedBefore);
-                Some(build)
+            Some(Ok(token)) => {
+                match from_our_node {
+                    true => say(head, ClientPace::JudgedBefore),
+                    false => shared.note_no_origin(head),
+                }
+                Some(token.build)
             }
             Some(Err(fault)) => {
                 shared.metrics.hop_tokens_refused.fetch_add(1, Relaxed);
@@ -108,7 +113,7 @@ impl Requests {
                     head,
                     body,
                     build,
-                    from_our_node: named.is_some(),
+                    from_our_node,
                 },
             ),
             None => {
@@ -132,7 +137,18 @@ impl Requests {
 fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
     let id = request.head.request_id;
     let router = &request.build.router;
-    let nowhere = match router.find(request.head) {
+    let found = router.find(request.head);
+    let request = match live::of_session(shared, request) {
+        Err(request) => request,
+        Ok(answer) => {
+            let metrics = match &found {
+                Found::Route(target) => &target.metrics,
+                _ => &shared.metrics.unrouted,
+            };
+            return (metrics, answer);
+        }
+    };
+    let nowhere = match found {
         // Some servers would read it as what another handler guards.
         Found::Route(target) if router.is_ambiguous(request.head, target) => {
             reply::status(StatusCode::BAD_REQUEST, id)
@@ -221,9 +237,16 @@ fn decide_later(
 }
 
 impl Shared {
-    /// The build that a node of ours says a request belongs to.
-    fn named(&self, token: &[u8]) -> Result<BuildId, HopFault> {
+    /// The token by which a node of ours says which build a request belongs to.
+    fn named(&self, token: &[u8]) -> Result<Arc<HopToken>, HopFault> {
         self.fleet.borrow().hop_key.verify(token, SystemTime::now())
+    }
+
+    /// Counts and logs an internal request whose origin is not believed. It is answered as its sender's own.
+    fn note_no_origin(&self, head: &Head<'_>) {
+        self.metrics.hop_origins_refused.fetch_add(1, Relaxed);
+        let (request, sender) = (head.request_id, head.client);
+        tracing::warn!(request, %sender, "an internal request's origin is none that a node of this fleet wrote for it; its sender counts as the client");
     }
 
     /// The one log line of a failed call, and what the client sees.

@@ -1,4 +1,4 @@
-//! What a node says of itself: to the Seed, and to who asks its meta port.
+//! Description of a node: for the Seed, and for whoever asks its meta port.
 
 use super::{actor::Actor, children::Phase};
 use crate::control::Beat;
@@ -56,7 +56,17 @@ impl Actor {
             requests: sums.requests,
             errors: sums.errors,
             traps: sums.traps,
+            fault: self.fault(),
         }
+    }
+
+    /// How the last process of a child ended that does not serve.
+    fn fault(&self) -> String {
+        let down = self.seats.iter().filter(|seat| !seat.serves());
+        let last = down.max_by_key(|seat| seat.restarts);
+        let end = last.and_then(|seat| seat.last_end.clone());
+        end.filter(|_| self.active.is_some() || self.futility().is_some())
+            .unwrap_or_default()
     }
 
     pub(super) fn status(&self) -> serde_json::Value {
@@ -73,6 +83,7 @@ impl Actor {
                 let pid = seat.process.as_ref().map(|process| process.pid);
                 serde_json::json!({
                     "pid": pid, "state": phase, "restarts": seat.restarts, "beat": seat.beat, "adopter": seat.adopter,
+                    "last_end": seat.last_end,
                 })
             })
             .collect();
@@ -83,6 +94,7 @@ impl Actor {
             "release": state.release, "seed_connected": self.seed.is_some(), "draining": self.draining,
             "leaving": self.leaving.is_some(), "region": self.config.region, "directory": self.kept.version(),
             "addresses": self.site.addresses, "child_addresses": self.site.child_addresses, "children": children,
+            "turned_away": self.turned_away,
         })
     }
 }

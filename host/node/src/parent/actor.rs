@@ -12,9 +12,11 @@ use super::{
     orders::{Made, Orders},
     process::{self, ChildEvent, Untold},
     store::Store,
+    turn_away::{Doorkeeper, TURN_AWAY_AFTER},
 };
 use crate::{
     awake::Awake,
+    child_files,
     control::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
 };
 use protoplex_edge::TicketSecret;
@@ -37,7 +39,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// How often restarts, silence and deadlines are looked at.
+/// Between two looks at restarts, silence and deadlines.
 const TICK: Duration = Duration::from_millis(50);
 /// Children get this much longer than their drain deadline before they are killed: they may have channels to hand over.
 const DRAIN_SLACK: Duration = HAND_OVER_MAX.saturating_add(Duration::from_secs(1));
@@ -52,16 +54,20 @@ type OfChild = (usize, u64, ChildEvent);
 /// Where a node is reached, and how much of the keys is its.
 pub(super) struct Site {
     pub(super) addresses: Addresses,
-    /// Of each child of a live node.
+    /// Address of each child of a live node.
     pub(super) child_addresses: Vec<String>,
     pub(super) capacity: u32,
-    /// All that visitors and nodes connect to. They close with the actor, after the last child has drained.
-    pub(super) listening: Vec<Socket>,
+    /// Sockets for plain HTTP of visitors. They close with the actor, after the last child has drained; so do the others.
+    pub(super) plain: Vec<Socket>,
+    /// All else that visitors and nodes connect to.
+    pub(super) others: Vec<Socket>,
 }
 
 pub(super) struct Actor {
     pub(super) config: ChildConfig,
     pub(super) site: Site,
+    /// Certificates and secrets that children are given.
+    pub(super) files: child_files::Kept,
     pub(super) store: Store,
     pub(super) builder: Arc<Builder>,
     pub(super) seats: Vec<Seat>,
@@ -71,12 +77,12 @@ pub(super) struct Actor {
     pub(super) seed: Option<LinkSender>,
     pub(super) kept: Kept,
     pub(super) ready: Arc<AtomicBool>,
-    /// What silence is measured by.
+    /// Clock by which silence is measured.
     awake: Awake,
     logs: Arc<Logs>,
     child_events: (mpsc::Sender<OfChild>, Option<mpsc::Receiver<OfChild>>),
     pub(super) scrape: Option<Scrape>,
-    /// It waits for the Seed's word, at most until then, before it drains.
+    /// The node waits for the Seed's word, at most until then, before it drains.
     pub(super) leaving: Option<Instant>,
     /// Load balancers have until then to see that it is not ready any more.
     pub(super) leaving_not_before: Option<Instant>,
@@ -86,12 +92,20 @@ pub(super) struct Actor {
     /// The Seed has heard that some child serves.
     said_serving: bool,
     pub(super) tickets: Option<TicketSecret>,
+    /// Some child has come up since this process started.
+    has_come_up: bool,
+    doorkeeper: Doorkeeper,
+    /// Since when no child comes up, by the clock of silence.
+    futile_since: Option<Duration>,
+    /// Newcomers that were turned away because of that.
+    pub(super) turned_away: u64,
 }
 
 impl Actor {
     pub(super) fn new(
         config: ChildConfig,
         site: Site,
+        files: child_files::Kept,
         store: Store,
         builder: Builder,
         ready: Arc<AtomicBool>,
@@ -105,6 +119,7 @@ impl Actor {
             seats: (0..config.children).map(|_| Seat::new(now)).collect(),
             config,
             site,
+            files,
             store,
             builder: Arc::new(builder),
             active: None,
@@ -123,6 +138,10 @@ impl Actor {
             shut_at: None,
             said_serving: false,
             tickets: TicketSecret::random(),
+            has_come_up: false,
+            doorkeeper: Doorkeeper::new(),
+            futile_since: None,
+            turned_away: 0,
         };
         Ok((actor, logs))
     }
@@ -141,7 +160,13 @@ impl Actor {
         // By the time in which this process ran, as silence is.
         let mut deadline: Option<Duration> = None;
         loop {
-            if self.ready.load(Relaxed) || self.active.is_none() {
+            if !self.has_come_up
+                && let Some(reason) = self.futility()
+            {
+                self.kill_all();
+                anyhow::bail!(reason);
+            }
+            if self.ready.load(Relaxed) || self.active.is_none() && self.has_come_up {
                 on_ready.take().into_iter().for_each(|ready| ready());
             }
             tokio::select! {
@@ -150,7 +175,7 @@ impl Actor {
                 Some(made) = self.made.recv() => self.build_made(made).await,
                 Some(question) = from_meta.recv() => self.question(question).await,
                 _ = ticks.tick() => self.tick().await,
-                () = lifecycle.reload.notified() => self.reload_certificates().await,
+                () = lifecycle.reload.notified() => self.reload_files(),
                 () = lifecycle.drain.cancelled(), if self.leaving.is_none() => self.leave().await,
                 () = lifecycle.stop_now.cancelled() => {
                     tracing::warn!("the node ends at once");
@@ -218,15 +243,48 @@ impl Actor {
             self.rebalance();
         }
         self.tick_scrape();
+        self.turn_away();
         if self.shut_at.take_if(|at| *at <= now).is_some() {
             self.shut();
         }
+    }
+
+    /// Why no child comes up, if none does.
+    pub(super) fn futility(&self) -> Option<String> {
+        let last = self.seats.iter().max_by_key(|seat| seat.restarts);
+        let last = last.and_then(|seat| seat.last_end.as_deref());
+        self.seats.iter().all(Seat::is_futile).then(|| {
+            format!(
+                "no child of this node comes up; the last one ended with {}",
+                last.unwrap_or("no word")
+            )
+        })
+    }
+
+    /// Answers newcomers in place of children that do not come up. One that does finds the same sockets.
+    fn turn_away(&mut self) {
+        let reason = self.futility().filter(|_| !self.draining);
+        let Some(reason) = reason else {
+            self.futile_since = None;
+            return;
+        };
+        let now = self.awake.last();
+        if now - *self.futile_since.get_or_insert(now) < TURN_AWAY_AFTER {
+            return;
+        }
+        let site = &self.site;
+        let count = self.doorkeeper.turn_away(&site.plain, &site.others);
+        if count > 0 && self.turned_away == 0 {
+            tracing::error!(reason, "newcomers are turned away");
+        }
+        self.turned_away += count;
     }
 
     fn start(&mut self, index: usize) {
         let generation = self.seats[index].generation + 1;
         let config = ChildConfig {
             index,
+            files_fd: self.files.raw_fd(),
             ..self.config.clone()
         };
         let started = process::start(
@@ -249,6 +307,7 @@ impl Actor {
                     error = format!("{error:#}"),
                     "a child cannot be started"
                 );
+                seat.last_end = Some(format!("{error:#}"));
                 seat.died(Instant::now());
             }
         }
@@ -286,7 +345,9 @@ impl Actor {
                 }
                 self.load_active(index).await;
                 self.join_step(index).await;
+                self.has_come_up = true;
                 if self.active.is_none() {
+                    self.seats[index].came_up();
                     // Visitors of a node that has nothing to serve hear so, instead of waiting.
                     self.send(index, &ToChild::Adopt { index }, &[]);
                 }
@@ -308,6 +369,7 @@ impl Actor {
             }
             ChildEvent::Said(FromChild::Activated { release, build }, _) => {
                 if !self.seats[index].serves() {
+                    self.seats[index].came_up();
                     self.seats[index].phase = Phase::Serving {
                         since: Instant::now(),
                     };
@@ -329,6 +391,7 @@ impl Actor {
                 if !self.draining {
                     tracing::error!(child = index, status, "a child ended");
                 }
+                self.seats[index].last_end = Some(status);
                 self.seats[index].died(Instant::now());
                 hasten(&mut self.seats, Instant::now());
                 self.rebalance();
@@ -431,9 +494,10 @@ impl Actor {
         }
     }
 
-    /// Who comes from now on is refused: in a queue that nobody serves they would wait for the end of the drain.
+    /// Shuts the sockets, so that newcomers are refused: in a queue that nobody serves they would wait for the end of
+    /// the drain.
     fn shut(&self) {
-        for socket in &self.site.listening {
+        for socket in self.site.plain.iter().chain(&self.site.others) {
             // One that is shut already is what we want.
             let _ = socket.shutdown(Shutdown::Read);
         }

@@ -1,27 +1,21 @@
-//! The public certificates, whose files are watched, and the secret of their sessions. Children read the files; the
-//! parent says when.
+//! The public certificates, whose files are watched, and the secret of their sessions. The parent reads the files, and
+//! children are given what was right.
 
 use super::actor::Actor;
-use crate::control::{ChildConfig, ToChild};
+use crate::control::ToChild;
 use std::{os::unix::fs::MetadataExt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 /// A certificate lives for weeks; a look costs a few system calls.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// What shows that a file is another one.
+/// Stamp by which a file shows that it is another one.
 #[derive(PartialEq, Eq)]
 struct Stamp(Option<(u64, i64, i64, u64)>);
 
 /// Tells `changed` when files have changed and then stayed as they are from one look to the next, because a
 /// certificate and its key are two files. Never returns.
-pub(super) async fn watch(config: ChildConfig, changed: Arc<Notify>) {
-    let named = config.ingress.certificates.into_iter();
-    let named = named.flat_map(|files| [files.cert, files.key]);
-    let files: Vec<PathBuf> = [config.tls_cert, config.tls_key]
-        .into_iter()
-        .chain(named)
-        .collect();
+pub(super) async fn watch(files: Vec<PathBuf>, changed: Arc<Notify>) {
     let look = || files.iter().map(stamp).collect::<Vec<_>>();
     let mut used = look();
     let mut last = look();
@@ -38,11 +32,17 @@ pub(super) async fn watch(config: ChildConfig, changed: Arc<Notify>) {
 }
 
 impl Actor {
-    /// Children hold the certificates; what is wrong with new ones they say.
-    pub(super) async fn reload_certificates(&mut self) {
-        tracing::info!("the certificates are read again");
+    /// Children take what is right; what is wrong is logged, and changes nothing.
+    pub(super) fn reload_files(&mut self) {
+        tracing::info!("the certificates and the live secrets are read again");
+        if !self.files.reload() {
+            return;
+        }
+        let Ok(sealed) = self.files.sealed().try_clone() else {
+            return tracing::error!("no descriptors are left to hand over the certificates");
+        };
         for index in 0..self.seats.len() {
-            self.send(index, &ToChild::Certificates, &[]);
+            self.send(index, &ToChild::Certificates, &[&sealed]);
         }
     }
 

@@ -11,8 +11,13 @@ use std::{
 
 /// Pause before a child is started again, by how often it has just died.
 const RESTART_PAUSES_MS: [u64; 7] = [0, 100, 200, 400, 1_000, 2_000, 5_000];
-/// The longest pause while no child lives: visitors wait, so the machine's rest comes second.
+/// The longest pause while no child lives: visitors wait, so the machine's rest comes second. Doubled with each start
+/// that came to nothing in a row: who dies of the start dies again.
 const ALONE_PAUSE: Duration = Duration::from_millis(50);
+/// To which it is doubled: whoever mends the cause waits no longer for it.
+const ALONE_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Starts in a row that came to nothing, after which it is no accident.
+const FUTILE_STARTS_MAX: u32 = 2;
 /// A child that served this long has not died of its start.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// A child that is silent this long is stuck, and is killed. Neither time in which this process did not run counts,
@@ -22,7 +27,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// waits for the watchdog.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
 
-/// What the watchdog makes of a child's silence.
+/// The watchdog's verdict on a child's silence.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Silence {
     Short,
@@ -39,9 +44,9 @@ pub(super) enum Phase {
     Dead { start_at: Instant },
     /// A process that has not said a word.
     Starting,
-    /// It has been given the active build, or waits for one.
+    /// The child has been given the active build, or waits for one.
     Loading,
-    /// It answers requests.
+    /// The child answers requests.
     Serving { since: Instant },
 }
 
@@ -59,14 +64,18 @@ pub(super) struct Seat {
     /// While it is quiet: how long it had waited for a processor when that was noticed.
     quiet: Option<Duration>,
     pub(super) deaths: usize,
+    /// Processes in a row that ended before they served.
+    futile_starts: u32,
+    /// How the last process that has ended did.
+    pub(super) last_end: Option<String>,
     pub(super) restarts: u64,
     pub(super) native: HashSet<Digest>,
     pub(super) builds: HashSet<BuildId>,
-    /// Who accepts on its sockets meanwhile.
+    /// The sibling that accepts on its sockets meanwhile.
     pub(super) adopter: Option<usize>,
     /// The version of the directory that it relays by.
     pub(super) directory: u64,
-    /// How often it was asked for its metrics and has not answered yet.
+    /// Number of questions for its metrics that it has not answered yet.
     pub(super) scrapes_open: u32,
 }
 
@@ -81,6 +90,8 @@ impl Seat {
             heard: Duration::ZERO,
             quiet: None,
             deaths: 0,
+            futile_starts: 0,
+            last_end: None,
             restarts: 0,
             native: HashSet::new(),
             builds: HashSet::new(),
@@ -92,6 +103,16 @@ impl Seat {
 
     pub(super) fn serves(&self) -> bool {
         matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// Notes that it answers requests, by a build or that there is none yet.
+    pub(super) fn came_up(&mut self) {
+        self.futile_starts = 0;
+    }
+
+    /// Whether it does not come up, start after start.
+    pub(super) fn is_futile(&self) -> bool {
+        !self.serves() && self.futile_starts >= FUTILE_STARTS_MAX
     }
 
     /// Whether visitors who come to its sockets are let in.
@@ -132,8 +153,8 @@ impl Seat {
         matches!(self.phase, Phase::Loading | Phase::Serving { .. })
     }
 
-    /// It answered a question for its metrics. Answers come in order: whether this one is to the last question, and not
-    /// to one that was given up.
+    /// Notes an answer to a question for metrics. Answers come in order: whether this one is to the last question, and
+    /// not to one that was given up.
     pub(super) fn answered_last_scrape(&mut self) -> bool {
         self.scrapes_open = self.scrapes_open.saturating_sub(1);
         self.scrapes_open == 0
@@ -143,6 +164,10 @@ impl Seat {
     pub(super) fn died(&mut self, now: Instant) {
         let stable = matches!(self.phase, Phase::Serving { since } if now - since > STABLE_AFTER);
         self.deaths = if stable { 0 } else { self.deaths };
+        self.futile_starts = match self.serves() {
+            true => 0,
+            false => self.futile_starts.saturating_add(1),
+        };
         let pause = RESTART_PAUSES_MS[self.deaths.min(RESTART_PAUSES_MS.len() - 1)];
         self.deaths += 1;
         self.restarts += 1;
@@ -162,14 +187,17 @@ impl Seat {
     }
 }
 
-/// With no process left, the pauses that punish a crash loop would punish visitors.
+/// With no process left, the pauses that punish a crash loop would punish visitors: they are short, as long as starting
+/// helps.
 pub(super) fn hasten(seats: &mut [Seat], now: Instant) {
     if seats.iter().any(|seat| seat.process.is_some()) {
         return;
     }
     for seat in seats {
+        let doublings = seat.futile_starts.saturating_sub(1).min(5);
+        let pause = (ALONE_PAUSE * (1 << doublings)).min(ALONE_PAUSE_MAX);
         if let Phase::Dead { start_at } = &mut seat.phase {
-            *start_at = (*start_at).min(now + ALONE_PAUSE);
+            *start_at = (*start_at).min(now + pause);
         }
     }
 }
@@ -181,8 +209,7 @@ pub(super) enum Adoption {
     Disown { by: usize, index: usize },
 }
 
-/// What has to change so that every socket is accepted on: those of a child that does not serve, or is quiet, by a
-/// sibling.
+/// Changes that make every socket accepted on: those of a child that does not serve, or is quiet, by a sibling.
 pub(super) fn adoptions(seats: &mut [Seat]) -> Vec<Adoption> {
     let mut changes = Vec::new();
     for index in 0..seats.len() {
@@ -280,14 +307,25 @@ mod tests {
     fn with_no_child_left_none_waits_out_its_pause() {
         let now = Instant::now();
         let mut all = seats(&[false, false]);
+        let soon = |pause| Phase::Dead {
+            start_at: now + pause,
+        };
         for seat in &mut all {
-            (0..9).for_each(|_| seat.died(now));
+            for _ in 0..9 {
+                seat.phase = Phase::Serving { since: now };
+                seat.died(now);
+            }
         }
         hasten(&mut all, now);
-        let soon = Phase::Dead {
-            start_at: now + ALONE_PAUSE,
-        };
-        assert!(all.iter().all(|seat| seat.phase == soon));
+        assert!(all.iter().all(|seat| seat.phase == soon(ALONE_PAUSE)));
+        // Those who die of their start rest longer, for the machine's sake, and still not long.
+        for seat in &mut all {
+            assert!(!seat.is_futile());
+            (0..9).for_each(|_| seat.died(now));
+            assert!(seat.is_futile());
+        }
+        hasten(&mut all, now);
+        assert!(all.iter().all(|seat| seat.phase == soon(ALONE_PAUSE_MAX)));
     }
 
     #[test]

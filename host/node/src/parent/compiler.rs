@@ -22,7 +22,7 @@ pub const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
 /// Visitors come first.
 const COMPILE_NICE: i32 = 10;
 
-/// How it is started.
+/// Means to start the compiler's process.
 pub(super) struct Compiler {
     /// Finds the program: it may be replaced on disk at any time.
     program: fn() -> io::Result<PathBuf>,

@@ -27,10 +27,10 @@ pub(super) struct Kept {
     hop_key: String,
     #[serde(flatten)]
     directory: Directory,
-    /// What a version before members wrote in their place.
+    /// Addresses that a version before members wrote in their place.
     #[serde(default, skip_serializing)]
     nodes: BTreeMap<Role, Vec<Addresses>>,
-    /// Of a snapshot that is not all there.
+    /// Members of a snapshot that is not all there.
     #[serde(skip)]
     members: BTreeMap<String, Member>,
     /// The version that the Seed has heard is in use.

@@ -14,7 +14,7 @@ const LEAVE_WAIT_MAX: Duration = Duration::from_millis(LEAVE_MS_MAX + 1_000);
 /// Without a Seed nobody can be told. Load balancers that look at readiness have a moment, and so has a Seed that is
 /// just starting again.
 const ALONE_WAIT: Duration = Duration::from_millis(500);
-/// What another node had decided just before it acknowledged is on the wire by then, and accepted here.
+/// Requests that another node had decided on just before it acknowledged are on the wire by then, and accepted here.
 const LINGER: Duration = Duration::from_millis(200);
 
 impl Actor {

@@ -13,17 +13,17 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between two tries: a Seed that is back is found within seconds.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// What the link tells the parent.
+/// An event of the link for the parent.
 pub(super) enum LinkEvent {
-    /// Who are we? Asked before each connection.
+    /// The link asks who this node is. Asked before each connection.
     WhoAreWe(oneshot::Sender<Hello>),
-    /// It stands.
+    /// The link is up.
     Connected(LinkSender),
     /// The Seed said something.
     Said(FromSeed),
     /// Time for a sign of life.
     Beat,
-    /// It is gone.
+    /// The link is gone.
     Lost,
 }
 

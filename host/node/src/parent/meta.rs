@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// Lines that `/logs` shows where nobody says how many.
 const LOG_LINES: usize = 100;
 
-/// What it asks.
+/// A question to the parent.
 pub(super) enum Question {
     Metrics(oneshot::Sender<String>),
     Status(oneshot::Sender<serde_json::Value>),
@@ -100,7 +100,7 @@ async fn drain(State(meta): State<Meta>) -> StatusCode {
     StatusCode::ACCEPTED
 }
 
-/// Who vouches for a build that this node holds: for a Seed that has lost it.
+/// The signature of a build that this node holds: for a Seed that has lost it.
 async fn envelope(
     State(meta): State<Meta>,
     UrlPath(id): UrlPath<String>,

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How long an answer waits for the children.
+/// Time that an answer waits for the children.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that a child may have open: one that answers none is not asked more.
 const OPEN_MAX: u32 = 4;

@@ -21,8 +21,9 @@ mod orders;
 mod process;
 mod sockets;
 pub mod store;
+mod turn_away;
 
-use crate::{config::NodeConfig, control::ChildConfig};
+use crate::{child_files, config::NodeConfig, control::ChildConfig};
 use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
@@ -59,10 +60,10 @@ pub struct Lifecycle {
 }
 
 /// Runs a node until it is asked to drain, and has. `on_ready` hears the addresses when a build answers, or, where none is
-/// on disk, when the ports are open.
+/// on disk, when a child says so.
 ///
 /// # Errors
-/// The configuration, a port, a certificate or the data cannot be used.
+/// The configuration, a port, a certificate or the data cannot be used, or no child starts.
 pub async fn run(
     config: NodeConfig,
     lifecycle: Lifecycle,
@@ -87,6 +88,9 @@ pub async fn run(
     let trusted = trusted.context("release_keys")?;
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
     crate::descriptors::raise();
+    let paths = child_files::Paths::of(&config);
+    let certificates = paths.of_certificates();
+    let files = child_files::Kept::open(paths)?;
     let store = Store::open(&config.data)?;
     let native = NativeCache::open(&config.native, config.native_bytes_max)?;
     let public = config.public_bind.unwrap_or(config.bind);
@@ -98,16 +102,15 @@ pub async fn run(
         Role::Live => sockets::internal(config.bind, config.internal_port, config.children)?,
         _ => (Vec::new(), Vec::new()),
     };
-    let health = TcpListener::bind((config.bind, config.health_port))
-        .await
-        .context("the health port")?;
+    let (health, health_address) =
+        sockets::alone(public, config.health_port).context("the health port")?;
     let meta = TcpListener::bind((config.bind, config.meta_port))
         .await
         .context("the meta port")?;
     let addresses = Addresses {
         http: format!("http://{}", sockets::reached(http_address, config.bind)),
         https: format!("https://{}", sockets::reached(https_address, config.bind)),
-        health: format!("http://{}", health.local_addr()?),
+        health: format!("http://{}", sockets::reached(health_address, config.bind)),
         meta: format!("https://{}", meta.local_addr()?),
         internal: format!("http://{relay_address}"),
     };
@@ -128,13 +131,8 @@ pub async fn run(
         relay_fds: relay.iter().map(AsRawFd::as_raw_fd).collect(),
         internal_fds: internal.iter().map(AsRawFd::as_raw_fd).collect(),
         region: config.region.clone(),
-        ca: config.ca.clone(),
-        cert: config.cert.clone(),
-        key: config.key.clone(),
-        tls_cert: config.tls_cert.clone(),
-        tls_key: config.tls_key.clone(),
+        files_fd: files.raw_fd(),
         instances_max: config.instances_max,
-        live_secrets: config.live_secrets.clone(),
         drain_timeout_ms: config.drain_timeout_ms,
         ingress: config.ingress.clone(),
     };
@@ -148,16 +146,14 @@ pub async fn run(
         addresses: addresses.clone(),
         child_addresses,
         capacity: config.capacity,
-        listening: [http, https, relay, internal]
-            .into_iter()
-            .flatten()
-            .collect(),
+        plain: http,
+        others: [https, relay, internal].into_iter().flatten().collect(),
     };
     tasks.spawn(certificates::watch(
-        child.clone(),
+        certificates,
         Arc::clone(&lifecycle.reload),
     ));
-    let (actor, logs) = Actor::new(child, site, store, builder, Arc::clone(&ready))?;
+    let (actor, logs) = Actor::new(child, site, files, store, builder, Arc::clone(&ready))?;
     tasks.spawn(health::serve(health, ready));
     tasks.spawn(link::run(seed, link_events));
     let router = meta::router(questions, logs, &config.data, lifecycle.drain.clone());

@@ -91,7 +91,7 @@ impl NativeCache {
         Ok(fd)
     }
 
-    /// The same without the memory file: what the Seed's check needs.
+    /// Makes native code without the memory file: the Seed's check needs no more.
     ///
     /// # Errors
     /// Stage `compile` or `link`.

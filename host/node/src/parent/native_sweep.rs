@@ -1,4 +1,4 @@
-//! What the cache of native code keeps. All of it can be made again from components, so what counts is use: code that
+//! Retention in the cache of native code. All of it can be made again from components, so what counts is use: code that
 //! nobody loaded for long goes, and above a limit in bytes the oldest.
 
 use std::{
@@ -13,8 +13,8 @@ use std::{
 pub const NATIVE_BYTES_MAX: u64 = 4 << 30;
 /// Code that no process loaded for a month is of a version of the host, or of a handler, that is gone.
 const UNUSED_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// What was used in this time is likely to be used again, whatever the limit: the limit is for the disk, and a node
-/// that compiles everything again with each build serves nobody.
+/// Code that was used in this time is likely to be used again, whatever the limit: the limit is for the disk, and a
+/// node that compiles everything again with each build serves nobody.
 const RECENT: Duration = Duration::from_secs(3_600);
 /// A temporary file, or a lock without code, of before that was left behind by a crash.
 const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);

@@ -1,82 +1,17 @@
 //! Release orders of the Seed: prepare, activate, abandon. Every one of them is answered.
 
+mod forget;
+mod step;
+#[cfg(test)]
+mod tests;
+
 use super::{actor::Actor, builds::ReadyBuild};
 use crate::control::ToChild;
 use protoplex_handler::BuildFault;
-use protoplex_wire::{
-    BuildId, Digest, ReleaseId, link::FromNode, release::Stage, signature::Envelope,
-};
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Instant,
-};
-use tokio::sync::mpsc;
-
-/// A build whose files are ready, or are not.
-pub(super) struct Made {
-    release: ReleaseId,
-    result: Result<ReadyBuild, BuildFault>,
-}
-
-/// What is under way.
-pub(super) struct Orders {
-    made: mpsc::Sender<Made>,
-    /// Builds that could be switched to, by id.
-    ready: BTreeMap<BuildId, Arc<ReadyBuild>>,
-    step: Option<Step>,
-}
-
-/// Waiting for children.
-struct Step {
-    release: ReleaseId,
-    /// `None` until its files are ready.
-    build: Option<Arc<ReadyBuild>>,
-    waiting: HashSet<usize>,
-    /// A child has done it. Without one, nothing is known of the build.
-    confirmed: bool,
-    activating: bool,
-    since: Instant,
-}
-
-impl Step {
-    fn is_about(&self, release: ReleaseId, build: BuildId) -> bool {
-        self.release == release && self.build.as_ref().is_some_and(|ready| ready.id == build)
-    }
-}
-
-impl Orders {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Made>) {
-        let (made, receiver) = mpsc::channel(4);
-        (
-            Self {
-                made,
-                ready: BTreeMap::new(),
-                step: None,
-            },
-            receiver,
-        )
-    }
-
-    /// Components of all builds that could be switched to: what children keep native code of.
-    fn components(&self) -> HashSet<Digest> {
-        self.ready
-            .values()
-            .flat_map(|build| build.native.keys().copied())
-            .collect()
-    }
-
-    /// Builds that another node may name beside the active one: those before it, and one that is prepared.
-    pub(super) fn beside(&self, active: BuildId) -> Vec<Arc<ReadyBuild>> {
-        let others = self.ready.values().filter(|build| build.id != active);
-        others.cloned().collect()
-    }
-
-    pub(super) fn hold(&mut self, build: &Arc<ReadyBuild>) {
-        self.ready.insert(build.id, Arc::clone(build));
-    }
-}
+use protoplex_wire::{BuildId, ReleaseId, link::FromNode, release::Stage, signature::Envelope};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc, time::Instant};
+use step::Step;
+pub(super) use step::{Made, Orders};
 
 impl Actor {
     /// Refuses an order that is older than one that was taken before, for ever, and one that names another build under
@@ -117,6 +52,9 @@ impl Actor {
             return;
         }
         let since = Instant::now();
+        if let Some(reason) = self.nobody_can() {
+            return self.nack(release, Stage::WarmUp, reason, since).await;
+        }
         if envelope.build != build {
             return self
                 .nack(
@@ -241,12 +179,25 @@ impl Actor {
             .collect()
     }
 
-    /// A child that is gone answers nothing; its successor is given what is then active.
+    /// Why no child takes an order now or soon, where that is so.
+    fn nobody_can(&self) -> Option<String> {
+        self.futility().filter(|_| self.takers().is_empty())
+    }
+
+    /// A child that is gone answers nothing; its successor is given what is then active. Where none comes up, the order
+    /// has failed.
     pub(super) async fn child_gone(&mut self, index: usize) {
-        if let Some(step) = &mut self.orders.step {
-            step.waiting.remove(&index);
-            self.step_on().await;
+        let failed = self.nobody_can();
+        let Some(step) = &mut self.orders.step else {
+            return;
+        };
+        step.waiting.remove(&index);
+        if let Some(reason) = failed.filter(|_| !step.confirmed) {
+            let (release, since) = (step.release, step.since);
+            self.orders.step = None;
+            return self.nack(release, Stage::WarmUp, reason, since).await;
         }
+        self.step_on().await;
     }
 
     pub(super) async fn child_failed(
@@ -307,6 +258,9 @@ impl Actor {
             return;
         }
         let since = Instant::now();
+        if let Some(reason) = self.nobody_can() {
+            return self.nack(release, Stage::WarmUp, reason, since).await;
+        }
         let Some(ready) = self.orders.ready.get(&build).cloned() else {
             let reason = format!("build {} was not prepared here", build.short());
             return self.nack(release, Stage::Protocol, reason, since).await;
@@ -357,230 +311,8 @@ impl Actor {
         self.sweep_ready();
         self.sweep_children().await;
     }
-
-    /// Makes all children forget a prepared build, unless it is held for another reason.
-    async fn forget(&mut self, release: ReleaseId, build: BuildId) {
-        if self.is_held(&build) {
-            return;
-        }
-        self.orders.ready.remove(&build);
-        let components = self.orders.components();
-        for index in 0..self.seats.len() {
-            self.seats[index].builds.remove(&build);
-            self.seats[index]
-                .native
-                .retain(|component| components.contains(component));
-            self.send(index, &ToChild::Abandon { release, build }, &[]);
-        }
-    }
-
-    fn is_held(&self, build: &BuildId) -> bool {
-        self.store
-            .state()
-            .held
-            .iter()
-            .any(|envelope| envelope.build == *build)
-    }
-
-    fn sweep_ready(&mut self) {
-        let held: HashSet<BuildId> = self
-            .store
-            .state()
-            .held
-            .iter()
-            .map(|envelope| envelope.build)
-            .collect();
-        self.orders.ready.retain(|id, _| held.contains(id));
-    }
-
-    /// Children forget what could not be switched to: what failed on another node, and, where a child started late, what
-    /// its siblings were switched away from.
-    async fn sweep_children(&mut self) {
-        let release = self.store.state().release;
-        let under_way = self
-            .orders
-            .step
-            .as_ref()
-            .and_then(|step| step.build.clone());
-        let under_way = under_way.map(|build| build.id);
-        let components = self.orders.components();
-        for index in 0..self.seats.len() {
-            let ready = &self.orders.ready;
-            let seat = &mut self.seats[index];
-            if under_way.is_none() {
-                seat.native
-                    .retain(|component| components.contains(component));
-            }
-            let gone = seat
-                .builds
-                .extract_if(|id| !ready.contains_key(id) && Some(*id) != under_way);
-            for build in gone.collect::<Vec<_>>() {
-                self.send(index, &ToChild::Abandon { release, build }, &[]);
-            }
-        }
-    }
-
-    /// After a switch: builds, blobs and code that no held build uses go.
-    async fn sweep(&mut self) {
-        self.sweep_ready();
-        self.sweep_children().await;
-        // Where a manifest cannot be read, it is not known what its build needs.
-        if let Some(used) = self.store.used() {
-            self.store.sweep(&used);
-        }
-    }
 }
 
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        channel::sealed_memfd,
-        control::ChildConfig,
-        parent::{actor::Site, builds::Builder, native::NativeCache, store::Store},
-    };
-    use protoplex_wire::{manifest::Role, status::Addresses};
-    use std::path::Path;
-
-    /// A node whose only child does not run, and without a link: what it does with an order shows in what it keeps.
-    fn actor(dir: &Path) -> Actor {
-        let config = ChildConfig {
-            node: "node".into(),
-            role: Role::Proxy,
-            index: 0,
-            children: 1,
-            threads: 1,
-            control_fd: -1,
-            http_fds: Vec::new(),
-            https_fds: Vec::new(),
-            ca: dir.into(),
-            cert: dir.into(),
-            key: dir.into(),
-            tls_cert: dir.into(),
-            tls_key: dir.into(),
-            instances_max: 0,
-            live_secrets: None,
-            drain_timeout_ms: 0,
-            region: String::new(),
-            relay_fds: Vec::new(),
-            internal_fds: Vec::new(),
-            ingress: Default::default(),
-        };
-        let builder = Builder {
-            dir: dir.into(),
-            native: NativeCache::open(&dir.join("native"), 0).unwrap(),
-            trusted: Vec::new(),
-            seed: None,
-        };
-        let store = Store::open(dir).unwrap();
-        let site = Site {
-            addresses: Addresses::default(),
-            child_addresses: Vec::new(),
-            capacity: 0,
-            listening: Vec::new(),
-        };
-        let made = Actor::new(config, site, store, builder, Arc::default());
-        made.unwrap().0
-    }
-
-    fn ready_build() -> Arc<ReadyBuild> {
-        let text = br#"{"format":1,"handlers":{},"name":"empty","routes":[]}"#;
-        let id = BuildId::of(text);
-        let file = || sealed_memfd("test", |_| Ok(())).unwrap();
-        let (key_id, sig) = (String::new(), String::new());
-        Arc::new(ReadyBuild {
-            id,
-            envelope: Envelope {
-                build: id,
-                key_id,
-                sig,
-            },
-            manifest_fd: file(),
-            pack_fd: file(),
-            native: BTreeMap::new(),
-        })
-    }
-
-    #[tokio::test]
-    async fn what_was_prepared_for_a_release_that_failed_elsewhere_is_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut actor, build) = (actor(dir.path()), ready_build());
-        let release = ReleaseId {
-            epoch: 1,
-            sequence: 1,
-        };
-        actor.orders.hold(&build);
-        actor.seats[0].builds.insert(build.id);
-        actor.abandon(release).await;
-        assert!(actor.orders.ready.is_empty());
-        assert!(actor.seats[0].builds.is_empty());
-        // Not so what is being prepared just now.
-        actor.seats[0].builds.insert(build.id);
-        actor.orders.step = Some(Step {
-            release: ReleaseId {
-                sequence: 2,
-                ..release
-            },
-            build: Some(Arc::clone(&build)),
-            waiting: [0].into(),
-            confirmed: false,
-            activating: false,
-            since: Instant::now(),
-        });
-        actor.abandon(release).await;
-        assert!(actor.seats[0].builds.contains(&build.id));
-    }
-
-    /// Guarantee 10, whatever Seed sends it.
-    #[tokio::test]
-    async fn an_order_below_one_that_was_taken_is_refused_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let build = ready_build();
-        let number = |epoch, sequence| ReleaseId { epoch, sequence };
-        actor(dir.path())
-            .store
-            .take(number(2, 5), build.id)
-            .unwrap();
-        // Over a restart, too.
-        let mut actor = actor(dir.path());
-        actor.orders.hold(&build);
-        for older in [number(2, 4), number(1, 9)] {
-            actor.prepare(older, build.id, build.envelope.clone()).await;
-            actor.activate(older, build.id).await;
-            assert!(actor.orders.step.is_none(), "{older}");
-            assert_eq!(actor.store.state().release, number(2, 5), "{older}");
-        }
-        for newer in [number(2, 5), number(2, 6), number(3, 1)] {
-            actor.prepare(newer, build.id, build.envelope.clone()).await;
-            assert_eq!(actor.store.state().release, newer);
-            actor.activate(newer, build.id).await;
-            let step = actor.orders.step.as_ref().unwrap();
-            assert!(step.activating && step.release == newer, "{newer}");
-        }
-    }
-
-    /// A Seed that was started from an older copy of its disk hands out numbers a second time.
-    #[tokio::test]
-    async fn another_build_under_a_number_that_was_taken_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut actor, build) = (actor(dir.path()), ready_build());
-        let release = ReleaseId {
-            epoch: 1,
-            sequence: 7,
-        };
-        actor.store.take(release, BuildId::of(b"another")).unwrap();
-        actor.orders.hold(&build);
-        actor
-            .prepare(release, build.id, build.envelope.clone())
-            .await;
-        actor.activate(release, build.id).await;
-        assert!(actor.orders.step.is_none());
-        let taken = actor.store.state().release_build;
-        assert_eq!(taken, Some(BuildId::of(b"another")));
-        assert_eq!(actor.hello().release_build, taken, "the Seed hears of it");
-    }
 }

@@ -18,22 +18,28 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
     process::{Child, Command},
     sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+    time::timeout,
 };
 
 /// Orders that may wait for a child; one that lets more come together is stuck. A fleet of thousands changes its
 /// directory some hundred times while a child warms a build up.
 const ORDERS_MAX: usize = 1_024;
+/// The output of a child that has ended is read to its end by then: nobody else writes to it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Why a child ended is cut here: it goes into each heartbeat.
+const REASON_BYTES_MAX: usize = 512;
 /// A line of a child's log is cut here.
 const LOG_LINE_BYTES_MAX: usize = 16 << 10;
 
-/// What a child did.
+/// An event of a child.
 pub(super) enum ChildEvent {
     Said(FromChild, Vec<OwnedFd>),
     /// The process ended.
     Ended(String),
 }
 
-/// What a child is told, with the files beside it.
+/// A message for a child, with the files beside it.
 type Order = (ToChild, Vec<OwnedFd>);
 
 /// A running child.
@@ -74,8 +80,8 @@ impl Process {
         let _ = self.kill.send(());
     }
 
-    /// How long its main thread was ready to run and had no processor, since its start. Zero where the kernel does not
-    /// say (`proc(5)`, `schedstat`).
+    /// Time that the child's main thread was ready to run and had no processor, since its start. Zero where the kernel
+    /// does not say (`proc(5)`, `schedstat`).
     pub(super) fn waited_for_cpu(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid));
         let waited_ns = text.ok().and_then(|text| {
@@ -86,7 +92,7 @@ impl Process {
     }
 }
 
-/// Starts child `config.index`. `events` gets its generation, so that a late word of a dead one is told apart.
+/// Starts child `config.index`, which inherits all descriptors that its configuration names. `events` gets its generation, so that a late word of a dead one is told apart.
 ///
 /// # Errors
 /// No process or no descriptors.
@@ -105,7 +111,7 @@ pub(super) fn start(
         .chain(&config.relay_fds)
         .chain(&config.internal_fds)
         .copied()
-        .chain([config.control_fd])
+        .chain([config.control_fd, config.files_fd])
         .collect();
     let mut command = Command::new(crate::program::this_program()?);
     command
@@ -130,13 +136,13 @@ pub(super) fn start(
     drop(theirs);
     let pid = child.id().context("a new process has an id")?;
     tokio::spawn(pump(child.stdout.take(), Arc::clone(&logs)));
-    tokio::spawn(pump(child.stderr.take(), logs));
+    let last_words = tokio::spawn(pump(child.stderr.take(), logs));
     let channel = Arc::new(channel);
     let (orders, queue) = mpsc::channel(ORDERS_MAX);
     tokio::spawn(pass_on(queue, Arc::clone(&channel), config.index));
     let (kill, killed) = tokio::sync::oneshot::channel();
     tokio::spawn(hear(
-        child,
+        (child, last_words),
         Arc::clone(&channel),
         killed,
         config.index,
@@ -160,7 +166,7 @@ async fn pass_on(mut orders: mpsc::Receiver<Order>, channel: Arc<Channel>, index
 
 /// Passes on what a child says until its process has ended.
 async fn hear(
-    mut child: Child,
+    (mut child, last_words): (Child, JoinHandle<String>),
     channel: Arc<Channel>,
     killed: tokio::sync::oneshot::Receiver<()>,
     index: usize,
@@ -193,7 +199,12 @@ async fn hear(
                 let _ = child.kill().await;
                 break "killed".to_owned();
             }
-            status = child.wait() => break status.map_or_else(|error| error.to_string(), |status| status.to_string()),
+            status = child.wait() => break match status {
+                // A signal comes from elsewhere: what it said last is not why.
+                Ok(status) if status.code().is_some_and(|code| code != 0) => with_words(&status.to_string(), last_words).await,
+                Ok(status) => status.to_string(),
+                Err(error) => error.to_string(),
+            },
         }
     };
     let _ = events
@@ -201,9 +212,24 @@ async fn hear(
         .await;
 }
 
-/// A child's output goes to ours, and to the ring.
-async fn pump(output: Option<impl AsyncRead + Unpin>, logs: Arc<Logs>) {
-    let Some(output) = output else { return };
+/// How a child ended and the last line of its standard error, which says why.
+async fn with_words(status: &str, last_words: JoinHandle<String>) -> String {
+    let words = timeout(LAST_WORDS_TIMEOUT, last_words).await;
+    match words {
+        Ok(Ok(words)) if !words.is_empty() => {
+            let mut text = format!("{status}: {words}");
+            text.retain(|letter| !letter.is_control());
+            text.truncate(text.floor_char_boundary(REASON_BYTES_MAX));
+            text
+        }
+        _ => status.to_owned(),
+    }
+}
+
+/// A child's output goes to ours, and to the ring. Returns the last line that is not empty.
+async fn pump(output: Option<impl AsyncRead + Unpin>, logs: Arc<Logs>) -> String {
+    let mut last = String::new();
+    let Some(output) = output else { return last };
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     while let Ok(1..) = (&mut output)
@@ -215,11 +241,16 @@ async fn pump(output: Option<impl AsyncRead + Unpin>, logs: Arc<Logs>) {
         let text = String::from_utf8_lossy(&line);
         log_output::line(text.trim_end());
         logs.push(text.trim_end());
+        if !text.trim_end().is_empty() {
+            last.clear();
+            last.push_str(text.trim_end());
+        }
         line.clear();
         if !is_whole && !skip_line(&mut output).await {
-            return;
+            return last;
         }
     }
+    last
 }
 
 /// Skips the rest of a line that was cut. `false` at the end of the output.
@@ -246,7 +277,8 @@ mod tests {
         let logs = Arc::new(Logs::default());
         let long = "x".repeat(LOG_LINE_BYTES_MAX + 20_000);
         let output = [b"a\xffb\n", long.as_bytes(), b"\nafter\nlast"].concat();
-        pump(Some(&output[..]), Arc::clone(&logs)).await;
+        let last = pump(Some(&output[..]), Arc::clone(&logs)).await;
+        assert_eq!(last, "last");
         let (lines, _) = logs.read(9);
         let lengths: Vec<_> = lines.iter().map(|line| line.chars().count()).collect();
         assert_eq!(lengths, [3, LOG_LINE_BYTES_MAX, 5, 4]);

@@ -4,6 +4,7 @@
 use anyhow::Context;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, SocketAddr};
+use tokio::net::TcpListener;
 
 /// Connections that may wait to be accepted, for each socket.
 const BACKLOG: i32 = 4096;
@@ -20,31 +21,46 @@ pub(super) fn reuse_port(
     let mut address = SocketAddr::new(bind, port);
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        socket.set_reuse_address(true)?;
+        let socket = unbound(address)?;
         socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        if bind.is_ipv6() {
-            // `::` is every address, whatever this machine's default is.
-            socket.set_only_v6(false)?;
-        }
-        socket
-            .bind(&address.into())
-            .with_context(|| format!("{address} cannot be bound"))?;
-        socket
-            .listen(BACKLOG)
-            .with_context(|| format!("{address} cannot be listened on"))?;
-        address = socket
-            .local_addr()?
-            .as_socket()
-            .context("a TCP socket has an address")?;
+        address = listen(&socket, address)?;
         sockets.push(socket);
     }
     Ok((sockets, address))
+}
+
+/// Binds one socket that no other process shares; 0 takes any free port.
+///
+/// # Errors
+/// Names the address that cannot be had.
+pub(super) fn alone(bind: IpAddr, port: u16) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let address = SocketAddr::new(bind, port);
+    let socket = unbound(address)?;
+    let address = listen(&socket, address)?;
+    Ok((TcpListener::from_std(socket.into())?, address))
+}
+
+fn unbound(address: SocketAddr) -> anyhow::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // `::` is every address, whatever this machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn listen(socket: &Socket, address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    socket
+        .bind(&address.into())
+        .with_context(|| format!("{address} cannot be bound"))?;
+    socket
+        .listen(BACKLOG)
+        .with_context(|| format!("{address} cannot be listened on"))?;
+    let address = socket.local_addr()?.as_socket();
+    address.context("a TCP socket has an address")
 }
 
 /// Where other nodes reach what was bound to an address: to every address is none that they could name.

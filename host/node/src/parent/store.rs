@@ -1,4 +1,4 @@
-//! What a node keeps on disk: blobs by digest, and which builds it holds. Written before it is said.
+//! State that a node keeps on disk: blobs by digest, and which builds it holds. Written before it is said.
 
 use anyhow::{Context, ensure};
 use protoplex_disk::SHARED_DIR;

@@ -1,4 +1,4 @@
-//! What happens at random.
+//! Events that happen at random.
 
 use super::{CHANNELS, CLIENTS, PLACES, Ticket, Weather, World, pair};
 use crate::truth::Publication;

@@ -1,4 +1,4 @@
-//! What has to be so when nothing happens any more.
+//! Facts that have to hold when nothing happens any more.
 
 use super::{CHANNELS, CLIENTS, EXPIRES_AFTER_MS, LEAVE_AFTER_MS, Ticket, Weather, World};
 use protoplex_live::limits::{ANSWER_DEADLINE_MS, HANDOVER_DEADLINE_MS, REMEMBERED_MS};

@@ -1,17 +1,11 @@
-//! How a child ends: told by its parent, or without one. What is in flight is finished either way.
+//! Ends a child, told by its parent or without one. Requests in flight are finished either way.
 
-use super::Child;
-use crate::{
-    awake,
-    child::{handed::shut, live::Live},
-    control::HAND_OVER_MAX,
-};
+use super::start::Child;
+use crate::{awake, child::live::Live, control::HAND_OVER_MAX};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a child without a parent goes on to accept: who has come to a sibling that died is let in.
-const ORPHAN_ACCEPTS_FOR: Duration = Duration::from_millis(50);
-/// Between two looks whether they have.
+/// Between two looks whether other children have taken this child's channels.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 
 /// Why a child stops.
@@ -32,6 +26,9 @@ pub(super) fn leave_signals_to_the_parent() -> anyhow::Result<()> {
         SignalKind::quit(),
         SignalKind::terminate(),
         SignalKind::user_defined1(),
+        SignalKind::user_defined2(),
+        SignalKind::alarm(),
+        SignalKind::io(),
     ] {
         // The handler stays when this is dropped, and does nothing.
         drop(signal(kind)?);
@@ -40,35 +37,6 @@ pub(super) fn leave_signals_to_the_parent() -> anyhow::Result<()> {
 }
 
 impl Child {
-    /// Lets in who has come to a sibling that died before the parent, or takes longer to see that the parent is gone.
-    pub(super) async fn accept_for_siblings(&mut self) {
-        for index in 0..self.config.children {
-            if let Err(error) = self.listen(index) {
-                tracing::warn!(
-                    child = index,
-                    error = format!("{error:#}"),
-                    "a sibling's socket is not accepted on"
-                );
-            }
-        }
-        tokio::time::sleep(ORPHAN_ACCEPTS_FOR).await;
-    }
-
-    /// Shuts every listening socket, those of its siblings, too: they share a port with those of the parent's successor,
-    /// and the kernel would go on to give them connections that nobody accepts.
-    pub(super) fn shut(&mut self) {
-        let config = &mut self.config;
-        let sockets = [
-            &mut config.http_fds,
-            &mut config.https_fds,
-            &mut config.relay_fds,
-            &mut config.internal_fds,
-        ];
-        for fd in sockets.into_iter().flat_map(std::mem::take) {
-            shut(fd);
-        }
-    }
-
     /// Finishes what is in flight, by the deadline. Returns how many requests were cut.
     pub(super) fn finish(&self) -> impl Future<Output = u64> + use<> {
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);

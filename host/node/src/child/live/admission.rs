@@ -16,7 +16,7 @@ use std::{
 /// One address may hold one in so many of the connections that a handler's instances have room for: no flood from one
 /// place keeps all others out, however small the pool is.
 const ADDRESS_PARTS: u32 = 4;
-/// How long a child is said to be crowded after it had no room.
+/// Time for which a child is said to be crowded after it had no room.
 const CROWDED: Duration = Duration::from_secs(10);
 
 /// See the module.

@@ -1,7 +1,9 @@
-//! What every live node answers by itself, below `/_live/`: the client for pages, and the HTTP API for back ends.
+//! Paths that every live node answers by itself, below `/_live/`: the client for pages, and the HTTP API for back ends.
 
 use super::{
-    Live, encode,
+    Live,
+    commands::{is_channel, no_channel},
+    encode,
     origins::Allowed,
     watch::{Change, Registration},
 };
@@ -35,7 +37,7 @@ const PREFIX: &str = "/_live/";
 const CLIENT: &str = include_str!("client.js");
 /// Messages of one request.
 const BATCH_MAX: usize = 1_000;
-/// Of one request: a batch of common messages.
+/// Bytes of one request: a batch of common messages.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// The answer to a request below the prefix, on a live node; on others, to back ends that want to hear of a key.
@@ -70,7 +72,7 @@ fn by_name(
     body: Body,
     what: &str,
 ) -> Result<HttpAnswer, Body> {
-    if what == "changes" && shared.live.secrets.is_api_token(bearer(head)) {
+    if what == "changes" && shared.live.secrets.load().is_api_token(bearer(head)) {
         return Ok(HttpAnswer::Ready(changes(shared, head)));
     }
     if shared.role != Role::Live {
@@ -80,7 +82,7 @@ fn by_name(
     Ok(match (head.method, what) {
         ("GET" | "HEAD", "client.js") => HttpAnswer::Ready(client(head)),
         ("POST", "publish" | "presence") => {
-            if !shared.live.secrets.is_api_token(bearer(head)) {
+            if !shared.live.secrets.load().is_api_token(bearer(head)) {
                 let reply = reply::status(StatusCode::UNAUTHORIZED, id);
                 let scheme = HeaderValue::from_static("Bearer");
                 return Ok(HttpAnswer::Ready(
@@ -112,7 +114,7 @@ fn unauthorized(request_id: &str) -> Reply {
     reply::status(StatusCode::UNAUTHORIZED, request_id).with(header::WWW_AUTHENTICATE, scheme)
 }
 
-/// What this node hears of a key, as events without end: `{"changed":…}`, or `{"lost":true}`.
+/// Events of a key that this node hears of, without end: `{"changed":…}`, or `{"lost":true}`.
 fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
     let query = head.path.split_once('?').map_or("", |(_, query)| query);
     let key = query.split('&').find_map(|pair| pair.strip_prefix("key="));
@@ -139,7 +141,7 @@ fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
 
 struct Changes {
     registration: Registration,
-    /// Of this node's drain.
+    /// Tells of this node's drain.
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The first at once, so that the head goes out; by the others a peer that has vanished is noticed.
     pings: Interval,
@@ -179,7 +181,11 @@ fn bearer<'a>(head: &Head<'a>) -> Option<&'a str> {
 /// Browsers ask again with every page, and are mostly told that it is the same.
 fn client(head: &Head<'_>) -> Reply {
     let tag = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
-    let known = head.header_str("if-none-match") == Some(tag.as_str());
+    let mut held = head.header_list("if-none-match");
+    let known = held.any(|held| {
+        let held = held.strip_prefix(b"W/").unwrap_or(held);
+        held == b"*" || held == tag.as_bytes()
+    });
     let mut reply = match known {
         true => Reply::empty(StatusCode::NOT_MODIFIED),
         false => Reply::empty(StatusCode::OK)
@@ -258,8 +264,11 @@ fn refused(refusal: &Refusal) -> Value {
 
 fn begin(live: &Live, one: &ToPublish<'_>) -> Result<oneshot::Receiver<Answer>, Value> {
     let key = one.key.as_deref();
-    if one.channel.len() > NAME_BYTES_MAX || key.is_some_and(|key| key.len() > NAME_BYTES_MAX) {
-        let message = format!("a channel and a key have at most {NAME_BYTES_MAX} bytes");
+    if !is_channel(&one.channel) {
+        return Err(error("bad-request", &no_channel()));
+    }
+    if key.is_some_and(|key| key.len() > NAME_BYTES_MAX) {
+        let message = format!("a key has at most {NAME_BYTES_MAX} bytes");
         return Err(error("bad-request", &message));
     }
     let data = Bytes::copy_from_slice(one.data.get().as_bytes());
@@ -280,6 +289,7 @@ fn published(answer: Result<Answer, oneshot::error::RecvError>) -> Value {
 
 async fn presence(live: &Live, body: &[u8]) -> Reply {
     match serde_json::from_slice::<OfChannel<'_>>(body) {
+        Ok(of) if !is_channel(&of.channel) => json_reply(&error("bad-request", &no_channel())),
         Ok(of) => {
             let channel = of.channel.as_ref().into();
             let asked = live.ask(|hub, now_ms, ticket| hub.members(now_ms, ticket, &channel));

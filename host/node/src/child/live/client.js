@@ -1,12 +1,12 @@
-// The other end of a live connection: channels, presence and messages, by WebSocket, server-sent events or long poll.
-// The same JSON objects (`protoplex.v1`) go over all three. A connection that breaks is made anew, and every
+// The client of live connections: channels, presence and messages, by WebSocket, server-sent events or long poll.
+// JSON objects of one protocol (`protoplex.v1`) go over all three. A connection that breaks is opened anew, and every
 // subscription goes on from the last position that was seen. No dependencies; browsers, and Node 22 or newer.
 
 const PROTOCOL = 'protoplex.v1';
 
-/** Every wait and every bound, each settable by `options.limits`. */
+/** Timeouts and limits, each settable by `options.limits`. */
 const LIMITS = {
-  openTimeoutMs: 10_000, // from the start of an attempt to the server's welcome
+  openTimeoutMs: 10_000, // from the start of a connection to the server's welcome
   answerTimeoutMs: 10_000, // from a ping or a POST to its answer: then the network is taken for dead
   silencesMax: 1.5, // of the server's `ping_ms`, before it is asked whether it is there
   commandTimeoutMs: 30_000, // from `publish` or `send` to its answer, reconnections included
@@ -45,17 +45,17 @@ export function connect(url, options) {
   return new Live(url, options);
 }
 
-/** A connection that is kept. Hooks are plain properties; set them right after `connect`. */
+/** A live connection, opened again whenever it breaks. Hooks are plain properties; set them right after `connect`. */
 export class Live {
   /** @type {'connecting'|'connected'|'closed'} `closed` is final: by `close()`, or because the server refuses us. */
   state = 'connecting';
-  /** The transport in use, who the server says we are, and the session it gave us; null when not connected. */
+  /** The transport in use, the user that the server takes us for, and our session; null when not connected. */
   transport = null;
   user = null;
   session = null;
   /** Called with (state, detail): `{transport, session, user}`, `{reason, retryMs}` or `{reason}`. */
   onState;
-  /** Called with what the handler sends to this connection alone. */
+  /** Called with each message that the handler sends to this connection alone. */
   onMessage;
   /** Called with a Subscription that the handler made; set its hooks here and nothing is missed. */
   onSubscribed;
@@ -165,14 +165,14 @@ export class Live {
     call(this.onState, this.state, { reason, retryMs });
   }
 
-  /** The server ended the connection for what is too large, and would again if that were repeated. */
+  /** Rejects the largest command: the server ended the connection for its size, and would again if it were repeated. */
   #rejectLargest(reason) {
     const sent = [...this.#pending.values()].filter(({ isSent }) => isSent);
     const [largest] = sent.sort((a, b) => b.bytes - a.bytes);
     if (largest) this.#answered({ id: largest.id, error: { code: 'too-large', message: reason } });
   }
 
-  /** The network or the visitor came back: asks a link that is there if it lives, and waits no longer for a new one. */
+  /** Called when the network or the page's user came back: probes the link, or opens one without further delay. */
   #lookAgain() {
     if (globalThis.document?.visibilityState === 'hidden') return;
     if (this.#link) this.#link.probe();
@@ -196,14 +196,14 @@ export class Live {
     call(this.onState, this.state, { reason });
   }
 
-  /** Full jitter: a random part of a bound that doubles. */
+  /** Milliseconds to wait before another attempt: a random part of a bound that doubles (full jitter). */
   #backoff(attempts) {
     return Math.random() * Math.min(this.#limits.backoffMaxMs, this.#limits.backoffMinMs * 2 ** attempts);
   }
 
   // --- Commands and their answers --------------------------------------------------------------------------------
 
-  /** What the page asked for: bounded in number and in time. */
+  /** Runs a command of the page: limited in number and in time. */
   async #call(command, isRepeated) {
     if (this.state === 'closed') throw new LiveError({ code: 'closed', message: 'the connection is closed' });
     if (this.#pending.size >= this.#limits.commandsMax) {
@@ -216,7 +216,7 @@ export class Live {
 
   #ask(command, isRepeated, done) {
     const id = this.#nextId;
-    // Written down now, so that a repetition is the same even if the page changes its object.
+    // Serialised now, so that a repetition is the same even if the page changes its object.
     const text = JSON.stringify({ id, ...command });
     const entry = { id, text, bytes: bytesOf(text), isRepeated, done, isSent: false, failures: 0 };
     const timeout = { id, error: { code: 'timeout', message: 'no answer in time' } };
@@ -321,7 +321,7 @@ export class Live {
     }
   }
 
-  // --- What the server says --------------------------------------------------------------------------------------
+  // --- Messages of the server ------------------------------------------------------------------------------------
 
   #receive(object) {
     if ('id' in object) this.#answered(object);
@@ -355,7 +355,7 @@ export class Live {
     this.#settled(subscription, ok);
   }
 
-  /** The server goes away: answers may still come, but when its time is up we are the ones who leave. */
+  /** The server restarts soon: answers may still come, but after its time the link is closed from here. */
   #restarting(afterMs) {
     const link = this.#link;
     this.#restartAt = performance.now() + afterMs;
@@ -368,7 +368,7 @@ export class Live {
 export class Subscription {
   /** @type {'subscribing'|'subscribed'|'ended'} */
   state = 'subscribing';
-  /** Who is there; kept up to date where the channel has presence. @type {Set<string>} */
+  /** The channel's subscribers; kept up to date where the channel has presence. @type {Set<string>} */
   members = new Set();
   /** The last position seen, `EPOCH-OFFSET`; can be stored, and given as `from` later. */
   position;
@@ -402,7 +402,7 @@ export class Subscription {
   }
 }
 
-/** One connection by one transport, from the attempt to its end. Its owner is told of a welcome and an end once. */
+/** One connection by one transport, from its start to its end. Tells its owner of a welcome and of its end, each once. */
 class Link {
   welcome = null;
   #wire; #limits; #owner; #timer; #isOver = false; #isProbing = false; #heardAt; #abort = new AbortController();
@@ -423,12 +423,12 @@ class Link {
     return this.#abort.signal;
   }
 
-  /** Of one command, or one POST. */
+  /** The most bytes of one command, and of one POST. */
   get bytesMax() {
     return this.welcome?.bytes_max ?? Infinity;
   }
 
-  /** One object or an array of them, as JSON or as they are. */
+  /** Takes one object or an array of them, as JSON or parsed. */
   receive(said) {
     if (this.#isOver) return;
     this.#heardAt = performance.now();
@@ -452,7 +452,7 @@ class Link {
     this.#watch();
   }
 
-  /** Half-open networks say nothing, for ever: after a silence the server is asked. */
+  /** Probes the server after a silence: a half-open network never says that it is gone. */
   #watch() {
     if (this.#isOver) return;
     const restMs = this.#heardAt + this.#limits.silencesMax * this.welcome.ping_ms - performance.now();
@@ -486,7 +486,7 @@ class Link {
     this.#owner.lost(this, { reason, isRefusal, isTooLarge });
   }
 
-  /** The server ends it, and its code says whether we may come back. */
+  /** The server closed the connection; its code says whether another may be opened. */
   closed({ code, reason }) {
     const isRefusal = (code >= 4500 && code <= 4999) || (code === 1008 && reason.startsWith('refused'));
     this.fail(reason || `closed with ${code}`, { isRefusal, isTooLarge: code === 1009 });
@@ -510,7 +510,7 @@ const TRANSPORTS = {
 
 function openWebSocket(url, link) {
   const socket = new WebSocket(url.href.replace(/^http/, 'ws'), PROTOCOL);
-  // Some say no more than this; others have a code to tell, in the same turn.
+  // Some WebSockets report no more than this; others close with a code, in the same turn.
   socket.onerror = () => setTimeout(() => link.fail('the WebSocket broke'), 0);
   socket.onmessage = ({ data }) => link.receive(data);
   socket.onclose = (end) => link.closed(end);
@@ -520,7 +520,7 @@ function openWebSocket(url, link) {
 function openEvents(url, link, limits) {
   const source = new EventSource(url, { withCredentials: link.credentials });
   source.onmessage = ({ data }) => link.receive(data);
-  // Its own reconnection knows nothing of positions, so it gets no chance.
+  // An EventSource reconnects by itself, but knows nothing of positions: it is closed first.
   source.onerror = () => link.fail('the event stream broke');
   return { send: poster(url, link, limits), close: () => source.close() };
 }
@@ -551,7 +551,7 @@ async function poll(url, link, limits) {
       if (!response.ok) throw new Error(`status ${response.status}`);
       const { batch, objects } = await response.json();
       failures = 0;
-      // One that is not new was given again, because our acknowledgement got lost.
+      // A batch that is not new was sent again, because our acknowledgement got lost.
       link.receive(batch > ack ? objects : []);
       ack = Math.max(ack, batch);
     } catch (error) {
@@ -561,7 +561,7 @@ async function poll(url, link, limits) {
   }
 }
 
-/** Commands by POST, one request at a time so that their order holds; what comes meanwhile goes in the next. */
+/** Sends commands by POST, one request at a time to keep their order; commands given meanwhile go in the next. */
 function poster(url, link, limits) {
   const waiting = [];
   let isBusy = false;
@@ -588,13 +588,13 @@ function poster(url, link, limits) {
 async function post(url, link, limits, batch) {
   const timer = setTimeout(() => link.fail('no answer to a command'), limits.answerTimeoutMs);
   const headers = { 'content-type': 'application/json', 'protoplex-session': link.welcome.session };
-  // One alone may be as large as a body may be.
+  // A single command goes without brackets, and may be as large as a body.
   const body = batch.length === 1 ? batch[0].text : `[${batch.map(({ text }) => text).join()}]`;
   try {
     const credentials = credentialsOf(link);
     const { ok, status } = await fetch(url, { method: 'POST', headers, body, signal: link.signal, credentials });
     if (ok) return;
-    // The session is gone, or the server cannot take it now: another connection repeats what may be repeated.
+    // The session is gone, or the server cannot take the command now: another connection repeats what may be repeated.
     if (isGone({ status }) || status === 429 || status >= 500) return link.fail(`a command got status ${status}`);
     const error = { code: status === 413 ? 'too-large' : 'bad-request', message: `status ${status}` };
     link.receive(batch.map(({ id }) => ({ id, error })));
@@ -605,7 +605,7 @@ async function post(url, link, limits, batch) {
   }
 }
 
-// --- Small things --------------------------------------------------------------------------------------------------
+// --- Small functions -----------------------------------------------------------------------------------------------
 
 const isGone = ({ status }) => status === 404 || status === 410;
 
@@ -625,15 +625,15 @@ async function ownToken({ token, channel }) {
   }
 }
 
-/** For `fetch`. */
+/** The `credentials` option of `fetch`. */
 const credentialsOf = ({ credentials }) => (credentials ? 'include' : 'same-origin');
 
-/** As it is sent. */
+/** The size of a text on the wire: UTF-8. */
 function bytesOf(text) {
   return new TextEncoder().encode(text).length;
 }
 
-/** `crypto.randomUUID` is missing on pages without TLS. */
+/** An idempotency key. `crypto.randomUUID` is missing on pages without TLS. */
 function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -17,7 +17,7 @@ use protoplex_handler::{
 };
 use protoplex_live::{ConnectionId, Position};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
         Arc,
@@ -30,7 +30,7 @@ use std::{
 /// Clients that are sent away come back at a moment of their own within so many milliseconds.
 const COME_BACK_MS: u64 = 2_000;
 
-/// How long one that is sent away should wait.
+/// Milliseconds that a client which is sent away should wait.
 pub(super) fn come_back_ms() -> u64 {
     rand::random_range(0..COME_BACK_MS)
 }
@@ -53,19 +53,21 @@ pub(super) struct Client {
     killed: Mutex<Option<(u16, &'static str)>>,
 }
 
-/// What its handler needs.
+/// State of a client that its handler needs.
 pub(super) struct State {
     pub(super) build: Arc<LoadedBuild>,
     pub(super) slot: usize,
     pub(super) session: Session,
-    /// Of [`Live::generation`], when it was last looked at.
+    /// The value of [`Live::generation`] when it was last looked at.
     pub(super) generation: u64,
-    /// Its client has just come, and may have said where it was.
+    /// The client has just come, and may have said where it was.
     pub(super) is_new: bool,
     pub(super) user: Option<Arc<str>>,
     /// The second of 1970 in which its right to a channel ends.
     pub(super) tokens: HashMap<Arc<str>, u64>,
-    /// How it ended, once it has.
+    /// Channels that its handler subscribed it to: these need no other right.
+    pub(super) by_handler: HashSet<Arc<str>>,
+    /// Code and reason of the connection's end, once it has ended.
     ending: Option<(u16, String)>,
 }
 
@@ -113,6 +115,7 @@ impl Client {
                 is_new: true,
                 user: None,
                 tokens: HashMap::new(),
+                by_handler: HashSet::new(),
                 ending: None,
             }),
             waker: Mutex::default(),
@@ -125,7 +128,7 @@ impl Client {
         self.transport == Transport::WebSocket
     }
 
-    /// Whom to wake from here on.
+    /// Sets the task to wake from here on.
     pub(super) fn register(&self, waker: &Waker) {
         let mut known = self.waker.lock();
         if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -139,7 +142,7 @@ impl Client {
         }
     }
 
-    /// What waits for it is not waited for any more.
+    /// Ends the connection at once; what waits for it is dropped.
     pub(super) fn end_now(&self, code: u16, reason: &'static str) {
         self.killed.lock().get_or_insert((code, reason));
         self.wake();
@@ -161,7 +164,7 @@ impl Handle {
         &self.shared.live
     }
 
-    /// How it ends, for the handler.
+    /// Tells the handler of the connection's end.
     pub(super) fn ends(&self, code: u16, reason: &str) {
         let mut state = self.client.state.lock();
         state
@@ -169,7 +172,7 @@ impl Handle {
             .get_or_insert_with(|| (code, reason.to_owned()));
     }
 
-    /// Who says what comes on it.
+    /// The speaker of what comes on the connection.
     pub(super) fn speaker(&self) -> Speaker<'_> {
         Speaker {
             shared: &self.shared,
@@ -328,6 +331,9 @@ impl Live {
                     };
                     // One that is subscribed already stays so.
                     self.subscribe(client, &channel, from, member, None);
+                    if self.hub().is_subscribed(client.id, &channel) {
+                        state.by_handler.insert(channel);
+                    }
                 }
                 Effect::Unsubscribe(channel) => self.leave(client, state, &channel.into()),
                 Effect::Presence(channel, present) => {
@@ -363,16 +369,17 @@ impl Live {
         });
     }
 
-    /// Who a client is to others, on a channel that it is subscribed to. It stays so, and misses nothing.
+    /// Sets the name that others see of a client on a channel. It stays so, and misses nothing.
     fn set_member(&self, id: ConnectionId, channel: &Arc<str>, member: Option<Arc<str>>) {
         let member = member.filter(|_| self.shows_presence(channel));
         self.tell(|hub, now_ms| hub.set_member(now_ms, id, channel, member));
     }
 
-    /// Ends a subscription as it was wished for, and the right that a token gave to it: who subscribes again needs, or
-    /// has, another one.
+    /// Ends a subscription as it was wished for, and the right that a token or its handler gave to it: who subscribes
+    /// again needs, or has, another one.
     pub(super) fn leave(&self, client: &Client, state: &mut State, channel: &Arc<str>) {
         self.forget_token(client, state, channel);
+        state.by_handler.remove(channel);
         self.unsubscribe(client.id, channel);
     }
 

@@ -1,32 +1,92 @@
-//! What clients of the channel protocol say.
+//! Commands of clients of the channel protocol.
 
 use super::{Out, client::Speaker, encode, hub::Ticket};
 use bytes::Bytes;
 use protoplex_handler::{LiveMessage, NAME_BYTES_MAX};
 use protoplex_live::Position;
 use protoplex_wire::manifest::{Namespace, Publish, Subscribe};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// One command; exactly one of its verbs is there.
+/// One command as it came. A verb with `null` is there: what it says is for the verb.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Command<'a> {
+struct Envelope<'a> {
     id: Option<u64>,
-    #[serde(borrow)]
-    subscribe: Option<ToSubscribe<'a>>,
-    #[serde(borrow)]
-    unsubscribe: Option<OfChannel<'a>>,
-    #[serde(borrow)]
-    publish: Option<ToPublish<'a>>,
-    #[serde(borrow)]
-    presence: Option<OfChannel<'a>>,
-    #[serde(borrow)]
-    refresh: Option<ToRefresh<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
+    subscribe: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    unsubscribe: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    publish: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    presence: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    refresh: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
     send: Option<&'a RawValue>,
-    ping: Option<Empty>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    ping: Option<&'a RawValue>,
+}
+
+/// A value that is there, `null` too.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
+/// The one verb of a command.
+enum Verb<'a> {
+    Subscribe(ToSubscribe<'a>),
+    Unsubscribe(OfChannel<'a>),
+    Publish(ToPublish<'a>),
+    Presence(OfChannel<'a>),
+    Refresh(ToRefresh<'a>),
+    Send(&'a RawValue),
+    Ping,
+}
+
+/// Reads what a verb says.
+type ReadVerb<'a> = fn(&'a RawValue) -> Result<Verb<'a>, serde_json::Error>;
+
+impl<'a> Envelope<'a> {
+    fn verb(&self) -> Result<Verb<'a>, Fault> {
+        let all: [(Option<&'a RawValue>, ReadVerb<'a>); 7] = [
+            (self.subscribe, |value| {
+                serde_json::from_str(value.get()).map(Verb::Subscribe)
+            }),
+            (self.unsubscribe, |value| {
+                serde_json::from_str(value.get()).map(Verb::Unsubscribe)
+            }),
+            (self.publish, |value| {
+                serde_json::from_str(value.get()).map(Verb::Publish)
+            }),
+            (self.presence, |value| {
+                serde_json::from_str(value.get()).map(Verb::Presence)
+            }),
+            (self.refresh, |value| {
+                serde_json::from_str(value.get()).map(Verb::Refresh)
+            }),
+            (self.send, |value| Ok(Verb::Send(value))),
+            (self.ping, |value| {
+                serde_json::from_str(value.get()).map(|Empty {}| Verb::Ping)
+            }),
+        ];
+        let mut there = all
+            .into_iter()
+            .filter_map(|(value, read)| Some((value?, read)));
+        match (there.next(), there.next()) {
+            (Some((value, read)), None) => read(value).map_err(|error| no_command(&error)),
+            _ => Err(Fault::new(
+                "bad-request",
+                "a command says one thing to do: subscribe, unsubscribe, publish, presence, refresh, send or ping",
+            )),
+        }
+    }
+}
+
+fn no_command(error: &serde_json::Error) -> Fault {
+    Fault::new("bad-request", format!("this is no command: {error}"))
 }
 
 #[derive(Deserialize)]
@@ -71,12 +131,36 @@ struct ToRefresh<'a> {
     token: std::borrow::Cow<'a, str>,
 }
 
+/// Tells what the name of a channel has to be.
+pub(super) fn no_channel() -> String {
+    format!("a channel is NAMESPACE:KEY, of at most {NAME_BYTES_MAX} bytes")
+}
+
+/// Whether that is a name of a channel, of whatever namespace.
+pub(super) fn is_channel(name: &str) -> bool {
+    let parts = name.split_once(':');
+    parts.is_some_and(|(namespace, key)| !namespace.is_empty() && !key.is_empty())
+        && name.len() <= NAME_BYTES_MAX
+}
+
 /// Why a command was not done: a word for programs, and one for people.
 struct Fault(&'static str, String);
 
 impl Fault {
     fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self(code, message.into())
+    }
+}
+
+/// The id of a text that is no command, where it has one: who sent it waits for the answer.
+fn id_of(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Any {
+        id: Option<u64>,
+    }
+    match serde_json::from_str::<Any>(text) {
+        Ok(any) => any.id,
+        Err(_) => leading_id(text.as_bytes()),
     }
 }
 
@@ -97,15 +181,11 @@ impl Speaker<'_> {
     /// Does what a client says; the answer waits for it with everything else. Nothing of a handler that failed is said:
     /// the connection ends.
     pub(super) fn command(&self, text: &str) {
-        let command = match serde_json::from_str::<Command<'_>>(text) {
-            Ok(command) => command,
-            Err(error) => {
-                let message = format!("this is no command: {error}");
-                return self.answer(encode::error(None, "bad-request", &message));
-            }
-        };
-        let id = command.id;
-        match self.obey(command) {
+        let read = serde_json::from_str::<Envelope<'_>>(text);
+        let id = read.as_ref().map_or_else(|_| id_of(text), |known| known.id);
+        let obeyed = read.map_err(|error| no_command(&error));
+        let obeyed = obeyed.and_then(|known| self.obey(id, known.verb()?));
+        match obeyed {
             Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
             Err(Fault(code, message)) => self.answer(encode::error(id, code, &message)),
         }
@@ -123,31 +203,19 @@ impl Speaker<'_> {
         self.live().say(self.client, Out::Object(object));
     }
 
-    fn obey(&self, command: Command<'_>) -> Result<Option<Bytes>, Fault> {
-        let id = command.id;
+    fn obey(&self, id: Option<u64>, verb: Verb<'_>) -> Result<Option<Bytes>, Fault> {
         let needed = || id.ok_or_else(|| Fault::new("bad-request", "a command has an id"));
-        match command {
-            Command {
-                subscribe: Some(asked),
-                ..
-            } => self.subscribe(needed()?, &asked).map(|()| None),
-            Command {
-                unsubscribe: Some(of),
-                ..
-            } => {
+        match verb {
+            Verb::Subscribe(asked) => self.subscribe(needed()?, &asked).map(|()| None),
+            Verb::Unsubscribe(of) => {
                 let id = needed()?;
                 let channel = of.channel.as_ref().into();
                 let mut state = self.client.state.lock();
                 self.live().leave(self.client, &mut state, &channel);
                 Ok(Some(encode::ok(id)))
             }
-            Command {
-                publish: Some(asked),
-                ..
-            } => self.publish(needed()?, &asked).map(|()| None),
-            Command {
-                presence: Some(of), ..
-            } => {
+            Verb::Publish(asked) => self.publish(needed()?, &asked).map(|()| None),
+            Verb::Presence(of) => {
                 let id = needed()?;
                 let channel = self.channel(&of.channel)?;
                 let ticket = Ticket::Client(self.client.id, Some(id));
@@ -155,27 +223,18 @@ impl Speaker<'_> {
                 live.tell(|hub, now_ms| hub.members(now_ms, ticket, &channel));
                 Ok(None)
             }
-            Command {
-                refresh: Some(asked),
-                ..
-            } => {
+            Verb::Refresh(asked) => {
                 let id = needed()?;
                 let channel = self.channel(&asked.channel)?;
                 let exp = self.with_token(&channel, Some(&asked.token))?;
                 self.live().expire_at(self.client, &channel, exp);
                 Ok(Some(encode::ok(id)))
             }
-            Command {
-                send: Some(value), ..
-            } => {
+            Verb::Send(value) => {
                 let heard = self.received(LiveMessage::Text(value.get()));
                 Ok(id.filter(|_| heard).map(encode::ok))
             }
-            Command { ping: Some(_), .. } => Ok(Some(encode::ok(needed()?))),
-            _ => Err(Fault::new(
-                "bad-request",
-                "a command says what to do: subscribe, unsubscribe, publish, presence, refresh, send or ping",
-            )),
+            Verb::Ping => Ok(Some(encode::ok(needed()?))),
         }
     }
 
@@ -232,14 +291,11 @@ impl Speaker<'_> {
     }
 
     fn namespace(&self, channel: &str) -> Result<Namespace, Fault> {
-        let (name, key) = channel.split_once(':').unwrap_or((channel, ""));
+        let (name, _) = channel.split_once(':').unwrap_or((channel, ""));
         let rules = self.live().rules();
         match rules.namespaces.get(name) {
-            Some(namespace) if !key.is_empty() && channel.len() <= NAME_BYTES_MAX => Ok(*namespace),
-            Some(_) => Err(Fault::new(
-                "bad-request",
-                format!("a channel is NAMESPACE:KEY, of at most {NAME_BYTES_MAX} bytes"),
-            )),
+            Some(_) if !is_channel(channel) => Err(Fault::new("bad-request", no_channel())),
+            Some(namespace) => Ok(*namespace),
             None => Err(Fault::new(
                 "unknown",
                 format!("there is no namespace `{name}`"),
@@ -260,7 +316,7 @@ impl Speaker<'_> {
         let token =
             token.ok_or_else(|| Fault::new("forbidden", "the channel needs a signed token"))?;
         let user = self.client.state.lock().user.clone();
-        let secrets = &self.live().secrets;
+        let secrets = self.live().secrets.load();
         let end = secrets.right_until(token, channel, user.as_deref());
         end.map_err(|why| Fault::new(why.code(), why.to_string()))
     }
@@ -269,6 +325,52 @@ impl Speaker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_is_no_command_is_known_by_its_id() {
+        for (text, id) in [
+            (r#"{"id":17,"publish":{"channel":"a:b","key":5}}"#, Some(17)),
+            (r#"{"publish":{},"id":17,"more":1}"#, Some(17)),
+            (r#"{"id":17,"send":1,"send":2}"#, Some(17)),
+            (r#"{"id":17,"send":undefined}"#, Some(17)),
+            (r#"{"id":"17","other":1}"#, None),
+            (r#"{"other":1}"#, None),
+            (r#"[{"id":17}]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(id_of(text), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_has_exactly_one_verb_and_null_is_a_value() {
+        for (text, is_one) in [
+            (r#"{"id":1,"send":null}"#, true),
+            (r#"{"id":1,"send":{"a":1}}"#, true),
+            (r#"{"send":"a"}"#, true),
+            (r#"{"id":1,"ping":{}}"#, true),
+            (r#"{"id":1,"publish":{"channel":"a:b","data":null}}"#, true),
+            (
+                r#"{"id":1,"subscribe":{"channel":"a:b","from":null}}"#,
+                true,
+            ),
+            (r#"{"id":1,"ping":{},"send":1}"#, false),
+            (r#"{"id":1,"send":null,"subscribe":null}"#, false),
+            (r#"{"id":1,"ping":null}"#, false),
+            (r#"{"id":1,"publish":{"channel":"a:b"}}"#, false),
+            (
+                r#"{"id":1,"publish":{"channel":"a:b","data":1,"key":5}}"#,
+                false,
+            ),
+            (r#"{"id":1,"presence":{}}"#, false),
+            (r#"{"id":1,"presence":{"channel":"\ud800"}}"#, false),
+            (r#"{"id":1}"#, false),
+        ] {
+            let known: Envelope<'_> = serde_json::from_str(text).expect("it has a form");
+            assert_eq!(known.verb().is_ok(), is_one, "{text}");
+            assert!(known.id.is_none_or(|id| id == 1), "{text}");
+        }
+    }
 
     #[test]
     fn a_command_is_known_by_its_beginning_where_that_is_its_id() {

@@ -17,10 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
-use protoplex_wire::manifest::LiveLimits;
+use protoplex_wire::manifest::{LiveLimits, Role};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-/// Of requests with commands, and of long polling.
+/// Header that names the session in requests with commands, and in long polling.
 pub(super) const SESSION_HEADER: &str = "protoplex-session";
 /// `poll` asks for long polling.
 const TRANSPORT_HEADER: &str = "protoplex-transport";
@@ -37,6 +37,53 @@ pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) 
     }
 }
 
+/// Answers a request of a session that is here, whatever the routes of the build say: a session outlives the one by which
+/// it was opened.
+///
+/// # Errors
+/// Gives back any other request.
+pub(crate) fn of_session<'a>(
+    shared: &Arc<Shared>,
+    request: Request<'a>,
+) -> Result<Answer, Request<'a>> {
+    let head = request.head;
+    let is_poll = head.method == "GET" && wants_poll(head);
+    if shared.role != Role::Live || !(is_poll || head.method == "POST") {
+        return Err(request);
+    }
+    let session = head.header_str(SESSION_HEADER);
+    let client = session.and_then(|session| shared.live.of_session(session));
+    let (Some(session), Some(client)) = (session, client) else {
+        return Err(request);
+    };
+    let (build, handler) = {
+        let state = client.state.lock();
+        (Arc::clone(&state.build), state.slot().name.clone())
+    };
+    if let Some(notes) = head.notes {
+        notes.write(|noted| {
+            noted.handler = handler;
+            noted.build = build.id.short();
+        });
+    }
+    let request = Request {
+        build: &build,
+        ..request
+    };
+    let Ok(allowed) = origins::of_request(&request) else {
+        shared.live.counters.foreign.fetch_add(1, Relaxed);
+        return Ok(Answer::Ready(origins::refused(head)));
+    };
+    Ok(allowed.on_answer(match is_poll {
+        true => poll::next(shared, session, head),
+        false => poll::commands(shared, client, request.body),
+    }))
+}
+
+fn wants_poll(head: &Head<'_>) -> bool {
+    head.header(TRANSPORT_HEADER) == Some(b"poll")
+}
+
 fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
     let head = request.head;
     if head
@@ -44,13 +91,18 @@ fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Ans
         .upgrade
         .is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
     {
+        // RFC 6455, section 4.2.1. A stream of HTTP/2 that asks for it counts as GET.
+        if head.method != "GET" {
+            return Answer::Ready(reply::wrong_method(&["GET"], head.request_id));
+        }
         return Answer::Ready(by_websocket(shared, index, &request).unwrap_or_else(|reply| reply));
     }
-    let wants_poll = head.header(TRANSPORT_HEADER) == Some(b"poll");
+    let wants_poll = wants_poll(head);
     let session = head.header_str(SESSION_HEADER);
     match (head.method, session) {
-        ("POST", Some(session)) => poll::commands(shared, session, request),
-        ("GET", Some(session)) if wants_poll => poll::next(shared, session, head),
+        // See [`of_session`].
+        ("POST", Some(_)) => Answer::Ready(poll::gone()),
+        ("GET", Some(_)) if wants_poll => Answer::Ready(poll::gone()),
         ("POST", None) if wants_poll => {
             let opened = open(shared, index, &request, Transport::LongPoll, false);
             Answer::Ready(opened.map_or_else(|reply| reply, |handle| poll::begin(shared, handle)))
@@ -70,11 +122,9 @@ fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Ans
 }
 
 fn wants_events(head: &Head<'_>) -> bool {
-    let accept = head.header_str("accept").unwrap_or_default();
-    accept.split(',').any(|one| {
-        one.split(';')
-            .next()
-            .is_some_and(|one| one.trim() == "text/event-stream")
+    head.header_list("accept").any(|range| {
+        let kind = range.split(|&byte| byte == b';').next();
+        kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
     })
 }
 
@@ -99,10 +149,12 @@ fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Re
     let handshake = handshake.map_err(|fault| {
         let text = |status| Reply::text(status, format!("{fault}\nrequest {}\n", head.request_id));
         match fault {
-            HandshakeError::Version => text(StatusCode::UPGRADE_REQUIRED).with(
-                header::SEC_WEBSOCKET_VERSION,
-                HeaderValue::from_static("13"),
-            ),
+            HandshakeError::Version => text(StatusCode::UPGRADE_REQUIRED)
+                .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+                .with(
+                    header::SEC_WEBSOCKET_VERSION,
+                    HeaderValue::from_static("13"),
+                ),
             HandshakeError::Key => text(StatusCode::BAD_REQUEST),
         }
     })?;

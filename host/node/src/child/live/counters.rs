@@ -1,4 +1,4 @@
-//! What a live child counts, and what it shows of itself.
+//! Counters of a live child, and the numbers that it shows of itself.
 
 use super::{Live, client::Client};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +11,7 @@ const BACKLOG_BYTES_MIN: usize = 64 << 10;
 /// Name, help and value.
 type Sample = (&'static str, &'static str, u64);
 
-/// What happened, since the child's start.
+/// Counts of events since the child's start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// Messages that were published here.
@@ -35,7 +35,7 @@ pub(super) struct Counters {
 }
 
 impl Live {
-    /// What is now.
+    /// Numbers of this moment.
     pub(in crate::child) fn gauges(&self) -> [Sample; 5] {
         let clients: Vec<_> = self.clients.lock().keys().copied().collect();
         let hub = self.hub.lock();
@@ -71,7 +71,7 @@ impl Live {
         ]
     }
 
-    /// What has happened.
+    /// Counts since the child's start.
     pub(in crate::child) fn counts(&self) -> [Sample; 8] {
         let counters = &self.counters;
         [

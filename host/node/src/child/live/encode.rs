@@ -1,4 +1,5 @@
-//! What goes out: objects of the channel protocol, and the forms of messages, each made once for all who receive it.
+//! Encoding of what goes out: objects of the channel protocol, and the forms of messages, each made once for all who
+//! receive it.
 
 use super::{Out, hub::LiveItem};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -97,7 +98,7 @@ fn retry(after_ms: u64) -> Bytes {
     object(json!({"retry": {"after_ms": after_ms}}))
 }
 
-/// How the server ends the connection: transports of text have no frame of their own for it.
+/// Object by which the server ends the connection: transports of text have no frame of their own for it.
 pub(super) fn closed(code: u16, reason: &str) -> Bytes {
     object(json!({"closed": {"code": code, "reason": reason}}))
 }
@@ -114,7 +115,7 @@ fn notice(channel: &str, notice: &Notice) -> Bytes {
     })
 }
 
-/// What a handler sends to one connection.
+/// Object for data that a handler sends to one connection.
 pub(super) fn of_handler(data: &[u8]) -> Bytes {
     #[derive(Serialize)]
     struct Sent {
@@ -158,7 +159,7 @@ fn message_object(channel: &str, message: &Message) -> Vec<u8> {
     serde_json::to_vec(&published).unwrap_or_default()
 }
 
-/// How a WebSocket is spoken to.
+/// Forms that a WebSocket is sent.
 #[derive(Clone, Copy)]
 pub(super) struct Spoken {
     pub(super) is_raw: bool,
@@ -230,12 +231,12 @@ fn number_of(notice: &Notice) -> u32 {
     *number
 }
 
-/// What an item is for transports of text.
+/// Form of an item for transports of text.
 pub(super) enum Text {
     Object(Bytes),
-    /// Of a message, with its id.
+    /// A message, with its id.
     Message(Bytes, String),
-    /// Of a subscription that has ended.
+    /// An item of a subscription that has ended.
     Nothing,
     /// With which code and reason.
     End(u16, String),

@@ -48,7 +48,7 @@ struct Events {
 }
 
 impl Events {
-    /// What waits, as events; sets `over` at the end.
+    /// Takes what waits, as events; sets `over` at the end.
     fn gather(&mut self) -> Vec<u8> {
         let (live, id) = (self.handle.live(), self.handle.client.id);
         let (mut hub, mut out, mut messages) = (live.hub(), Vec::new(), 0);

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 pub(super) type Hub = Mesh<Ticket, Out>;
 pub(super) type LiveItem = Item<Said<Out>>;
 
-/// Who waits for an answer.
+/// The one who waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ticket {
     /// A client, by the id of its command; a handler subscribed it where there is none.
@@ -148,6 +148,12 @@ impl Live {
 
     pub(super) fn client(&self, id: ConnectionId) -> Option<Arc<Client>> {
         self.clients.lock().get(&id).cloned()
+    }
+
+    /// The client of a session.
+    pub(super) fn of_session(&self, session: &str) -> Option<Arc<Client>> {
+        let id = self.sessions.lock().get(session).copied();
+        id.and_then(|id| self.client(id))
     }
 
     fn stir(&self, wake: Vec<ConnectionId>, close: Vec<ConnectionId>) {

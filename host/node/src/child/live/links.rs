@@ -12,14 +12,13 @@ use parking_lot::Mutex;
 use protoplex_live::{Child, Effects, Frame};
 use protoplex_seed::{
     identity::{self, Expected},
-    mutual_tls,
+    mutual_tls::{self, MemberFiles},
 };
 use protoplex_wire::{directory::Directory, manifest::Role};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::{
     io,
     net::SocketAddr,
-    path::Path,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -38,7 +37,7 @@ use wire::Hello;
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two signs of life on a link.
 const BEAT: Duration = Duration::from_millis(500);
-/// How long none may come: well below the time that a new owner waits for a channel.
+/// Longest silence of a link: well below the time that a new owner waits for a channel.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Frames that wait for one link; who cannot take them in time is asked to begin again.
 const WAITING_MAX: usize = 16 << 10;
@@ -105,25 +104,23 @@ impl Links {
 }
 
 impl Live {
-    /// Who this child is to others, and the files by which both sides know each other.
+    /// Sets the identity of this child for others, and the certificates by which both sides know each other.
     ///
     /// # Errors
-    /// A file cannot be used.
+    /// They cannot be used.
     pub(in crate::child) fn introduce(
         shared: &Arc<Shared>,
         (node, child): (&str, u16),
-        (ca, cert, key): (&Path, &Path, &Path),
+        files: &MemberFiles,
     ) -> anyhow::Result<()> {
         let identity = Identity {
             me: (node.into(), child),
             process: rand::random(),
             connector: TlsConnector::from(mutual_tls::client_config(
-                ca,
-                cert,
-                key,
+                files,
                 Expected::NodeOf(Role::Live),
             )?),
-            acceptor: TlsAcceptor::from(mutual_tls::server_config(ca, cert, key)?),
+            acceptor: TlsAcceptor::from(mutual_tls::server_config(files)?),
             shared: Arc::downgrade(shared),
         };
         // Once in a process.
@@ -131,7 +128,7 @@ impl Live {
         Ok(())
     }
 
-    /// Whose each channel is from here on.
+    /// Takes the owners of channels from a directory.
     pub(in crate::child) fn take_directory(&self, directory: &Directory) {
         let Some(identity) = self.links.identity.get() else {
             return;

@@ -17,12 +17,14 @@ mod links;
 mod moving;
 mod origins;
 mod poll;
+mod rights;
 mod secrets;
 mod watch;
 mod websocket;
 
 use super::service::Shared;
 use crate::awake::Awake;
+use arc_swap::ArcSwap;
 use client::{Client, State};
 use counters::Counters;
 use hub::Hub;
@@ -45,28 +47,28 @@ use tokio::sync::{oneshot, watch::Sender as Watched};
 
 pub(super) use admission::Admission;
 pub(super) use builtin::answer;
-pub(super) use connect::connect;
-pub(super) use secrets::Secrets as LiveSecrets;
+pub(super) use connect::{connect, of_session};
+pub(crate) use secrets::Secrets as LiveSecrets;
 
 /// The channel protocol, as `Sec-WebSocket-Protocol` names it.
 const PROTOCOL: &str = "protoplex.v1";
 /// Between two looks at who has left, what is too old, and who has said nothing for too long.
 const TICK: Duration = Duration::from_millis(250);
-/// What a manifest's check counts is what queues count.
+/// A manifest's check counts an item's cost as queues do.
 const _: () = assert!(manifest::ITEM_BYTES == protoplex_live::ITEM_BYTES as u64);
-/// Of a node whose members are heard of by links: a few lost reports are no absence.
+/// Members of a node that is heard of by links count as gone after such a silence: a few lost reports are no absence.
 const PRESENCE_EXPIRES_MS: u64 = 30_000;
 
-/// What waits for a connection besides messages and who came and left.
+/// Items that wait for a connection besides messages and who came and left.
 #[derive(Clone, Debug)]
 pub(super) enum Out {
     /// An object of the channel protocol.
     Object(bytes::Bytes),
     /// Text of a handler to a connection without that protocol.
     Text(bytes::Bytes),
-    /// Likewise, bytes.
+    /// Bytes of a handler to a connection without that protocol.
     Binary(bytes::Bytes),
-    /// What a subscriber missed.
+    /// A message that a subscriber missed.
     Missed(u32, Arc<protoplex_live::Message>),
     /// That the server goes away, and how many milliseconds to wait before coming back.
     Retry(u64),
@@ -89,22 +91,22 @@ impl Out {
 pub(super) struct Live {
     hub: Mutex<Hub>,
     links: Links,
-    /// Of back ends, that wait for an answer.
+    /// Requests of back ends that wait for an answer.
     requests: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     requests_ever: AtomicU64,
     admission: Admission,
     clients: Mutex<HashMap<ConnectionId, Arc<Client>>>,
     polls: poll::Polls,
-    /// Who registered for keys, and whom to wake for it.
+    /// Connections that registered for keys, and the task to wake for each.
     watchers: Mutex<HashMap<ConnectionId, Option<Waker>>>,
-    /// Of clients whose commands come by requests of their own.
+    /// Sessions of clients whose commands come by requests of their own.
     sessions: Mutex<HashMap<Box<str>, ConnectionId>>,
     rules: Mutex<Arc<manifest::Live>>,
     /// Raised with every switch of builds.
     generation: AtomicU64,
     /// Clock of the channels: links and hand-overs are given up by time in which this process ran.
     clock: Mutex<Awake>,
-    secrets: LiveSecrets,
+    secrets: ArcSwap<LiveSecrets>,
     /// Subscriptions by the second of 1970 in which their token ends.
     expiries: Mutex<BTreeSet<(u64, ConnectionId, Arc<str>)>>,
     counters: Counters,
@@ -113,6 +115,11 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// From now on tokens are judged by these.
+    pub(super) fn set_secrets(&self, secrets: LiveSecrets) {
+        self.secrets.store(Arc::new(secrets));
+    }
+
     /// Without anybody. The rules come with the first build.
     pub(super) fn new(secrets: LiveSecrets, admission: Admission) -> Self {
         Self {
@@ -132,7 +139,7 @@ impl Live {
             rules: Mutex::default(),
             generation: AtomicU64::new(0),
             clock: Mutex::new(Awake::new(Instant::now())),
-            secrets,
+            secrets: ArcSwap::from_pointee(secrets),
             expiries: Mutex::default(),
             counters: Counters::default(),
             draining: Watched::default(),
@@ -148,14 +155,16 @@ impl Live {
         Arc::clone(&self.rules.lock())
     }
 
-    /// A build with these rules answers from here on.
-    fn set_rules(&self, live: Option<&manifest::Live>) {
+    /// A build with these rules answers from here on. Whether they refuse subscriptions that those before allowed.
+    fn set_rules(&self, live: Option<&manifest::Live>) -> bool {
         let live = live.cloned().unwrap_or_default();
         let rules = live.namespaces.iter();
         let rules = rules.map(|(name, namespace)| (name.as_str().into(), rules_of(namespace)));
         let own = [(watch::NAMESPACE.into(), watch::RULES)];
         self.hub.lock().set_rules(rules.chain(own));
-        *self.rules.lock() = Arc::new(live);
+        let live = Arc::new(live);
+        let before = std::mem::replace(&mut *self.rules.lock(), Arc::clone(&live));
+        rights::are_narrowed(&before, &live)
     }
 
     /// Forgets who left, and what is too old. Until the child ends.
@@ -193,7 +202,7 @@ impl Live {
         }
     }
 
-    /// Of a client that is gone: tokens may live for days, and nobody waits for the end of these.
+    /// Forgets the tokens of a client that is gone: they may live for days, and nobody waits for the end of these.
     fn forget_tokens(&self, client: &Client) {
         let tokens = std::mem::take(&mut client.state.lock().tokens);
         let mut expiries = self.expiries.lock();
@@ -219,7 +228,10 @@ impl Live {
             };
             let is_last = client.state.lock().tokens.get(&channel) == Some(&exp);
             if is_last && self.unsubscribe(id, &channel) {
-                client.state.lock().tokens.remove(&channel);
+                let mut state = client.state.lock();
+                state.tokens.remove(&channel);
+                state.by_handler.remove(&channel);
+                drop(state);
                 self.say(
                     &client,
                     Out::Object(encode::ended(
@@ -294,13 +306,13 @@ mod close {
     pub(super) use protoplex_edge::websocket::code::{GOING_AWAY, NORMAL, POLICY, RESTART};
     /// None was given (RFC 6455, section 7.4.1).
     pub(super) const NONE: u16 = 1005;
-    /// It broke (likewise).
+    /// The connection broke (RFC 6455, section 7.4.1).
     pub(super) const BROKEN: u16 = 1006;
     /// The handler failed.
     pub(super) const FAILED: u16 = 1011;
-    /// It cannot have now what it came for (IANA, WebSocket close codes).
+    /// The client cannot have now what it came for (IANA, WebSocket close codes).
     pub(super) const TRY_AGAIN: u16 = 1013;
-    /// It does not keep up; it may come back, and ask for what it missed.
+    /// The client does not keep up; it may come back, and ask for what it missed.
     pub(super) const SLOW: u16 = 4000;
 }
 

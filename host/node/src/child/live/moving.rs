@@ -26,10 +26,10 @@ use std::{
 const SLICE: Duration = Duration::from_millis(1);
 
 impl Live {
-    /// Another build answers from here on. Its connections follow, a few at a time.
+    /// Another build answers from here on. Its connections follow, a few at a time; subscriptions that it refuses end.
     pub(in crate::child) fn switched(shared: &Arc<Shared>, build: &LoadedBuild) {
         let live = &shared.live;
-        live.set_rules(build.manifest.live.as_ref());
+        let narrowed = live.set_rules(build.manifest.live.as_ref());
         live.generation.fetch_add(1, Relaxed);
         let clients: Vec<_> = live.clients.lock().values().cloned().collect();
         if clients.is_empty() {
@@ -39,6 +39,9 @@ impl Live {
         tokio::spawn(async move {
             let mut since = Instant::now();
             for client in clients {
+                if narrowed {
+                    shared.live.end_refused(&client);
+                }
                 shared
                     .live
                     .settle(&shared, &client, &mut client.state.lock());
@@ -132,13 +135,13 @@ impl Live {
     }
 }
 
-/// What became of what was remembered.
+/// The outcome for the state that was remembered.
 enum Moved {
     /// The new handler knows it, or there is nothing to know.
     Whole,
-    /// It is lost; the new handler has to hear of the connection from the beginning.
+    /// The state is lost; the new handler has to hear of the connection from the beginning.
     Afresh(Again),
-    /// It is where it was.
+    /// The state is where it was.
     Not(HandlerError),
 }
 

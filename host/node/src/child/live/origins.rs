@@ -37,9 +37,14 @@ impl Allowed {
         head: &Head<'_>,
         from_our_node: bool,
     ) -> Result<Self, Foreign> {
-        let Some(origin) = head.header("origin") else {
+        let mut lines = head.header_lines("origin");
+        let Some(origin) = lines.next() else {
             return Ok(Self::Own);
         };
+        // A browser sends one: of two, whoever reads the other would be told that it may (RFC 6454, section 7.3).
+        if lines.next().is_some() {
+            return Err(Foreign);
+        }
         let origin = std::str::from_utf8(origin).map_err(|_| Foreign)?;
         let known = |one: &&String| one.eq_ignore_ascii_case(origin);
         if origins.iter().any(|one| known(&one)) {
@@ -99,9 +104,10 @@ impl Allowed {
             HeaderValue::from_static(PREFLIGHT_AGE_S),
         );
         // Whatever the page of an origin that is trusted wants to say.
-        let names = head.header("access-control-request-headers");
-        if let Some(names) = names.and_then(|names| HeaderValue::from_bytes(names).ok()) {
-            push(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+        for names in head.header_lines("access-control-request-headers") {
+            if let Ok(names) = HeaderValue::from_bytes(names) {
+                push(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+            }
         }
         push(
             header::VARY,
@@ -224,6 +230,16 @@ mod tests {
         ];
         assert_eq!(of(&[], "live.internal", &headers, true), Ok(Allowed::Own));
         assert_eq!(of(&[], "live.internal", &headers, false), Err(Foreign));
+    }
+
+    #[test]
+    fn two_origins_are_none_that_may_connect() {
+        let (own, other) = ("http://example.test", "http://evil.test");
+        for (first, second) in [(own, other), (other, own), (own, own)] {
+            let headers = [("origin", first), ("Origin", second)];
+            let found = of(&[own, "*"], "example.test", &headers, false);
+            assert_eq!(found, Err(Foreign), "{first} {second}");
+        }
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! Long polling, and requests that carry what a client has to say.
 
 use super::{
-    client::Handle,
+    client::{Client, Handle},
     encode::{self, Text},
 };
-use crate::child::{decide::Request, service::Shared};
+use crate::child::service::Shared;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
 use protoplex_edge::Rate;
-use protoplex_http::{Answer, Head, Reply};
+use protoplex_http::{Answer, Body, Head, Reply};
 use protoplex_wire::manifest::message_cost;
 use serde_json::value::RawValue;
 use std::{
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a request waits for something to tell: below the 30 seconds after which common middleboxes give up.
+/// Time that a request waits for something to tell: below the 30 seconds after which common middleboxes give up.
 const WAIT: Duration = Duration::from_secs(25);
 /// A client that asks for nothing for so long is gone.
 const ABSENCE_MAX: Duration = Duration::from_secs(40);
@@ -97,7 +97,7 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
     json(objects)
 }
 
-/// What happened since; waits for it.
+/// Answers with what happened since; waits for it.
 pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answer {
     let polled = shared.live.polls.0.lock().get(session).cloned();
     let Some(polled) = polled else {
@@ -181,7 +181,7 @@ impl Polled {
     }
 }
 
-/// What waits, as an array, and whether that is the end; its last object says so then.
+/// Takes what waits, as an array, and whether that is the end; its last object says so then.
 fn gather(handle: &Handle) -> (Bytes, bool) {
     let (live, id) = (handle.live(), handle.client.id);
     let (mut hub, mut out, mut messages) = (live.hub(), vec![b'['], 0);
@@ -217,15 +217,10 @@ fn gather(handle: &Handle) -> (Bytes, bool) {
 }
 
 /// A request with what a client has to say: a command, or an array of them.
-pub(super) fn commands(shared: &Arc<Shared>, session: &str, request: Request<'_>) -> Answer {
-    let id = shared.live.sessions.lock().get(session).copied();
-    let client = id.and_then(|id| shared.live.client(id));
-    let Some(client) = client else {
-        return Answer::Ready(gone());
-    };
+pub(super) fn commands(shared: &Arc<Shared>, client: Arc<Client>, body: Body) -> Answer {
     let limits = shared.live.rules().limits;
     let bytes_max = usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX);
-    let (shared, body) = (Arc::clone(shared), request.body);
+    let shared = Arc::clone(shared);
     Answer::Later(Box::pin(async move {
         let Ok(body) = Limited::new(body, bytes_max).collect().await else {
             let text = format!("commands have at most {bytes_max} bytes\n");
@@ -268,7 +263,7 @@ fn too_many(away: Duration) -> Reply {
     Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
-fn gone() -> Reply {
+pub(super) fn gone() -> Reply {
     Reply::text(
         StatusCode::GONE,
         "there is no such session any more; connect again\n",

@@ -1,12 +1,12 @@
-//! Who may publish by HTTP, and who may subscribe by a signed token.
+//! Secrets of those who may publish by HTTP, and who may subscribe by a signed token.
 
 use anyhow::Context;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use protoplex_seed::mutual_tls::SideFile;
 use serde::Deserialize;
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use serde_json::{Map, Value};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Below this a key can be guessed by trying.
 const SECRET_BYTES_MIN: usize = 16;
@@ -14,13 +14,13 @@ const SECRET_BYTES_MIN: usize = 16;
 /// Seconds that the clock of whoever signs tokens may be ahead of ours: what is valid from now on there is so here.
 const CLOCK_AHEAD_MAX_S: u64 = 30;
 
-/// As the file has them. Nothing is allowed by what is absent.
+/// The file of secrets. Nothing is allowed by what is absent.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct File {
     api_token: Option<String>,
     token_key: Option<String>,
-    /// Whose tokens count (`iss`); anybody's who has the key, where nothing is said.
+    /// Issuer whose tokens count (`iss`); anybody's who has the key, where nothing is said.
     token_issuer: Option<String>,
     /// For whom they must be (`aud`); for anybody, where nothing is said.
     token_audience: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Secrets {
     token_audience: Option<String>,
 }
 
-/// What a token says (RFC 7519). It is for one user where it names one. Times are seconds since 1970, and what a token
+/// Claims of a token (RFC 7519). It is for one user where it names one. Times are seconds since 1970, and what a token
 /// has beyond this is its maker's.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
@@ -65,6 +65,8 @@ pub(super) enum Refused {
     Malformed,
     #[error("the token is signed by another algorithm than HS256")]
     Algorithm,
+    #[error("the token's header asks for an extension that is not known here (`crit`, `b64`)")]
+    Extension,
     #[error("the signature of the token is wrong: another key made it")]
     Signature,
     #[error("the token has no `channel`")]
@@ -98,14 +100,12 @@ impl Refused {
 }
 
 impl Secrets {
-    /// Reads the file.
+    /// Reads what stands in the file.
     ///
     /// # Errors
-    /// It cannot be read, or what stands there protects nothing.
-    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path)
-            .with_context(|| format!("the secrets of live channels, {}", path.display()))?;
-        let file: File = serde_json::from_slice(&text)
+    /// It is no such JSON, or what stands there protects nothing.
+    pub(crate) fn parse(SideFile { path, text }: &SideFile) -> anyhow::Result<Self> {
+        let file: File = serde_json::from_str(text)
             .with_context(|| format!("{} cannot be read", path.display()))?;
         for secret in [&file.api_token, &file.token_key].into_iter().flatten() {
             anyhow::ensure!(
@@ -195,9 +195,13 @@ impl Secrets {
         }
     }
 
-    /// What a token says, once its signature is right. What of it counts is looked at by the caller, which can tell why.
+    /// Claims of a token, once its signature is right. What of it counts is looked at by the caller, which can tell
+    /// why.
     fn signed(&self, token: &str) -> Result<Claims, Refused> {
         let key = self.token_key.as_ref().ok_or(Refused::NoKey)?;
+        if has_extension(token) {
+            return Err(Refused::Extension);
+        }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_aud) = (false, false);
@@ -211,11 +215,25 @@ impl Secrets {
     }
 }
 
+/// Whether a token is not what it seems to one who knows no extensions: such are refused (RFC 7515, section 4.1.11), and
+/// so is a payload that is not encoded (RFC 7797, section 3). None is known here.
+fn has_extension(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).ok();
+    let header = header.and_then(|header| serde_json::from_slice::<Map<_, _>>(&header).ok());
+    header.is_some_and(|header: Map<String, Value>| {
+        let is_encoded = header
+            .get("b64")
+            .is_none_or(|b64| *b64 == Value::Bool(true));
+        header.contains_key("crit") || !is_encoded
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use jsonwebtoken::{EncodingKey, Header, encode};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const NOW: u64 = 1_000_000;
     const KEY: &str = "sixteen bytes and more";
@@ -285,6 +303,37 @@ mod tests {
             (json!({"iss": "us"}), Err(Refused::Audience)),
         ] {
             check(&strict, &with(more), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_with_an_extension_that_is_not_known_is_refused() {
+        let plain = secrets(None, None);
+        let claims = json!({"channel": "room:a", "exp": NOW + 60}).to_string();
+        let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, KEY.as_bytes());
+        for (more, expected) in [
+            (json!({}), Ok(NOW + 60)),
+            (json!({"kid": "1", "b64": true, "other": {}}), Ok(NOW + 60)),
+            (json!({"crit": ["exp"]}), Err(Refused::Extension)),
+            (
+                json!({"crit": ["b64"], "b64": false}),
+                Err(Refused::Extension),
+            ),
+            (json!({"crit": []}), Err(Refused::Extension)),
+            (json!({"crit": null}), Err(Refused::Extension)),
+            (json!({"crit": "exp", "b64": 1}), Err(Refused::Extension)),
+            (json!({"b64": false}), Err(Refused::Extension)),
+            (json!({"b64": null}), Err(Refused::Extension)),
+        ] {
+            let mut header = json!({"alg": "HS256", "typ": "JWT"});
+            let fields = header.as_object_mut().expect("it is an object");
+            fields.extend(more.as_object().expect("it is an object").clone());
+            let [header, claims] =
+                [&header.to_string(), &claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+            let signed = format!("{header}.{claims}");
+            let signature = aws_lc_rs::hmac::sign(&hmac, signed.as_bytes());
+            let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+            check(&plain, &token, expected);
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) const NAMESPACE: &str = "keys";
 /// A change says which part of a key is another one, or what it is now: a path, a digest.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
-/// What is kept of each key: a node that is away for some minutes drops little.
+/// Rules for the events of a key: a node that is away for some minutes drops little.
 pub(super) const RULES: Rules = Rules {
     history: History {
         messages_max: 100,
@@ -40,16 +40,16 @@ pub(super) const RULES: Rules = Rules {
     subscribers_max: 100_000,
 };
 
-/// What may wait for one who registered, and is worth more than to begin again.
+/// Limits on what may wait for one who registered, and is worth more than to begin again.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     queue_bytes_max: 1 << 20,
     subscriptions_max: 1,
 };
 
-/// What has happened to a key.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It changed, in the publisher's words.
+    /// The key changed, in the publisher's words.
     Changed(Bytes),
     /// Something may have changed unheard: what is kept of the key is to be dropped. Said once in the beginning, when
     /// changes are heard from then on, so that what was kept before is not kept for ever.
@@ -99,7 +99,7 @@ impl Registration {
         live.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, self.id, &self.channel, None, None));
     }
 
-    /// What happens next to the key.
+    /// The next change of the key.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
         let Some(shared) = self.shared.upgrade() else {
             return Poll::Pending;

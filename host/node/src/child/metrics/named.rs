@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What counts under its own name, up to a number of names, and the rest under one.
+/// Counters that each have a name, up to a number of names, and one for all the rest.
 #[derive(Debug)]
 pub(in crate::child) struct Named<K, T> {
     names_max: usize,

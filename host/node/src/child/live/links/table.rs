@@ -19,7 +19,7 @@ const NOBODY: u32 = u32::MAX;
 /// Where a child is: on which node, and its index there.
 pub(super) type Place = (Arc<str>, u16);
 
-/// Who has dialled.
+/// The side that has dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialled {
     ByUs,
@@ -34,10 +34,10 @@ struct Up {
     frames: Option<mpsc::Sender<Bytes>>,
 }
 
-/// What is known of a child.
+/// State of a child that is known.
 struct Known {
     number: Child,
-    /// Of the process that last spoke from there.
+    /// Number of the process that last spoke from there.
     process: Option<u64>,
     /// `host:port`, where the directory names it.
     address: Option<Arc<str>>,
@@ -57,7 +57,7 @@ pub(super) struct Table {
     version: u64,
 }
 
-/// What came of a new link.
+/// The outcome of a new link.
 pub(super) struct Linked {
     pub(super) child: Child,
     pub(super) link: u64,
@@ -123,7 +123,7 @@ impl Table {
         gone
     }
 
-    /// Whose each channel is, for the hub.
+    /// Owners of channels, for the hub.
     pub(super) fn place(
         &mut self,
         me: &Place,
@@ -207,7 +207,7 @@ impl Table {
         self.up(child)?.frames.as_ref()
     }
 
-    /// Its link ends as soon as its tasks notice.
+    /// Ends the link of a child, as soon as its tasks notice.
     pub(super) fn hang_up(&mut self, child: Child) {
         let place = self.places.get(&child);
         if let Some(up) = place.and_then(|place| self.known.get_mut(place)?.up.as_mut()) {

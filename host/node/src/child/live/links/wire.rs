@@ -1,5 +1,5 @@
-//! How frames travel: a length, the frame as JSON behind its own length, and the contents of its messages, each behind
-//! its length. All lengths are 32 bits, big-endian. Nothing at all is a sign of life.
+//! Form of frames on a link: a length, the frame as JSON behind its own length, and the contents of its messages, each
+//! behind its length. All lengths are 32 bits, big-endian. Nothing at all is a sign of life.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protoplex_live::Frame;
@@ -18,12 +18,12 @@ pub(super) const PROTOCOL: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
     pub(super) protocol: u32,
-    /// Who speaks.
+    /// Node of the sender.
     pub(super) node: String,
     pub(super) child: u16,
     /// A number of that process alone.
     pub(super) process: u64,
-    /// Who is meant: a sibling may answer for a child that is dead.
+    /// Node that is meant: a sibling may answer for a child that is dead.
     pub(super) to_node: String,
     pub(super) to_child: u16,
 }

@@ -1,0 +1,140 @@
+//! Starts a child: from its configuration and the descriptors that it inherits to a server that accepts nobody yet.
+
+use crate::{
+    channel::Channel,
+    child::{
+        access_log::FileLog,
+        fleet::Fleet,
+        handed::inherited,
+        live::{Admission, Live, LiveSecrets},
+        metrics::Metrics,
+        relay::Relay,
+        retained::Builds,
+        service::{Requests, Shared},
+    },
+    child_files::ChildFiles,
+    control::{ChildConfig, FromChild},
+    descriptors::{self, Reserve},
+};
+use anyhow::Context;
+use protoplex_edge::{
+    Certificates, ListenHandle, Server, Settings,
+    upstream::{Means, NodeCertificate},
+};
+use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
+use protoplex_seed::mutual_tls::MemberFiles;
+use protoplex_wire::{Digest, directory::Directory};
+use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Accept loops on the sockets of one child, this one or a sibling.
+pub(super) struct Listening {
+    /// The public ports, and the one on which other nodes relay to this node.
+    pub(super) public: Vec<ListenHandle>,
+    /// The socket for internal requests by key; a child of a live node has one of its own.
+    pub(super) internal: Option<ListenHandle>,
+}
+
+/// A child for the time of its process.
+pub(super) struct Child {
+    pub(super) config: ChildConfig,
+    pub(super) channel: Arc<Channel>,
+    pub(super) runtime: Runtime,
+    pub(super) linkers: Linkers,
+    pub(super) shared: Arc<Shared>,
+    pub(super) server: Arc<Server<Requests>>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) access_log: Option<Arc<FileLog>>,
+    pub(super) native: HashMap<Digest, File>,
+    pub(super) hop_key: String,
+    pub(super) directory: Directory,
+    pub(super) reserve: Reserve,
+    /// Accept loops of own and adopted sockets, by the index of the child that they belong to.
+    pub(super) listening: HashMap<usize, Listening>,
+}
+
+impl Child {
+    /// Reads what the configuration names, and starts the runtime and a server without sockets.
+    pub(super) fn start(config: ChildConfig) -> anyhow::Result<Self> {
+        let control = inherited(config.control_fd)?;
+        let channel =
+            Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
+        let runtime = Runtime::start(RuntimeConfig::of(config.instances_max))?;
+        let linkers = Linkers::for_runtime(&runtime)?;
+        let files = ChildFiles::of(Some(inherited(config.files_fd)?))
+            .context("the certificates and secrets cannot be read")?;
+        let (default, by_name) = files.public.pems();
+        let certificates = Certificates::new(&default, &by_name)?;
+        let MemberFiles { cert, key, .. } = &files.member;
+        let means = Means {
+            children: config.children,
+            node_certificate: Some(NodeCertificate::from_pem(
+                cert.text.as_bytes(),
+                key.text.as_bytes(),
+            )?),
+            ..Means::default()
+        };
+        let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+        let limits = config.ingress.limits(config.children, drain_timeout);
+        let trust = config.ingress.trust();
+        let live_secrets = files.live_secrets.as_ref().map(LiveSecrets::parse);
+        let live_secrets = live_secrets.transpose()?.unwrap_or_default();
+        let shared = Arc::new(Shared {
+            role: config.role,
+            builds: Builds::default(),
+            fleet: watch::Sender::new(Fleet::default()),
+            relay: Relay::new(means),
+            metrics: Metrics::default(),
+            live: Live::new(live_secrets, Admission::new(&limits)),
+        });
+        let index = u16::try_from(config.index).context("there are fewer children")?;
+        Live::introduce(&shared, (&config.node, index), &files.member)?;
+        let access_log = match &config.ingress.access_log {
+            Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
+                format!("the access log {} cannot be begun", path.display())
+            })?)),
+            None => None,
+        };
+        let settings = Settings {
+            limits,
+            trust,
+            tls: Some(Arc::new(certificates.config()?)),
+            access_log: access_log.clone().map(|log| log as _),
+        };
+        let connections_max = settings.limits.connections_max;
+        let server = Arc::new(Server::new(
+            Arc::new(Requests(Arc::clone(&shared))),
+            settings,
+        ));
+        tracing::info!(
+            node = config.node,
+            child = config.index,
+            connections_max,
+            descriptors = descriptors::limit(),
+            keeps_resident = runtime.keeps_resident(),
+            "a child started"
+        );
+        Ok(Self {
+            config,
+            channel,
+            runtime,
+            linkers,
+            shared,
+            server,
+            certificates,
+            access_log,
+            native: HashMap::new(),
+            hop_key: String::new(),
+            directory: Directory::default(),
+            reserve: Reserve::new(),
+            listening: HashMap::new(),
+        })
+    }
+
+    /// Sends a message to the parent. A parent that is gone is noticed where its messages are received.
+    pub(super) async fn say(&self, message: &FromChild) {
+        if let Err(error) = self.channel.send(message, &[]).await {
+            tracing::warn!(%error, "the parent cannot be told");
+        }
+    }
+}
