@@ -1,4 +1,4 @@
-//! What the Seed asks of a component at push: that it becomes native code, and is of the world it is said to be.
+//! The Seed's check of a component at push: that it becomes native code, and is of the world it is said to be.
 
 use protoplex_handler::BuildFault;
 use protoplex_node::parent::native::NativeCache;
@@ -12,13 +12,13 @@ pub struct Check {
 }
 
 impl Check {
-    /// With the cache in that folder.
+    /// With the cache in that folder, of so many bytes; 0 is as many as a node's own.
     ///
     /// # Errors
     /// When the folder cannot be used.
-    pub fn new(native: &Path) -> anyhow::Result<Self> {
+    pub fn new(native: &Path, native_bytes_max: u64) -> anyhow::Result<Self> {
         Ok(Self {
-            cache: NativeCache::open(native, 0)?,
+            cache: NativeCache::open(native, native_bytes_max)?,
         })
     }
 }
@@ -41,5 +41,36 @@ impl ComponentCheck for Check {
             .await
             .map_err(fault)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_seed::config::SeedConfig;
+    use std::{
+        fs,
+        time::{Duration, SystemTime},
+    };
+
+    #[test]
+    fn a_seed_keeps_as_much_native_code_as_its_configuration_says() {
+        let text = |more: &str| {
+            format!(
+                r#"{{"data":"/d","ca":"/c","cert":"/c","key":"/k","release_keys":[],"bind":"127.0.0.1","port":0,
+                "prepare_timeout_ms":1,"activate_timeout_ms":1{more}}}"#
+            )
+        };
+        for (more, left) in [("", true), (r#","native_bytes_max":10"#, false)] {
+            let config: SeedConfig = serde_json::from_str(&text(more)).expect("a configuration");
+            let folder = tempfile::tempdir().expect("a folder");
+            let old = folder.path().join("a.native");
+            fs::write(&old, [0; 20]).expect("a file");
+            let day = SystemTime::now() - Duration::from_secs(86_400);
+            let file = fs::File::open(&old).expect("it is there");
+            file.set_modified(day).expect("its time");
+            Check::new(folder.path(), config.native_bytes_max).expect("a cache");
+            assert_eq!(old.exists(), left, "{more}");
+        }
     }
 }

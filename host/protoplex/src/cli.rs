@@ -2,9 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protoplex_node::parent::compiler::COMPILE_MEMORY_BYTES_MAX;
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-/// Seconds that `push` and `rollback` wait for a release before they say that it still runs.
+/// Seconds that `push`, `rollback` and `adopt` wait for a release before they say that it still runs.
 pub const TIMEOUT_S: u64 = 60;
 /// The default of `--drain-timeout`: a person who pressed Ctrl-C waits for the longest request, but not for ever.
 pub const DRAIN_TIMEOUT_S: u32 = 10;
@@ -21,7 +21,7 @@ pub const NODES_MAX: i64 = 33;
     PROTOPLEX_LOG filters the log (default: info). NO_COLOR turns colours off."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -67,9 +67,10 @@ pub enum Command {
     Compile(Compile),
 }
 
-/// What every process that runs on does when it is signalled.
+/// Effects of signals on every process that runs on.
 const SIGNALS: &str = "Signals: TERM, INT and QUIT finish what is in flight and end; a second one ends at once.\n\
-    HUP reads certificates again. A log file that was moved away is begun anew by itself; USR1 may say so, too.";
+    HUP reads the certificates of HTTPS and the live secrets again. A log file that was moved away is begun anew by\n\
+    itself; USR1 may say so, too.";
 
 /// `up`
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ pub struct Up {
     /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
-    /// Address of the proxies' HTTP and HTTPS ports: 0.0.0.0 is every IPv4 address, `[::]` every address; all other ports stay on this machine
+    /// Address of the proxies' HTTP, HTTPS and health ports: 0.0.0.0 is every IPv4 address, `[::]` every address; all other ports stay on this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     pub bind: IpAddr,
     /// Print one line of JSON once everything serves
@@ -140,6 +141,20 @@ pub struct Target {
     pub key: Option<PathBuf>,
 }
 
+/// Options of a command that follows the release that it orders.
+#[derive(Clone, Debug, Args)]
+pub struct Following {
+    /// Seconds to wait for the nodes
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
+    timeout: u64,
+    /// Print the events of the release, one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which Seed.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// `push`
 #[derive(Clone, Debug, Args)]
 pub struct Push {
@@ -154,15 +169,9 @@ pub struct Push {
     /// Build (the start of its id) or release that must be active now; `none` for none [default: whichever is]
     #[arg(long, value_name = "BUILD")]
     pub against: Option<String>,
-    /// Seconds to wait for the nodes
-    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
-    pub timeout: u64,
-    /// Print the events of the release, one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// Which Seed.
+    /// Options of following the release.
     #[command(flatten)]
-    pub target: Target,
+    pub following: Following,
 }
 
 /// `rollback`
@@ -170,15 +179,9 @@ pub struct Push {
 pub struct Rollback {
     /// Build (the start of its id) or release (such as 1.7) to run again [default: the build before the active one]
     pub build: Option<String>,
-    /// Seconds to wait for the nodes
-    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
-    pub timeout: u64,
-    /// Print the events of the release, one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// Which Seed.
+    /// Options of following the release.
     #[command(flatten)]
-    pub target: Target,
+    pub following: Following,
 }
 
 /// `adopt`
@@ -186,15 +189,9 @@ pub struct Rollback {
 pub struct Adopt {
     /// Build (the start of its id) that a node runs [default: the one that all run]
     pub build: Option<String>,
-    /// Seconds to wait for the Seed
-    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
-    pub timeout: u64,
-    /// Print the events of the release, one JSON object a line
-    #[arg(long)]
-    pub json: bool,
-    /// Which Seed.
+    /// Options of following the release.
     #[command(flatten)]
-    pub target: Target,
+    pub following: Following,
 }
 
 /// Commands that only look.
@@ -299,7 +296,7 @@ pub struct Dev {
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS)]
 pub struct SeedProcess {
-    /// As every process.
+    /// Options of every process.
     #[command(flatten)]
     pub process: Process,
     /// Cache of native code [default: in its data folder]
@@ -334,6 +331,13 @@ pub struct Compile {
     /// The most memory it may take
     #[arg(long, value_name = "N", default_value_t = COMPILE_MEMORY_BYTES_MAX)]
     pub memory_bytes_max: u64,
+}
+
+impl Following {
+    /// Time to wait for the nodes.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -1,4 +1,4 @@
-//! How a command ends: the exit code, and what is said on stderr.
+//! The end of a command: the exit code, and what is said on stderr.
 
 use protoplex_push::{Faults, PushError};
 use std::process::ExitCode;

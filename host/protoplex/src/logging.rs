@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt, fmt::format::JsonFields};
 /// The variable that filters it.
 const FILTER_ENV: &str = "PROTOPLEX_LOG";
 
-/// Who reads the log.
+/// Reader of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
     /// `logs`, and whatever collects the files.
@@ -16,7 +16,7 @@ pub enum Reader {
     Person,
 }
 
-/// How long a process that ends waits for its last lines.
+/// Time that a process which ends waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the log of this process, on standard error where no file is named. Whatever becomes of it, nobody who logs

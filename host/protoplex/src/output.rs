@@ -34,6 +34,16 @@ pub fn announce(value: &impl Serialize) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes a line of data about what goes on, whether or not anybody reads it.
+///
+/// # Errors
+/// The line could not be written.
+pub fn report(text: impl Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
 /// Says something to the person. What cannot be written to stderr is lost, since nobody is there to read it.
 pub fn say(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");

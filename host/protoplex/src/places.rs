@@ -9,7 +9,7 @@ use std::{
 /// The user's folders, as far as there are any: a daemon has none.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    /// Of running processes; emptied by the system when the user leaves, where it has such a place.
+    /// Folder of running processes; emptied by the system when the user leaves, where it has such a place.
     pub running: Option<PathBuf>,
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
@@ -38,7 +38,7 @@ impl Places {
         }
     }
 
-    /// Of things to keep.
+    /// Folder of things to keep.
     ///
     /// # Errors
     /// When the user has no home.

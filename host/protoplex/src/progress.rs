@@ -1,11 +1,15 @@
-//! What a release looks like: answers on stdout, a bar on stderr where a person watches.
+//! Progress of a release: answers on stdout, a bar on stderr where a person watches.
 
-use crate::output::{self, To};
+use crate::{
+    cli,
+    output::{self, To},
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use protoplex_push::Progress;
 use protoplex_wire::status::{Answer, NodeAnswer, ReleaseEvent};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// How events are written.
+/// Format in which events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line.
@@ -16,10 +20,22 @@ pub enum Format {
     Quiet,
 }
 
-/// Of one push or rollback.
+impl Format {
+    /// The format that a command's arguments ask for.
+    pub fn of(args: &cli::Following) -> Self {
+        match args.json {
+            true => Self::Json,
+            false => Self::Text,
+        }
+    }
+}
+
+/// Shows one release: the events of a push, a rollback or an adoption.
 pub struct Shown {
     format: Format,
     bar: ProgressBar,
+    /// Events could not be written, which has been said.
+    is_unread: AtomicBool,
 }
 
 impl Shown {
@@ -30,12 +46,16 @@ impl Shown {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        Self { format, bar }
+        Self {
+            format,
+            bar,
+            is_unread: AtomicBool::new(false),
+        }
     }
 
     fn print(&self, event: &ReleaseEvent) {
         let written = match (self.format, event) {
-            (Format::Json, event) => output::json(event),
+            (Format::Json, event) => output::announce(event),
             (
                 Format::Text,
                 ReleaseEvent::Started {
@@ -43,14 +63,14 @@ impl Shown {
                     build,
                     nodes,
                 },
-            ) => output::line(format_args!(
+            ) => output::report(format_args!(
                 "release {release}: build {} to {} node{}",
                 build.short(),
                 nodes.len(),
                 if nodes.len() == 1 { "" } else { "s" }
             )),
             (Format::Text, ReleaseEvent::Node(answer)) => {
-                output::line(answer_line(answer, To::Stdout))
+                output::report(answer_line(answer, To::Stdout))
             }
             (Format::Quiet, ReleaseEvent::Node(answer)) if is_refusal(answer) => {
                 output::say(answer_line(answer, To::Stderr));
@@ -58,8 +78,11 @@ impl Shown {
             }
             _ => Ok(()),
         };
-        if let Err(error) = written {
-            tracing::warn!(%error, "an event could not be written");
+        // The release goes on, and its end is the exit code, with nobody at stdout as well.
+        if let Err(error) = written
+            && !self.is_unread.swap(true, Relaxed)
+        {
+            tracing::warn!(%error, "events cannot be written");
         }
     }
 }

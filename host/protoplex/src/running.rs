@@ -13,7 +13,7 @@ use std::{
 /// The file of the same content in the data folder.
 pub const DATA_FILE: &str = "up.json";
 
-/// What `up --json` prints.
+/// The line that `up --json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// The Seed's URL.
@@ -24,15 +24,15 @@ pub struct Running {
     pub ca: PathBuf,
     /// PEM of the operator's certificate.
     pub cert: PathBuf,
-    /// Its key.
+    /// Private key of the operator's certificate.
     pub key: PathBuf,
     /// The data folder.
     pub data: PathBuf,
     /// The release key that signs development builds.
     pub release_key: PathBuf,
-    /// Of `up` itself.
+    /// Process id of `up` itself.
     pub pid: i32,
-    /// Of the Seed's process.
+    /// Process id of the Seed.
     pub seed_pid: Option<u32>,
     /// When it began to serve.
     pub started_unix_ms: u64,
@@ -41,9 +41,9 @@ pub struct Running {
 /// One of its nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningNode {
-    /// Its role.
+    /// Role of the node.
     pub role: Role,
-    /// Its name.
+    /// Name of the node.
     pub name: String,
     /// `http://…`
     pub http: String,
@@ -53,7 +53,7 @@ pub struct RunningNode {
     pub health: String,
     /// `https://…`, mutual TLS.
     pub meta: String,
-    /// Of its parent process.
+    /// Process id of the node's parent.
     pub pid: Option<u32>,
 }
 

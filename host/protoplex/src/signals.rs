@@ -1,8 +1,9 @@
-//! What signals mean, the same for `up`, a Seed and a node (children leave them to their node):
+//! Effects of signals, the same for `up`, a Seed and a node (children leave them to their node):
 //!
 //! - TERM, INT and QUIT: finish what is in flight, and end. A second one: end at once.
-//! - HUP: read certificates again. Nothing ends, also when a terminal is closed.
+//! - HUP: read the certificates of HTTPS and the live secrets again. Nothing ends, also when a terminal is closed.
 //! - USR1: look at the log files. Those that were moved away are begun anew by themselves, within a second.
+//! - USR2, ALRM, IO: nothing. They mean nothing here, and would end the process.
 
 use anyhow::Result;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What a process was asked for by signals.
+/// Requests that signals made of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     /// To finish what is in flight, and end.
@@ -37,6 +38,14 @@ pub fn listen() -> Result<Signals> {
         hangup: signal(SignalKind::hangup())?,
         reopen: signal(SignalKind::user_defined1())?,
     };
+    for meaningless in [
+        SignalKind::user_defined2(),
+        SignalKind::alarm(),
+        SignalKind::io(),
+    ] {
+        // The handler stays when this is dropped, and does nothing.
+        drop(signal(meaningless)?);
+    }
     let signals = Signals::default();
     let asked = signals.clone();
     tokio::spawn(async move {

@@ -20,7 +20,7 @@ const SEED_ENV: &str = "PROTOPLEX_SEED";
 /// A Seed, and who we are to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its URL.
+    /// URL of the Seed.
     pub seed: String,
     ca: PathBuf,
     cert: PathBuf,

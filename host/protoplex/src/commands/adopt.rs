@@ -11,14 +11,14 @@ use crate::{
 use anyhow::Result;
 use protoplex_push::{PushError, follow, give_back};
 use protoplex_wire::{BuildId, status::NodeStatus};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// Gives the Seed what it lacks of the build, and orders that it is the fleet's.
 ///
 /// # Errors
 /// Whatever kept the Seed from adopting it.
 pub async fn run(args: &cli::Adopt) -> Result<Code> {
-    let client = Found::by(&args.target)?.client()?;
+    let client = Found::by(&args.following.target)?.client()?;
     let Some(hold) = client.status().await?.hold else {
         output::say(
             "the Seed holds nothing back, and runs what it ordered; there is nothing to adopt",
@@ -32,14 +32,11 @@ pub async fn run(args: &cli::Adopt) -> Result<Code> {
     // The one that knows most first.
     nodes.sort_by_key(|node| node.node != hold.node);
     give_back(&client, &nodes, build).await?;
-    let format = match args.json {
-        true => Format::Json,
-        false => Format::Text,
-    };
+    let format = Format::of(&args.following);
     let events = client.adopt(build).await.map_err(PushError::from)?;
-    let timeout = Duration::from_secs(args.timeout);
+    let timeout = args.following.timeout();
     let end = follow(events, timeout, &Shown::new(format)).await?;
-    finish(&end, format, timeout)
+    Ok(finish(&end, format, timeout))
 }
 
 /// The build that starts with `named`, or the only one, of those that nodes run.
@@ -73,26 +70,11 @@ fn chosen(nodes: &[NodeStatus], named: Option<&str>) -> Result<BuildId, PushErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::{Digest, manifest::Role, status::Addresses};
+    use crate::commands::tests::node_running;
+    use protoplex_wire::Digest;
 
     fn node(name: &str, build: &str) -> NodeStatus {
-        NodeStatus {
-            node: name.to_owned(),
-            role: Role::App,
-            connected: true,
-            addresses: Addresses::default(),
-            host_version: String::new(),
-            children: 2,
-            children_ready: 2,
-            active: Some(Digest::of(build.as_bytes())),
-            heartbeat_age_ms: 0,
-            requests: 0,
-            errors: 0,
-            traps: 0,
-            region: String::new(),
-            child_addresses: Vec::new(),
-            leaving: false,
-        }
+        node_running(name, Some(Digest::of(build.as_bytes())))
     }
 
     #[test]

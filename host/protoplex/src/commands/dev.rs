@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(50);
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// The workspace of all guests.
 const GUESTS: &str = "guests";
-/// What tools make, and nobody edits.
+/// Folders that tools make, and nobody edits.
 const MADE: [&str; 4] = ["target", "node_modules", "__pycache__", "out"];
 /// A guest that every other one is made of.
 const SDK: &str = "sdk";
@@ -151,7 +151,7 @@ impl Session<'_> {
         if let End::Promoted(record) = &end {
             said("pushed", &format!("{} nodes", record.switched()), step);
         }
-        Ok(finish(&end, Format::Quiet, PUSH_TIMEOUT)? == Code::Done)
+        Ok(finish(&end, Format::Quiet, PUSH_TIMEOUT) == Code::Done)
     }
 }
 
@@ -199,7 +199,7 @@ fn guests_of(changed: &BTreeSet<PathBuf>) -> Rebuild {
     }
 }
 
-/// What `just build-guests` runs, without needing `just`.
+/// Rebuilds guests as `just build-guests` does, without needing `just`.
 async fn rebuild(names: &[&str]) -> Result<()> {
     let manifest = format!("{GUESTS}/Cargo.toml");
     let status = Command::new("cargo")
@@ -279,7 +279,7 @@ impl Watch {
     }
 }
 
-/// What a tool or an editor makes beside the sources.
+/// Whether a tool or an editor makes this beside the sources.
 fn is_made(path: &Path) -> bool {
     let hidden = |part: &str| part.starts_with('.') && part.len() > 2;
     path.iter()

@@ -12,7 +12,10 @@ pub async fn run(args: &cli::Gc) -> Result<Code> {
     let order = GcOrder {
         dry_run: args.dry_run,
     };
-    let report = Found::by(&args.target)?.client()?.gc(order).await?;
+    let client = Found::by(&args.target)?.client()?;
+    // Removing may take minutes. A Seed that hangs is told from one at work by a question that takes none.
+    client.status().await?;
+    let report = client.gc(order).await?;
     if args.json {
         output::json(&report)?;
         return Ok(Code::Done);

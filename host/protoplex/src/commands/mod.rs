@@ -47,8 +47,39 @@ pub async fn build_by_prefix(client: &SeedClient, prefix: &str) -> Result<BuildI
     }
 }
 
-/// What the Seed says of a whole id that it does not know, said of a part of one: a script sees the same exit code.
+/// The Seed's refusal of a whole id that it does not know, for a part of one: a script sees the same exit code.
 fn unknown(message: String) -> anyhow::Error {
     let code = "build".to_owned();
     PushError::Refused { code, message }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::{
+        manifest::Role,
+        status::{Addresses, NodeStatus},
+    };
+
+    /// A connected node of role app that runs this build.
+    pub(super) fn node_running(name: &str, active: Option<BuildId>) -> NodeStatus {
+        NodeStatus {
+            node: name.to_owned(),
+            role: Role::App,
+            connected: true,
+            addresses: Addresses::default(),
+            host_version: String::new(),
+            children: 2,
+            children_ready: 2,
+            active,
+            heartbeat_age_ms: 0,
+            requests: 0,
+            errors: 0,
+            traps: 0,
+            region: String::new(),
+            child_addresses: Vec::new(),
+            leaving: false,
+            fault: String::new(),
+        }
+    }
 }

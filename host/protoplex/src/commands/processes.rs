@@ -27,7 +27,7 @@ pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
         .native
         .clone()
         .unwrap_or_else(|| config.data.join("native"));
-    let check = Check::new(&native)?;
+    let check = Check::new(&native, config.native_bytes_max)?;
     run(SEED_THREADS, async {
         let signals = signals::listen()?;
         let stop = signals.stop;

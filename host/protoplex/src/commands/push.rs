@@ -24,18 +24,14 @@ const NONE: &str = "none";
 pub async fn run(args: &cli::Push) -> Result<Code> {
     // First, since a malformed manifest is worth saying whether or not a Seed is there.
     let package = package(&args.file, &args.sets, &inspect::inspect)?;
-    let found = Found::by(&args.target)?;
+    let found = Found::by(&args.following.target)?;
     let key = found.release_key(args.release_key.as_deref())?;
     let client = found.client()?;
     let options = Options {
         made_against: against(&client, args.against.as_deref()).await?,
-        timeout: Duration::from_secs(args.timeout),
+        timeout: args.following.timeout(),
     };
-    let format = if args.json {
-        Format::Json
-    } else {
-        Format::Text
-    };
+    let format = Format::of(&args.following);
     let shown = Arc::new(Shown::new(format));
     let end = match push(&client, &package, &key, &options, shown).await {
         // The context would hide a refusal behind a second line.
@@ -44,7 +40,7 @@ pub async fn run(args: &cli::Push) -> Result<Code> {
         }
         end => end.with_context(|| format!("pushing {}", args.file.display()))?,
     };
-    finish(&end, format, options.timeout)
+    Ok(finish(&end, format, options.timeout))
 }
 
 async fn against(client: &SeedClient, named: Option<&str>) -> Result<Option<Option<BuildId>>> {
@@ -55,16 +51,17 @@ async fn against(client: &SeedClient, named: Option<&str>) -> Result<Option<Opti
     })
 }
 
-/// Says how a release ended, and turns that into the exit code.
-///
-/// # Errors
-/// When stdout cannot be written.
-pub fn finish(end: &End, format: Format, timeout: Duration) -> Result<Code> {
-    Ok(match end {
+/// Says how a release ended, and turns that into the exit code, whether or not anybody can read the words.
+pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
+    match end {
         End::Promoted(record) => {
             let code = reach(record);
             match (code, format) {
-                (Code::Done, Format::Text) => output::line(promoted(record))?,
+                (Code::Done, Format::Text) => {
+                    if let Err(error) = output::report(promoted(record)) {
+                        output::say(format_args!("{} ({error})", promoted(record)));
+                    }
+                }
                 (Code::Done, _) => {}
                 // No success, so it is said whatever the format is.
                 _ => output::say(promoted(record)),
@@ -90,7 +87,7 @@ pub fn finish(end: &End, format: Format, timeout: Duration) -> Result<Code> {
             ));
             Code::TimedOut
         }
-    })
+    }
 }
 
 /// Whether a release that was promoted came anywhere: some node of every role that has nodes runs it.

@@ -95,7 +95,14 @@ fn node_table(nodes: &[NodeStatus]) -> Result<()> {
             node.addresses.http.clone(),
         ]
     }));
-    output::table(&rows)
+    output::table(&rows)?;
+    for node in nodes.iter().filter(|node| !node.fault.is_empty()) {
+        let (name, fault) = (&node.node, first_line(&node.fault));
+        output::line(format_args!(
+            "{name}: a child does not serve; the last one ended with {fault}"
+        ))?;
+    }
+    Ok(())
 }
 
 fn short(build: Option<BuildId>) -> String {
@@ -157,25 +164,13 @@ fn sentence(status: &SeedStatus, nodes: &[NodeStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::{Digest, ReleaseId, manifest::Role, status::Addresses};
+    use crate::commands::tests::node_running;
+    use protoplex_wire::{Digest, ReleaseId};
 
     fn node(connected: bool, active: Option<BuildId>) -> NodeStatus {
         NodeStatus {
-            node: "app-1".to_owned(),
-            role: Role::App,
             connected,
-            addresses: Addresses::default(),
-            host_version: String::new(),
-            children: 2,
-            children_ready: 2,
-            active,
-            heartbeat_age_ms: 0,
-            requests: 0,
-            errors: 0,
-            traps: 0,
-            region: String::new(),
-            child_addresses: Vec::new(),
-            leaving: false,
+            ..node_running("app-1", active)
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a bare `up` serves.
+/// Manifest that a bare `up` serves.
 const SAMPLE: &str = "builds/sample.toml";
 /// Nodes link up in milliseconds once the Seed is there; those that are late catch up by themselves.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, Result};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::Path,
     time::Duration,
@@ -13,9 +13,9 @@ use std::{
 
 /// A file above this is rotated; one older file is kept.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
-/// How often sizes are looked at: at 100 MB/s of log a file stays below 1 GiB.
+/// Between two looks at sizes: at 100 MB/s of log a file stays below 1 GiB.
 pub const ROTATE_INTERVAL: Duration = Duration::from_secs(10);
-/// What an error message quotes of a log.
+/// Bytes of a log that an error message quotes.
 const TAIL_BYTES: u64 = 2_000;
 const TAIL_LINES: usize = 5;
 
@@ -24,7 +24,7 @@ const TAIL_LINES: usize = 5;
 /// # Errors
 /// When the disk refuses.
 pub fn open(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
+    let file = protoplex_disk::append_to(path);
     file.with_context(|| format!("opening the log {}", path.display()))
 }
 

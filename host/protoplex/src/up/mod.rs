@@ -136,7 +136,7 @@ struct Fleet {
     tasks: JoinSet<Result<()>>,
     seed: CancellationToken,
     nodes: CancellationToken,
-    /// Of the nodes, in their order.
+    /// States of the nodes, in their order.
     states: Vec<watch::Receiver<State>>,
     seed_state: Option<watch::Receiver<State>>,
     logs: Vec<PathBuf>,

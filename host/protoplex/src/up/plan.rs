@@ -1,4 +1,4 @@
-//! What `up` runs: the folders, certificates, keys and configuration files of a Seed and its nodes.
+//! Plan of `up`: the folders, certificates, keys and configuration files of a Seed and its nodes.
 
 use super::ports;
 use crate::{
@@ -40,7 +40,7 @@ pub struct Plan {
     pub nodes: Vec<(NodeConfig, PathBuf)>,
     /// Native code, shared by all of this user.
     pub native: PathBuf,
-    /// What other commands need to know; pids are filled in later.
+    /// Facts that other commands need to know; pids are filled in later.
     pub running: Running,
 }
 
@@ -144,7 +144,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     })
 }
 
-/// Who may publish by HTTP, and the key of subscription tokens; drawn once.
+/// Keys of those who may publish by HTTP, and the key of subscription tokens; drawn once.
 fn live_secrets(keys: &Path) -> Result<PathBuf> {
     let file = keys.join("live.json");
     if !file.exists() {
@@ -155,7 +155,7 @@ fn live_secrets(keys: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// What the Seed keeps, where somebody has written that down.
+/// The Seed's retention, where somebody has written that down.
 fn retention(data: &Path) -> Result<Retention> {
     let file = data.join("retention.json");
     match std::fs::read(&file) {
@@ -192,6 +192,7 @@ fn seed_config(
         prepare_timeout_ms: PREPARE_TIMEOUT_MS,
         activate_timeout_ms: ACTIVATE_TIMEOUT_MS,
         retention: retention(data)?,
+        native_bytes_max: 0,
     })
 }
 
@@ -278,7 +279,7 @@ fn running_node(config: &NodeConfig) -> RunningNode {
         name: config.name.clone(),
         http: format!("http://{}", public(config.http_port)),
         https: format!("https://{}", public(config.https_port)),
-        health: format!("http://{BIND}:{}", config.health_port),
+        health: format!("http://{}", public(config.health_port)),
         meta: format!("https://{BIND}:{}", config.meta_port),
         pid: None,
     }

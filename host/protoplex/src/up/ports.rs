@@ -4,6 +4,7 @@
 //! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and the children of live nodes from 9380 on.
 
 use anyhow::{Context as _, Result, bail};
+use rustix::io::Errno;
 use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},
@@ -120,13 +121,22 @@ async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<R
             Err(taken) => taken,
         };
         if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > patience {
-            bail!(
-                "port {port} cannot be had ({error}); stop what uses it, or choose others with --port-base N \
-                 (0 takes free ones)"
-            );
+            bail!(cannot(port, &error));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Why a port is not ours, and what helps.
+fn cannot(port: u16, error: &io::Error) -> String {
+    let no_descriptors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    let remedy = match error.raw_os_error() {
+        Some(code) if no_descriptors.contains(&code) => {
+            "raise the limit of open files, see `ulimit -n`"
+        }
+        _ => "stop what uses it, or choose others with --port-base N (0 takes free ones)",
+    };
+    format!("port {port} cannot be had ({error}); {remedy}")
 }
 
 fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
@@ -135,8 +145,11 @@ fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
         getrandom::fill(&mut random)
             .map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
         let base = FREE_START + u16::from_le_bytes(random) % (FREE_END - SPAN - FREE_START);
-        if let Ok(reserved) = reserve(base, nodes) {
-            return Ok(reserved);
+        match reserve(base, nodes) {
+            Ok(reserved) => return Ok(reserved),
+            Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => {}
+            // Other ports would not help.
+            Err((port, error)) => bail!(cannot(port, &error)),
         }
     }
     None.with_context(|| format!("no free ports between {FREE_START} and {FREE_END}"))

@@ -26,32 +26,32 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// A process that lived this long starts again at once.
 const STEADY: Duration = Duration::from_secs(30);
-/// What a process gets beside its drain deadline: to leave, before (six seconds at most), and to clean up, after.
+/// Time that a process gets beside its drain deadline: to leave, before (six seconds at most), and to clean up, after.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 /// Between two looks whether all that a dead process left behind has ended.
 const ORPHANS_LOOK: Duration = Duration::from_millis(50);
 /// The ready line is small.
 const READY_BYTES_MAX: u64 = 64 << 10;
 
-/// What to run.
+/// Command line and environment of a process.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// For messages and the log file.
     pub name: String,
     /// `seed --config …`
     pub args: Vec<String>,
-    /// Its stderr goes here.
+    /// File to which its stderr goes.
     pub log: PathBuf,
-    /// How long it may drain.
+    /// Its drain timeout.
     pub drain_timeout: Duration,
 }
 
-/// How it is.
+/// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not ready yet.
     Starting,
-    /// Its sockets are bound.
+    /// The process has bound its sockets.
     Ready {
         /// The process.
         pid: u32,
@@ -99,7 +99,7 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
     Ok(())
 }
 
-/// What a process that died left behind; ended when this is dropped.
+/// Processes that one that died left behind; ended when this is dropped.
 struct Orphans(u32);
 
 impl Orphans {
