@@ -49,12 +49,18 @@ async fn lines(mut sender: Sender) {
     }
 }
 
-/// Reads the body here, and says how much came.
+/// Reads the body here, and says how much came, if all of it did.
 async fn count(request: Request) -> Response {
     let mut body = request.into_body();
     let (mut bytes, mut pieces) = (0_u64, 0_u64);
     let mut buffer = Vec::with_capacity(64 << 10);
-    while let Some(chunk) = body.chunk_into(buffer).await {
+    loop {
+        let chunk = match body.chunk_into(buffer).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            // What is not whole is not counted. Mostly nobody is left to hear it.
+            Err(error) => return Response::text(format!("{error}\n")).status(400),
+        };
         bytes += chunk.len() as u64;
         pieces += 1;
         if bytes > COUNT_BYTES_MAX {

@@ -3,6 +3,7 @@
 //! below `/api`, where the sample's router relays it.
 mod outgoing;
 mod trailed;
+mod uploaded;
 
 use protoplex_sdk::app::{
     wasip3::{
@@ -17,7 +18,7 @@ use std::{
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Requests that this instance has seen.
@@ -26,6 +27,10 @@ static SEEN: AtomicU64 = AtomicU64::new(0);
 static TOGETHER: AtomicU64 = AtomicU64::new(0);
 static TOGETHER_MOST: AtomicU64 = AtomicU64::new(0);
 const PIECE_BYTES: usize = 64 << 10;
+const SMALL_BYTES: usize = 50;
+/// `/steady` computes for so long, and then waits: a fifth of the time.
+const STEADY_COMPUTES: Duration = Duration::from_millis(10);
+const STEADY_WAITS: Duration = Duration::from_millis(40);
 /// The head of a response is out by then.
 const AFTER_HEAD: Duration = Duration::from_millis(200);
 /// Longer than any test.
@@ -58,6 +63,9 @@ async fn serve(request: Request) -> Response {
     let n = number(&request);
     match below_api(request.path()) {
         "/" | "/ok" => Response::text("ok\n"),
+        "/lines" => (0..n.unwrap_or(300)).fold(Response::text("ok\n"), |response, line| {
+            response.header(&format!("x-{line}"), "y")
+        }),
         "/count" => Response::text(format!("{seen}\n")),
         "/trap" => panic!("a trap, as asked for"),
         "/exit" => std::process::exit(3),
@@ -92,6 +100,11 @@ async fn serve(request: Request) -> Response {
         }
         "/burn" => burn(n.unwrap_or(0)),
         "/environment" => environment(),
+        "/te" => Response::text(request.header("te").unwrap_or_else(|| "none".to_owned())),
+        path if path.starts_with("/upload") => {
+            let path = path.to_owned();
+            uploaded::response(&path, request).await
+        }
         path if path.starts_with("/outgoing") => outgoing::response(path, &to(&request)).await,
         path => body(path, n),
     }
@@ -102,7 +115,7 @@ async fn together(request: Request) -> Response {
     let together = TOGETHER.fetch_add(1, Ordering::Relaxed) + 1;
     TOGETHER_MOST.fetch_max(together, Ordering::Relaxed);
     let mut body = request.into_body();
-    while body.chunk().await.is_some() {}
+    while let Ok(Some(_)) = body.chunk().await {}
     TOGETHER.fetch_sub(1, Ordering::Relaxed);
     Response::text(format!("{}\n", TOGETHER_MOST.load(Ordering::Relaxed)))
 }
@@ -153,6 +166,24 @@ fn body(path: &str, n: Option<usize>) -> Response {
             let _ = sender.send("then nothing\n").await;
             sleep(FOR_EVER).await;
         }),
+        // Computes now and then, for as long as it is listened to.
+        "/steady" => streamed(move |mut sender| async move {
+            for _ in 0..n.unwrap_or(100) {
+                compute_for(STEADY_COMPUTES);
+                if sender.send("computed\n").await.is_err() {
+                    return;
+                }
+                sleep(STEADY_WAITS).await;
+            }
+        }),
+        // Nothing but small pieces, as fast as they are taken.
+        "/pieces" => streamed(move |mut sender| async move {
+            for _ in 0..n.unwrap_or(1_000) {
+                if sender.send([b'x'; SMALL_BYTES]).await.is_err() {
+                    return;
+                }
+            }
+        }),
         "/loop-after" => streamed(|mut sender| async move {
             let _ = sender.send("then CPU\n").await;
             spin();
@@ -193,6 +224,17 @@ fn burn(turns: usize) -> Response {
 
 fn number(request: &Request) -> Option<usize> {
     request.query()?.strip_prefix("n=")?.parse().ok()
+}
+
+fn compute_for(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        black_box(burn_once(black_box(1)));
+    }
+}
+
+fn burn_once(turn: usize) -> usize {
+    (0..1_000).fold(turn, |sum, turn| black_box(sum.wrapping_mul(31) ^ turn))
 }
 
 fn spin() -> ! {

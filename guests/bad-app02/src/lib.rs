@@ -3,21 +3,37 @@
 use wasip2::{
     clocks::monotonic_clock,
     exports::http::incoming_handler::Guest,
-    http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam},
+    http::types::{
+        Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    },
+    io::streams::StreamError,
 };
 
 wasip2::http::proxy::export!(Handler);
 
 /// The head of a response is out by then.
 const AFTER_HEAD_NS: u64 = 200_000_000;
+/// Bytes read at once.
+const CHUNK_BYTES: u64 = 64 << 10;
 
 struct Handler;
 
 impl Guest for Handler {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
-        let path = request.path_with_query().unwrap_or_default();
+        let target = request.path_with_query().unwrap_or_default();
+        let target = target.strip_prefix("/api").unwrap_or(&target);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path == "/upload" {
+            read(&request, query);
+        }
         let body = start(out);
-        match path.strip_prefix("/api").unwrap_or(&path) {
+        match path {
+            // The head is out before the body is read, so that no end of the client ends the call.
+            "/upload-told" => {
+                write(&body, b"reading\n");
+                read(&request, query);
+                finish(body, b"", None);
+            }
             "/unreachable-body" => {
                 write(&body, b"half");
                 die()
@@ -37,6 +53,34 @@ impl Guest for Handler {
             _ => finish(body, b"ok\n", None),
         }
     }
+}
+
+/// Says in the log what a guest is told of the body: whole, or cut.
+fn read(request: &IncomingRequest, name: &str) {
+    let incoming = request.consume().expect("it is taken once");
+    let stream = incoming.stream().expect("it is taken once");
+    let mut bytes = 0;
+    let end = loop {
+        match stream.blocking_read(CHUNK_BYTES) {
+            Ok(chunk) => bytes += chunk.len(),
+            Err(StreamError::Closed) => break "whole",
+            Err(StreamError::LastOperationFailed(_)) => break "cut",
+        }
+    };
+    drop(stream);
+    let trailers = IncomingBody::finish(incoming);
+    trailers.subscribe().block();
+    let (ended, trailer) = match trailers.get() {
+        Some(Ok(Ok(trailers))) => ("whole", trailers.map(|fields| fields.get("x-trailer"))),
+        _ => ("cut", None),
+    };
+    let first = trailer.and_then(|values| values.into_iter().next());
+    let trailer = first.map_or_else(String::new, |value| {
+        format!(", {}", String::from_utf8_lossy(&value))
+    });
+    // Behind a stream that failed, wasmtime says that there are no trailers.
+    let end = if end == "cut" { end } else { ended };
+    println!("upload {name}: {end} after {bytes}{trailer}.");
 }
 
 fn environment() -> String {

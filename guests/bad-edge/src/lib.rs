@@ -59,6 +59,10 @@ fn decision(path: &str) -> Decision {
         "/bad-relay-path" => Decision::relay("role:app").path("/a b\r\nx: y"),
         "/bad-relay-header" => Decision::relay("role:app").header("content-length", "400"),
         "/big-header" => Decision::text("?").header("x-big", "x".repeat(1 << 20)),
+        "/long-head" => Decision::text("?").header("x-big", "x".repeat(130 << 10)),
+        "/many-lines" => {
+            (0..300).fold(Decision::text("?"), |d, n| d.header(&format!("x-{n}"), "y"))
+        }
         "/many-headers" => {
             (0..10_000).fold(Decision::text("?"), |d, n| d.header(&format!("x-{n}"), "y"))
         }

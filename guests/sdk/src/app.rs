@@ -13,7 +13,7 @@ mod body;
 mod request;
 mod response;
 
-pub use body::{Body, Gone, Sender};
+pub use body::{Body, BodyError, Gone, Sender};
 pub use request::{Method, Request};
 pub use response::Response;
 /// The bindings of WASI 0.3, for what this module does not cover.

@@ -1,56 +1,153 @@
 //! Bodies: one that is read, and one that is written.
 
+use std::{error::Error, fmt, future::Future, pin::Pin};
 use wasip3::{
     http::types::{ErrorCode, Request, Trailers},
-    wit_bindgen::{FutureReader, StreamReader, StreamResult, StreamWriter},
+    spawn_local,
+    wit_bindgen::{FutureReader, StreamReader, StreamWriter},
     wit_future,
 };
 
 /// Bytes asked for at once: a few network reads.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// How a body ends: whole, with trailers perhaps, or cut.
+type Ended = Result<Option<Trailers>, ErrorCode>;
+
 /// A body to read, or to hand on unread as an answer.
 pub struct Body {
-    pub(super) stream: StreamReader<u8>,
-    pub(super) trailers: FutureReader<Result<Option<Trailers>, ErrorCode>>,
+    stream: StreamReader<u8>,
+    end: End,
 }
+
+/// What is known of a body's end. The host tells it apart from the bytes, which look the same whether the body is whole
+/// or was cut.
+enum End {
+    Unread(FutureReader<Ended>),
+    /// Kept, so that a read which is given up loses nothing.
+    Reading(Pin<Box<dyn Future<Output = Ended>>>),
+    Read(Ended),
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The body was cut: its client left or broke the protocol, took too long, or a proxy or server on the way did. What
+    /// was read of it is not all.
+    Cut(ErrorCode),
+    /// The body is longer than asked for.
+    TooLarge,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut(code) => write!(f, "the body was cut: {code:?}"),
+            Self::TooLarge => write!(f, "the body is too large"),
+        }
+    }
+}
+
+impl Error for BodyError {}
 
 impl Body {
     pub(super) fn of(request: Request) -> Self {
         // Dropping the writer says that this side found nothing wrong with the body.
         let (_, result) = wit_future::new(|| Ok(()));
         let (stream, trailers) = Request::consume_body(request, result);
-        Self { stream, trailers }
+        let end = End::Unread(trailers);
+        Self { stream, end }
     }
 
-    /// The next piece, of at most 64 KiB. Nothing at the end of the body, and none of the pieces is empty.
-    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+    /// The next piece, of at most 64 KiB. `None` at the end of a whole body, and none of the pieces is empty.
+    ///
+    /// # Errors
+    /// [`BodyError::Cut`]: there is no more, and the body is not whole. What came before looks like any other piece, so
+    /// nothing may be done for good until `None` was read.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, BodyError> {
         self.chunk_into(Vec::with_capacity(CHUNK_BYTES)).await
     }
 
     /// Like [`chunk`](Self::chunk), into a buffer whose capacity is used again.
-    pub async fn chunk_into(&mut self, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// Those of `chunk`.
+    pub async fn chunk_into(&mut self, mut buffer: Vec<u8>) -> Result<Option<Vec<u8>>, BodyError> {
         buffer.clear();
-        let (result, buffer) = self.stream.read(buffer).await;
-        match result {
-            StreamResult::Complete(_) if !buffer.is_empty() => Some(buffer),
-            _ => None,
+        if let End::Unread(_) = self.end {
+            buffer = self.stream.read(buffer).await.1;
+        }
+        if !buffer.is_empty() {
+            return Ok(Some(buffer));
+        }
+        match self.end.read().await {
+            Ok(_) => Ok(None),
+            Err(code) => Err(BodyError::Cut(code.clone())),
         }
     }
 
-    /// The whole of it, as far as it is at most `bytes_max` long.
+    /// The whole of it, if it is at most `bytes_max` long.
     ///
     /// # Errors
-    /// With what was read so far, when there is more.
-    pub async fn bytes(mut self, bytes_max: usize) -> Result<Vec<u8>, Vec<u8>> {
+    /// [`BodyError::TooLarge`] when there is more, [`BodyError::Cut`] when it is not whole.
+    pub async fn bytes(&mut self, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
         let mut all = Vec::new();
-        while let Some(chunk) = self.chunk().await {
+        while let Some(chunk) = self.chunk().await? {
             all.extend_from_slice(&chunk);
             if all.len() > bytes_max {
-                return Err(all);
+                return Err(BodyError::TooLarge);
             }
         }
         Ok(all)
+    }
+
+    /// The first trailer of that name, in any case, once the end was read: after `None` from [`chunk`](Self::chunk), or
+    /// after [`bytes`](Self::bytes). Bytes that are not UTF-8 read as U+FFFD.
+    pub fn trailer(&self, name: &str) -> Option<String> {
+        let End::Read(Ok(Some(trailers))) = &self.end else {
+            return None;
+        };
+        let values = trailers.get(name);
+        let first = values.first();
+        first.map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// What is left of it, as the standard's bindings have it.
+    pub(super) fn into_parts(self) -> (StreamReader<u8>, FutureReader<Ended>) {
+        let end = match self.end {
+            End::Unread(end) => end,
+            mut known => {
+                let (writer, end) = wit_future::new(|| Ok(None));
+                spawn_local(async move {
+                    let _ = known.read().await;
+                    if let End::Read(ended) = known {
+                        // Nobody may be left to hear it.
+                        let _ = writer.write(ended).await;
+                    }
+                });
+                end
+            }
+        };
+        (self.stream, end)
+    }
+}
+
+impl End {
+    async fn read(&mut self) -> &Ended {
+        // Nobody sees what stands there meanwhile.
+        *self = match std::mem::replace(self, Self::Read(Ok(None))) {
+            Self::Unread(end) => Self::Reading(Box::pin(end.into_future())),
+            begun => begun,
+        };
+        if let Self::Reading(end) = self {
+            let ended = end.await;
+            *self = Self::Read(ended);
+        }
+        match self {
+            Self::Read(ended) => ended,
+            Self::Unread(_) | Self::Reading(_) => unreachable!("it was read above"),
+        }
     }
 }
 

@@ -48,7 +48,8 @@ impl Response {
         Self::respond(404, "text/plain; charset=utf-8", "not found\n")
     }
 
-    /// 200 with a body that was received. It is handed on unread, so its bytes do not enter the handler.
+    /// 200 with a body that was received. It is handed on unread, so its bytes do not enter the handler. One that was cut
+    /// ends the answer the same way, and trailers go on.
     pub fn through(content_type: &str, body: Body) -> Self {
         Self::with(200, content_type, Content::Through(body))
     }
@@ -110,7 +111,10 @@ impl Content {
         // No trailers: dropping the writer sends the default.
         let no_trailers = || wit_future::new(|| Ok(None)).1;
         let (body, trailers) = match self {
-            Self::Through(body) => (Some(body.stream), body.trailers),
+            Self::Through(body) => {
+                let (stream, trailers) = body.into_parts();
+                (Some(stream), trailers)
+            }
             Self::Bytes(bytes) => {
                 let _ = fields.append("content-length", bytes.len().to_string().as_bytes());
                 let send = |mut sender: Sender| async move {
