@@ -8,12 +8,12 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Of every head.
+/// End of every head.
 const END: &[u8] = b"\r\n\r\n";
 /// Heads that may have come at once.
 const READ_BYTES: usize = 16 << 10;
 
-/// What it answers with.
+/// Responses of the server.
 struct Answers {
     small: Vec<u8>,
     kilobyte: Vec<u8>,

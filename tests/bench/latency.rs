@@ -17,11 +17,11 @@ use std::{
 
 const SWAP: &str = "tests/builds/swap.toml";
 const ROUNDS: usize = 5;
-/// Of a round with pushes, one a second.
+/// Pushes in a round, one a second.
 const PUSHES: u64 = 4;
-/// Of a round through a relay.
+/// Length of a round through a relay.
 const RELAY_SECONDS: u64 = 3;
-/// Of what the server can do.
+/// Share of what the server can do.
 const SHARE: f64 = 0.4;
 const COLORS: [&str; 2] = ["greeting=green", "greeting=blue"];
 

@@ -156,7 +156,7 @@ fn hold(mut sockets: Sockets) -> anyhow::Result<()> {
 struct FanOut {
     sockets: Sockets,
     publisher: Publisher,
-    /// Of one request.
+    /// Messages of one request.
     messages: u64,
     window: u64,
 }
@@ -277,7 +277,7 @@ fn questions(senders: &[TcpStream], schedule: Schedule, stop: &AtomicBool) -> an
     Ok(())
 }
 
-/// What is known of each connection, and what is measured of all.
+/// State of each connection, and measurements of all.
 struct Answers {
     schedule: Schedule,
     counts: Vec<u32>,

@@ -27,6 +27,17 @@ pub struct Measured {
     pub cpu_us_per_request: f64,
 }
 
+impl Measured {
+    /// The median of each figure.
+    pub fn median(rounds: &[Self]) -> Self {
+        let median = |figure: fn(&Self) -> f64| crate::median(rounds.iter().map(figure).collect());
+        Self {
+            requests_per_s: median(|measured| measured.requests_per_s),
+            cpu_us_per_request: median(|measured| measured.cpu_us_per_request),
+        }
+    }
+}
+
 /// One kind of load.
 #[derive(Clone)]
 pub struct Load {

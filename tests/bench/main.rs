@@ -2,7 +2,10 @@
 //! one run. A figure is the median of five rounds. CPU is `utime + stime` of all processes of a server, so that it
 //! does not matter who gets how much of the machine beside the load generator. Each row names its isolation mode.
 //! All rows take about fifteen minutes on two cores.
+//!
+//! `bench --before FILE` has an earlier build of the program as the only peer: what the data path costs now, and before.
 
+mod before;
 mod client;
 mod latency;
 mod load;
@@ -12,10 +15,17 @@ mod process;
 mod report;
 mod rows;
 
+use std::path::Path;
+
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let folder = tempfile::tempdir()?;
-    let rows = rows::run(&names, folder.path())?;
+    let rows = match &names[..] {
+        [flag, program, names @ ..] if flag == "--before" => {
+            before::run(Path::new(program), names, folder.path())?
+        }
+        names => rows::run(names, folder.path())?,
+    };
     report::publish(&rows)
 }
 

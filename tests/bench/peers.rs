@@ -14,7 +14,7 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The version of wasmtime in Cargo.lock.
 const WASMTIME: &str = "48.0.8";
-/// What `wasmtime serve` takes for a 0.3 component when nobody says otherwise; ours in builds/app.toml is the same.
+/// Settings of `wasmtime serve` for a 0.3 component when nobody says otherwise; ours in builds/app.toml is the same.
 const REUSE_03: [&str; 4] = [
     "--max-instance-reuse-count",
     "128",
@@ -53,7 +53,7 @@ pub fn back() -> anyhow::Result<Server> {
     Server::peer(command, &address)
 }
 
-/// What the peers and load generators say that they are, one line each.
+/// Versions of the peers and load generators, one line each.
 pub fn versions() -> Vec<String> {
     let said = |program: &str, argument: &str| {
         let output = Command::new(program)

@@ -25,6 +25,12 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
+/// The node of a fleet that is measured, and what makes `up` start it and little else.
+pub struct Part {
+    pub role: &'static str,
+    pub up: &'static [&'static str],
+}
+
 /// Something that answers on a port.
 pub enum Server {
     /// The program itself: a whole `up`, of which one node is measured.
@@ -58,6 +64,13 @@ impl Server {
             fleet,
             role: "live",
         })
+    }
+
+    /// Starts a fleet of another version of the program, of which one node is measured.
+    pub fn of(program: &Path, manifest: &str, part: &Part) -> anyhow::Result<Self> {
+        let fleet = Fleet::start_of(program, manifest, part.up)?;
+        let role = part.role;
+        Ok(Self::Ours { fleet, role })
     }
 
     /// Starts a peer that was told to listen on `address`, and waits until it accepts.

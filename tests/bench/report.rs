@@ -6,7 +6,7 @@ use protoplex_tests::{program, repository};
 use serde_json::{Value, json};
 use std::{fs, process::Command};
 
-/// What a target asks of a row's figure.
+/// Demand of a target on a row's figure.
 #[derive(Clone, Copy)]
 pub enum Target {
     AtMost(f64),

@@ -50,6 +50,11 @@ pub const FAMILIES: [(&str, Measure); 22] = [
 
 /// Alternating rounds of all, each with its load, and the median of each figure.
 fn measure<const N: usize>(all: [(&Server, &Load); N]) -> anyhow::Result<[Measured; N]> {
+    Ok(rounds(all)?.map(|rounds| Measured::median(&rounds)))
+}
+
+/// Alternating rounds of all, each with its load.
+pub fn rounds<const N: usize>(all: [(&Server, &Load); N]) -> anyhow::Result<[Vec<Measured>; N]> {
     for (server, load) in all {
         load.warm(server)?;
     }
@@ -61,14 +66,7 @@ fn measure<const N: usize>(all: [(&Server, &Load); N]) -> anyhow::Result<[Measur
             rounds[side].push(load.measure(server)?);
         }
     }
-    Ok(rounds.map(|rounds: Vec<Measured>| {
-        let median =
-            |figure: fn(&Measured) -> f64| super::median(rounds.iter().map(figure).collect());
-        Measured {
-            requests_per_s: median(|measured| measured.requests_per_s),
-            cpu_us_per_request: median(|measured| measured.cpu_us_per_request),
-        }
-    }))
+    Ok(rounds)
 }
 
 /// Ours and one peer under the same load.
@@ -89,7 +87,7 @@ fn rate(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target
     }
 }
 
-fn cpu(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
+pub fn cpu(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
     let (ours, peer) = (ours.cpu_us_per_request, Some(peer.cpu_us_per_request));
     let (unit, target) = ("CPU us/request", Target::AtMost(target));
     Row {

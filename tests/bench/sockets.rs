@@ -21,7 +21,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 const READ_BYTES: usize = 64 << 10;
 /// Events of one wait.
 const EVENTS: usize = 1_024;
-/// Of everything that is watched beside the sockets.
+/// Number of everything that is watched beside the sockets.
 const OTHER: u64 = u64::MAX;
 /// Descriptors that are no sockets.
 const DESCRIPTORS: u64 = 64;
@@ -50,7 +50,7 @@ pub struct Sockets {
     room: Box<[u8]>,
 }
 
-/// What a wait saw.
+/// The outcome of a wait.
 #[derive(PartialEq, Eq)]
 pub enum Woken {
     /// Nothing in time.
@@ -113,12 +113,12 @@ impl Sockets {
         )?)
     }
 
-    /// How many were opened.
+    /// Number of sockets that were opened.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// How many of them are closed.
+    /// Number of sockets that are closed.
     pub fn closed(&self) -> usize {
         self.closed
     }

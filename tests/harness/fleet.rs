@@ -1,18 +1,16 @@
 //! `protoplex up` in a temporary folder, on free ports. Everything it starts, it stops.
 
-use anyhow::{Context, bail, ensure};
+mod start;
+
+use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-
-/// `up` has to serve by then. Generous: it compiles components on a busy machine.
-const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The repository's root.
 pub fn repository() -> PathBuf {
@@ -52,24 +50,24 @@ pub struct Fleet {
 /// Where a node is reached.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name.
+    /// The name in the directory, which its log files bear too.
     pub name: String,
-    /// `127.0.0.1:port`.
+    /// Public port, plain: `127.0.0.1:port`.
     pub http: String,
-    /// Likewise.
+    /// Public port, TLS: `127.0.0.1:port`.
     pub https: String,
-    /// Likewise.
+    /// Health port: `127.0.0.1:port`.
     pub health: String,
-    /// `https://127.0.0.1:port`.
+    /// Meta port, with its scheme: `https://127.0.0.1:port`.
     pub meta: String,
     /// Process id of the parent.
     pub pid: i32,
 }
 
-/// What `push` said.
+/// The end of a command, such as `push`.
 #[derive(Debug)]
 pub struct Pushed {
-    /// Its exit code.
+    /// Exit code; -1 when a signal ended it.
     pub code: i32,
     /// Standard output.
     pub out: String,
@@ -78,103 +76,6 @@ pub struct Pushed {
 }
 
 impl Fleet {
-    /// Starts a fleet with a build of `tests/builds/` (or any path from the root).
-    ///
-    /// # Errors
-    /// It did not serve in time; the text has what it said.
-    pub fn start(build: &str) -> anyhow::Result<Self> {
-        Self::start_with(build, &[])
-    }
-
-    /// The same with more arguments for `up`.
-    ///
-    /// # Errors
-    /// It did not serve in time; the text has what it said.
-    pub fn start_with(build: &str, more: &[&str]) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
-        let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, None)
-    }
-
-    /// The same where no process may have more descriptors than that.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_within(descriptors: u64, build: &str, more: &[&str]) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
-        let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, Some(descriptors))
-    }
-
-    /// The same after `prepare` has put something into its data folder.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_prepared(
-        build: &str,
-        more: &[&str],
-        prepare: impl FnOnce(&Path) -> std::io::Result<()>,
-    ) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
-        let root = data.path().join("data");
-        std::fs::create_dir(&root)?;
-        prepare(&root)?;
-        let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, None)
-    }
-
-    /// Starts a fleet that is found where that one is, when nothing says which is meant.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_beside(other: &Self, build: &str) -> anyhow::Result<Self> {
-        Self::start_in(
-            tempfile::tempdir()?,
-            other.registry.clone(),
-            build,
-            &[],
-            None,
-        )
-    }
-
-    fn start_in(
-        data: TempDir,
-        registry: PathBuf,
-        build: &str,
-        more: &[&str],
-        descriptors: Option<u64>,
-    ) -> anyhow::Result<Self> {
-        let root = data.path().join("data");
-        let (up, info) = up(&root, &registry, build, more, descriptors)?;
-        Ok(Self {
-            up,
-            data: Some(data),
-            root,
-            registry,
-            info,
-        })
-    }
-
-    /// Stops `up` as Ctrl-C does, and starts it again on the same data.
-    ///
-    /// # Errors
-    /// It did not stop, or does not serve.
-    pub fn restart(&mut self, build: &str) -> anyhow::Result<Duration> {
-        self.stop()?;
-        self.start_again(build)
-    }
-
-    /// Starts it on the same data after [`Self::stop`]. The time it took to serve.
-    ///
-    /// # Errors
-    /// It does not serve.
-    pub fn start_again(&mut self, build: &str) -> anyhow::Result<Duration> {
-        let started = Instant::now();
-        let (up, info) = up(&self.root, &self.registry, build, &[], None)?;
-        (self.up, self.info) = (up, info);
-        Ok(started.elapsed())
-    }
-
     /// Stops everything.
     ///
     /// # Errors
@@ -301,6 +202,12 @@ impl Fleet {
         self.run(&args)
     }
 
+    /// What a process has logged so far.
+    pub fn logs_of(&self, name: &str) -> String {
+        std::fs::read_to_string(self.root.join("logs").join(format!("{name}.log")))
+            .unwrap_or_default()
+    }
+
     /// The last lines of every process's log, for a failed test's message.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -382,74 +289,6 @@ pub fn children(pid: i32) -> anyhow::Result<Vec<i32>> {
         );
     }
     Ok(all)
-}
-
-fn up(
-    data: &Path,
-    registry: &Path,
-    build: &str,
-    more: &[&str],
-    descriptors: Option<u64>,
-) -> anyhow::Result<(Child, Value)> {
-    let program = program()?;
-    // Shared by all tests, because compiling an interpreter takes long; and apart from the user's own.
-    let native = program.with_file_name("test-native");
-    let mut command = match descriptors {
-        None => Command::new(program),
-        Some(most) => {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "ulimit -n $0; exec \"$@\"", &most.to_string()]);
-            shell.arg(program);
-            shell
-        }
-    };
-    command
-        .args(["up", "--port-base", "0", "--json", "--build", build])
-        // Only where a test is about it.
-        .args(
-            ["--live", "0"]
-                .into_iter()
-                .filter(|_| !more.contains(&"--live")),
-        )
-        .arg("--data")
-        .arg(data)
-        .arg("--native")
-        .arg(native)
-        .args(more)
-        // Apart from the user's own, too: nobody's `push` shall find a fleet of a test.
-        .env("XDG_RUNTIME_DIR", registry)
-        .current_dir(repository())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let stdout = child.stdout.take().context("stdout is piped")?;
-    let stderr = child.stderr.take().context("stderr is piped")?;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let _ = BufReader::new(stdout).read_line(&mut line);
-        let _ = sender.send(line);
-    });
-    let errors = std::thread::spawn(move || {
-        let lines: Vec<_> = BufReader::new(stderr)
-            .lines()
-            .map_while(Result::ok)
-            .collect();
-        lines.join("\n")
-    });
-    let line = receiver.recv_timeout(START_TIMEOUT).unwrap_or_default();
-    match serde_json::from_str(&line) {
-        Ok(info) => Ok((child, info)),
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            bail!(
-                "`up` did not serve: {line:?}\n{}",
-                errors.join().unwrap_or_default()
-            )
-        }
-    }
 }
 
 /// Runs a command to its end.

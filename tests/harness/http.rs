@@ -126,6 +126,14 @@ impl Connection {
         Ok(self.stream.write_all(bytes).await?)
     }
 
+    /// Resets the connection, as a client that is gone from one moment to the next.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn reset(self) -> anyhow::Result<()> {
+        Ok(self.stream.set_zero_linger()?)
+    }
+
     /// Whether the other end has closed, by then with nothing more to read.
     ///
     /// # Errors
@@ -153,7 +161,7 @@ impl Connection {
         .context("these bytes never came")?
     }
 
-    /// The same, and takes what there is up to their end.
+    /// Reads until these bytes came, and takes what there is up to their end.
     ///
     /// # Errors
     /// The connection ended before.

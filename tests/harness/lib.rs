@@ -10,6 +10,7 @@ mod meta;
 mod nodes;
 mod origin;
 mod program;
+mod small_disk;
 mod wire;
 
 pub use browser::{Browser, Page};
@@ -18,7 +19,10 @@ pub use http::{Connection, Response};
 pub use https::Https;
 pub use live::{CHANNELS, Socket};
 pub use load::{Load, LoadReport};
-pub use nodes::{cpu_time, descriptors, is_alive, is_ready, kill_node, limit_descriptors};
-pub use origin::{Origin, head_of, read_head};
+pub use nodes::{
+    cpu_time, descriptors, has_unread_packets, is_alive, is_ready, kill_node, limit_descriptors,
+};
+pub use origin::{Origin, answer_each, head_of, ok_with, read_head};
 pub use program::{Program, free_address, python};
+pub use small_disk::SmallDisk;
 pub use wire::Wire;

@@ -29,7 +29,7 @@ impl Socket {
         Self::open_with(address, path, &[]).await
     }
 
-    /// The same with more headers.
+    /// Connects with more headers.
     ///
     /// # Errors
     /// The server refuses; the text has its status.
@@ -43,7 +43,7 @@ impl Socket {
         Self::open_over(stream, address, path, headers).await
     }
 
-    /// The same over a connection that is there.
+    /// Speaks WebSocket over a connection that is there.
     ///
     /// # Errors
     /// The server refuses; the text has its status.
@@ -154,7 +154,7 @@ impl Socket {
         }
     }
 
-    /// How the server closed the connection.
+    /// The frame with which the server closed the connection.
     ///
     /// # Errors
     /// It broke instead.

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// What a load saw.
+/// Answers and failures of a load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadReport {
     /// Answers that were accepted, by the name that the check gave them.

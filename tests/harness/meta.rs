@@ -3,6 +3,7 @@
 use crate::{Fleet, Node};
 use anyhow::{Context, bail};
 use protoplex_seed::SeedClient;
+use serde_json::Value;
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -40,7 +41,7 @@ impl Fleet {
         self.meta_of(&self.node(role), path).await
     }
 
-    /// The same for one of several nodes of a role.
+    /// GET on the meta port of one of several nodes of a role.
     ///
     /// # Errors
     /// No answer, or one that is not 200.
@@ -80,7 +81,7 @@ impl Fleet {
         self.metric_of(&self.node(role), name, "").await
     }
 
-    /// The same for one of several nodes of a role, and for samples that have a label: `cause="idle"`.
+    /// The sum of a metric's samples of one node; with a label such as `cause="idle"`, of those that have it.
     ///
     /// # Errors
     /// No answer, or no such metric.
@@ -113,7 +114,7 @@ impl Fleet {
             .await
     }
 
-    /// Until a metric of the first node of a role is as it should be.
+    /// Waits until a metric of the first node of a role is as it should be.
     ///
     /// # Panics
     /// When it never is.
@@ -121,7 +122,7 @@ impl Fleet {
         self.wait_for_metric_of(&self.node(role), name, right).await;
     }
 
-    /// Until some process of the fleet has logged a text. Lines are written beside requests, and may come after a response.
+    /// Waits until some process of the fleet has logged a text. Lines are written beside requests, and may come after a response.
     ///
     /// # Panics
     /// When it is never logged.
@@ -133,7 +134,41 @@ impl Fleet {
         }
     }
 
-    /// The same for one of several nodes of a role.
+    /// The line of a request, by its id, in the access log of the first node of a role. Lines are written beside
+    /// requests, and may come after a response.
+    ///
+    /// # Panics
+    /// When it is never written.
+    pub async fn access_line(&self, role: &str, id: &str) -> Value {
+        let name = format!("logs/{}.access.log", self.node(role).name);
+        let log = self.data().join(name);
+        let deadline = Instant::now() + WAIT_MAX;
+        loop {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().map(serde_json::from_str::<Value>);
+            let mut same = lines.flatten().filter(|line| line["request"] == id);
+            if let Some(line) = same.next() {
+                return line;
+            }
+            let log = log.display();
+            assert!(Instant::now() < deadline, "{log} has no line of {id}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until the first node of a role has refused or cut one client for a cause.
+    ///
+    /// # Panics
+    /// When it never has.
+    pub async fn wait_for_refusal(&self, role: &str, cause: &str) {
+        let (node, deadline) = (self.node(role), Instant::now() + WAIT_MAX);
+        while self.refused(&node, cause).await.ok() != Some(1.0) {
+            assert!(Instant::now() < deadline, "{cause} is not counted");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until a metric of one of several nodes of a role is as it should be.
     ///
     /// # Panics
     /// When it never is.

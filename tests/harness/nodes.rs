@@ -2,7 +2,14 @@
 
 use crate::{Connection, Fleet, Node, fleet::node_of, signal};
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{SocketType, sockopt::socket_type},
+    process::{
+        Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, Signal, kill_process_group,
+        pidfd_getfd, pidfd_open, prlimit,
+    },
+};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +21,7 @@ use std::{
 /// Whatever is waited for has happened by then, or never will.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
-/// Of `/proc/PID/stat`, on every Linux that Rust runs on.
+/// Unit of `/proc/PID/stat`, on every Linux that Rust runs on.
 const TICKS_PER_S: u64 = 100;
 
 impl Fleet {
@@ -128,6 +135,31 @@ pub fn limit_descriptors(pid: i32, more: u64) -> anyhow::Result<()> {
     };
     prlimit(Some(pid), Resource::Nofile, limit)?;
     Ok(())
+}
+
+/// Whether a process has a socket for packets, as to a child, that is not writable: a quarter of its room or more is
+/// taken, because the other end does not read (`unix_writable` of the kernel).
+///
+/// # Errors
+/// The process is gone, or not ours.
+pub fn has_unread_packets(pid: i32) -> anyhow::Result<bool> {
+    let id = Pid::from_raw(pid).context("a process id is positive")?;
+    let process = pidfd_open(id, PidfdFlags::empty())?;
+    for fd in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let number = fd?.file_name().to_string_lossy().parse()?;
+        // One may close meanwhile.
+        let Ok(fd) = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) else {
+            continue;
+        };
+        if socket_type(&fd) != Ok(SocketType::SEQPACKET) {
+            continue;
+        }
+        let mut ready = [PollFd::new(&fd, PollFlags::OUT)];
+        if poll(&mut ready, Some(&Timespec::default()))? == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Processor time that a process has used.

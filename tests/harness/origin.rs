@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -35,6 +35,43 @@ impl Origin {
         });
         Ok(Self { address, accepting })
     }
+
+    /// Answers every request of a connection with the bytes that `answer` gives for its head. Bodies are not read.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn answering<B>(
+        answer: impl Fn(&str) -> B + Send + Sync + 'static,
+    ) -> anyhow::Result<Self>
+    where
+        B: AsRef<[u8]> + Send + Sync + 'static,
+    {
+        let answer = Arc::new(answer);
+        Self::start(move |stream| {
+            let answer = Arc::clone(&answer);
+            async move { answer_each(stream, &*answer).await }
+        })
+        .await
+    }
+}
+
+/// Answers every request of one connection with the bytes that `answer` gives for its head. Bodies are not read.
+pub async fn answer_each<B>(mut stream: TcpStream, answer: &(impl Fn(&str) -> B + Sync))
+where
+    B: AsRef<[u8]> + Send + Sync,
+{
+    while let Some(head) = read_head(&mut stream).await {
+        let bytes = answer(&head);
+        if stream.write_all(bytes.as_ref()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A 200 with this body, after which the connection is kept alive.
+pub fn ok_with(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 impl Drop for Origin {

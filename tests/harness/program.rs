@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// What has to happen has happened by then.
+/// Whatever is waited for has happened by then.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 /// Where Debian keeps daemons.
@@ -54,12 +54,12 @@ impl Program {
         Ok(Self { process, folder })
     }
 
-    /// Its folder.
+    /// Folder of the program.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What it has printed, or written into another file of its folder.
+    /// Text that the program has printed, or written into another file of its folder.
     pub fn text(&self, file: &str) -> String {
         let bytes = std::fs::read(self.folder().join(file)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -144,7 +144,7 @@ pub fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-/// The Python with the packages of `.ci/requirements.txt`.
+/// The Python with the packages of `.ci/requirements-tests.txt`.
 ///
 /// # Errors
 /// It has not been set up.

@@ -54,7 +54,7 @@ impl Wire {
         self.passes.send_replace(false);
     }
 
-    /// What waited passes, and what comes.
+    /// Lets bytes pass: those that waited, and those that come.
     pub fn resume(&self) {
         self.passes.send_replace(true);
     }

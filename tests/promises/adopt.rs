@@ -128,3 +128,29 @@ async fn rollback_ends_the_hold_of_a_seed_from_an_older_copy() {
     has_ended(&fleet);
     assert_eq!(greeting(&fleet).await, "cyan");
 }
+
+/// What an older version made of one word, and what an operator writes by hand where a node is far ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_with_an_epoch_of_2_to_the_53_releases_and_its_nodes_come_back() {
+    const EPOCH: u64 = 1 << 53;
+    let fleet = Fleet::start(SWAP).unwrap();
+    let pid = seed_pid(&fleet);
+    signal(pid, Signal::STOP).unwrap();
+    let file = fleet.data().join("seed/data/state.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let mut state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    state["epoch"] = EPOCH.into();
+    fs::write(&file, state.to_string()).unwrap();
+    signal(pid, Signal::KILL).unwrap();
+    seed_is_back(&fleet);
+    for color in ["green", "red"] {
+        let pushed = fleet.push(SWAP, &[&format!("greeting={color}")]).unwrap();
+        assert_eq!(pushed.code, 0, "{pushed:?}");
+        assert_eq!(greeting(&fleet).await, color);
+        // Its nodes have that number now, and say it to the next Seed.
+        signal(seed_pid(&fleet), Signal::KILL).unwrap();
+        let status = seed_is_back(&fleet);
+        assert_eq!(status["release"]["epoch"], EPOCH);
+        assert_eq!(status["hold"], serde_json::Value::Null, "{status}");
+    }
+}

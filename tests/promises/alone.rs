@@ -57,7 +57,7 @@ impl Drop for Alone {
     }
 }
 
-/// Its own may have been taken by now, because nobody holds them for it.
+/// Sets port 0: the node's own ports may have been taken by now, because nobody holds them for it.
 fn any_ports(config: &Path) {
     let mut text: serde_json::Value = serde_json::from_slice(&fs::read(config).unwrap()).unwrap();
     for port in [

@@ -44,7 +44,7 @@ async fn components_of_every_world_run_unchanged() {
     );
 }
 
-/// It may wait, and so it needs a deadline besides its CPU budget; a second and a half here. Its neighbours notice
+/// A handler that may wait needs a deadline besides its CPU budget; a second and a half here. Its neighbours notice
 /// nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_handler_that_waits_for_ever_is_cut_at_its_deadline() {
@@ -133,7 +133,7 @@ async fn a_handler_has_the_environment_its_manifest_gives_and_no_other() {
     }
 }
 
-/// What `/count` said, and how often.
+/// Answers of `/count`, and how often each came.
 async fn counts(address: &str, host: &str, requests: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..requests {
@@ -253,16 +253,11 @@ async fn outgoing(fleet: &Fleet, to: &str) -> String {
 
 /// A fleet of app nodes whose only handler is that guest, with more lines of its section.
 pub(crate) fn with_handler(guest: &str, lines: &str) -> Fleet {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("handler.toml");
-    let component = repository().join(format!("builds/out/{guest}.wasm"));
     let text = format!(
-        "name = \"handler\"\n[handlers.app]\ncomponent = \"{}\"\nprobe = {{ path = \"/ok\" }}\n{lines}\n\
-         [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n",
-        component.display()
+        "name = \"handler\"\n[handlers.app]\ncomponent = \"OUT/{guest}.wasm\"\nprobe = {{ path = \"/ok\" }}\n{lines}\n\
+         [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n"
     );
-    std::fs::write(&file, text).unwrap();
-    Fleet::start_with(file.to_str().unwrap(), &["--proxies", "0"]).unwrap()
+    Fleet::start_text(&text, &["--proxies", "0"]).unwrap()
 }
 
 fn with_outgoing(allowed: &str) -> Fleet {

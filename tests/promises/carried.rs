@@ -1,4 +1,4 @@
-//! What a switch carries over, what it keeps for later, and what it drops.
+//! Handlers that a switch carries over, keeps for later, or drops.
 
 use protoplex_tests::{Connection, Fleet};
 use std::{collections::HashSet, fs, path::PathBuf};
@@ -20,7 +20,7 @@ fn push(fleet: &Fleet, build: &str, sets: &[&str]) {
     assert_eq!(pushed.code, 0, "{pushed:?}");
 }
 
-/// What `/count` says: the requests that the one instance behind this connection has seen.
+/// The count of `/count`: requests that the one instance behind this connection has seen.
 async fn count(connection: &mut Connection) -> u64 {
     let answer = connection.get("/count").await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());

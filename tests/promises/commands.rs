@@ -1,4 +1,4 @@
-//! What each command says and does, as scripts and people rely on it.
+//! Commands say and do what scripts and people rely on.
 
 use protoplex_tests::{Fleet, Pushed, said};
 

@@ -1,4 +1,4 @@
-//! What others say of our HTTP: a driver of HTTP/2's rules, and REDbot's of caching, validation and negotiation.
+//! Verdicts of others on our HTTP: a driver of HTTP/2's rules, and REDbot's of caching, validation and negotiation.
 
 use protoplex_tests::{Fleet, python, repository};
 use serde_json::Value;
@@ -45,7 +45,7 @@ const OTHERWISE: [(&str, &str); 8] = [
     ),
 ];
 
-/// What REDbot objects to and is meant to be so: how long an answer may be kept is its author's word, and these say
+/// Objections of REDbot to what is meant to be so: how long an answer may be kept is its author's word, and these say
 /// nothing. The host adds none of its own.
 const MEANT: [(&str, &str); 2] = [
     ("/old", "FRESHNESS_HEURISTIC"),

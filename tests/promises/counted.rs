@@ -1,6 +1,6 @@
-//! What the meta port counts: requests by route, and what became of them at an upstream.
+//! Counts of the meta port: requests by route, and what became of them at an upstream.
 
-use protoplex_tests::{Connection, Fleet, Origin, read_head, repository};
+use protoplex_tests::{Connection, Fleet, Origin, read_head};
 use std::collections::BTreeMap;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -9,7 +9,7 @@ const MANIFEST: &str = r#"
 name = "counted"
 
 [handlers.relay]
-component = "COMPONENT"
+component = "OUT/relay.wasm"
 grants.relay = ["origin"]
 
 [upstreams.origin]
@@ -62,14 +62,8 @@ fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_route_and_failures_of_an_upstream_by_cause() {
     let origin = Origin::start(misbehave).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("counted.toml");
-    let component = repository().join("builds/out/relay.wasm");
-    let manifest = MANIFEST
-        .replace("COMPONENT", component.to_str().unwrap())
-        .replace("ADDRESS", &origin.address);
-    std::fs::write(&file, manifest).unwrap();
-    let fleet = Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap();
+    let manifest = MANIFEST.replace("ADDRESS", &origin.address);
+    let fleet = Fleet::start_text(&manifest, &["--apps", "0"]).unwrap();
     let proxy = fleet.node("proxy").http;
     for (method, path, status) in [
         ("GET", "/a/well", 200),

@@ -18,14 +18,14 @@ use tokio::{
 const CUT: &str = "tests/builds/cut.toml";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a client saw of a response.
+/// Parts of a response that a client saw.
 #[derive(Debug, Default)]
 struct Seen {
     status: u16,
     body: Vec<u8>,
     /// The trailer that the guests send.
     trailer: Option<String>,
-    /// It ended as a whole response does.
+    /// The response ended as a whole one does.
     is_whole: bool,
 }
 
@@ -224,7 +224,7 @@ async fn trailers_of_an_app_reach_the_client_with_a_body_or_without() {
     }
 }
 
-/// What would have followed a head alone is not there to be cut.
+/// A head alone has no body that could be cut.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_alone_announces_no_length_of_a_body_that_died() {
     let fleet = Fleet::start(CUT).unwrap();
@@ -240,7 +240,7 @@ async fn a_head_alone_announces_no_length_of_a_body_that_died() {
     }
 }
 
-/// What an origin sends, and how it then ends the connection.
+/// Bytes of an origin, and how it then ends the connection.
 #[derive(Clone, Copy, Debug)]
 struct Sends {
     head: &'static str,

@@ -103,24 +103,52 @@ async fn a_request_over_two_nodes_sees_one_build() {
 /// Carries the build on a hop.
 pub(crate) const HOP_HEADER: &str = "protoplex-build";
 
-/// What a node of the fleet says in it to another.
+/// Value of that header by which a node of the fleet names a build to another.
 pub(crate) fn hop(fleet: &Fleet, node: &str, build: &BuildId) -> String {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
     hop_of(fleet, node, build, since.as_secs() / 60)
 }
 
-/// The same of another minute.
-pub(crate) fn hop_of(fleet: &Fleet, node: &str, build: &BuildId, window: u64) -> String {
+/// The fleet's secret for tokens, as a node keeps it.
+pub(crate) fn hop_key(fleet: &Fleet, node: &str) -> Vec<u8> {
     let file = format!("nodes/{node}/data/directory.json");
     let directory = fs::read(fleet.data().join(file)).unwrap();
     let directory: serde_json::Value = serde_json::from_slice(&directory).unwrap();
-    let key = hex::decode(directory["hop_key"].as_str().unwrap()).unwrap();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    hex::decode(directory["hop_key"].as_str().unwrap()).unwrap()
+}
+
+/// Value of that header for another minute.
+pub(crate) fn hop_of(fleet: &Fleet, node: &str, build: &BuildId, window: u64) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&hop_key(fleet, node)).unwrap();
     mac.update(b"protoplex-hop-v2:");
     mac.update(build.as_bytes());
     mac.update(&window.to_be_bytes());
     let token = hex::encode(&mac.finalize().into_bytes()[..16]);
     format!("{build}:{window}:{token}")
+}
+
+/// What a node of the fleet says beside that token of where a request came in, for a request with these headers that tell
+/// of the client; each is named by its number.
+pub(crate) fn origin_of(secret: &[u8], token: &str, origin: &str, told: &[(u8, &str)]) -> String {
+    let mut parts = token.split(':');
+    let build: BuildId = parts.next().unwrap().parse().unwrap();
+    let window: u64 = parts.next().unwrap().parse().unwrap();
+    let mac = |key: &[u8], text: &[&[u8]]| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        text.iter().for_each(|part| mac.update(part));
+        mac.finalize().into_bytes()
+    };
+    let window = window.to_be_bytes();
+    let key = mac(
+        secret,
+        &[b"protoplex-origin-v1:", build.as_bytes(), &window],
+    );
+    let mut text = origin.as_bytes().to_vec();
+    for (header, value) in told {
+        text.extend([b'\n', *header]);
+        text.extend(value.as_bytes());
+    }
+    format!("{origin} {}", hex::encode(&mac(&key, &[&text])[..16]))
 }
 
 /// Where other nodes relay to a role's first node.
@@ -243,7 +271,7 @@ async fn what_outlives_the_drain_deadline_is_cut_and_counted() {
         .await;
 }
 
-/// The same where there is always more to read, for a visitor that is slower.
+/// A body that always has more to read, for a client that is slower.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_read_more_slowly_than_it_is_made_is_cut_at_the_deadline_too() {
     let fleet = Fleet::start_with(STREAMING, &["--drain-timeout", "1"]).unwrap();

@@ -32,11 +32,8 @@ const GOAWAY: u8 = 7;
 const SETTINGS: u8 = 4;
 
 fn fleet() -> (Fleet, Node) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ingress.json");
-    std::fs::write(&file, INGRESS).unwrap();
-    let more = ["--ingress", file.to_str().unwrap(), "--drain-timeout", "4"];
-    let fleet = Fleet::start_with("builds/sample.toml", &more).unwrap();
+    let more = ["--drain-timeout", "4"];
+    let fleet = Fleet::start_with_ingress("builds/sample.toml", INGRESS, &more).unwrap();
     let proxy = fleet.node("proxy");
     (fleet, proxy)
 }

@@ -11,7 +11,7 @@ use std::{
 
 /// A client goes through all its cases by then.
 const CASES_MAX: Duration = Duration::from_secs(100);
-/// How long calls go on around each push.
+/// Time for which calls go on around each push.
 const AROUND_A_PUSH: Duration = Duration::from_secs(1);
 
 /// A server of the C core, and where it listens.
@@ -97,7 +97,7 @@ fn start(build: &str) -> Fleet {
     Fleet::start_with(build, &["--apps", "0"]).unwrap()
 }
 
-/// What was wrong in the cases that a client printed; there have to be at least so many.
+/// Faults in the cases that a client printed; there have to be at least so many cases.
 fn faults(said: &str, cases_min: usize) -> String {
     let cases = said
         .lines()

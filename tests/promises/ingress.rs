@@ -1,9 +1,9 @@
-//! What stands between visitors and handlers, from a node's configuration to its children.
+//! Settings for clients, from a node's configuration to its children.
 
 use protoplex_tests::{Connection, Fleet, Https};
 use serde_json::Value;
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -23,11 +23,8 @@ async fn found<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balancers_word_reaches_handlers_the_access_log_and_the_metrics() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ingress.json");
-    std::fs::write(&file, r#"{"proxy_protocol_from":["127.0.0.0/8"]}"#).unwrap();
-    let more = ["--access-log", "--ingress", file.to_str().unwrap()];
-    let fleet = Fleet::start_with(SAMPLE, &more).unwrap();
+    let believing = r#"{"proxy_protocol_from":["127.0.0.0/8"]}"#;
+    let fleet = Fleet::start_with_ingress(SAMPLE, believing, &["--access-log"]).unwrap();
     let proxy = fleet.node("proxy");
     let mut connection = Connection::open(&proxy.http).await.unwrap();
     connection
@@ -38,8 +35,7 @@ async fn a_balancers_word_reaches_handlers_the_access_log_and_the_metrics() {
     assert_eq!(answer.status, 200);
     assert!(answer.text().contains("192.0.2.9"), "{}", answer.text());
     let id = answer.header("x-request-id").unwrap();
-    let log = fleet.data().join(format!("logs/{}.access.log", proxy.name));
-    let line = found("the line", async || line_of(&log, id)).await;
+    let line = fleet.access_line("proxy", id).await;
     assert_eq!(
         (&line["client"], &line["path"], &line["status"]),
         (&"192.0.2.9".into(), &"/whoami".into(), &200.into())
@@ -51,22 +47,7 @@ async fn a_balancers_word_reaches_handlers_the_access_log_and_the_metrics() {
         "{line}"
     );
     assert!(Connection::get_once(&proxy.http, "/whoami").await.is_err());
-    found("the count", async || {
-        let text = fleet.meta("proxy", "/metrics").await.unwrap();
-        let mut counts = text
-            .lines()
-            .filter(|line| line.contains("cause=\"proxy-header\""));
-        counts.any(|line| line.ends_with(" 1")).then_some(())
-    })
-    .await;
-}
-
-fn line_of(log: &Path, request: &str) -> Option<Value> {
-    let text = std::fs::read_to_string(log).ok()?;
-    let mut lines = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.find(|line| line["request"] == request)
+    fleet.wait_for_refusal("proxy", "proxy-header").await;
 }
 
 /// A certificate that a node is configured with, and its key.
@@ -99,7 +80,12 @@ async fn certificates_are_taken_without_a_restart_and_bad_ones_change_nothing() 
         std::fs::read(&other_key).unwrap(),
     );
     std::fs::write(&cert, &whole[..whole.len() / 2]).unwrap();
-    said("new certificates cannot be used").await;
+    // By the parent, which then hands over nothing new.
+    let refusal = "new certificates cannot be used";
+    found(refusal, async || {
+        fleet.logs_of(&proxy.name).contains(refusal).then_some(())
+    })
+    .await;
     let https = Https::new(&fleet, "proxy", false).unwrap();
     assert_eq!(
         https.request("GET", "/", vec![]).await.unwrap().1.status,

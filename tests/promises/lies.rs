@@ -6,12 +6,12 @@ use protoplex_tests::{Connection, Origin, Response, read_head};
 use std::{sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-/// How long a server that hangs is waited for; all others are given that much, too.
+/// Time that a server which hangs is waited for; all others are given that much, too.
 const PATIENCE: &str = "first_byte_timeout_ms = 2000\nidle_timeout_ms = 2000";
 /// A case is over by then.
 const CASE_MAX: Duration = Duration::from_secs(10);
 
-/// What an origin does after its bytes.
+/// End of the connection after an origin's bytes.
 #[derive(Clone, Copy)]
 enum Then {
     /// Takes the next request.
@@ -21,7 +21,7 @@ enum Then {
     Hang,
 }
 
-/// What a visitor may get.
+/// Responses that a client may get.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Gets {
     /// This status, and this body in full.
@@ -369,19 +369,10 @@ async fn whatever_a_server_says_a_visitor_gets_its_own_answer_whole_or_knows_bet
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_before_the_end_of_a_body_reaches_the_visitor_and_harms_nobody_after() {
-    let origin = Origin::start(|mut stream| async move {
-        while let Some(head) = read_head(&mut stream).await {
-            // It never reads a body: what is left of one would be the next request.
-            let early = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge";
-            let says = if head.starts_with("POST") {
-                early
-            } else {
-                GOOD
-            };
-            if stream.write_all(says.as_bytes()).await.is_err() {
-                return;
-            }
-        }
+    // A body that is not read to its end would be the next request.
+    let origin = Origin::answering(|head| match head.starts_with("POST") {
+        true => "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\n\r\nlarge",
+        false => GOOD,
     });
     let origin = origin.await.unwrap();
     let fleet = fleet(&origin);

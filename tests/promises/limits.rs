@@ -62,6 +62,8 @@ async fn an_edge_handler_that_breaks_a_limit_costs_its_request_and_nothing_else(
         ("/memory", 500, "memory"),
         ("/big-response?n=65537", 500, "response-bytes"),
         ("/big-response?n=1000000", 500, "hostcall-bytes"),
+        ("/long-head", 500, "response-head"),
+        ("/many-lines", 500, "response-head"),
         ("/big-header", 500, "hostcall-bytes"),
         ("/many-headers", 500, "hostcall-bytes"),
         ("/big-log", 500, "hostcall-bytes"),
@@ -129,6 +131,7 @@ async fn an_app_that_breaks_a_limit_costs_its_request_and_nothing_else() {
         ("/resources", 500, "memory"),
         ("/sleep", 504, "deadline"),
         ("/error", 502, "guest-error"),
+        ("/lines?n=257", 500, "response-head"),
     ] {
         failed(&fleet, "app", path, status, kind).await;
     }

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const PLACE: &str = "tests/builds/place.toml";
-/// As long as a new connection to a public port may wait, and no longer (DESIGN.md).
+/// A new connection to a public port may wait this long, and no longer (DESIGN.md).
 const ANSWER_MAX: Duration = Duration::from_millis(250);
 const LOADS: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ fn fleet() -> Fleet {
     Fleet::start_with(PLACE, &["--apps", "0", "--live", "1"]).unwrap()
 }
 
-/// Who answers on a child's own listener.
+/// Asks on a child's own listener. Returns the child that answers.
 async fn ask(address: &str) -> anyhow::Result<String> {
     let mut connection = Connection::open(address).await?;
     let asked = [("x-asked", "yes")];

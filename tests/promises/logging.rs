@@ -20,7 +20,7 @@ use std::{
 use tokio::time::timeout;
 
 const SAMPLE: &str = "builds/sample.toml";
-/// Its handler writes a line to the log.
+/// Path whose handler writes a line to the log.
 const LOGS: &str = "/whoami";
 /// No answer takes so long, unless it waits for a log.
 const WAIT_MAX: Duration = Duration::from_secs(5);

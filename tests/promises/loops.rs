@@ -1,7 +1,6 @@
 //! Requests that a handler sends round in circles among nodes.
 
-use protoplex_tests::{Connection, Fleet, repository};
-use std::fs;
+use protoplex_tests::{Connection, Fleet};
 
 /// Every node relays to the role that the client names: an app to its own, if it says so.
 const MANIFEST: &str = r#"
@@ -26,11 +25,7 @@ const HOPS_MAX: f64 = 4.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_goes_round_in_circles_is_a_508_soon() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("loops.toml");
-    let out = repository().join("builds/out");
-    fs::write(&file, MANIFEST.replace("OUT", out.to_str().unwrap())).unwrap();
-    let fleet = Fleet::start_with(file.to_str().unwrap(), &["--apps", "1"]).unwrap();
+    let fleet = Fleet::start_text(MANIFEST, &["--apps", "1"]).unwrap();
     let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
     let requests = "protoplex_requests_total";
     let before = fleet.metric("app", requests).await.unwrap();

@@ -1,4 +1,4 @@
-//! What passes a relay, and how often: interim answers, trailers, large bodies, second tries.
+//! Messages pass a relay whole, and once: interim answers, trailers, large bodies, second tries.
 
 use crate::relaying::{fleet, fleet_with};
 use protoplex_tests::{Connection, Fleet, Origin, head_of, read_head};

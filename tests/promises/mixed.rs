@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 const SAMPLE: &str = "builds/sample.toml";
 const PUSHES: usize = 20;
 const BULK_BYTES: usize = 1 << 20;
-/// Of each kind.
+/// Connections of each kind.
 const CONNECTIONS: usize = 4;
 
 pub(crate) fn well(response: &Response) -> Result<String, String> {

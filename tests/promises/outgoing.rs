@@ -11,9 +11,13 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
+    time::timeout,
 };
+
+/// A guest that died sends nothing more after that, and its connection has ended.
+const CUT_MAX: Duration = Duration::from_secs(60);
 
 async fn ask(fleet: &Fleet, path: &str, origin: &Origin) -> String {
     let path = format!("{path}?to={}/", origin.address);
@@ -63,6 +67,47 @@ async fn a_guest_waits_no_longer_than_it_said_for_a_response_or_a_piece() {
     }
 }
 
+/// A listener whose queue is full: the kernel answers nobody, as a host that drops packets does.
+async fn unreachable() -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 100, "its queue has no end");
+    }
+    (listener, queued)
+}
+
+/// The time that the host sets where a guest sets none.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_waits_no_longer_than_it_said_for_a_connection() {
+    let (listener, _queued) = unreachable().await;
+    let address = listener.local_addr().unwrap();
+    let grant = format!("grants.outgoing = [\"{address}\"]");
+    let fleet = with_handler("bad-app", &grant);
+    let http = fleet.node("app").http;
+    for (path, bounds) in [
+        (
+            "/outgoing-hasty",
+            Duration::from_millis(300)..CONNECT_TIMEOUT,
+        ),
+        ("/outgoing", CONNECT_TIMEOUT..4 * CONNECT_TIMEOUT),
+    ] {
+        let started = Instant::now();
+        let path = format!("{path}?to={address}/");
+        let asked = Connection::get_once(&http, &path);
+        let said = asked.await.unwrap().text().trim().to_owned();
+        let took = started.elapsed();
+        assert!(said.contains("ConnectionTimeout"), "{path}: {said}");
+        assert!(bounds.contains(&took), "{path}: {took:?}");
+    }
+}
+
 /// The time in which a guest sends, and waits for what it is to send, is none of the server's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_pauses_while_it_sends_gets_its_response() {
@@ -109,23 +154,45 @@ async fn requests_of_guests_are_open_only_so_many_at_once() {
     assert_eq!(ask(&fleet, "/outgoing", &origin).await, "status 204");
 }
 
+/// All that comes of a request until the connection ends. A server that answers does so when half of it is there, as
+/// one does that refuses: then the request goes on, and nothing but its own end shows whether it was whole.
+async fn all_of(mut stream: TcpStream, answers: bool) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"half\r\n") {
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            break;
+        }
+    }
+    if answers {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let _ = stream.write_all(answer).await;
+    }
+    // A reset is an end, too.
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_was_sending_when_it_died_never_looks_whole() {
-    let (seen, mut saw) = mpsc::channel(1);
-    let origin = Origin::start(move |mut stream| {
-        let seen = seen.clone();
-        async move {
-            let mut bytes = Vec::new();
-            let _ = stream.read_to_end(&mut bytes).await;
-            let _ = seen
-                .send(String::from_utf8_lossy(&bytes).into_owned())
-                .await;
-        }
-    });
-    let origin = origin.await.unwrap();
-    let fleet = granted(&origin, "");
-    let _ = ask(&fleet, "/outgoing-cut", &origin).await;
-    let request = saw.recv().await.unwrap();
-    assert!(request.contains("4\r\nhalf\r\n"), "{request}");
-    assert!(!request.contains("\r\n0\r\n"), "{request}");
+    for answers in [true, false] {
+        let (seen, mut saw) = mpsc::channel(1);
+        let origin = Origin::start(move |stream| {
+            let seen = seen.clone();
+            async move {
+                let request = all_of(stream, answers).await;
+                let _ = seen.send(request).await;
+            }
+        });
+        let origin = origin.await.unwrap();
+        let fleet = granted(&origin, "");
+        let said = ask(&fleet, "/outgoing-cut", &origin).await;
+        assert_eq!(said == "status 200", answers, "{said}");
+        let request = timeout(CUT_MAX, saw.recv()).await;
+        let request = request.expect("the connection ends").unwrap();
+        assert!(request.contains("4\r\nhalf\r\n"), "{request}");
+        assert!(
+            !request.contains("\r\n0\r\n"),
+            "answered {answers}: {request}"
+        );
+    }
 }

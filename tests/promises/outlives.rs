@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::interval};
 
 const PUSHES: usize = 100;
 const DRAINS: usize = 20;
-/// Of each kind.
+/// Connections of each kind.
 const CONNECTIONS: usize = 2;
 const TUNNELS: usize = 8;
 /// Between two messages of a tunnel.
@@ -204,7 +204,7 @@ async fn a_mixed_load_outlives_a_hundred_pushes_and_twenty_drains() {
     visitors.finish().await;
 }
 
-/// What each child of a node has open.
+/// Descriptors that each child of a node has open.
 fn open(fleet: &Fleet, node: &Node) -> Vec<BTreeMap<String, usize>> {
     let children = fleet.children(node).unwrap();
     let mut all: Vec<_> = children

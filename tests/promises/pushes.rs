@@ -1,4 +1,4 @@
-//! What is wrong with a push is refused or reverted, with a message that helps; and visitors notice nothing.
+//! A push with a fault is refused or reverted, with a message that helps; and clients notice nothing.
 
 use protoplex_seed::SeedClient;
 use protoplex_tests::{Connection, Fleet, Pushed, said};
@@ -13,7 +13,7 @@ mod warm_up;
 
 const SWAP: &str = "tests/builds/swap.toml";
 
-/// What a visitor gets.
+/// Body that a client gets.
 async fn greeting(fleet: &Fleet) -> String {
     let address = fleet.node("proxy").http;
     let answer = Connection::get_once(&address, "/").await.unwrap();

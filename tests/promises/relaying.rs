@@ -1,7 +1,7 @@
 //! A relayed request, as the server behind sees it, and what visitors get when that server misbehaves.
 
 use crate::peers::peers;
-use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, repository};
+use protoplex_tests::{Connection, Fleet, Origin, Response, answer_each, read_head, repository};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -13,15 +13,12 @@ pub(crate) fn fleet(origin: &Origin) -> Fleet {
     fleet_with(&[&origin.address], "", "")
 }
 
-/// The same with several servers, more lines of the upstream, and more grants.
+/// A fleet whose proxy relays everything to several servers, with more lines of the upstream, and more grants.
 pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fleet {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("relay.toml");
-    std::fs::write(&file, manifest(addresses, upstream, grants)).unwrap();
-    Fleet::start_with(file.to_str().unwrap(), &["--apps", "0"]).unwrap()
+    Fleet::start_text(&manifest(addresses, upstream, grants), &["--apps", "0"]).unwrap()
 }
 
-/// A build that relays everything. Where nothing is said of it, its patience is that of a busy machine.
+/// A build that relays everything. Timeouts that are not among the lines suit a busy machine.
 pub(crate) fn manifest(addresses: &[&str], upstream: &str, grants: &str) -> String {
     let component = repository().join("builds/out/relay.wasm");
     let patience: String = ["first_byte_timeout_ms", "idle_timeout_ms"]
@@ -57,22 +54,16 @@ async fn get(fleet: &Fleet, path: &str) -> anyhow::Result<Response> {
     Connection::get_once(&fleet.node("proxy").http, path).await
 }
 
-/// Answers every request of a connection with its own head.
-async fn mirror(mut stream: TcpStream) {
-    while let Some(head) = read_head(&mut stream).await {
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\nx-end: 2\r\n\r\n{head}",
-            head.len()
-        );
-        if stream.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
+/// A response whose body is the head of its request, and which names headers of its own hop.
+fn mirrored(head: &str) -> String {
+    let length = head.len();
+    let own = "connection: keep-alive, x-hop\r\nx-hop: 1\r\nx-end: 2";
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n{own}\r\n\r\n{head}")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_visitor_says_of_itself_is_overwritten_and_hops_are_not_passed_on() {
-    let origin = Origin::start(mirror).await.unwrap();
+    let origin = Origin::answering(mirrored).await.unwrap();
     let fleet = fleet(&origin);
     let address = fleet.node("proxy").http;
     let mut connection = Connection::open(&address).await.unwrap();
@@ -112,19 +103,16 @@ async fn what_a_visitor_says_of_itself_is_overwritten_and_hops_are_not_passed_on
         ("x-request-id", id),
         ("x-relay", "set"),
         ("accept", "text/plain"),
+        // Said anew for this hop.
+        ("te", "trailers"),
+        ("connection", "te"),
     ] {
         assert_eq!(values(name), [expected], "{name} in {seen}");
     }
     let forwarded = format!("for=127.0.0.1;host=\"{address}\";proto=http");
     assert_eq!(values("forwarded"), [forwarded]);
     assert_eq!(values("traceparent").len(), 1, "{seen}");
-    for gone in [
-        "x-private",
-        "keep-alive",
-        "te",
-        "x-secret",
-        "protoplex-build",
-    ] {
+    for gone in ["x-private", "keep-alive", "x-secret", "protoplex-build"] {
         assert!(values(gone).is_empty(), "{gone} in {seen}");
     }
     assert_eq!(
@@ -141,7 +129,7 @@ async fn connections_to_an_upstream_are_kept() {
     let count = Arc::clone(&accepted);
     let origin = Origin::start(move |stream| {
         count.fetch_add(1, Ordering::Relaxed);
-        mirror(stream)
+        answer_each(stream, &mirrored)
     })
     .await
     .unwrap();
@@ -231,16 +219,13 @@ const ODD: [(&[u8], u16, &str); 6] = [
 /// Each is read in its one way, as nginx and HAProxy read the first, and nothing of it gets into the next response.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_odd_response_that_reads_in_one_way_is_relayed() {
-    let odd = |mut stream: TcpStream| async move {
-        while let Some(head) = read_head(&mut stream).await {
-            let number = head.split([' ', '/']).nth(2).unwrap_or_default();
-            let (bytes, ..) = ODD[number.parse::<usize>().unwrap()];
-            if stream.write_all(bytes).await.is_err() {
-                return;
-            }
-        }
-    };
-    let origin = Origin::start(odd).await.unwrap();
+    let origin = Origin::answering(|head| {
+        let number = head.split([' ', '/']).nth(2).unwrap_or_default();
+        let (bytes, ..) = ODD[number.parse::<usize>().unwrap()];
+        bytes
+    })
+    .await
+    .unwrap();
     let fleet = fleet(&origin);
     let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
     let peers = peers(&origin.address, 5_000).unwrap();
@@ -291,7 +276,7 @@ async fn a_body_that_an_upstream_cuts_or_leaves_hanging_never_looks_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_that_is_not_there_is_a_502() {
-    let origin = Origin::start(mirror).await.unwrap();
+    let origin = Origin::answering(mirrored).await.unwrap();
     let fleet = fleet(&origin);
     drop(origin);
     assert_eq!(get(&fleet, "/").await.unwrap().status, 502);

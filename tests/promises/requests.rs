@@ -1,4 +1,4 @@
-//! What visitors get.
+//! Requests get their answers.
 
 use protoplex_tests::{Connection, Fleet, Socket};
 

@@ -1,4 +1,4 @@
-//! What is not needed any more does not stay for ever.
+//! Builds and files that are not needed any more go.
 
 use protoplex_tests::{Connection, Fleet, repository};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What an operator does to a daemon: signals, a user without a home, a command that is run somewhere else.
+//! An operator's ways with a daemon: signals, a user without a home, a command that is run somewhere else.
 
 use protoplex_tests::{Connection, Fleet, children, is_alive, program, repository, said, signal};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 const SWAP: &str = "tests/builds/swap.toml";
 /// Well below the drain's deadline of these tests.
@@ -31,8 +31,15 @@ async fn a_hangup_ends_nothing() {
     let before = fleet.children(&proxy).unwrap();
     let mut kept = Connection::open(&proxy.http).await.unwrap();
     assert_eq!(kept.get("/").await.unwrap().status, 200);
-    for sent in [Signal::HUP, Signal::USR1] {
+    for sent in [
+        Signal::HUP,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::IO,
+    ] {
         signal(fleet.pid(), sent).unwrap();
+        signal(fleet.seed_pid().unwrap(), sent).unwrap();
         // As a terminal or an init system does it: parent and children.
         let group = Pid::from_raw(proxy.pid).unwrap();
         kill_process_group(group, sent).unwrap();
@@ -139,19 +146,33 @@ async fn comes_up(data: &Path, variables: &[(&str, &str)], bind: Option<&str>, a
     };
     let pid = i32::try_from(up.id()).unwrap();
     let info = serde_json::from_str::<Value>(&line);
-    let ports = info.as_ref().ok().and_then(|info| {
-        let http = info["nodes"][0]["http"].as_str()?;
-        http.rsplit(':').next().map(str::to_owned)
-    });
+    let port = |name: &str| {
+        let url = info.as_ref().ok()?["nodes"][0][name].as_str()?;
+        url.rsplit(':').next().map(str::to_owned)
+    };
+    let port = |name: &str| port(name).unwrap_or_else(|| "1".to_owned());
     let mut refused = Vec::new();
     for address in addresses {
-        let address = format!("{address}:{}", ports.as_deref().unwrap_or("1"));
-        if !Connection::get_once(&address, "/")
-            .await
-            .is_ok_and(|answer| answer.status == 200)
-        {
-            refused.push(address);
+        for (name, path, status) in [
+            ("http", "/", 200),
+            // What a balancer asks, and all that there is.
+            ("health", "/readyz", 200),
+            ("health", "/status", 404),
+            ("health", "/metrics", 404),
+        ] {
+            let address = format!("{address}:{}", port(name));
+            if !Connection::get_once(&address, path)
+                .await
+                .is_ok_and(|answer| answer.status == status)
+            {
+                refused.push(format!("{address}{path}"));
+            }
         }
+    }
+    let others = addresses.iter().filter(|address| **address != "127.0.0.1");
+    for address in others {
+        let meta = format!("{address}:{}", port("meta"));
+        assert!(TcpStream::connect(&meta).await.is_err(), "{meta}");
     }
     // One that has ended is not reaped yet.
     signal(pid, Signal::TERM).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Slow connections at once.
 const ATTACKERS: u32 = 200;
-/// What a decent visitor waits at most while they are there.
+/// Longest wait of a decent client while slow ones are there.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// An attack that nobody ends goes on for so many seconds, which is longer than any deadline.
 const ATTACK_SECONDS: &str = "70";

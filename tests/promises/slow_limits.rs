@@ -20,17 +20,13 @@ const BODY: &[u8] = b"POST /api/count HTTP/1.1\r\nhost: a\r\ncontent-length: 100
 
 /// A fleet with short limits, and its proxy.
 fn fleet() -> (Fleet, Node) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ingress.json");
-    std::fs::write(&file, LIMITS).unwrap();
-    let more = ["--ingress", file.to_str().unwrap()];
-    let fleet = Fleet::start_with("builds/sample.toml", &more).unwrap();
+    let fleet = Fleet::start_with_ingress("builds/sample.toml", LIMITS, &[]).unwrap();
     let proxy = fleet.node("proxy");
     (fleet, proxy)
 }
 
-/// It took as long as the limit, and not as long as the next one. `since` is before anything that starts the server's
-/// clock: whatever keeps the client from looking at its own makes this one late, and never early.
+/// A cut took as long as the limit, and not as long as the next one. `since` is before anything that starts the
+/// server's clock: whatever keeps the client from looking at its own makes this one late, and never early.
 fn in_time(what: &str, since: Instant, limit: Duration) {
     let took = since.elapsed();
     assert!(

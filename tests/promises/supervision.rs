@@ -1,6 +1,6 @@
 //! A parent that dies, hangs or was paused, and a child that does, cost nobody an answer.
 
-use protoplex_tests::{Connection, Fleet, Node, children, is_alive, signal};
+use protoplex_tests::{Connection, Fleet, Node, children, has_unread_packets, is_alive, signal};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -11,9 +11,11 @@ use tokio::{task::JoinSet, time::timeout};
 const SWAP: &str = "tests/builds/swap.toml";
 /// A client that waits longer waits in vain: for a connection in a queue that nobody serves.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// What is waited for happens by then.
+/// Whatever is waited for happens by then.
 const STEP_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
+/// A child that says nothing is killed after five seconds.
+const FILL_MAX: Duration = Duration::from_secs(4);
 
 async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + STEP_MAX;
@@ -213,12 +215,41 @@ async fn a_child_that_hangs_stops_neither_its_parent_nor_new_clients() {
     assert_eq!(pushed.code, 0, "{pushed:?}");
 }
 
+/// Has a node tell its children so much that the socket of one that does not read is full.
+async fn fill_the_socket_of_a_stopped_child(fleet: &Fleet, node: &Node) {
+    let log = fleet.data().join(format!("logs/{}.log", node.name));
+    let told = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.matches("the certificates are read again").count()
+    };
+    let begun = Instant::now();
+    let mut quarter = None;
+    loop {
+        for _ in 0..20 {
+            signal(node.pid, Signal::HUP).unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let told = told();
+        if quarter.is_none() && has_unread_packets(node.pid).unwrap() {
+            quarter = Some(told);
+        }
+        // Where the parent waits for the child, nothing is told any more.
+        let is_over = begun.elapsed() > FILL_MAX;
+        if is_over || quarter.is_some_and(|quarter| told >= 5 * quarter) {
+            break;
+        }
+    }
+    assert!(quarter.is_some(), "the socket has room: {} packets", told());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_ends_although_a_child_hangs() {
     let fleet = Fleet::start(SWAP).unwrap();
     let proxy = fleet.node("proxy");
     let stuck = fleet.children(&proxy).unwrap()[0];
     signal(stuck, Signal::STOP).unwrap();
+    fill_the_socket_of_a_stopped_child(&fleet, &proxy).await;
+    assert!(fleet.children(&proxy).unwrap().contains(&stuck));
     let pushed = tokio::task::block_in_place(|| fleet.push(SWAP, &["greeting=green"])).unwrap();
     assert_eq!(pushed.code, 0, "{pushed:?}");
     assert!(!fleet.children(&proxy).unwrap().contains(&stuck));

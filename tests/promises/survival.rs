@@ -1,4 +1,4 @@
-//! What is killed comes back, and costs no more than it must.
+//! A process that is killed comes back, and its death costs no more than it must.
 
 use protoplex_tests::{Connection, Fleet, Load, Node, Response, signal};
 use rustix::process::Signal;

@@ -4,7 +4,7 @@ use super::relaying::{fleet, fleet_with};
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Bytes;
-use protoplex_tests::{Fleet, Origin, read_head};
+use protoplex_tests::{Connection, Fleet, Origin, read_head};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,8 +13,9 @@ use tokio::{
 };
 
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+const APPS: &str = "tests/builds/cut.toml";
 
-/// What a program that takes trailers for headers must not find there, in requests or responses.
+/// Names that a program which takes trailers for headers must not find there, in requests or responses.
 const NEVER: [&str; 18] = [
     "host",
     "authorization",
@@ -35,7 +36,7 @@ const NEVER: [&str; 18] = [
     "cache-control",
     "x-real-ip",
 ];
-/// What the handler of the fleet sets or removes in the head.
+/// Headers that the handler of the fleet sets or removes in the head.
 const EDITED: [&str; 2] = ["x-relay", "x-secret"];
 const PASSED: &str = "x-sum";
 
@@ -126,7 +127,7 @@ async fn trailers_of_http2_become_none_of_http1_that_belong_in_a_head() {
     assert_eq!(names(&trailers), [first, second, PASSED]);
 }
 
-/// The same by HTTP/2; the names of the request's trailers are the body.
+/// Answers by HTTP/2; the names of the request's trailers are the body.
 async fn http2(stream: TcpStream) {
     let mut connection = h2::server::handshake(stream).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -188,4 +189,78 @@ async fn trailers_above_the_size_of_a_head_end_a_request() {
     .unwrap();
     let answer = timeout(STEP_TIMEOUT, answer).await.unwrap();
     assert!(answer.is_err() || answer.is_ok_and(|answer| answer.status() == 400));
+}
+
+/// The body of the answer to a GET by HTTP/2, which says that its client takes trailers or does not.
+async fn by_http2(address: &str, path: &str, te: Option<&'static str>) -> String {
+    let io = TcpStream::connect(address).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut request = Request::get(format!("http://a{path}")).body(()).unwrap();
+    if let Some(te) = te {
+        let te = HeaderValue::from_static(te);
+        request.headers_mut().insert("te", te);
+    }
+    let (answer, _) = send.send_request(request, true).unwrap();
+    let answer = timeout(STEP_TIMEOUT, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    let mut seen = Vec::new();
+    while let Some(data) = body.data().await {
+        seen.extend(data.unwrap());
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+async fn by_http1(address: &str, path: &str, te: Option<&str>) -> String {
+    let mut connection = Connection::open(address).await.unwrap();
+    let te = te.map(|te| [("te", te), ("connection", "te")]);
+    let lines = te.as_ref().map_or(&[][..], |lines| &lines[..]);
+    let answer = connection.request("GET", path, lines, b"").await.unwrap();
+    assert_eq!(answer.status, 200);
+    answer.text()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_hears_through_any_hop_whether_its_client_takes_trailers() {
+    let fleet = Fleet::start(APPS).unwrap();
+    for role in ["proxy", "app"] {
+        let address = fleet.node(role).http;
+        for (te, heard) in [(Some("trailers"), "trailers"), (None, "none")] {
+            let said = by_http2(&address, "/api/te", te).await;
+            assert_eq!(said, heard, "{role} by HTTP/2");
+            let said = by_http1(&address, "/api/te", te).await;
+            assert_eq!(said, heard, "{role} by HTTP/1.1");
+        }
+        let said = by_http1(&address, "/api/te", Some("gzip;q=0.5, trailers")).await;
+        assert_eq!(said, "trailers", "{role}: nothing else is decoded here");
+        assert_eq!(by_http1(&address, "/api/te", Some("gzip")).await, "none");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_http1_hears_whether_its_client_takes_trailers() {
+    let mirror = |head: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
+            head.len()
+        )
+    };
+    let origin = Origin::answering(mirror).await.unwrap();
+    let fleet = fleet(&origin);
+    let address = fleet.node("proxy").http;
+    for (te, told) in [(Some("trailers"), true), (None, false)] {
+        for head in [
+            by_http2(&address, "/", te).await,
+            by_http1(&address, "/", te).await,
+        ] {
+            let says = |line: &str| head.to_lowercase().contains(&format!("\r\n{line}\r\n"));
+            // One without the other would be taken for a header that goes on (RFC 9110, section 10.1.4).
+            assert_eq!(
+                (says("te: trailers"), says("connection: te")),
+                (told, told),
+                "{head}"
+            );
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! Nobody's word is believed beyond what vouches for it: a certificate says who somebody is, and a token for how long.
 
 use crate::{
-    deploys::{HOP_HEADER, active, hop, hop_of, internal},
+    deploys::{HOP_HEADER, active, hop, hop_key, hop_of, internal, origin_of},
     relaying,
 };
 use protoplex_seed::{ClientError, SeedClient, identity::Expected, mutual_tls};
-use protoplex_tests::{Connection, Fleet, Origin, Response, read_head, said};
+use protoplex_tests::{Connection, Fleet, Origin, Response, ok_with, said};
 use protoplex_wire::{BuildId, ReleaseId, link::Hello, manifest::Role, status::Addresses};
 use rustls::pki_types::ServerName;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -141,14 +141,15 @@ async fn no_node_is_taken_for_the_seed_or_for_another_node() {
     assert!(matches!(answer, Err(ClientError::Unreachable { .. })));
 }
 
-/// What a child says on its own listener to somebody with `who`'s certificate that calls itself by that name.
+/// The answer of a child on its own listener to somebody with `who`'s certificate that calls itself by that name.
 async fn greeted(fleet: &Fleet, who: &str, called: &str) -> std::io::Result<u32> {
     let status = fleet.meta("live", "/status").await.unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let address = status["child_addresses"][0].as_str().unwrap();
     let address: SocketAddr = address.trim_start_matches("http://").parse().unwrap();
     let [ca, cert, key] = files(fleet, who);
-    let tls = mutual_tls::client_config(&ca, &cert, &key, Expected::NodeOf(Role::Live)).unwrap();
+    let files = mutual_tls::MemberFiles::read(&ca, &cert, &key).unwrap();
+    let tls = mutual_tls::client_config(&files, Expected::NodeOf(Role::Live)).unwrap();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::from(address.ip());
     let mut stream = TlsConnector::from(tls).connect(name, stream).await?;
@@ -218,22 +219,9 @@ async fn a_build_token_is_believed_by_internal_listeners_alone_and_for_minutes()
     }
 }
 
-/// Answers every request of a connection with its own head.
-async fn mirror(mut stream: TcpStream) {
-    while let Some(head) = read_head(&mut stream).await {
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
-            head.len()
-        );
-        if stream.write_all(answer.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_build_token_does_not_say_who_the_client_is() {
-    let origin = Origin::start(mirror).await.unwrap();
+    let origin = Origin::answering(ok_with).await.unwrap();
     let fleet = relaying::fleet(&origin);
     let proxy = fleet.node("proxy");
     let token = hop(&fleet, &proxy.name, &active(&fleet));
@@ -248,5 +236,91 @@ async fn who_has_a_build_token_does_not_say_who_the_client_is() {
     assert!(seen.contains("x-forwarded-for: 127.0.0.1\r\n"), "{seen}");
     for gone in ["6.6.6.6", "mine", HOP_HEADER] {
         assert!(!seen.contains(gone), "{gone} in {seen}");
+    }
+}
+
+const ORIGIN_HEADER: &str = "protoplex-origin";
+/// How the origin's MAC counts this header.
+const FORWARDED_FOR: u8 = 1;
+
+/// What the mirror says of a part of the request.
+fn shown(answer: &Response, part: &str) -> String {
+    let text = answer.text();
+    let mut lines = text.lines();
+    let found = lines.find_map(|line| line.strip_prefix(&format!("{part} ")));
+    found.unwrap_or_default().to_owned()
+}
+
+/// Whoever reads what passes between nodes has a token that is good for minutes, and some origin that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tampered_origin_is_not_believed() {
+    let server = Origin::answering(ok_with).await.unwrap();
+    for (fleet, role) in [
+        (Fleet::start("tests/builds/mirror.toml").unwrap(), "app"),
+        (relaying::fleet(&server), "proxy"),
+    ] {
+        let node = fleet.node(role).name;
+        let inner = internal(&fleet, role).await;
+        let token = hop(&fleet, &node, &active(&fleet));
+        let window: u64 = token.split(':').nth(1).unwrap().parse().unwrap();
+        // Another one that is good as well.
+        let other = hop_of(&fleet, &node, &active(&fleet), window - 1);
+        let (client, lie) = ("192.0.2.7", "6.6.6.6");
+        let said = format!("https {client} 4711 0123456789abcdef 1");
+        let right = origin_of(
+            &hop_key(&fleet, &node),
+            &token,
+            &said,
+            &[(FORWARDED_FOR, client)],
+        );
+        let refused = async || {
+            let count = fleet.metric(role, "protoplex_hop_origins_refused_total");
+            count.await.unwrap()
+        };
+        for (origin, token, forwarded_for, is_right) in [
+            (&right, &token, client, true),
+            (&right.replace(client, lie), &token, client, false),
+            (&right.replace(client, lie), &token, lie, false),
+            (&right.replacen("https", "http", 1), &token, client, false),
+            (
+                &right.replace("0123456789abcdef", "0000000000000000"),
+                &token,
+                client,
+                false,
+            ),
+            (&said.replace(client, lie), &token, client, false),
+            (&right, &token, lie, false),
+            (&String::new(), &token, lie, false),
+            (&right, &other, client, false),
+        ] {
+            let before = refused().await;
+            let mut connection = Connection::open(&inner).await.unwrap();
+            let headers = [
+                (HOP_HEADER, token.as_str()),
+                (ORIGIN_HEADER, origin),
+                ("x-forwarded-for", forwarded_for),
+            ];
+            let asked = connection.request("GET", "/x", &headers, b"").await;
+            let answer = asked.unwrap();
+            let text = answer.text().to_lowercase();
+            // It is answered, by the build that it names; but as its sender's own.
+            assert_eq!(answer.status, 200, "{origin}: {text}");
+            let expected = match is_right {
+                true => client,
+                false => "127.0.0.1",
+            };
+            let id = answer.header("x-request-id") == Some("0123456789abcdef");
+            assert_eq!(id, is_right, "{origin}");
+            match role {
+                "app" => assert_eq!(shown(&answer, "client"), expected, "{origin}"),
+                // Servers behind, as apps, know a client by headers alone.
+                _ => assert!(
+                    text.contains(&format!("x-forwarded-for: {expected}\r\n")),
+                    "{origin}: {text}"
+                ),
+            }
+            let counted = refused().await - before;
+            assert_eq!(counted, f64::from(u8::from(!is_right)), "{origin}");
+        }
     }
 }

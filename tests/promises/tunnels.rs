@@ -1,11 +1,13 @@
 //! Connections that speak something else once the server behind has agreed: both ways, blindly, to both ends.
 
 use crate::relaying::{fleet, fleet_with};
-use protoplex_tests::{Fleet, Origin, head_of, read_head};
+use http_body_util::Empty;
+use protoplex_tests::{Fleet, Origin, head_of, ok_with};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -94,6 +96,38 @@ async fn a_switched_connection_carries_bytes_both_ways_and_each_end_tells_the_ot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_may_stand_in_a_list_of_protocols() {
+    let origin = Origin::start(echo).await.unwrap();
+    let fleet = fleet(&origin);
+    for protocols in [
+        "foo/1, WebSocket",
+        "websocket, foo",
+        "foo\r\nupgrade: websocket",
+    ] {
+        let mut client = ask(&fleet, protocols).await;
+        let head = head_of(&mut client).await.to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 101 "), "{protocols}: {head}");
+        assert_eq!(read(&mut client, 10).await, b"firstearly", "{protocols}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_requires_another_protocol_names_it() {
+    let require = |_: &str| {
+        "HTTP/1.1 426 Upgrade Required\r\nupgrade: TLS/1.0\r\nconnection: upgrade\r\n\
+         content-length: 0\r\n\r\n"
+            .to_owned()
+    };
+    let origin = Origin::answering(require).await.unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "unknown").await;
+    let head = head_of(&mut client).await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 426 "), "{head}");
+    assert!(head.contains("\r\nupgrade: tls/1.0\r\n"), "{head}");
+    assert!(head.contains("\r\nconnection: upgrade"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_outlives_the_build_that_opened_it() {
     let origin = Origin::start(echo).await.unwrap();
     let fleet = fleet(&origin);
@@ -124,17 +158,9 @@ async fn a_server_that_ends_ends_the_client() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_protocol_that_no_grant_names_is_not_passed_on() {
-    let origin = Origin::start(|mut stream: TcpStream| async move {
-        while let Some(head) = read_head(&mut stream).await {
-            let seen = head.to_ascii_lowercase().contains("upgrade");
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{seen}",
-                seen.to_string().len()
-            );
-            if stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
-            }
-        }
+    let origin = Origin::answering(|head| {
+        let seen = head.to_ascii_lowercase().contains("upgrade");
+        ok_with(&seen.to_string())
     })
     .await
     .unwrap();
@@ -197,6 +223,101 @@ async fn connect_is_refused_unless_it_is_granted() {
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
 }
 
+type Requests = hyper::client::conn::http2::SendRequest<Empty<hyper::body::Bytes>>;
+
+/// A client of HTTP/2, as long as the task runs.
+async fn http2(address: &str) -> (Requests, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (requests, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .unwrap();
+    (requests, tokio::spawn(connection))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_by_http2_is_what_it_is_by_http1() {
+    let origin = Origin::start(|mut stream: TcpStream| async move {
+        let bytes = read(&mut stream, 5).await;
+        stream.write_all(&bytes).await.unwrap();
+    })
+    .await
+    .unwrap();
+    let ask = |place: &str| {
+        let ask = http::Request::builder().method("CONNECT").uri(place);
+        ask.body(Empty::new()).unwrap()
+    };
+    let granted = fleet_with(&[&origin.address], "", "upgrades = [\"connect\"]");
+    let (mut requests, driver) = http2(&granted.node("proxy").http).await;
+    let answer = requests.send_request(ask("example.test:443"));
+    let answer = timeout(STEP_TIMEOUT, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().get("content-length").is_none());
+    let upgraded = hyper::upgrade::on(answer).await.unwrap();
+    let mut tunnel = hyper_util::rt::TokioIo::new(upgraded);
+    tunnel.write_all(b"early").await.unwrap();
+    let mut rest = Vec::new();
+    let read = timeout(STEP_TIMEOUT, tunnel.read_to_end(&mut rest)).await;
+    read.unwrap().unwrap();
+    assert_eq!(rest, b"early");
+    // A place has a port.
+    let answer = requests.send_request(ask("example.test"));
+    let answer = timeout(STEP_TIMEOUT, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 400);
+    driver.abort();
+    let refused = fleet(&origin);
+    let (mut requests, driver) = http2(&refused.node("proxy").http).await;
+    let answer = requests.send_request(ask("example.test:443"));
+    let answer = timeout(STEP_TIMEOUT, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 405);
+    driver.abort();
+}
+
+/// Agrees, and resets the connection when something has come.
+async fn resetting(mut stream: TcpStream) {
+    head_of(&mut stream).await;
+    stream.write_all(SWITCH).await.unwrap();
+    read(&mut stream, 5).await;
+    stream.set_zero_linger().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_resets_a_tunnel_is_a_reset_to_the_client() {
+    let origin = Origin::start(resetting).await.unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "websocket").await;
+    head_of(&mut client).await;
+    let mut came = Vec::new();
+    let ended = timeout(STEP_TIMEOUT, client.read_to_end(&mut came)).await;
+    let ended = ended.unwrap().expect_err("it is no end");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_resets_a_tunnel_is_a_reset_to_the_server() {
+    let (ended, mut how) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::start(move |mut stream: TcpStream| {
+        let ended = ended.clone();
+        async move {
+            head_of(&mut stream).await;
+            stream.write_all(SWITCH).await.unwrap();
+            let end = stream.read_to_end(&mut Vec::new()).await;
+            ended.send(end.map_err(|error| error.kind())).unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    let fleet = fleet(&origin);
+    let mut client = ask(&fleet, "websocket").await;
+    head_of(&mut client).await;
+    assert_eq!(read(&mut client, 5).await, b"first");
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let end = timeout(STEP_TIMEOUT, how.recv()).await.unwrap();
+    assert_eq!(end, Some(Err(std::io::ErrorKind::ConnectionReset)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_on_a_stream_of_http2_is_one_of_http1_to_the_server() {
     let origin = Origin::start(|mut stream: TcpStream| async move {
@@ -218,23 +339,14 @@ async fn a_websocket_on_a_stream_of_http2_is_one_of_http1_to_the_server() {
     .unwrap();
     let fleet = fleet(&origin);
     let address = fleet.node("proxy").http;
-    let stream = TcpStream::connect(&address).await.unwrap();
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut requests, connection) =
-        hyper::client::conn::http2::handshake::<_, _, http_body_util::Empty<hyper::body::Bytes>>(
-            executor, io,
-        )
-        .await
-        .unwrap();
-    let driver = tokio::spawn(connection);
+    let (mut requests, driver) = http2(&address).await;
     // The server says that it takes extended CONNECT in its first SETTINGS: any answer comes after them.
     let ask = http::Request::builder()
         .method("CONNECT")
         .uri(format!("http://{address}/socket"))
         .header("sec-websocket-version", "13")
         .extension(hyper::ext::Protocol::from_static("websocket"))
-        .body(http_body_util::Empty::new())
+        .body(Empty::new())
         .unwrap();
     requests.ready().await.unwrap();
     let answer = timeout(STEP_TIMEOUT, requests.send_request(ask))

@@ -62,7 +62,7 @@ handler = "slow"
 directory = "SITE"
 "#;
 
-/// What a child releases after a switch is gone by then.
+/// By then, a child has released what it releases after a switch.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 

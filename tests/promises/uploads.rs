@@ -1,7 +1,7 @@
 //! Uploads that take longer than a server or an app has for its answer: the time is the client's.
 
 use crate::{peers::peers, relaying::fleet_with};
-use protoplex_tests::{Connection, Fleet, Origin, Program, Response, read_head, repository};
+use protoplex_tests::{Connection, Fleet, Origin, Program, Response, read_head};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -15,7 +15,7 @@ use tokio::{
 const UPLOAD: Duration = Duration::from_millis(2_700);
 const PIECES: u32 = 9;
 const PIECE: &[u8] = &[b'a'; 1_000];
-/// As many in a row eject a server, where they are failures.
+/// As many failures in a row eject a server.
 const UPLOADS: usize = 6;
 /// Two servers that are impatient, and are ejected soon. One may go.
 const IMPATIENT: &str =
@@ -61,7 +61,7 @@ async fn upload(address: &str, path: &str) -> Response {
     connection.response(false).await.unwrap()
 }
 
-/// The same by HTTP/2, with a client that everybody has: its status.
+/// Uploads by HTTP/2, with a client that everybody has. Returns its status.
 fn upload_by_http2(address: &str, path: &str) -> String {
     let url = format!("http://{address}{path}");
     // Far more than it sends at once.
@@ -185,11 +185,7 @@ handler = "bad-app"
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_apps_deadline_does_not_count_the_wait_for_its_client() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("uploads.toml");
-    let out = repository().join("builds/out");
-    fs::write(&file, APPS.replace("OUT", out.to_str().unwrap())).unwrap();
-    let fleet = Fleet::start(file.to_str().unwrap()).unwrap();
+    let fleet = Fleet::start_text(APPS, &[]).unwrap();
     for role in ["app", "proxy"] {
         let address = fleet.node(role).http;
         let answer = upload(&address, "/api/count").await;
@@ -244,21 +240,17 @@ async fn an_upload_that_pauses_as_phones_and_log_shippers_do_arrives() {
 async fn the_pace_of_a_client_is_judged_where_it_comes_in() {
     const PAUSE: Duration = Duration::from_millis(2_500);
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("paces.toml");
-    let out = repository().join("builds/out");
     let patient = "[[routes]]\nrole = \"proxy\"\npath = \"/api/count\"\nhandler = \"router\"\nbody_timeout_ms = 20000\n";
-    let text = APPS.replace("OUT", out.to_str().unwrap()) + patient;
-    fs::write(&file, text).unwrap();
     let ingress = folder.path().join("ingress.json");
     fs::write(&ingress, r#"{"limits":{"body_timeout_ms":800}}"#).unwrap();
     let more = ["--ingress", ingress.to_str().unwrap()];
-    let fleet = Fleet::start_with(file.to_str().unwrap(), &more).unwrap();
+    let fleet = Fleet::start_text(&[APPS, patient].concat(), &more).unwrap();
     let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
     for (address, path, status) in [
         // The proxy's route allows the pause, and the app's node has no say in it.
         (&proxy, "/api/count", 200),
         (&proxy, "/api/read-then-sleep", 408),
-        // Here the app's node is the door.
+        // Here the client comes in at the app's node.
         (&app, "/api/count", 408),
     ] {
         let answer = pausing(address, path, PAUSE).await;

@@ -9,7 +9,7 @@ pub fn relay(folder: &Path, back: &str) -> anyhow::Result<Server> {
     start(folder, back, "splice-auto")
 }
 
-/// The same for large bodies, all of them spliced: left to itself it splices a part of them, at four times the cost.
+/// HAProxy for large bodies, all of them spliced: left to itself it splices a part of them, at four times the cost.
 pub fn bulk(folder: &Path, back: &str) -> anyhow::Result<Server> {
     start(folder, back, "splice-response")
 }

@@ -31,9 +31,9 @@ const MANY: usize = 20_000;
 const NODES: usize = 2;
 /// Connections that come and go before memory is looked at.
 const WARM: usize = 256;
-/// Of the row that looks at one message.
+/// Subscribers in the row that looks at one message.
 const BROADCAST: usize = 10_000;
-/// Of the row that looks at as many messages as can be.
+/// Subscribers in the row that looks at as many messages as can be.
 const SUBSCRIBERS: usize = 1_000;
 /// Messages of one request.
 const BATCH: usize = 4;
@@ -43,7 +43,7 @@ const FAN_OUT_SECONDS: &str = "5";
 /// Connections that ask while builds change.
 const ASKING: usize = 200;
 const ASK_INTERVAL_MS: u64 = 50;
-/// Of asking, before a push.
+/// Time of asking, before a push.
 const BEFORE_PUSH: Duration = Duration::from_secs(1);
 /// Whatever is waited for has happened by then.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ impl Held {
         Ok(Self(all))
     }
 
-    /// How many of them are closed.
+    /// Number of connections that are closed.
     fn closed(&mut self) -> anyhow::Result<f64> {
         let closed = self.0.iter_mut().map(|client| {
             let said = client.ask("closed?")?;
@@ -104,7 +104,7 @@ fn wait_for(fleet: &Fleet, name: &str, right: impl Fn(f64) -> bool) -> anyhow::R
     }
 }
 
-/// What a connection costs that says nothing.
+/// Cost of a connection that says nothing.
 pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     let server = Server::live(BUILD, NODES)?;
     let fleet = fleet(&server)?;
@@ -222,7 +222,7 @@ pub fn broadcast(folder: &Path) -> anyhow::Result<Vec<Row>> {
     }])
 }
 
-/// As many messages as all subscribers keep up with.
+/// Row of as many messages as all subscribers keep up with.
 pub fn fan_out(folder: &Path) -> anyhow::Result<Vec<Row>> {
     let ours = Server::live(BUILD, 1)?;
     let (peer, api) = pushpin::start(folder)?;

@@ -8,13 +8,21 @@ use crate::{
     report::{Row, Target},
 };
 use protoplex_tests::repository;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Of a `/10m`.
 const BULK_MIB: f64 = 10.0;
 
 /// A proxy whose handler sends everything to the back end.
 pub fn ours(folder: &Path, back: &Server) -> anyhow::Result<Server> {
+    Server::proxy(&manifest(folder, back)?)
+}
+
+/// Writes the manifest of a build whose handler sends everything to the back end.
+pub fn manifest(folder: &Path, back: &Server) -> anyhow::Result<PathBuf> {
     let file = folder.join("relay.toml");
     let component = repository().join("builds/out/relay.wasm");
     let manifest = format!(
@@ -27,7 +35,7 @@ pub fn ours(folder: &Path, back: &Server) -> anyhow::Result<Server> {
         back.address()
     );
     fs::write(&file, manifest)?;
-    Server::proxy(&file)
+    Ok(file)
 }
 
 /// Small answers against the better of nginx and HAProxy.

@@ -44,7 +44,7 @@ fn proxy(folder: &Path, handlers: usize, routes: usize) -> anyhow::Result<Server
     Server::proxy(&file)
 }
 
-/// The same requests, over all of many routes and handlers, and over one of each.
+/// Rows of the same requests, over all of many routes and handlers, and over one of each.
 pub fn routes(folder: &Path) -> anyhow::Result<Vec<Row>> {
     let many = proxy(folder, HANDLERS, ROUTES)?;
     let one = proxy(folder, 1, 1)?;
@@ -66,7 +66,7 @@ pub fn routes(folder: &Path) -> anyhow::Result<Vec<Row>> {
     }])
 }
 
-/// What a connection that was used once and is kept costs.
+/// Cost of a connection that was used once and is kept.
 pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     let server = super::ours("edge-shared", "proxy")?;
     Load::get("/").warm(&server)?;

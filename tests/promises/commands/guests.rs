@@ -62,7 +62,7 @@ impl Workspace {
         made.out
     }
 
-    /// What `just build-guests NAME…` runs.
+    /// Runs `just build-guests NAME…`.
     fn build(&self, names: &[&str]) {
         let mut command = Command::new("cargo");
         command
@@ -81,7 +81,7 @@ impl Workspace {
     }
 }
 
-/// What the guests' own workspace has compiled of other people's crates need not be compiled again.
+/// Starts from what the guests' own workspace has compiled of other people's crates.
 fn start_from(made: &Path, target: &Path) {
     let partial = target.with_extension("partial");
     if target.exists() || !made.exists() {

@@ -1,4 +1,4 @@
-//! What commands print: JSON with stable keys, and no decoration where nobody watches.
+//! Output of commands: JSON with stable keys, and no decoration where nobody watches.
 
 use super::{SWAP, plain};
 use protoplex_tests::{Connection, Fleet, program, repository, said, signal};
@@ -50,7 +50,7 @@ impl Drop for Following {
     }
 }
 
-/// What happened before is there, what happens now comes, and the reader ends it.
+/// Lines of before are there, lines of now come, and the reader ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_f_goes_on_with_what_happens_now() {
     let fleet = Fleet::start(LIMITS).unwrap();

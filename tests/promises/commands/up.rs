@@ -5,7 +5,7 @@ use protoplex_tests::{Connection, Fleet, children, signal};
 use rustix::process::Signal;
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-/// How long a visitor takes to finish: `up` gives requests in flight 10 s.
+/// Time of a client to finish: `up` gives requests in flight 10 s.
 const SLOW_VISITOR: Duration = Duration::from_secs(6);
 
 /// A process and all that it started, and they, and so on.

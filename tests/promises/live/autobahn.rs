@@ -28,7 +28,7 @@ const PASSED: [&str; 5] = [
     "UNIMPLEMENTED OK",
 ];
 
-/// What `index.json` says of each case.
+/// Verdicts of `index.json` on each case.
 fn verdicts(report: &Path) -> BTreeMap<String, String> {
     let index = std::fs::read_to_string(report.join("index.json")).expect("a report was written");
     let index: serde_json::Value = serde_json::from_str(&index).unwrap();

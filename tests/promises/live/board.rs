@@ -11,7 +11,7 @@ const PING: (&str, &str) = (
     "[live]\nping_ms = 1000\n\n[live.namespaces.board]",
 );
 const SILENCE: Duration = Duration::from_secs(15);
-/// What a page shows of itself, for a test that fails.
+/// State that a page shows of itself, for a test that fails.
 const SHOWS: &str = "document.body.innerText + JSON.stringify([window.states, board.seen])";
 
 /// The sample build with words replaced.
@@ -111,7 +111,7 @@ impl Board {
         }
     }
 
-    /// What both saw, once they agree.
+    /// The board that both saw, once they agree.
     async fn agreed(&mut self) -> Value {
         let seen = "board.seen.map(({position, data}) => [position, data])";
         let (mut ann, mut bob) = (Value::Null, Value::Null);
@@ -126,7 +126,7 @@ impl Board {
         panic!("they do not agree:\n{ann}\n{bob}");
     }
 
-    /// How often a page's connection changed its state, and how often it was told that something may be missing.
+    /// Changes of state of a page's connection, and how often it was told that something may be missing.
     async fn history(page: &mut Page) -> (Value, Value) {
         let states = page.value("states").await.unwrap();
         (states, page.value("lost").await.unwrap())

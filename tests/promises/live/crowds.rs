@@ -8,6 +8,13 @@ use super::{
 use protoplex_tests::{Connection, Fleet, Node, Response, Socket};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 /// Connections of one address in each of the two children.
 const SHARE: usize = 20;
@@ -24,20 +31,9 @@ fn fleet(limits: &str, more: &[&str]) -> Fleet {
 }
 
 fn fleet_of(build: &str, limits: &str, more: &[&str]) -> Fleet {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ingress.json");
     let text = format!(r#"{{"trust_forwarded_from":["127.0.0.0/8"],"limits":{{{limits}}}}}"#);
-    std::fs::write(&file, text).unwrap();
-    let mut args = vec![
-        "--apps",
-        "0",
-        "--live",
-        "1",
-        "--ingress",
-        file.to_str().unwrap(),
-    ];
-    args.extend(more);
-    Fleet::start_with(build, &args).unwrap()
+    let more = [&["--apps", "0", "--live", "1"][..], more].concat();
+    Fleet::start_with_ingress(build, &text, &more).unwrap()
 }
 
 fn small(more: &[&str]) -> Fleet {
@@ -66,7 +62,7 @@ fn id_of(response: &Response) -> String {
         .to_owned()
 }
 
-/// How many sessions were opened of those that were asked for, and the status of the others.
+/// The number of sessions that were opened of those that were asked for, and the status of the others.
 async fn flood(proxy: &Node, client: &str, sessions: usize) -> (usize, Vec<u16>) {
     let mut connection = Connection::open(&proxy.http).await.unwrap();
     let (mut opened, mut refused) = (0, Vec::new());
@@ -239,6 +235,37 @@ async fn who_sends_more_than_its_rate_is_read_more_slowly_and_loses_nothing() {
     assert!(asked.elapsed() >= HELD_BACK_MIN, "{:?}", asked.elapsed());
     assert_eq!(poll.say(&commands(20 * RATE)).await, 429);
     assert_eq!(poll.say(&commands(1)).await, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_say_nothing_count_like_messages() {
+    let rate = format!("ping_ms = 60000\nreceived_per_s_max = {RATE}\nreceived_burst_max = {RATE}");
+    let build = Variant::new(&[("ping_ms = 1000", &rate)]);
+    let fleet = fleet_of(build.path(), "", &[]);
+    let proxy = fleet.node("proxy");
+    let begin = Frame::message("count", OpCode::Data(Data::Text), false);
+    let part = Frame::message("", OpCode::Data(Data::Continue), false);
+    let end = Frame::message("", OpCode::Data(Data::Continue), true);
+    for (client, one) in [
+        (FLOOD, part),
+        (OFFICE, Frame::pong("")),
+        ("192.0.2.1", Frame::ping("")),
+    ] {
+        let before = held_back(&fleet).await;
+        let mut socket = opened(&proxy, client).await;
+        let flood = std::iter::repeat_n(one, MESSAGES);
+        for frame in [begin.clone()]
+            .into_iter()
+            .chain(flood)
+            .chain([end.clone()])
+        {
+            socket.send_message(Message::Frame(frame)).await.unwrap();
+        }
+        assert!(socket.text().await.unwrap().ends_with(" one"));
+        // Each frame above the burst is waited for once, and the rate gives some meanwhile.
+        let waits = held_back(&fleet).await - before;
+        assert!(waits >= RATE as f64, "{client}: {waits}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

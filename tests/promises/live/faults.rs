@@ -1,4 +1,4 @@
-//! What clients and networks do to a live node, and that it costs nobody else anything.
+//! Faults of clients and networks on a live node cost nobody else anything.
 
 use super::{LIVE, fleet, swaps::Variant, transports};
 use protoplex_tests::{Connection, Fleet, Socket, signal};

@@ -1,4 +1,4 @@
-//! What a client keeps of its channels when a handler hides it, when it may not have one more, and when it has missed more
+//! Channels that a client keeps when a handler hides it, when it may not have one more, and when it has missed more
 //! than can wait for it.
 
 use super::{fleet, swaps::Variant, transports};
@@ -71,7 +71,7 @@ async fn one_whom_a_handler_cannot_subscribe_hears_of_it() {
     assert_eq!(u16::from(closed.code), 1013, "{closed:?}");
 }
 
-/// What waits for a client that polls, until nothing has come for a while.
+/// Objects that wait for a client that polls, until nothing has come for a while.
 async fn polled(address: &str, session: &str) -> Vec<Value> {
     let (mut all, mut acked) = (Vec::new(), 0);
     loop {

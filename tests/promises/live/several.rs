@@ -218,7 +218,7 @@ async fn a_node_that_drains_hands_its_channels_over_and_nothing_is_lost() {
     }
 }
 
-/// Its node's drain, while somebody waits there without an end in sight.
+/// A node drains while somebody waits there without an end in sight.
 async fn drained_beside(role: &str, path: &str) {
     let fleet = fleet("1");
     let (token, _) = super::transports::secrets(&fleet);

@@ -14,8 +14,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// How long a build that was switched away from goes on, here: longer than the end of a push and a question after it
-/// take on a busy machine, and short enough to be waited for.
+/// Drain timeout of a build that was switched away from: longer than the end of a push and a question after it take on
+/// a busy machine, and short enough to be waited for.
 const DRAIN_S: &str = "5";
 
 /// A build like [`LIVE`] with words replaced.
@@ -107,7 +107,7 @@ async fn a_build_goes_on_with_what_the_one_before_remembered() {
     assert!(moved >= 200.0, "{moved}");
 }
 
-/// It answers from the build before until that one's drain deadline, and is then opened again.
+/// The connection answers from the build before until that one's drain deadline, and is then opened again.
 async fn stays(fleet: &Fleet, mut socket: Socket, count: u64, before: &str, after: &str) {
     assert_eq!(
         socket.ask("count").await.unwrap(),

@@ -1,4 +1,4 @@
-//! The same channels by server-sent events and by long polling, and what back ends say by HTTP.
+//! Channels by server-sent events and by long polling, and messages of back ends by HTTP.
 
 use super::{LIVE, fleet};
 use protoplex_tests::{CHANNELS, Connection, Fleet, Response, Socket};
@@ -11,10 +11,10 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) const POLL: (&str, &str) = ("protoplex-transport", "poll");
 
 /// An open stream of events.
-struct Events(Connection);
+pub(super) struct Events(Connection);
 
 impl Events {
-    async fn open(address: &str, path: &str, more: &str) -> Self {
+    pub(super) async fn open(address: &str, path: &str, more: &str) -> Self {
         let mut connection = Connection::open(address).await.unwrap();
         let head = format!(
             "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n{more}\r\n"
@@ -25,7 +25,7 @@ impl Events {
     }
 
     /// The next event: its id and its data.
-    async fn next(&mut self) -> (Option<String>, Value) {
+    pub(super) async fn next(&mut self) -> (Option<String>, Value) {
         loop {
             let event = self.0.take_until(b"\n\n").await.unwrap();
             let field = |name: &str| {
@@ -60,6 +60,8 @@ pub(super) struct Poll {
     connection: Connection,
     path: String,
     session: String,
+    /// The last batch that came.
+    ack: u64,
 }
 
 impl Poll {
@@ -67,7 +69,7 @@ impl Poll {
         Self::open_with(address, path, &[]).await
     }
 
-    /// The same with more headers.
+    /// Opens a stream with more headers.
     pub(super) async fn open_with(address: &str, path: &str, more: &[(&str, &str)]) -> Self {
         let mut connection = Connection::open(address).await.unwrap();
         let headers = [&[POLL], more].concat();
@@ -76,6 +78,7 @@ impl Poll {
         let session = opened[0]["welcome"]["session"].as_str().unwrap();
         Self {
             session: session.to_owned(),
+            ack: 0,
             path: path.to_owned(),
             connection,
         }
@@ -83,13 +86,34 @@ impl Poll {
 
     /// Says something; the status of the answer.
     pub(super) async fn say(&mut self, commands: &Value) -> u16 {
+        self.say_text(&commands.to_string()).await
+    }
+
+    /// Says something that may be no JSON.
+    pub(super) async fn say_text(&mut self, commands: &str) -> u16 {
         let named = [("protoplex-session", &*self.session)];
-        let body = commands.to_string();
-        let path = &self.path;
         let said = self
             .connection
-            .request("POST", path, &named, body.as_bytes());
+            .request("POST", &self.path, &named, commands.as_bytes());
         said.await.unwrap().status
+    }
+
+    /// Objects that came since, or the status of the refusal.
+    pub(super) async fn next(&mut self) -> Result<Vec<Value>, u16> {
+        let ack = self.ack.to_string();
+        let named = [
+            POLL,
+            ("protoplex-session", &*self.session),
+            ("protoplex-ack", &*ack),
+        ];
+        let polled = self.connection.request("GET", &self.path, &named, b"");
+        let polled = polled.await.unwrap();
+        if polled.status != 200 {
+            return Err(polled.status);
+        }
+        let batch = json_of(&polled);
+        self.ack = batch["batch"].as_u64().unwrap();
+        Ok(batch["objects"].as_array().unwrap().clone())
     }
 }
 
@@ -316,7 +340,7 @@ async fn a_client_that_is_always_behind_is_heard_and_not_taken_for_dead() {
     flood.abort();
 }
 
-/// Of the running fleet, as `up` made them.
+/// Secrets of the running fleet, as `up` made them.
 pub(super) fn secrets(fleet: &Fleet) -> (String, String) {
     let text = std::fs::read(fleet.data().join("keys/live.json")).unwrap();
     let all: Value = serde_json::from_slice(&text).unwrap();
@@ -384,7 +408,7 @@ async fn back_ends_publish_by_http_with_the_token_and_without_it_nobody_does() {
     assert_eq!(refused.status, 413, "{refused:?}");
 }
 
-/// What the HTTP API says to a message.
+/// Answer of the HTTP API to a message.
 pub(super) async fn published(address: &str, token: &str, body: &Value) -> Value {
     let bearer = format!("Bearer {token}");
     let with = [("authorization", bearer.as_str())];
@@ -393,7 +417,7 @@ pub(super) async fn published(address: &str, token: &str, body: &Value) -> Value
 }
 
 /// A token as a back end signs it (RFC 7519).
-fn signed(key: &str, claims: &Value) -> String {
+pub(super) fn signed(key: &str, claims: &Value) -> String {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
     use hmac::Mac as _;
     let head = BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
@@ -403,7 +427,7 @@ fn signed(key: &str, claims: &Value) -> String {
     format!("{said}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-/// What some libraries once took for a token.
+/// A token without a signature, as some libraries once took it.
 fn unsigned(claims: &Value) -> String {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
     let head = BASE64.encode(r#"{"alg":"none","typ":"JWT"}"#);
@@ -411,7 +435,7 @@ fn unsigned(claims: &Value) -> String {
 }
 
 /// The time, as tokens have it.
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_secs()
 }
@@ -552,6 +576,8 @@ async fn the_client_for_pages_is_served_and_other_requests_are_told_what_this_is
     ] {
         let answer = connection.request(method, path, &[], b"").await.unwrap();
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        let required = (status == 426).then_some("websocket");
+        assert_eq!(answer.header("upgrade"), required, "{path}: {answer:?}");
     }
 }
 

@@ -114,6 +114,22 @@ const CASES: &[(&str, usize, &str)] = &[
         10,
         "outgoing_max is 100001; 100000 is the most",
     ),
+    ("limits = { outgoing_max = 0 }", 10, "outgoing_max is 0"),
+    (
+        "\n[live]\nreceived_per_s_max = 0",
+        12,
+        "received_per_s_max is 0",
+    ),
+    (
+        "\n[[routes]]\nrole = \"proxy\"\npath = \"/*\"\nhandler = \"edge\"\nbody_timeout_ms = 0",
+        15,
+        "body_timeout_ms is 0",
+    ),
+    (
+        "\n[[routes]]\nrole = \"proxy\"\npath = \"/a/../b\"\nhandler = \"edge\"\n[[routes]]\nrole = \"proxy\"\npath = \"/b\"\nhandler = \"edge\"",
+        17,
+        "route 2: path makes `/b` the same as `/a/../b` of route 1, line 11",
+    ),
     (
         "probe = { path = \"hello\" }",
         10,
@@ -148,7 +164,7 @@ const CASES: &[(&str, usize, &str)] = &[
     (
         "\n[[routes]]\nrole = \"proxy\"\npath = \"/*\"\nhandler = \"edge\"\n[[routes]]\nrole = \"proxy\"\npath = \"/*\"\nhandler = \"edge\"",
         15,
-        "route 2: proxy any any host/* has a route already",
+        "route 2: proxy any any host/* has a route already, route 1",
     ),
     (
         "\n[[routes]]\nrole = \"proxy\"\npath = \"x\"\nhandler = \"edge\"",

@@ -1,4 +1,4 @@
-//! What a client of its own making sends is refused by the Seed with 4xx, and nothing changes.
+//! Bad requests of a client of its own making are refused by the Seed with 4xx, and nothing changes.
 
 use super::{SWAP, client, greeting, plain, releases};
 use protoplex_seed::{ClientError, SeedClient};

@@ -9,7 +9,7 @@ pub struct Back {
     record: &'static str,
 }
 
-/// What a server says of one request.
+/// A server's record of one request.
 #[derive(Debug)]
 pub struct Seen {
     /// The header that only the handler sets.

@@ -2,7 +2,7 @@
 
 const TABLE: &str = include_str!("table.txt");
 
-/// What the words in braces stand for.
+/// Meaning of the words in braces.
 const WORDS: [(&str, &str); 4] = [
     ("{get}", r"GET /case HTTP/1.1\r\nHost: a.test\r\n"),
     ("{post}", r"POST /case HTTP/1.1\r\nHost: a.test\r\n"),
@@ -17,7 +17,7 @@ const WORDS: [(&str, &str); 4] = [
 pub struct Case {
     pub name: &'static str,
     pub bytes: Vec<u8>,
-    /// Of each answer, the ones that are right.
+    /// Statuses of each answer that are right.
     pub statuses: Vec<Vec<u16>>,
 }
 
