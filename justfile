@@ -22,12 +22,12 @@ setup-tests:
 build-guests *NAMES:
     @{{ guests }} build "$@"
 
-# Build everything, then run a Seed and nodes on this machine
-up *ARGS: build build-guests
+# Build the program and the sample's guests, then run a Seed and nodes on this machine
+up *ARGS: build (build-guests "router" "app" "board")
     target/release/protoplex up "$@"
 
 # Watch the guests; rebuild and push what changes
-dev *ARGS: build build-guests
+dev *ARGS: build (build-guests "router" "app" "board")
     target/release/protoplex dev "$@"
 
 # Run all tests

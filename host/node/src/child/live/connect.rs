@@ -47,8 +47,11 @@ pub(crate) fn of_session<'a>(
     request: Request<'a>,
 ) -> Result<Answer, Request<'a>> {
     let head = request.head;
+    if shared.role != Role::Live {
+        return Err(request);
+    }
     let is_poll = head.method == "GET" && wants_poll(head);
-    if shared.role != Role::Live || !(is_poll || head.method == "POST") {
+    if !is_poll && head.method != "POST" {
         return Err(request);
     }
     let session = head.header_str(SESSION_HEADER);
