@@ -148,6 +148,9 @@ pub fn unescape(path: &str) -> Option<Cow<'_, str>> {
 /// A fixed point: each hop normalises, and must match the name that the hop before it matched. What is no authority, which
 /// connections refuse, stays as it is, but for dots at its end.
 pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
+    if is_plain_authority(authority.as_bytes(), scheme) {
+        return Cow::Borrowed(authority);
+    }
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
         _ => (authority, ""),
@@ -179,6 +182,27 @@ pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
         port if name.len() + 1 + port.len() == authority.len() => Cow::Borrowed(authority),
         port => Cow::Owned(with_port(name, port)),
     }
+}
+
+/// Most authorities: a name in lower case without a dot at its end, alone or with a port that is not the scheme's own.
+fn is_plain_authority(authority: &[u8], scheme: Scheme) -> bool {
+    let is_of_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
+    let host = authority.iter().take_while(|byte| is_of_name(byte)).count();
+    let port = match &authority[host..] {
+        [] => None,
+        [b':', port @ ..] => Some(port),
+        _ => return false,
+    };
+    let own: &[u8] = match scheme {
+        Scheme::Http => b"80",
+        Scheme::Https => b"443",
+    };
+    host > 0
+        && authority[host - 1] != b'.'
+        && port.is_none_or(|port| {
+            port != own
+                && matches!(port, [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit))
+        })
 }
 
 fn with_port(host: &str, port: &str) -> String {

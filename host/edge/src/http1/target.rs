@@ -78,15 +78,20 @@ pub fn is_authority(value: &str) -> bool {
         },
         None => value.split_at(value.find(':').unwrap_or(value.len())),
     };
-    let named =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    host.bytes().all(named) && has_whole_labels(host) && is_port(rest)
+    is_name(host.as_bytes()) && is_port(rest)
 }
 
-/// Whether no label of a name is empty, besides that of the root at its end (RFC 1034, section 3.1).
-fn has_whole_labels(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name.split('.').all(|label| !label.is_empty())
+/// Whether it has nothing but what names have, and no label of it is empty, besides that of the root at its end (RFC 1034,
+/// section 3.1).
+fn is_name(host: &[u8]) -> bool {
+    let mut before = b'.';
+    host.iter().all(|&byte| {
+        let before = std::mem::replace(&mut before, byte);
+        match byte {
+            b'.' => before != b'.',
+            byte => byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~'),
+        }
+    }) && !host.is_empty()
 }
 
 /// Nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3).
