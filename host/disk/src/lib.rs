@@ -91,7 +91,7 @@ pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
 /// without a writer) and reads no more than that, whatever the file's length says.
 ///
 /// # Errors
-/// It is not there, no regular file, or larger.
+/// The file does not exist, is no regular file, or has more bytes than that.
 pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = open_without_waiting(File::options().read(true), path)?;
     let metadata = file.metadata()?;

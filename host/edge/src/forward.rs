@@ -169,6 +169,24 @@ mod tests {
     use super::*;
     use protoplex_http::Scheme;
 
+    /// A request that a trusted forwarder brought.
+    fn forwarded() -> Head<'static> {
+        Head {
+            method: "GET",
+            path: "/",
+            authority: "inside",
+            scheme: Scheme::Https,
+            version: 11,
+            headers: &[],
+            client: [203, 0, 113, 9].into(),
+            client_port: 0,
+            forwarder: Some([10, 0, 0, 1].into()),
+            notes: None,
+            request_id: "0123456789abcdef",
+            hop: Default::default(),
+        }
+    }
+
     #[test]
     fn what_the_visitor_says_of_itself_is_overwritten() {
         let mut headers = HeaderMap::new();
@@ -230,21 +248,7 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let head = Head {
-            method: "GET",
-            path: "/",
-            authority: "inside",
-            scheme: Scheme::Https,
-            version: 11,
-            headers: &[],
-            client: [203, 0, 113, 9].into(),
-            client_port: 0,
-            forwarder: Some([10, 0, 0, 1].into()),
-            notes: None,
-            request_id: "0123456789abcdef",
-            hop: Default::default(),
-        };
-        overwrite_forwarded(&head, &mut headers);
+        overwrite_forwarded(&forwarded(), &mut headers);
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(
             text("x-forwarded-for"),
@@ -264,21 +268,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("forwarded", HeaderValue::from_static(said));
         headers.append("x-forwarded-for", HeaderValue::from_static(""));
-        let head = Head {
-            method: "GET",
-            path: "/",
-            authority: "inside",
-            scheme: Scheme::Https,
-            version: 11,
-            headers: &[],
-            client: [203, 0, 113, 9].into(),
-            client_port: 0,
-            forwarder: Some([10, 0, 0, 1].into()),
-            notes: None,
-            request_id: "0123456789abcdef",
-            hop: Default::default(),
-        };
-        overwrite_forwarded(&head, &mut headers);
+        overwrite_forwarded(&forwarded(), &mut headers);
         for (name, value) in [
             ("x-forwarded-for", "203.0.113.9, 10.0.0.1"),
             ("x-forwarded-host", "shop.test"),

@@ -62,7 +62,7 @@ pub(crate) const RESPONSE_H2_LIST_BYTES: usize =
 /// [`RESPONSE_HEAD_BYTES_MAX`]. One measure for servers and handlers: what a node answers, the node before it passes on.
 ///
 /// # Errors
-/// What is wrong with the head.
+/// The head has more lines or bytes than that; the text names the limit.
 pub fn check_response_head(reply: &Reply) -> Result<(), &'static str> {
     let lengths = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();
     let headers = reply.headers.iter();

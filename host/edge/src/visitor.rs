@@ -87,7 +87,7 @@ impl Peer {
     }
 }
 
-/// What forwarders say of a client.
+/// The client of a request, as trusted forwarders name it.
 struct Said {
     client: IpAddr,
     /// Only `Forwarded` says it beside the client.

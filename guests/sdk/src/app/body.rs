@@ -20,7 +20,7 @@ pub struct Body {
     end: End,
 }
 
-/// What is known of a body's end. The host tells it apart from the bytes, which look the same whether the body is whole
+/// Knowledge of a body's end. The host tells it apart from the bytes, which look the same whether the body is whole
 /// or was cut.
 enum End {
     Unread(FutureReader<Ended>),
@@ -113,7 +113,7 @@ impl Body {
         first.map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// What is left of it, as the standard's bindings have it.
+    /// The rest of the body, as the standard's bindings have it.
     pub(super) fn into_parts(self) -> (StreamReader<u8>, FutureReader<Ended>) {
         let end = match self.end {
             End::Unread(end) => end,

@@ -26,8 +26,8 @@ enum State {
     Done,
 }
 
-/// Who writes the chunks. Two readers of a request may take it for two requests, so a client's are read strictly. What a
-/// server of ours says is read by nobody but us, who write it anew.
+/// The side that writes the chunks. Two readers of a request may take it for two requests, so a client's are read strictly. A
+/// server's are read by nobody but us, who write them anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
     Client,

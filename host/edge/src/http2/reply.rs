@@ -124,7 +124,7 @@ pub(super) struct Out {
     stream: Stream,
     held: Until,
     conversation: Option<Conversation>,
-    /// It was cut because nobody said anything any more.
+    /// The response was cut because client and app were both silent for too long.
     fell_silent: bool,
 }
 

@@ -72,7 +72,8 @@ struct Stream<S> {
     held: Until,
     respond: SendResponse<Bytes>,
     interims: Interims,
-    /// Of a CONNECT, plain or extended (RFC 8441): what the client sends on the stream, once the server behind has agreed.
+    /// The stream's receiving side, where the request is a CONNECT, plain or extended (RFC 8441): it becomes the tunnel's
+    /// once the server behind has agreed.
     switch: Option<RecvStream>,
     /// Present for a body of unknown length: what the client owes of it.
     pacing: Option<Pacing>,

@@ -56,8 +56,8 @@ impl Far {
 /// Runs until both directions have ended, one breaks, or nothing moves. `early` is what the client sent already.
 ///
 /// # Errors
-/// It broke, or nothing moved. Both ends are to be dropped without a goodbye: a reset of one then is one of the other, and
-/// so is our own; who ended without TLS's goodbye is passed on as such.
+/// The tunnel broke, or nothing moved in it. Both ends are to be dropped without a goodbye, so that a reset of one is a
+/// reset of the other, as our own is; who ended without TLS's goodbye is passed on as such.
 pub(crate) async fn run<IO: Io>(
     client: &mut IO,
     early: Bytes,

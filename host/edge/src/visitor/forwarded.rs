@@ -5,7 +5,7 @@ use super::{address, scheme};
 use protoplex_http::Scheme;
 use std::{borrow::Cow, net::IpAddr};
 
-/// What one forwarder said.
+/// The element of `Forwarded` that one forwarder wrote (RFC 7239, section 4).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a>(&'a str);
 

@@ -94,7 +94,7 @@ async fn a_body_of_known_length_is_owed_beside_its_answer_too() {
     assert!(soon(answer.body_mut().data()).await.unwrap().is_err());
 }
 
-/// What both sides of a conversation may be silent for, and a pause within it.
+/// Time for which both sides of a conversation may be silent, and a pause within it.
 const SILENCE: Duration = Duration::from_millis(1_500);
 const PAUSE: Duration = Duration::from_millis(300);
 /// Pauses that are longer than the limit, all together.

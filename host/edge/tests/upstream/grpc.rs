@@ -7,9 +7,9 @@ use protoplex_http::Body;
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::time::Duration;
 
-/// What the upstream's server has for the head of its response.
+/// Time that the upstream gives its server for the head of a response.
 const FIRST_BYTE: Duration = Duration::from_millis(200);
-/// What it takes.
+/// Time that the server takes for it.
 const THINKS: Duration = Duration::from_millis(900);
 
 fn call(content_type: &str, timeout: Option<&str>) -> Outbound {
