@@ -5,9 +5,9 @@ use crate::{
     support::{Spoken, get, group, read, send, serve, soon, text, upstream},
 };
 use protoplex_wire::manifest::UpstreamProtocol;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-const ONE_WAY: Duration = Duration::from_millis(50);
+const ONE_WAY: Duration = Duration::from_millis(100);
 const DOWNLOAD_BYTES: usize = 64 << 20;
 /// The window that a stream begins with.
 const FIRST_WINDOW_BYTES: usize = 1 << 20;
@@ -20,14 +20,11 @@ async fn a_download_from_far_away_is_not_held_up_by_its_window() {
     .await;
     let far = far_from(server.address.parse().unwrap(), ONE_WAY).await;
     let mut upstream = upstream(UpstreamProtocol::H2c, &[&server]);
-    upstream.addresses = vec![far.to_string()];
+    upstream.addresses = vec![far.address.to_string()];
     let group = group(&upstream);
-    let began = Instant::now();
     let reply = send(&group, get("/")).await.unwrap();
     let body = soon(read(reply)).await.unwrap();
-    let took = began.elapsed();
     assert_eq!(body.len(), DOWNLOAD_BYTES);
-    // One window in each round trip.
-    let held_up = ONE_WAY * 2 * (DOWNLOAD_BYTES / FIRST_WINDOW_BYTES) as u32;
-    assert!(took < held_up / 2, "{took:?} of {held_up:?}");
+    let most = far.from_server.most();
+    assert!(most > 2 * FIRST_WINDOW_BYTES, "{most} bytes on the way at most");
 }
