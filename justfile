@@ -24,35 +24,39 @@ build-guests *NAMES:
 
 # Build the program and the sample's guests, then run a Seed and nodes on this machine
 up *ARGS: build (build-guests "router" "app" "board")
-    target/release/protoplex up "$@"
+    target/debug/protoplex up "$@"
 
 # Watch the guests; rebuild and push what changes
 dev *ARGS: build (build-guests "router" "app" "board")
-    target/release/protoplex dev "$@"
+    target/debug/protoplex dev "$@"
 
 # Run all tests
 test *ARGS: setup-tests build build-guests
     node --test tests/client/*.test.mjs
-    cargo nextest run --config-file .ci/nextest.toml --release --workspace "$@"
+    cargo nextest run --config-file .ci/nextest.toml --workspace "$@"
+
+# Run the tests of one crate of the host, without guests: `just unit wire`
+unit CRATE *ARGS: setup-tests
+    cargo nextest run --config-file .ci/nextest.toml --package protoplex-"$@"
 
 # Run all 517 cases of Autobahn against a live node and a proxy; some minutes
 autobahn: setup-tests build build-guests
-    AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --release --package protoplex-tests -E 'test(autobahn)'
+    AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --package protoplex-tests -E 'test(autobahn)'
 
 # Check tables, format, lints, docs, and licences and sources of dependencies
 check: setup-tests
     python3 docs/tables.py --check
     cargo fmt --all --check
     cargo fmt --all --check --manifest-path guests/Cargo.toml
-    cargo clippy --quiet --release --workspace --all-targets -- -D warnings
+    cargo clippy --quiet --workspace --all-targets -- -D warnings
     @{{ guests }} clippy
-    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --release --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps --document-private-items
     cargo deny --offline check --hide-inclusion-graph licenses bans sources
     cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 
 # Measure against the peers: all rows, or those named; with `--before FILE`, against an earlier build of the program
-bench *NAMES: setup-tests build build-guests
-    cargo build --release --quiet --package protoplex-tests --bins
+bench *NAMES: setup-tests build-guests
+    cargo build --release --package protoplex --package protoplex-tests --bins
     target/release/bench "$@"
 
 # Feed random bytes to a parser: request-head, response-head or chunks
@@ -60,6 +64,14 @@ fuzz TARGET="request-head" SECONDS="60":
     cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
     cd host/edge/fuzz && cargo fuzz run --sanitizer none --fuzz-dir . "$1" -- -max_total_time="$2" -max_len=4096
 
+# Build the program as nodes run it: target/dist/protoplex, and what a debugger reads beside it
+dist:
+    cargo build --release --package protoplex
+    mkdir -p target/dist
+    objcopy --only-keep-debug target/release/protoplex target/dist/protoplex.debug
+    objcopy --strip-all target/release/protoplex target/dist/protoplex
+    cd target/dist && objcopy --add-gnu-debuglink=protoplex.debug protoplex
+
 [private]
 build:
-    cargo build --release --package protoplex
+    cargo build --package protoplex

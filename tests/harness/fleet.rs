@@ -33,7 +33,7 @@ pub fn program() -> anyhow::Result<PathBuf> {
     let program = target
         .take(2)
         .find(|program| program.is_file())
-        .context("target/release/protoplex is missing; run `just test`, which builds it")?;
+        .context("target/debug/protoplex is missing; run `just test`, which builds it")?;
     Ok(program)
 }
 

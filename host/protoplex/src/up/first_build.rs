@@ -94,7 +94,7 @@ fn build_file(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
-    // Beside the sources that this program was built from: target/release/protoplex.
+    // Beside the sources that this program was built from: target/debug/protoplex.
     let program = std::env::current_exe().context("finding this program")?;
     let beside = program.ancestors().nth(3).map(|root| root.join(SAMPLE));
     let candidates = [Some(PathBuf::from(SAMPLE)), beside];
