@@ -20,7 +20,7 @@ use std::time::Duration;
 const LIVE: &str = "tests/builds/live.toml";
 
 pub(crate) fn fleet() -> Fleet {
-    Fleet::start_with(LIVE, &["--apps", "0", "--live", "1"]).unwrap()
+    Fleet::start_with(LIVE, &["--nodes", "app=0,live=1"]).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ const LOADS: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn fleet() -> Fleet {
-    Fleet::start_with(PLACE, &["--apps", "0", "--live", "1"]).unwrap()
+    Fleet::start_with(PLACE, &["--nodes", "app=0,live=1"]).unwrap()
 }
 
 /// Asks on a child's own listener. Returns the child that answers.

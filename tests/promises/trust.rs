@@ -58,7 +58,7 @@ fn hello(node: &str, role: Role) -> Hello {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_certificate_opens_no_meta_port() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=1"]).unwrap();
     let proxy = fleet.node("proxy");
     let build = active(&fleet);
     let paths = [
@@ -90,7 +90,7 @@ async fn a_nodes_certificate_opens_no_meta_port() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_registers_as_what_its_certificate_says() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=1"]).unwrap();
     let app = client(&fleet, "app-1");
     let mut elsewhere = hello("app-1", Role::App);
     elsewhere.addresses.http = "http://192.0.2.1:80".to_owned();
@@ -166,7 +166,7 @@ async fn greeted(fleet: &Fleet, who: &str, called: &str) -> std::io::Result<u32>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_of_a_live_node_links_to_nodes_under_their_own_names_alone() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "2"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=2"]).unwrap();
     for who in ["app-1", "proxy-1", "operator", "seed"] {
         let answer = greeted(&fleet, who, "live-2").await;
         assert!(answer.is_err(), "{who}: {answer:?}");

@@ -2,7 +2,7 @@
 //! and when it is told to, and keeps what was right; children are given the bytes. So what happens to the files
 //! meanwhile keeps no child from starting.
 
-use crate::{channel::sealed_memfd, child::LiveSecrets, config::NodeConfig};
+use crate::{channel::sealed_memfd, config::NodeConfig};
 use anyhow::Context;
 use protoplex_edge::{Certificates, Pem, upstream::NodeCertificate};
 use protoplex_seed::{
@@ -23,12 +23,12 @@ use std::{
 
 /// All of them.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(crate) struct ChildFiles {
+pub struct ChildFiles {
     /// The node's own certificate, for links to other nodes and for upstreams that ask who calls.
     pub(crate) member: MemberFiles,
     pub(crate) public: PublicFiles,
-    /// Who may publish by HTTP, and the key of subscription tokens. Without it nobody may.
-    pub(crate) live_secrets: Option<SideFile>,
+    /// The fleet's secrets: who may publish by HTTP, and the key of subscription tokens. Without it nobody may.
+    pub secrets: Option<SideFile>,
 }
 
 /// Certificates of the HTTPS port: the default one, and those that are chosen by name.
@@ -89,21 +89,28 @@ impl ChildFiles {
     }
 }
 
+/// Tells whether a file of secrets can be used, by a role that reads it.
+///
+/// # Errors
+/// It cannot; says what is wrong.
+pub type CheckSecrets = fn(&SideFile) -> anyhow::Result<()>;
+
 /// Where the files are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Paths {
     ca: PathBuf,
     cert: PathBuf,
     key: PathBuf,
     public: (PathBuf, PathBuf),
     by_name: Vec<(PathBuf, PathBuf)>,
-    live_secrets: Option<PathBuf>,
-    /// The node serves nobody without its live secrets: they are its job.
+    secrets: Option<PathBuf>,
+    /// The node serves nobody without its secrets: they are its job.
     needs_secrets: bool,
+    check_secrets: CheckSecrets,
 }
 
 impl Paths {
-    pub(crate) fn of(config: &NodeConfig) -> Self {
+    pub(crate) fn of(config: &NodeConfig, check_secrets: CheckSecrets) -> Self {
         let by_name = config.ingress.certificates.iter();
         Self {
             ca: config.ca.clone(),
@@ -113,8 +120,9 @@ impl Paths {
             by_name: by_name
                 .map(|files| (files.cert.clone(), files.key.clone()))
                 .collect(),
-            live_secrets: config.live_secrets.clone(),
-            needs_secrets: config.role == Role::Live,
+            secrets: config.secrets.clone(),
+            needs_secrets: config.role.spec().needs_secrets,
+            check_secrets,
         }
     }
 
@@ -143,12 +151,12 @@ impl Paths {
         })
     }
 
-    fn live_secrets(&self) -> anyhow::Result<Option<SideFile>> {
-        let Some(path) = &self.live_secrets else {
+    fn secrets(&self) -> anyhow::Result<Option<SideFile>> {
+        let Some(path) = &self.secrets else {
             return Ok(None);
         };
         let file = SideFile::read(path).context("the secrets of live channels")?;
-        LiveSecrets::parse(&file)?;
+        (self.check_secrets)(&file)?;
         Ok(Some(file))
     }
 }
@@ -166,7 +174,7 @@ impl Kept {
     /// # Errors
     /// One cannot be used; the error names it.
     pub(crate) fn open(paths: Paths) -> anyhow::Result<Self> {
-        let live_secrets = match paths.live_secrets() {
+        let secrets = match paths.secrets() {
             Err(error) if !paths.needs_secrets => {
                 tracing::warn!(
                     error = format!("{error:#}"),
@@ -179,7 +187,7 @@ impl Kept {
         let files = ChildFiles {
             member: paths.member()?,
             public: paths.public()?,
-            live_secrets,
+            secrets,
         };
         Self::new(paths, files)
     }
@@ -196,7 +204,18 @@ impl Kept {
     /// Keeps nothing that a child could start with.
     #[cfg(test)]
     pub(crate) fn nothing() -> Self {
-        Self::new(Paths::default(), ChildFiles::default()).expect("a memory file")
+        let nowhere = || PathBuf::new();
+        let paths = Paths {
+            ca: nowhere(),
+            cert: nowhere(),
+            key: nowhere(),
+            public: (nowhere(), nowhere()),
+            by_name: Vec::new(),
+            secrets: None,
+            needs_secrets: false,
+            check_secrets: |_| Ok(()),
+        };
+        Self::new(paths, ChildFiles::default()).expect("a memory file")
     }
 
     /// Reads the certificates of the HTTPS port and the live secrets again. What cannot be used is logged, and what was
@@ -212,10 +231,10 @@ impl Kept {
                 "new certificates cannot be used; the old ones stay"
             ),
         }
-        match self.paths.live_secrets() {
+        match self.paths.secrets() {
             Ok(secrets) => {
-                is_new |= files.live_secrets != secrets;
-                files.live_secrets = secrets;
+                is_new |= files.secrets != secrets;
+                files.secrets = secrets;
             }
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
@@ -264,8 +283,13 @@ mod tests {
             public: (issued.cert.clone(), issued.key.clone()),
             cert: issued.cert,
             key: issued.key,
-            live_secrets: Some(secrets),
+            secrets: Some(secrets),
             needs_secrets: true,
+            check_secrets: |file| {
+                let empty = format!("{} is empty", file.path.display());
+                anyhow::ensure!(!file.text.is_empty(), empty);
+                Ok(())
+            },
             by_name: Vec::new(),
         }
     }
@@ -279,20 +303,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
         let mut kept = Kept::open(paths.clone()).unwrap();
-        let secret = handed(&kept).live_secrets.unwrap().text;
+        let secret = handed(&kept).secrets.unwrap().text;
         let cert = handed(&kept).public.default.cert.text;
         fs::write(&paths.public.0, "").unwrap();
-        fs::write(paths.live_secrets.as_ref().unwrap(), "").unwrap();
+        fs::write(paths.secrets.as_ref().unwrap(), "").unwrap();
         assert!(!kept.reload());
         let now = handed(&kept);
-        assert!(now.live_secrets.unwrap().text == secret);
+        assert!(now.secrets.unwrap().text == secret);
         assert!(now.public.default.cert.text == cert);
         // One that is right is taken, whatever the other is.
         let new = r#"{"api_token":"fedcba9876543210"}"#;
-        fs::write(paths.live_secrets.as_ref().unwrap(), new).unwrap();
+        fs::write(paths.secrets.as_ref().unwrap(), new).unwrap();
         assert!(kept.reload());
         let now = handed(&kept);
-        assert_eq!(now.live_secrets.unwrap().text, new);
+        assert_eq!(now.secrets.unwrap().text, new);
         assert!(now.public.default.cert.text == cert);
     }
 
@@ -304,7 +328,7 @@ mod tests {
             &paths.ca,
             &paths.cert,
             &paths.key,
-            paths.live_secrets.as_ref().unwrap(),
+            paths.secrets.as_ref().unwrap(),
         ];
         for file in files {
             let whole = fs::read(file).unwrap();
@@ -315,12 +339,12 @@ mod tests {
             fs::write(file, whole).unwrap();
         }
         // Who serves no live routes goes without.
-        fs::remove_file(paths.live_secrets.as_ref().unwrap()).unwrap();
+        fs::remove_file(paths.secrets.as_ref().unwrap()).unwrap();
         let needs_secrets = false;
         let kept = Kept::open(Paths {
             needs_secrets,
             ..paths
         });
-        assert!(handed(&kept.unwrap()).live_secrets.is_none());
+        assert!(handed(&kept.unwrap()).secrets.is_none());
     }
 }

@@ -52,22 +52,23 @@ pub struct NodeConfig {
     /// Where other nodes relay to this one; 0 is any free port.
     #[serde(default)]
     pub relay_port: u16,
-    /// Live nodes: first of the ports on which other nodes reach each child, one after another; 0 is any free ones.
+    /// Roles that take keys: first of the ports on which other nodes reach each child, one after another; 0 is any free
+    /// ones.
     #[serde(default)]
     pub internal_port: u16,
     /// Where the node stands; nodes relay to their own region first. Empty is nowhere in particular.
     #[serde(default)]
     pub region: String,
-    /// Its share of the keys, against that of other live nodes; 0 is one for each child.
+    /// Its share of the keys, against that of other nodes that take some; 0 is one for each child.
     #[serde(default)]
     pub capacity: u32,
     /// Instances that each child may have at once, of all handlers and of two builds at peak; 0 is 1,000.
     #[serde(default)]
     pub instances_max: u32,
-    /// Live nodes: a file with who may publish by HTTP and the key of subscription tokens, `{"api_token":…,"token_key":…}`;
-    /// without it nobody may, and no token is good.
+    /// A file with who may publish by HTTP and the key of subscription tokens, `{"api_token":…,"token_key":…}`; without it
+    /// nobody may, and no token is good.
     #[serde(default)]
-    pub live_secrets: Option<PathBuf>,
+    pub secrets: Option<PathBuf>,
     /// Bytes of native code that the cache keeps, the least recently used going first; 0 is 4 GiB.
     #[serde(default)]
     pub native_bytes_max: u64,

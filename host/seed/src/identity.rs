@@ -6,7 +6,6 @@
 
 use protoplex_wire::manifest::Role;
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, de::value};
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -70,7 +69,7 @@ impl Identity {
         match parts[..] {
             ["seed"] => Some(Self::Seed),
             ["node", role, name] => Some(Self::Node {
-                role: parse_role(role)?,
+                role: Role::of_name(role)?,
                 name: name.to_owned(),
             }),
             ["operator", name] => Some(Self::Operator {
@@ -104,11 +103,6 @@ pub(crate) fn host(name: &GeneralName<'_>) -> Option<String> {
         },
         _ => None,
     }
-}
-
-fn parse_role(text: &str) -> Option<Role> {
-    let text: value::StrDeserializer<'_, value::Error> = value::StrDeserializer::new(text);
-    Role::deserialize(text).ok()
 }
 
 /// Member to which a client means to speak.

@@ -32,7 +32,7 @@ fn fleet(limits: &str, more: &[&str]) -> Fleet {
 
 fn fleet_of(build: &str, limits: &str, more: &[&str]) -> Fleet {
     let text = format!(r#"{{"trust_forwarded_from":["127.0.0.0/8"],"limits":{{{limits}}}}}"#);
-    let more = [&["--apps", "0", "--live", "1"][..], more].concat();
+    let more = [&["--nodes", "app=0,live=1"][..], more].concat();
     Fleet::start_with_ingress(build, &text, &more).unwrap()
 }
 

@@ -172,7 +172,7 @@ async fn one_who_gives_no_sign_of_life_is_gone_after_two_questions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_cap_of_descriptors_newcomers_are_refused_and_the_others_go_on() {
-    let more = ["--apps", "0", "--live", "1"];
+    let more = ["--nodes", "app=0,live=1"];
     let fleet = Fleet::start_within(400, LIVE, &more).unwrap();
     let address = fleet.node("live").http;
     let mut sockets = Vec::new();
@@ -219,7 +219,7 @@ async fn crowd(address: &str, count: usize) -> Vec<Socket> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_who_come_back_at_once_are_let_in_and_memory_is_level_afterwards() {
-    let more = ["--apps", "0", "--live", "1"];
+    let more = ["--nodes", "app=0,live=1"];
     let build = Variant::new(&[("ping_ms = 1000", "ping_ms = 60000")]);
     let fleet = Fleet::start_with(build.path(), &more).unwrap();
     let address = fleet.node("live").http;

@@ -47,7 +47,7 @@ async fn one_whom_a_handler_hides_stays_subscribed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_whom_a_handler_cannot_subscribe_hears_of_it() {
     let few = Variant::new(&[("ping_ms = 1000", "ping_ms = 1000\nsubscriptions_max = 2")]);
-    let fleet = Fleet::start_with(few.path(), &["--apps", "0", "--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(few.path(), &["--nodes", "app=0,live=1"]).unwrap();
     let address = fleet.node("proxy").http;
     let path = "/count?subscribe=test:a,test:b,test:c";
     let mut socket = Socket::channels(&address, path).await.unwrap();

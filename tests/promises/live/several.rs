@@ -18,7 +18,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn fleet(nodes: &str) -> Fleet {
     let drain_s = DRAIN_TIMEOUT.as_secs().to_string();
-    let more = ["--apps", "0", "--live", nodes, "--drain-timeout", &drain_s];
+    let nodes = format!("app=0,live={nodes}");
+    let more = ["--nodes", &nodes, "--drain-timeout", &drain_s];
     Fleet::start_with(LIVE, &more).unwrap()
 }
 

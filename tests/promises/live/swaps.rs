@@ -70,7 +70,7 @@ impl Variant {
 }
 
 fn fleet() -> Fleet {
-    let more = ["--apps", "0", "--live", "1", "--drain-timeout", DRAIN_S];
+    let more = ["--nodes", "app=0,live=1", "--drain-timeout", DRAIN_S];
     Fleet::start_with(LIVE, &more).unwrap()
 }
 

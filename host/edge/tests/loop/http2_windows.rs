@@ -174,5 +174,8 @@ async fn an_upload_from_far_away_is_not_held_up_by_its_window() {
     let echoed = soon(answer.into_body().collect()).await.unwrap().to_bytes();
     assert_eq!(echoed.len(), UPLOAD_BYTES);
     let most = far.to_server.most();
-    assert!(most > 2 * first_window_bytes, "{most} bytes on the way at most");
+    assert!(
+        most > 2 * first_window_bytes,
+        "{most} bytes on the way at most"
+    );
 }

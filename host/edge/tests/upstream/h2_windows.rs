@@ -26,5 +26,8 @@ async fn a_download_from_far_away_is_not_held_up_by_its_window() {
     let body = soon(read(reply)).await.unwrap();
     assert_eq!(body.len(), DOWNLOAD_BYTES);
     let most = far.from_server.most();
-    assert!(most > 2 * FIRST_WINDOW_BYTES, "{most} bytes on the way at most");
+    assert!(
+        most > 2 * FIRST_WINDOW_BYTES,
+        "{most} bytes on the way at most"
+    );
 }

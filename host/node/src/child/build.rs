@@ -46,13 +46,18 @@ pub(super) struct Loader<'a> {
     pub(super) held: &'a Held,
 }
 
-pub(super) struct LoadedBuild {
-    pub(super) id: BuildId,
-    pub(super) router: Router,
-    pub(super) handlers: Vec<Arc<Slot>>,
+/// Routes, compiled handlers, grants, settings and assets of a build: immutable, but for what ends it.
+pub struct LoadedBuild {
+    /// Digest of its manifest.
+    pub id: BuildId,
+    /// Finds the handler for a request.
+    pub router: Router,
+    /// Its handlers, by the index that routes have for them.
+    pub handlers: Vec<Arc<Slot>>,
     pub(super) assets: Assets,
     pub(super) upstreams: Upstreams,
-    pub(super) manifest: Manifest,
+    /// The manifest.
+    pub manifest: Manifest,
     /// Until the head of a response of `role:app`.
     pub(super) first_byte_of_apps: Duration,
     /// Ends what outlives the drain deadline after a switch.
@@ -64,22 +69,29 @@ pub(super) struct LoadedBuild {
 }
 
 /// A handler as this build uses it.
-pub(super) struct Slot {
-    pub(super) name: String,
+pub struct Slot {
+    /// Name in the manifest.
+    pub name: String,
     pub(super) grants: Grants,
     pub(super) response_bytes_max: u64,
-    pub(super) code: Code,
-    pub(super) context: Arc<EdgeContext>,
-    pub(super) metrics: Arc<HandlerMetrics>,
+    /// Its code, by the kind of its world.
+    pub code: Code,
+    /// What calls of it may read.
+    pub context: Arc<EdgeContext>,
+    /// Counters of its name.
+    pub metrics: Arc<HandlerMetrics>,
     /// Counters of each upstream that the handler may relay to, in the order of its grants.
     pub(super) relays: Vec<Arc<Counters>>,
 }
 
 /// Code of a handler.
 #[derive(Clone)]
-pub(super) enum Code {
+pub enum Code {
+    /// Decides on heads.
     Edge(Arc<EdgeHandler>),
+    /// Answers whole requests.
     App(Arc<AppHandler>),
+    /// Hears of connections.
     Live(Arc<LiveHandler>),
 }
 

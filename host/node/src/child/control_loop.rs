@@ -7,7 +7,7 @@ mod sockets;
 mod start;
 mod switch;
 
-use super::live::Live;
+use super::role::StartRole;
 use crate::control::{ChildConfig, FromChild};
 use ending::{End, leave_signals_to_the_parent};
 use report::beat;
@@ -15,17 +15,14 @@ use start::Child;
 use std::{pin::pin, sync::Arc};
 
 /// Serves until the parent says `drain`, or is gone; then drains.
-pub(super) async fn run(config: ChildConfig) -> anyhow::Result<()> {
+pub(super) async fn run(config: ChildConfig, start_role: StartRole) -> anyhow::Result<()> {
     leave_signals_to_the_parent()?;
-    let mut child = Child::start(config)?;
+    let mut child = Child::start(config, start_role)?;
     let mut beats = pin!(beat(
         Arc::clone(&child.channel),
         Arc::clone(&child.shared),
         Arc::clone(&child.server),
     ));
-    let shared = Arc::clone(&child.shared);
-    // Ticks go on while the child drains.
-    tokio::spawn(async move { Live::tick_all(&shared).await });
     let end = tokio::select! {
         ended = child.obey_all() => ended?,
         // A beat notices that the parent is gone in the middle of an order, too.

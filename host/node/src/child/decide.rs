@@ -13,7 +13,7 @@ use super::{
     origin,
     outlive::{Lifetime, Needs},
     relay, reply,
-    service::Shared,
+    service::ChildContext,
 };
 use base64::Engine as _;
 pub(super) use check::check;
@@ -25,7 +25,7 @@ use protoplex_edge::{
 };
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
-use protoplex_wire::{directory::LIVE_PREFIX, manifest::Role};
+use protoplex_wire::directory::LIVE_PREFIX;
 use std::{
     net::SocketAddr,
     pin::pin,
@@ -40,18 +40,21 @@ const HEAD_BYTES_GUESS: usize = 1_024;
 const ROLE_APP: &str = "role:app";
 
 /// One request on its way through one build.
-pub(super) struct Request<'a> {
-    pub(super) head: &'a Head<'a>,
-    pub(super) body: Body,
-    pub(super) build: &'a Arc<LoadedBuild>,
+pub struct Request<'a> {
+    /// Its head, with host and path in normal form.
+    pub head: &'a Head<'a>,
+    /// Its body, of which nothing was read.
+    pub body: Body,
+    /// The build that decides on it.
+    pub build: &'a Arc<LoadedBuild>,
     /// Whether it carried a build id and an origin that a node of this fleet vouched for: what it says of its client
     /// holds.
-    pub(super) from_our_node: bool,
+    pub from_our_node: bool,
 }
 
 /// Does what a handler decided.
 pub(super) fn act(
-    shared: &Arc<Shared>,
+    shared: &Arc<ChildContext>,
     slot: &Slot,
     request: Request<'_>,
     decision: Decision,
@@ -232,7 +235,7 @@ fn granted_asset<'a>(
 }
 
 fn relay_to(
-    shared: &Arc<Shared>,
+    shared: &Arc<ChildContext>,
     slot: &Slot,
     request: Request<'_>,
     decision: protoplex_handler::RelayDecision,
@@ -330,7 +333,7 @@ type Servers = (Arc<Group>, Option<Arc<HopToken>>);
 
 /// A built-in upstream that nobody serves is waited for.
 async fn group(
-    shared: &Shared,
+    shared: &ChildContext,
     build: &LoadedBuild,
     upstream: &str,
     key: Option<&str>,
@@ -343,7 +346,7 @@ async fn group(
 }
 
 fn group_now(
-    shared: &Shared,
+    shared: &ChildContext,
     build: &LoadedBuild,
     upstream: &str,
     key: Option<&str>,
@@ -366,7 +369,7 @@ fn group_now(
 }
 
 async fn group_later(
-    shared: &Shared,
+    shared: &ChildContext,
     build: &LoadedBuild,
     upstream: &str,
     key: Option<&str>,
@@ -466,12 +469,12 @@ fn header_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 fn app_by_name(
-    shared: &Arc<Shared>,
+    shared: &Arc<ChildContext>,
     slot: &Slot,
     request: Request<'_>,
     name: &str,
 ) -> Result<Answer, HandlerError> {
-    if shared.role != Role::App {
+    if !shared.role.runs_apps {
         return refused("`app` decisions are for nodes of role app; relay to `role:app` instead");
     }
     let index = granted_app(slot, request.build, name)?;
@@ -492,7 +495,7 @@ fn granted_app(slot: &Slot, build: &LoadedBuild, name: &str) -> Result<usize, Ha
 
 /// Runs the app handler at `index` of the request's build.
 pub(super) fn run_app(
-    shared: &Arc<Shared>,
+    shared: &Arc<ChildContext>,
     index: usize,
     request: Request<'_>,
 ) -> Result<Answer, HandlerError> {

@@ -226,7 +226,7 @@ mod tests {
             "d",
             Member {
                 cordoned: true,
-                ..member(Role::Mail, "us", 4)
+                ..member(Role::Fileserver, "us", 4)
             },
         );
         let ports = |region: &str, upstream: &str| {

@@ -6,6 +6,7 @@ mod text;
 
 pub(super) use route::{Moment, RouteMetrics};
 
+use super::role::RoleMetrics;
 use named::Named;
 use parking_lot::Mutex;
 use protoplex_edge::upstream::{Counters, Load};
@@ -49,7 +50,7 @@ pub(super) enum Kind {
 
 /// Counters of one handler name; they outlive builds.
 #[derive(Debug, Default)]
-pub(super) struct HandlerMetrics {
+pub struct HandlerMetrics {
     decisions: [AtomicU64; DECISIONS.len()],
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -93,17 +94,17 @@ pub(super) struct Metrics {
     routes: Named<RouteName, RouteMetrics>,
 }
 
+/// Name, help and value of a metric without labels of its own.
+pub type Sample = (&'static str, &'static str, u64);
+
 /// What others know, at the moment of a scrape.
 pub(super) struct Seen<'a> {
     pub(super) child: usize,
     pub(super) build: &'a str,
-    /// Name, help and value.
-    pub(super) gauges: &'a [(&'static str, &'static str, u64)],
-    /// Likewise, of what only grows.
-    pub(super) counts: &'a [(&'static str, &'static str, u64)],
+    pub(super) gauges: Vec<Sample>,
     pub(super) refused: Vec<(&'static str, u64)>,
-    /// Connections that do not keep up, and what waits for each.
-    pub(super) backlogs: Vec<(String, usize)>,
+    /// What the role of the child shows of itself.
+    pub(super) role: RoleMetrics,
     /// By the name of the upstream.
     pub(super) loads: BTreeMap<String, Load>,
 }
@@ -201,27 +202,28 @@ impl Metrics {
         .sample(&[], self.swap_ns.load(Relaxed) as f64 / 1e9);
         text.family("protoplex_build_info", "gauge", "The build that answers.")
             .sample(&[("build", seen.build)], 1);
-        for (kind, samples) in [("gauge", seen.gauges), ("counter", seen.counts)] {
+        let role = &seen.role;
+        for (kind, samples) in [
+            ("gauge", &seen.gauges),
+            ("gauge", &role.gauges),
+            ("counter", &role.counters),
+        ] {
             for (name, help, value) in samples {
                 text.family(name, kind, help).sample(&[], value);
             }
         }
-        if !seen.backlogs.is_empty() {
-            text.family(
-                "protoplex_live_backlog_bytes",
-                "gauge",
-                "What waits for the slowest connections.",
-            );
-        }
-        for (connection, bytes) in &seen.backlogs {
-            text.sample(&[("connection", connection)], bytes);
+        for family in role.labelled.iter().filter(|all| !all.samples.is_empty()) {
+            text.family(family.name, "gauge", family.help);
+            for (label, value) in &family.samples {
+                text.sample(&[(family.label, label)], value);
+            }
         }
         text.family(
             "protoplex_refused_total",
             "counter",
             "Connections and requests that were refused or cut, by cause.",
         );
-        for (cause, count) in &seen.refused {
+        for (cause, count) in seen.refused.iter().chain(&role.refused) {
             text.sample(&[("cause", cause)], count);
         }
     }

@@ -15,7 +15,7 @@ mod forwarded;
 mod handed;
 mod hop;
 mod hops;
-mod live;
+pub mod live;
 mod metrics;
 mod origin;
 mod outlive;
@@ -24,19 +24,21 @@ mod probe;
 mod relay;
 mod reply;
 mod retained;
+pub mod role;
 mod route;
 mod service;
 mod upstream;
 
 use crate::control::{CHILD_ENV, ChildConfig};
 use anyhow::Context;
-pub(crate) use live::LiveSecrets;
+use protoplex_wire::Role;
+use role::StartRole;
 
 /// The whole life of a child.
 ///
 /// # Errors
 /// When the environment is not one that a parent made, or the instance pool does not fit.
-pub fn main() -> anyhow::Result<()> {
+pub fn main(start_role: impl FnOnce(Role) -> StartRole) -> anyhow::Result<()> {
     let config = std::env::var(CHILD_ENV)
         .with_context(|| format!("{CHILD_ENV} is not set: only a node's parent starts a child"))?;
     let config: ChildConfig =
@@ -49,5 +51,6 @@ pub fn main() -> anyhow::Result<()> {
         runtime
     };
     let runtime = runtime.enable_all().build().context("no runtime")?;
-    runtime.block_on(control_loop::run(config))
+    let start_role = start_role(config.role);
+    runtime.block_on(control_loop::run(config, start_role))
 }

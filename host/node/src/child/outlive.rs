@@ -2,7 +2,7 @@
 //! nothing else: a relay goes on while a build that answers has its upstream unchanged, an app's response while one has
 //! its handler.
 
-use super::{build::LoadedBuild, reply, retained::Held, service::Shared};
+use super::{build::LoadedBuild, reply, retained::Held, service::ChildContext};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -43,7 +43,7 @@ impl Lifetime {
     }
 
     /// Returns when the request has to end: the drain deadlines of all builds that have what it needs have passed.
-    async fn over(&mut self, shared: &Shared) {
+    async fn over(&mut self, shared: &ChildContext) {
         if matches!(self.needs, Needs::Nothing) {
             return std::future::pending().await;
         }
@@ -81,7 +81,7 @@ impl Needs {
     }
 }
 
-impl Shared {
+impl ChildContext {
     /// Waits for a reply, at most as long as its request may last; its body is cut at that time, too.
     pub(super) async fn until_cut(
         self: &Arc<Self>,

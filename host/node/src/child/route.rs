@@ -43,7 +43,7 @@ pub(super) enum Found<'a> {
 
 /// The routes of one role.
 #[derive(Debug, Default)]
-pub(super) struct Router {
+pub struct Router {
     exact_hosts: HashMap<String, Paths>,
     /// By suffix with its dot: `.example.com`.
     wildcard_hosts: HashMap<String, Paths>,

@@ -5,19 +5,19 @@ use super::{
     decide::{self, Request},
     fleet::Fleet,
     hop::{HopFault, HopToken},
-    live::{self, Live},
     metrics::{Metrics, Moment, RouteMetrics},
     origin,
     relay::Relay,
     reply,
     retained::Builds,
+    role::RoleService,
     route::Found,
 };
 use http::StatusCode;
 use protoplex_edge::{Origin, Service};
 use protoplex_handler::HandlerError;
 use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
-use protoplex_wire::manifest::Role;
+use protoplex_wire::role::RoleSpec;
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -25,18 +25,20 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// What every request of a child may reach.
-pub(super) struct Shared {
-    pub(super) role: Role,
+/// What every request of a child, and its role, may reach.
+pub struct ChildContext {
+    pub(super) role: &'static RoleSpec,
     pub(super) builds: Builds,
     pub(super) fleet: watch::Sender<Fleet>,
     pub(super) relay: Relay,
     pub(super) metrics: Metrics,
-    pub(super) live: Live,
 }
 
 /// The service that connections call.
-pub(super) struct Requests(pub(super) Arc<Shared>);
+pub(super) struct Requests {
+    pub(super) child: Arc<ChildContext>,
+    pub(super) role: Arc<dyn RoleService>,
+}
 
 impl Service for Requests {
     /// Host and path are taken in normal form from here on: what is matched is what handlers see and servers get.
@@ -69,15 +71,15 @@ impl Service for Requests {
     }
 
     fn origin(&self, internal: &Internal<'_>, fields: &[HeaderField<'_>]) -> Option<Origin> {
-        let token = self.0.named(internal.token).ok()?;
+        let token = self.child.named(internal.token).ok()?;
         origin::read(internal.origin?, &token, fields)
     }
 }
 
 impl Requests {
     fn answer(&self, head: &Head<'_>, mut body: Body) -> Answer {
-        let shared = &self.0;
-        match live::answer(shared, head, body) {
+        let shared = &self.child;
+        match self.role.own_request(head, body) {
             Ok(answer) => return answer,
             Err(back) => body = back,
         }
@@ -107,15 +109,12 @@ impl Requests {
             Some(id) => held.named(id),
         };
         let (route, answer) = match build {
-            Some(build) => answer(
-                shared,
-                Request {
-                    head,
-                    body,
-                    build,
-                    from_our_node,
-                },
-            ),
+            Some(build) => self.routed(Request {
+                head,
+                body,
+                build,
+                from_our_node,
+            }),
             None => {
                 if let Some(id) = named {
                     shared.metrics.hop_misses.fetch_add(1, Relaxed);
@@ -131,38 +130,65 @@ impl Requests {
         };
         shared.counted(route, started, answer)
     }
-}
 
-/// The answer, and where it is counted.
-fn answer<'a>(shared: &'a Arc<Shared>, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
-    let id = request.head.request_id;
-    let router = &request.build.router;
-    let found = router.find(request.head);
-    let request = match live::of_session(shared, request) {
-        Err(request) => request,
-        Ok(answer) => {
-            let metrics = match &found {
-                Found::Route(target) => &target.metrics,
-                _ => &shared.metrics.unrouted,
-            };
-            return (metrics, answer);
-        }
-    };
-    let nowhere = match found {
-        // Some servers would read it as what another handler guards.
-        Found::Route(target) if router.is_ambiguous(request.head, target) => {
-            reply::status(StatusCode::BAD_REQUEST, id)
-        }
-        Found::Route(target) => {
-            if let Some(said) = target.pace {
-                say(request.head, said);
+    /// The answer, and where it is counted.
+    fn routed<'a>(&'a self, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
+        let shared = &self.child;
+        let id = request.head.request_id;
+        let router = &request.build.router;
+        let found = router.find(request.head);
+        let request = match self.role.session_request(request) {
+            Err(request) => request,
+            Ok(answer) => {
+                let metrics = match &found {
+                    Found::Route(target) => &target.metrics,
+                    _ => &shared.metrics.unrouted,
+                };
+                return (metrics, answer);
             }
-            return (&target.metrics, by_handler(shared, target.handler, request));
+        };
+        let nowhere = match found {
+            // Some servers would read it as what another handler guards.
+            Found::Route(target) if router.is_ambiguous(request.head, target) => {
+                reply::status(StatusCode::BAD_REQUEST, id)
+            }
+            Found::Route(target) => {
+                if let Some(said) = target.pace {
+                    say(request.head, said);
+                }
+                return (&target.metrics, self.by_handler(target.handler, request));
+            }
+            Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
+            Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
+        };
+        (&shared.metrics.unrouted, Answer::Ready(nowhere))
+    }
+
+    fn by_handler(&self, index: usize, request: Request<'_>) -> Answer {
+        let shared = &self.child;
+        let (head, build) = (request.head, request.build);
+        let slot = &build.handlers[index];
+        if let Some(notes) = head.notes {
+            notes.write(|noted| {
+                noted.handler.clone_from(&slot.name);
+                noted.build = build.id.short();
+            });
         }
-        Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
-        Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
-    };
-    (&shared.metrics.unrouted, Answer::Ready(nowhere))
+        match &slot.code {
+            Code::Edge(edge) if edge.is_sync() => match edge.decide(head, &slot.context) {
+                Ok(decision) => decide::act(shared, slot, request, decision),
+                Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
+            },
+            Code::Edge(edge) => {
+                let decision = edge.decide_later(head, &slot.context);
+                decide_later(shared, index, request, decision)
+            }
+            Code::Live(_) => self.role.connect(index, request),
+            Code::App(_) => decide::run_app(shared, index, request).unwrap_or_else(|error| {
+                Answer::Ready(shared.failed(slot, &error, head.request_id))
+            }),
+        }
+    }
 }
 
 /// Tells the connection how fast the client has to be; what was said first holds.
@@ -172,33 +198,9 @@ fn say(head: &Head<'_>, pace: ClientPace) {
     }
 }
 
-fn by_handler(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
-    let (head, build) = (request.head, request.build);
-    let slot = &build.handlers[index];
-    if let Some(notes) = head.notes {
-        notes.write(|noted| {
-            noted.handler.clone_from(&slot.name);
-            noted.build = build.id.short();
-        });
-    }
-    match &slot.code {
-        Code::Edge(edge) if edge.is_sync() => match edge.decide(head, &slot.context) {
-            Ok(decision) => decide::act(shared, slot, request, decision),
-            Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
-        },
-        Code::Edge(edge) => {
-            let decision = edge.decide_later(head, &slot.context);
-            decide_later(shared, index, request, decision)
-        }
-        Code::Live(_) => live::connect(shared, index, request),
-        Code::App(_) => decide::run_app(shared, index, request)
-            .unwrap_or_else(|error| Answer::Ready(shared.failed(slot, &error, head.request_id))),
-    }
-}
-
 /// The asynchronous way needs a head of its own: the connection's buffer is reused meanwhile.
 fn decide_later(
-    shared: &Arc<Shared>,
+    shared: &Arc<ChildContext>,
     index: usize,
     request: Request<'_>,
     decision: impl Future<Output = Result<protoplex_handler::Decision, HandlerError>> + Send + 'static,
@@ -236,7 +238,7 @@ fn decide_later(
     }))
 }
 
-impl Shared {
+impl ChildContext {
     /// The token by which a node of ours says which build a request belongs to.
     fn named(&self, token: &[u8]) -> Result<Arc<HopToken>, HopFault> {
         self.fleet.borrow().hop_key.verify(token, SystemTime::now())

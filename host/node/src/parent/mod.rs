@@ -23,15 +23,17 @@ mod sockets;
 pub mod store;
 mod turn_away;
 
-use crate::{child_files, config::NodeConfig, control::ChildConfig};
+use crate::{
+    child_files::{self, CheckSecrets},
+    config::NodeConfig,
+    control::ChildConfig,
+};
 use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
 pub use native_sweep::NATIVE_BYTES_MAX;
 use protoplex_seed::SeedClient;
-use protoplex_wire::{
-    directory::is_region, manifest::Role, signature::verifying_key, status::Addresses,
-};
+use protoplex_wire::{directory::is_region, signature::verifying_key, status::Addresses};
 use std::{
     os::fd::AsRawFd,
     sync::{Arc, atomic::AtomicBool},
@@ -67,6 +69,7 @@ pub struct Lifecycle {
 pub async fn run(
     config: NodeConfig,
     lifecycle: Lifecycle,
+    check_secrets: CheckSecrets,
     on_ready: impl FnOnce(&Addresses) + Send,
 ) -> anyhow::Result<()> {
     ensure!(
@@ -88,7 +91,7 @@ pub async fn run(
     let trusted = trusted.context("release_keys")?;
     let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
     crate::descriptors::raise();
-    let paths = child_files::Paths::of(&config);
+    let paths = child_files::Paths::of(&config, check_secrets);
     let certificates = paths.of_certificates();
     let files = child_files::Kept::open(paths)?;
     let store = Store::open(&config.data)?;
@@ -98,9 +101,9 @@ pub async fn run(
     let (https, https_address) = sockets::reuse_port(public, config.https_port, config.children)?;
     let (relay, relay_address) =
         sockets::reuse_port(config.bind, config.relay_port, config.children)?;
-    let (internal, child_addresses) = match config.role {
-        Role::Live => sockets::internal(config.bind, config.internal_port, config.children)?,
-        _ => (Vec::new(), Vec::new()),
+    let (internal, child_addresses) = match config.role.spec().takes_slots {
+        true => sockets::internal(config.bind, config.internal_port, config.children)?,
+        false => (Vec::new(), Vec::new()),
     };
     let (health, health_address) =
         sockets::alone(public, config.health_port).context("the health port")?;

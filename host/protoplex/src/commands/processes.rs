@@ -1,6 +1,6 @@
 //! The processes of a fleet: `seed`, `node`, `child`, `compile`. Configuration in, one ready line out on stdout.
 
-use crate::{check::Check, cli, exit::Code, output, signals};
+use crate::{check::Check, cli, exit::Code, output, roles, signals};
 use anyhow::{Context as _, Result, ensure};
 use protoplex_node::{config::NodeConfig, parent};
 use protoplex_seed::config::SeedConfig;
@@ -58,7 +58,10 @@ pub fn node(args: &cli::Process) -> Result<Code> {
             stop_now: signals.stop_now,
             reload: signals.reload,
         };
-        parent::run(config, lifecycle, |addresses| ready(&addresses)).await?;
+        parent::run(config, lifecycle, roles::check_secrets, |addresses| {
+            ready(&addresses)
+        })
+        .await?;
         Ok(Code::Done)
     })
 }
@@ -68,7 +71,7 @@ pub fn node(args: &cli::Process) -> Result<Code> {
 /// # Errors
 /// When a parent did not start it.
 pub fn child() -> Result<Code> {
-    protoplex_node::child::main()?;
+    protoplex_node::child::main(roles::start)?;
     Ok(Code::Done)
 }
 

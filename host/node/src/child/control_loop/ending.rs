@@ -1,12 +1,9 @@
 //! Ends a child, told by its parent or without one. Requests in flight are finished either way.
 
 use super::start::Child;
-use crate::{awake, child::live::Live, control::HAND_OVER_MAX};
+use crate::awake;
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Between two looks whether other children have taken this child's channels.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 
 /// Why a child stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,31 +39,19 @@ impl Child {
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let limits = self.config.ingress.limits(self.config.children, timeout);
         let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let role = Arc::clone(&self.role);
         let log = self.access_log.clone();
         async move {
             server.drain();
-            Live::drain(&shared, limits.drain_window);
+            role.drain(limits.drain_window);
             shared.relay.means.stop.cancel();
             let cut = match awake::timeout(timeout, server.drained()).await {
                 Some(()) => 0,
                 None => server.in_flight() as u64,
             };
             log.iter().for_each(|log| log.flush());
-            hand_over(&shared.live).await;
+            role.handed_over().await;
             cut
         }
-    }
-}
-
-/// Waits until other children have taken the channels that are theirs now.
-async fn hand_over(live: &Live) {
-    let deadline = tokio::time::Instant::now() + HAND_OVER_MAX;
-    while live.handing_over() > 0 {
-        if tokio::time::Instant::now() > deadline {
-            let channels = live.handing_over();
-            tracing::warn!(channels, "nobody took these channels");
-            return;
-        }
-        tokio::time::sleep(HAND_OVER_LOOK).await;
     }
 }

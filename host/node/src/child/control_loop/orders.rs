@@ -2,7 +2,7 @@
 
 use super::{ending::End, start::Child};
 use crate::{
-    child::{fleet::Fleet, handed::whole_directory, live::LiveSecrets},
+    child::{fleet::Fleet, handed::whole_directory},
     child_files::ChildFiles,
     control::{FromChild, ToChild},
     ingress,
@@ -122,12 +122,9 @@ impl Child {
     fn take_files(&self, file: Option<OwnedFd>) {
         let take = || {
             let files = ChildFiles::of(file)?;
-            let secrets = files.live_secrets.as_ref().map(LiveSecrets::parse);
-            let secrets = secrets.transpose()?.unwrap_or_default();
             let (default, by_name) = files.public.pems();
             self.certificates.replace(&default, &by_name)?;
-            self.shared.live.set_secrets(secrets);
-            anyhow::Ok(())
+            self.role.files_changed(&files)
         };
         match take() {
             Ok(()) => tracing::info!("new certificates are used"),
@@ -142,9 +139,8 @@ impl Child {
     async fn relay_by_directory(&self) {
         let fleet = Fleet::new(&self.hop_key, &self.directory, &self.config.region);
         let nodes = ingress::addresses(&self.directory.by_role());
-        self.server.set_fleet(nodes.clone());
-        self.shared.live.set_fleet(nodes);
-        self.shared.live.take_directory(&self.directory);
+        self.role.directory_changed(&self.directory, &nodes);
+        self.server.set_fleet(nodes);
         self.shared.relay.set_roles(fleet.roles());
         self.shared.fleet.send_replace(fleet);
         let version = self.directory.version;

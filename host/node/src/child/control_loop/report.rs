@@ -5,7 +5,7 @@ use crate::{
     channel::{Channel, sealed_memfd},
     child::{
         metrics::{Metrics, Seen},
-        service::{Requests, Shared},
+        service::{ChildContext, Requests},
         upstream,
     },
     control::{Beat, FromChild},
@@ -28,7 +28,7 @@ const SWEEP_BEATS: u64 = 20;
 /// Says that this process lives, however long an order takes. Returns when the parent is gone.
 pub(super) async fn beat(
     channel: Arc<Channel>,
-    shared: Arc<Shared>,
+    shared: Arc<ChildContext>,
     server: Arc<Server<Requests>>,
 ) {
     let mut ticks = tokio::time::interval(BEAT_PERIOD);
@@ -72,7 +72,7 @@ impl Child {
             .map(|build| build.id.to_string())
             .unwrap_or_default();
         let means = &self.shared.relay.means;
-        let mut gauges = vec![
+        let gauges = vec![
             (
                 "protoplex_in_flight",
                 "Requests being answered.",
@@ -114,7 +114,6 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
-        gauges.extend(self.shared.live.gauges());
         let mut loads = self.shared.relay.loads();
         let held = self.shared.builds.now();
         upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
@@ -122,13 +121,9 @@ impl Child {
         let text = self.shared.metrics.text(&Seen {
             child: self.config.index,
             build: &build,
-            gauges: &gauges,
-            counts: &self.shared.live.counts(),
-            refused: {
-                let refused = self.server.counters().all();
-                refused.chain(self.shared.live.refused()).collect()
-            },
-            backlogs: self.shared.live.backlogs(),
+            gauges,
+            refused: self.server.counters().all().collect(),
+            role: self.role.metrics(),
             loads,
         });
         let file = self

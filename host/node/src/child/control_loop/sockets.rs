@@ -1,14 +1,11 @@
 //! Accepts on the inherited sockets, this child's own and those of siblings, and shuts them.
 
 use super::start::{Child, Listening};
-use crate::child::{
-    handed::{duplicate, shut},
-    live::Live,
-};
+use crate::child::handed::{duplicate, shut};
 use anyhow::Context;
-use protoplex_edge::{Divert, ListenHandle};
+use protoplex_edge::ListenHandle;
 use protoplex_http::Scheme;
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// Time for which a child without a parent goes on to accept: clients that came to a sibling that died are let in.
@@ -36,10 +33,10 @@ impl Child {
         }
         if let Some(fd) = self.config.internal_fds.get(index) {
             let listener = listener(*fd)?;
-            let shared = Arc::clone(&self.shared);
-            let divert: Divert =
-                Arc::new(move |stream| Box::pin(Live::answer_link(Arc::clone(&shared), stream)));
-            internal = Some(self.server.listen_beside(listener, divert));
+            internal = Some(match self.role.links() {
+                Some(links) => self.server.listen_beside(listener, links),
+                None => self.server.listen_internal(listener),
+            });
         }
         let listening = Listening { public, internal };
         self.listening.insert(index, listening);

@@ -6,11 +6,11 @@ use crate::{
         access_log::FileLog,
         fleet::Fleet,
         handed::inherited,
-        live::{Admission, Live, LiveSecrets},
         metrics::Metrics,
         relay::Relay,
         retained::Builds,
-        service::{Requests, Shared},
+        role::{RoleService, RoleStart, StartRole},
+        service::{ChildContext, Requests},
     },
     child_files::ChildFiles,
     control::{ChildConfig, FromChild},
@@ -41,7 +41,8 @@ pub(super) struct Child {
     pub(super) channel: Arc<Channel>,
     pub(super) runtime: Runtime,
     pub(super) linkers: Linkers,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ChildContext>,
+    pub(super) role: Arc<dyn RoleService>,
     pub(super) server: Arc<Server<Requests>>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) access_log: Option<Arc<FileLog>>,
@@ -55,7 +56,7 @@ pub(super) struct Child {
 
 impl Child {
     /// Reads what the configuration names, and starts the runtime and a server without sockets.
-    pub(super) fn start(config: ChildConfig) -> anyhow::Result<Self> {
+    pub(super) fn start(config: ChildConfig, start_role: StartRole) -> anyhow::Result<Self> {
         let control = inherited(config.control_fd)?;
         let channel =
             Arc::new(Channel::from_fd(control).context("the control socket cannot be used")?);
@@ -77,18 +78,19 @@ impl Child {
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let limits = config.ingress.limits(config.children, drain_timeout);
         let trust = config.ingress.trust();
-        let live_secrets = files.live_secrets.as_ref().map(LiveSecrets::parse);
-        let live_secrets = live_secrets.transpose()?.unwrap_or_default();
-        let shared = Arc::new(Shared {
-            role: config.role,
+        let shared = Arc::new(ChildContext {
+            role: config.role.spec(),
             builds: Builds::default(),
             fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(means),
             metrics: Metrics::default(),
-            live: Live::new(live_secrets, Admission::new(&limits)),
         });
-        let index = u16::try_from(config.index).context("there are fewer children")?;
-        Live::introduce(&shared, (&config.node, index), &files.member)?;
+        let role = start_role(&RoleStart {
+            config: &config,
+            files: &files,
+            limits: &limits,
+            child: &shared,
+        })?;
         let access_log = match &config.ingress.access_log {
             Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
                 format!("the access log {} cannot be begun", path.display())
@@ -103,7 +105,10 @@ impl Child {
         };
         let connections_max = settings.limits.connections_max;
         let server = Arc::new(Server::new(
-            Arc::new(Requests(Arc::clone(&shared))),
+            Arc::new(Requests {
+                child: Arc::clone(&shared),
+                role: Arc::clone(&role),
+            }),
             settings,
         ));
         tracing::info!(
@@ -120,6 +125,7 @@ impl Child {
             runtime,
             linkers,
             shared,
+            role,
             server,
             certificates,
             access_log,

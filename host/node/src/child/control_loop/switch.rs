@@ -4,7 +4,6 @@ use super::start::Child;
 use crate::{
     child::{
         build::{LoadedBuild, Loader},
-        live::Live,
         probe,
     },
     control::FromChild,
@@ -71,7 +70,7 @@ impl Child {
             .swap_ns
             .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         if let Some(new) = &self.shared.builds.now().active {
-            Live::switched(&self.shared, new);
+            self.role.build_activated(new);
         }
         if let (Some(old), Some(new)) = (old, &self.shared.builds.now().active) {
             tracing::info!(
@@ -93,6 +92,7 @@ impl Child {
     /// Ends what the old build still does when its drain deadline passes, unless it answered again since: then what it
     /// does may have begun a moment ago.
     fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
+        let role = Arc::clone(&self.role);
         let (shared, timeout) = (
             Arc::clone(&self.shared),
             Duration::from_millis(self.config.drain_timeout_ms),
@@ -108,7 +108,7 @@ impl Child {
             match old.upgrade() {
                 Some(old) if old.was_last(switch) => {
                     old.cut();
-                    Live::leave_build(&shared, &old);
+                    role.build_expired(&old);
                 }
                 Some(_) => {}
                 // Its requests do not keep it loaded.

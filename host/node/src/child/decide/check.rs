@@ -8,7 +8,6 @@ use crate::child::build::{Code, LoadedBuild, Slot};
 use http::StatusCode;
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Body, Head};
-use protoplex_wire::manifest::Role;
 use std::sync::Arc;
 
 /// The status that the decision answers with; that of a relay or an app is not known before it has answered.
@@ -52,7 +51,7 @@ pub(in crate::child) fn check(
             }
             let routes = &build.manifest.routes;
             let mut routed = routes.iter().filter(|route| route.handler == slot.name);
-            if !routed.any(|route| route.role == Role::App) {
+            if !routed.any(|route| route.role.spec().runs_apps) {
                 return refused(
                     "`app` decisions are for routes of role app; relay to `role:app` instead",
                 );

@@ -20,7 +20,7 @@ const ADDRESS_PARTS: u32 = 4;
 const CROWDED: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub(in crate::child) struct Admission {
+pub(super) struct Admission {
     pub(super) shares: Shares,
     by_address: AtomicU64,
     by_child: AtomicU64,
@@ -30,7 +30,7 @@ pub(in crate::child) struct Admission {
 
 impl Admission {
     /// Nobody is here yet.
-    pub(in crate::child) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             shares: Shares::new(limits),
             by_address: AtomicU64::new(0),

@@ -7,7 +7,7 @@ use super::{
     origins::Allowed,
     watch::{Change, Registration},
 };
-use crate::child::{reply, service::Shared};
+use crate::child::reply;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body::{Body as HttpBody, Frame};
@@ -15,7 +15,6 @@ use http_body_util::{BodyExt, Limited};
 use protoplex_handler::NAME_BYTES_MAX;
 use protoplex_http::{Answer as HttpAnswer, Body, Head, Reply, ReplyBody, StreamError};
 use protoplex_live::{Answer, Refusal};
-use protoplex_wire::manifest::Role;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use std::{
@@ -41,17 +40,13 @@ const BATCH_MAX: usize = 1_000;
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// The answer to a request below the prefix, on a live node; on others, to back ends that want to hear of a key.
-pub(crate) fn answer(
-    shared: &Arc<Shared>,
-    head: &Head<'_>,
-    body: Body,
-) -> Result<HttpAnswer, Body> {
+pub(crate) fn answer(live: &Arc<Live>, head: &Head<'_>, body: Body) -> Result<HttpAnswer, Body> {
     let Some(what) = head.path.strip_prefix(PREFIX) else {
         return Err(body);
     };
     let what = what.split('?').next().unwrap_or_default();
     // Without a listed origin a browser keeps the answer from the page: it is for back ends, by their token.
-    let rules = shared.live.rules();
+    let rules = live.rules();
     let allowed = Allowed::of(&rules.origins, head, false).unwrap_or(Allowed::Own);
     if matches!(what, "changes" | "publish" | "presence")
         && allowed != Allowed::Own
@@ -59,37 +54,32 @@ pub(crate) fn answer(
     {
         return Ok(HttpAnswer::Ready(preflight));
     }
-    by_name(shared, head, body, what).map(|answer| match what {
+    by_name(live, head, body, what).map(|answer| match what {
         // It has its own.
         "client.js" => answer,
         _ => allowed.on_answer(answer),
     })
 }
 
-fn by_name(
-    shared: &Arc<Shared>,
-    head: &Head<'_>,
-    body: Body,
-    what: &str,
-) -> Result<HttpAnswer, Body> {
-    if what == "changes" && shared.live.secrets.load().is_api_token(bearer(head)) {
-        return Ok(HttpAnswer::Ready(changes(shared, head)));
+fn by_name(live: &Arc<Live>, head: &Head<'_>, body: Body, what: &str) -> Result<HttpAnswer, Body> {
+    if what == "changes" && live.secrets.load().is_api_token(bearer(head)) {
+        return Ok(HttpAnswer::Ready(changes(live, head)));
     }
-    if shared.role != Role::Live {
+    if !live.role.spec().keeps_connections {
         return Err(body);
     }
     let id = head.request_id;
     Ok(match (head.method, what) {
         ("GET" | "HEAD", "client.js") => HttpAnswer::Ready(client(head)),
         ("POST", "publish" | "presence") => {
-            if !shared.live.secrets.load().is_api_token(bearer(head)) {
+            if !live.secrets.load().is_api_token(bearer(head)) {
                 let reply = reply::status(StatusCode::UNAUTHORIZED, id);
                 let scheme = HeaderValue::from_static("Bearer");
                 return Ok(HttpAnswer::Ready(
                     reply.with(header::WWW_AUTHENTICATE, scheme),
                 ));
             }
-            let (shared, publishes) = (Arc::clone(shared), what == "publish");
+            let (live, publishes) = (Arc::clone(live), what == "publish");
             HttpAnswer::Later(Box::pin(async move {
                 let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
                     let text = format!("a request has at most {BODY_BYTES_MAX} bytes\n");
@@ -97,8 +87,8 @@ fn by_name(
                 };
                 let body = body.to_bytes();
                 match publishes {
-                    true => publish(&shared.live, &body).await,
-                    false => presence(&shared.live, &body).await,
+                    true => publish(&live, &body).await,
+                    false => presence(&live, &body).await,
                 }
             }))
         }
@@ -115,7 +105,7 @@ fn unauthorized(request_id: &str) -> Reply {
 }
 
 /// Events of a key that this node hears of, without end: `{"changed":…}`, or `{"lost":true}`.
-fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
+fn changes(live: &Arc<Live>, head: &Head<'_>) -> Reply {
     let query = head.path.split_once('?').map_or("", |(_, query)| query);
     let key = query.split('&').find_map(|pair| pair.strip_prefix("key="));
     let Some(key) = key.filter(|key| !key.is_empty() && key.len() <= NAME_BYTES_MAX / 2) else {
@@ -127,12 +117,12 @@ fn changes(shared: &Arc<Shared>, head: &Head<'_>) -> Reply {
             HeaderValue::from_static("text/event-stream"),
         )
         .with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let ping = Duration::from_millis(shared.live.rules().limits.ping_ms.max(1));
+    let ping = Duration::from_millis(live.rules().limits.ping_ms.max(1));
     let mut pings = interval(ping);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let changes = Changes {
-        registration: Live::register(shared, key),
-        leave: Box::pin(shared.live.told_to_go()),
+        registration: Live::register(live, key),
+        leave: Box::pin(live.told_to_go()),
         pings,
     };
     reply.body = ReplyBody::Stream(changes.boxed_unsync());

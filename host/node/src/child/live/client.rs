@@ -7,7 +7,6 @@ use super::{
 use crate::child::{
     build::{Code, LoadedBuild, Slot},
     metrics::Kind,
-    service::Shared,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -155,13 +154,13 @@ impl Client {
 
 /// Keeps a connection open; its drop is its end.
 pub(super) struct Handle {
-    pub(super) shared: Arc<Shared>,
+    pub(super) live: Arc<Live>,
     pub(super) client: Arc<Client>,
 }
 
 impl Handle {
     pub(super) fn live(&self) -> &Live {
-        &self.shared.live
+        &self.live
     }
 
     /// Tells the handler of the connection's end.
@@ -175,7 +174,7 @@ impl Handle {
     /// The speaker of what comes on the connection.
     pub(super) fn speaker(&self) -> Speaker<'_> {
         Speaker {
-            shared: &self.shared,
+            live: &self.live,
             client: &self.client,
         }
     }
@@ -184,13 +183,13 @@ impl Handle {
 /// A client that has something to say.
 #[derive(Clone, Copy)]
 pub(super) struct Speaker<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) live: &'a Live,
     pub(super) client: &'a Client,
 }
 
 impl Speaker<'_> {
     pub(super) fn live(&self) -> &Live {
-        &self.shared.live
+        self.live
     }
 
     /// Takes messages of the client, as a rate counts them, and says how long it has to wait before more is taken.
@@ -215,21 +214,21 @@ impl Speaker<'_> {
     /// A message of the client, for its handler. Whether it was heard.
     pub(super) fn received(&self, message: LiveMessage<'_>) -> bool {
         self.live().counters.received.fetch_add(1, Relaxed);
-        self.live().received(self.shared, self.client, message)
+        self.live.received(self.client, message)
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.live().closed(&self.shared, &self.client);
+        self.live.closed(&self.client);
     }
 }
 
 impl Live {
-    fn received(&self, shared: &Shared, client: &Client, message: LiveMessage<'_>) -> bool {
+    fn received(&self, client: &Client, message: LiveMessage<'_>) -> bool {
         let mut state = client.state.lock();
-        self.settle(shared, client, &mut state);
-        let heard = self.heard(shared, client, &mut state, |handler, state| {
+        self.settle(client, &mut state);
+        let heard = self.heard(client, &mut state, |handler, state| {
             let context = Arc::clone(&state.slot().context);
             handler.received(&mut state.session, message, &context)
         });
@@ -246,7 +245,6 @@ impl Live {
     /// Tells the handler, and does what it asks for. A connection whose instance died is opened again first.
     fn heard(
         &self,
-        shared: &Shared,
         client: &Client,
         state: &mut State,
         mut tell: impl FnMut(&LiveHandler, &mut State) -> Result<Outcome, LiveError>,
@@ -254,7 +252,7 @@ impl Live {
         let handler = state.handler();
         let mut told = tell(&handler, state);
         if matches!(told, Err(LiveError::Lost)) {
-            self.reopen(shared, client, state, Again::Lost)?;
+            self.reopen(client, state, Again::Lost)?;
             told = tell(&handler, state);
         }
         match told {
@@ -266,20 +264,14 @@ impl Live {
             Ok(Outcome::Refused { .. }) => Some(()),
             Err(LiveError::Lost) => None,
             Err(LiveError::Handler(error)) => {
-                self.failed(shared, state, &error);
+                self.failed(state, &error);
                 None
             }
         }
     }
 
     /// Opens a connection that never closed, with the handler that it has now.
-    pub(super) fn reopen(
-        &self,
-        shared: &Shared,
-        client: &Client,
-        state: &mut State,
-        again: Again,
-    ) -> Option<()> {
+    pub(super) fn reopen(&self, client: &Client, state: &mut State, again: Again) -> Option<()> {
         self.counters.reopened.fetch_add(1, Relaxed);
         let (handler, context) = (state.handler(), Arc::clone(&state.slot().context));
         match handler.reopened(&mut state.session, client.transport, again, &context) {
@@ -292,14 +284,16 @@ impl Live {
                 Some(())
             }
             Err(error) => {
-                self.failed(shared, state, &error);
+                self.failed(state, &error);
                 None
             }
         }
     }
 
-    pub(super) fn failed(&self, shared: &Shared, state: &State, error: &HandlerError) {
-        let _ = shared.failed(state.slot(), error, state.session.request_id());
+    pub(super) fn failed(&self, state: &State, error: &HandlerError) {
+        let _ = self
+            .child
+            .failed(state.slot(), error, state.session.request_id());
     }
 
     /// Does what a handler asked for, in its order.
@@ -413,15 +407,15 @@ impl Live {
     }
 
     /// A connection is gone.
-    fn closed(&self, shared: &Shared, client: &Client) {
+    fn closed(&self, client: &Client) {
         let mut state = client.state.lock();
         let ending = state.ending.take();
         let (code, reason) = ending.unwrap_or((close::BROKEN, String::new()));
-        self.settle(shared, client, &mut state);
+        self.settle(client, &mut state);
         let (handler, context) = (state.handler(), Arc::clone(&state.slot().context));
         match handler.closed(&mut state.session, code, &reason, &context) {
             Ok(Outcome::Effects(effects)) => self.act(client, &mut state, effects),
-            Err(LiveError::Handler(error)) => self.failed(shared, &state, &error),
+            Err(LiveError::Handler(error)) => self.failed(&state, &error),
             // One that is gone is not opened again to hear that it is.
             Ok(Outcome::Refused { .. }) | Err(LiveError::Lost) => {}
         }

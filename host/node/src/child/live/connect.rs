@@ -1,7 +1,7 @@
 //! A request on a route of a live handler: which transport it asks for, and whether the handler lets it in.
 
 use super::{
-    Out, PROTOCOL,
+    Live, Out, PROTOCOL,
     client::{Client, Handle},
     connection_limits, encode, events, origins, poll,
     websocket::{self, Deflate},
@@ -11,13 +11,12 @@ use crate::child::{
     decide::Request,
     metrics::Kind,
     reply,
-    service::Shared,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
-use protoplex_wire::manifest::{LiveLimits, Role};
+use protoplex_wire::manifest::LiveLimits;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Header that names the session in requests with commands, and in long polling.
@@ -26,14 +25,14 @@ pub(super) const SESSION_HEADER: &str = "protoplex-session";
 const TRANSPORT_HEADER: &str = "protoplex-transport";
 
 /// Answers a request on a route whose handler is live.
-pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+pub(crate) fn connect(live: &Arc<Live>, index: usize, request: Request<'_>) -> Answer {
     let Ok(allowed) = origins::of_request(&request) else {
-        shared.live.counters.foreign.fetch_add(1, Relaxed);
+        live.counters.foreign.fetch_add(1, Relaxed);
         return Answer::Ready(origins::refused(request.head));
     };
     match allowed.preflight(request.head) {
         Some(reply) => Answer::Ready(reply),
-        None => allowed.on_answer(by_transport(shared, index, request)),
+        None => allowed.on_answer(by_transport(live, index, request)),
     }
 }
 
@@ -43,11 +42,11 @@ pub(crate) fn connect(shared: &Arc<Shared>, index: usize, request: Request<'_>) 
 /// # Errors
 /// Gives back any other request.
 pub(crate) fn of_session<'a>(
-    shared: &Arc<Shared>,
+    live: &Arc<Live>,
     request: Request<'a>,
 ) -> Result<Answer, Request<'a>> {
     let head = request.head;
-    if shared.role != Role::Live {
+    if !live.role.spec().keeps_connections {
         return Err(request);
     }
     let is_poll = head.method == "GET" && wants_poll(head);
@@ -55,7 +54,7 @@ pub(crate) fn of_session<'a>(
         return Err(request);
     }
     let session = head.header_str(SESSION_HEADER);
-    let client = session.and_then(|session| shared.live.of_session(session));
+    let client = session.and_then(|session| live.of_session(session));
     let (Some(session), Some(client)) = (session, client) else {
         return Err(request);
     };
@@ -74,12 +73,12 @@ pub(crate) fn of_session<'a>(
         ..request
     };
     let Ok(allowed) = origins::of_request(&request) else {
-        shared.live.counters.foreign.fetch_add(1, Relaxed);
+        live.counters.foreign.fetch_add(1, Relaxed);
         return Ok(Answer::Ready(origins::refused(head)));
     };
     Ok(allowed.on_answer(match is_poll {
-        true => poll::next(shared, session, head),
-        false => poll::commands(shared, client, request.body),
+        true => poll::next(live, session, head),
+        false => poll::commands(live, client, request.body),
     }))
 }
 
@@ -87,7 +86,7 @@ fn wants_poll(head: &Head<'_>) -> bool {
     head.header(TRANSPORT_HEADER) == Some(b"poll")
 }
 
-fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Answer {
+fn by_transport(live: &Arc<Live>, index: usize, request: Request<'_>) -> Answer {
     let head = request.head;
     if head
         .hop
@@ -98,7 +97,7 @@ fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Ans
         if head.method != "GET" {
             return Answer::Ready(reply::wrong_method(&["GET"], head.request_id));
         }
-        return Answer::Ready(by_websocket(shared, index, &request).unwrap_or_else(|reply| reply));
+        return Answer::Ready(by_websocket(live, index, &request).unwrap_or_else(|reply| reply));
     }
     let wants_poll = wants_poll(head);
     let session = head.header_str(SESSION_HEADER);
@@ -107,11 +106,11 @@ fn by_transport(shared: &Arc<Shared>, index: usize, request: Request<'_>) -> Ans
         ("POST", Some(_)) => Answer::Ready(poll::gone()),
         ("GET", Some(_)) if wants_poll => Answer::Ready(poll::gone()),
         ("POST", None) if wants_poll => {
-            let opened = open(shared, index, &request, Transport::LongPoll, false);
-            Answer::Ready(opened.map_or_else(|reply| reply, |handle| poll::begin(shared, handle)))
+            let opened = open(live, index, &request, Transport::LongPoll, false);
+            Answer::Ready(opened.map_or_else(|reply| reply, |handle| poll::begin(live, handle)))
         }
         ("GET", None) if wants_events(head) => {
-            let opened = open(shared, index, &request, Transport::EventStream, false);
+            let opened = open(live, index, &request, Transport::EventStream, false);
             Answer::Ready(opened.map_or_else(|reply| reply, events::begin))
         }
         _ => Answer::Ready(
@@ -131,7 +130,7 @@ fn wants_events(head: &Head<'_>) -> bool {
     })
 }
 
-fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Result<Reply, Reply> {
+fn by_websocket(live: &Arc<Live>, index: usize, request: &Request<'_>) -> Result<Reply, Reply> {
     let head = request.head;
     let mut headers = HeaderMap::new();
     let of_websocket = |name: &str| {
@@ -162,7 +161,7 @@ fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Re
         }
     })?;
     let is_raw = !handshake.protocols.iter().any(|name| name == PROTOCOL);
-    let handle = open(shared, index, request, Transport::WebSocket, is_raw)?;
+    let handle = open(live, index, request, Transport::WebSocket, is_raw)?;
     let mut lines = Lines::default();
     if !is_extended {
         lines.push(b"sec-websocket-accept", handshake.accept.as_bytes());
@@ -204,13 +203,13 @@ fn by_websocket(shared: &Arc<Shared>, index: usize, request: &Request<'_>) -> Re
 
 /// Asks the handler. The connection is open as long as the handle lives.
 fn open(
-    shared: &Arc<Shared>,
+    live: &Arc<Live>,
     index: usize,
     request: &Request<'_>,
     transport: Transport,
     is_raw: bool,
 ) -> Result<Handle, Reply> {
-    let (head, build, live) = (request.head, request.build, &shared.live);
+    let (head, build) = (request.head, request.build);
     let slot = &build.handlers[index];
     let Code::Live(handler) = &slot.code else {
         return Err(reply::status(
@@ -223,7 +222,7 @@ fn open(
     let share = live
         .admission
         .admit(head.client, handler, head.request_id)?;
-    let generation = generation_of(shared, build);
+    let generation = generation_of(live, build);
     let id = live.hub().open(connection_limits(&limits));
     let opened = handler.opened(id, head, transport, &slot.context);
     let turned_away = |reply| {
@@ -236,7 +235,13 @@ fn open(
             slot.metrics.count(Kind::Live);
             return Err(turned_away(refused(status, reason, head.request_id)));
         }
-        Err(error) => return Err(turned_away(shared.failed(slot, &error, head.request_id))),
+        Err(error) => {
+            return Err(turned_away(live.child.failed(
+                slot,
+                &error,
+                head.request_id,
+            )));
+        }
     };
     slot.metrics.count(Kind::Live);
     let client = Arc::new(Client::new(
@@ -252,7 +257,7 @@ fn open(
         live.sessions.lock().insert(session.clone(), id);
     }
     let handle = Handle {
-        shared: Arc::clone(shared),
+        live: Arc::clone(live),
         client,
     };
     handle.welcome(effects, &limits);
@@ -262,10 +267,10 @@ fn open(
 
 /// When a connection that is opened on a build was last looked at. One on a build before the active one was not yet:
 /// it has to move like those that were there at the switch.
-fn generation_of(shared: &Shared, build: &Arc<LoadedBuild>) -> u64 {
+fn generation_of(live: &Live, build: &Arc<LoadedBuild>) -> u64 {
     // Read first: of a switch in between, one of the two tells.
-    let generation = shared.live.generation.load(Relaxed);
-    match shared.builds.now().is_past(build) {
+    let generation = live.generation.load(Relaxed);
+    match live.child.builds.now().is_past(build) {
         true => generation.wrapping_sub(1),
         false => generation,
     }
@@ -288,7 +293,7 @@ impl Handle {
         state.is_new = false;
         // A hop may have brought it to a build that was switched away from; whoever goes through all connections has
         // been there.
-        live.settle(&self.shared, client, &mut state);
+        live.settle(client, &mut state);
     }
 }
 

@@ -1,15 +1,13 @@
 //! Counters of a live child, and the numbers that it shows of itself.
 
 use super::{Live, client::Client};
+use crate::child::metrics::Sample;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Connections that are named in the metrics: enough to find who is slow, and few samples.
 const BACKLOGS_MAX: usize = 5;
 /// Below this a connection has just not been written to yet.
 const BACKLOG_BYTES_MIN: usize = 64 << 10;
-
-/// Name, help and value.
-type Sample = (&'static str, &'static str, u64);
 
 /// Counts of events since the child's start.
 #[derive(Debug, Default)]
@@ -36,7 +34,7 @@ pub(super) struct Counters {
 
 impl Live {
     /// Numbers of this moment.
-    pub(in crate::child) fn gauges(&self) -> [Sample; 5] {
+    pub(super) fn gauges(&self) -> [Sample; 5] {
         let clients: Vec<_> = self.clients.lock().keys().copied().collect();
         let hub = self.hub.lock();
         let (channels, connections) = hub.counts();
@@ -72,7 +70,7 @@ impl Live {
     }
 
     /// Counts since the child's start.
-    pub(in crate::child) fn counts(&self) -> [Sample; 8] {
+    pub(super) fn counts(&self) -> [Sample; 8] {
         let counters = &self.counters;
         [
             (
@@ -120,7 +118,7 @@ impl Live {
     }
 
     /// The connections for which most waits, by address, transport and number: those that do not keep up.
-    pub(in crate::child) fn backlogs(&self) -> Vec<(String, usize)> {
+    pub(super) fn backlogs(&self) -> Vec<(String, u64)> {
         let clients: Vec<_> = self.clients.lock().values().cloned().collect();
         let hub = self.hub.lock();
         let waiting = clients.iter().filter_map(|client| {
@@ -137,7 +135,7 @@ impl Live {
                 id,
                 ..
             } = &**client;
-            (format!("{address} {transport:?} {id}"), bytes)
+            (format!("{address} {transport:?} {id}"), bytes as u64)
         });
         named.collect()
     }

@@ -5,7 +5,7 @@ mod table;
 mod wire;
 
 use super::{Live, hub::Hub, watch};
-use crate::{awake, child::service::Shared};
+use crate::awake;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -57,7 +57,7 @@ struct Identity {
     process: u64,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
-    shared: Weak<Shared>,
+    live: Weak<Live>,
 }
 
 impl Links {
@@ -86,9 +86,9 @@ impl Links {
         for child in wanted {
             if let Some((place, address)) = table.dial(child)
                 && let Some(identity) = self.identity.get()
-                && let Some(shared) = identity.shared.upgrade()
+                && let Some(live) = identity.live.upgrade()
             {
-                tokio::spawn(dial(shared, place, address));
+                tokio::spawn(dial(live, place, address));
             }
         }
     }
@@ -108,8 +108,8 @@ impl Live {
     ///
     /// # Errors
     /// They cannot be used.
-    pub(in crate::child) fn introduce(
-        shared: &Arc<Shared>,
+    pub(super) fn introduce(
+        live: &Arc<Live>,
         (node, child): (&str, u16),
         files: &MemberFiles,
     ) -> anyhow::Result<()> {
@@ -121,15 +121,15 @@ impl Live {
                 Expected::NodeOf(Role::Live),
             )?),
             acceptor: TlsAcceptor::from(mutual_tls::server_config(files)?),
-            shared: Arc::downgrade(shared),
+            live: Arc::downgrade(live),
         };
         // Once in a process.
-        let _ = shared.live.links.identity.set(identity);
+        let _ = live.links.identity.set(identity);
         Ok(())
     }
 
     /// Takes the owners of channels from a directory.
-    pub(in crate::child) fn take_directory(&self, directory: &Directory) {
+    pub(super) fn take_directory(&self, directory: &Directory) {
         let Some(identity) = self.links.identity.get() else {
             return;
         };
@@ -142,7 +142,7 @@ impl Live {
     }
 
     /// Channels that other children have not taken yet, though they are theirs.
-    pub(in crate::child) fn handing_over(&self) -> usize {
+    pub(super) fn handing_over(&self) -> usize {
         self.hub().handing_over()
     }
 
@@ -154,11 +154,11 @@ impl Live {
 
     /// Somebody speaks TLS on this child's own listener. Returns when it is known who. The link itself is no visitor's
     /// connection: a drain does not wait for its end, and hands channels over by it.
-    pub(in crate::child) async fn answer_link(shared: Arc<Shared>, stream: TcpStream) {
-        match accept(&shared, stream).await {
+    pub(super) async fn answer_link(live: Arc<Live>, stream: TcpStream) {
+        match accept(&live, stream).await {
             Ok((place, role, process, io)) => drop(tokio::spawn(async move {
                 let by = (process, Dialled::ByThem, role);
-                if let Err(error) = Self::run(&shared, &place, by, io).await {
+                if let Err(error) = Self::run(&live, &place, by, io).await {
                     tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a link broke");
                 }
             })),
@@ -170,12 +170,11 @@ impl Live {
 
     /// A link stands: its frames are heard until it breaks.
     async fn run(
-        shared: &Arc<Shared>,
+        live: &Arc<Live>,
         place: &Place,
         (process, dialled, role): (u64, Dialled, Role),
         io: impl AsyncRead + AsyncWrite + Send + 'static,
     ) -> anyhow::Result<()> {
-        let live = &shared.live;
         let identity = live.links.identity()?;
         let (sender, frames) = mpsc::channel(WAITING_MAX);
         let smaller = identity.me < *place;
@@ -281,14 +280,14 @@ async fn speak(
     }
 }
 
-async fn dial(shared: Arc<Shared>, place: Place, address: Arc<str>) {
-    if let Err(error) = dialled(&shared, &place, &address).await {
+async fn dial(live: Arc<Live>, place: Place, address: Arc<str>) {
+    if let Err(error) = dialled(&live, &place, &address).await {
         tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a child was not reached");
     }
 }
 
-async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::Result<()> {
-    let identity = shared.live.links.identity()?;
+async fn dialled(live: &Arc<Live>, place: &Place, address: &str) -> anyhow::Result<()> {
+    let identity = live.links.identity()?;
     let greeted = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -304,14 +303,14 @@ async fn dialled(shared: &Arc<Shared>, place: &Place, address: &str) -> anyhow::
     };
     let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
     let (process, tls) = greeted.context("it says nothing")??;
-    Live::run(shared, place, (process, Dialled::ByUs, Role::Live), tls).await
+    Live::run(live, place, (process, Dialled::ByUs, Role::Live), tls).await
 }
 
 async fn accept(
-    shared: &Arc<Shared>,
+    live: &Arc<Live>,
     stream: TcpStream,
 ) -> anyhow::Result<(Place, Role, u64, TlsStream<TcpStream>)> {
-    let identity = shared.live.links.identity()?;
+    let identity = live.links.identity()?;
     let greeted = async {
         let mut tls = identity.acceptor.accept(stream).await?;
         let theirs = wire::read_hello(&mut tls).await?;

@@ -18,12 +18,12 @@ mod moving;
 mod origins;
 mod poll;
 mod rights;
+mod role;
 mod secrets;
 mod watch;
 mod websocket;
 
-use super::service::Shared;
-use crate::awake::Awake;
+use crate::{awake::Awake, child::service::ChildContext};
 use arc_swap::ArcSwap;
 use client::{Client, State};
 use counters::Counters;
@@ -31,7 +31,10 @@ use hub::Hub;
 use links::Links;
 use parking_lot::{Mutex, MutexGuard};
 use protoplex_live::{Answer, ConnectionId, History, Memory, Overflow, Patience, Rules};
-use protoplex_wire::manifest::{self, LiveLimits, Namespace};
+use protoplex_wire::{
+    manifest::{self, LiveLimits, Namespace},
+    role::Role,
+};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::Future,
@@ -45,10 +48,9 @@ use std::{
 };
 use tokio::sync::{oneshot, watch::Sender as Watched};
 
-pub(super) use admission::Admission;
-pub(super) use builtin::answer;
-pub(super) use connect::{connect, of_session};
-pub(crate) use secrets::Secrets as LiveSecrets;
+use admission::Admission;
+pub use role::{check_secrets, start};
+use secrets::Secrets as LiveSecrets;
 
 /// The channel protocol, as `Sec-WebSocket-Protocol` names it.
 const PROTOCOL: &str = "protoplex.v1";
@@ -89,6 +91,9 @@ impl Out {
 
 /// Everything live of a child.
 pub(super) struct Live {
+    child: Arc<ChildContext>,
+    /// Of the node: one of another role keeps no channel.
+    role: Role,
     hub: Mutex<Hub>,
     links: Links,
     /// Requests of back ends that wait for an answer.
@@ -121,8 +126,15 @@ impl Live {
     }
 
     /// Without anybody. The rules come with the first build.
-    pub(super) fn new(secrets: LiveSecrets, admission: Admission) -> Self {
+    fn new(
+        child: Arc<ChildContext>,
+        role: Role,
+        secrets: LiveSecrets,
+        admission: Admission,
+    ) -> Self {
         Self {
+            child,
+            role,
             hub: Mutex::new(Hub::new(
                 [(watch::NAMESPACE.into(), watch::RULES)],
                 rand::random::<u64>,
@@ -168,15 +180,14 @@ impl Live {
     }
 
     /// Forgets who left, and what is too old. Until the child ends.
-    pub(super) async fn tick_all(shared: &Arc<Shared>) {
+    pub(super) async fn tick_all(&self) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let live = &shared.live;
-            live.tell(Hub::tick);
-            live.polls.expire(live.admission.is_crowded());
-            live.end_expired();
+            self.tell(Hub::tick);
+            self.polls.expire(self.admission.is_crowded());
+            self.end_expired();
         }
     }
 
@@ -245,17 +256,17 @@ impl Live {
     }
 
     /// Sends everybody away whose transport does not hear of a drain by itself, over a while; who comes later, at once.
-    pub(super) fn drain(shared: &Arc<Shared>, window: Duration) {
-        shared.live.draining.send_replace(Some(window));
-        let clients: Vec<_> = shared.live.clients.lock().values().cloned().collect();
+    pub(super) fn drain(live: &Arc<Live>, window: Duration) {
+        live.draining.send_replace(Some(window));
+        let clients: Vec<_> = live.clients.lock().values().cloned().collect();
         for client in clients
             .into_iter()
             .filter(|client| !client.hears_of_drains())
         {
-            let shared = Arc::clone(shared);
+            let live = Arc::clone(live);
             tokio::spawn(async move {
                 tokio::time::sleep(window.mul_f64(rand::random())).await;
-                shared.live.send_away(&client);
+                live.send_away(&client);
             });
         }
     }

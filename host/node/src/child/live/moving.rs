@@ -12,7 +12,6 @@ use super::{
 use crate::child::{
     build::{Code, LoadedBuild},
     route::Found,
-    service::Shared,
 };
 use protoplex_handler::{Again, HandlerError, LiveError, LiveHandler};
 use protoplex_http::{Head, Scheme};
@@ -27,24 +26,21 @@ const SLICE: Duration = Duration::from_millis(1);
 
 impl Live {
     /// Another build answers from here on. Its connections follow, a few at a time; subscriptions that it refuses end.
-    pub(in crate::child) fn switched(shared: &Arc<Shared>, build: &LoadedBuild) {
-        let live = &shared.live;
+    pub(super) fn switched(live: &Arc<Live>, build: &LoadedBuild) {
         let narrowed = live.set_rules(build.manifest.live.as_ref());
         live.generation.fetch_add(1, Relaxed);
         let clients: Vec<_> = live.clients.lock().values().cloned().collect();
         if clients.is_empty() {
             return;
         }
-        let shared = Arc::clone(shared);
+        let live = Arc::clone(live);
         tokio::spawn(async move {
             let mut since = Instant::now();
             for client in clients {
                 if narrowed {
-                    shared.live.end_refused(&client);
+                    live.end_refused(&client);
                 }
-                shared
-                    .live
-                    .settle(&shared, &client, &mut client.state.lock());
+                live.settle(&client, &mut client.state.lock());
                 if since.elapsed() > SLICE {
                     tokio::task::yield_now().await;
                     since = Instant::now();
@@ -54,8 +50,7 @@ impl Live {
     }
 
     /// The drain deadline of a build has passed: who is still with it is opened again with the one that answers now.
-    pub(in crate::child) fn leave_build(shared: &Arc<Shared>, old: &LoadedBuild) {
-        let live = &shared.live;
+    pub(super) fn leave_build(live: &Arc<Live>, old: &LoadedBuild) {
         let clients: Vec<_> = live.clients.lock().values().cloned().collect();
         for client in clients {
             let mut state = client.state.lock();
@@ -63,11 +58,11 @@ impl Live {
                 continue;
             }
             // Nobody may have come by since the switch: then what it remembers can still be taken along.
-            live.settle(shared, &client, &mut state);
+            live.settle(&client, &mut state);
             if state.build.id != old.id {
                 continue;
             }
-            let active = shared.builds.now().active.clone();
+            let active = live.child.builds.now().active.clone();
             let to = active.and_then(|build| Some((destination(&build, &state)?, build)));
             let Some((slot, build)) = to else {
                 let reason = "nothing handles this connection any more".to_owned();
@@ -76,7 +71,7 @@ impl Live {
             };
             (state.build, state.slot) = (build, slot);
             if live
-                .reopen(shared, &client, &mut state, Again::NotRestored)
+                .reopen(&client, &mut state, Again::NotRestored)
                 .is_none()
             {
                 live.say(
@@ -88,13 +83,13 @@ impl Live {
     }
 
     /// Goes to the build that answers now, if another did when this was last looked at.
-    pub(super) fn settle(&self, shared: &Shared, client: &Client, state: &mut State) {
+    pub(super) fn settle(&self, client: &Client, state: &mut State) {
         let generation = self.generation.load(Relaxed);
         if state.generation == generation {
             return;
         }
         state.generation = generation;
-        let Some(active) = shared.builds.now().active.clone() else {
+        let Some(active) = self.child.builds.now().active.clone() else {
             return;
         };
         if Arc::ptr_eq(&active, &state.build) {
@@ -125,7 +120,7 @@ impl Live {
         self.counters.moved.fetch_add(1, Relaxed);
         (state.build, state.slot) = (active, slot);
         if let Some(again) = again
-            && self.reopen(shared, client, state, again).is_none()
+            && self.reopen(client, state, again).is_none()
         {
             self.say(
                 client,

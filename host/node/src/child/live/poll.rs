@@ -1,10 +1,10 @@
 //! Long polling, and requests that carry what a client has to say.
 
 use super::{
+    Live,
     client::{Client, Handle},
     encode::{self, Text},
 };
-use crate::child::service::Shared;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -76,7 +76,7 @@ impl Polls {
 }
 
 /// The first answer to who polls: the objects that wait, the welcome among them.
-pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
+pub(super) fn begin(live: &Arc<Live>, handle: Handle) -> Reply {
     let (objects, is_over) = gather(&handle);
     if is_over {
         return json(objects);
@@ -93,19 +93,19 @@ pub(super) fn begin(shared: &Arc<Shared>, handle: Handle) -> Reply {
             waiting: 0,
         }),
     };
-    shared.live.polls.0.lock().insert(session, Arc::new(polled));
+    live.polls.0.lock().insert(session, Arc::new(polled));
     json(objects)
 }
 
 /// Answers with what happened since; waits for it.
-pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answer {
-    let polled = shared.live.polls.0.lock().get(session).cloned();
+pub(super) fn next(live: &Arc<Live>, session: &str, head: &Head<'_>) -> Answer {
+    let polled = live.polls.0.lock().get(session).cloned();
     let Some(polled) = polled else {
         return Answer::Ready(gone());
     };
     let ack = head.header_str(ACK_HEADER).and_then(|ack| ack.parse().ok());
     let ack = ack.unwrap_or(0_u64);
-    let (shared, session) = (Arc::clone(shared), Box::<str>::from(session));
+    let (live, session) = (Arc::clone(live), Box::<str>::from(session));
     let asked = {
         let mut batches = polled.batches.lock();
         batches.seen = Instant::now();
@@ -121,7 +121,7 @@ pub(super) fn next(shared: &Arc<Shared>, session: &str, head: &Head<'_>) -> Answ
             .await
             .unwrap_or((None, false));
         if is_over {
-            shared.live.polls.0.lock().remove(&session);
+            live.polls.0.lock().remove(&session);
             if batch.is_none() {
                 return gone();
             }
@@ -217,10 +217,10 @@ fn gather(handle: &Handle) -> (Bytes, bool) {
 }
 
 /// A request with what a client has to say: a command, or an array of them.
-pub(super) fn commands(shared: &Arc<Shared>, client: Arc<Client>, body: Body) -> Answer {
-    let limits = shared.live.rules().limits;
+pub(super) fn commands(live: &Arc<Live>, client: Arc<Client>, body: Body) -> Answer {
+    let limits = live.rules().limits;
     let bytes_max = usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX);
-    let shared = Arc::clone(shared);
+    let live = Arc::clone(live);
     Answer::Later(Box::pin(async move {
         let Ok(body) = Limited::new(body, bytes_max).collect().await else {
             let text = format!("commands have at most {bytes_max} bytes\n");
@@ -231,7 +231,7 @@ pub(super) fn commands(shared: &Arc<Shared>, client: Arc<Client>, body: Body) ->
             return Reply::text(StatusCode::BAD_REQUEST, "commands are JSON\n");
         };
         let speaker = super::client::Speaker {
-            shared: &shared,
+            live: &live,
             client: &client,
         };
         // One alone, or no JSON at all.

@@ -4,7 +4,6 @@
 //! Where that cannot be said with certainty it hears [`Change::Lost`], and drops what it keeps of the key.
 
 use super::{Live, Out, hub::Ticket};
-use crate::child::service::Shared;
 use bytes::Bytes;
 use protoplex_live::{
     ConnectionId, ConnectionLimits, History, Item, Memory, Notice, Overflow, Patience, Rules, Said,
@@ -58,20 +57,19 @@ pub(crate) enum Change {
 
 /// One who registered; its drop is its end.
 pub(crate) struct Registration {
-    shared: Weak<Shared>,
+    live: Weak<Live>,
     id: ConnectionId,
     channel: Arc<str>,
 }
 
 impl Live {
     /// Registers for changes of a key, from now on.
-    pub(crate) fn register(shared: &Arc<Shared>, key: &str) -> Registration {
-        let live = &shared.live;
+    pub(crate) fn register(live: &Arc<Live>, key: &str) -> Registration {
         let channel: Arc<str> = format!("{NAMESPACE}:{key}").into();
         let id = live.hub().open(LIMITS);
         live.watchers.lock().insert(id, None);
         let registration = Registration {
-            shared: Arc::downgrade(shared),
+            live: Arc::downgrade(live),
             id,
             channel,
         };
@@ -101,10 +99,9 @@ impl Registration {
 
     /// The next change of the key.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
-        let Some(shared) = self.shared.upgrade() else {
+        let Some(live) = self.live.upgrade() else {
             return Poll::Pending;
         };
-        let live = &shared.live;
         live.watchers
             .lock()
             .insert(self.id, Some(cx.waker().clone()));
@@ -116,7 +113,7 @@ impl Registration {
                     live.watchers.lock().remove(&self.id);
                     self.id = live.hub().open(LIMITS);
                     live.watchers.lock().insert(self.id, None);
-                    self.subscribe(live);
+                    self.subscribe(&live);
                     Change::Lost
                 }
                 Some(Item::Message(_, message)) => Change::Changed(message.data.clone()),
@@ -125,7 +122,7 @@ impl Registration {
                 Some(Item::Reply(Said::Reply(Out::Object(_)), _)) => Change::Lost,
                 // Nobody took the subscription: it is asked for again.
                 Some(Item::Reply(Said::Reply(Out::Close(..)), _)) => {
-                    self.subscribe(live);
+                    self.subscribe(&live);
                     Change::Lost
                 }
                 Some(Item::Reply(..)) => continue,
@@ -136,8 +133,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            let live = &shared.live;
+        if let Some(live) = self.live.upgrade() {
             live.watchers.lock().remove(&self.id);
             live.tell(|hub, now_ms| hub.close(now_ms, self.id));
         }

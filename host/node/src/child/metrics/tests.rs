@@ -13,10 +13,9 @@ fn text_of(metrics: &Metrics) -> String {
     metrics.text(&Seen {
         child: 1,
         build: "b",
-        gauges: &[("protoplex_in_flight", "Requests being answered.", 7)],
+        gauges: vec![("protoplex_in_flight", "Requests being answered.", 7)],
         refused: vec![("handshake", 2)],
-        counts: &[],
-        backlogs: Vec::new(),
+        role: RoleMetrics::default(),
         loads: [("role:app".to_owned(), load)].into(),
     })
 }

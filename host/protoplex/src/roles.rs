@@ -1,0 +1,14 @@
+//! The service of each role: the one place that knows them all.
+
+use protoplex_node::child::{live, role::StartRole};
+use protoplex_wire::role::Role;
+
+pub use live::check_secrets;
+
+/// What a child of that role is started with.
+pub fn start(role: Role) -> StartRole {
+    match role {
+        // The live service of a role that keeps no connections hears of changed keys, and adds nothing else.
+        Role::Live | Role::Proxy | Role::App | Role::Fileserver => live::start,
+    }
+}
