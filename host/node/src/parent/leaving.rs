@@ -2,8 +2,7 @@
 //! drains. Until then it serves as always.
 
 use super::{actor::Actor, children::Seat};
-use protoplex_seed::core::LEAVE_MS_MAX;
-use protoplex_wire::link::FromNode;
+use protoplex_wire::link::{FromNode, LEAVE_MS_MAX};
 use std::{
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},

@@ -1,9 +1,9 @@
 //! The directory: who serves and where keys are placed, who has been told, and the ordered leaving of a node.
 
-use super::{Core, Effect, LEAVE_MS_MAX, LinkId, fleet::Node, placement};
+use super::{Core, Effect, LinkId, fleet::Node, placement};
 use protoplex_wire::{
     directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
-    link::{self, FRAME_BYTES_MAX, FromSeed, SILENCE_MS_MAX},
+    link::{self, FRAME_BYTES_MAX, FromSeed, LEAVE_MS_MAX, SILENCE_MS_MAX},
     manifest::Role,
 };
 use std::{
