@@ -5,10 +5,7 @@
 use crate::{channel::sealed_memfd, config::NodeConfig};
 use anyhow::Context;
 use protoplex_edge::{Certificates, Pem, upstream::NodeCertificate};
-use protoplex_seed::{
-    identity::Expected,
-    mutual_tls::{self, MemberFiles, SideFile},
-};
+use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, SideFile, mutual_tls};
 use protoplex_wire::manifest::Role;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -98,9 +95,7 @@ pub type CheckSecrets = fn(&SideFile) -> anyhow::Result<()>;
 /// Where the files are.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
-    ca: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
+    member: FleetIdentity,
     public: (PathBuf, PathBuf),
     by_name: Vec<(PathBuf, PathBuf)>,
     secrets: Option<PathBuf>,
@@ -113,9 +108,7 @@ impl Paths {
     pub(crate) fn of(config: &NodeConfig, check_secrets: CheckSecrets) -> Self {
         let by_name = config.ingress.certificates.iter();
         Self {
-            ca: config.ca.clone(),
-            cert: config.cert.clone(),
-            key: config.key.clone(),
+            member: config.identity(),
             public: (config.tls_cert.clone(), config.tls_key.clone()),
             by_name: by_name
                 .map(|files| (files.cert.clone(), files.key.clone()))
@@ -135,11 +128,11 @@ impl Paths {
     }
 
     fn member(&self) -> anyhow::Result<MemberFiles> {
-        let files = MemberFiles::read(&self.ca, &self.cert, &self.key)?;
+        let files = MemberFiles::read(&self.member)?;
         mutual_tls::server_config(&files)?;
         mutual_tls::client_config(&files, Expected::NodeOf(Role::Live))?;
         NodeCertificate::from_pem(files.cert.text.as_bytes(), files.key.text.as_bytes())
-            .with_context(|| self.cert.display().to_string())?;
+            .with_context(|| self.member.certificate.display().to_string())?;
         Ok(files)
     }
 
@@ -206,9 +199,11 @@ impl Kept {
     pub(crate) fn nothing() -> Self {
         let nowhere = || PathBuf::new();
         let paths = Paths {
-            ca: nowhere(),
-            cert: nowhere(),
-            key: nowhere(),
+            member: FleetIdentity {
+                ca: nowhere(),
+                certificate: nowhere(),
+                key: nowhere(),
+            },
             public: (nowhere(), nowhere()),
             by_name: Vec::new(),
             secrets: None,
@@ -270,7 +265,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_seed::authority::Authority;
+    use protoplex_fleet::Authority;
     use std::{fs, path::Path};
 
     fn paths(dir: &Path) -> Paths {
@@ -279,10 +274,8 @@ mod tests {
         let secrets = dir.join("live.json");
         fs::write(&secrets, r#"{"api_token":"0123456789abcdef"}"#).unwrap();
         Paths {
-            ca: authority.ca(),
-            public: (issued.cert.clone(), issued.key.clone()),
-            cert: issued.cert,
-            key: issued.key,
+            member: authority.identity(&issued),
+            public: (issued.cert, issued.key),
             secrets: Some(secrets),
             needs_secrets: true,
             check_secrets: |file| {
@@ -325,9 +318,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
         let files = [
-            &paths.ca,
-            &paths.cert,
-            &paths.key,
+            &paths.member.ca,
+            &paths.member.certificate,
+            &paths.member.key,
             paths.secrets.as_ref().unwrap(),
         ];
         for file in files {

@@ -1,6 +1,7 @@
 //! A node's configuration: a JSON file that `up` (or an operator) writes.
 
 use crate::ingress::Ingress;
+use protoplex_fleet::FleetIdentity;
 use protoplex_wire::manifest::Role;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
@@ -77,4 +78,15 @@ pub struct NodeConfig {
     /// What stands between visitors and handlers; all of it may be left out.
     #[serde(default)]
     pub ingress: Ingress,
+}
+
+impl NodeConfig {
+    /// Files by which the node shows other members who it is.
+    pub fn identity(&self) -> FleetIdentity {
+        FleetIdentity {
+            ca: self.ca.clone(),
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
 }

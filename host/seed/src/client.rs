@@ -4,7 +4,6 @@
 //! it must be the Seed's, or that of the node that is meant.
 //! It depends on nothing of the server.
 
-use crate::{identity::Expected, mutual_tls::MemberFiles};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
@@ -14,6 +13,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, TlsSetupError, mutual_tls};
 use protoplex_wire::{
     BuildId, Digest,
     link::Hello,
@@ -24,14 +24,11 @@ use protoplex_wire::{
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 mod link;
 mod streams;
-mod tls;
 mod upload;
-
-pub(crate) use tls::client_config as mutual_tls;
 
 pub use link::{LinkReceiver, LinkSender};
 pub use streams::{Events, Streaming};
@@ -93,9 +90,12 @@ pub enum ClientError {
     /// [`FrameError::UnknownType`]: protoplex_wire::link::FrameError::UnknownType
     #[error(transparent)]
     Frame(#[from] protoplex_wire::link::FrameError),
-    /// Certificate, key or URL of this side.
+    /// The certificates or the key of this side.
+    #[error(transparent)]
+    Identity(#[from] TlsSetupError),
+    /// The URL that this side was given.
     #[error("{0}")]
-    Config(String),
+    Url(String),
 }
 
 /// A client of one Seed. A clone shares its connection.
@@ -110,13 +110,14 @@ pub struct SeedClient {
 fn http_client(
     files: &MemberFiles,
     expected: Expected,
-) -> Result<Client<HttpsConnector<HttpConnector>, Body>, ClientError> {
+) -> Result<Client<HttpsConnector<HttpConnector>, Body>, TlsSetupError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let tls = Arc::unwrap_or_clone(mutual_tls::client_config(files, expected)?);
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client_config(files, expected)?)
+        .with_tls_config(tls)
         .https_only()
         .enable_all_versions()
         .wrap_connector(tcp);
@@ -134,16 +135,15 @@ impl SeedClient {
     /// A client for the Seed at `url` (`https://host:port`). Connects when it is first used.
     ///
     /// # Errors
-    /// [`ClientError::Config`] when a file or the URL cannot be used.
-    pub fn new(url: &str, ca: &Path, cert: &Path, key: &Path) -> Result<Self, ClientError> {
+    /// [`ClientError::Identity`] when a file cannot be used, [`ClientError::Url`] when the URL is of another scheme.
+    pub fn new(url: &str, identity: &FleetIdentity) -> Result<Self, ClientError> {
         let url = url.trim_end_matches('/').to_owned();
         if !url.starts_with("https://") {
-            return Err(ClientError::Config(format!(
+            return Err(ClientError::Url(format!(
                 "`{url}` must start with https://"
             )));
         }
-        let files = MemberFiles::read(ca, cert, key)
-            .map_err(|error| ClientError::Config(format!("{error:#}")))?;
+        let files = MemberFiles::read(identity)?;
         let (http, files) = (http_client(&files, Expected::Seed)?, Arc::new(files));
         Ok(Self { url, files, http })
     }
@@ -151,7 +151,7 @@ impl SeedClient {
     /// A client, with the same certificate, of the meta port of the node of that name, and of nobody else's.
     ///
     /// # Errors
-    /// [`ClientError::Config`] when a file cannot be used.
+    /// [`ClientError::Identity`] when a file cannot be used.
     pub fn node(&self, name: &str) -> Result<NodeClient, ClientError> {
         let http = http_client(&self.files, Expected::NodeNamed(name.to_owned()))?;
         Ok(NodeClient(Self {
@@ -168,7 +168,7 @@ impl SeedClient {
     /// A blob of at most `bytes_max`, verified.
     ///
     /// # Errors
-    /// Every variant of [`ClientError`] but `Frame` and `Config`.
+    /// Every variant of [`ClientError`] but `Frame` and `Identity`.
     pub async fn get_blob(&self, digest: Digest, bytes_max: u64) -> Result<Bytes, ClientError> {
         let answer = self
             .call(Method::GET, &format!("/v1/blobs/{digest}"), empty())
@@ -391,7 +391,7 @@ fn request(
     }
     builder
         .body(body)
-        .map_err(|error| ClientError::Config(format!("`{url}`: {error}")))
+        .map_err(|error| ClientError::Url(format!("`{url}`: {error}")))
 }
 
 async fn timed<T>(

@@ -5,11 +5,11 @@
 use crate::{
     config::SeedConfig,
     core::{Core, Plan},
-    mutual_tls::MemberFiles,
     store::{Retention, Store},
 };
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
+use protoplex_fleet::{FleetIdentity, MemberFiles, mutual_tls};
 use protoplex_wire::{manifest::Handler, release::Stage, signature::verifying_key};
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc};
 use tokio::net::TcpListener;
@@ -29,7 +29,6 @@ mod peer;
 mod tests;
 
 pub use crowd::{Crowd, CrowdLimits, Member};
-pub(crate) use peer::server_config as mutual_tls;
 
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
 /// The binary does that in a subprocess; the Seed itself never runs guests.
@@ -77,19 +76,18 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-/// Serves `router` to operators and the Seed, and to nobody else, by mutual TLS until `shutdown`: a node's meta port. `identity` is the authority's, this process's and its key's PEM file.
+/// Serves `router` to operators and the Seed, and to nobody else, by mutual TLS until `shutdown`: a node's meta port.
 ///
 /// # Errors
 /// A certificate or key cannot be used.
 pub fn serve_operators(
     listener: TcpListener,
-    identity: (&Path, &Path, &Path),
+    identity: &FleetIdentity,
     router: axum::Router,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>> {
-    let files = MemberFiles::read(identity.0, identity.1, identity.2)?;
-    let tls = peer::server_config(&files)?;
+    let tls = mutual_tls::server_config(&MemberFiles::read(identity)?)?;
     let router = peer::for_operators(router);
     Ok(accept::serve(listener, tls, router, tasks, shutdown))
 }
@@ -106,8 +104,7 @@ pub async fn run(
     shutdown: CancellationToken,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let files = MemberFiles::read(&config.ca, &config.cert, &config.key)?;
-    let tls = peer::server_config(&files)?;
+    let tls = mutual_tls::server_config(&MemberFiles::read(&config.identity())?)?;
     let keys = config.release_keys.iter().map(|text| verifying_key(text));
     let keys = keys
         .collect::<Result<Vec<_>, _>>()

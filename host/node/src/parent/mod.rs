@@ -89,7 +89,7 @@ pub async fn run(
         .map(|key| verifying_key(key))
         .collect::<Result<Vec<_>, _>>();
     let trusted = trusted.context("release_keys")?;
-    let seed = SeedClient::new(&config.seed, &config.ca, &config.cert, &config.key)?;
+    let seed = SeedClient::new(&config.seed, &config.identity())?;
     crate::descriptors::raise();
     let paths = child_files::Paths::of(&config, check_secrets);
     let certificates = paths.of_certificates();
@@ -162,7 +162,7 @@ pub async fn run(
     let router = meta::router(questions, logs, &config.data, lifecycle.drain.clone());
     let served = protoplex_seed::server::serve_operators(
         meta,
-        (&config.ca, &config.cert, &config.key),
+        &config.identity(),
         router,
         tasks.clone(),
         stop.clone(),

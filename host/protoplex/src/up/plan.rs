@@ -7,11 +7,12 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
+use protoplex_fleet::authority::{self, Authority};
 use protoplex_node::{
     config::NodeConfig,
     ingress::{Ingress, IngressLimits},
 };
-use protoplex_seed::{authority, authority::Authority, config::SeedConfig, store::Retention};
+use protoplex_seed::{config::SeedConfig, store::Retention};
 use protoplex_wire::role::{RoleSpec, Threads};
 use serde::Serialize;
 use std::{

@@ -1,12 +1,12 @@
 //! The node's end of the Seed link.
 
 use super::{ClientError, Streaming, streams::broken};
-use crate::lines::Lines;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyDataStream, StreamBody};
 use hyper::body::Incoming;
+use protoplex_fleet::lines::Lines;
 use protoplex_wire::link::{self, FromNode, FromSeed, Hello};
 use std::convert::Infallible;
 use tokio::sync::mpsc;

@@ -1,11 +1,11 @@
 //! Bodies of answers, in chunks and in lines.
 
 use super::{CHUNK_TIMEOUT, ClientError};
-use crate::lines::{LineError, Lines};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
+use protoplex_fleet::lines::{LineError, Lines};
 use protoplex_wire::status::ReleaseEvent;
 
 /// An answer whose body has not been read yet.

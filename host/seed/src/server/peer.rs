@@ -1,11 +1,6 @@
-//! Mutual TLS, and who is at the other end.
+//! The member at the other end of a connection, by its certificate.
 
 use super::fault::ApiFault;
-use crate::{
-    identity::{self, Identity},
-    mutual_tls::MemberFiles,
-};
-use anyhow::{Context as _, Result};
 use axum::{
     Router,
     extract::{FromRequestParts, Request},
@@ -13,10 +8,9 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::request::Parts;
+use protoplex_fleet::identity::{self, Identity};
 use protoplex_wire::manifest::Role;
-use rustls::{
-    RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
-};
+use rustls::pki_types::CertificateDer;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// The owner of a client certificate.
@@ -117,26 +111,4 @@ async fn operators_only(request: Request, next: Next) -> Response {
                 .into_response()
         }
     }
-}
-
-/// TLS 1.3 with the Seed's certificate; a client must have one of the same authority.
-pub(crate) fn server_config(files: &MemberFiles) -> Result<Arc<ServerConfig>> {
-    let MemberFiles { ca, cert, key } = files;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    for root in ca.certificates()? {
-        roots
-            .add(root)
-            .with_context(|| format!("{}", ca.path.display()))?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()?;
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(cert.certificates()?, key.private_key()?)
-        .with_context(|| format!("{} and its key", cert.path.display()))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(tls))
 }

@@ -3,9 +3,12 @@
 use super::{ComponentCheck, run};
 use crate::{
     ClientError, SeedClient,
-    authority::{Authority, Issued, release_key},
     client::{Events, LinkReceiver, LinkSender},
     config::SeedConfig,
+};
+use protoplex_fleet::{
+    FleetIdentity,
+    authority::{Authority, Issued, release_key},
 };
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
@@ -77,7 +80,7 @@ impl Seed {
     }
 
     fn client(&self, who: &Issued) -> SeedClient {
-        SeedClient::new(&self.url, &self.authority().ca(), &who.cert, &who.key).unwrap()
+        SeedClient::new(&self.url, &self.authority().identity(who)).unwrap()
     }
 
     fn operator(&self) -> SeedClient {

@@ -21,8 +21,8 @@ use protoplex_edge::{
     Certificates, ListenHandle, Server, Settings,
     upstream::{Means, NodeCertificate},
 };
+use protoplex_fleet::MemberFiles;
 use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
-use protoplex_seed::mutual_tls::MemberFiles;
 use protoplex_wire::{Digest, directory::Directory};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 use tokio::sync::watch;

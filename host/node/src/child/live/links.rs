@@ -9,11 +9,11 @@ use crate::awake;
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use protoplex_live::{Child, Effects, Frame};
-use protoplex_seed::{
+use protoplex_fleet::{
     identity::{self, Expected},
     mutual_tls::{self, MemberFiles},
 };
+use protoplex_live::{Child, Effects, Frame};
 use protoplex_wire::{directory::Directory, manifest::Role};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::{

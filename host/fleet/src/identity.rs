@@ -81,7 +81,7 @@ impl Identity {
 }
 
 /// The hosts that a certificate is good for, as text: addresses and names.
-pub(crate) fn hosts(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
+pub fn hosts(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
         return BTreeSet::new();
     };

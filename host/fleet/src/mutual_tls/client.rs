@@ -1,14 +1,10 @@
 //! The client's half of mutual TLS. Whoever answers must have a certificate of the fleet's authority for the host that
 //! was called, and be who is meant: the authority signs for every member, and each of them can serve.
 
-use super::ClientError;
-use crate::{
-    identity::{Expected, Identity},
-    mutual_tls::{MemberFiles, SideFile},
-};
+use super::{MemberFiles, TlsSetupError};
+use crate::identity::{Expected, Identity};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -78,34 +74,21 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-pub(crate) fn client_config(
+/// TLS 1.3 with the member's certificate; whoever answers must be `expected`.
+pub(super) fn config(
     files: &MemberFiles,
     expected: Expected,
-) -> Result<ClientConfig, ClientError> {
+) -> Result<ClientConfig, TlsSetupError> {
     let MemberFiles { ca, cert, key } = files;
-    let bad = |file: &SideFile, error: &dyn std::fmt::Display| {
-        ClientError::Config(format!("{}: {error}", file.path.display()))
-    };
-    let unread = |error: anyhow::Error| ClientError::Config(format!("{error:#}"));
-    let mut roots = RootCertStore::empty();
-    for root in ca.certificates().map_err(unread)? {
-        roots.add(root).map_err(|e| bad(ca, &e))?;
-    }
-    let chain = cert.certificates().map_err(unread)?;
-    let private = key.private_key().map_err(unread)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+    let chain = WebPkiServerVerifier::builder_with_provider(ca.roots()?, Arc::clone(&provider))
         .build()
-        .map_err(|e| bad(ca, &e))?;
-    let verifier = Verifier {
-        chain: verifier,
-        expected,
-    };
+        .map_err(|error| ca.unusable(error))?;
     ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| bad(cert, &e))?
+        .map_err(|error| cert.unusable(error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(chain, private)
-        .map_err(|e| bad(cert, &e))
+        .with_custom_certificate_verifier(Arc::new(Verifier { chain, expected }))
+        .with_client_auth_cert(cert.certificates()?, key.private_key()?)
+        .map_err(|error| cert.unusable(error))
 }

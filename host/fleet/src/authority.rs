@@ -1,8 +1,12 @@
 //! The fleet's authority: certificates for the Seed, the nodes and the operators, and the release key.
 //!
-//! What a certificate is good for stands in its URI name, see [`crate::identity`]. Private keys are readable by their owner only. A certificate that is still good is used again.
+//! What a certificate is good for stands in its URI name, see [`crate::identity`]. Private keys are readable by their
+//! owner only. A certificate that is still good is used again.
 
-use crate::identity::{self, Identity};
+use crate::{
+    FleetIdentity,
+    identity::{self, Identity},
+};
 use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
 use protoplex_wire::{
@@ -74,6 +78,15 @@ impl Authority {
         self.dir.join("ca.pem")
     }
 
+    /// Files of the member that has this certificate.
+    pub fn identity(&self, issued: &Issued) -> FleetIdentity {
+        FleetIdentity {
+            ca: self.ca(),
+            certificate: issued.cert.clone(),
+            key: issued.key.clone(),
+        }
+    }
+
     /// A node's certificate, for its link, its meta port and its inner hops. `names` are host names and addresses
     /// beside localhost.
     ///
@@ -119,12 +132,6 @@ impl Authority {
         let mut all = local(names);
         all.push("*.localhost".to_owned());
         self.issue("public", None, &all, Use::Server)
-    }
-
-    /// A certificate with whatever URI name.
-    #[cfg(test)]
-    pub(crate) fn issue_with(&self, name: &str, uri: &str) -> Result<Issued> {
-        self.issue(name, Some(uri.to_owned()), &local(&[]), Use::Both)
     }
 
     fn issue(

@@ -1,0 +1,13 @@
+//! What makes processes a fleet: the authority that signs for its members, the identity in a certificate, mutual TLS
+//! between members, the framing of their links, and the ports that only members reach.
+//!
+//! It knows who a member is, and not what members say to each other: messages are `protoplex-wire`'s.
+
+pub mod authority;
+pub mod identity;
+pub mod lines;
+pub mod mutual_tls;
+
+pub use authority::Authority;
+pub use identity::{Expected, Identity};
+pub use mutual_tls::{FleetIdentity, MemberFiles, SideFile, TlsSetupError};
