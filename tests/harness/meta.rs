@@ -3,7 +3,7 @@
 use crate::{Fleet, Node};
 use anyhow::{Context, bail};
 use protoplex_fleet::FleetIdentity;
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use serde_json::Value;
 use std::{
     path::PathBuf,

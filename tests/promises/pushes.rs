@@ -1,7 +1,7 @@
 //! A push with a fault is refused or reverted, with a message that helps; and clients notice nothing.
 
 use protoplex_fleet::FleetIdentity;
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_tests::{Connection, Fleet, Pushed, said};
 use protoplex_wire::status::ReleaseRecord;
 

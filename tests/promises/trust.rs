@@ -5,7 +5,7 @@ use crate::{
     relaying,
 };
 use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, mutual_tls};
-use protoplex_seed::{ClientError, SeedClient};
+use protoplex_seed_client::{ClientError, SeedClient};
 use protoplex_tests::{Connection, Fleet, Origin, Response, ok_with, said};
 use protoplex_wire::{BuildId, ReleaseId, link::Hello, manifest::Role, status::Addresses};
 use rustls::pki_types::ServerName;

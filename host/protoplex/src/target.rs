@@ -8,7 +8,7 @@ use crate::{
 use anyhow::{Context as _, Result, bail};
 use ed25519_dalek::SigningKey;
 use protoplex_fleet::FleetIdentity;
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::signature::signing_key;
 use std::{
     fs,

@@ -21,7 +21,7 @@ use crate::{
 };
 use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
-use protoplex_seed::client::LinkSender;
+use protoplex_seed_client::LinkSender;
 use protoplex_wire::{
     link::{FromNode, FromSeed},
     status::Addresses,

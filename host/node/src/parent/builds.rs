@@ -9,7 +9,7 @@ use crate::{channel::sealed_memfd, control::asset_offsets};
 use ed25519_dalek::VerifyingKey;
 use futures::{StreamExt, TryStreamExt, stream};
 use protoplex_handler::BuildFault;
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::{
     BuildId, Digest, Manifest, manifest::MANIFEST_BYTES_MAX, release::Stage, signature::Envelope,
 };

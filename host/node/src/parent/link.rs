@@ -1,6 +1,6 @@
 //! The Seed link: connect, say hello, pass messages on, connect again. Its loss stops nothing.
 
-use protoplex_seed::{ClientError, SeedClient, client::LinkSender};
+use protoplex_seed_client::{ClientError, LinkSender, SeedClient};
 use protoplex_wire::{
     link::{FrameError, FromNode, FromSeed, HEARTBEAT_MS, Hello},
     release::Stage,

@@ -32,8 +32,10 @@ use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
 pub use native_sweep::NATIVE_BYTES_MAX;
-use protoplex_seed::SeedClient;
-use protoplex_wire::{directory::is_region, signature::verifying_key, status::Addresses};
+use protoplex_seed_client::SeedClient;
+use protoplex_wire::{
+    directory::is_region, signature::verifying_key, status::Addresses,
+};
 use std::{
     os::fd::AsRawFd,
     sync::{Arc, atomic::AtomicBool},

@@ -2,7 +2,7 @@
 
 use crate::{cli, exit::Code, output, target::Found};
 use anyhow::{Context as _, Result, bail, ensure};
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::NodeStatus;
 use serde_json::{Map, Value};
 use std::time::Duration;

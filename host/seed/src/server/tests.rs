@@ -1,15 +1,12 @@
 //! A real Seed on loopback, by mutual TLS, with nodes that a test plays.
 
 use super::{ComponentCheck, run};
-use crate::{
-    ClientError, SeedClient,
-    client::{Events, LinkReceiver, LinkSender},
-    config::SeedConfig,
-};
+use crate::config::SeedConfig;
 use protoplex_fleet::{
     FleetIdentity,
     authority::{Authority, Issued, release_key},
 };
+use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
     directory::DIRECTORY_FORMAT,

@@ -14,7 +14,7 @@ use anyhow::Context;
 use futures::future::BoxFuture;
 use protoplex_edge::Divert;
 use protoplex_http::{Answer, Body, Head};
-use protoplex_seed::mutual_tls::SideFile;
+use protoplex_fleet::SideFile;
 use protoplex_wire::directory::Directory;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Permissions, told by certificates.
 
 use super::*;
-use crate::client::Streaming;
+use protoplex_seed_client::Streaming;
 use protoplex_wire::{Digest, status::GcOrder};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::{

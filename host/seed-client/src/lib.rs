@@ -1,8 +1,7 @@
 //! The client of the Seed's port, and of any mutual-TLS port of the fleet: used by node parents and the command line.
 //!
 //! HTTP/2 over mutual TLS; the peer must present a certificate of the fleet's authority for the host in the URL, and
-//! it must be the Seed's, or that of the node that is meant.
-//! It depends on nothing of the server.
+//! it must be the Seed's, or that of the node that is meant. Nothing of the Seed itself is in it.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
