@@ -3,11 +3,15 @@
 //!
 //! It knows who a member is, and not what members say to each other: messages are `protoplex-wire`'s.
 
+pub mod accept;
+pub mod admission;
 pub mod authority;
 pub mod identity;
 pub mod lines;
+pub mod member_port;
 pub mod mutual_tls;
 
 pub use authority::Authority;
 pub use identity::{Expected, Identity};
+pub use member_port::MemberPort;
 pub use mutual_tls::{FleetIdentity, MemberFiles, SideFile, TlsSetupError};

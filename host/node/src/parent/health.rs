@@ -6,7 +6,10 @@
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use protoplex_seed::server::{Crowd, CrowdLimits};
+use protoplex_fleet::{
+    accept::AcceptLoop,
+    admission::{AdmissionLimits, AdmissionPermit},
+};
 use std::{
     convert::Infallible,
     sync::{
@@ -15,11 +18,12 @@ use std::{
     },
     time::Duration,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Checks at once: those of some balancers, each from several places. One address may be all that a translated network
 /// shows of them, and leaves room for others.
-const CONNECTIONS: CrowdLimits = CrowdLimits {
+const CONNECTIONS: AdmissionLimits = AdmissionLimits {
     connections_max: 128,
     address_connections_max: 64,
 };
@@ -27,35 +31,35 @@ const CONNECTIONS: CrowdLimits = CrowdLimits {
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection is closed after that, whatever it does: a probe makes another one.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
-/// After an accept that failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Answers `/healthz` and `/readyz`. Never returns.
-pub(super) async fn serve(listener: TcpListener, ready: Arc<AtomicBool>) {
-    let crowd = Crowd::new(CONNECTIONS);
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed on the health port");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let member = crowd.enter(peer.ip());
-        let ready = Arc::clone(&ready);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| std::future::ready(answer(&request, &ready)));
-            let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT);
-            let served = http.serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is not worth a line.
-            tokio::select! {
-                served = tokio::time::timeout(CONNECTION_TIMEOUT, served) => drop(served),
-                () = member.shed() => {}
-            }
-        });
+/// Answers `/healthz` and `/readyz` until the shutdown.
+pub(super) async fn serve(
+    listener: TcpListener,
+    ready: Arc<AtomicBool>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let accepting = AcceptLoop {
+        port: "health",
+        listener,
+        limits: CONNECTIONS,
+        tasks,
+        shutdown,
+    };
+    let serve = |stream, permit| connection(stream, permit, Arc::clone(&ready));
+    accepting.run(serve).await;
+}
+
+async fn connection(stream: TcpStream, permit: AdmissionPermit, ready: Arc<AtomicBool>) {
+    let service = service_fn(move |request| std::future::ready(answer(&request, &ready)));
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    let served = http.serve_connection(TokioIo::new(stream), service);
+    // A client that goes away is not worth a line.
+    tokio::select! {
+        served = tokio::time::timeout(CONNECTION_TIMEOUT, served) => drop(served),
+        () = permit.revoked() => {}
     }
 }
 

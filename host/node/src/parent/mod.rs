@@ -32,6 +32,7 @@ use actor::{Actor, Site};
 use anyhow::{Context, ensure};
 use native::NativeCache;
 pub use native_sweep::NATIVE_BYTES_MAX;
+use protoplex_fleet::{MemberFiles, MemberPort, member_port::operators_only, mutual_tls};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::{
     directory::is_region, signature::verifying_key, status::Addresses,
@@ -49,6 +50,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events that may wait for the parent's one task.
 const EVENTS_MAX: usize = 1_024;
+/// Connections at once to the meta port that have shown a certificate. Any member of the fleet may make them: thousands of
+/// nodes that call there by mistake keep no operator out.
+const META_CONNECTIONS_MAX: usize = 8_192;
 /// Fewer children could not adopt each other's sockets.
 const CHILDREN_MIN: usize = 2;
 
@@ -159,17 +163,17 @@ pub async fn run(
         Arc::clone(&lifecycle.reload),
     ));
     let (actor, logs) = Actor::new(child, site, files, store, builder, Arc::clone(&ready))?;
-    tasks.spawn(health::serve(health, ready));
+    tasks.spawn(health::serve(health, ready, tasks.clone(), stop.clone()));
     tasks.spawn(link::run(seed, link_events));
     let router = meta::router(questions, logs, &config.data, lifecycle.drain.clone());
-    let served = protoplex_seed::server::serve_operators(
-        meta,
-        &config.identity(),
-        router,
-        tasks.clone(),
-        stop.clone(),
-    )?;
-    tasks.spawn(served);
+    let meta = MemberPort {
+        name: "meta",
+        listener: meta,
+        tls: mutual_tls::server_config(&MemberFiles::read(&config.identity())?)?,
+        router: operators_only(router),
+        connections_max: META_CONNECTIONS_MAX,
+    };
+    tasks.spawn(meta.serve(tasks.clone(), stop.clone()));
     tracing::info!(
         node = config.name,
         http = addresses.http,

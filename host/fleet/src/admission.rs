@@ -1,5 +1,6 @@
-//! Clients of an inner port that have not said who they are: bounded by number and by address. The newest is always let
-//! in, and the oldest makes room for it, so that whoever opens connections and says nothing keeps nobody out.
+//! Admission to a port whose clients have not said who they are: bounded by number and by address. The newest connection
+//! is always let in, and the oldest makes room for it, so that whoever opens connections and says nothing keeps nobody
+//! out.
 
 use parking_lot::Mutex;
 use std::{
@@ -9,18 +10,18 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Limits on clients' connections.
+/// Limits on connections that hold a permit.
 #[derive(Clone, Copy, Debug)]
-pub struct CrowdLimits {
+pub struct AdmissionLimits {
     /// Connections of all addresses together.
     pub connections_max: usize,
     /// Connections of one address (IPv6: one /64): at its limit it makes room for itself, not at the cost of others.
     pub address_connections_max: usize,
 }
 
-/// The connections of an inner port whose clients have not said who they are.
-pub struct Crowd {
-    limits: CrowdLimits,
+/// The permits of one port.
+pub struct Admission {
+    limits: AdmissionLimits,
     entries: Mutex<Entries>,
 }
 
@@ -34,29 +35,29 @@ struct Entries {
 struct Entry {
     number: u64,
     address: IpAddr,
-    shed: CancellationToken,
+    revoked: CancellationToken,
 }
 
-/// A connection of a [`Crowd`]; dropping it makes room.
-pub struct Member {
-    crowd: Arc<Crowd>,
+/// Permit of a connection; released on drop.
+pub struct AdmissionPermit {
+    admission: Arc<Admission>,
     number: u64,
-    shed: CancellationToken,
+    revoked: CancellationToken,
 }
 
-impl Crowd {
-    /// An empty crowd.
-    pub fn new(limits: CrowdLimits) -> Arc<Self> {
+impl Admission {
+    /// Admission of a port that has no connections yet.
+    pub fn new(limits: AdmissionLimits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             entries: Mutex::default(),
         })
     }
 
-    /// Lets one more in, and sheds the connection whose place it takes.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Member {
+    /// Admits a connection, and revokes the permit of the one that makes room for it.
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> AdmissionPermit {
         let address = network(address);
-        let shed = CancellationToken::new();
+        let revoked = CancellationToken::new();
         let mut entries = self.entries.lock();
         let of_address = |entry: &&Entry| entry.address == address;
         let oldest = if entries.all.iter().filter(of_address).count()
@@ -70,34 +71,34 @@ impl Crowd {
             (entries.all.len() >= self.limits.connections_max).then_some(0)
         };
         if let Some(oldest) = oldest.and_then(|at| entries.all.remove(at)) {
-            oldest.shed.cancel();
+            oldest.revoked.cancel();
         }
         let number = entries.next;
         entries.next += 1;
         entries.all.push_back(Entry {
             number,
             address,
-            shed: shed.clone(),
+            revoked: revoked.clone(),
         });
         drop(entries);
-        Member {
-            crowd: Arc::clone(self),
+        AdmissionPermit {
+            admission: Arc::clone(self),
             number,
-            shed,
+            revoked,
         }
     }
 }
 
-impl Member {
-    /// Returns when it has to make room.
-    pub async fn shed(&self) {
-        self.shed.cancelled().await;
+impl AdmissionPermit {
+    /// Returns when the connection has to make room for a newer one.
+    pub async fn revoked(&self) {
+        self.revoked.cancelled().await;
     }
 }
 
-impl Drop for Member {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
-        let mut entries = self.crowd.entries.lock();
+        let mut entries = self.admission.entries.lock();
         entries.all.retain(|entry| entry.number != self.number);
     }
 }
@@ -122,24 +123,24 @@ mod tests {
 
     #[test]
     fn the_newest_is_let_in_and_the_oldest_of_the_greediest_makes_room() {
-        let crowd = Crowd::new(CrowdLimits {
+        let admission = Admission::new(AdmissionLimits {
             connections_max: 3,
             address_connections_max: 2,
         });
-        let mut members = Vec::new();
-        let mut enter = |address| {
-            members.push(crowd.enter(ip(address)));
-            let shed = members.iter().map(|member| member.shed.is_cancelled());
-            shed.collect::<Vec<_>>()
+        let mut permits: Vec<AdmissionPermit> = Vec::new();
+        let mut admit = |address| {
+            permits.push(admission.admit(ip(address)));
+            let revoked = permits.iter().map(|permit| permit.revoked.is_cancelled());
+            revoked.collect::<Vec<_>>()
         };
-        enter("2001:db8::1");
-        enter("192.0.2.1");
+        admit("2001:db8::1");
+        admit("192.0.2.1");
         // One network is one client, and makes room for itself.
-        assert_eq!(enter("2001:db8::2"), [false, false, false]);
-        assert_eq!(enter("2001:db8::3"), [true, false, false, false]);
+        assert_eq!(admit("2001:db8::2"), [false, false, false]);
+        assert_eq!(admit("2001:db8::3"), [true, false, false, false]);
         // Where all together are too many, the oldest goes.
-        assert_eq!(enter("192.0.2.2"), [true, true, false, false, false]);
-        drop(members);
-        assert!(crowd.entries.lock().all.is_empty());
+        assert_eq!(admit("192.0.2.2"), [true, true, false, false, false]);
+        drop(permits);
+        assert!(admission.entries.lock().all.is_empty());
     }
 }
