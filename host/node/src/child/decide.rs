@@ -7,7 +7,6 @@ use super::{
     build::{Code, LoadedBuild, Slot},
     edits::Edits,
     fleet::is_built_in,
-    hop::HopToken,
     hops,
     metrics::Kind,
     origin,
@@ -23,6 +22,7 @@ use protoplex_edge::{
     check_response_head, forward,
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
+use protoplex_fleet::build_token::BuildToken;
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
 use protoplex_wire::directory::LIVE_PREFIX;
@@ -329,7 +329,7 @@ fn granted_relay(
 }
 
 /// The servers of an upstream, and what tells a node of ours the build.
-type Servers = (Arc<Group>, Option<Arc<HopToken>>);
+type Servers = (Arc<Group>, Option<Arc<BuildToken>>);
 
 /// A built-in upstream that nobody serves is waited for.
 async fn group(

@@ -3,9 +3,9 @@
 //! `role:NAME` is one of the healthy nodes of that role; `live:NAMESPACE` the child of a live node that a key is
 //! placed on. Nothing is looked up and nothing is kept for a key: a placement is one hash and two indices.
 
-use super::hop::HopKey;
 use http::uri::Authority;
 use parking_lot::Mutex;
+use protoplex_fleet::build_token::HopKey;
 use protoplex_wire::{
     directory::{Directory, LIVE_PREFIX, SLOTS, slot_of},
     manifest::Role,

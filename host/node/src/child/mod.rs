@@ -13,7 +13,6 @@ mod edits;
 mod fleet;
 mod forwarded;
 mod handed;
-mod hop;
 mod hops;
 pub mod live;
 mod metrics;

@@ -2,12 +2,12 @@
 //! is told. A MAC by the token's key stands at the end, over all of that and over the forwarding headers: an app knows its
 //! client by those alone.
 
-use super::hop::HopToken;
 use hmac::{Hmac, Mac};
 use protoplex_edge::{
     Origin,
     forward::{self, Told},
 };
+use protoplex_fleet::build_token::BuildToken;
 use protoplex_http::{Head, HeaderField, Scheme};
 use sha2::Sha256;
 
@@ -23,14 +23,14 @@ pub(super) fn text(head: &Head<'_>, relays: u32) -> String {
 }
 
 /// The value of [`protoplex_http::ORIGIN_HEADER`]: the text, a space and its MAC. `head` is the request as it goes out.
-pub(super) fn sign(text: &str, token: &HopToken, head: &[u8]) -> String {
+pub(super) fn sign(text: &str, token: &BuildToken, head: &[u8]) -> String {
     let mac = mac(text.as_bytes(), token, forward::told_in(head));
     let mac = hex::encode(&mac.finalize().into_bytes()[..MAC_BYTES]);
     format!("{text} {mac}")
 }
 
 /// Reads a value, if a node wrote it beside that token and these lines.
-pub(super) fn read(value: &[u8], token: &HopToken, fields: &[HeaderField<'_>]) -> Option<Origin> {
+pub(super) fn read(value: &[u8], token: &BuildToken, fields: &[HeaderField<'_>]) -> Option<Origin> {
     let (text, said) = std::str::from_utf8(value).ok()?.rsplit_once(' ')?;
     let mut bytes = [0; MAC_BYTES];
     hex::decode_to_slice(said, &mut bytes).ok()?;
@@ -42,7 +42,7 @@ pub(super) fn read(value: &[u8], token: &HopToken, fields: &[HeaderField<'_>]) -
 
 /// The MAC of an origin's text and the lines that tell of the client. None of them has a line's end in it, so what is
 /// hashed reads in one way.
-fn mac<'a>(text: &[u8], token: &HopToken, told: impl Iterator<Item = Told<'a>>) -> Hmac<Sha256> {
+fn mac<'a>(text: &[u8], token: &BuildToken, told: impl Iterator<Item = Told<'a>>) -> Hmac<Sha256> {
     let mut mac = token.origin_mac();
     mac.update(text);
     for line in told {
@@ -75,7 +75,8 @@ fn is_id(text: &&str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::hop::HopKey, *};
+    use super::*;
+    use protoplex_fleet::build_token::HopKey;
     use protoplex_wire::BuildId;
     use std::{
         net::IpAddr,
@@ -131,7 +132,7 @@ mod tests {
     }
 
     /// A build's token of a minute after the first of 2027 began.
-    fn token(secret: &str, build: &[u8], minute: u64) -> Arc<HopToken> {
+    fn token(secret: &str, build: &[u8], minute: u64) -> Arc<BuildToken> {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600 + 60 * minute);
         let token = HopKey::new(&secret.repeat(32)).make(&BuildId::of(build), now);
         token.expect("it has a secret")
@@ -152,7 +153,7 @@ mod tests {
             field("x-forwarded-for", "192.0.2.1"),
             field("x", "1"),
         ];
-        let read_by = |token: &HopToken| read(value.as_bytes(), token, &fields);
+        let read_by = |token: &BuildToken| read(value.as_bytes(), token, &fields);
         assert_eq!(read_by(&ours), parse(&said));
         // Another fleet's, another build's, another minute's.
         for other in [

@@ -4,7 +4,6 @@ use super::{
     build::{Code, Slot},
     decide::{self, Request},
     fleet::Fleet,
-    hop::{HopFault, HopToken},
     metrics::{Metrics, Moment, RouteMetrics},
     origin,
     relay::Relay,
@@ -15,6 +14,7 @@ use super::{
 };
 use http::StatusCode;
 use protoplex_edge::{Origin, Service};
+use protoplex_fleet::build_token::{BuildToken, BuildTokenFault};
 use protoplex_handler::HandlerError;
 use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
 use protoplex_wire::role::RoleSpec;
@@ -240,7 +240,7 @@ fn decide_later(
 
 impl ChildContext {
     /// The token by which a node of ours says which build a request belongs to.
-    fn named(&self, token: &[u8]) -> Result<Arc<HopToken>, HopFault> {
+    fn named(&self, token: &[u8]) -> Result<Arc<BuildToken>, BuildTokenFault> {
         self.fleet.borrow().hop_key.verify(token, SystemTime::now())
     }
 

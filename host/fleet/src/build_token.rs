@@ -1,9 +1,9 @@
-//! The build id on internal hops. A node sends it with a token that only the fleet's nodes can make, and only for a few
-//! minutes, so that no visitor can choose a build, and who has read a token has it for nothing.
+//! The token by which an internal request names a build. Only the fleet's nodes can make one, and it is good for a few
+//! minutes: no client can choose a build, and who has read a token has little by it.
 //!
-//! What stands beside a token, the [origin](super::origin), has a MAC of its own, by a key that only the fleet's nodes
-//! can make of the token: who has read a token says nothing of clients by it. Who reads a whole request may send its
-//! origin again while the token is good: nothing in a request says that it was there before.
+//! What a node says of the client beside a token, the request's origin, has a MAC of its own, by a key that only the
+//! fleet's nodes can make of the token: who has read a token says nothing of clients by it. Who reads a whole request may
+//! send its origin again while the token is good: nothing in a request says that it was there before.
 
 use arc_swap::ArcSwapOption;
 use hmac::{Hmac, Mac};
@@ -27,7 +27,7 @@ const ORIGIN: &[u8] = b"protoplex-origin-v1:";
 
 /// Why a token is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HopFault {
+pub enum BuildTokenFault {
     /// No node of this fleet made it.
     #[error("its token is none of this fleet's")]
     Forged,
@@ -38,34 +38,35 @@ pub(super) enum HopFault {
     OtherTime,
 }
 
-/// The fleet's secret.
+/// The fleet's secret, and what is made of it: tokens, and keys of origins' MACs.
 #[derive(Debug, Default)]
-pub(super) struct HopKey {
+pub struct HopKey {
     secret: Vec<u8>,
     /// The last value that was made and the last that was verified: a fleet runs one build at a time, and a MAC for
     /// each request would cost more than the rest of the hop's head.
-    made: ArcSwapOption<HopToken>,
-    verified: ArcSwapOption<HopToken>,
+    made: ArcSwapOption<BuildToken>,
+    verified: ArcSwapOption<BuildToken>,
 }
 
 /// A build token, and the key of the origins that stand beside it.
 #[derive(Debug)]
-pub(super) struct HopToken {
-    pub(super) build: BuildId,
+pub struct BuildToken {
+    /// The build that it names.
+    pub build: BuildId,
     window: u64,
     value: String,
     /// A MAC that has its key already, so that an origin costs no more than the hash of its own text: 0.4 µs at each end.
     origins: Hmac<Sha256>,
 }
 
-impl HopToken {
+impl BuildToken {
     /// The header's value, `<build id>:<window>:<token>`.
-    pub(super) fn value(&self) -> &str {
+    pub fn value(&self) -> &str {
         &self.value
     }
 
     /// A MAC for one origin: takes its text, and is finished or compared then.
-    pub(super) fn origin_mac(&self) -> Hmac<Sha256> {
+    pub fn origin_mac(&self) -> Hmac<Sha256> {
         self.origins.clone()
     }
 }
@@ -77,8 +78,8 @@ fn window(now: SystemTime) -> u64 {
 }
 
 impl HopKey {
-    /// From 64 hexadecimal digits; anything else makes a key that fits nothing.
-    pub(super) fn new(text: &str) -> Self {
+    /// Reads 64 hexadecimal digits; anything else makes a key that fits nothing.
+    pub fn new(text: &str) -> Self {
         Self {
             secret: hex::decode(text).unwrap_or_default(),
             ..Self::default()
@@ -96,10 +97,10 @@ impl HopKey {
         Some(mac)
     }
 
-    fn token(&self, build: BuildId, window: u64, value: String) -> Option<Arc<HopToken>> {
+    fn token(&self, build: BuildId, window: u64, value: String) -> Option<Arc<BuildToken>> {
         let key = self.mac(ORIGIN, &build, window)?.finalize().into_bytes();
         let origins = Hmac::<Sha256>::new_from_slice(&key).ok()?;
-        Some(Arc::new(HopToken {
+        Some(Arc::new(BuildToken {
             build,
             window,
             value,
@@ -108,7 +109,7 @@ impl HopKey {
     }
 
     /// Makes a build's token for the current window; `None` before the fleet's secret is known.
-    pub(super) fn make(&self, build: &BuildId, now: SystemTime) -> Option<Arc<HopToken>> {
+    pub fn make(&self, build: &BuildId, now: SystemTime) -> Option<Arc<BuildToken>> {
         let window = window(now);
         if let Some(made) = &*self.made.load()
             && made.build == *build
@@ -124,24 +125,31 @@ impl HopKey {
     }
 
     /// Reads a token that a node of this fleet wrote, not long ago.
-    pub(super) fn verify(&self, value: &[u8], now: SystemTime) -> Result<Arc<HopToken>, HopFault> {
-        let fresh = |token: &HopToken| match token.window.abs_diff(window(now)) <= SKEW_WINDOWS_MAX
-        {
-            true => Ok(()),
-            false => Err(HopFault::OtherTime),
-        };
+    ///
+    /// # Errors
+    /// Another fleet or nobody made the token, or it is of another time.
+    pub fn verify(
+        &self,
+        value: &[u8],
+        now: SystemTime,
+    ) -> Result<Arc<BuildToken>, BuildTokenFault> {
+        let fresh =
+            |token: &BuildToken| match token.window.abs_diff(window(now)) <= SKEW_WINDOWS_MAX {
+                true => Ok(()),
+                false => Err(BuildTokenFault::OtherTime),
+            };
         if let Some(known) = &*self.verified.load()
             && is_same(known.value.as_bytes(), value)
         {
             return fresh(known).map(|()| Arc::clone(known));
         }
-        let known = self.check(value).ok_or(HopFault::Forged)?;
+        let known = self.check(value).ok_or(BuildTokenFault::Forged)?;
         fresh(&known)?;
         self.verified.store(Some(Arc::clone(&known)));
         Ok(known)
     }
 
-    fn check(&self, value: &[u8]) -> Option<Arc<HopToken>> {
+    fn check(&self, value: &[u8]) -> Option<Arc<BuildToken>> {
         let value = std::str::from_utf8(value).ok()?;
         let mut parts = value.splitn(3, ':');
         let build: BuildId = parts.next()?.parse().ok()?;
@@ -174,7 +182,7 @@ mod tests {
         key.make(build, now).map(|token| token.value().to_owned())
     }
 
-    fn verified(key: &HopKey, value: &[u8], now: SystemTime) -> Result<BuildId, HopFault> {
+    fn verified(key: &HopKey, value: &[u8], now: SystemTime) -> Result<BuildId, BuildTokenFault> {
         key.verify(value, now).map(|token| token.build)
     }
 
@@ -201,13 +209,13 @@ mod tests {
             String::new(),
         ] {
             let found = verified(&ours, forged.as_bytes(), now);
-            assert_eq!(found, Err(HopFault::Forged), "{forged}");
+            assert_eq!(found, Err(BuildTokenFault::Forged), "{forged}");
         }
         let none = HopKey::default();
         assert_eq!(made(&none, &build, now), None);
         for key in [theirs, none] {
             let found = verified(&key, value.as_bytes(), now);
-            assert_eq!(found, Err(HopFault::Forged));
+            assert_eq!(found, Err(BuildTokenFault::Forged));
         }
     }
 
@@ -226,7 +234,7 @@ mod tests {
             }
             for bad in [NOW - skew - 60, NOW + skew + 60, NOW + 86_400] {
                 let found = verified(&receiver, value.as_bytes(), at(bad));
-                assert_eq!(found, Err(HopFault::OtherTime), "{bad}");
+                assert_eq!(found, Err(BuildTokenFault::OtherTime), "{bad}");
             }
         }
     }
