@@ -10,4 +10,3 @@ mod descriptors;
 pub mod ingress;
 pub mod log_output;
 pub mod parent;
-pub mod program;

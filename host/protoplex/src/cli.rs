@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protoplex_node::parent::compiler::COMPILE_MEMORY_BYTES_MAX;
+use protoplex_native::COMPILE_MEMORY_BYTES_MAX;
 use protoplex_wire::role::{ROLES, Role, RoleSpec};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 

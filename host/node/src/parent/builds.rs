@@ -2,7 +2,7 @@
 //! that children can map.
 
 use super::{
-    native::NativeCache,
+    native_files::NativeFiles,
     store::{read_blob, write_blob},
 };
 use crate::{channel::sealed_memfd, control::asset_offsets};
@@ -36,7 +36,7 @@ pub(super) struct ReadyBuild {
 /// Makes builds ready.
 pub(super) struct Builder {
     pub(super) dir: PathBuf,
-    pub(super) native: NativeCache,
+    pub(super) native: NativeFiles,
     pub(super) trusted: Vec<VerifyingKey>,
     /// `None` where only the disk may be asked.
     pub(super) seed: Option<SeedClient>,
@@ -159,12 +159,13 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protoplex_native::NativeCache;
     use protoplex_wire::signature::signing_key;
 
     fn builder(dir: &std::path::Path, trusted: &str) -> Builder {
         Builder {
             dir: dir.join("data"),
-            native: NativeCache::open(&dir.join("native"), 0).unwrap(),
+            native: NativeFiles::new(NativeCache::open(&dir.join("native"), 0).unwrap()),
             trusted: vec![signing_key(trusted).unwrap().verifying_key()],
             seed: None,
         }

@@ -7,7 +7,6 @@ mod actor;
 mod builds;
 mod certificates;
 mod children;
-pub mod compiler;
 mod directory;
 mod health;
 mod leaving;
@@ -15,8 +14,7 @@ mod link;
 mod logs;
 mod meta;
 mod metrics;
-pub mod native;
-mod native_sweep;
+mod native_files;
 mod orders;
 mod process;
 mod sockets;
@@ -30,9 +28,9 @@ use crate::{
 };
 use actor::{Actor, Site};
 use anyhow::{Context, ensure};
-use native::NativeCache;
-pub use native_sweep::NATIVE_BYTES_MAX;
+use native_files::NativeFiles;
 use protoplex_fleet::{MemberFiles, MemberPort, member_port::operators_only, mutual_tls};
+use protoplex_native::NativeCache;
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::{
     directory::is_region, signature::verifying_key, status::Addresses,
@@ -147,7 +145,7 @@ pub async fn run(
     };
     let builder = builds::Builder {
         dir: config.data.clone(),
-        native,
+        native: NativeFiles::new(native),
         trusted,
         seed: Some(seed.clone()),
     };

@@ -113,7 +113,7 @@ pub(super) fn start(
         .copied()
         .chain([config.control_fd, config.files_fd])
         .collect();
-    let mut command = Command::new(crate::program::this_program()?);
+    let mut command = Command::new(protoplex_native::this_program()?);
     command
         .arg("child")
         .env(CHILD_ENV, serde_json::to_string(&config)?);

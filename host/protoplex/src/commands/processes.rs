@@ -77,7 +77,7 @@ pub fn child() -> Result<Code> {
 
 /// `compile`: one component. A failure is the last line of stderr, for the process that started this one.
 pub fn compile(args: &cli::Compile) -> Code {
-    match parent::compiler::compile_main(&args.input, &args.output, args.memory_bytes_max) {
+    match protoplex_native::compile_main(&args.input, &args.output, args.memory_bytes_max) {
         ExitCode::SUCCESS => Code::Done,
         _ => Code::Failed,
     }

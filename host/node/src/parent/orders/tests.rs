@@ -8,10 +8,11 @@ use crate::{
     parent::{
         actor::{Actor, Site},
         builds::{Builder, ReadyBuild},
-        native::NativeCache,
+        native_files::NativeFiles,
         store::Store,
     },
 };
+use protoplex_native::NativeCache;
 use protoplex_wire::{BuildId, ReleaseId, manifest::Role, signature::Envelope, status::Addresses};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
@@ -36,7 +37,7 @@ fn actor(dir: &Path) -> Actor {
     };
     let builder = Builder {
         dir: dir.into(),
-        native: NativeCache::open(&dir.join("native"), 0).unwrap(),
+        native: NativeFiles::new(NativeCache::open(&dir.join("native"), 0).unwrap()),
         trusted: Vec::new(),
         seed: None,
     };

@@ -1,7 +1,6 @@
 //! The process that makes native code of one component: niced, and limited in memory and time, because what it reads
 //! was written by somebody else.
 
-use super::native::fault;
 use crate::program::this_program;
 use protoplex_handler::BuildFault;
 use protoplex_wire::release::Stage;
@@ -35,6 +34,14 @@ impl Default for Compiler {
             program: this_program,
             timeout: COMPILE_TIMEOUT,
         }
+    }
+}
+
+/// A fault of stage `compile`.
+pub(super) fn fault(reason: String) -> BuildFault {
+    BuildFault {
+        stage: Stage::Compile,
+        reason,
     }
 }
 

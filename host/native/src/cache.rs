@@ -1,33 +1,27 @@
 //! The cache of native code: made once on a machine from the verified component, by a niced and memory-limited
 //! process of its own, and only ever loaded if its MAC is right.
 
-use super::{
-    compiler::Compiler,
-    native_sweep::{self, NATIVE_BYTES_MAX},
+use crate::{
+    compiler::{Compiler, fault},
+    sweep::{NATIVE_BYTES_MAX, sweep, touch},
 };
-use crate::channel::sealed_memfd;
 use anyhow::Context;
 use hmac::{Hmac, Mac};
-use parking_lot::Mutex;
 use protoplex_disk::PRIVATE_DIR;
 use protoplex_handler::{BuildFault, native_file_name};
-use protoplex_wire::{Digest, release::Stage};
+use protoplex_wire::Digest;
 use sha2::Sha256;
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions, Permissions},
     io::{Read, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{OpenOptionsExt, PermissionsExt},
-    },
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
 };
 use tokio::sync::Semaphore;
 
 const MAGIC: &[u8; 8] = b"PPNATIV1";
 const MAC_BYTES: usize = 32;
+
 /// The cache, shared by the nodes and the Seed of one machine and user.
 pub struct NativeCache {
     dir: PathBuf,
@@ -35,8 +29,6 @@ pub struct NativeCache {
     key: Vec<u8>,
     compiling: Semaphore,
     compiler: Compiler,
-    /// Memory files in use, so that builds and children share them.
-    mapped: Mutex<HashMap<Digest, Weak<OwnedFd>>>,
 }
 
 impl NativeCache {
@@ -57,7 +49,7 @@ impl NativeCache {
             0 => NATIVE_BYTES_MAX,
             bytes_max => bytes_max,
         };
-        native_sweep::sweep(dir, bytes_max);
+        sweep(dir, bytes_max);
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             dir: dir.to_owned(),
@@ -65,40 +57,17 @@ impl NativeCache {
             key,
             compiling: Semaphore::new((parallel / 2).max(1)),
             compiler: Compiler::default(),
-            mapped: Mutex::default(),
         })
     }
 
-    /// Native code of a verified component, as a sealed memory file. Compiles it where that has not been done.
+    /// Native code of a verified component. Compiles it where that has not been done.
     ///
     /// # Errors
     /// Stage `compile` or `link`.
-    pub async fn load(&self, component: &Digest, wasm: &Path) -> Result<Arc<OwnedFd>, BuildFault> {
-        if let Some(fd) = self.mapped.lock().get(component).and_then(Weak::upgrade) {
-            return Ok(fd);
-        }
-        let payload = match self.read(component) {
-            Some(payload) => payload,
-            None => self.compile(component, wasm).await?,
-        };
-        let fd = sealed_memfd("native", |file| file.write_all(&payload));
-        let fd = Arc::new(
-            fd.map_err(|error| fault(format!("no memory file for native code: {error}")))?,
-        );
-        let mut mapped = self.mapped.lock();
-        mapped.retain(|_, fd| fd.strong_count() > 0);
-        mapped.insert(*component, Arc::downgrade(&fd));
-        Ok(fd)
-    }
-
-    /// Makes native code without the memory file: the Seed's check needs no more.
-    ///
-    /// # Errors
-    /// Stage `compile` or `link`.
-    pub async fn ensure(&self, component: &Digest, wasm: &Path) -> Result<(), BuildFault> {
+    pub async fn load(&self, component: &Digest, wasm: &Path) -> Result<Vec<u8>, BuildFault> {
         match self.read(component) {
-            Some(_) => Ok(()),
-            None => self.compile(component, wasm).await.map(drop),
+            Some(payload) => Ok(payload),
+            None => self.compile(component, wasm).await,
         }
     }
 
@@ -125,7 +94,7 @@ impl NativeCache {
                 .verify_slice(&bytes[MAGIC.len()..head])
                 .is_ok();
         if right {
-            native_sweep::touch(&path);
+            touch(&path);
             return Some(bytes.split_off(head));
         }
         tracing::warn!(file = %path.display(), "native code with a wrong MAC was refused; it is compiled again");
@@ -158,7 +127,7 @@ impl NativeCache {
         let (dir, bytes_max) = (self.dir.clone(), self.bytes_max);
         // Nobody waits for it.
         drop(tokio::task::spawn_blocking(move || {
-            native_sweep::sweep(&dir, bytes_max);
+            sweep(&dir, bytes_max);
         }));
         tracing::info!(
             component = component.short(),
@@ -174,13 +143,6 @@ impl NativeCache {
         file.write_all(&self.mac(component, payload).finalize().into_bytes())?;
         file.write_all(payload)?;
         protoplex_disk::put(file, &self.path(component))
-    }
-}
-
-pub(super) fn fault(reason: String) -> BuildFault {
-    BuildFault {
-        stage: Stage::Compile,
-        reason,
     }
 }
 
