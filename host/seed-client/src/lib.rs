@@ -4,130 +4,48 @@
 //! it must be the Seed's, or that of the node that is meant. Nothing of the Seed itself is in it.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
+use exchange::{
+    Body, HttpClient, causes, checked, empty, hash, http_client, json, parse, request, timed,
 };
-use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, TlsSetupError, mutual_tls};
+use http::{Method, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use protoplex_fleet::{Expected, FleetIdentity, MemberFiles};
 use protoplex_wire::{
     BuildId, Digest,
     link::Hello,
     signature::Envelope,
     status::{
-        AdoptOrder, ApiError, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, GcOrder,
-        GcReport, NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
+        AdoptOrder, BlobsMissing, BlobsWanted, BuildAccepted, BuildView, GcOrder, GcReport,
+        NodeStatus, ReleaseOrder, ReleaseRecord, RollbackOrder, SeedStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+mod error;
+mod exchange;
 mod link;
 mod streams;
 mod upload;
 
+pub use error::ClientError;
 pub use link::{LinkReceiver, LinkSender};
 pub use streams::{Events, Streaming};
 
-/// Until a TCP connection stands.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Until the head of an answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until a submitted build is checked: compiling takes its time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Until what is not kept is removed: a disk may have hundreds of thousands of files.
 const GC_TIMEOUT: Duration = Duration::from_secs(300);
-/// Between two chunks of a body that is expected to flow.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
-/// Until an idle connection is asked whether it lives, and until it must have answered.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// A JSON answer above this is none of ours: a full history of a large fleet fits.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// Flow control window of a stream: blobs should not wait for round trips.
-const WINDOW_BYTES: u32 = 2 << 20;
-
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// Why a call did not bring what was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody answers there, or not in time, or not as a member of this fleet.
-    #[error("{url} cannot be reached: {reason}")]
-    Unreachable {
-        /// Where.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The Seed says no.
-    #[error("{} ({})", .error.message, .error.code)]
-    Api {
-        /// The status of the answer.
-        status: u16,
-        /// The Seed's error.
-        error: ApiError,
-    },
-    /// The answer is not what this version expects.
-    #[error("an answer that cannot be understood: {0}")]
-    Protocol(String),
-    /// The content is not what its digest says.
-    #[error("the content is {found}, not {expected}")]
-    Digest {
-        /// Digest that was asked for.
-        expected: Digest,
-        /// Digest of what came.
-        found: Digest,
-    },
-    /// The content is larger than the caller takes.
-    #[error("the content has over {0} bytes")]
-    TooLarge(u64),
-    /// A line of the link that is no known message. After [`FrameError::UnknownType`] the link goes on.
-    ///
-    /// [`FrameError::UnknownType`]: protoplex_wire::link::FrameError::UnknownType
-    #[error(transparent)]
-    Frame(#[from] protoplex_wire::link::FrameError),
-    /// The certificates or the key of this side.
-    #[error(transparent)]
-    Identity(#[from] TlsSetupError),
-    /// The URL that this side was given.
-    #[error("{0}")]
-    Url(String),
-}
 
 /// A client of one Seed. A clone shares its connection.
 #[derive(Clone)]
 pub struct SeedClient {
     url: String,
     files: Arc<MemberFiles>,
-    http: Client<HttpsConnector<HttpConnector>, Body>,
-}
-
-/// Connections, by the files that say who this side is and whom it believes, to whoever is `expected`.
-fn http_client(
-    files: &MemberFiles,
-    expected: Expected,
-) -> Result<Client<HttpsConnector<HttpConnector>, Body>, TlsSetupError> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let tls = Arc::unwrap_or_clone(mutual_tls::client_config(files, expected)?);
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_initial_stream_window_size(WINDOW_BYTES)
-        .http2_initial_connection_window_size(WINDOW_BYTES * 4)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .http2_keep_alive_timeout(KEEP_ALIVE)
-        .build(connector))
+    http: HttpClient,
 }
 
 impl SeedClient {
@@ -376,99 +294,4 @@ impl NodeClient {
     pub async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
         self.0.open(method, url).await
     }
-}
-
-fn request(
-    method: Method,
-    url: &str,
-    body: Body,
-    content_type: Option<&str>,
-) -> Result<Request<Body>, ClientError> {
-    let mut builder = Request::builder().method(method).uri(url);
-    if let Some(content_type) = content_type {
-        builder = builder.header(http::header::CONTENT_TYPE, content_type);
-    }
-    builder
-        .body(body)
-        .map_err(|error| ClientError::Url(format!("`{url}`: {error}")))
-}
-
-async fn timed<T>(
-    url: &str,
-    timeout: Duration,
-    call: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, ClientError> {
-    match tokio::time::timeout(timeout, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ClientError::Unreachable {
-            url: url.to_owned(),
-            reason: format!("no answer within {} s", timeout.as_secs()),
-        }),
-    }
-}
-
-/// An answer of 2xx, or what the refusal says.
-async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    let status = answer.status();
-    let text = Streaming::new(answer)
-        .collect(ANSWER_BYTES_MAX)
-        .await
-        .unwrap_or_default();
-    let error = serde_json::from_slice(&text).unwrap_or_else(|_| ApiError {
-        code: status.as_str().to_owned(),
-        message: plain(status, &text),
-    });
-    Err(ClientError::Api {
-        status: status.as_u16(),
-        error,
-    })
-}
-
-fn plain(status: StatusCode, text: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(text).chars().take(200).collect();
-    format!("{status} {text}").trim().to_owned()
-}
-
-async fn parse<T: DeserializeOwned>(answer: Response<Incoming>) -> Result<T, ClientError> {
-    let text = Streaming::new(answer).collect(ANSWER_BYTES_MAX).await?;
-    serde_json::from_slice(&text).map_err(|error| ClientError::Protocol(error.to_string()))
-}
-
-/// Large content is hashed away from the tasks that must answer.
-async fn hash(content: Bytes) -> Result<(Bytes, Digest), ClientError> {
-    const INLINE_BYTES_MAX: usize = 256 << 10;
-    if content.len() <= INLINE_BYTES_MAX {
-        let found = Digest::of(&content);
-        return Ok((content, found));
-    }
-    let hashed = tokio::task::spawn_blocking(move || {
-        let found = Digest::of(&content);
-        (content, found)
-    });
-    hashed
-        .await
-        .map_err(|error| ClientError::Protocol(error.to_string()))
-}
-
-fn json(value: &impl Serialize) -> Body {
-    let text = serde_json::to_vec(value).expect("all keys are strings");
-    Full::new(Bytes::from(text)).boxed_unsync()
-}
-
-fn empty() -> Body {
-    Empty::new().boxed_unsync()
-}
-
-/// An error with all that caused it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,12 +1,16 @@
 //! Bodies of answers, in chunks and in lines.
 
-use super::{CHUNK_TIMEOUT, ClientError};
+use crate::{ClientError, exchange::causes};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 use protoplex_fleet::lines::{LineError, Lines};
 use protoplex_wire::status::ReleaseEvent;
+use std::time::Duration;
+
+/// Between two chunks of a body that is expected to flow.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer whose body has not been read yet.
 pub struct Streaming {
@@ -42,7 +46,7 @@ impl Streaming {
                 Err(error) => {
                     return Some(Err(ClientError::Unreachable {
                         url: "the answer".to_owned(),
-                        reason: super::causes(&error),
+                        reason: causes(&error),
                     }));
                 }
             }
