@@ -53,3 +53,44 @@ impl AcceptLoop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    /// Holds the connection until it has to make room.
+    async fn greet(mut stream: TcpStream, permit: AdmissionPermit) {
+        stream.write_all(b"hello").await.unwrap();
+        permit.revoked().await;
+    }
+
+    #[tokio::test]
+    async fn the_newest_is_served_until_the_shutdown() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let accepting = AcceptLoop {
+            port: "test",
+            listener,
+            limits: AdmissionLimits {
+                connections_max: 1,
+                address_connections_max: 1,
+            },
+            tasks: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+        };
+        let running = tokio::spawn(accepting.run(greet));
+        let greeted = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.read_exact(&mut [0; 5]).await.unwrap();
+            stream
+        };
+        let mut oldest = greeted().await;
+        let _newest = greeted().await;
+        assert_eq!(oldest.read(&mut [0]).await.unwrap(), 0, "it made room");
+        shutdown.cancel();
+        running.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

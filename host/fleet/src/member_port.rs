@@ -193,3 +193,6 @@ impl MemberServer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,3 +166,49 @@ pub fn client_config(
 pub fn identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<Identity> {
     Identity::of(certificates?.first()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Authority;
+    use std::fs;
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path()).unwrap();
+        let issued = authority.issue_seed(&[]).unwrap();
+        let identity = authority.identity(&issued);
+        let both_sides = || {
+            let files = MemberFiles::read(&identity)?;
+            server_config(&files)?;
+            client_config(&files, Expected::Seed)
+        };
+        both_sides().unwrap();
+        for file in [&identity.ca, &identity.certificate, &identity.key] {
+            let whole = fs::read(file).unwrap();
+            for content in [None, Some(&b"nonsense"[..]), Some(&[])] {
+                match content {
+                    Some(content) => fs::write(file, content).unwrap(),
+                    None => fs::remove_file(file).unwrap(),
+                }
+                let error = both_sides().unwrap_err().to_string();
+                assert!(error.contains(&file.display().to_string()), "{error}");
+            }
+            fs::write(file, whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::open_or_create(dir.path()).unwrap();
+        let identity = FleetIdentity {
+            key: authority.issue_operator("me").unwrap().key,
+            ..authority.identity(&authority.issue_seed(&[]).unwrap())
+        };
+        let files = MemberFiles::read(&identity).unwrap();
+        assert!(server_config(&files).is_err());
+        assert!(client_config(&files, Expected::Seed).is_err());
+    }
+}

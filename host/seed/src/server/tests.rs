@@ -2,10 +2,7 @@
 
 use super::{ComponentCheck, run};
 use crate::config::SeedConfig;
-use protoplex_fleet::{
-    FleetIdentity,
-    authority::{Authority, Issued, release_key},
-};
+use protoplex_fleet::authority::{Authority, Issued, release_key};
 use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
