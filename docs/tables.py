@@ -121,7 +121,7 @@ def table(head, rows):
 
 def node_settings(faults):
     """Limits on clients: fields of `Limits`, and which of them a node's configuration can change."""
-    settings = struct("host/node/src/ingress.rs", "IngressLimits")
+    settings = struct("host/control/src/ingress.rs", "IngressLimits")
     values = defaults("host/edge/src/limits.rs", "Limits")
     rows = []
     for name, why in struct("host/edge/src/limits.rs", "Limits").items():
@@ -132,7 +132,7 @@ def node_settings(faults):
         if name not in values and name not in LISTS:
             faults.append(f"host/edge/src/limits.rs: `{name}` has no default that can be read")
         rows.append((f"`{name}`", LISTS.get(name) or value_of(name, values.get(name, "")), f"`{setting}`" if setting else "", why))
-    faults += [f"host/node/src/ingress.rs: `{name}` sets no limit of `Limits`" for name in settings]
+    faults += [f"host/control/src/ingress.rs: `{name}` sets no limit of `Limits`" for name in settings]
     http2 = defaults("host/edge/src/limits.rs", "Http2Limits")
     for name, why in struct("host/edge/src/limits.rs", "Http2Limits").items():
         rows.append((f"`h2.{name}`", value_of(name, http2[name]), "", why))
@@ -168,7 +168,9 @@ def main():
     reasons = struct("host/seed/src/store/retention.rs", "Retention")
     page += table(("limit", "default", "why"), [(f"`{name}`", value_of(name, kept[name]), why) for name, why in reasons.items()])
     page += "\n## Everything else\n\nFixed: changing one is a change of the code.\n"
-    for crate in sorted(path.name for path in (ROOT / "host").iterdir() if (path / "src").is_dir()):
+    manifests = (ROOT / "host").glob("**/Cargo.toml")
+    crates = (path.parent.relative_to(ROOT / "host") for path in manifests if (path.parent / "src").is_dir())
+    for crate in sorted(crate.as_posix() for crate in crates):
         rows = []
         for path in sorted((ROOT / "host" / crate / "src").rglob("*.rs")):
             if "tests" in path.parts or path.name in ("tests.rs", "defaults.rs"):

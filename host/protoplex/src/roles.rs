@@ -1,6 +1,7 @@
 //! The service of each role: the one place that knows them all.
 
-use protoplex_node::child::{live, role::StartRole};
+use protoplex_child::role::StartRole;
+use protoplex_live as live;
 use protoplex_wire::role::Role;
 
 pub use live::check_secrets;

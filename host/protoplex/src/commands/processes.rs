@@ -2,7 +2,7 @@
 
 use crate::{check::Check, cli, exit::Code, output, roles, signals};
 use anyhow::{Context as _, Result, ensure};
-use protoplex_node::{config::NodeConfig, parent};
+use protoplex_parent::{self as parent, config::NodeConfig};
 use protoplex_seed::config::SeedConfig;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
@@ -71,7 +71,7 @@ pub fn node(args: &cli::Process) -> Result<Code> {
 /// # Errors
 /// When a parent did not start it.
 pub fn child() -> Result<Code> {
-    protoplex_node::child::main(roles::start)?;
+    protoplex_child::main(roles::start)?;
     Ok(Code::Done)
 }
 

@@ -7,11 +7,9 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
+use protoplex_control::ingress::{Ingress, IngressLimits};
 use protoplex_fleet::authority::{self, Authority};
-use protoplex_node::{
-    config::NodeConfig,
-    ingress::{Ingress, IngressLimits},
-};
+use protoplex_parent::config::NodeConfig;
 use protoplex_seed::{config::SeedConfig, store::Retention};
 use protoplex_wire::role::{RoleSpec, Threads};
 use serde::Serialize;
