@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(ports("us", "role:app"), [2].into());
         assert_eq!(ports("", "role:app"), [1, 2].into());
         assert_eq!(
-            ports("eu", "role:mail"),
+            ports("eu", "role:fileserver"),
             [4].into(),
             "it serves until it drains"
         );
