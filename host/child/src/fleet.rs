@@ -242,7 +242,7 @@ mod tests {
             [4].into(),
             "it serves until it drains"
         );
-        assert_eq!(ports("eu", "role:admin"), [].into());
+        assert_eq!(ports("eu", "role:live"), [].into());
     }
 
     #[test]

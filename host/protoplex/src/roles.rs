@@ -1,6 +1,7 @@
 //! The service of each role: the one place that knows them all.
 
 use protoplex_child::role::StartRole;
+use protoplex_fileserver as fileserver;
 use protoplex_live as live;
 use protoplex_wire::role::Role;
 
@@ -9,7 +10,8 @@ pub use live::check_secrets;
 /// What a child of that role is started with.
 pub fn start(role: Role) -> StartRole {
     match role {
-        // The live service of a role that keeps no connections hears of changed keys, and adds nothing else.
-        Role::Live | Role::Proxy | Role::App | Role::Fileserver => live::start,
+        Role::Fileserver => fileserver::start,
+        // On a role that keeps no connections it hears of changed keys, and adds nothing else.
+        Role::Live | Role::Proxy | Role::App => live::start,
     }
 }
