@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const PLACE: &str = "tests/builds/place.toml";
-/// A new connection to a public port may wait this long, and no longer (DESIGN.md).
+/// A new connection to a public port may wait this long, and no longer.
 const ANSWER_MAX: Duration = Duration::from_millis(250);
 const LOADS: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
