@@ -43,9 +43,10 @@ unit CRATE *ARGS: setup-tests
 autobahn: setup-tests build build-guests
     AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --package protoplex-tests -E 'test(autobahn)'
 
-# Check tables, format, lints, docs, and dependencies: used, and of known licences and sources
+# Check documents, format, lints, docs, and dependencies: used, and of known licences and sources
 check: setup-tests
     python3 docs/tables.py --check
+    python3 docs/check.py
     cargo fmt --all --check
     cargo fmt --all --check --manifest-path guests/Cargo.toml
     cargo clippy --quiet --workspace --all-targets -- -D warnings
