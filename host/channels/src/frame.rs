@@ -1,5 +1,9 @@
 //! Frames between children about a channel.
 
+mod encoding;
+
+pub use encoding::{FRAME_BYTES_MAX, FrameError};
+
 use crate::{
     Change, ITEM_BYTES, Position, Published, Refusal, presence::Whereabouts, recent::Known,
     requests::Answered,
@@ -9,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One frame of a link between two children, which keeps their order. Serialized, it lacks the contents of messages:
-/// they travel beside it, as [`Frame::data`] gives them and [`Frame::with_data`] takes them.
+/// [`Frame::encode`] puts them behind it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Frame {
     /// Version of the sender's directory.
@@ -132,7 +136,7 @@ pub(crate) struct Handover {
 
 /// Contents that do not fit to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongData;
+struct WrongData;
 
 impl Frame {
     /// The channel that it is of.
@@ -158,7 +162,7 @@ impl Frame {
     }
 
     /// The contents of its messages, in order.
-    pub fn data(&self) -> Vec<Bytes> {
+    fn data(&self) -> Vec<Bytes> {
         let kept = match &self.body {
             Body::Publish { data, .. } | Body::Message { data, .. } => return vec![data.clone()],
             Body::Subscribed { missed, .. } | Body::Recovered { missed, .. } => {
@@ -170,11 +174,8 @@ impl Frame {
         kept.iter().map(|kept| kept.data.clone()).collect()
     }
 
-    /// The frame with the contents of its messages, in order.
-    ///
-    /// # Errors
-    /// There are more or fewer than it has messages.
-    pub fn with_data(mut self, data: impl IntoIterator<Item = Bytes>) -> Result<Self, WrongData> {
+    /// The frame with the contents of its messages, in order: as many as it has messages.
+    fn with_data(mut self, data: impl IntoIterator<Item = Bytes>) -> Result<Self, WrongData> {
         let mut all = data.into_iter();
         let kept: &mut [Kept] = match &mut self.body {
             Body::Publish { data, .. } | Body::Message { data, .. } => {

@@ -21,7 +21,7 @@ mod rules;
 
 pub use connections::{ConnectionId, Said};
 pub use directory::Child;
-pub use frame::{Frame, WrongData};
+pub use frame::{FRAME_BYTES_MAX, Frame, FrameError};
 pub use mesh::{Effects, Mesh};
 pub use message::{Form, Message};
 pub use outbox::{ITEM_BYTES, Item, Outbox, Overflow, Queued, Subscription};

@@ -2,7 +2,7 @@
 
 use crate::fleet::{Fleet, RULES};
 use protoplex_channels::{
-    Child, Refusal, Rules, WrongData,
+    Child, Frame, FrameError, Refusal, Rules,
     limits::{HELD_MAX, PUBLISHES_MAX, PULLED_FRAMES_MAX, QUESTIONS_MAX},
 };
 
@@ -135,11 +135,12 @@ fn a_frame_takes_the_contents_that_it_had_and_no_others() {
     let mut fleet = Fleet::new(2);
     fleet.publish(1, "one", None);
     let (_, _, frame) = fleet.under_way.pop_front().expect("it is sent");
-    let data = frame.data();
-    assert_eq!(data, ["one"]);
-    let none = frame.clone().with_data([]);
-    assert_eq!(none.err(), Some(WrongData));
-    let two = frame.clone().with_data([data[0].clone(), data[0].clone()]);
-    assert_eq!(two.err(), Some(WrongData));
-    assert!(frame.with_data(data).is_ok());
+    let whole = frame.encode().expect("it is small").slice(4..);
+    let (head, one) = whole.split_at(whole.len() - "one".len() - 4);
+    assert_eq!(one, b"\0\0\0\x03one");
+    let none = Frame::decode(head.to_vec().into());
+    assert!(matches!(none, Err(FrameError::WrongContents)));
+    let two = Frame::decode([head, one, one].concat().into());
+    assert!(matches!(two, Err(FrameError::WrongContents)));
+    assert!(Frame::decode(whole).is_ok());
 }

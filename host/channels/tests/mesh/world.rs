@@ -224,11 +224,9 @@ impl World {
         if self.links.get(&pair(from, to)) != Some(&link) {
             return; // It broke, and `from` does not know yet.
         }
-        // As it travels: the contents of messages apart from the rest.
-        let data = frame.data();
-        let head = serde_json::to_string(&frame).expect("a frame is JSON");
-        let frame: Frame = serde_json::from_str(&head).expect("it was written so");
-        let frame = frame.with_data(data).expect("all of them");
+        // As it travels, behind its length.
+        let encoded = frame.encode().expect("it is small");
+        let frame = Frame::decode(encoded.slice(4..)).expect("it was written so");
         let receiver = self.processes.get_mut(&to).expect("it has the link");
         receiver
             .inbox

@@ -71,7 +71,7 @@ impl Links {
             let Some(frames) = table.frames(child) else {
                 continue;
             };
-            let sent = match wire::encode(&frame) {
+            let sent = match frame.encode() {
                 Ok(frame) => frames.try_send(frame).is_ok(),
                 Err(error) => {
                     tracing::error!(%error, channel = %frame.channel(), "a frame cannot be sent");

@@ -1,14 +1,12 @@
-//! Form of frames on a link: a length, the frame as JSON behind its own length, and the contents of its messages, each
-//! behind its length. All lengths are 32 bits, big-endian. Nothing at all is a sign of life.
+//! What goes over a link: a greeting each way, then frames, each behind its length (32 bits, big-endian). A length of
+//! nothing is a sign of life.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use protoplex_channels::Frame;
+use bytes::{BufMut, Bytes, BytesMut};
+use protoplex_channels::{FRAME_BYTES_MAX, Frame};
 use serde::{Deserialize, Serialize};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The largest frame: a channel that moves, with all of its history.
-pub(super) const FRAME_BYTES_MAX: usize = 64 << 20;
 /// The largest greeting.
 const HELLO_BYTES_MAX: usize = 4 << 10;
 /// Raised where old and new do not understand each other.
@@ -38,7 +36,7 @@ pub(super) async fn write_hello(
 ) -> io::Result<()> {
     let text = serde_json::to_vec(hello)?;
     let mut out = BytesMut::with_capacity(text.len() + 4);
-    out.put_u32(length(text.len())?);
+    out.put_u32(u32::try_from(text.len()).map_err(io::Error::other)?);
     out.put_slice(&text);
     io.write_all(&out).await?;
     io.flush().await
@@ -52,29 +50,6 @@ pub(super) async fn read_hello(io: &mut (impl AsyncRead + Unpin)) -> io::Result<
     let mut text = vec![0; bytes];
     io.read_exact(&mut text).await?;
     Ok(serde_json::from_slice(&text)?)
-}
-
-fn length(bytes: usize) -> io::Result<u32> {
-    match bytes <= FRAME_BYTES_MAX {
-        true => Ok(bytes as u32),
-        false => Err(invalid("a frame above the limit")),
-    }
-}
-
-/// A frame as it travels.
-pub(super) fn encode(frame: &Frame) -> io::Result<Bytes> {
-    let head = serde_json::to_vec(frame)?;
-    let data = frame.data();
-    let bytes = 4 + head.len() + data.iter().map(|piece| 4 + piece.len()).sum::<usize>();
-    let mut out = BytesMut::with_capacity(4 + bytes);
-    out.put_u32(length(bytes)?);
-    out.put_u32(length(head.len())?);
-    out.put_slice(&head);
-    for piece in data {
-        out.put_u32(length(piece.len())?);
-        out.put_slice(&piece);
-    }
-    Ok(out.freeze())
 }
 
 /// A sign of life.
@@ -96,28 +71,7 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Option
     }
     let mut whole = BytesMut::zeroed(bytes);
     io.read_exact(&mut whole).await?;
-    decode(whole.freeze()).map(Some)
-}
-
-fn decode(mut whole: Bytes) -> io::Result<Frame> {
-    let mut piece = || {
-        if whole.is_empty() {
-            return Ok(None);
-        }
-        let short = || invalid("a frame is shorter than it says");
-        let bytes = whole.try_get_u32().map_err(|_| short())? as usize;
-        if bytes > whole.len() {
-            return Err(short());
-        }
-        Ok(Some(whole.split_to(bytes)))
-    };
-    let head = piece()?.ok_or_else(|| invalid("a frame without a head"))?;
-    let frame: Frame = serde_json::from_slice(&head)?;
-    let mut data = Vec::new();
-    while let Some(content) = piece()? {
-        data.push(content);
-    }
-    frame
-        .with_data(data)
-        .map_err(|_| invalid("a frame with other contents than it says"))
+    let frame = Frame::decode(whole.freeze());
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    frame.map(Some).map_err(invalid)
 }
