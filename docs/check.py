@@ -6,7 +6,8 @@
 - Every test that docs/failures.md and docs/guarantees.md name exists, and each of their rows names one.
 - ARCHITECTURE.md's map has a row for each crate of the host, and its last column is what the crate depends on among
   ours: names of crates without `protoplex-`, separated by commas, or a dash.
-- `WASMTIME_VERSION` is the version of wasmtime in Cargo.lock: native code of another one must not be loaded.
+- `WASMTIME_VERSION` is the version of wasmtime in Cargo.lock, since native code of another one must not be loaded, and
+  so is the version of the bench's peer.
 """
 
 import json
@@ -76,12 +77,13 @@ def false_versions():
     """Constants with the version of wasmtime that are not Cargo.lock's."""
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
     locked = [package["version"] for package in lock["package"] if package["name"] == "wasmtime"]
-    named = [(path, version) for path in sources() for version in re.findall(r'WASMTIME_VERSION: &str = "([^"]*)"', path.read_text())]
-    if len(named) != 1:
-        yield f"WASMTIME_VERSION is defined {len(named)} times, and must be once"
-    for path, version in named:
+    constant = re.compile(r'\b(WASMTIME(?:_VERSION)?): &str = "([^"]*)"')
+    named = [(path, *found) for path in sources() for found in constant.findall(path.read_text())]
+    if [name for _, name, _ in named].count("WASMTIME_VERSION") != 1:
+        yield "WASMTIME_VERSION must be defined once"
+    for path, name, version in named:
         if locked != [version]:
-            yield f"{path.relative_to(ROOT)}: WASMTIME_VERSION is {version}, and Cargo.lock has {', '.join(locked)}"
+            yield f"{path.relative_to(ROOT)}: {name} is {version}, and Cargo.lock has {', '.join(locked)}"
 
 
 def main():
