@@ -38,6 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// Between two looks at restarts, silence and deadlines.
 const TICK: Duration = Duration::from_millis(50);
@@ -95,6 +96,8 @@ pub(super) struct Actor {
     /// Some child has come up since this process started.
     has_come_up: bool,
     doorkeeper: Doorkeeper,
+    /// All that this task starts, and does not wait for.
+    pub(super) tasks: TaskTracker,
     /// Since when no child comes up, by the clock of silence.
     futile_since: Option<Duration>,
     /// Newcomers that were turned away because of that.
@@ -109,6 +112,7 @@ impl Actor {
         store: Store,
         builder: Builder,
         ready: Arc<AtomicBool>,
+        tasks: TaskTracker,
     ) -> anyhow::Result<(Self, Arc<Logs>)> {
         let kept = Kept::read(store.dir())?;
         let logs = Arc::new(Logs::default());
@@ -139,7 +143,8 @@ impl Actor {
             said_serving: false,
             tickets: TicketSecret::random(),
             has_come_up: false,
-            doorkeeper: Doorkeeper::new(),
+            doorkeeper: Doorkeeper::new(tasks.clone()),
+            tasks,
             futile_since: None,
             turned_away: 0,
         };
@@ -292,6 +297,7 @@ impl Actor {
             generation,
             Arc::clone(&self.logs),
             self.child_events.0.clone(),
+            &self.tasks,
         );
         let seat = &mut self.seats[index];
         seat.generation = generation;

@@ -44,9 +44,13 @@ pub(super) async fn serve(
         listener,
         limits: CONNECTIONS,
         tasks,
-        shutdown,
+        shutdown: shutdown.clone(),
     };
-    let serve = |stream, permit| connection(stream, permit, Arc::clone(&ready));
+    let serve = |stream, permit| {
+        let answered = connection(stream, permit, Arc::clone(&ready));
+        let shutdown = shutdown.clone();
+        async move { drop(shutdown.run_until_cancelled(answered).await) }
+    };
     accepting.run(serve).await;
 }
 

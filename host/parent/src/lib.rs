@@ -36,11 +36,13 @@ use protoplex_wire::{directory::is_region, signature::verifying_key, status::Add
 use std::{
     os::fd::AsRawFd,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 use store::Store;
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -49,6 +51,9 @@ const EVENTS_MAX: usize = 1_024;
 /// Connections at once to the meta port that have shown a certificate. Any member of the fleet may make them: thousands of
 /// nodes that call there by mistake keep no operator out.
 const META_CONNECTIONS_MAX: usize = 8_192;
+/// Once the actor has ended, tasks have so long to end by themselves: what children said last is written out. Nobody waits
+/// for what hangs.
+const LAST_TASKS_TIMEOUT: Duration = Duration::from_millis(500);
 /// Fewer children could not adopt each other's sockets.
 const CHILDREN_MIN: usize = 2;
 
@@ -154,13 +159,13 @@ pub async fn run(
         plain: http,
         others: [https, relay, internal].into_iter().flatten().collect(),
     };
-    tasks.spawn(certificates::watch(
-        certificates,
-        Arc::clone(&lifecycle.reload),
-    ));
-    let (actor, logs) = Actor::new(child, site, files, store, builder, Arc::clone(&ready))?;
-    tasks.spawn(health::serve(health, ready, tasks.clone(), stop.clone()));
-    tasks.spawn(link::run(seed, link_events));
+    let watched = certificates::watch(certificates, Arc::clone(&lifecycle.reload));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(watched));
+    let probed = Arc::clone(&ready);
+    let (actor, logs) = Actor::new(child, site, files, store, builder, ready, tasks.clone())?;
+    tasks.spawn(health::serve(health, probed, tasks.clone(), stop.clone()));
+    let linked = link::run(seed, link_events);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(linked));
     let router = meta::router(questions, logs, &config.data, lifecycle.drain.clone());
     let meta = MemberPort {
         name: "meta",
@@ -180,5 +185,9 @@ pub async fn run(
         .run(from_link, from_meta, lifecycle, || on_ready(&addresses))
         .await;
     stop.cancel();
+    tasks.close();
+    if timeout(LAST_TASKS_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::debug!(tasks = tasks.len(), "tasks are cut by the end of the node");
+    }
     ended
 }

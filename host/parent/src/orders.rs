@@ -83,7 +83,7 @@ impl Actor {
             return self.give_all(ready).await;
         }
         let (builder, made) = (Arc::clone(&self.builder), self.orders.made.clone());
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let result = builder.make(&envelope, true).await;
             let _ = made.send(Made { release, result }).await;
         });

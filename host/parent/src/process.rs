@@ -21,6 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 /// Orders that may wait for a child; one that lets more come together is stuck. A fleet of thousands changes its
 /// directory some hundred times while a child warms a build up.
@@ -92,7 +93,8 @@ impl Process {
     }
 }
 
-/// Starts child `config.index`, which inherits all descriptors that its configuration names. `events` gets its generation, so that a late word of a dead one is told apart.
+/// Starts child `config.index`, which inherits all descriptors that its configuration names. `events` gets its generation,
+/// so that a late word of a dead one is told apart. What reads from it and writes to it are tasks of `tasks`.
 ///
 /// # Errors
 /// No process or no descriptors.
@@ -101,6 +103,7 @@ pub(super) fn start(
     generation: u64,
     logs: Arc<Logs>,
     events: mpsc::Sender<(usize, u64, ChildEvent)>,
+    tasks: &TaskTracker,
 ) -> anyhow::Result<Process> {
     let (channel, theirs) = ControlSocket::pair()?;
     config.control_fd = theirs.as_raw_fd();
@@ -135,13 +138,13 @@ pub(super) fn start(
     let mut child = command.spawn().context("a child cannot be started")?;
     drop(theirs);
     let pid = child.id().context("a new process has an id")?;
-    tokio::spawn(pump(child.stdout.take(), Arc::clone(&logs)));
-    let last_words = tokio::spawn(pump(child.stderr.take(), logs));
+    tasks.spawn(pump(child.stdout.take(), Arc::clone(&logs)));
+    let last_words = tasks.spawn(pump(child.stderr.take(), logs));
     let channel = Arc::new(channel);
     let (orders, queue) = mpsc::channel(ORDERS_MAX);
-    tokio::spawn(pass_on(queue, Arc::clone(&channel), config.index));
+    tasks.spawn(pass_on(queue, Arc::clone(&channel), config.index));
     let (kill, killed) = tokio::sync::oneshot::channel();
-    tokio::spawn(hear(
+    tasks.spawn(hear(
         (child, last_words),
         Arc::clone(&channel),
         killed,

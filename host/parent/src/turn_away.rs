@@ -8,6 +8,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
 /// Once no child has come up for this long, newcomers are turned away. A start takes a second; those who come in that
 /// time wait for it.
@@ -23,11 +24,16 @@ const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/p
     content-length: 38\r\nretry-after: 1\r\nconnection: close\r\n\r\nthis node cannot serve at the moment.\n";
 
 /// Turns newcomers away.
-pub(super) struct Doorkeeper(Arc<Semaphore>);
+pub(super) struct Doorkeeper {
+    answers: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
 
 impl Doorkeeper {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ANSWERS_MAX)))
+    /// Answers are written by tasks of `tasks`.
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        let answers = Arc::new(Semaphore::new(ANSWERS_MAX));
+        Self { answers, tasks }
     }
 
     /// Accepts whoever waits. Those on sockets of plain HTTP get a 503; the others (TLS, or nodes, which ask another node
@@ -49,14 +55,14 @@ impl Doorkeeper {
     }
 
     fn answer(&self, stream: Socket) {
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.answers).try_acquire_owned() else {
             return;
         };
         let stream = stream
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(stream.into()));
         let Ok(mut stream) = stream else { return };
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let answered = async {
                 stream.write_all(ANSWER).await?;
                 stream.shutdown().await?;
@@ -84,7 +90,7 @@ mod tests {
             (listener.local_addr().unwrap(), [Socket::from(listener)])
         };
         let ((plain_at, plain), (other_at, others)) = (listen(), listen());
-        let doorkeeper = Doorkeeper::new();
+        let doorkeeper = Doorkeeper::new(TaskTracker::new());
         assert_eq!(doorkeeper.turn_away(&plain, &others), 0);
         let mut client = TcpStream::connect(plain_at).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();

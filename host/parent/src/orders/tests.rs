@@ -12,6 +12,7 @@ use protoplex_control::{messages::ChildConfig, socket::sealed_memfd};
 use protoplex_native::NativeCache;
 use protoplex_wire::{BuildId, ReleaseId, manifest::Role, signature::Envelope, status::Addresses};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use tokio_util::task::TaskTracker;
 
 /// A node whose only child does not run.
 fn actor(dir: &Path) -> Actor {
@@ -53,6 +54,7 @@ fn actor(dir: &Path) -> Actor {
         store,
         builder,
         Arc::default(),
+        TaskTracker::new(),
     );
     made.unwrap().0
 }
