@@ -49,7 +49,10 @@ pub(super) async fn serve(
     let serve = |stream, permit| {
         let answered = connection(stream, permit, Arc::clone(&ready));
         let shutdown = shutdown.clone();
-        async move { drop(shutdown.run_until_cancelled(answered).await) }
+        async move {
+            // Whatever it does: the node has drained.
+            let _ = shutdown.run_until_cancelled(answered).await;
+        }
     };
     accepting.run(serve).await;
 }
