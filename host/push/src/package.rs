@@ -7,14 +7,17 @@ use crate::{
     fault::{Faults, instead, nearest},
     reader::{At, Report},
     source::{self, Source, SourceHandler, SourceUpstream},
-    strict,
+    strict::{self, Slip},
 };
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use protoplex_disk::read_bounded;
 use protoplex_wire::{
     BuildId, Digest, Manifest,
-    manifest::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX, FORMAT, Handler, ManifestError, World},
+    manifest::{
+        ASSET_BYTES_MAX, COMPONENT_BYTES_MAX, FORMAT, FaultKind, Handler, ManifestError,
+        ManifestPath, UnknownName, World,
+    },
     signature::Envelope,
 };
 use std::{
@@ -167,14 +170,14 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
     }
     match package.manifest.check() {
         Ok(()) => {
-            let line = |route| report.line_of(&format!("routes.{route}"));
-            for fault in strict::faults(&package.manifest, line) {
-                place(report, &package.manifest, &fault);
+            for Slip { at, text } in strict::slips(&package.manifest, |at| report.line_of(at)) {
+                tell(report, &at, text);
             }
         }
         Err(ManifestError::Inconsistent(faults)) => {
             for fault in faults {
-                place(report, &package.manifest, &fault);
+                let hint = hint(&package.manifest, &fault.kind);
+                tell(report, &fault.at, format!("{fault}{hint}"));
             }
         }
         Err(other) => report.fault(0, other.to_string()),
@@ -343,70 +346,30 @@ fn note(name: &str, inspection: &Inspected) -> Option<String> {
     ))
 }
 
-/// Gives a fault of the finished manifest the line it comes from.
-fn place(report: &Report, manifest: &Manifest, fault: &str) {
-    let (subject, rest) = fault.split_once(": ").unwrap_or((fault, ""));
-    let quoted = subject.split('`').nth(1);
-    let word = rest
-        .split([' ', '`'])
-        .find(|word| !word.is_empty())
-        .unwrap_or("");
-    let keys: Vec<String> = match (subject.split(' ').next(), quoted) {
-        (Some("handler"), Some(name)) => {
-            let at = format!("handlers.{name}");
-            let word = match word {
-                "a" | "an" | "concurrency" => "isolation",
-                "the" => "component",
-                other => other,
-            };
-            vec![format!("{at}.limits.{word}"), format!("{at}.{word}"), at]
-        }
-        (Some("upstream"), Some(name)) => {
-            let name = format!("upstreams.{name}");
-            let table = word.split('.').next().unwrap_or(word);
-            vec![
-                format!("{name}.{word}"),
-                format!("{name}.{table}"),
-                format!("{name}.addresses"),
-                name,
-            ]
-        }
-        (Some("route"), _) => {
-            let number = subject.trim_start_matches("route ");
-            let word = match word {
-                "there" => "handler",
-                "method" => "methods",
-                other => other,
-            };
-            vec![
-                format!("routes.{number}.{word}"),
-                format!("routes.{number}"),
-            ]
-        }
-        (Some(at), _) if at.starts_with("live") => vec![format!("{at}.{word}"), at.to_owned()],
-        (Some("asset"), _) => vec!["assets.directory".to_owned(), "assets".to_owned()],
-        _ => Vec::new(),
-    };
-    let line = keys.iter().find_map(|key| report.line_of(key)).unwrap_or(0);
-    if subject.starts_with("route ")
-        && (rest.ends_with("path `` must start with `/`") || rest.ends_with("handler ``"))
-    {
-        // The key is missing, which was said already.
-        return;
+/// Tells a fault of the finished manifest at the line that it comes from.
+fn tell(report: &Report, at: &ManifestPath, text: String) {
+    let at = source::written_at(at);
+    if !report.is_unread(&at) {
+        report.fault(report.line_of(&at).unwrap_or(0), text);
     }
-    report.fault(line, fault.to_owned() + &hint(manifest, rest));
 }
 
-fn hint(manifest: &Manifest, rest: &str) -> String {
-    let wanted = rest.split('`').nth(1).unwrap_or("");
-    let near = if rest.starts_with("there is no handler") || rest.starts_with("grants.apps") {
-        nearest(wanted, manifest.handlers.keys().map(String::as_str))
-    } else if rest.starts_with("grants.relay names upstream") {
-        nearest(wanted, manifest.upstreams.keys().map(String::as_str))
-    } else if rest.starts_with("grants.settings") {
-        nearest(wanted, manifest.settings.keys().map(String::as_str))
-    } else {
-        None
+/// The nearest name that the build has, for one that it has not.
+fn hint(manifest: &Manifest, kind: &FaultKind) -> String {
+    fn among<'a, T>(name: &str, known: &'a BTreeMap<String, T>) -> Option<&'a str> {
+        nearest(name, known.keys().map(String::as_str))
+    }
+    let FaultKind::Unknown(unknown) = kind else {
+        return String::new();
+    };
+    let near = match unknown {
+        UnknownName::Handler(name) | UnknownName::App(name) => among(name, &manifest.handlers),
+        UnknownName::Upstream(name) => among(name, &manifest.upstreams),
+        UnknownName::Setting(name) => among(name, &manifest.settings),
+        UnknownName::Namespace(name) => {
+            let live = manifest.live.as_ref();
+            live.and_then(|live| among(name, &live.namespaces))
+        }
     };
     near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }

@@ -3,7 +3,12 @@
 //! Done by hand and not by serde's derive, which stops at the first fault and knows no line of a missing key.
 
 use crate::fault::{Fault, instead};
-use std::{cell::RefCell, collections::BTreeMap, ops::Range};
+use protoplex_wire::manifest::ManifestPath;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 use toml::{
     Spanned,
     de::{DeArray, DeTable, DeValue},
@@ -14,7 +19,9 @@ pub(crate) struct Report {
     file: String,
     line_starts: Vec<usize>,
     faults: RefCell<Vec<Fault>>,
-    lines: RefCell<BTreeMap<String, usize>>,
+    lines: RefCell<BTreeMap<ManifestPath, usize>>,
+    /// Values that could not be read, and have a stand-in in the manifest.
+    unread: RefCell<BTreeSet<ManifestPath>>,
 }
 
 impl Report {
@@ -27,6 +34,7 @@ impl Report {
                 .collect(),
             faults: RefCell::default(),
             lines: RefCell::default(),
+            unread: RefCell::default(),
         }
     }
 
@@ -35,9 +43,16 @@ impl Report {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
-    /// The line of a key that was read, by its dotted path.
-    pub(crate) fn line_of(&self, path: &str) -> Option<usize> {
-        self.lines.borrow().get(path).copied()
+    /// The line of a value that was read, or else of the nearest part of the manifest around it.
+    pub(crate) fn line_of(&self, path: &ManifestPath) -> Option<usize> {
+        let lines = self.lines.borrow();
+        path.and_above().find_map(|path| lines.get(&path).copied())
+    }
+
+    /// Whether a value, or what it is part of, could not be read, which was said already.
+    pub(crate) fn is_unread(&self, path: &ManifestPath) -> bool {
+        let unread = self.unread.borrow();
+        path.and_above().any(|path| unread.contains(&path))
     }
 
     pub(crate) fn fault(&self, line: usize, text: impl Into<String>) {
@@ -64,10 +79,14 @@ impl Report {
         faults
     }
 
-    fn note_line(&self, path: String, span: Range<usize>) -> usize {
+    fn note_line(&self, path: ManifestPath, span: Range<usize>) -> usize {
         let line = self.line_at(span.start);
         self.lines.borrow_mut().insert(path, line);
         line
+    }
+
+    fn note_unread(&self, path: ManifestPath) {
+        self.unread.borrow_mut().insert(path);
     }
 }
 
@@ -81,9 +100,8 @@ pub(crate) struct At<T> {
 /// One table. Keys that are asked for are known; [`Section::finish`] refuses all others.
 pub(crate) struct Section<'a> {
     report: &'a Report,
-    /// Dotted path, empty at the top.
-    pub(crate) path: String,
-    pub(crate) line: usize,
+    path: ManifestPath,
+    line: usize,
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
@@ -92,23 +110,19 @@ impl<'a> Section<'a> {
     pub(crate) fn top(report: &'a Report, table: &'a DeTable<'a>) -> Self {
         Self {
             report,
-            path: String::new(),
+            path: ManifestPath::default(),
             line: 1,
             table,
             known: Vec::new(),
         }
     }
 
-    fn join(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+    fn join(&self, key: &str) -> ManifestPath {
+        self.path.key(key.to_owned())
     }
 
     fn place(&self) -> String {
-        if self.path.is_empty() {
+        if self.path.segments().is_empty() {
             "at the top level".to_owned()
         } else {
             format!("in {}", self.path)
@@ -122,7 +136,14 @@ impl<'a> Section<'a> {
         Some((value, line))
     }
 
+    /// A value of another kind than is wanted.
     fn wrong(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>) {
+        self.wrong_item(key, line, wanted, value);
+        self.report.note_unread(self.join(key));
+    }
+
+    /// A member of the list at `key` that is of another kind than is wanted.
+    fn wrong_item(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>) {
         let text = format!(
             "`{key}` {} must be {wanted}, not {}",
             self.place(),
@@ -136,6 +157,7 @@ impl<'a> Section<'a> {
         if value.is_none() && !self.table.contains_key(key) {
             let text = format!("`{key}` is missing {}; write {example}", self.place());
             self.report.fault(self.line, text);
+            self.report.note_unread(self.join(key));
         }
         value
     }
@@ -166,9 +188,11 @@ impl<'a> Section<'a> {
         };
         let mut texts = Vec::new();
         for item in items.iter() {
+            let path = self.join(key).index(texts.len());
+            let line = self.report.note_line(path, item.span());
             match item.get_ref() {
                 DeValue::String(text) => texts.push(text.to_string()),
-                other => self.wrong(key, self.report.line_at(item.span().start), wanted, other),
+                other => self.wrong_item(key, line, wanted, other),
             }
         }
         texts
@@ -253,8 +277,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of tables; their paths are `key.1`, `key.2`, …
-    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Section<'a>> {
+    /// A list of tables, with nothing in the place of what is none.
+    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Option<Section<'a>>> {
         let Some((value, line)) = self.raw(key) else {
             return Vec::new();
         };
@@ -266,18 +290,22 @@ impl<'a> Section<'a> {
         };
         let items: &DeArray<'_> = items;
         for (index, item) in items.iter().enumerate() {
-            let path = format!("{}.{}", self.join(key), index + 1);
+            let path = self.join(key).index(index);
             let line = self.report.note_line(path.clone(), item.span());
-            match item.get_ref() {
-                DeValue::Table(table) => found.push(Section {
+            found.push(match item.get_ref() {
+                DeValue::Table(table) => Some(Section {
                     report: self.report,
                     path,
                     line,
                     table,
                     known: Vec::new(),
                 }),
-                other => self.wrong(key, line, &wanted, other),
-            }
+                other => {
+                    self.wrong_item(key, line, &wanted, other);
+                    self.report.note_unread(path);
+                    None
+                }
+            });
         }
         found
     }

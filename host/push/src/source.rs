@@ -6,7 +6,7 @@ use crate::{
     reader::{At, Either, Report, Section},
 };
 use protoplex_wire::{
-    manifest::{Grants, Isolation, Limits, Live, Probe, Route, World},
+    manifest::{Grants, Isolation, Limits, Live, ManifestPath, Probe, Route, Segment, World},
     role::{ROLES, Role},
 };
 use std::collections::BTreeMap;
@@ -90,6 +90,31 @@ pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
     };
     top.finish();
     Some(source)
+}
+
+/// Where people write what stands at `path` in a manifest. Beside the readers of this module: what they put elsewhere than
+/// it was written stands here.
+pub(crate) fn written_at(path: &ManifestPath) -> ManifestPath {
+    let keys = path.segments().iter().map(|segment| match segment {
+        Segment::Key(key) => Some(&**key),
+        Segment::Index(_) => None,
+    });
+    let keys: Vec<_> = keys.map(Option::unwrap_or_default).collect();
+    let top = ManifestPath::default();
+    match keys.as_slice() {
+        ["handlers", name, "isolation", "requests_max"] => {
+            let handler = top.key("handlers").key((*name).to_owned());
+            handler.key("requests_max")
+        }
+        ["live", "limits", key] => top.key("live").key((*key).to_owned()),
+        ["upstreams", name, "tls", "ca_pem"] => {
+            let upstream = top.key("upstreams").key((*name).to_owned());
+            upstream.key("tls").key("ca")
+        }
+        // Their files are found in a folder.
+        ["assets", ..] => top.key("assets").key("directory"),
+        _ => path.clone(),
+    }
 }
 
 fn handlers(top: &mut Section<'_>) -> BTreeMap<String, SourceHandler> {
@@ -202,11 +227,22 @@ fn probe(mut section: Section<'_>) -> Option<Probe> {
 }
 
 fn routes(top: &mut Section<'_>) -> Vec<Route> {
-    // A route that cannot be read keeps its place, so that later ones keep their numbers in messages.
     top.sections("routes").into_iter().map(route).collect()
 }
 
-fn route(mut section: Section<'_>) -> Route {
+/// A route that cannot be read keeps its place, so that later ones keep their numbers in messages.
+fn route(section: Option<Section<'_>>) -> Route {
+    let Some(mut section) = section else {
+        return Route {
+            role: Role::Proxy,
+            host: None,
+            path: String::new(),
+            methods: Vec::new(),
+            handler: String::new(),
+            body_timeout_ms: None,
+            body_bytes_per_s_min: None,
+        };
+    };
     let role = section.string("role");
     let role = section.required("role", role, "role = \"proxy\"");
     let path = section.string("path");

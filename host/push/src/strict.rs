@@ -2,43 +2,75 @@
 //! a build that one of before has pushed goes on.
 
 use protoplex_http::{Scheme, normal};
-use protoplex_wire::manifest::{Manifest, Route};
-use std::{borrow::Cow, collections::HashMap};
+use protoplex_wire::manifest::{Manifest, ManifestPath, Route};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 /// What a line of a gigabit brings: nobody's body comes faster.
 const BODY_BYTES_PER_S_MAX: u32 = 125_000_000;
 
-/// Every such slip. `line` says where a route stands, counted from 1.
-pub(crate) fn faults(manifest: &Manifest, line: impl Fn(usize) -> Option<usize>) -> Vec<String> {
-    let mut faults = shadows(&manifest.routes, line);
+/// One such slip.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Slip {
+    /// The value that is wrong.
+    pub(crate) at: ManifestPath,
+    /// What is wrong, and what to write instead.
+    pub(crate) text: String,
+}
+
+impl Slip {
+    fn new(at: ManifestPath, what: impl fmt::Display) -> Self {
+        let text = format!("{}{what}", at.subject());
+        Self { at, text }
+    }
+}
+
+/// Every such slip. `line` says where something stands.
+pub(crate) fn slips(
+    manifest: &Manifest,
+    line: impl Fn(&ManifestPath) -> Option<usize>,
+) -> Vec<Slip> {
+    let mut slips = shadows(&manifest.routes, line);
     for (index, route) in manifest.routes.iter().enumerate() {
-        let number = index + 1;
         if normal::path(&route.path).is_err() {
             let path = &route.path;
-            faults.push(format!(
-                "route {number}: path `{path}` has `%00` in it, which no request may have"
+            slips.push(Slip::new(
+                route_at(index).key("path"),
+                format!("path `{path}` has `%00` in it, which no request may have"),
             ));
         }
         let bytes_per_s = route.body_bytes_per_s_min.unwrap_or_default();
         if bytes_per_s > BODY_BYTES_PER_S_MAX {
-            faults.push(format!(
-                "route {number}: body_bytes_per_s_min is {bytes_per_s}; {BODY_BYTES_PER_S_MAX} is the most"
+            slips.push(Slip::new(
+                route_at(index).key("body_bytes_per_s_min"),
+                format!(
+                    "body_bytes_per_s_min is {bytes_per_s}; {BODY_BYTES_PER_S_MAX} is the most"
+                ),
             ));
         }
     }
-    if let Some(live) = &manifest.live {
-        let odd = live.origins.iter().filter(|origin| !is_reachable(origin));
-        faults.extend(odd.map(|origin| {
-            format!("live: origins has `{origin}`, which no browser says; it is a scheme and a host, with or without a port")
-        }));
+    let origins = manifest.live.iter().flat_map(|live| &live.origins);
+    for (index, origin) in origins.enumerate() {
+        if !is_reachable(origin) {
+            let at = ManifestPath::default().key("live").key("origins");
+            slips.push(Slip::new(
+                at.index(index),
+                format!(
+                    "origins has `{origin}`, which no browser says; it is a scheme and a host, with or without a port"
+                ),
+            ));
+        }
     }
-    faults
+    slips
+}
+
+fn route_at(index: usize) -> ManifestPath {
+    ManifestPath::default().key("routes").index(index)
 }
 
 /// Routes that are one in normal form, in which requests are matched: only one of them would ever be asked. Routes that
 /// are written alike make a manifest inconsistent, and are not told here.
-fn shadows(routes: &[Route], line: impl Fn(usize) -> Option<usize>) -> Vec<String> {
-    let mut faults = Vec::new();
+fn shadows(routes: &[Route], line: impl Fn(&ManifestPath) -> Option<usize>) -> Vec<Slip> {
+    let mut slips = Vec::new();
     let mut seen = HashMap::new();
     let any = [String::new()];
     for (index, route) in routes.iter().enumerate() {
@@ -59,8 +91,9 @@ fn shadows(routes: &[Route], line: impl Fn(usize) -> Option<usize>) -> Vec<Strin
                 continue;
             }
             told = Some(first);
-            let (number, other_number) = (index + 1, first + 1);
-            let at = line(other_number).map_or_else(String::new, |line| format!(", line {line}"));
+            let number = first + 1;
+            let at = line(&route_at(first));
+            let at = at.map_or_else(String::new, |line| format!(", line {line}"));
             let by = match &**method {
                 "" => String::new(),
                 method => format!(" by {method}"),
@@ -71,13 +104,16 @@ fn shadows(routes: &[Route], line: impl Fn(usize) -> Option<usize>) -> Vec<Strin
                 true => "host",
                 false => "path",
             };
-            faults.push(format!(
-                "route {number}: {key} makes `{this}` the same as `{that}` of route {other_number}{at}: requests are matched \
-                 in normal form, as `{same}`, and only one of the two would be asked{by}; leave one out"
+            slips.push(Slip::new(
+                route_at(index).key(key),
+                format!(
+                    "{key} makes `{this}` the same as `{that}` of route {number}{at}: requests are matched in normal form, \
+                     as `{same}`, and only one of the two would be asked{by}; leave one out"
+                ),
             ));
         }
     }
-    faults
+    slips
 }
 
 fn written(route: &Route) -> String {
@@ -111,7 +147,7 @@ fn is_reachable(origin: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::manifest::Role;
+    use protoplex_wire::manifest::{Role, Segment};
 
     fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         Route {
@@ -126,7 +162,12 @@ mod tests {
     }
 
     fn told(routes: &[Route]) -> Vec<String> {
-        shadows(routes, |number| Some(10 * number))
+        let line = |at: &ManifestPath| match at.segments() {
+            [_, Segment::Index(index)] => Some(10 * (index + 1)),
+            other => panic!("{other:?} is no route"),
+        };
+        let slips = shadows(routes, line).into_iter();
+        slips.map(|slip| slip.text).collect()
     }
 
     #[test]

@@ -8,11 +8,16 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 mod check;
+mod fault;
 mod live;
 mod upstream;
 
 pub use crate::role::Role;
-pub use check::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX};
+pub use check::{
+    ASSET_BYTES_MAX, AssetFault, COMPONENT_BYTES_MAX, EnvironmentFault, GrantFault, HandlerFault,
+    LiveFault, ProbeFault, RouteFault, UpstreamFault,
+};
+pub use fault::{FaultKind, ManifestFault, ManifestPath, NumberFault, Segment, UnknownName};
 pub use live::{
     ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish,
     RECEIVED_BURST_MAX, RECEIVED_PER_S_MAX, Subscribe, message_cost,
@@ -291,8 +296,13 @@ pub enum ManifestError {
     #[error("the manifest is not in canonical form (RFC 8785)")]
     NotCanonical,
     /// The manifest contradicts itself; one line for each fault.
-    #[error("{}", .0.join("\n"))]
-    Inconsistent(Vec<String>),
+    #[error("{}", lines(.0))]
+    Inconsistent(Vec<ManifestFault>),
+}
+
+fn lines(faults: &[ManifestFault]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 impl Manifest {

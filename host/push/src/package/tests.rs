@@ -513,25 +513,36 @@ fn an_environment_has_a_size_and_names_that_are_names() {
         Site::new(&with(&fine)).package(&[]).expect("a package");
     }
     let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
-    for (variables, fault) in [
-        (many(129), "environment has 129 variables; 128 is the most"),
-        (large(1), "environment has 32769 bytes; 32768 is the most"),
+    for (variables, line, fault) in [
+        (
+            many(129),
+            4,
+            "environment has 129 variables; 128 is the most",
+        ),
+        (
+            large(1),
+            4,
+            "environment has 32769 bytes; 32768 is the most",
+        ),
         (
             pair("A=B", "1"),
+            5,
             "environment \"A=B\" is no name of a variable: it must not be empty nor have `=` in it",
         ),
         (
             pair("", "1"),
+            5,
             "environment \"\" is no name of a variable: it must not be empty nor have `=` in it",
         ),
         (
             pair("A", "\\u0000"),
+            5,
             "environment \"A\" has a NUL in its value",
         ),
     ] {
         refused(
             &with(&variables),
-            &[&format!("x.toml:4: handler `a`: {fault}")],
+            &[&format!("x.toml:{line}: handler `a`: {fault}")],
         );
     }
 }
@@ -693,4 +704,78 @@ fn routes_that_are_one_in_normal_form_are_refused_with_both_and_the_line() {
     }
     let fine = with(&["path = \"/a\"", "path = \"/%61\"\nmethods = [\"GET\"]"]);
     Site::new(&fine).package(&[]).expect("a package");
+}
+
+#[test]
+fn every_fault_stands_at_the_line_of_its_own_value() {
+    let with = |lines: &str| format!("{WASI}{lines}");
+    for (lines, faults) in [
+        (
+            "[handlers.a.grants]\nrelay = [\n  \"back\",\n  \"bakc\",\n]\n[upstreams.back]\naddresses = [\n  \"h:1\",\n  \
+             \"h:1\",\n]",
+            &[
+                "7: handler `a`: grants.relay names upstream `bakc`, which the build does not have; did you mean `back`?",
+                "12: upstream `back`: address `h:1` stands there twice",
+            ][..],
+        ),
+        (
+            "isolation = \"shared\"\nrequests_max = 0",
+            &["5: handler `a`: requests_max is 0; it must be at least 1"],
+        ),
+        // A name with a dot is one name.
+        (
+            "[upstreams.\"a.b\"]\naddresses = [\"h:1\"]\nretries = { attempts_max = 11 }",
+            &["6: upstream `a.b`: retries.attempts_max is 11; 10 is the most"],
+        ),
+        (
+            "[live]\n[live.namespaces.chat]\npresence = true\nkeys_max = 100_001",
+            &["7: live.namespaces.chat: keys_max is 100001; 100000 is the most"],
+        ),
+        (
+            "grants = { channels = [\"caht\"] }\n[live.namespaces.chat]",
+            &[
+                "4: handler `a`: grants.channels names `caht`, and there is no [live.namespaces.caht]; did you mean `chat`?",
+            ],
+        ),
+        // A key that is missing is told once, and one that is written empty is told as well.
+        (
+            "[upstreams.b]",
+            &["4: `addresses` is missing in upstreams.b; write addresses = [\"127.0.0.1:9000\"]"],
+        ),
+        (
+            "[upstreams.b]\naddresses = []",
+            &["5: upstream `b`: it has no address"],
+        ),
+        (
+            "[[routes]]\nrole = \"app\"\npath = \"\"\nhandler = \"\"",
+            &[
+                "6: route 1: path `` must start with `/`",
+                "7: route 1: there is no handler ``; did you mean `a`?",
+            ],
+        ),
+        (
+            "[[routes]]\nrole = \"app\"\npath = 1\nhandler = \"a\"\nmethods = [\"GET\", 2,\n  \"get\"]",
+            &[
+                "6: `path` in routes.1 must be a string in quotes, not the number 1",
+                "8: `methods` in routes.1 must be a list of strings, such as [\"a\", \"b\"], not the number 2",
+                "9: route 1: method `get` must be upper-case letters, such as GET",
+            ],
+        ),
+    ] {
+        let faults: Vec<_> = faults
+            .iter()
+            .map(|fault| format!("x.toml:{fault}"))
+            .collect();
+        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+        refused(&with(lines), &faults);
+    }
+    // A route that is none keeps its place.
+    refused(
+        "name = \"x\"\nroutes = [\n  1,\n  { role = \"app\", path = \"x\", handler = \"gone\" },\n]\n",
+        &[
+            "x.toml:3: `routes` at the top level must be a list of tables, each written [[routes]], not the number 1",
+            "x.toml:4: route 2: there is no handler `gone`",
+            "x.toml:4: route 2: path `x` must start with `/`",
+        ],
+    );
 }

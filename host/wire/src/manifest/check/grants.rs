@@ -1,57 +1,85 @@
 //! Grants that can be read and lead somewhere: one that never matches would be found out by a visitor.
 
-use super::{is_name, upstreams::is_address};
+use super::{Findings, is_name, upstreams::is_address};
 use crate::{
     directory::LIVE_PREFIX,
-    manifest::{Grants, Manifest},
+    manifest::{FaultKind, Grants, Manifest, UnknownName},
     role::{ROLES, Role},
 };
 use std::net::IpAddr;
 
-/// Faults of a handler's grants.
-pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
-    let mut faults = Vec::new();
-    for setting in &grants.settings {
-        if setting != "*" && !manifest.settings.contains_key(setting) {
-            faults.push(format!(
-                "grants.settings names setting `{setting}`, which the build does not have"
-            ));
-        }
-    }
-    faults.extend(grants.relay.iter().filter_map(|to| relay(to, manifest)));
-    for prefix in grants.assets.iter().filter(|p| !p.starts_with('/')) {
-        faults.push(format!(
-            "grants.assets has `{prefix}`; a prefix of assets starts with `/`"
-        ));
-    }
-    for app in &grants.apps {
-        let found = manifest.handlers.get(app);
-        if !found.is_some_and(|handler| handler.world.is_app()) {
-            faults.push(format!(
-                "grants.apps names `{app}`, which is no app handler of the build"
-            ));
-        }
-    }
-    for namespace in &grants.channels {
+/// A grant that could never match.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantFault {
+    /// A namespace that no directory has.
+    #[error(
+        "grants.relay names `{0}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter, as in \
+         `live:chat`"
+    )]
+    LiveNamespace(String),
+    /// A role that there is not.
+    #[error("grants.relay names `{0}`; there are {known}", known = known_roles())]
+    Role(String),
+    /// An address that is none.
+    #[error("grants.relay has `{0}`; write an upstream's name, `role:NAME` or `host:port`")]
+    Address(String),
+    /// A prefix that no asset begins with.
+    #[error("grants.assets has `{0}`; a prefix of assets starts with `/`")]
+    AssetPrefix(String),
+    /// A host that no request can name.
+    #[error(
+        "grants.outgoing has `{0}`; write `host`, `host:port`, `*.host` or an address, and `!private` after a name that \
+         may lead to private addresses"
+    )]
+    Outgoing(String),
+    /// A protocol that no header names.
+    #[error(
+        "grants.upgrades has `{0}`; write a protocol in lower case as `Upgrade` names it, or `connect`"
+    )]
+    Upgrade(String),
+}
+
+/// Checks a handler's grants.
+pub(super) fn check(found: &mut Findings<'_>, grants: &Grants, manifest: &Manifest) {
+    each(found, "settings", &grants.settings, |setting| {
+        let is_known = setting == "*" || manifest.settings.contains_key(setting);
+        (!is_known).then(|| UnknownName::Setting(setting.to_owned()).into())
+    });
+    each(found, "relay", &grants.relay, |to| relay(to, manifest));
+    each(found, "assets", &grants.assets, |prefix| {
+        let is_absolute = prefix.starts_with('/');
+        (!is_absolute).then(|| GrantFault::AssetPrefix(prefix.to_owned()).into())
+    });
+    each(found, "apps", &grants.apps, |app| {
+        let handler = manifest.handlers.get(app);
+        let is_app = handler.is_some_and(|handler| handler.world.is_app());
+        (!is_app).then(|| UnknownName::App(app.to_owned()).into())
+    });
+    each(found, "channels", &grants.channels, |namespace| {
         let live = manifest.live.as_ref();
-        if !live.is_some_and(|live| live.namespaces.contains_key(namespace)) {
-            faults.push(format!(
-                "grants.channels names `{namespace}`, and there is no [live.namespaces.{namespace}]"
-            ));
+        let is_known = live.is_some_and(|live| live.namespaces.contains_key(namespace));
+        (!is_known).then(|| UnknownName::Namespace(namespace.to_owned()).into())
+    });
+    each(found, "outgoing", &grants.outgoing, |host| {
+        (!is_outgoing(host)).then(|| GrantFault::Outgoing(host.to_owned()).into())
+    });
+    each(found, "upgrades", &grants.upgrades, |protocol| {
+        (!is_protocol(protocol)).then(|| GrantFault::Upgrade(protocol.to_owned()).into())
+    });
+}
+
+/// Each grant of the list at `key` that has a fault.
+fn each(
+    found: &mut Findings<'_>,
+    key: &'static str,
+    grants: &[String],
+    fault: impl Fn(&str) -> Option<FaultKind>,
+) {
+    for (index, grant) in grants.iter().enumerate() {
+        if let Some(fault) = fault(grant) {
+            found.key(key).index(index).add(fault);
         }
     }
-    for host in grants.outgoing.iter().filter(|host| !is_outgoing(host)) {
-        faults.push(format!(
-            "grants.outgoing has `{host}`; write `host`, `host:port`, `*.host` or an address, and `!private` after a \
-             name that may lead to private addresses"
-        ));
-    }
-    for protocol in grants.upgrades.iter().filter(|p| !is_protocol(p)) {
-        faults.push(format!(
-            "grants.upgrades has `{protocol}`; write a protocol in lower case as `Upgrade` names it, or `connect`"
-        ));
-    }
-    faults
 }
 
 /// A token (RFC 9110, section 5.6.2), with or without a version.
@@ -63,27 +91,25 @@ fn is_protocol(text: &str) -> bool {
     token(name) && token(version)
 }
 
-fn relay(to: &str, manifest: &Manifest) -> Option<String> {
+fn relay(to: &str, manifest: &Manifest) -> Option<FaultKind> {
+    let named = || to.to_owned();
     if let Some(namespace) = to.strip_prefix(LIVE_PREFIX) {
-        return (!is_name(namespace)).then(|| {
-            format!(
-                "grants.relay names `{to}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter, as \
-                 in `live:chat`"
-            )
-        });
+        return (!is_name(namespace)).then(|| GrantFault::LiveNamespace(named()).into());
     }
     match to.strip_prefix("role:") {
-        Some(role) => Role::of_name(role).is_none().then(|| {
-            let known = ROLES.iter().map(|role| format!("`role:{}`", role.name));
-            let known: Vec<String> = known.collect();
-            format!("grants.relay names `{to}`; there are {}", known.join(", "))
-        }),
-        None if to.contains(':') => (!is_address(to)).then(|| {
-            format!("grants.relay has `{to}`; write an upstream's name, `role:NAME` or `host:port`")
-        }),
-        None => (!manifest.upstreams.contains_key(to))
-            .then(|| format!("grants.relay names upstream `{to}`, which the build does not have")),
+        Some(role) => Role::of_name(role)
+            .is_none()
+            .then(|| GrantFault::Role(named()).into()),
+        None if to.contains(':') => (!is_address(to)).then(|| GrantFault::Address(named()).into()),
+        None => {
+            (!manifest.upstreams.contains_key(to)).then(|| UnknownName::Upstream(named()).into())
+        }
     }
+}
+
+fn known_roles() -> String {
+    let known: Vec<String> = ROLES.iter().map(|role| format!("`role:{}`", role.name)).collect();
+    known.join(", ")
 }
 
 /// `host`, `host:port`, `*.host`, an address with or without a port (IPv6 in brackets then); `!private` after it.
@@ -147,6 +173,7 @@ mod tests {
             assert!(!is_outgoing(bad), "{bad}");
         }
     }
+
     #[test]
     fn only_protocols_are_upgrade_grants() {
         for good in ["connect", "h2c", "tls/1.0", "my-protocol.v2"] {

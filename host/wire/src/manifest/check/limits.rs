@@ -1,5 +1,6 @@
 //! Limits in range: a slip of the pen must not make a node promise what it does not have.
 
+use super::Findings;
 use crate::manifest::Limits;
 
 /// A slot of the instance pool holds as much.
@@ -19,15 +20,9 @@ pub(super) const IN_FLIGHT_MAX: u64 = 100_000;
 /// A request that would wait behind so many is told 503 sooner.
 pub(super) const QUEUE_MAX: u64 = 1_000_000;
 
-/// Faults of a handler's limits.
-pub(super) fn faults(limits: &Limits) -> Vec<String> {
+pub(super) fn check(found: &mut Findings<'_>, limits: &Limits) {
     let memory = limits.memory_bytes_max;
-    let mut faults = Vec::new();
-    if memory == 0 || memory > MEMORY_BYTES_MAX {
-        faults.push(format!(
-            "memory_bytes_max is {memory}; it must be from 1 to {MEMORY_BYTES_MAX}"
-        ));
-    }
+    found.within("memory_bytes_max", memory, 1..=MEMORY_BYTES_MAX);
     for (key, value, most) in [
         (
             "table_elements_max",
@@ -44,25 +39,15 @@ pub(super) fn faults(limits: &Limits) -> Vec<String> {
         ),
         ("in_flight_max", limits.in_flight_max.into(), IN_FLIGHT_MAX),
     ] {
-        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
+        found.some_at_most(key, value, most);
     }
-    faults.extend(at_most("queue_max", limits.queue_max.into(), QUEUE_MAX));
+    found.at_most("queue_max", limits.queue_max.into(), QUEUE_MAX);
     for (key, value) in [
         ("streams_max", limits.streams_max),
         ("outgoing_max", limits.outgoing_max),
     ] {
-        let value = value.map(u64::from);
-        let fault = |value| not_zero(key, value).or_else(|| at_most(key, value, IN_FLIGHT_MAX));
-        faults.extend(value.and_then(fault));
+        if let Some(value) = value {
+            found.some_at_most(key, value.into(), IN_FLIGHT_MAX);
+        }
     }
-    faults
-}
-
-pub(super) fn not_zero(key: &str, value: u64) -> Option<String> {
-    (value == 0)
-        .then(|| format!("{key} is 0, so nothing could ever run; leave it out for the default"))
-}
-
-pub(super) fn at_most(key: &str, value: u64, most: u64) -> Option<String> {
-    (value > most).then(|| format!("{key} is {value}; {most} is the most"))
 }

@@ -1,9 +1,6 @@
 //! Channels whose rules can be kept.
 
-use super::{
-    is_name,
-    limits::{WAIT_MS_MAX, at_most, not_zero},
-};
+use super::{Findings, is_name, limits::WAIT_MS_MAX};
 use crate::manifest::{ITEM_BYTES, Live, LiveLimits, Namespace};
 
 /// Kept for registrations.
@@ -34,54 +31,98 @@ const SUBPROTOCOLS_MAX: usize = 64;
 /// Ours, which speak of channels.
 const OWN_SUBPROTOCOLS: &str = "protoplex.";
 
-/// Faults of the section.
-pub(super) fn faults(live: &Live) -> Vec<String> {
-    let mut faults: Vec<_> = limits(&live.limits)
-        .into_iter()
-        .map(|fault| format!("live: {fault}"))
-        .collect();
-    faults.extend(pages(live).map(|fault| format!("live: {fault}")));
-    for (name, namespace) in &live.namespaces {
-        if name == KEYS {
-            faults.push(format!(
-                "live.namespaces has `{KEYS}`, which nodes use themselves for keys that change; name it otherwise"
-            ));
-        }
-        if !is_name(name) {
-            faults.push(format!(
-                "live.namespaces has `{name}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter"
-            ));
-        }
-        let found = rules(namespace, &live.limits);
-        let found = found.into_iter();
-        faults.extend(found.map(|fault| format!("live.namespaces.{name}: {fault}")));
-    }
-    faults
+/// Rules of channels that could not be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LiveFault {
+    /// A namespace of the nodes' own.
+    #[error(
+        "live.namespaces has `{KEYS}`, which nodes use themselves for keys that change; name it otherwise"
+    )]
+    OwnNamespace,
+    /// A namespace that no channel can name.
+    #[error(
+        "live.namespaces has `{0}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter"
+    )]
+    Namespace(String),
+    /// An origin that no browser says.
+    #[error(
+        "origins has `{0}`; write it as a browser does, `https://app.example.com` or `http://localhost:5173`, without a \
+         path, or `*` for all"
+    )]
+    Origin(String),
+    /// A subprotocol that no handler can speak.
+    #[error(
+        "subprotocols has `{0}`; a subprotocol is one word without separators, and `{OWN_SUBPROTOCOLS}…` is for \
+         channels, which need no entry"
+    )]
+    Subprotocol(String),
+    /// Two such messages would fill a queue.
+    #[error(
+        "message_bytes_max is {message}; at most half of live.queue_bytes_max, which is {queue}, or two messages would \
+         close every connection"
+    )]
+    MessageBytes {
+        /// Bytes of a message.
+        message: u64,
+        /// Bytes of a connection's queue.
+        queue: u64,
+    },
+    /// A history that nobody could be given again would be kept in vain.
+    #[error(
+        "history_bytes_max is {bytes}, and history_messages_max {messages}: with {ITEM_BYTES} bytes for each message, \
+         {in_queue} bytes wait for one who has missed all of it, more than half of live.queue_bytes_max, which is \
+         {queue}, and nobody could ever be given what it missed; keep less, or write queue_bytes_max = {enough} in [live]",
+        enough = .in_queue.saturating_mul(2)
+    )]
+    History {
+        /// Bytes of the history.
+        bytes: u64,
+        /// Messages of the history.
+        messages: u32,
+        /// Bytes of a queue that holds all of it.
+        in_queue: u64,
+        /// Bytes of a connection's queue.
+        queue: u64,
+    },
 }
 
-/// Faults of who may connect, and of the protocol that is spoken then.
-fn pages(live: &Live) -> impl Iterator<Item = String> {
-    let wrong_origins = live.origins.iter().filter(|one| !is_origin(one));
-    let origins = wrong_origins.map(|one| {
-        format!(
-            "origins has `{one}`; write it as a browser does, `https://app.example.com` or `http://localhost:5173`, \
-             without a path, or `*` for all"
-        )
-    });
-    let wrong_subprotocols = live.subprotocols.iter().filter(|one| !is_subprotocol(one));
-    let subprotocols = wrong_subprotocols.map(|one| {
-        format!(
-            "subprotocols has `{one}`; a subprotocol is one word without separators, and `{OWN_SUBPROTOCOLS}…` is for \
-             channels, which need no entry"
-        )
-    });
-    let too_many = [
-        ("origins", live.origins.len(), ORIGINS_MAX),
-        ("subprotocols", live.subprotocols.len(), SUBPROTOCOLS_MAX),
-    ]
-    .into_iter()
-    .filter_map(|(key, count, most)| at_most(key, count as u64, most as u64));
-    origins.chain(subprotocols).chain(too_many)
+/// Checks the section.
+pub(super) fn check(found: &mut Findings<'_>, live: &Live) {
+    check_limits(&mut found.key("limits"), &live.limits);
+    check_pages(found, live);
+    for (name, namespace) in &live.namespaces {
+        let mut found = found.key("namespaces");
+        let mut found = found.key(name.clone());
+        check_name(&mut found, name);
+        check_rules(&mut found, namespace, &live.limits);
+    }
+}
+
+fn check_name(found: &mut Findings<'_>, name: &str) {
+    if name == KEYS {
+        found.add(LiveFault::OwnNamespace);
+    }
+    if !is_name(name) {
+        found.add(LiveFault::Namespace(name.to_owned()));
+    }
+}
+
+/// Checks who may connect, and the protocol that is spoken then.
+fn check_pages(found: &mut Findings<'_>, live: &Live) {
+    for (index, origin) in live.origins.iter().enumerate() {
+        if !is_origin(origin) {
+            let fault = LiveFault::Origin(origin.clone());
+            found.key("origins").index(index).add(fault);
+        }
+    }
+    for (index, subprotocol) in live.subprotocols.iter().enumerate() {
+        if !is_subprotocol(subprotocol) {
+            let fault = LiveFault::Subprotocol(subprotocol.clone());
+            found.key("subprotocols").index(index).add(fault);
+        }
+    }
+    found.few("origins", live.origins.len(), ORIGINS_MAX);
+    found.few("subprotocols", live.subprotocols.len(), SUBPROTOCOLS_MAX);
 }
 
 /// Whether a text is an origin as the header `Origin` has it (RFC 6454, section 6.2), which has no default port and no
@@ -109,8 +150,7 @@ fn is_subprotocol(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token) && !text.starts_with(OWN_SUBPROTOCOLS)
 }
 
-fn limits(limits: &LiveLimits) -> Vec<String> {
-    let mut faults = Vec::new();
+fn check_limits(found: &mut Findings<'_>, limits: &LiveLimits) {
     for (key, value, most) in [
         ("queue_bytes_max", limits.queue_bytes_max, QUEUE_BYTES_MAX),
         (
@@ -124,38 +164,28 @@ fn limits(limits: &LiveLimits) -> Vec<String> {
             RECEIVED_BYTES_MAX,
         ),
     ] {
-        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, most)));
+        found.some_at_most(key, value, most);
     }
     for (key, value) in [
         ("received_per_s_max", limits.received_per_s_max),
         ("received_burst_max", limits.received_burst_max),
     ] {
-        let Some(value) = value.map(u64::from) else {
-            continue;
-        };
-        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, RECEIVED_PER_S_MAX)));
+        if let Some(value) = value {
+            found.some_at_most(key, value.into(), RECEIVED_PER_S_MAX);
+        }
     }
-    let ping_ms = limits.ping_ms;
-    if !(PING_MS_MIN..=WAIT_MS_MAX).contains(&ping_ms) {
-        faults.push(format!(
-            "ping_ms is {ping_ms}; it must be from {PING_MS_MIN} to {WAIT_MS_MAX}"
-        ));
-    }
-    faults
+    found.within("ping_ms", limits.ping_ms, PING_MS_MIN..=WAIT_MS_MAX);
 }
 
-fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
-    let mut faults = Vec::new();
+fn check_rules(found: &mut Findings<'_>, rules: &Namespace, limits: &LiveLimits) {
     let queue = limits.queue_bytes_max;
     let message = rules.message_bytes_max;
-    faults.extend(not_zero("message_bytes_max", message));
+    found.not_zero("message_bytes_max", message);
     if message > queue / 2 {
-        faults.push(format!(
-            "message_bytes_max is {message}; at most half of live.queue_bytes_max, which is {queue}, or two messages \
-             would close every connection"
-        ));
+        let fault = LiveFault::MessageBytes { message, queue };
+        found.add_at("message_bytes_max", fault);
     }
-    faults.extend(too_much_history(rules, queue));
+    check_history(found, rules, queue);
     for (key, value, most) in [
         (
             "history_messages_max",
@@ -167,31 +197,30 @@ fn rules(rules: &Namespace, limits: &LiveLimits) -> Vec<String> {
         ("keys_ms_max", rules.keys_ms_max, HISTORY_MS_MAX),
         ("leave_after_ms", rules.leave_after_ms, WAIT_MS_MAX),
     ] {
-        faults.extend(at_most(key, value, most));
+        found.at_most(key, value, most);
     }
-    let (key, value) = ("subscribers_max", rules.subscribers_max.into());
-    faults.extend(not_zero(key, value).or_else(|| at_most(key, value, SUBSCRIBERS_MAX)));
-    faults
+    let subscribers = rules.subscribers_max.into();
+    found.some_at_most("subscribers_max", subscribers, SUBSCRIBERS_MAX);
 }
 
-/// A history that nobody could be given again would be kept in vain.
-fn too_much_history(rules: &Namespace, queue: u64) -> Option<String> {
+fn check_history(found: &mut Findings<'_>, rules: &Namespace, queue: u64) {
     let (bytes, messages) = (rules.history_bytes_max, rules.history_messages_max);
     let in_queue = bytes.saturating_add(ITEM_BYTES * u64::from(messages));
-    (in_queue > queue / 2).then(|| {
-        let enough = in_queue.saturating_mul(2);
-        format!(
-            "history_bytes_max is {bytes}, and history_messages_max {messages}: with {ITEM_BYTES} bytes for each \
-             message, {in_queue} bytes wait for one who has missed all of it, more than half of live.queue_bytes_max, \
-             which is {queue}, and nobody could ever be given what it missed; keep less, or write queue_bytes_max = \
-             {enough} in [live]"
-        )
-    })
+    if in_queue > queue / 2 {
+        let fault = LiveFault::History {
+            bytes,
+            messages,
+            in_queue,
+            queue,
+        };
+        found.add_at("history_bytes_max", fault);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::check::told;
     use crate::manifest::{Overflow, Publish, Subscribe};
 
     fn fine() -> (LiveLimits, Namespace) {
@@ -229,7 +258,7 @@ mod tests {
                 subprotocols: owned(subprotocols),
                 ..Live::default()
             };
-            pages(&live).collect::<Vec<_>>()
+            told("live", |found| check_pages(found, &live))
         };
         let origins = [
             "*",
@@ -259,84 +288,85 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused_and_says_so() {
         let (limits, rules) = fine();
-        let check = |change: &dyn Fn(&mut LiveLimits, &mut Namespace), name: &str, says: &str| {
+        let refused = |change: &dyn Fn(&mut LiveLimits, &mut Namespace), name: &str, says: &str| {
             let (mut limits, mut rules) = (limits, rules);
             change(&mut limits, &mut rules);
             let namespaces = [(name.to_owned(), rules)].into();
-            let found = faults(&Live {
+            let live = Live {
                 limits,
                 namespaces,
                 ..Live::default()
-            });
+            };
+            let found = told("live", |found| check(found, &live));
             match says {
                 "" => assert_eq!(found, Vec::<String>::new()),
                 says => assert!(found.iter().any(|f| f.contains(says)), "{says}: {found:?}"),
             }
         };
-        check(&|_, _| {}, "chat", "");
-        check(&|_, _| {}, "Chat", "live.namespaces has `Chat`");
-        check(&|_, _| {}, "keys", "which nodes use themselves");
-        check(
+        refused(&|_, _| {}, "chat", "");
+        refused(&|_, _| {}, "Chat", "live.namespaces has `Chat`");
+        refused(&|_, _| {}, "keys", "which nodes use themselves");
+        refused(
             &|l, _| l.queue_bytes_max = 0,
             "chat",
             "queue_bytes_max is 0",
         );
-        check(&|l, _| l.queue_bytes_max = 1 << 40, "chat", "the most");
-        check(
+        refused(&|l, _| l.queue_bytes_max = 1 << 40, "chat", "the most");
+        refused(
             &|l, _| l.subscriptions_max = 10_001,
             "chat",
             "subscriptions_max is 10001",
         );
-        check(
+        refused(
             &|l, _| l.received_bytes_max = 1 << 40,
             "chat",
             "received_bytes_max",
         );
-        check(
+        refused(
             &|l, _| l.received_per_s_max = Some(0),
             "chat",
             "received_per_s_max is 0",
         );
-        check(
+        refused(
             &|l, _| l.received_burst_max = Some(1_000_001),
             "chat",
             "received_burst_max is 1000001",
         );
-        check(&|l, _| l.ping_ms = 999, "chat", "ping_ms is 999");
-        check(
+        refused(&|l, _| l.ping_ms = 999, "chat", "ping_ms is 999");
+        refused(
             &|_, r| r.message_bytes_max = 501,
             "chat",
             "half of live.queue_bytes_max",
         );
-        check(&|_, r| r.history_bytes_max = 501, "chat", "what it missed");
+        refused(&|_, r| r.history_bytes_max = 501, "chat", "what it missed");
         let messages = |l: &mut LiveLimits, r: &mut Namespace, most| {
             (l.queue_bytes_max, r.history_messages_max) = (1_000 + 2 * 640, most);
         };
-        check(&|l, r| messages(l, r, 10), "chat", "");
-        check(&|l, r| messages(l, r, 11), "chat", "queue_bytes_max = 2408");
-        check(
+        refused(&|l, r| messages(l, r, 10), "chat", "");
+        refused(&|l, r| messages(l, r, 11), "chat", "queue_bytes_max = 2408");
+        refused(
             &|_, r| r.message_bytes_max = 0,
             "chat",
             "message_bytes_max is 0",
         );
-        check(
+        refused(
             &|_, r| r.history_messages_max = 100_001,
             "chat",
             "history_messages_max",
         );
-        check(
+        refused(
             &|_, r| r.history_ms_max = 86_400_001,
             "chat",
             "history_ms_max",
         );
-        check(&|_, r| r.keys_max = 100_001, "chat", "keys_max");
-        check(&|_, r| r.keys_ms_max = 86_400_001, "chat", "keys_ms_max");
-        check(
+        refused(&|_, r| r.keys_max = 100_001, "chat", "keys_max");
+        refused(&|_, r| r.keys_ms_max = 86_400_001, "chat", "keys_ms_max");
+        refused(
             &|_, r| r.leave_after_ms = 3_600_001,
             "chat",
             "leave_after_ms",
         );
-        check(
+        refused(
             &|_, r| r.subscribers_max = 0,
             "chat",
             "subscribers_max is 0",

@@ -1,9 +1,10 @@
 //! Upstreams that can be used: limits in range, and nothing that another key makes void.
 
 use super::{
+    Findings,
     grants::is_host,
-    limits::{IN_FLIGHT_MAX, QUEUE_MAX, WAIT_MS_MAX, at_most, not_zero},
-    probe_host_fault, probe_path_fault,
+    limits::{IN_FLIGHT_MAX, QUEUE_MAX, WAIT_MS_MAX},
+    probes,
 };
 use crate::manifest::{Ejection, HealthCheck, Upstream, UpstreamProtocol, UpstreamTls};
 
@@ -20,17 +21,99 @@ const FAILURES_MAX: u64 = 10_000;
 /// Dozens of authorities; all of the web's are some 200 KiB.
 const CA_PEM_BYTES_MAX: usize = 256 << 10;
 
-/// Faults of an upstream.
-pub(super) fn faults(upstream: &Upstream) -> Vec<String> {
-    let mut faults = addresses(upstream);
+/// Servers that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamFault {
+    /// A name that would be taken for a built-in upstream or an address.
+    #[error("`:` is kept for built-in upstreams")]
+    Name,
+    /// No server at all.
+    #[error("it has no address")]
+    NoAddress,
+    /// An address that is none.
+    #[error("address `{0}` must be host:port")]
+    Address(String),
+    /// A server that is named again.
+    #[error("address `{0}` stands there twice")]
+    AddressTwice(String),
+    /// PROXY protocol on connections that clients share.
+    #[error(
+        "proxy_protocol names one visitor for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \
+         \"https-http1\""
+    )]
+    SharedConnections,
+    /// A queue that nothing would ever wait in.
+    #[error("queue_max has no meaning without in_flight_max: nothing is ever full")]
+    NeverFull,
+    /// A wait without a queue.
+    #[error("queue_timeout_ms has no meaning without queue_max")]
+    NoQueue,
+    /// A queue without a wait.
+    #[error("queue_timeout_ms is 0, so nothing could ever wait")]
+    NoWait,
+    /// A share of servers that is none.
+    #[error(
+        "ejection.servers_percent_max is {0}; it must be from 1 to 100, and ejection.failures = 0 ejects none"
+    )]
+    EjectedPercent(u32),
+    /// A check that would end after the next has begun.
+    #[error(
+        "health.timeout_ms is {timeout_ms}; it must be from 1 to health.interval_ms, which is {interval_ms}"
+    )]
+    HealthTimeout {
+        /// Time that a check may take.
+        timeout_ms: u64,
+        /// Time from one check to the next.
+        interval_ms: u64,
+    },
+    /// TLS with a plain protocol.
+    #[error(
+        "tls has no meaning with a plain protocol; write protocol = \"https\" or \"https-http1\""
+    )]
+    PlainProtocol,
+    /// A name that stands in no certificate.
+    #[error("tls.server_name `{0}` must be a name as certificates have it, without a port")]
+    ServerName(String),
+    /// More authorities than anybody has.
+    #[error("tls.ca has {0} bytes; {CA_PEM_BYTES_MAX} is the most")]
+    AuthoritiesBytes(usize),
+    /// Authorities in another form.
+    #[error(
+        "tls.ca must be PEM: certificates between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`"
+    )]
+    NoPem,
+}
+
+/// Checks an upstream.
+pub(super) fn check(found: &mut Findings<'_>, name: &str, upstream: &Upstream) {
+    if name.contains(':') {
+        found.add(UpstreamFault::Name);
+    }
+    check_addresses(found, &upstream.addresses);
+    check_numbers(found, upstream);
+    check_queue(found, upstream);
+    check_ejection(&mut found.key("ejection"), &upstream.ejection);
+    if let Some(health) = &upstream.health {
+        check_health(&mut found.key("health"), health);
+    }
+    check_tls(&mut found.key("tls"), &upstream.tls, upstream.protocol);
+    let shares = matches!(
+        upstream.protocol,
+        UpstreamProtocol::H2c | UpstreamProtocol::Https
+    );
+    if upstream.proxy_protocol.is_some() && shares {
+        found.add_at("proxy_protocol", UpstreamFault::SharedConnections);
+    }
+}
+
+fn check_numbers(found: &mut Findings<'_>, upstream: &Upstream) {
     for (key, value) in [
         ("connect_timeout_ms", upstream.connect_timeout_ms),
         ("first_byte_timeout_ms", upstream.first_byte_timeout_ms),
         ("idle_timeout_ms", upstream.idle_timeout_ms),
     ] {
-        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, WAIT_MS_MAX)));
+        found.some_at_most(key, value, WAIT_MS_MAX);
     }
-    let retries = &upstream.retries;
     for (key, value, most) in [
         ("total_timeout_ms", upstream.total_timeout_ms, WAIT_MS_MAX),
         ("queue_timeout_ms", upstream.queue_timeout_ms, WAIT_MS_MAX),
@@ -41,49 +124,30 @@ pub(super) fn faults(upstream: &Upstream) -> Vec<String> {
             IN_FLIGHT_MAX,
         ),
         ("queue_max", upstream.queue_max.into(), QUEUE_MAX),
-        (
-            "retries.attempts_max",
-            retries.attempts_max.into(),
-            ATTEMPTS_MAX,
-        ),
-        ("retries.budget_percent", retries.budget_percent.into(), 100),
     ] {
-        faults.extend(at_most(key, value, most));
+        found.at_most(key, value, most);
     }
-    faults.extend(queue(upstream));
-    faults.extend(ejection(&upstream.ejection));
-    faults.extend(upstream.health.iter().flat_map(health));
-    faults.extend(tls(&upstream.tls, upstream.protocol));
-    let shares = matches!(
-        upstream.protocol,
-        UpstreamProtocol::H2c | UpstreamProtocol::Https
-    );
-    if upstream.proxy_protocol.is_some() && shares {
-        faults.push(
-            "proxy_protocol names one visitor for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \"https-http1\""
-                .to_owned(),
-        );
-    }
-    faults
+    let (mut found, retries) = (found.key("retries"), &upstream.retries);
+    found.at_most("attempts_max", retries.attempts_max.into(), ATTEMPTS_MAX);
+    found.at_most("budget_percent", retries.budget_percent.into(), 100);
 }
 
-fn addresses(upstream: &Upstream) -> Vec<String> {
-    let mut faults = Vec::new();
-    let all = &upstream.addresses;
-    if all.len() > ADDRESSES_MAX {
-        faults.push(format!(
-            "addresses has {} of them; {ADDRESSES_MAX} is the most",
-            all.len()
-        ));
+fn check_addresses(found: &mut Findings<'_>, all: &[String]) {
+    if all.is_empty() {
+        found.add_at("addresses", UpstreamFault::NoAddress);
     }
+    found.few("addresses", all.len(), ADDRESSES_MAX);
     for (at, address) in all.iter().enumerate() {
-        if !is_address(address) {
-            faults.push(format!("address `{address}` must be host:port"));
+        let kind = if !is_address(address) {
+            UpstreamFault::Address
         } else if all[..at].contains(address) {
-            faults.push(format!("address `{address}` stands there twice"));
-        }
+            UpstreamFault::AddressTwice
+        } else {
+            continue;
+        };
+        let fault = kind(address.clone());
+        found.key("addresses").index(at).add(fault);
     }
-    faults
 }
 
 /// `host:port`; IPv6 in brackets.
@@ -96,94 +160,67 @@ pub(super) fn is_address(address: &str) -> bool {
     port_ok && host_ok && port.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn queue(upstream: &Upstream) -> Option<String> {
+fn check_queue(found: &mut Findings<'_>, upstream: &Upstream) {
     let (queue_max, timeout_ms) = (upstream.queue_max, upstream.queue_timeout_ms);
     if queue_max > 0 && upstream.in_flight_max == 0 {
-        return Some(
-            "queue_max has no meaning without in_flight_max: nothing is ever full".to_owned(),
-        );
+        found.add_at("queue_max", UpstreamFault::NeverFull);
+        return;
     }
     match (queue_max, timeout_ms) {
-        (0, 1..) => Some("queue_timeout_ms has no meaning without queue_max".to_owned()),
-        (1.., 0) => Some("queue_timeout_ms is 0, so nothing could ever wait".to_owned()),
-        _ => None,
+        (0, 1..) => found.add_at("queue_timeout_ms", UpstreamFault::NoQueue),
+        (1.., 0) => found.add_at("queue_timeout_ms", UpstreamFault::NoWait),
+        _ => {}
     }
 }
 
-fn ejection(ejection: &Ejection) -> Vec<String> {
-    let mut faults = Vec::new();
+fn check_ejection(found: &mut Findings<'_>, ejection: &Ejection) {
     let percent = ejection.servers_percent_max;
     if !(1..=100).contains(&percent) {
-        faults.push(format!(
-            "ejection.servers_percent_max is {percent}; it must be from 1 to 100, and ejection.failures = 0 ejects none"
-        ));
+        let fault = UpstreamFault::EjectedPercent(percent);
+        found.add_at("servers_percent_max", fault);
     }
-    faults.extend(at_most(
-        "ejection.failures",
-        ejection.failures.into(),
-        FAILURES_MAX,
-    ));
-    let (key, value) = ("ejection.eject_ms", ejection.eject_ms);
-    faults.extend(not_zero(key, value).or_else(|| at_most(key, value, WAIT_MS_MAX)));
-    faults
+    found.at_most("failures", ejection.failures.into(), FAILURES_MAX);
+    found.some_at_most("eject_ms", ejection.eject_ms, WAIT_MS_MAX);
 }
 
-fn health(check: &HealthCheck) -> Vec<String> {
-    let mut faults = Vec::new();
-    faults.extend(probe_path_fault("health.path", &check.path));
-    let host = check.host.as_deref();
-    faults.extend(host.and_then(|host| probe_host_fault("health.host", host)));
+fn check_health(found: &mut Findings<'_>, check: &HealthCheck) {
+    probes::check_path(found, "health.path", &check.path);
+    probes::check_host(found, "health.host", check.host.as_deref());
     let (interval_ms, timeout_ms) = (check.interval_ms, check.timeout_ms);
-    if !(HEALTH_INTERVAL_MS_MIN..=WAIT_MS_MAX).contains(&interval_ms) {
-        faults.push(format!(
-            "health.interval_ms is {interval_ms}; it must be from {HEALTH_INTERVAL_MS_MIN} to {WAIT_MS_MAX}"
-        ));
-    }
+    let intervals = HEALTH_INTERVAL_MS_MIN..=WAIT_MS_MAX;
+    found.within("interval_ms", interval_ms, intervals);
     if timeout_ms == 0 || timeout_ms > interval_ms {
-        faults.push(format!(
-            "health.timeout_ms is {timeout_ms}; it must be from 1 to health.interval_ms, which is {interval_ms}"
-        ));
+        let fault = UpstreamFault::HealthTimeout {
+            timeout_ms,
+            interval_ms,
+        };
+        found.add_at("timeout_ms", fault);
     }
     for (key, value) in [
-        ("health.unhealthy_after", check.unhealthy_after),
-        ("health.healthy_after", check.healthy_after),
+        ("unhealthy_after", check.unhealthy_after),
+        ("healthy_after", check.healthy_after),
     ] {
-        let value = value.into();
-        faults.extend(not_zero(key, value).or_else(|| at_most(key, value, CHECKS_MAX)));
+        found.some_at_most(key, value.into(), CHECKS_MAX);
     }
-    faults
 }
 
-fn tls(tls: &UpstreamTls, protocol: UpstreamProtocol) -> Vec<String> {
-    let mut faults = Vec::new();
+fn check_tls(found: &mut Findings<'_>, tls: &UpstreamTls, protocol: UpstreamProtocol) {
     let plain = matches!(protocol, UpstreamProtocol::Http1 | UpstreamProtocol::H2c);
     if plain && *tls != UpstreamTls::default() {
-        faults.push(
-            "tls has no meaning with a plain protocol; write protocol = \"https\" or \"https-http1\""
-                .to_owned(),
-        );
+        found.add(UpstreamFault::PlainProtocol);
     }
     if let Some(name) = &tls.server_name
         && (!is_host(name) || name.contains(['*', '[']))
     {
-        faults.push(format!(
-            "tls.server_name `{name}` must be a name as certificates have it, without a port"
-        ));
+        found.add_at("server_name", UpstreamFault::ServerName(name.clone()));
     }
     if let Some(pem) = &tls.ca_pem {
         if pem.len() > CA_PEM_BYTES_MAX {
-            faults.push(format!(
-                "tls.ca has {} bytes; {CA_PEM_BYTES_MAX} is the most",
-                pem.len()
-            ));
+            found.add_at("ca_pem", UpstreamFault::AuthoritiesBytes(pem.len()));
         } else if !is_pem(pem) {
-            faults.push(
-                "tls.ca must be PEM: certificates between `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`"
-                    .to_owned(),
-            );
+            found.add_at("ca_pem", UpstreamFault::NoPem);
         }
     }
-    faults
 }
 
 /// The form alone; the certificates are read where they are used.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::manifest::check::told;
 use crate::manifest::{Balance, ProxyProtocol};
 
 fn good() -> Upstream {
@@ -33,6 +34,10 @@ fn broken(with: impl FnOnce(&mut Upstream)) -> Vec<String> {
     let mut upstream = good();
     with(&mut upstream);
     faults(&upstream)
+}
+
+fn faults(upstream: &Upstream) -> Vec<String> {
+    told("upstreams", |found| check(found, "it", upstream))
 }
 
 #[track_caller]

@@ -1,0 +1,52 @@
+//! Requests of the host's own, for probes and health checks: what no request could be is refused.
+
+use super::{Findings, is_visible};
+
+/// A probe or a health check that no request could be. The key is `probe.path`, `health.host` and such.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeFault {
+    /// The path is not absolute.
+    #[error("{key} `{path}` must start with `/`")]
+    NoSlash {
+        /// The key.
+        key: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// The path has what must be escaped.
+    #[error("{key} `{path}`: write path and query as they stand on a request line")]
+    Path {
+        /// The key.
+        key: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// The host is no `Host`.
+    #[error("{key} `{host}` must be a name, with or without a port")]
+    Host {
+        /// The key.
+        key: &'static str,
+        /// The host.
+        host: String,
+    },
+}
+
+/// `key` is what a person would call it.
+pub(super) fn check_path(found: &mut Findings<'_>, key: &'static str, path: &str) {
+    let named = || path.to_owned();
+    if !path.starts_with('/') {
+        found.add_at("path", ProbeFault::NoSlash { key, path: named() });
+    } else if path.contains('#') || !is_visible(path) {
+        found.add_at("path", ProbeFault::Path { key, path: named() });
+    }
+}
+
+/// `key` is what a person would call it.
+pub(super) fn check_host(found: &mut Findings<'_>, key: &'static str, host: Option<&str>) {
+    let is_host =
+        |host: &&str| !host.is_empty() && !host.contains(['/', '?', '#', '@']) && is_visible(host);
+    if let Some(host) = host.filter(|host| !is_host(host)) {
+        let host = host.to_owned();
+        found.add_at("host", ProbeFault::Host { key, host });
+    }
+}
