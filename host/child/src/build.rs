@@ -5,11 +5,12 @@ use super::{
     builds::Held,
     metrics::{HandlerMetrics, Metrics},
     relay,
+    relay_grant::RelayGrant,
     route::{Router, Target},
     upstream::Upstreams,
 };
 use arc_swap::ArcSwap;
-use protoplex_edge::upstream::{Counters, Means};
+use protoplex_edge::upstream::Means;
 use protoplex_handler::{
     AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, LiveHandler, Runtime,
 };
@@ -80,8 +81,8 @@ pub struct Slot {
     pub context: Arc<EdgeContext>,
     /// Counters of its name.
     pub metrics: Arc<HandlerMetrics>,
-    /// Counters of each upstream that the handler may relay to, in the order of its grants.
-    pub(super) relays: Vec<Arc<Counters>>,
+    /// Relays that the handler's grants allow.
+    pub(super) relays: Vec<Arc<RelayGrant>>,
 }
 
 /// Code of a handler.
@@ -112,6 +113,7 @@ impl LoadedBuild {
     ) -> Result<Self, BuildFault> {
         let manifest = read_manifest(id, manifest)?;
         let assets = assets::map(&manifest, pack)?;
+        let upstreams = loader.upstreams(&manifest)?;
         let mut handlers = Vec::new();
         for (name, handler) in &manifest.handlers {
             let settings = granted_settings(&manifest, &handler.grants);
@@ -127,7 +129,7 @@ impl LoadedBuild {
                     channels: granted_channels(&manifest, &handler.grants),
                 }),
                 metrics: loader.metrics.handlers.of(name.clone()),
-                relays: loader.relays(&handler.grants),
+                relays: loader.relays(name, &handler.grants, &upstreams)?,
             }));
         }
         let router = Router::new(loader.role, &manifest.routes, |route| {
@@ -142,12 +144,6 @@ impl LoadedBuild {
                 pace,
             })
         });
-        let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
-        let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.means);
-        let upstreams = upstreams.map_err(|reason| BuildFault {
-            stage: Stage::Limit,
-            reason,
-        })?;
         Ok(Self {
             id,
             router,
@@ -215,10 +211,31 @@ impl LoadedBuild {
 }
 
 impl Loader<'_> {
-    fn relays(&self, grants: &Grants) -> Vec<Arc<Counters>> {
-        let upstreams = grants.relay.iter().cloned();
-        let counters = upstreams.map(|name| self.metrics.upstreams.of(name));
-        counters.collect()
+    /// The upstreams of a build; unchanged ones are carried over.
+    fn upstreams(&self, manifest: &Manifest) -> Result<Upstreams, BuildFault> {
+        let held: Vec<_> = self.held.all().map(|build| &build.upstreams).collect();
+        let upstreams = Upstreams::new(&manifest.upstreams, &held, self.means);
+        upstreams.map_err(|reason| BuildFault {
+            stage: Stage::Limit,
+            reason,
+        })
+    }
+
+    /// The relays that a handler's grants allow.
+    fn relays(
+        &self,
+        handler: &str,
+        grants: &Grants,
+        upstreams: &Upstreams,
+    ) -> Result<Vec<Arc<RelayGrant>>, BuildFault> {
+        let relays = grants.relay.iter().map(|name| {
+            let grant = RelayGrant::new(name, upstreams, self.metrics);
+            grant.map(Arc::new).map_err(|reason| BuildFault {
+                stage: Stage::Link,
+                reason: format!("handler `{handler}`: {reason}"),
+            })
+        });
+        relays.collect()
     }
 
     /// Carries a handler over whose name, component, grants and limits did not change; loads any other. Settings reach

@@ -6,12 +6,14 @@ use super::{
     app,
     build::{Code, LoadedBuild, Slot},
     edits::Edits,
-    fleet::is_built_in,
+    fleet::FleetTarget,
     hops,
-    metrics::Kind,
+    metrics::DecisionKind,
     origin,
     outlive::{Lifetime, Needs},
-    relay, reply,
+    relay,
+    relay_grant::{Destination, RelayGrant},
+    reply,
     service::ChildContext,
 };
 use base64::Engine as _;
@@ -25,7 +27,7 @@ use protoplex_edge::{
 use protoplex_fleet::build_token::BuildToken;
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
-use protoplex_wire::directory::LIVE_PREFIX;
+use protoplex_wire::BuildId;
 use std::{
     net::SocketAddr,
     pin::pin,
@@ -35,9 +37,6 @@ use std::{
 
 /// Room for a usual head, so that writing it allocates once.
 const HEAD_BYTES_GUESS: usize = 1_024;
-
-/// The upstream of nodes that run apps.
-const ROLE_APP: &str = "role:app";
 
 /// One request on its way through one build.
 pub struct Request<'a> {
@@ -61,16 +60,23 @@ pub(super) fn act(
 ) -> Answer {
     let head = request.head;
     let (kind, answer) = match decision {
-        Decision::Respond(response) => (Kind::Respond, respond(slot, response).map(Answer::Ready)),
-        Decision::Redirect(redirect) => {
-            (Kind::Redirect, redirect_reply(&redirect).map(Answer::Ready))
-        }
+        Decision::Respond(response) => (
+            DecisionKind::Respond,
+            respond(slot, response).map(Answer::Ready),
+        ),
+        Decision::Redirect(redirect) => (
+            DecisionKind::Redirect,
+            redirect_reply(&redirect).map(Answer::Ready),
+        ),
         Decision::Asset(asset) => (
-            Kind::Asset,
+            DecisionKind::Asset,
             asset_reply(slot, request.build, head, asset).map(Answer::Ready),
         ),
-        Decision::Relay(decision) => (Kind::Relay, relay_to(shared, slot, request, decision)),
-        Decision::App(name) => (Kind::App, app_by_name(shared, slot, request, &name)),
+        Decision::Relay(decision) => (
+            DecisionKind::Relay,
+            relay_to(shared, slot, request, decision),
+        ),
+        Decision::App(name) => (DecisionKind::App, app_by_name(shared, slot, request, &name)),
     };
     match answer {
         Ok(answer) => {
@@ -241,7 +247,7 @@ fn relay_to(
     decision: protoplex_handler::RelayDecision,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
-    let grant = granted_relay(slot, &decision)?;
+    let grant = Arc::clone(granted_relay(slot, &decision)?);
     let has_connect = slot.grants.upgrades.iter().any(|known| known == "connect");
     if head.method == "CONNECT" && !has_connect {
         // The client's doing, not the handler's. `connect` in grants.upgrades lets it pass.
@@ -249,45 +255,50 @@ fn relay_to(
         return Ok(Answer::Ready(reply));
     }
     let hop_count = hops::next(&request);
-    if hop_count.is_none() && is_built_in(&decision.upstream) {
+    if hop_count.is_none() && grant.is_to_fleet() {
         shared.metrics.loops.fetch_add(1, Relaxed);
         tracing::warn!(
             handler = slot.name,
-            upstream = decision.upstream,
+            upstream = grant.name,
             request = head.request_id,
             "a request goes round in circles among nodes; answered 508. Does a handler relay to its own role?"
         );
         let reply = reply::status(StatusCode::LOOP_DETECTED, head.request_id);
         return Ok(Answer::Ready(reply));
     }
-    let counters = Arc::clone(&slot.relays[grant]);
+    let counters = Arc::clone(&grant.counters);
     let mut outbound = outbound(slot, &request, &decision, counters)?;
     let set = decision.set_headers.iter().map(|field| &*field.name);
     let removed = decision.remove_headers.iter().map(|name| &**name);
     outbound.body = forward::without_trailers(request.body, set.chain(removed));
-    if decision.upstream == ROLE_APP {
+    if grant.is_to_apps() {
         let first_byte = &mut outbound.timeouts.first_byte;
         first_byte.get_or_insert(request.build.first_byte_of_apps);
     }
     let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
     let request_id = head.request_id.to_owned();
-    let relays = hop_count.filter(|_| is_built_in(&decision.upstream));
+    let relays = hop_count.filter(|_| grant.is_to_fleet());
     let origin = relays.map(|relays| origin::text(head, relays));
-    let (upstream, key) = (decision.upstream, decision.key);
+    let key = decision.key;
     if let Some(notes) = head.notes {
-        notes.write(|noted| noted.upstream.clone_from(&upstream));
+        notes.write(|noted| noted.upstream.clone_from(&grant.name));
     }
     Ok(Answer::Later(Box::pin(async move {
-        let Some((group, hop)) = group(&shared, &build, &upstream, key.as_deref()).await else {
+        let found = group(&shared, &build.id, &grant.to, key.as_deref()).await;
+        let Some((group, hop)) = found else {
             outbound.counters.count_request();
             outbound.counters.count_failure(Cause::NoServer);
-            tracing::warn!(upstream, request = request_id, "no server to relay to");
+            tracing::warn!(
+                upstream = grant.name,
+                request = request_id,
+                "no server to relay to"
+            );
             return reply::unavailable(&request_id);
         };
-        let needs = match &hop {
-            Some(_) => Needs::Nothing,
-            None if build.upstreams.has(&group) => Needs::Upstream(Arc::clone(&group)),
-            None => Needs::Address(upstream),
+        let needs = match &grant.to {
+            Destination::Fleet(_) => Needs::Nothing,
+            Destination::Upstream(_) => Needs::Upstream(Arc::clone(&group)),
+            Destination::Server(server) => Needs::Server(server.clone()),
         };
         if hop.is_some() && !outbound.names_host {
             // An app says what it does where it is asked directly; a node's own address is for nobody outside.
@@ -308,18 +319,18 @@ fn relay_to(
 }
 
 /// The grant that allows a relay.
-fn granted_relay(
-    slot: &Slot,
+fn granted_relay<'a>(
+    slot: &'a Slot,
     decision: &protoplex_handler::RelayDecision,
-) -> Result<usize, HandlerError> {
-    let mut granted = slot.grants.relay.iter();
-    let Some(grant) = granted.position(|name| *name == decision.upstream) else {
+) -> Result<&'a Arc<RelayGrant>, HandlerError> {
+    let mut granted = slot.relays.iter();
+    let Some(grant) = granted.find(|grant| grant.name == decision.upstream) else {
         return refused(format!(
             "upstream `{}` is not in grants.relay",
             decision.upstream
         ));
     };
-    if decision.upstream.starts_with(LIVE_PREFIX) && decision.key.is_none() {
+    if grant.needs_key() && decision.key.is_none() {
         return refused(format!(
             "a relay to `{}` needs a key: it says which live node",
             decision.upstream
@@ -331,55 +342,58 @@ fn granted_relay(
 /// The servers of an upstream, and what tells a node of ours the build.
 type Servers = (Arc<Group>, Option<Arc<BuildToken>>);
 
-/// A built-in upstream that nobody serves is waited for.
+/// Nodes of the fleet that are not there are waited for.
 async fn group(
     shared: &ChildContext,
-    build: &LoadedBuild,
-    upstream: &str,
+    build: &BuildId,
+    to: &Destination,
     key: Option<&str>,
 ) -> Option<Servers> {
-    match group_now(shared, build, upstream, key) {
+    let target = match to {
+        Destination::Upstream(group) => return Some((Arc::clone(group), None)),
+        Destination::Server(server) => return Some((shared.relay.server(server)?, None)),
+        Destination::Fleet(target) => target,
+    };
+    match nodes_now(shared, build, target, key) {
         // On the heap: no request carries what a wait would need.
-        None if is_built_in(upstream) => Box::pin(group_later(shared, build, upstream, key)).await,
+        None => Box::pin(nodes_later(shared, build, target, key)).await,
         found => found,
     }
 }
 
-fn group_now(
+fn nodes_now(
     shared: &ChildContext,
-    build: &LoadedBuild,
-    upstream: &str,
+    build: &BuildId,
+    target: &FleetTarget,
     key: Option<&str>,
 ) -> Option<Servers> {
-    if !is_built_in(upstream) {
-        let named = build.upstreams.named(upstream).cloned();
-        let group = named.or_else(|| shared.relay.server(&upstream.parse().ok()?))?;
-        return Some((group, None));
-    }
     let (authority, hop) = {
         let fleet = shared.fleet.borrow();
         (
-            fleet.find(upstream, key).cloned()?,
-            fleet.hop_key.make(&build.id, SystemTime::now())?,
+            fleet.find(target, key).cloned()?,
+            fleet.hop_key.make(build, SystemTime::now())?,
         )
     };
-    let nodes = shared.relay.role(upstream);
+    let nodes = match target {
+        FleetTarget::Role(role) => shared.relay.role(*role),
+        FleetTarget::Live { .. } => None,
+    };
     let group = nodes.or_else(|| shared.relay.server(&authority))?;
     Some((group, Some(hop)))
 }
 
-async fn group_later(
+async fn nodes_later(
     shared: &ChildContext,
-    build: &LoadedBuild,
-    upstream: &str,
+    build: &BuildId,
+    target: &FleetTarget,
     key: Option<&str>,
 ) -> Option<Servers> {
     let mut fleet = shared.fleet.subscribe();
     let now = Instant::now();
-    let until = now + fleet.borrow().patience(upstream, now);
+    let until = now + fleet.borrow().patience(target, now);
     loop {
         // What came before we listened counts, too.
-        if let Some(found) = group_now(shared, build, upstream, key) {
+        if let Some(found) = nodes_now(shared, build, target, key) {
             return Some(found);
         }
         tokio::time::timeout_at(until.into(), fleet.changed())
@@ -517,7 +531,7 @@ pub(super) fn run_app(
         let run = pin!(async {
             match app::run(app, inner, client, cut).await {
                 Ok(reply) => {
-                    slot.metrics.count(Kind::App);
+                    slot.metrics.count(DecisionKind::App);
                     reply
                 }
                 Err(error) => shared.failed(&slot, &error, &request_id),

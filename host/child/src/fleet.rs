@@ -7,7 +7,7 @@ use http::uri::Authority;
 use parking_lot::Mutex;
 use protoplex_fleet::build_token::HopKey;
 use protoplex_wire::{
-    directory::{Directory, LIVE_PREFIX, SLOTS, slot_of},
+    directory::{Directory, SLOTS, slot_of},
     manifest::Role,
     status::Addresses,
 };
@@ -26,29 +26,52 @@ const REFUSE_MAX: Duration = Duration::from_secs(1);
 /// A slot that no child has.
 const NOBODY: u16 = u16::MAX;
 
+/// Nodes of the fleet that a relay goes to, as the directory answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FleetTarget {
+    /// Any node of a role.
+    Role(Role),
+    /// The child of a live node that a key of a namespace is placed on.
+    Live {
+        /// The namespace.
+        namespace: String,
+    },
+}
+
+/// What a relay waits for that finds nobody: keys of all namespaces are on the same nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Awaited {
+    NodeOf(Role),
+    Placement,
+}
+
+impl FleetTarget {
+    fn awaited(&self) -> Awaited {
+        match self {
+            Self::Role(role) => Awaited::NodeOf(*role),
+            Self::Live { .. } => Awaited::Placement,
+        }
+    }
+}
+
 /// One version of the directory, made ready for look-ups.
 #[derive(Debug)]
 pub(super) struct Fleet {
     pub(super) hop_key: HopKey,
-    roles: BTreeMap<String, Vec<Authority>>,
+    roles: BTreeMap<Role, Vec<Authority>>,
     next: AtomicUsize,
     /// Children of live nodes that have a slot.
     children: Vec<Authority>,
     /// For each slot its place in `children`.
     slots: Vec<u16>,
     /// When the first relay began to wait for what is not there.
-    waits: Mutex<BTreeMap<String, Instant>>,
+    waits: Mutex<BTreeMap<Awaited, Instant>>,
 }
 
 impl Default for Fleet {
     fn default() -> Self {
         Self::new("", &Directory::default(), "")
     }
-}
-
-/// Whether an upstream is one that the directory answers.
-pub(super) fn is_built_in(upstream: &str) -> bool {
-    upstream.starts_with("role:") || upstream.starts_with(LIVE_PREFIX)
 }
 
 impl Fleet {
@@ -69,10 +92,7 @@ impl Fleet {
         let (children, slots) = children(directory);
         Self {
             hop_key: HopKey::new(hop_key),
-            roles: all
-                .into_iter()
-                .map(|(r, all)| (r.to_string(), all))
-                .collect(),
+            roles: all,
             next: AtomicUsize::new(0),
             children,
             slots,
@@ -80,18 +100,20 @@ impl Fleet {
         }
     }
 
-    /// A server of a built-in upstream. Round robin over a role's nodes; for `live:` the child that has the key.
-    pub(super) fn find(&self, upstream: &str, key: Option<&str>) -> Option<&Authority> {
-        if let Some(namespace) = upstream.strip_prefix(LIVE_PREFIX) {
-            return self.place(namespace, key?);
+    /// A server of a built-in upstream. Round robin over a role's nodes; of live nodes the child that has the key.
+    pub(super) fn find(&self, target: &FleetTarget, key: Option<&str>) -> Option<&Authority> {
+        match target {
+            FleetTarget::Live { namespace } => self.place(namespace, key?),
+            FleetTarget::Role(role) => {
+                let all = self.roles.get(role)?;
+                all.get(self.next.fetch_add(1, Ordering::Relaxed) % all.len().max(1))
+            }
         }
-        let all = self.roles.get(upstream.strip_prefix("role:")?)?;
-        all.get(self.next.fetch_add(1, Ordering::Relaxed) % all.len().max(1))
     }
 
     /// The nodes that take the requests of each role.
-    pub(super) fn roles(&self) -> impl Iterator<Item = (&str, &[Authority])> {
-        self.roles.iter().map(|(role, nodes)| (&**role, &**nodes))
+    pub(super) fn roles(&self) -> impl Iterator<Item = (Role, &[Authority])> {
+        self.roles.iter().map(|(role, nodes)| (*role, &**nodes))
     }
 
     /// The child of a live node that a key of a namespace is placed on.
@@ -102,15 +124,11 @@ impl Fleet {
 
     /// Time that a relay may wait for what is not there. All that miss the same share one wait, and after it none waits
     /// for a while.
-    pub(super) fn patience(&self, upstream: &str, now: Instant) -> Duration {
-        let what = match upstream.starts_with(LIVE_PREFIX) {
-            true => LIVE_PREFIX,
-            false => upstream,
-        };
+    pub(super) fn patience(&self, target: &FleetTarget, now: Instant) -> Duration {
         let mut waits = self.waits.lock();
         let over = WAIT_MAX + REFUSE_MAX;
         waits.retain(|_, since| now.saturating_duration_since(*since) < over);
-        let since = *waits.entry(what.to_owned()).or_insert(now);
+        let since = *waits.entry(target.awaited()).or_insert(now);
         (since + WAIT_MAX).saturating_duration_since(now)
     }
 }
@@ -158,6 +176,12 @@ mod tests {
     use super::*;
     use protoplex_wire::directory::{Member, Slots};
 
+    fn chat() -> FleetTarget {
+        FleetTarget::Live {
+            namespace: "chat".to_owned(),
+        }
+    }
+
     fn member(role: Role, region: &str, port: u16) -> Member {
         Member {
             role,
@@ -200,13 +224,13 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for key in 0..1_000 {
             let key = format!("room-{key}");
-            let place = one.find("live:chat", Some(&key)).unwrap();
-            assert_eq!(Some(place), other.find("live:chat", Some(&key)));
+            let place = one.find(&chat(), Some(&key)).unwrap();
+            assert_eq!(Some(place), other.find(&chat(), Some(&key)));
             seen.insert(place.clone());
         }
         assert_eq!(seen.len(), 6);
-        assert_eq!(one.find("live:chat", None), None);
-        assert_eq!(Fleet::default().find("live:chat", Some("x")), None);
+        assert_eq!(one.find(&chat(), None), None);
+        assert_eq!(Fleet::default().find(&chat(), Some("x")), None);
     }
 
     #[test]
@@ -229,20 +253,20 @@ mod tests {
                 ..member(Role::Fileserver, "us", 4)
             },
         );
-        let ports = |region: &str, upstream: &str| {
-            let fleet = Fleet::new("", &directory, region);
-            let ports = (0..6).filter_map(|_| fleet.find(upstream, None)?.port_u16());
+        let ports = |region: &str, role: Role| {
+            let (fleet, target) = (Fleet::new("", &directory, region), FleetTarget::Role(role));
+            let ports = (0..6).filter_map(|_| fleet.find(&target, None)?.port_u16());
             ports.collect::<std::collections::BTreeSet<u16>>()
         };
-        assert_eq!(ports("eu", "role:app"), [1].into());
-        assert_eq!(ports("us", "role:app"), [2].into());
-        assert_eq!(ports("", "role:app"), [1, 2].into());
+        assert_eq!(ports("eu", Role::App), [1].into());
+        assert_eq!(ports("us", Role::App), [2].into());
+        assert_eq!(ports("", Role::App), [1, 2].into());
         assert_eq!(
-            ports("eu", "role:fileserver"),
+            ports("eu", Role::Fileserver),
             [4].into(),
             "it serves until it drains"
         );
-        assert_eq!(ports("eu", "role:live"), [].into());
+        assert_eq!(ports("eu", Role::Live), [].into());
     }
 
     #[test]
@@ -252,7 +276,8 @@ mod tests {
         let mut directory = Directory::default();
         directory.members.insert("a".into(), inner);
         let fleet = Fleet::new("", &directory, "");
-        let found = fleet.find("role:app", None).and_then(Authority::port_u16);
+        let found = fleet.find(&FleetTarget::Role(Role::App), None);
+        let found = found.and_then(Authority::port_u16);
         assert_eq!(found, Some(7));
     }
 
@@ -260,14 +285,20 @@ mod tests {
     fn all_that_miss_the_same_share_one_wait_and_then_none_waits_for_a_while() {
         let (fleet, start) = (Fleet::default(), Instant::now());
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(fleet.patience("live:a", start), WAIT_MAX);
+        let other = FleetTarget::Live {
+            namespace: "other".to_owned(),
+        };
+        assert_eq!(fleet.patience(&chat(), start), WAIT_MAX);
         assert_eq!(
-            fleet.patience("live:b", after(400)),
+            fleet.patience(&other, after(400)),
             WAIT_MAX - Duration::from_millis(400)
         );
-        assert_eq!(fleet.patience("role:app", after(400)), WAIT_MAX);
-        assert_eq!(fleet.patience("live:a", after(1_500)), Duration::ZERO);
-        assert_eq!(fleet.patience("live:a", after(2_100)), WAIT_MAX);
+        assert_eq!(
+            fleet.patience(&FleetTarget::Role(Role::App), after(400)),
+            WAIT_MAX
+        );
+        assert_eq!(fleet.patience(&chat(), after(1_500)), Duration::ZERO);
+        assert_eq!(fleet.patience(&chat(), after(2_100)), WAIT_MAX);
     }
 
     /// Prints, and asserts nothing about time: machines differ.
@@ -277,9 +308,10 @@ mod tests {
         let keys: Vec<String> = (0..1_000)
             .map(|n| format!("/rooms/{n:08}/members"))
             .collect();
+        let chat = chat();
         let (rounds, start, mut found) = (1_000, Instant::now(), 0_usize);
         for _ in 0..rounds {
-            let all = keys.iter().map(|key| fleet.find("live:chat", Some(key)));
+            let all = keys.iter().map(|key| fleet.find(&chat, Some(key)));
             found += std::hint::black_box(all.flatten().count());
         }
         let took = start.elapsed().as_nanos() / (rounds * keys.len() as u128);

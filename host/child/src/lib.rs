@@ -21,6 +21,7 @@ mod outlive;
 mod owned_head;
 mod probe;
 mod relay;
+mod relay_grant;
 pub mod reply;
 pub mod role;
 pub mod route;

@@ -1,9 +1,11 @@
 //! Counters of a child, and their Prometheus text. Each sample carries the label `child`; the parent merges.
 
+mod decision_kind;
 mod named;
 mod route;
 mod text;
 
+pub use decision_kind::DecisionKind;
 pub(super) use route::{Moment, RouteMetrics};
 
 use super::role::RoleMetrics;
@@ -31,45 +33,21 @@ pub(super) const OTHER: &str = "(other)";
 /// The label of requests that no route takes.
 const NO_ROUTE: &str = "(none)";
 
-/// Kinds of decisions, in the order of [`HandlerMetrics::decisions`].
-pub(super) const DECISIONS: [&str; 7] = [
-    "respond", "redirect", "relay", "asset", "app", "live", "error",
-];
-
-/// Which counter a decision raises.
-#[derive(Clone, Copy)]
-pub enum Kind {
-    /// An inline response.
-    Respond,
-    /// A redirect.
-    Redirect,
-    /// A relay to a server or a node.
-    Relay,
-    /// A file of the build.
-    Asset,
-    /// A response of an app handler.
-    App,
-    /// A call of a live handler.
-    Live,
-    /// A failed call.
-    Error,
-}
-
 /// Counters of one handler name; they outlive builds.
 #[derive(Debug, Default)]
 pub struct HandlerMetrics {
-    decisions: [AtomicU64; DECISIONS.len()],
+    decisions: [AtomicU64; DecisionKind::ALL.len()],
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl HandlerMetrics {
     /// Counts a decision.
-    pub fn count(&self, kind: Kind) {
+    pub fn count(&self, kind: DecisionKind) {
         self.decisions[kind as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_error(&self, kind: &'static str) {
-        self.count(Kind::Error);
+        self.count(DecisionKind::Error);
         *self.errors.lock().entry(kind).or_default() += 1;
     }
 }
@@ -244,8 +222,8 @@ impl Metrics {
             "Decisions by handler.",
         );
         for (name, handler) in &handlers {
-            for (kind, count) in DECISIONS.iter().zip(&handler.decisions) {
-                let labels = [("handler", &**name), ("decision", kind)];
+            for (kind, count) in DecisionKind::ALL.iter().zip(&handler.decisions) {
+                let labels = [("handler", &**name), ("decision", kind.name())];
                 text.sample(&labels, count.load(Relaxed));
             }
         }

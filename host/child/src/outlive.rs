@@ -4,6 +4,7 @@
 
 use super::{build::LoadedBuild, builds::Held, reply, service::ChildContext};
 use bytes::Bytes;
+use http::uri::Authority;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use protoplex_edge::upstream::Group;
@@ -23,8 +24,8 @@ pub(super) enum Needs {
     Nothing,
     /// The servers of an upstream that the build names.
     Upstream(Arc<Group>),
-    /// An address that a handler's grants name.
-    Address(String),
+    /// A server that a handler's grants name by its address.
+    Server(Authority),
     /// An app handler, which runs it.
     App(Arc<AppHandler>),
 }
@@ -72,10 +73,10 @@ impl Needs {
         match self {
             Self::Nothing => true,
             Self::Upstream(group) => build.upstreams.has(group),
-            Self::Address(address) => build
-                .handlers
-                .iter()
-                .any(|slot| slot.grants.relay.contains(address)),
+            Self::Server(server) => {
+                let mut relays = build.handlers.iter().flat_map(|slot| &slot.relays);
+                relays.any(|grant| grant.is_to_server(server))
+            }
             Self::App(app) => build.handlers.iter().any(|slot| slot.code.is_app(app)),
         }
     }

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_http::{BodyError, Reply};
 use protoplex_wire::{
-    Manifest,
-    manifest::{Ejection, Upstream},
+    Manifest, UpstreamRef,
+    manifest::{Ejection, Role, Upstream},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,8 +32,8 @@ const ADDRESSES: &str = "(addresses)";
 pub(super) struct Relay {
     pub(super) means: Arc<Means>,
     servers: Mutex<HashMap<Authority, Arc<Group>>>,
-    /// Nodes of the fleet that a role's requests go to, by `role:NAME`.
-    roles: Mutex<HashMap<String, Arc<Group>>>,
+    /// Nodes of the fleet that a role's requests go to.
+    roles: Mutex<HashMap<Role, Arc<Group>>>,
 }
 
 impl Relay {
@@ -46,27 +46,26 @@ impl Relay {
     }
 
     /// The directory has changed.
-    pub(super) fn set_roles<'a>(&self, roles: impl Iterator<Item = (&'a str, &'a [Authority])>) {
+    pub(super) fn set_roles<'a>(&self, roles: impl Iterator<Item = (Role, &'a [Authority])>) {
         let mut known = self.roles.lock();
         let mut next = HashMap::new();
         for (role, nodes) in roles {
             let upstream = fleet_upstream(nodes);
-            let group = match known.get(role) {
+            let group = match known.get(&role) {
                 Some(group) => group.successor(&upstream, &self.means),
                 None => Group::new(&upstream, &self.means),
             };
             match group {
-                Ok(group) => drop(next.insert(role.to_owned(), group)),
-                Err(error) => tracing::error!(role, %error, "nodes cannot be relayed to"),
+                Ok(group) => drop(next.insert(role, group)),
+                Err(error) => tracing::error!(%role, %error, "nodes cannot be relayed to"),
             }
         }
         *known = next;
     }
 
-    /// The nodes of a role, by `role:NAME`.
-    pub(super) fn role(&self, upstream: &str) -> Option<Arc<Group>> {
-        let role = upstream.strip_prefix("role:")?;
-        self.roles.lock().get(role).cloned()
+    /// The nodes of a role.
+    pub(super) fn role(&self, role: Role) -> Option<Arc<Group>> {
+        self.roles.lock().get(&role).cloned()
     }
 
     /// A single server, by its address.
@@ -96,7 +95,7 @@ impl Relay {
         let roles = self.roles.lock();
         let roles = roles.iter().map(|(role, group)| (role, group.load()));
         let mut loads: BTreeMap<_, _> = roles
-            .map(|(role, load)| (format!("role:{role}"), load))
+            .map(|(role, load)| (UpstreamRef::Role(*role).to_string(), load))
             .collect();
         let servers = self.servers.lock();
         if !servers.is_empty() {

@@ -69,7 +69,7 @@ impl Identity {
         match parts[..] {
             ["seed"] => Some(Self::Seed),
             ["node", role, name] => Some(Self::Node {
-                role: Role::of_name(role)?,
+                role: role.parse().ok()?,
                 name: name.to_owned(),
             }),
             ["operator", name] => Some(Self::Operator {

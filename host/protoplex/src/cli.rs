@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protoplex_native::COMPILE_MEMORY_BYTES_MAX;
-use protoplex_wire::role::{ROLES, Role, RoleSpec};
+use protoplex_wire::role::{NoRole, ROLES, Role, RoleSpec};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// Seconds that `push`, `rollback` and `adopt` wait for a release before they say that it still runs.
@@ -384,8 +384,9 @@ fn nodes_of_role(text: &str) -> Result<(Role, u16), String> {
     let (name, count) = text
         .split_once('=')
         .ok_or("write ROLE=N, such as live=2".to_owned())?;
-    let role = Role::of_name(name)
-        .ok_or_else(|| format!("there is no role {name:?}; it is {}", Role::names(|_| true)))?;
+    let role: Role = name
+        .parse()
+        .map_err(|error: NoRole| format!("{name:?}: {error}"))?;
     match count.parse() {
         Ok(count) if count <= NODES_MAX => Ok((role, count)),
         _ => Err(format!("{count:?} is no number from 0 to {NODES_MAX}")),

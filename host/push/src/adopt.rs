@@ -6,8 +6,10 @@ use crate::PushError;
 use bytes::Bytes;
 use protoplex_seed_client::{ClientError, SeedClient};
 use protoplex_wire::{
-    BuildId, Digest, Manifest, manifest::MANIFEST_BYTES_MAX, signature::Envelope,
-    status::NodeStatus,
+    BuildId, Digest, Manifest,
+    manifest::MANIFEST_BYTES_MAX,
+    signature::Envelope,
+    status::{ApiCode, NodeStatus},
 };
 
 /// An envelope is a few hundred bytes.
@@ -75,7 +77,7 @@ async fn from_any(
         why.join("; ")
     );
     Err(PushError::Refused {
-        code: "missing-blobs".to_owned(),
+        code: ApiCode::MissingBlobs.into(),
         message,
     })
 }

@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use protoplex_seed_client::{ClientError, Events, SeedClient};
 use protoplex_wire::{
     BuildId, Digest,
-    status::{Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},
+    status::{ApiCode, Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},
 };
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -210,7 +210,7 @@ async fn explain(client: &SeedClient, package: &Package, error: ClientError) -> 
     let PushError::Refused { code, message } = &refused else {
         return refused;
     };
-    if code != "conflict" {
+    if code != ApiCode::Conflict.as_str() {
         return refused;
     }
     let active = async {

@@ -267,7 +267,7 @@ fn route(section: Option<Section<'_>>) -> Route {
 }
 
 fn parse_role(section: &Section<'_>, at: &At<String>) -> Option<Role> {
-    let found = Role::of_name(&at.value);
+    let found = at.value.parse().ok();
     if found.is_none() {
         let hint = instead(&at.value, &ROLES.each_ref().map(|role| role.name));
         section.fault(at.line, format!("role {:?} is not known; {hint}", at.value));

@@ -11,9 +11,6 @@ mod slots;
 
 pub use slots::{Place, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
 
-/// Before the namespace in the name of a built-in upstream.
-pub const LIVE_PREFIX: &str = "live:";
-
 /// The form in which a node takes the directory; 0 is that of nodes before there were members.
 pub const DIRECTORY_FORMAT: u32 = 1;
 

@@ -6,12 +6,17 @@ pub mod digest;
 pub mod directory;
 pub mod link;
 pub mod manifest;
+mod names;
+mod outgoing_grant;
 pub mod release;
 pub mod role;
 pub mod signature;
 pub mod status;
+mod upstream_ref;
 
 pub use digest::Digest;
 pub use manifest::Manifest;
+pub use outgoing_grant::{NoOutgoingGrant, OutgoingGrant};
 pub use release::{BuildId, ReleaseId};
 pub use role::Role;
+pub use upstream_ref::{NoUpstreamRef, UpstreamRef};

@@ -127,15 +127,9 @@ impl World {
 }
 
 impl fmt::Display for World {
+    /// The word that serde writes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Edge => "edge",
-            Self::EdgeWasi => "edge-wasi",
-            Self::App02 => "app-0.2",
-            Self::App03 => "app-0.3",
-            Self::Live => "live",
-            Self::LiveStateful => "live-stateful",
-        })
+        self.serialize(f)
     }
 }
 

@@ -47,16 +47,8 @@ pub enum Stage {
 }
 
 impl fmt::Display for Stage {
+    /// The word that serde writes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Fetch => "fetch",
-            Self::Digest => "digest",
-            Self::Signature => "signature",
-            Self::Compile => "compile",
-            Self::Link => "link",
-            Self::WarmUp => "warm-up",
-            Self::Limit => "limit",
-            Self::Protocol => "protocol",
-        })
+        self.serialize(f)
     }
 }

@@ -3,7 +3,7 @@
 //! A role is added by a variant, its row, and a crate whose service the binary starts for it.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Purpose of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,12 +100,6 @@ impl Role {
             .expect("every role has a row, by the test below")
     }
 
-    /// The role of a name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        let mut rows = ROLES.iter();
-        rows.find(|row| row.name == name).map(|row| row.role)
-    }
-
     /// Names of the roles for which something holds, for messages: `proxy, app or live`.
     pub fn names(which: impl Fn(&RoleSpec) -> bool) -> String {
         let names: Vec<_> = ROLES
@@ -118,6 +112,21 @@ impl Role {
             Some((last, before)) => format!("{} or {last}", before.join(", ")),
             None => String::new(),
         }
+    }
+}
+
+/// A word that names no role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such role; it is {}", Role::names(|_| true))]
+pub struct NoRole;
+
+impl FromStr for Role {
+    type Err = NoRole;
+
+    fn from_str(name: &str) -> Result<Self, NoRole> {
+        let mut rows = ROLES.iter();
+        let row = rows.find(|row| row.name == name);
+        row.map(|row| row.role).ok_or(NoRole)
     }
 }
 
@@ -139,11 +148,11 @@ mod tests {
                 serde_json::to_string(&role).unwrap(),
                 format!("\"{}\"", row.name)
             );
-            assert_eq!(Role::of_name(row.name), Some(role));
+            assert_eq!(row.name.parse(), Ok(role));
             let rows = ROLES.iter().filter(|other| other.role == role);
             assert_eq!(rows.count(), 1, "{role}");
         }
-        assert_eq!(Role::of_name("mail"), None);
+        assert_eq!("mail".parse::<Role>(), Err(NoRole));
     }
 
     #[test]

@@ -6,6 +6,10 @@ use crate::{
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
+mod api;
+
+pub use api::{ApiCode, ApiError};
+
 /// Where a node is reached: URLs without a path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
@@ -332,13 +336,4 @@ impl fmt::Display for Hold {
              `protoplex rollback` release another build"
         )
     }
-}
-
-/// The body of every error of the Seed's and the meta port's API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiError {
-    /// A word for programs: `signature`, `digest`, `manifest`, `conflict`, `busy`, `missing-blobs`, …
-    pub code: String,
-    /// For people: what was wrong and what to do instead.
-    pub message: String,
 }

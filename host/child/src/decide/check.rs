@@ -41,7 +41,7 @@ pub(crate) fn check(
                 build,
                 from_our_node: false,
             };
-            outbound(slot, &request, &decision, Arc::clone(&slot.relays[grant]))?;
+            outbound(slot, &request, &decision, Arc::clone(&grant.counters))?;
             return Ok(None);
         }
         Decision::App(name) => {

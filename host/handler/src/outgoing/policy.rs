@@ -1,25 +1,19 @@
 //! The allow-list of a handler's outgoing requests.
 
 use http::Uri;
+use protoplex_wire::OutgoingGrant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wasmtime_wasi_http::Error;
 
 /// Deny by default.
 #[derive(Debug)]
-pub(crate) struct Policy(Vec<Entry>);
-
-#[derive(Debug)]
-struct Entry {
-    host: String,
-    port: Option<u16>,
-    /// The name may lead to private addresses (written `name!private`).
-    private: bool,
-}
+pub(crate) struct Policy(Vec<OutgoingGrant>);
 
 impl Policy {
-    /// From `grants.outgoing`.
+    /// From `grants.outgoing`. What is no grant, which a checked manifest does not have, allows nothing.
     pub(crate) fn new(grants: &[String]) -> Self {
-        Self(grants.iter().map(|text| Entry::parse(text)).collect())
+        let grants = grants.iter().filter_map(|text| text.parse().ok());
+        Self(grants.collect())
     }
 
     /// Refuses what no entry names: by scheme, host and port, and by address where the host is one.
@@ -34,56 +28,17 @@ impl Policy {
             443
         };
         let port = uri.port_u16().unwrap_or(default_port);
-        let entry = self
-            .0
-            .iter()
-            .find(|entry| entry.names(host) && entry.port.is_none_or(|p| p == port));
-        entry.map(drop).ok_or(Error::HttpRequestDenied)
+        let mut grants = self.0.iter();
+        match grants.any(|grant| grant.has_host(host) && grant.has_port(port)) {
+            true => Ok(()),
+            false => Err(Error::HttpRequestDenied),
+        }
     }
 
     /// Whether a name may lead to this address.
     pub(crate) fn allows_address(&self, name: &str, address: IpAddr) -> bool {
-        is_public(address)
-            || self
-                .0
-                .iter()
-                .any(|entry| entry.private && entry.names(name))
-    }
-}
-
-impl Entry {
-    fn parse(text: &str) -> Self {
-        let (text, private) = match text.strip_suffix("!private") {
-            Some(text) => (text, true),
-            None => (text, false),
-        };
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                match port.parse() {
-                    Ok(port) => (host, Some(port)),
-                    Err(_) => (text, None),
-                }
-            }
-            _ => (text, None),
-        };
-        let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        // An address that is written out is named, whatever kind it is.
-        let private = private || host.parse::<IpAddr>().is_ok();
-        Self {
-            host,
-            port,
-            private,
-        }
-    }
-
-    fn names(&self, host: &str) -> bool {
-        let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-        match self.host.strip_prefix("*.") {
-            Some(suffix) => host
-                .strip_suffix(suffix)
-                .is_some_and(|rest| rest.ends_with('.')),
-            None => self.host == host,
-        }
+        let mut grants = self.0.iter();
+        is_public(address) || grants.any(|grant| grant.allows_private() && grant.has_host(name))
     }
 }
 

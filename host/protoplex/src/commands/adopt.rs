@@ -10,7 +10,10 @@ use crate::{
 };
 use anyhow::Result;
 use protoplex_push::{PushError, follow, give_back};
-use protoplex_wire::{BuildId, status::NodeStatus};
+use protoplex_wire::{
+    BuildId,
+    status::{ApiCode, NodeStatus},
+};
 use std::collections::BTreeMap;
 
 /// Gives the Seed what it lacks of the build, and orders that it is the fleet's.
@@ -63,7 +66,7 @@ fn chosen(nodes: &[NodeStatus], named: Option<&str>) -> Result<BuildId, PushErro
             format!("`{named}` is not the start of just one of the builds that nodes run:{list}")
         }
     };
-    let code = "build".to_owned();
+    let code = ApiCode::Build.into();
     Err(PushError::Refused { code, message })
 }
 

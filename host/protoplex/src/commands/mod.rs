@@ -14,7 +14,7 @@ pub mod show;
 use anyhow::{Context as _, Result};
 use protoplex_push::PushError;
 use protoplex_seed_client::SeedClient;
-use protoplex_wire::BuildId;
+use protoplex_wire::{BuildId, status::ApiCode};
 use std::collections::BTreeSet;
 
 /// The build whose id starts with `prefix`, or whose release it is (`1.7`), among those of the history.
@@ -49,7 +49,7 @@ pub async fn build_by_prefix(client: &SeedClient, prefix: &str) -> Result<BuildI
 
 /// The Seed's refusal of a whole id that it does not know, for a part of one: a script sees the same exit code.
 fn unknown(message: String) -> anyhow::Error {
-    let code = "build".to_owned();
+    let code = ApiCode::Build.into();
     PushError::Refused { code, message }.into()
 }
 

@@ -4,6 +4,7 @@ use super::{
     Live,
     commands::{is_channel, no_channel},
     encode,
+    error_code::ErrorCode,
     origins::Allowed,
     watch::{Change, Registration},
 };
@@ -243,7 +244,7 @@ async fn publish(live: &Live, body: &[u8]) -> Reply {
     json_reply(&json!({"results": results}))
 }
 
-fn error(code: &str, message: &str) -> Value {
+fn error(code: ErrorCode, message: &str) -> Value {
     json!({"error": {"code": code, "message": message}})
 }
 
@@ -255,11 +256,11 @@ fn refused(refusal: &Refusal) -> Value {
 fn begin(live: &Live, one: &ToPublish<'_>) -> Result<oneshot::Receiver<Answer>, Value> {
     let key = one.key.as_deref();
     if !is_channel(&one.channel) {
-        return Err(error("bad-request", &no_channel()));
+        return Err(error(ErrorCode::BadRequest, &no_channel()));
     }
     if key.is_some_and(|key| key.len() > NAME_BYTES_MAX) {
         let message = format!("a key has at most {NAME_BYTES_MAX} bytes");
-        return Err(error("bad-request", &message));
+        return Err(error(ErrorCode::BadRequest, &message));
     }
     let data = Bytes::copy_from_slice(one.data.get().as_bytes());
     let channel = one.channel.as_ref().into();
@@ -279,7 +280,9 @@ fn published(answer: Result<Answer, oneshot::error::RecvError>) -> Value {
 
 async fn presence(live: &Live, body: &[u8]) -> Reply {
     match serde_json::from_slice::<OfChannel<'_>>(body) {
-        Ok(of) if !is_channel(&of.channel) => json_reply(&error("bad-request", &no_channel())),
+        Ok(of) if !is_channel(&of.channel) => {
+            json_reply(&error(ErrorCode::BadRequest, &no_channel()))
+        }
         Ok(of) => {
             let channel = of.channel.as_ref().into();
             let asked = live.ask(|hub, now_ms, ticket| hub.members(now_ms, ticket, &channel));

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use protoplex_channels::{ConnectionId, Position};
 use protoplex_child::{
     build::{Code, LoadedBuild, Slot},
-    metrics::Kind,
+    metrics::DecisionKind,
 };
 use protoplex_edge::{Rate, Share};
 use protoplex_handler::{
@@ -257,7 +257,7 @@ impl Live {
         }
         match told {
             Ok(Outcome::Effects(effects)) => {
-                state.slot().metrics.count(Kind::Live);
+                state.slot().metrics.count(DecisionKind::Live);
                 self.act(client, state, effects);
                 Some(())
             }

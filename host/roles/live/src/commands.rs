@@ -1,6 +1,6 @@
 //! Commands of clients of the channel protocol.
 
-use super::{Out, client::Speaker, encode, hub::Ticket};
+use super::{Out, client::Speaker, encode, error_code::ErrorCode, hub::Ticket};
 use bytes::Bytes;
 use protoplex_channels::Position;
 use protoplex_handler::{LiveMessage, NAME_BYTES_MAX};
@@ -78,7 +78,7 @@ impl<'a> Envelope<'a> {
         match (there.next(), there.next()) {
             (Some((value, read)), None) => read(value).map_err(|error| no_command(&error)),
             _ => Err(Fault::new(
-                "bad-request",
+                ErrorCode::BadRequest,
                 "a command says one thing to do: subscribe, unsubscribe, publish, presence, refresh, send or ping",
             )),
         }
@@ -86,7 +86,10 @@ impl<'a> Envelope<'a> {
 }
 
 fn no_command(error: &serde_json::Error) -> Fault {
-    Fault::new("bad-request", format!("this is no command: {error}"))
+    Fault::new(
+        ErrorCode::BadRequest,
+        format!("this is no command: {error}"),
+    )
 }
 
 #[derive(Deserialize)]
@@ -144,11 +147,15 @@ pub(super) fn is_channel(name: &str) -> bool {
 }
 
 /// Why a command was not done: a word for programs, and one for people.
-struct Fault(&'static str, String);
+struct Fault {
+    code: ErrorCode,
+    message: String,
+}
 
 impl Fault {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self(code, message.into())
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message }
     }
 }
 
@@ -187,7 +194,7 @@ impl Speaker<'_> {
         let obeyed = obeyed.and_then(|known| self.obey(id, known.verb()?));
         match obeyed {
             Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
-            Err(Fault(code, message)) => self.answer(encode::error(id, code, &message)),
+            Err(Fault { code, message }) => self.answer(encode::error(id, code, &message)),
         }
     }
 
@@ -196,7 +203,11 @@ impl Speaker<'_> {
         let max = self.live().rules().limits.received_bytes_max;
         let message =
             format!("the command has {bytes} bytes as it was sent; {max} is the most, inflated");
-        self.answer(encode::error(leading_id(beginning), "too-large", &message));
+        self.answer(encode::error(
+            leading_id(beginning),
+            ErrorCode::TooLarge,
+            &message,
+        ));
     }
 
     fn answer(&self, object: Bytes) {
@@ -204,7 +215,7 @@ impl Speaker<'_> {
     }
 
     fn obey(&self, id: Option<u64>, verb: Verb<'_>) -> Result<Option<Bytes>, Fault> {
-        let needed = || id.ok_or_else(|| Fault::new("bad-request", "a command has an id"));
+        let needed = || id.ok_or_else(|| Fault::new(ErrorCode::BadRequest, "a command has an id"));
         match verb {
             Verb::Subscribe(asked) => self.subscribe(needed()?, &asked).map(|()| None),
             Verb::Unsubscribe(of) => {
@@ -247,7 +258,7 @@ impl Speaker<'_> {
             Subscribe::Token => exp = Some(self.with_token(&channel, asked.token.as_deref())?),
             Subscribe::Handlers => {
                 return Err(Fault::new(
-                    "forbidden",
+                    ErrorCode::Forbidden,
                     "its handler subscribes to this channel",
                 ));
             }
@@ -257,7 +268,7 @@ impl Speaker<'_> {
             .as_deref()
             .map(str::parse::<Position>)
             .transpose();
-        let from = from.map_err(|_| Fault::new("bad-request", "`from` is EPOCH-OFFSET"))?;
+        let from = from.map_err(|_| Fault::new(ErrorCode::BadRequest, "`from` is EPOCH-OFFSET"))?;
         let user = self.client.state.lock().user.clone();
         let live = self.live();
         live.subscribe(self.client, &channel, from, user, Some(id));
@@ -272,7 +283,7 @@ impl Speaker<'_> {
         let namespace = self.namespace(&channel)?;
         if namespace.publish == Publish::Handlers {
             return Err(Fault::new(
-                "forbidden",
+                ErrorCode::Forbidden,
                 "clients do not publish to this channel",
             ));
         }
@@ -280,7 +291,7 @@ impl Speaker<'_> {
         let key = asked.key.as_deref();
         if key.is_some_and(|key| key.len() > NAME_BYTES_MAX) {
             return Err(Fault::new(
-                "bad-request",
+                ErrorCode::BadRequest,
                 format!("a key has at most {NAME_BYTES_MAX} bytes"),
             ));
         }
@@ -294,10 +305,10 @@ impl Speaker<'_> {
         let (name, _) = channel.split_once(':').unwrap_or((channel, ""));
         let rules = self.live().rules();
         match rules.namespaces.get(name) {
-            Some(_) if !is_channel(channel) => Err(Fault::new("bad-request", no_channel())),
+            Some(_) if !is_channel(channel) => Err(Fault::new(ErrorCode::BadRequest, no_channel())),
             Some(namespace) => Ok(*namespace),
             None => Err(Fault::new(
-                "unknown",
+                ErrorCode::Unknown,
                 format!("there is no namespace `{name}`"),
             )),
         }
@@ -307,14 +318,17 @@ impl Speaker<'_> {
     fn channel(&self, channel: &str) -> Result<Arc<str>, Fault> {
         match self.live().hub().is_subscribed(self.client.id, channel) {
             true => Ok(channel.into()),
-            false => Err(Fault::new("forbidden", "subscribe to the channel first")),
+            false => Err(Fault::new(
+                ErrorCode::Forbidden,
+                "subscribe to the channel first",
+            )),
         }
     }
 
     /// The second of 1970 in which a token's right to a channel ends.
     fn with_token(&self, channel: &str, token: Option<&str>) -> Result<u64, Fault> {
-        let token =
-            token.ok_or_else(|| Fault::new("forbidden", "the channel needs a signed token"))?;
+        let token = token
+            .ok_or_else(|| Fault::new(ErrorCode::Forbidden, "the channel needs a signed token"))?;
         let user = self.client.state.lock().user.clone();
         let secrets = self.live().secrets.load();
         let end = secrets.right_until(token, channel, user.as_deref());

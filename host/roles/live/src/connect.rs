@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_child::{
     build::{Code, LoadedBuild},
     decide::Request,
-    metrics::Kind,
+    metrics::DecisionKind,
     reply,
 };
 use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
@@ -232,7 +232,7 @@ fn open(
     let (session, effects) = match opened {
         Ok((session, Outcome::Effects(effects))) => (session, effects),
         Ok((_, Outcome::Refused { status, reason })) => {
-            slot.metrics.count(Kind::Live);
+            slot.metrics.count(DecisionKind::Live);
             return Err(turned_away(refused(status, reason, head.request_id)));
         }
         Err(error) => {
@@ -243,7 +243,7 @@ fn open(
             )));
         }
     };
-    slot.metrics.count(Kind::Live);
+    slot.metrics.count(DecisionKind::Live);
     let client = Arc::new(Client::new(
         id,
         transport,

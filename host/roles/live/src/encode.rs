@@ -1,7 +1,7 @@
 //! Encoding of what goes out: objects of the channel protocol, and the forms of messages, each made once for all who
 //! receive it.
 
-use super::{Out, hub::LiveItem};
+use super::{Out, error_code::ErrorCode, hub::LiveItem};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protoplex_channels::{
@@ -45,30 +45,34 @@ pub(super) fn published(id: u64, position: Position) -> Bytes {
 }
 
 /// To `id`, why it was not done.
-pub(super) fn error(id: Option<u64>, code: &str, message: &str) -> Bytes {
+pub(super) fn error(id: Option<u64>, code: ErrorCode, message: &str) -> Bytes {
     object(json!({"id": id, "error": {"code": code, "message": message}}))
 }
 
 /// A word for programs, and one for people.
-pub(super) fn refusal(refusal: &Refusal) -> (&'static str, String) {
+pub(super) fn refusal(refusal: &Refusal) -> (ErrorCode, String) {
     match refusal {
-        Refusal::NoConnection => ("unavailable", "the connection is gone".into()),
-        Refusal::NoNamespace => ("unknown", "there is no such namespace".into()),
-        Refusal::Subscribed => ("bad-request", "it is subscribed already".into()),
-        Refusal::Unsubscribed => ("bad-request", "it was unsubscribed meanwhile".into()),
+        Refusal::NoConnection => (ErrorCode::Unavailable, "the connection is gone".into()),
+        Refusal::NoNamespace => (ErrorCode::Unknown, "there is no such namespace".into()),
+        Refusal::Subscribed => (ErrorCode::BadRequest, "it is subscribed already".into()),
+        Refusal::Unsubscribed => (
+            ErrorCode::BadRequest,
+            "it was unsubscribed meanwhile".into(),
+        ),
         Refusal::Unavailable => (
-            "unavailable",
+            ErrorCode::Unavailable,
             "the channel is out of reach; try again, with the same key".into(),
         ),
         Refusal::TooManySubscriptions(max) => (
-            "too-many",
+            ErrorCode::TooMany,
             format!("a connection may be subscribed to {max} channels"),
         ),
-        Refusal::TooManySubscribers(max) => {
-            ("too-many", format!("the channel has {max} subscribers"))
-        }
+        Refusal::TooManySubscribers(max) => (
+            ErrorCode::TooMany,
+            format!("the channel has {max} subscribers"),
+        ),
         Refusal::TooLarge { bytes, max } => (
-            "too-large",
+            ErrorCode::TooLarge,
             format!("the message has {bytes} bytes; {max} is the most"),
         ),
     }
@@ -91,7 +95,7 @@ pub(super) fn subscribed(id: Option<u64>, channel: &str, subscribed: &Subscribed
 }
 
 /// That the server ended a subscription.
-pub(super) fn ended(channel: &str, code: &str, message: &str) -> Bytes {
+pub(super) fn ended(channel: &str, code: ErrorCode, message: &str) -> Bytes {
     object(json!({"channel": channel, "ended": {"code": code, "message": message}}))
 }
 

@@ -11,6 +11,7 @@ mod commands;
 mod connect;
 mod counters;
 mod encode;
+mod error_code;
 mod events;
 mod hub;
 mod links;

@@ -8,6 +8,7 @@ use super::{
     Live, Out,
     client::{Client, State},
     encode,
+    error_code::ErrorCode,
 };
 use protoplex_wire::manifest::{self, Namespace, Subscribe};
 
@@ -34,18 +35,18 @@ fn refused(
     rules: &manifest::Live,
     state: &State,
     channel: &str,
-) -> Option<(&'static str, &'static str)> {
+) -> Option<(ErrorCode, &'static str)> {
     let name = channel.split(':').next().unwrap_or_default();
     let Some(namespace) = rules.namespaces.get(name) else {
-        return Some(("unknown", "there is no such namespace any more"));
+        return Some((ErrorCode::Unknown, "there is no such namespace any more"));
     };
     let is_by_handler = state.by_handler.contains(channel);
     match namespace.subscribe {
         Subscribe::Token if !is_by_handler && !state.tokens.contains_key(channel) => {
-            Some(("forbidden", "the channel needs a signed token now"))
+            Some((ErrorCode::Forbidden, "the channel needs a signed token now"))
         }
         Subscribe::Handlers if !is_by_handler => Some((
-            "forbidden",
+            ErrorCode::Forbidden,
             "only its handler subscribes to this channel now",
         )),
         _ => None,

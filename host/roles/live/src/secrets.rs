@@ -1,5 +1,6 @@
 //! Secrets of those who may publish by HTTP, and who may subscribe by a signed token.
 
+use super::error_code::ErrorCode;
 use anyhow::Context;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
@@ -91,10 +92,10 @@ pub(super) enum Refused {
 
 impl Refused {
     /// A word for programs.
-    pub(super) fn code(self) -> &'static str {
+    pub(super) fn code(self) -> ErrorCode {
         match self {
-            Self::Expired => "expired",
-            _ => "forbidden",
+            Self::Expired => ErrorCode::Expired,
+            _ => ErrorCode::Forbidden,
         }
     }
 }

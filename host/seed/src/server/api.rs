@@ -22,7 +22,7 @@ use protoplex_wire::{
     BuildId,
     signature::Envelope,
     status::{
-        AdoptOrder, BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord,
+        AdoptOrder, ApiCode, BuildAccepted, BuildView, NodeStatus, ReleaseOrder, ReleaseRecord,
         RollbackOrder, SeedStatus,
     },
 };
@@ -98,7 +98,7 @@ async fn rollback(
     let view = view(&shared).await?;
     let to = order.to.or(view.rollback_target).ok_or_else(|| {
         ApiFault::not_found(
-            "no-rollback",
+            ApiCode::NoRollback,
             "no other build was ever promoted, so there is nothing to go back to",
         )
     })?;
@@ -156,10 +156,10 @@ async fn status(State(shared): App, _: Member) -> Result<Json<SeedStatus>, ApiFa
 }
 
 async fn no_such_path(uri: Uri) -> ApiFault {
-    ApiFault::not_found("path", format!("there is nothing at {}", uri.path()))
+    ApiFault::not_found(ApiCode::Path, format!("there is nothing at {}", uri.path()))
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> ApiFault {
     let message = format!("{} is not answered at {}", method, uri.path());
-    ApiFault::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
+    ApiFault::new(StatusCode::METHOD_NOT_ALLOWED, ApiCode::Method, message)
 }

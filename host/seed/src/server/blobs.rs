@@ -18,7 +18,7 @@ use http::{StatusCode, header};
 use http_body::Body as _;
 use protoplex_wire::{
     Digest,
-    status::{BlobsMissing, BlobsWanted},
+    status::{ApiCode, BlobsMissing, BlobsWanted},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -45,7 +45,7 @@ where
         Ok(result) => result.map_err(Into::into),
         Err(error) => Err(ApiFault::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
+            ApiCode::Internal,
             error.to_string(),
         )),
     }
@@ -99,7 +99,7 @@ pub(super) async fn put(
     let written = written.map_err(|error| {
         ApiFault::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
+            ApiCode::Internal,
             error.to_string(),
         )
     })?;
@@ -142,7 +142,7 @@ async fn receive(body: Body, chunks: mpsc::Sender<Bytes>) -> Result<(), ApiFault
         let chunk = chunk.map_err(|_| {
             ApiFault::new(
                 StatusCode::REQUEST_TIMEOUT,
-                "timeout",
+                ApiCode::Timeout,
                 "the upload brought nothing more; send it again",
             )
         })?;

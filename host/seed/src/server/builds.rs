@@ -10,7 +10,7 @@ use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::{Handler, MANIFEST_BYTES_MAX},
     signature::Envelope,
-    status::{BuildAccepted, BuildView},
+    status::{ApiCode, BuildAccepted, BuildView},
 };
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
@@ -92,7 +92,7 @@ impl Builds {
         let envelope = blocking(move || store.load_build(build)).await?;
         let envelope = envelope.ok_or_else(|| {
             ApiFault::not_found(
-                "build",
+                ApiCode::Build,
                 format!("there is no build {build} here; push it first"),
             )
         })?;
@@ -112,15 +112,15 @@ impl Builds {
             let message = format!("the manifest {build} is not here; upload it as a blob first");
             return Err(ApiFault::new(
                 StatusCode::CONFLICT,
-                "missing-blobs",
+                ApiCode::MissingBlobs,
                 message,
             ));
         };
         let manifest = Manifest::parse(&bytes)
-            .map_err(|error| ApiFault::build("manifest", error.to_string()))?;
+            .map_err(|error| ApiFault::build(ApiCode::Manifest, error.to_string()))?;
         let verified = envelope.verify(build, &self.keys);
         verified.map_err(|error| {
-            ApiFault::new(StatusCode::FORBIDDEN, "signature", error.to_string())
+            ApiFault::new(StatusCode::FORBIDDEN, ApiCode::Signature, error.to_string())
         })?;
         Ok(manifest)
     }
@@ -140,7 +140,7 @@ impl Builds {
                     let message = format!(
                         "blob {digest} has {found} bytes, and the manifest says {expected}"
                     );
-                    return Err(ApiFault::build("manifest", message));
+                    return Err(ApiFault::build(ApiCode::Manifest, message));
                 }
                 Some(_) => {}
             }
@@ -158,7 +158,7 @@ impl Builds {
         let message = format!("not uploaded yet, or damaged: {}{more}", missing.join(", "));
         Err(ApiFault::new(
             StatusCode::CONFLICT,
-            "missing-blobs",
+            ApiCode::MissingBlobs,
             message,
         ))
     }
@@ -180,7 +180,7 @@ impl Builds {
                 Ok(())
             }
             Err((stage, reason)) => Err(ApiFault::build(
-                stage.to_string(),
+                stage.into(),
                 format!("handler `{name}`: {reason}"),
             )),
         }
@@ -201,7 +201,7 @@ fn check_limits(manifest: &Manifest) -> Result<(), ApiFault> {
             .saturating_mul(at_once.into());
         if bytes > HANDLER_MEMORY_BYTES_MAX {
             return Err(ApiFault::build(
-                "limit",
+                ApiCode::Limit,
                 format!(
                     "handler `{name}`: memory_bytes_max times in_flight_max is {bytes} bytes; {HANDLER_MEMORY_BYTES_MAX} is the most. Lower one of them"
                 ),
@@ -217,7 +217,7 @@ fn check_limits(manifest: &Manifest) -> Result<(), ApiFault> {
     if bytes > ASSETS_BYTES_MAX {
         let message =
             format!("the assets have {bytes} bytes together; {ASSETS_BYTES_MAX} is the most");
-        return Err(ApiFault::build("limit", message));
+        return Err(ApiFault::build(ApiCode::Limit, message));
     }
     Ok(())
 }

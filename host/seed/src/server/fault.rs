@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use protoplex_wire::status::ApiError;
+use protoplex_wire::status::{ApiCode, ApiError};
 
 /// A status and an [`ApiError`].
 #[derive(Debug)]
@@ -19,11 +19,7 @@ pub(super) struct ApiFault {
 }
 
 impl ApiFault {
-    pub(super) fn new(
-        status: StatusCode,
-        code: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(status: StatusCode, code: ApiCode, message: impl Into<String>) -> Self {
         Self {
             status,
             error: ApiError {
@@ -38,26 +34,26 @@ impl ApiFault {
     }
 
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+        Self::new(StatusCode::FORBIDDEN, ApiCode::Forbidden, message)
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "request", message)
+        Self::new(StatusCode::BAD_REQUEST, ApiCode::Request, message)
     }
 
-    pub(super) fn not_found(code: &str, message: impl Into<String>) -> Self {
+    pub(super) fn not_found(code: ApiCode, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 
     /// A build that is refused for what it is.
-    pub(super) fn build(code: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn build(code: ApiCode, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
     pub(super) fn stopping() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "stopping",
+            ApiCode::Stopping,
             "the Seed is stopping; try again",
         )
     }
@@ -79,11 +75,11 @@ impl IntoResponse for ApiFault {
 impl From<Refusal> for ApiFault {
     fn from(refusal: Refusal) -> Self {
         let (status, code) = match refusal {
-            Refusal::Busy { .. } => (StatusCode::CONFLICT, "busy"),
-            Refusal::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
-            Refusal::NotHeld => (StatusCode::CONFLICT, "not-held"),
-            Refusal::NotRunning(_) => (StatusCode::CONFLICT, "not-running"),
-            Refusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
+            Refusal::Busy { .. } => (StatusCode::CONFLICT, ApiCode::Busy),
+            Refusal::Conflict { .. } => (StatusCode::CONFLICT, ApiCode::Conflict),
+            Refusal::NotHeld => (StatusCode::CONFLICT, ApiCode::NotHeld),
+            Refusal::NotRunning(_) => (StatusCode::CONFLICT, ApiCode::NotRunning),
+            Refusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, ApiCode::Storage),
         };
         Self::new(status, code, refusal.to_string())
     }
@@ -100,17 +96,17 @@ impl From<StoreError> for ApiFault {
             ),
             false => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         };
-        Self::new(status, "storage", message)
+        Self::new(status, ApiCode::Storage, message)
     }
 }
 
 impl From<BlobError> for ApiFault {
     fn from(error: BlobError) -> Self {
         let (status, code) = match error {
-            BlobError::Absent(_) => (StatusCode::NOT_FOUND, "blob"),
-            BlobError::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, "digest"),
-            BlobError::OtherContent { .. } => (StatusCode::BAD_REQUEST, "digest"),
-            BlobError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "limit"),
+            BlobError::Absent(_) => (StatusCode::NOT_FOUND, ApiCode::Blob),
+            BlobError::Damaged(_) => (StatusCode::INTERNAL_SERVER_ERROR, ApiCode::Digest),
+            BlobError::OtherContent { .. } => (StatusCode::BAD_REQUEST, ApiCode::Digest),
+            BlobError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ApiCode::Limit),
             BlobError::Store(error) => return error.into(),
         };
         Self::new(status, code, error.to_string())

@@ -61,11 +61,6 @@ impl Manifest {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    name.len() <= 64 && name.bytes().all(ok) && name.starts_with(|c: char| c.is_ascii_lowercase())
-}
-
 /// Whether a text could stand on a request line: no white space, no control characters, nothing but ASCII.
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|b| (0x21..0x7f).contains(&b))

@@ -1,7 +1,10 @@
 //! Handlers that a node can use.
 
-use super::{Findings, environment, grants, is_name, limits, probes};
-use crate::manifest::{Handler, Isolation, Manifest, World};
+use super::{Findings, environment, grants, limits, probes};
+use crate::{
+    manifest::{Handler, Isolation, Manifest, World},
+    names::is_name,
+};
 
 /// Compiling takes many times as much memory.
 pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;

@@ -1,7 +1,10 @@
 //! Channels whose rules can be kept.
 
-use super::{Findings, is_name, limits::WAIT_MS_MAX};
-use crate::manifest::{ITEM_BYTES, Live, LiveLimits, Namespace};
+use super::{Findings, limits::WAIT_MS_MAX};
+use crate::{
+    manifest::{ITEM_BYTES, Live, LiveLimits, Namespace},
+    names::is_name,
+};
 
 /// Kept for registrations.
 const KEYS: &str = "keys";

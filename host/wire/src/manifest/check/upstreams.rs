@@ -2,11 +2,13 @@
 
 use super::{
     Findings,
-    grants::is_host,
     limits::{IN_FLIGHT_MAX, QUEUE_MAX, WAIT_MS_MAX},
     probes,
 };
-use crate::manifest::{Ejection, HealthCheck, Upstream, UpstreamProtocol, UpstreamTls};
+use crate::{
+    manifest::{Ejection, HealthCheck, Upstream, UpstreamProtocol, UpstreamTls},
+    names::{is_address, is_host},
+};
 
 /// One request can remember to have tried so many.
 const ADDRESSES_MAX: usize = 64;
@@ -148,16 +150,6 @@ fn check_addresses(found: &mut Findings<'_>, all: &[String]) {
         let fault = kind(address.clone());
         found.key("addresses").index(at).add(fault);
     }
-}
-
-/// `host:port`; IPv6 in brackets.
-pub(super) fn is_address(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else {
-        return false;
-    };
-    let port_ok = port.parse::<u16>().is_ok_and(|port| port > 0);
-    let host_ok = is_host(host) && !host.starts_with('*');
-    port_ok && host_ok && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn check_queue(found: &mut Findings<'_>, upstream: &Upstream) {
