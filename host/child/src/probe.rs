@@ -9,15 +9,16 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use protoplex_handler::{BuildFault, HandlerError, warming_up};
 use protoplex_http::{Body, Head, HeaderField, Reply, ReplyBody, Scheme, normal};
-use protoplex_wire::{manifest::Probe, release::Stage};
+use protoplex_wire::{
+    manifest::{Probe, defaults},
+    release::Stage,
+};
 use std::{
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Where a probe names no host.
-const PROBE_HOST: &str = "probe.invalid";
 /// Time in which the bodies of apps' answers are read, all of a build together. One that goes on by then is an event
 /// stream, or large, and all right so far. The parent takes a child for stuck that is silent for five seconds.
 const BODIES_READ_MAX: Duration = Duration::from_secs(2);
@@ -67,7 +68,7 @@ async fn run(
     let Ok(path) = normal::path(&probe.path) else {
         return Err("a path with `%00` in it reaches no handler; probe another".to_owned());
     };
-    let host = probe.host.as_deref().unwrap_or(PROBE_HOST);
+    let host = probe.host.as_deref().unwrap_or(defaults::PROBE_HOST);
     let host = normal::authority(host, Scheme::Http);
     let headers = [HeaderField {
         name: "host",

@@ -7,7 +7,7 @@ use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_http::{BodyError, Reply};
 use protoplex_wire::{
     Manifest, UpstreamRef,
-    manifest::{Ejection, Role, Upstream},
+    manifest::{Ejection, Role, Upstream, defaults},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,11 +19,9 @@ use std::{
 /// unused ones are forgotten.
 const SERVERS_MAX: usize = 1_024;
 /// Twice the deadline of apps that say nothing of it: they may queue for as long, too.
-const FIRST_BYTE_TIMEOUT_MS: u64 = 60_000;
+const FIRST_BYTE_TIMEOUT_MS: u64 = 2 * defaults::APP_DEADLINE_MS;
 /// Added for the node that runs the app: its own answer for a late app should come first.
 const APP_MARGIN: Duration = Duration::from_secs(5);
-/// A stream that says nothing for so long is taken for dead.
-const IDLE_TIMEOUT_MS: u64 = 300_000;
 
 /// Name in metrics for servers that no upstream names.
 const ADDRESSES: &str = "(addresses)";
@@ -117,7 +115,6 @@ fn fleet_upstream(nodes: &[Authority]) -> Upstream {
     Upstream {
         addresses: nodes.iter().map(ToString::to_string).collect(),
         first_byte_timeout_ms: FIRST_BYTE_TIMEOUT_MS,
-        idle_timeout_ms: IDLE_TIMEOUT_MS,
         ..Upstream::default()
     }
 }

@@ -32,7 +32,7 @@ use joint::{Incoming, Joint};
 use parking_lot::Mutex;
 use protoplex_http::Body;
 use protoplex_wire::{
-    manifest::{Handler, Limits},
+    manifest::{Handler, Limits, defaults},
     release::Stage,
 };
 pub(crate) use state::{AppState, RESOURCES_MAX};
@@ -56,10 +56,6 @@ use wasmtime_wasi_http::Error;
 
 /// Between two looks at a deadline while the guest waits for its client: a deadline may be late by this.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
-/// Responses that may be sent at once for each place, where the manifest says nothing (`streams_max`): one that streams
-/// mostly waits for its client or its guest, and costs an instance but hardly any CPU time. 256 by the default of
-/// `in_flight_max` are a quarter of a child's instances.
-const STREAMS_PER_PLACE: u32 = 4;
 /// Guests that may work at once for clients that have their responses, or have left, for each place. As many as streams:
 /// they mostly wait as well. More are ended.
 const WORK_PER_PLACE: u32 = 4;
@@ -126,8 +122,11 @@ impl AppHandler {
         };
         let limits = handler.limits;
         let streams_max = limits.streams_max;
-        let streams_max =
-            streams_max.unwrap_or_else(|| limits.in_flight_max.saturating_mul(STREAMS_PER_PLACE));
+        let streams_max = streams_max.unwrap_or_else(|| {
+            limits
+                .in_flight_max
+                .saturating_mul(defaults::STREAMS_PER_PLACE)
+        });
         Ok(Self {
             shared: Arc::new(Shared {
                 runner: Arc::new(runner),

@@ -19,6 +19,7 @@ use hyper_util::{
 };
 use kept::KeptConnector;
 pub(crate) use policy::Policy;
+use protoplex_wire::manifest::defaults;
 use std::{
     future::Future,
     io,
@@ -45,9 +46,6 @@ const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest time that a guest may set. Streams that say something once an hour are known; less often, nobody tells
 /// them from dead ones.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// Requests of one handler that are open at once in one child, where the manifest says nothing (`outgoing_max`): each
-/// takes a descriptor, and four for each place are more than pages need.
-const OUTGOING_MAX: u32 = 256;
 /// Largest share of one instance: a quarter, so that one request does not take what others need.
 const INSTANCE_PART: usize = 4;
 /// Idle connections to one host that are kept. Of all hosts together a handler keeps as many as it may have requests
@@ -87,7 +85,7 @@ impl Outgoing {
         connector.set_nodelay(true);
         // Each request has its own, which may be longer than ours.
         connector.set_connect_timeout(Some(TIMEOUT_MAX));
-        let open = outgoing_max.unwrap_or(OUTGOING_MAX) as usize;
+        let open = outgoing_max.unwrap_or(defaults::OUTGOING_MAX) as usize;
         let connector = KeptConnector::new(connector, open);
         let tls = hyper_rustls::HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())

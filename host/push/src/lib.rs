@@ -4,7 +4,6 @@
 
 mod adopt;
 pub mod assets;
-pub mod defaults;
 pub mod diff;
 mod fault;
 mod package;
@@ -12,8 +11,10 @@ mod push;
 mod reader;
 mod source;
 mod strict;
+mod words;
 
 pub use adopt::give_back;
 pub use fault::{Fault, Faults, nearest};
 pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
+use protoplex_wire::manifest::defaults;
 pub use push::{End, Options, Progress, PushError, UPLOADS_MAX, follow, push};

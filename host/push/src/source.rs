@@ -7,7 +7,7 @@ use crate::{
 };
 use protoplex_wire::{
     manifest::{Grants, Isolation, Limits, Live, ManifestPath, Probe, Route, Segment, World},
-    role::{ROLES, Role},
+    role::Role,
 };
 use std::collections::BTreeMap;
 use toml::de::DeTable;
@@ -243,16 +243,14 @@ fn route(section: Option<Section<'_>>) -> Route {
             body_bytes_per_s_min: None,
         };
     };
-    let role = section.string("role");
+    let role = upstream::word(&mut section, "role");
     let role = section.required("role", role, "role = \"proxy\"");
     let path = section.string("path");
     let path = section.required("path", path, "path = \"/*\"");
     let handler = section.string("handler");
     let handler = section.required("handler", handler, "handler = \"NAME\"");
     let route = Route {
-        role: role
-            .and_then(|at| parse_role(&section, &at))
-            .unwrap_or(Role::Proxy),
+        role: role.unwrap_or(Role::Proxy),
         host: section.string("host").map(|host| host.value),
         path: path.map(|path| path.value).unwrap_or_default(),
         methods: section.strings("methods"),
@@ -264,15 +262,6 @@ fn route(section: Option<Section<'_>>) -> Route {
     };
     section.finish();
     route
-}
-
-fn parse_role(section: &Section<'_>, at: &At<String>) -> Option<Role> {
-    let found = at.value.parse().ok();
-    if found.is_none() {
-        let hint = instead(&at.value, &ROLES.each_ref().map(|role| role.name));
-        section.fault(at.line, format!("role {:?} is not known; {hint}", at.value));
-    }
-    found
 }
 
 fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 mod check;
+pub mod defaults;
 mod fault;
 mod live;
 mod upstream;
@@ -19,8 +20,8 @@ pub use check::{
 };
 pub use fault::{FaultKind, ManifestFault, ManifestPath, NumberFault, Segment, UnknownName};
 pub use live::{
-    ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish,
-    RECEIVED_BURST_MAX, RECEIVED_PER_S_MAX, Subscribe, message_cost,
+    ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish, Subscribe,
+    message_cost,
 };
 pub use upstream::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
@@ -153,7 +154,7 @@ pub enum Isolation {
     },
 }
 
-/// Limits on what a handler may use up. Every one has a default in `push`.
+/// Limits on what a handler may use up; the defaults are [`defaults::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -178,11 +179,11 @@ pub struct Limits {
     pub in_flight_max: u32,
     /// Requests that may wait for one of these places in one child.
     pub queue_max: u32,
-    /// Responses of an app that may be sent at once in one child; absent: four for each place. More are answered 503, so
+    /// Responses of an app that may be sent at once in one child; absent: [`defaults::STREAMS_PER_PLACE`] for each place. More are answered 503, so
     /// that streams which last (events, downloads by slow clients) keep no place from requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams_max: Option<u32>,
-    /// Requests that an app's guests may have open at once in one child; absent: 256. One instance has at most a quarter.
+    /// Requests that an app's guests may have open at once in one child; absent: [`defaults::OUTGOING_MAX`]. One instance has at most a quarter.
     /// No more connections are kept for the next ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing_max: Option<u32>,
@@ -223,7 +224,7 @@ pub struct Grants {
 pub struct Probe {
     /// Path and query of a GET.
     pub path: String,
-    /// `Host` of it; `probe.invalid` when absent.
+    /// `Host` of it; [`defaults::PROBE_HOST`] when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }

@@ -2,25 +2,7 @@
 
 use super::upstream::{number, word};
 use crate::{defaults, reader::Section};
-use protoplex_wire::manifest::{Live, LiveLimits, Namespace, Overflow, Publish, Subscribe};
-
-/// Words of `subscribe = "…"`.
-const SUBSCRIBE: [(&str, Subscribe); 3] = [
-    ("anyone", Subscribe::Anyone),
-    ("token", Subscribe::Token),
-    ("handlers", Subscribe::Handlers),
-];
-/// Words of `publish = "…"`.
-const PUBLISH: [(&str, Publish); 2] = [
-    ("subscribers", Publish::Subscribers),
-    ("handlers", Publish::Handlers),
-];
-/// Words of `overflow = "…"`.
-const OVERFLOW: [(&str, Overflow); 3] = [
-    ("disconnect", Overflow::Disconnect),
-    ("drop-oldest", Overflow::DropOldest),
-    ("latest-only", Overflow::LatestOnly),
-];
+use protoplex_wire::manifest::{Live, LiveLimits, Namespace};
 
 pub(super) fn read(mut section: Section<'_>) -> Live {
     let default = defaults::LIVE_LIMITS;
@@ -64,9 +46,9 @@ fn namespace(mut section: Section<'_>) -> Namespace {
         ),
         subscribers_max: number(&mut section, "subscribers_max", default.subscribers_max),
         keys_max: number(&mut section, "keys_max", default.keys_max),
-        subscribe: word(&mut section, "subscribe", &SUBSCRIBE).unwrap_or(default.subscribe),
-        publish: word(&mut section, "publish", &PUBLISH).unwrap_or(default.publish),
-        overflow: word(&mut section, "overflow", &OVERFLOW).unwrap_or(default.overflow),
+        subscribe: word(&mut section, "subscribe").unwrap_or(default.subscribe),
+        publish: word(&mut section, "publish").unwrap_or(default.publish),
+        overflow: word(&mut section, "overflow").unwrap_or(default.overflow),
         presence: section
             .boolean("presence")
             .map_or(default.presence, |at| at.value),

@@ -4,26 +4,10 @@ use crate::{
     defaults,
     fault::instead,
     reader::{At, Section},
+    words,
 };
-use protoplex_wire::manifest::{
-    Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
-};
-
-/// Words of `protocol = "…"`.
-const PROTOCOLS: [(&str, UpstreamProtocol); 4] = [
-    ("http1", UpstreamProtocol::Http1),
-    ("h2c", UpstreamProtocol::H2c),
-    ("https", UpstreamProtocol::Https),
-    ("https-http1", UpstreamProtocol::HttpsHttp1),
-];
-/// Words of `balance = "…"`.
-const BALANCES: [(&str, Balance); 2] = [
-    ("least-loaded", Balance::LeastLoaded),
-    ("key", Balance::Key),
-];
-/// Words of `proxy_protocol = "…"`.
-const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] =
-    [("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)];
+use protoplex_wire::manifest::{Ejection, HealthCheck, Retries, Upstream, UpstreamTls};
+use serde::de::DeserializeOwned;
 
 /// An upstream before the files that it names were read.
 pub(crate) struct SourceUpstream {
@@ -40,9 +24,10 @@ pub(super) fn read(mut section: Section<'_>) -> SourceUpstream {
         "addresses = [\"127.0.0.1:9000\"]",
     );
     let (tls, ca) = section.section("tls").map(tls).unwrap_or_default();
-    let queue_max = number(&mut section, "queue_max", 0);
+    let default = Upstream::default();
+    let queue_max = number(&mut section, "queue_max", default.queue_max);
     let queue_timeout_ms = match queue_max {
-        0 => 0,
+        0 => default.queue_timeout_ms,
         _ => defaults::UPSTREAM_QUEUE_TIMEOUT_MS,
     };
     let mut time = |key, default| section.integer(key).map_or(default, |at| at.value);
@@ -50,25 +35,20 @@ pub(super) fn read(mut section: Section<'_>) -> SourceUpstream {
         addresses,
         tls,
         queue_max,
-        connect_timeout_ms: time("connect_timeout_ms", defaults::UPSTREAM_CONNECT_TIMEOUT_MS),
-        first_byte_timeout_ms: time(
-            "first_byte_timeout_ms",
-            defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
-        ),
-        idle_timeout_ms: time("idle_timeout_ms", defaults::UPSTREAM_IDLE_TIMEOUT_MS),
-        total_timeout_ms: time("total_timeout_ms", 0),
+        connect_timeout_ms: time("connect_timeout_ms", default.connect_timeout_ms),
+        first_byte_timeout_ms: time("first_byte_timeout_ms", default.first_byte_timeout_ms),
+        idle_timeout_ms: time("idle_timeout_ms", default.idle_timeout_ms),
+        total_timeout_ms: time("total_timeout_ms", default.total_timeout_ms),
         queue_timeout_ms: time("queue_timeout_ms", queue_timeout_ms),
-        slow_start_ms: time("slow_start_ms", 0),
-        in_flight_max: number(&mut section, "in_flight_max", 0),
-        protocol: word(&mut section, "protocol", &PROTOCOLS).unwrap_or_default(),
-        balance: word(&mut section, "balance", &BALANCES).unwrap_or_default(),
-        proxy_protocol: word(&mut section, "proxy_protocol", &PROXY_PROTOCOLS),
-        retries: section
-            .section("retries")
-            .map_or(defaults::RETRIES, retries),
+        slow_start_ms: time("slow_start_ms", default.slow_start_ms),
+        in_flight_max: number(&mut section, "in_flight_max", default.in_flight_max),
+        protocol: word(&mut section, "protocol").unwrap_or_default(),
+        balance: word(&mut section, "balance").unwrap_or_default(),
+        proxy_protocol: word(&mut section, "proxy_protocol"),
+        retries: section.section("retries").map_or(default.retries, retries),
         ejection: section
             .section("ejection")
-            .map_or(defaults::EJECTION, ejection),
+            .map_or(default.ejection, ejection),
         health: section.section("health").and_then(health),
     };
     section.finish();
@@ -147,21 +127,16 @@ pub(super) fn number(section: &mut Section<'_>, key: &'static str, default: u32)
     section.integer_u32(key).map_or(default, |at| at.value)
 }
 
-/// One of a few words.
-pub(super) fn word<T: Copy>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    known: &[(&'static str, T)],
-) -> Option<T> {
+/// One of the words of an enum.
+pub(super) fn word<T: DeserializeOwned>(section: &mut Section<'_>, key: &'static str) -> Option<T> {
     let at = section.string(key)?;
-    let found = known.iter().find(|(name, _)| *name == at.value);
+    let found = words::parse(&at.value);
     if found.is_none() {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let hint = instead(&at.value, &names);
+        let hint = instead(&at.value, words::words::<T>());
         section.fault(
             at.line,
             format!("{key} {:?} is not known; {hint}", at.value),
         );
     }
-    found.map(|(_, value)| *value)
+    found
 }

@@ -1,16 +1,12 @@
 //! Channels, as a build describes them.
 
+use super::defaults;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Bytes that a message which waits for a connection takes of its queue besides its content.
 pub const ITEM_BYTES: u64 = 64;
 
-/// Messages a second of one connection, over time: a pointer that is drawn with says something 60 to 120 times a second.
-pub const RECEIVED_PER_S_MAX: u32 = 200;
-/// Messages that one connection may be ahead: a page that subscribes to much, or comes back with all that it could not
-/// say meanwhile.
-pub const RECEIVED_BURST_MAX: u32 = 1_000;
 /// Above that size a message costs as much as several: it is inflated, looked at, and copied to a handler or a channel.
 pub const MESSAGE_UNIT_BYTES: u64 = 16 << 10;
 
@@ -32,7 +28,7 @@ pub struct Live {
     pub namespaces: BTreeMap<String, Namespace>,
 }
 
-/// Limits on one connection. `push` has a default for each.
+/// Limits on one connection; the defaults are [`defaults::LIVE_LIMITS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveLimits {
@@ -42,11 +38,11 @@ pub struct LiveLimits {
     pub subscriptions_max: u32,
     /// Bytes of one message that it sends.
     pub received_bytes_max: u64,
-    /// Messages a second that it sends over time; [`RECEIVED_PER_S_MAX`] where nothing is said. Who sends more is read
+    /// Messages a second that it sends over time; [`defaults::RECEIVED_PER_S`] where nothing is said. Who sends more is read
     /// more slowly, and nothing of it is lost. A message counts once more for each [`MESSAGE_UNIT_BYTES`] of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_per_s_max: Option<u32>,
-    /// Messages that it may be ahead of that rate; [`RECEIVED_BURST_MAX`] where nothing is said.
+    /// Messages that it may be ahead of that rate; [`defaults::RECEIVED_BURST`] where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_burst_max: Option<u32>,
     /// Milliseconds between two signs of life; one that answers none of two in a row is closed.
@@ -57,8 +53,8 @@ impl LiveLimits {
     /// Messages a second, and how many may be ahead of that.
     pub fn received_rate(&self) -> (u32, u32) {
         (
-            self.received_per_s_max.unwrap_or(RECEIVED_PER_S_MAX),
-            self.received_burst_max.unwrap_or(RECEIVED_BURST_MAX),
+            self.received_per_s_max.unwrap_or(defaults::RECEIVED_PER_S),
+            self.received_burst_max.unwrap_or(defaults::RECEIVED_BURST),
         )
     }
 }

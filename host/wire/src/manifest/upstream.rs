@@ -1,5 +1,6 @@
 //! Servers that requests are relayed to, and how they are used.
 
+use super::defaults;
 use serde::{Deserialize, Serialize};
 
 /// A group of servers that do the same. Counts and limits are per child: a node's limit is divided by its children.
@@ -106,10 +107,7 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self {
-            attempts_max: 1,
-            budget_percent: 20,
-        }
+        defaults::RETRIES
     }
 }
 
@@ -146,11 +144,7 @@ pub struct Ejection {
 
 impl Default for Ejection {
     fn default() -> Self {
-        Self {
-            failures: 5,
-            eject_ms: 10_000,
-            servers_percent_max: 50,
-        }
+        defaults::EJECTION
     }
 }
 
@@ -165,15 +159,15 @@ pub enum ProxyProtocol {
 }
 
 impl Default for Upstream {
-    /// No server, and the times that `push` takes when nothing is written.
+    /// No server, and the values of [`defaults`].
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
             protocol: UpstreamProtocol::default(),
             tls: UpstreamTls::default(),
-            connect_timeout_ms: 1_000,
-            first_byte_timeout_ms: 30_000,
-            idle_timeout_ms: 300_000,
+            connect_timeout_ms: defaults::UPSTREAM_CONNECT_TIMEOUT_MS,
+            first_byte_timeout_ms: defaults::UPSTREAM_FIRST_BYTE_TIMEOUT_MS,
+            idle_timeout_ms: defaults::UPSTREAM_IDLE_TIMEOUT_MS,
             total_timeout_ms: 0,
             balance: Balance::default(),
             in_flight_max: 0,

@@ -1,6 +1,7 @@
-//! Defaults of a handler whose manifest says nothing. Each can be changed in `[handlers.NAME.limits]`.
+//! Values that a build has where its author writes nothing. `push` writes most of them out; what a manifest leaves out,
+//! nodes take from here as well: a change of [`RETRIES`], [`EJECTION`] or a time of upstreams changes builds that are out.
 
-use protoplex_wire::manifest::{
+use super::{
     Ejection, Isolation, Limits, LiveLimits, Namespace, Overflow, Publish, Retries, Subscribe,
     World,
 };
@@ -41,6 +42,14 @@ pub const APP_RESPONSE_BYTES_MAX: u64 = 0;
 pub const APP_IN_FLIGHT_MAX: u32 = 64;
 /// Requests that may wait for a place before the rest is told 503.
 pub const QUEUE_MAX: u32 = 256;
+/// Responses that may be sent at once for each place: one that streams mostly waits for its client or its guest, and costs
+/// an instance but hardly any CPU time. 256 by the default of `in_flight_max` are a quarter of a child's instances.
+pub const STREAMS_PER_PLACE: u32 = 4;
+/// Requests that an app's guests have open at once in one child: each takes a descriptor, and four for each place are more
+/// than pages need.
+pub const OUTGOING_MAX: u32 = 256;
+/// `Host` of probes: no name that a route could have.
+pub const PROBE_HOST: &str = "probe.invalid";
 /// A server of one's own network accepts in milliseconds; a second is one lost SYN.
 pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
 /// The deadline of app handlers, which an upstream often is.
@@ -72,13 +81,18 @@ pub const HEALTH_HEALTHY_AFTER: u32 = 2;
 /// Connections that share an instance, and its fate: a trap costs so many their state, and an instance of each would cost
 /// every connection some hundred kilobytes.
 pub const CONNECTIONS_PER_INSTANCE: u32 = 64;
+/// Messages a second of one connection, over time: a pointer that is drawn with says something 60 to 120 times a second.
+pub const RECEIVED_PER_S: u32 = 200;
+/// Messages that one connection may be ahead: a page that subscribes to much, or comes back with all that it could not
+/// say meanwhile.
+pub const RECEIVED_BURST: u32 = 1_000;
 /// A connection whose queue is full is some hundred thousand small messages behind; a ping every 25 seconds is below the
 /// 30 after which common middleboxes forget a silent connection.
 pub const LIVE_LIMITS: LiveLimits = LiveLimits {
     queue_bytes_max: 1 << 20,
     subscriptions_max: 128,
     received_bytes_max: 64 << 10,
-    // The host has a default for these.
+    // Left out of manifests: [`RECEIVED_PER_S`], [`RECEIVED_BURST`].
     received_per_s_max: None,
     received_burst_max: None,
     ping_ms: 25_000,

@@ -1,0 +1,74 @@
+//! Words of the enums of a manifest, as serde has them: a list of them stands nowhere else.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        Error as _, Visitor,
+        value::{Error, StrDeserializer},
+    },
+    forward_to_deserialize_any,
+};
+
+/// What a word means.
+pub(crate) fn parse<'de, T: Deserialize<'de>>(word: &'de str) -> Option<T> {
+    T::deserialize(StrDeserializer::<Error>::new(word)).ok()
+}
+
+/// Every word that means something, in the order of the variants.
+pub(crate) fn words<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    let mut found: &'static [&'static str] = &[];
+    // It has no value to give; what counts is what it was asked for.
+    let _ = T::deserialize(Listener(&mut found));
+    found
+}
+
+/// Hears which variants an enum has.
+struct Listener<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Listener<'_> {
+    type Error = Error;
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = variants;
+        Err(Error::custom("there is no value"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
+        Err(Error::custom("this is no enum"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_wire::{
+        manifest::{Overflow, UpstreamProtocol},
+        role::{ROLES, Role},
+    };
+
+    #[test]
+    fn words_are_those_of_the_manifest() {
+        assert_eq!(
+            words::<Overflow>(),
+            ["disconnect", "drop-oldest", "latest-only"]
+        );
+        assert_eq!(
+            parse::<UpstreamProtocol>("https-http1"),
+            Some(UpstreamProtocol::HttpsHttp1)
+        );
+        assert_eq!(parse::<Overflow>("drop"), None);
+        let known: Vec<_> = words::<Role>().iter().map(|word| parse(word)).collect();
+        assert_eq!(known.len(), ROLES.len());
+        assert!(ROLES.iter().all(|row| known.contains(&Some(row.role))));
+    }
+}
