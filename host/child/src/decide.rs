@@ -25,7 +25,10 @@ use protoplex_edge::{
     upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
 };
 use protoplex_fleet::build_token::BuildToken;
-use protoplex_handler::{Decision, HandlerError};
+use protoplex_handler::{
+    Decision, HandlerError, RelayDecision,
+    decision::{Asset as AssetDecision, Redirect, Response},
+};
 use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
 use protoplex_wire::BuildId;
 use std::{
@@ -51,6 +54,31 @@ pub struct Request<'a> {
     pub from_our_node: bool,
 }
 
+/// A decision that its handler's grants allow: what is left to do.
+enum Allowed {
+    /// Everything is there.
+    Reply(Reply),
+    Relay(RelayDecision),
+    /// The app handler at this index of the build.
+    App(usize),
+}
+
+/// Checks a decision against the handler's grants, and makes the reply where that needs nobody else.
+fn allowed(
+    slot: &Slot,
+    build: &LoadedBuild,
+    head: &Head<'_>,
+    decision: Decision,
+) -> Result<Allowed, HandlerError> {
+    Ok(match decision {
+        Decision::Respond(response) => Allowed::Reply(respond(slot, response)?),
+        Decision::Redirect(redirect) => Allowed::Reply(redirect_reply(&redirect)?),
+        Decision::Asset(asset) => Allowed::Reply(asset_reply(slot, build, head, asset)?),
+        Decision::Relay(relay) => Allowed::Relay(relay),
+        Decision::App(name) => Allowed::App(granted_app(slot, build, &name)?),
+    })
+}
+
 /// Does what a handler decided.
 pub(super) fn act(
     shared: &Arc<ChildContext>,
@@ -58,25 +86,12 @@ pub(super) fn act(
     request: Request<'_>,
     decision: Decision,
 ) -> Answer {
-    let head = request.head;
-    let (kind, answer) = match decision {
-        Decision::Respond(response) => (
-            DecisionKind::Respond,
-            respond(slot, response).map(Answer::Ready),
-        ),
-        Decision::Redirect(redirect) => (
-            DecisionKind::Redirect,
-            redirect_reply(&redirect).map(Answer::Ready),
-        ),
-        Decision::Asset(asset) => (
-            DecisionKind::Asset,
-            asset_reply(slot, request.build, head, asset).map(Answer::Ready),
-        ),
-        Decision::Relay(decision) => (
-            DecisionKind::Relay,
-            relay_to(shared, slot, request, decision),
-        ),
-        Decision::App(name) => (DecisionKind::App, app_by_name(shared, slot, request, &name)),
+    let (head, kind) = (request.head, DecisionKind::of(&decision));
+    let answer = match allowed(slot, request.build, head, decision) {
+        Ok(Allowed::Reply(reply)) => Ok(Answer::Ready(reply)),
+        Ok(Allowed::Relay(relay)) => relay_to(shared, slot, request, relay),
+        Ok(Allowed::App(index)) => app_here(shared, index, request),
+        Err(error) => Err(error),
     };
     match answer {
         Ok(answer) => {
@@ -128,7 +143,7 @@ pub(super) fn own_header(
     checked_header(name, value)
 }
 
-fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, HandlerError> {
+fn respond(slot: &Slot, response: Response) -> Result<Reply, HandlerError> {
     let bytes = response.body.len() as u64;
     if bytes > slot.response_bytes_max {
         return Err(HandlerError::ResponseTooLarge {
@@ -145,7 +160,7 @@ fn respond(slot: &Slot, response: protoplex_handler::Response) -> Result<Reply, 
     Ok(reply.with_body(response.body))
 }
 
-fn redirect_reply(redirect: &protoplex_handler::Redirect) -> Result<Reply, HandlerError> {
+fn redirect_reply(redirect: &Redirect) -> Result<Reply, HandlerError> {
     if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
         return refused(format!(
             "{} is no redirect; use 301, 302, 303, 307 or 308",
@@ -162,7 +177,7 @@ fn asset_reply(
     slot: &Slot,
     build: &LoadedBuild,
     head: &Head<'_>,
-    decision: protoplex_handler::Asset,
+    decision: AssetDecision,
 ) -> Result<Reply, HandlerError> {
     let Some(asset) = granted_asset(slot, build, &decision.path)? else {
         return Ok(reply::status(StatusCode::NOT_FOUND, head.request_id));
@@ -244,7 +259,7 @@ fn relay_to(
     shared: &Arc<ChildContext>,
     slot: &Slot,
     request: Request<'_>,
-    decision: protoplex_handler::RelayDecision,
+    decision: RelayDecision,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
     let grant = Arc::clone(granted_relay(slot, &decision)?);
@@ -321,7 +336,7 @@ fn relay_to(
 /// The grant that allows a relay.
 fn granted_relay<'a>(
     slot: &'a Slot,
-    decision: &protoplex_handler::RelayDecision,
+    decision: &RelayDecision,
 ) -> Result<&'a Arc<RelayGrant>, HandlerError> {
     let mut granted = slot.relays.iter();
     let Some(grant) = granted.find(|grant| grant.name == decision.upstream) else {
@@ -407,7 +422,7 @@ async fn nodes_later(
 fn outbound(
     slot: &Slot,
     request: &Request<'_>,
-    decision: &protoplex_handler::RelayDecision,
+    decision: &RelayDecision,
     counters: Arc<Counters>,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
@@ -482,16 +497,14 @@ fn header_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     }
 }
 
-fn app_by_name(
+fn app_here(
     shared: &Arc<ChildContext>,
-    slot: &Slot,
+    index: usize,
     request: Request<'_>,
-    name: &str,
 ) -> Result<Answer, HandlerError> {
     if !shared.role.runs_apps {
         return refused("`app` decisions are for nodes of role app; relay to `role:app` instead");
     }
-    let index = granted_app(slot, request.build, name)?;
     run_app(shared, index, request)
 }
 

@@ -21,9 +21,7 @@ mod places;
 mod pool;
 
 pub use app::{AppBody, AppHandler};
-pub use edge::{
-    Asset, Decision, EdgeContext, EdgeHandler, Field, Redirect, RelayDecision, Response, Retry,
-};
+pub use edge::{Decision, EdgeContext, EdgeHandler, Field, RelayDecision, Retry, decision};
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;
 pub use inspect::{Inspection, inspect};

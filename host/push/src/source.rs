@@ -4,6 +4,7 @@ use crate::{
     defaults,
     fault::instead,
     reader::{At, Either, Report, Section},
+    words,
 };
 use protoplex_wire::{
     manifest::{Grants, Isolation, Limits, Live, ManifestPath, Probe, Route, Segment, World},
@@ -201,18 +202,15 @@ fn limits(mut section: Section<'_>) -> SourceLimits {
     limits
 }
 
+/// Every grant is a list of texts.
 fn grants(mut section: Section<'_>) -> Grants {
-    let grants = Grants {
-        settings: section.strings("settings"),
-        relay: section.strings("relay"),
-        assets: section.strings("assets"),
-        apps: section.strings("apps"),
-        outgoing: section.strings("outgoing"),
-        channels: section.strings("channels"),
-        upgrades: section.strings("upgrades"),
-    };
+    let keys = words::keys::<Grants>();
+    let lists: Vec<_> = keys
+        .iter()
+        .map(|key| (*key, section.strings(key)))
+        .collect();
     section.finish();
-    grants
+    words::table(lists.into_iter()).unwrap_or_default()
 }
 
 fn probe(mut section: Section<'_>) -> Option<Probe> {

@@ -1,10 +1,10 @@
-//! Words of the enums of a manifest, as serde has them: a list of them stands nowhere else.
+//! Words of the enums of a manifest, and keys of its tables, as serde has them: a list of them stands nowhere else.
 
 use serde::{
     Deserialize, Deserializer,
     de::{
-        Error as _, Visitor,
-        value::{Error, StrDeserializer},
+        DeserializeOwned, Error as _, Visitor,
+        value::{Error, MapDeserializer, StrDeserializer},
     },
     forward_to_deserialize_any,
 };
@@ -22,7 +22,19 @@ pub(crate) fn words<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     found
 }
 
-/// Hears which variants an enum has.
+/// Every key that a table may have, in the order of the fields.
+pub(crate) fn keys<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    words::<T>()
+}
+
+/// A table of lists of texts, from each key and its list.
+pub(crate) fn table<T: DeserializeOwned>(
+    lists: impl Iterator<Item = (&'static str, Vec<String>)>,
+) -> Option<T> {
+    T::deserialize(MapDeserializer::<_, Error>::new(lists)).ok()
+}
+
+/// Hears which variants an enum has, or which fields a struct.
 struct Listener<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Listener<'_> {
@@ -38,13 +50,23 @@ impl<'de> Deserializer<'de> for Listener<'_> {
         Err(Error::custom("there is no value"))
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = fields;
+        Err(Error::custom("there is no value"))
+    }
+
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {
-        Err(Error::custom("this is no enum"))
+        Err(Error::custom("this is neither an enum nor a struct"))
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        newtype_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -52,7 +74,7 @@ impl<'de> Deserializer<'de> for Listener<'_> {
 mod tests {
     use super::*;
     use protoplex_wire::{
-        manifest::{Overflow, UpstreamProtocol},
+        manifest::{Grants, Overflow, UpstreamProtocol},
         role::{ROLES, Role},
     };
 
@@ -70,5 +92,15 @@ mod tests {
         let known: Vec<_> = words::<Role>().iter().map(|word| parse(word)).collect();
         assert_eq!(known.len(), ROLES.len());
         assert!(ROLES.iter().all(|row| known.contains(&Some(row.role))));
+    }
+
+    #[test]
+    fn keys_are_those_of_the_manifest() {
+        let keys = keys::<Grants>();
+        assert!(keys.contains(&"settings") && keys.contains(&"upgrades"));
+        let lists = keys.iter().map(|key| (*key, vec![(*key).to_owned()]));
+        let grants: Grants = table(lists).expect("grants");
+        assert_eq!(grants.relay, ["relay"]);
+        assert_eq!(grants.apps, ["apps"]);
     }
 }

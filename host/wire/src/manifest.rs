@@ -10,15 +10,17 @@ use std::{collections::BTreeMap, fmt};
 mod check;
 pub mod defaults;
 mod fault;
+mod grants;
 mod live;
 mod upstream;
 
 pub use crate::role::Role;
 pub use check::{
-    ASSET_BYTES_MAX, AssetFault, COMPONENT_BYTES_MAX, EnvironmentFault, GrantFault, HandlerFault,
-    LiveFault, ProbeFault, RouteFault, UpstreamFault,
+    ASSET_BYTES_MAX, AssetFault, COMPONENT_BYTES_MAX, EnvironmentFault, HandlerFault, LiveFault,
+    ProbeFault, RouteFault, UpstreamFault,
 };
 pub use fault::{FaultKind, ManifestFault, ManifestPath, NumberFault, Segment, UnknownName};
+pub use grants::{GrantFault, Grants};
 pub use live::{
     ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish, Subscribe,
     message_cost,
@@ -187,35 +189,6 @@ pub struct Limits {
     /// No more connections are kept for the next ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing_max: Option<u32>,
-}
-
-/// Permissions of a handler. Absent means not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grants {
-    /// Settings it may read; `*` is all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub settings: Vec<String>,
-    /// Upstreams it may relay to, built-in ones (`role:app`) included.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relay: Vec<String>,
-    /// Prefixes of assets it may serve.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub assets: Vec<String>,
-    /// App handlers it may run.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub apps: Vec<String>,
-    /// Hosts an app may send requests to: `host`, `host:port`, `*.host`, or an address. Private and
-    /// loopback addresses only where named as addresses or by a name listed here with `!private`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub outgoing: Vec<String>,
-    /// Namespaces of channels that it may subscribe its connections to and publish in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub channels: Vec<String>,
-    /// Protocols other than `websocket` that a relayed connection may be upgraded to, and `connect`: CONNECT may be
-    /// relayed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub upgrades: Vec<String>,
 }
 
 /// A request made of every new instance before a build takes traffic.

@@ -1,12 +1,9 @@
 //! Checks a decision without acting on it, for probes.
 
-use super::{
-    Request, asset_reply, granted_app, granted_asset, granted_relay, outbound, redirect_reply,
-    refused, respond,
-};
+use super::{Allowed, Request, allowed, granted_asset, granted_relay, outbound, refused};
 use crate::build::{Code, LoadedBuild, Slot};
 use http::StatusCode;
-use protoplex_handler::{Decision, HandlerError};
+use protoplex_handler::{Decision, HandlerError, RelayDecision};
 use protoplex_http::{Body, Head};
 use std::sync::Arc;
 
@@ -21,43 +18,47 @@ pub(crate) fn check(
     head: &Head<'_>,
     decision: Decision,
 ) -> Result<Option<StatusCode>, HandlerError> {
-    let reply = match decision {
-        Decision::Respond(response) => respond(slot, response)?,
-        Decision::Redirect(redirect) => redirect_reply(&redirect)?,
-        Decision::Asset(asset) => {
-            if granted_asset(slot, build, &asset.path)?.is_none() {
-                return refused(format!(
-                    "the build has no asset `{}`; add the file, or probe another path",
-                    asset.path
-                ));
-            }
-            asset_reply(slot, build, head, asset)?
-        }
-        Decision::Relay(decision) => {
-            let grant = granted_relay(slot, &decision)?;
-            let request = Request {
-                head,
-                body: Body::empty(),
-                build,
-                from_our_node: false,
-            };
-            outbound(slot, &request, &decision, Arc::clone(&grant.counters))?;
-            return Ok(None);
-        }
-        Decision::App(name) => {
-            let index = granted_app(slot, build, &name)?;
-            if !matches!(build.handlers[index].code, Code::App(_)) {
-                return refused(format!("`{name}` is no app handler"));
-            }
-            let routes = &build.manifest.routes;
-            let mut routed = routes.iter().filter(|route| route.handler == slot.name);
-            if !routed.any(|route| route.role.spec().runs_apps) {
-                return refused(
-                    "`app` decisions are for routes of role app; relay to `role:app` instead",
-                );
-            }
-            return Ok(None);
-        }
+    if let Decision::Asset(asset) = &decision
+        && granted_asset(slot, build, &asset.path)?.is_none()
+    {
+        return refused(format!(
+            "the build has no asset `{}`; add the file, or probe another path",
+            asset.path
+        ));
+    }
+    match allowed(slot, build, head, decision)? {
+        Allowed::Reply(reply) => return Ok(Some(reply.status)),
+        Allowed::Relay(relay) => check_relay(build, slot, head, &relay)?,
+        Allowed::App(index) => check_app(build, slot, index)?,
+    }
+    Ok(None)
+}
+
+fn check_relay(
+    build: &Arc<LoadedBuild>,
+    slot: &Slot,
+    head: &Head<'_>,
+    relay: &RelayDecision,
+) -> Result<(), HandlerError> {
+    let grant = granted_relay(slot, relay)?;
+    let request = Request {
+        head,
+        body: Body::empty(),
+        build,
+        from_our_node: false,
     };
-    Ok(Some(reply.status))
+    outbound(slot, &request, relay, Arc::clone(&grant.counters)).map(drop)
+}
+
+fn check_app(build: &LoadedBuild, slot: &Slot, index: usize) -> Result<(), HandlerError> {
+    let app = &build.handlers[index];
+    if !matches!(app.code, Code::App(_)) {
+        return refused(format!("`{}` is no app handler", app.name));
+    }
+    let routes = &build.manifest.routes;
+    let mut routed = routes.iter().filter(|route| route.handler == slot.name);
+    if !routed.any(|route| route.role.spec().runs_apps) {
+        return refused("`app` decisions are for routes of role app; relay to `role:app` instead");
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Kinds of what a handler's calls came to, each with its name in metrics. A decision that is added has its variant, its
 //! name and its place in [`DecisionKind::ALL`] here, and nowhere else.
 
+use protoplex_handler::Decision;
+
 /// The counter that a call raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecisionKind {
@@ -21,6 +23,17 @@ pub enum DecisionKind {
 }
 
 impl DecisionKind {
+    /// The kind of a decision.
+    pub(crate) fn of(decision: &Decision) -> Self {
+        match decision {
+            Decision::Respond(_) => Self::Respond,
+            Decision::Redirect(_) => Self::Redirect,
+            Decision::Relay(_) => Self::Relay,
+            Decision::Asset(_) => Self::Asset,
+            Decision::App(_) => Self::App,
+        }
+    }
+
     /// Every kind, in its own order.
     pub(super) const ALL: [Self; 7] = [
         Self::Respond,

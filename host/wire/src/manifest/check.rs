@@ -1,12 +1,11 @@
 //! Consistency of a manifest: names that lead somewhere, paths and hosts of the right shape, limits in range.
 
 use super::{FORMAT, FaultKind, Manifest, ManifestError};
-use findings::Findings;
+pub(super) use findings::Findings;
 
 mod assets;
 mod environment;
 mod findings;
-mod grants;
 mod handlers;
 mod limits;
 mod live;
@@ -16,7 +15,6 @@ mod upstreams;
 
 pub use assets::{ASSET_BYTES_MAX, AssetFault};
 pub use environment::EnvironmentFault;
-pub use grants::GrantFault;
 pub use handlers::{COMPONENT_BYTES_MAX, HandlerFault};
 pub use live::LiveFault;
 pub use probes::ProbeFault;

@@ -1,9 +1,12 @@
 //! Faults of a manifest: where each is, and of which kind. A sentence is made from the two and never read back, so
 //! whoever shows a fault finds its line by the path, and its remedy by the kind.
 
-use super::check::{
-    AssetFault, EnvironmentFault, GrantFault, HandlerFault, LiveFault, ProbeFault, RouteFault,
-    UpstreamFault,
+use super::{
+    check::{
+        AssetFault, EnvironmentFault, HandlerFault, LiveFault, ProbeFault, RouteFault,
+        UpstreamFault,
+    },
+    grants::GrantFault,
 };
 use std::{borrow::Cow, fmt};
 

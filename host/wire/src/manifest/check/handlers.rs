@@ -1,8 +1,8 @@
 //! Handlers that a node can use.
 
-use super::{Findings, environment, grants, limits, probes};
+use super::{Findings, environment, limits, probes};
 use crate::{
-    manifest::{Handler, Isolation, Manifest, World},
+    manifest::{Handler, Isolation, Manifest, World, grants},
     names::is_name,
 };
 

@@ -1,11 +1,37 @@
-//! Grants that can be read and lead somewhere: one that never matches would be found out by a visitor.
+//! Grants: what a handler may use. Each leads somewhere: one that never matches would be found out by a visitor.
 
-use super::Findings;
-use crate::{
-    NoUpstreamRef, OutgoingGrant, UpstreamRef,
-    manifest::{FaultKind, Grants, Manifest, UnknownName},
-    role::ROLES,
-};
+use super::{FaultKind, Manifest, UnknownName, check::Findings};
+use crate::{NoUpstreamRef, OutgoingGrant, UpstreamRef, role::ROLES};
+use serde::{Deserialize, Serialize};
+
+/// Permissions of a handler. Absent means not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// Settings it may read; `*` is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
+    /// Upstreams it may relay to, built-in ones (`role:app`) included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relay: Vec<String>,
+    /// Prefixes of assets it may serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assets: Vec<String>,
+    /// App handlers it may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<String>,
+    /// Hosts an app may send requests to: `host`, `host:port`, `*.host`, or an address. Private and
+    /// loopback addresses only where named as addresses or by a name listed here with `!private`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outgoing: Vec<String>,
+    /// Namespaces of channels that it may subscribe its connections to and publish in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
+    /// Protocols other than `websocket` that a relayed connection may be upgraded to, and `connect`: CONNECT may be
+    /// relayed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upgrades: Vec<String>,
+}
 
 /// A grant that could never match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
