@@ -143,9 +143,9 @@ def main():
     page += "## What clients may do\n\nOn every node, for each of its children. Bytes are Ki, Mi and Gi: 1,024 and its powers.\n\n"
     page += node_settings(faults)
     page += "\n## What a build may set\n\nDefaults of `[handlers.NAME.limits]`, `[upstreams.NAME]` and `[live]`, taken when nothing is written.\n\n"
-    built = list(constants(ROOT / "host/push/src/defaults.rs"))
+    built = list(constants(ROOT / "host/wire/src/manifest/defaults.rs"))
     page += table(("limit", "default", "why"), [(f"`{name.lower()}`", value, why) for name, value, why in built])
-    faults += [f"host/push/src/defaults.rs: `{name}` has no reason" for name, _, why in built if not why]
+    faults += [f"host/wire/src/manifest/defaults.rs: `{name}` has no reason" for name, _, why in built if not why]
     page += "\n## What the Seed keeps\n\n`retention` of the Seed's configuration.\n\n"
     kept = defaults("host/seed/src/store/retention.rs", "Retention")
     reasons = struct("host/seed/src/store/retention.rs", "Retention")

@@ -10,17 +10,18 @@ use std::{collections::BTreeMap, fmt};
 mod check;
 pub mod defaults;
 mod fault;
+mod findings;
 mod grants;
 mod live;
 mod upstream;
 
 pub use crate::role::Role;
-pub use check::{
-    ASSET_BYTES_MAX, AssetFault, COMPONENT_BYTES_MAX, EnvironmentFault, HandlerFault, LiveFault,
-    ProbeFault, RouteFault, UpstreamFault,
+pub use check::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX};
+pub use fault::{
+    AssetFault, EnvironmentFault, FaultKind, GrantFault, HandlerFault, LiveFault, ManifestFault,
+    ManifestPath, NumberFault, ProbeFault, RouteFault, Segment, UnknownName, UpstreamFault,
 };
-pub use fault::{FaultKind, ManifestFault, ManifestPath, NumberFault, Segment, UnknownName};
-pub use grants::{GrantFault, Grants};
+pub use grants::Grants;
 pub use live::{
     ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish, Subscribe,
     message_cost,

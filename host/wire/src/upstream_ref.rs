@@ -35,7 +35,7 @@ pub enum NoUpstreamRef {
     #[error("there is no such role")]
     Role,
     /// A colon without a host and a port.
-    #[error("write an upstream's name, `role:NAME`, `live:NAMESPACE` or `host:port`")]
+    #[error("write an upstream's name, `role:NAME` or `host:port`")]
     Server,
 }
 

@@ -1,11 +1,9 @@
 //! Consistency of a manifest: names that lead somewhere, paths and hosts of the right shape, limits in range.
 
-use super::{FORMAT, FaultKind, Manifest, ManifestError};
-pub(super) use findings::Findings;
+use super::{FORMAT, FaultKind, Manifest, ManifestError, findings::Findings};
 
 mod assets;
 mod environment;
-mod findings;
 mod handlers;
 mod limits;
 mod live;
@@ -13,13 +11,8 @@ mod probes;
 mod routes;
 mod upstreams;
 
-pub use assets::{ASSET_BYTES_MAX, AssetFault};
-pub use environment::EnvironmentFault;
-pub use handlers::{COMPONENT_BYTES_MAX, HandlerFault};
-pub use live::LiveFault;
-pub use probes::ProbeFault;
-pub use routes::RouteFault;
-pub use upstreams::UpstreamFault;
+pub use assets::ASSET_BYTES_MAX;
+pub use handlers::COMPONENT_BYTES_MAX;
 
 impl Manifest {
     /// Checks what serde cannot. `push` calls it on a manifest it has just made.

@@ -1,6 +1,6 @@
 //! Grants: what a handler may use. Each leads somewhere: one that never matches would be found out by a visitor.
 
-use super::{FaultKind, Manifest, UnknownName, check::Findings};
+use super::{FaultKind, GrantFault, Manifest, UnknownName, findings::Findings};
 use crate::{NoUpstreamRef, OutgoingGrant, UpstreamRef, role::ROLES};
 use serde::{Deserialize, Serialize};
 
@@ -33,64 +33,37 @@ pub struct Grants {
     pub upgrades: Vec<String>,
 }
 
-/// A grant that could never match.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GrantFault {
-    /// A namespace that no directory has.
-    #[error(
-        "grants.relay names `{0}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter, as in \
-         `live:chat`"
-    )]
-    LiveNamespace(String),
-    /// A role that there is not.
-    #[error("grants.relay names `{0}`; there are {known}", known = known_roles())]
-    Role(String),
-    /// An address that is none.
-    #[error("grants.relay has `{0}`; write an upstream's name, `role:NAME` or `host:port`")]
-    Address(String),
-    /// A prefix that no asset begins with.
-    #[error("grants.assets has `{0}`; a prefix of assets starts with `/`")]
-    AssetPrefix(String),
-    /// A host that no request can name.
-    #[error(
-        "grants.outgoing has `{0}`; write `host`, `host:port`, `*.host` or an address, and `!private` after a name that \
-         may lead to private addresses"
-    )]
-    Outgoing(String),
-    /// A protocol that no header names.
-    #[error(
-        "grants.upgrades has `{0}`; write a protocol in lower case as `Upgrade` names it, or `connect`"
-    )]
-    Upgrade(String),
-}
-
 /// Checks a handler's grants.
 pub(super) fn check(found: &mut Findings<'_>, grants: &Grants, manifest: &Manifest) {
     each(found, "settings", &grants.settings, |setting| {
         let is_known = setting == "*" || manifest.settings.contains_key(setting);
-        (!is_known).then(|| UnknownName::Setting(setting.to_owned()).into())
+        ensure(is_known, || UnknownName::Setting(setting.to_owned()))
     });
     each(found, "relay", &grants.relay, |to| relay(to, manifest));
     each(found, "assets", &grants.assets, |prefix| {
-        let is_absolute = prefix.starts_with('/');
-        (!is_absolute).then(|| GrantFault::AssetPrefix(prefix.to_owned()).into())
+        let remedy = "a prefix of assets starts with `/`";
+        let is_prefix = prefix.starts_with('/');
+        ensure(is_prefix, || malformed("assets", prefix, remedy))
     });
     each(found, "apps", &grants.apps, |app| {
         let handler = manifest.handlers.get(app);
         let is_app = handler.is_some_and(|handler| handler.world.is_app());
-        (!is_app).then(|| UnknownName::App(app.to_owned()).into())
+        ensure(is_app, || UnknownName::App(app.to_owned()))
     });
     each(found, "channels", &grants.channels, |namespace| {
         let live = manifest.live.as_ref();
         let is_known = live.is_some_and(|live| live.namespaces.contains_key(namespace));
-        (!is_known).then(|| UnknownName::Namespace(namespace.to_owned()).into())
+        ensure(is_known, || UnknownName::Namespace(namespace.to_owned()))
     });
     each(found, "outgoing", &grants.outgoing, |host| {
-        let is_grant = host.parse::<OutgoingGrant>().is_ok();
-        (!is_grant).then(|| GrantFault::Outgoing(host.to_owned()).into())
+        let grant = host.parse::<OutgoingGrant>().map(drop);
+        grant.map_err(|remedy| malformed("outgoing", host, remedy).into())
     });
     each(found, "upgrades", &grants.upgrades, |protocol| {
-        (!is_protocol(protocol)).then(|| GrantFault::Upgrade(protocol.to_owned()).into())
+        let remedy = "write a protocol in lower case as `Upgrade` names it, or `connect`";
+        ensure(is_protocol(protocol), || {
+            malformed("upgrades", protocol, remedy)
+        })
     });
 }
 
@@ -99,13 +72,47 @@ fn each(
     found: &mut Findings<'_>,
     key: &'static str,
     grants: &[String],
-    fault: impl Fn(&str) -> Option<FaultKind>,
+    check: impl Fn(&str) -> Result<(), FaultKind>,
 ) {
     for (index, grant) in grants.iter().enumerate() {
-        if let Some(fault) = fault(grant) {
+        if let Err(fault) = check(grant) {
             found.key(key).index(index).add(fault);
         }
     }
+}
+
+fn ensure<F: Into<FaultKind>>(holds: bool, fault: impl FnOnce() -> F) -> Result<(), FaultKind> {
+    match holds {
+        true => Ok(()),
+        false => Err(fault().into()),
+    }
+}
+
+fn malformed(key: &'static str, text: &str, remedy: impl ToString) -> GrantFault {
+    GrantFault::Malformed {
+        key,
+        text: text.to_owned(),
+        remedy: remedy.to_string(),
+    }
+}
+
+fn relay(to: &str, manifest: &Manifest) -> Result<(), FaultKind> {
+    let remedy = match to.parse() {
+        Ok(UpstreamRef::Named(name)) if !manifest.upstreams.contains_key(&name) => {
+            return Err(UnknownName::Upstream(name).into());
+        }
+        Ok(_) => return Ok(()),
+        Err(fault @ NoUpstreamRef::Server) => return Err(malformed("relay", to, fault).into()),
+        Err(NoUpstreamRef::Role) => {
+            let known = ROLES
+                .each_ref()
+                .map(|row| format!("`{}`", UpstreamRef::Role(row.role)));
+            format!("there are {}", known.join(", "))
+        }
+        Err(fault @ NoUpstreamRef::Namespace) => format!("{fault}, as in `live:chat`"),
+    };
+    let (key, text) = ("relay", to.to_owned());
+    Err(GrantFault::Nothing { key, text, remedy }.into())
 }
 
 /// A token (RFC 9110, section 5.6.2), with or without a version.
@@ -115,27 +122,6 @@ fn is_protocol(text: &str) -> bool {
     let token = |part: &str| !part.is_empty() && part.bytes().all(ok);
     let (name, version) = text.split_once('/').unwrap_or((text, "1"));
     token(name) && token(version)
-}
-
-fn relay(to: &str, manifest: &Manifest) -> Option<FaultKind> {
-    let named = to.to_owned();
-    let fault = match to.parse() {
-        Ok(UpstreamRef::Named(name)) if !manifest.upstreams.contains_key(&name) => {
-            return Some(UnknownName::Upstream(name).into());
-        }
-        Ok(_) => return None,
-        Err(NoUpstreamRef::Namespace) => GrantFault::LiveNamespace(named),
-        Err(NoUpstreamRef::Role) => GrantFault::Role(named),
-        Err(NoUpstreamRef::Server) => GrantFault::Address(named),
-    };
-    Some(fault.into())
-}
-
-fn known_roles() -> String {
-    let known = ROLES
-        .each_ref()
-        .map(|row| format!("`{}`", UpstreamRef::Role(row.role)));
-    known.join(", ")
 }
 
 #[cfg(test)]

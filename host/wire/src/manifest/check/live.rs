@@ -2,7 +2,7 @@
 
 use super::{Findings, limits::WAIT_MS_MAX};
 use crate::{
-    manifest::{ITEM_BYTES, Live, LiveLimits, Namespace},
+    manifest::{ITEM_BYTES, Live, LiveFault, LiveLimits, Namespace},
     names::is_name,
 };
 
@@ -34,61 +34,6 @@ const SUBPROTOCOLS_MAX: usize = 64;
 /// Ours, which speak of channels.
 const OWN_SUBPROTOCOLS: &str = "protoplex.";
 
-/// Rules of channels that could not be kept.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LiveFault {
-    /// A namespace of the nodes' own.
-    #[error(
-        "live.namespaces has `{KEYS}`, which nodes use themselves for keys that change; name it otherwise"
-    )]
-    OwnNamespace,
-    /// A namespace that no channel can name.
-    #[error(
-        "live.namespaces has `{0}`; a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter"
-    )]
-    Namespace(String),
-    /// An origin that no browser says.
-    #[error(
-        "origins has `{0}`; write it as a browser does, `https://app.example.com` or `http://localhost:5173`, without a \
-         path, or `*` for all"
-    )]
-    Origin(String),
-    /// A subprotocol that no handler can speak.
-    #[error(
-        "subprotocols has `{0}`; a subprotocol is one word without separators, and `{OWN_SUBPROTOCOLS}…` is for \
-         channels, which need no entry"
-    )]
-    Subprotocol(String),
-    /// Two such messages would fill a queue.
-    #[error(
-        "message_bytes_max is {message}; at most half of live.queue_bytes_max, which is {queue}, or two messages would \
-         close every connection"
-    )]
-    MessageBytes {
-        /// Bytes of a message.
-        message: u64,
-        /// Bytes of a connection's queue.
-        queue: u64,
-    },
-    /// A history that nobody could be given again would be kept in vain.
-    #[error(
-        "history_bytes_max is {bytes}, and history_messages_max {messages}: with {ITEM_BYTES} bytes for each message, \
-         {in_queue} bytes wait for one who has missed all of it, more than half of live.queue_bytes_max, which is \
-         {queue}, and nobody could ever be given what it missed; keep less, or write queue_bytes_max = {enough} in [live]",
-        enough = .in_queue.saturating_mul(2)
-    )]
-    History {
-        /// Bytes of the history.
-        bytes: u64,
-        /// Messages of the history.
-        messages: u32,
-        /// Bytes of a queue that holds all of it.
-        in_queue: u64,
-        /// Bytes of a connection's queue.
-        queue: u64,
-    },
-}
-
 /// Checks the section.
 pub(super) fn check(found: &mut Findings<'_>, live: &Live) {
     check_limits(&mut found.key("limits"), &live.limits);
@@ -103,7 +48,7 @@ pub(super) fn check(found: &mut Findings<'_>, live: &Live) {
 
 fn check_name(found: &mut Findings<'_>, name: &str) {
     if name == KEYS {
-        found.add(LiveFault::OwnNamespace);
+        found.add(LiveFault::OwnNamespace(KEYS));
     }
     if !is_name(name) {
         found.add(LiveFault::Namespace(name.to_owned()));
@@ -120,7 +65,10 @@ fn check_pages(found: &mut Findings<'_>, live: &Live) {
     }
     for (index, subprotocol) in live.subprotocols.iter().enumerate() {
         if !is_subprotocol(subprotocol) {
-            let fault = LiveFault::Subprotocol(subprotocol.clone());
+            let fault = LiveFault::Subprotocol {
+                subprotocol: subprotocol.clone(),
+                own: OWN_SUBPROTOCOLS,
+            };
             found.key("subprotocols").index(index).add(fault);
         }
     }

@@ -1,23 +1,23 @@
 //! Where checks put the faults that they find.
 
-use crate::manifest::fault::{FaultKind, ManifestFault, ManifestPath, NumberFault};
+use super::fault::{FaultKind, ManifestFault, ManifestPath, NumberFault};
 use std::{borrow::Cow, ops::RangeInclusive};
 
 /// One part of a manifest that is being checked, and all faults found so far.
-pub(in crate::manifest) struct Findings<'a> {
+pub(super) struct Findings<'a> {
     at: ManifestPath,
     found: &'a mut Vec<ManifestFault>,
 }
 
 impl<'a> Findings<'a> {
     /// Begins at the whole manifest.
-    pub(in crate::manifest) fn new(found: &'a mut Vec<ManifestFault>) -> Self {
+    pub(super) fn new(found: &'a mut Vec<ManifestFault>) -> Self {
         let at = ManifestPath::default();
         Self { at, found }
     }
 
     /// The part at `key`.
-    pub(in crate::manifest) fn key(&mut self, key: impl Into<Cow<'static, str>>) -> Findings<'_> {
+    pub(super) fn key(&mut self, key: impl Into<Cow<'static, str>>) -> Findings<'_> {
         Findings {
             at: self.at.key(key),
             found: self.found,
@@ -25,7 +25,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A member of this list, from 0.
-    pub(in crate::manifest) fn index(&mut self, index: usize) -> Findings<'_> {
+    pub(super) fn index(&mut self, index: usize) -> Findings<'_> {
         Findings {
             at: self.at.index(index),
             found: self.found,
@@ -33,7 +33,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A fault of this part.
-    pub(in crate::manifest) fn add(&mut self, kind: impl Into<FaultKind>) {
+    pub(super) fn add(&mut self, kind: impl Into<FaultKind>) {
         self.found.push(ManifestFault {
             at: self.at.clone(),
             kind: kind.into(),
@@ -41,35 +41,30 @@ impl<'a> Findings<'a> {
     }
 
     /// A fault of the value at `key`.
-    pub(in crate::manifest) fn add_at(&mut self, key: &'static str, kind: impl Into<FaultKind>) {
+    pub(super) fn add_at(&mut self, key: &'static str, kind: impl Into<FaultKind>) {
         self.key(key).add(kind);
     }
 
-    pub(in crate::manifest) fn at_most(&mut self, key: &'static str, value: u64, most: u64) {
+    pub(super) fn at_most(&mut self, key: &'static str, value: u64, most: u64) {
         if value > most {
             self.add_at(key, NumberFault::TooMuch { value, most });
         }
     }
 
-    pub(in crate::manifest) fn not_zero(&mut self, key: &'static str, value: u64) {
+    pub(super) fn not_zero(&mut self, key: &'static str, value: u64) {
         if value == 0 {
             self.add_at(key, NumberFault::Zero);
         }
     }
 
     /// A number from 1 to `most`, where 0 would let nothing pass.
-    pub(in crate::manifest) fn some_at_most(&mut self, key: &'static str, value: u64, most: u64) {
+    pub(super) fn some_at_most(&mut self, key: &'static str, value: u64, most: u64) {
         self.not_zero(key, value);
         self.at_most(key, value, most);
     }
 
     /// A number of a range that does not begin at 0.
-    pub(in crate::manifest) fn within(
-        &mut self,
-        key: &'static str,
-        value: u64,
-        range: RangeInclusive<u64>,
-    ) {
+    pub(super) fn within(&mut self, key: &'static str, value: u64, range: RangeInclusive<u64>) {
         if !range.contains(&value) {
             let (least, most) = range.into_inner();
             self.add_at(key, NumberFault::OutOfRange { value, least, most });
@@ -77,7 +72,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A list of at most so many.
-    pub(in crate::manifest) fn few(&mut self, key: &'static str, count: usize, most: usize) {
+    pub(super) fn few(&mut self, key: &'static str, count: usize, most: usize) {
         if count > most {
             let (count, most) = (count as u64, most as u64);
             self.add_at(key, NumberFault::TooMany { count, most });
