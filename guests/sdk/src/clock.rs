@@ -2,10 +2,10 @@
 
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> u64 {
-    crate::of_world::clock::now_ms()
+    crate::host::clock::now_ms()
 }
 
 /// Nanoseconds of a clock that never goes back.
 pub fn monotonic_ns() -> u64 {
-    crate::of_world::clock::monotonic_ns()
+    crate::host::clock::monotonic_ns()
 }

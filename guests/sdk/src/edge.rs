@@ -22,7 +22,8 @@ pub use request::{Method, Request};
 pub mod bindings {
     wit_bindgen::generate!({
         world: "edge",
-        path: "../../wit/edge.wit",
+        path: "../../wit/edge",
+        generate_all,
         pub_export_macro: true,
         export_macro_name: "export_edge",
         default_bindings_module: "protoplex_sdk::edge::bindings",

@@ -17,11 +17,11 @@ pub mod live;
 
 pub mod json;
 
-/// Of the world that the crate is for: what edge and live handlers import alike.
+/// Package `protoplex:host`, as the world that the crate is for imports it.
 #[cfg(feature = "edge")]
-use edge::bindings::protoplex::edge as of_world;
+use edge::bindings::protoplex::host;
 #[cfg(all(feature = "live", not(feature = "edge")))]
-use live::bindings::protoplex::edge as of_world;
+use live::bindings::protoplex::host;
 
 #[cfg(any(feature = "edge", feature = "live"))]
 pub mod clock;

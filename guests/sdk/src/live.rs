@@ -36,7 +36,7 @@ pub use opening::{Opening, Refusal};
 pub mod bindings {
     wit_bindgen::generate!({
         world: "protoplex:live/live",
-        path: ["../../wit/edge.wit", "../../wit/live/live.wit"],
+        path: "../../wit/live",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_live",
@@ -50,7 +50,7 @@ pub mod bindings {
 pub mod bindings {
     wit_bindgen::generate!({
         world: "protoplex:live/live-stateful",
-        path: ["../../wit/edge.wit", "../../wit/live/live.wit"],
+        path: "../../wit/live",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_live",

@@ -1,13 +1,13 @@
 //! The node's log. Each line carries the handler, the build and the request's id by itself; it is cut at 4 KiB.
 
-pub use crate::of_world::log::Level;
+pub use crate::host::log::Level;
 pub use crate::{
     __log_debug as debug, __log_error as error, __log_info as info, __log_warn as warn,
 };
 
 /// One line.
 pub fn log(level: Level, message: &str) {
-    crate::of_world::log::log(level, message);
+    crate::host::log::log(level, message);
 }
 
 /// A panic becomes a trap, which carries no text; so the text goes to the log first.

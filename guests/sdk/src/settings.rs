@@ -2,5 +2,5 @@
 
 /// The setting's value.
 pub fn get(name: &str) -> Option<String> {
-    crate::of_world::settings::get(name)
+    crate::host::settings::get(name)
 }

@@ -1,66 +1,62 @@
 //! The one place where bindings are generated, from `wit/`.
+//!
+//! The interfaces of `protoplex:host` are generated once; every world that includes `protoplex:host/imports` is pointed at
+//! them as a package, so an interface that is added there needs no line here.
 
-/// `protoplex:edge/edge`, called synchronously.
-#[expect(missing_docs, reason = "generated; wit/edge.wit documents them")]
-pub(crate) mod edge {
+/// Package `protoplex:host`, which all worlds with synchronous imports include.
+#[expect(missing_docs, reason = "generated; wit/host documents them")]
+pub(crate) mod host {
     wasmtime::component::bindgen!({
-        path: "../../wit/edge.wit",
-        world: "protoplex:edge/edge",
+        path: "../../wit/host",
+        world: "protoplex:host/imports",
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
-/// World `edge`, called asynchronously, for components that import WASI.
+/// World `protoplex:edge/edge`, called synchronously.
+#[expect(missing_docs, reason = "generated; wit/edge documents them")]
+pub(crate) mod edge {
+    wasmtime::component::bindgen!({
+        path: "../../wit/edge",
+        world: "protoplex:edge/edge",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: { "protoplex:host": crate::bindings::host::protoplex::host },
+    });
+}
+
+/// World `protoplex:edge/edge`, called asynchronously, for components that import WASI.
 pub(crate) mod edge_async {
     wasmtime::component::bindgen!({
-        path: "../../wit/edge.wit",
+        path: "../../wit/edge",
         world: "protoplex:edge/edge",
         ownership: Borrowing { duplicate_if_necessary: true },
         exports: { default: async },
         with: {
-            "protoplex:edge/types": crate::bindings::edge::protoplex::edge::types,
-            "protoplex:edge/request": crate::bindings::edge::protoplex::edge::request,
-            "protoplex:edge/log": crate::bindings::edge::protoplex::edge::log,
-            "protoplex:edge/clock": crate::bindings::edge::protoplex::edge::clock,
-            "protoplex:edge/random": crate::bindings::edge::protoplex::edge::random,
-            "protoplex:edge/settings": crate::bindings::edge::protoplex::edge::settings,
+            "protoplex:host": crate::bindings::host::protoplex::host,
+            "protoplex:edge": crate::bindings::edge::protoplex::edge,
         },
     });
 }
 
-/// `protoplex:live/live-stateful`, called synchronously.
+/// World `protoplex:live/live-stateful`, called synchronously.
 pub(crate) mod live_stateful {
     wasmtime::component::bindgen!({
-        path: ["../../wit/edge.wit", "../../wit/live/live.wit"],
+        path: "../../wit/live",
         world: "protoplex:live/live-stateful",
         ownership: Borrowing { duplicate_if_necessary: true },
-        with: {
-            "protoplex:edge/types": crate::bindings::edge::protoplex::edge::types,
-            "protoplex:edge/request": crate::bindings::edge::protoplex::edge::request,
-            "protoplex:edge/log": crate::bindings::edge::protoplex::edge::log,
-            "protoplex:edge/clock": crate::bindings::edge::protoplex::edge::clock,
-            "protoplex:edge/random": crate::bindings::edge::protoplex::edge::random,
-            "protoplex:edge/settings": crate::bindings::edge::protoplex::edge::settings,
-        },
+        with: { "protoplex:host": crate::bindings::host::protoplex::host },
     });
 }
 
-/// `protoplex:live/live`, likewise.
+/// World `protoplex:live/live`, called synchronously.
 pub(crate) mod live {
     wasmtime::component::bindgen!({
-        path: ["../../wit/edge.wit", "../../wit/live/live.wit"],
+        path: "../../wit/live",
         world: "protoplex:live/live",
         ownership: Borrowing { duplicate_if_necessary: true },
         with: {
-            "protoplex:edge/types": crate::bindings::edge::protoplex::edge::types,
-            "protoplex:edge/request": crate::bindings::edge::protoplex::edge::request,
-            "protoplex:edge/log": crate::bindings::edge::protoplex::edge::log,
-            "protoplex:edge/clock": crate::bindings::edge::protoplex::edge::clock,
-            "protoplex:edge/random": crate::bindings::edge::protoplex::edge::random,
-            "protoplex:edge/settings": crate::bindings::edge::protoplex::edge::settings,
-            "protoplex:live/types": crate::bindings::live_stateful::protoplex::live::types,
-            "protoplex:live/connection": crate::bindings::live_stateful::protoplex::live::connection,
-            "protoplex:live/channels": crate::bindings::live_stateful::protoplex::live::channels,
+            "protoplex:host": crate::bindings::host::protoplex::host,
+            "protoplex:live": crate::bindings::live_stateful::protoplex::live,
         },
     });
 }

@@ -25,9 +25,10 @@ use protoplex_wire::{
 pub(crate) use request::RequestCopy;
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
+pub use crate::bindings::host::protoplex::host::types::Field;
 /// What each decision says.
 pub use sync::protoplex::edge::types as decision;
-pub use sync::protoplex::edge::types::{Decision, Field, Relay as RelayDecision, Retry};
+pub use sync::protoplex::edge::types::{Decision, Relay as RelayDecision, Retry};
 
 /// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more
 /// are kept where threads overlap.

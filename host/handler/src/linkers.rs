@@ -3,7 +3,7 @@
 use crate::{
     BuildFault,
     app::AppState,
-    bindings::{edge, edge_async, live, live_stateful},
+    bindings::{edge, edge_async, host, live, live_stateful},
     edge::host::{EdgeState, WasiEdgeState},
     engine::Engines,
     live::LiveState,
@@ -106,9 +106,8 @@ impl Linkers {
     }
 }
 
-/// Both worlds import the same: what edge guests import, and what concerns connections.
+/// Both live worlds import the same: package `protoplex:host`, and what concerns connections.
 fn live_linker(engine: &Engine) -> Result<Linker<LiveState>> {
-    use edge::protoplex::edge as of_edge;
     use live_stateful::protoplex::live as of_live;
     fn edge(state: &mut LiveState) -> &mut EdgeState {
         &mut state.edge
@@ -117,12 +116,7 @@ fn live_linker(engine: &Engine) -> Result<Linker<LiveState>> {
         state
     }
     let mut linker = Linker::new(engine);
-    of_edge::request::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_edge::log::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_edge::clock::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_edge::random::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_edge::settings::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_edge::types::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
+    host::Imports::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
     of_live::types::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
     of_live::connection::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
     of_live::channels::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;

@@ -10,7 +10,7 @@ pub fn inspect(wasm: &[u8]) -> Result<Inspected, String> {
     match protoplex_handler::inspect(wasm) {
         Ok(found) => Ok(Inspected {
             world: found.world,
-            imports: found.imports,
+            awaited_imports: found.awaited_imports,
         }),
         Err(fault) => Err(fault.reason),
     }

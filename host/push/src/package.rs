@@ -34,8 +34,8 @@ pub const SOURCE_BYTES_MAX: u64 = 4 << 20;
 pub struct Inspected {
     /// World of the component.
     pub world: World,
-    /// Names of everything it imports.
-    pub imports: Vec<String>,
+    /// Imports for which an edge component is called asynchronously.
+    pub awaited_imports: Vec<String>,
 }
 
 /// Tells a component's world, or why it has none. A parameter, so that this crate does not need the runtime:
@@ -333,16 +333,9 @@ fn note(name: &str, inspection: &Inspected) -> Option<String> {
     if inspection.world != World::EdgeWasi {
         return None;
     }
-    let ours = |import: &&String| !import.starts_with("protoplex:edge/");
-    let foreign: Vec<&str> = inspection
-        .imports
-        .iter()
-        .filter(ours)
-        .map(String::as_str)
-        .collect();
     Some(format!(
         "handler `{name}` runs asynchronously, which costs more for each request, because it imports {}",
-        foreign.join(", ")
+        inspection.awaited_imports.join(", ")
     ))
 }
 

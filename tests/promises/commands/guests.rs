@@ -94,10 +94,18 @@ fn start_from(made: &Path, target: &Path) {
     }
 }
 
-/// Files that are the same already keep their times, so that cargo builds nothing anew.
+/// Makes `to` the same as `from`. Files that are the same already keep their times, so that cargo builds nothing anew.
 fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(to).unwrap().flatten() {
+            if !from.join(entry.file_name()).exists() {
+                match entry.path() {
+                    folder if folder.is_dir() => fs::remove_dir_all(folder).unwrap(),
+                    file => fs::remove_file(file).unwrap(),
+                }
+            }
+        }
         for entry in fs::read_dir(from).unwrap().flatten() {
             copy(&entry.path(), &to.join(entry.file_name()));
         }

@@ -2,7 +2,10 @@
 
 use super::bindings::{
     self as raw,
-    protoplex::edge::types::{Asset, Field, Redirect, Relay, Response, Retry, Timeouts},
+    protoplex::{
+        edge::types::{Asset, Redirect, Relay, Response, Retry, Timeouts},
+        host::types::Field,
+    },
 };
 
 /// What should happen to a request. The constructors name the ways; the methods after them refine the ones they say

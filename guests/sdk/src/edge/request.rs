@@ -1,6 +1,6 @@
 //! The head of a request, as an edge handler sees it.
 
-use super::bindings::{RequestHead, protoplex::edge::request};
+use super::bindings::{RequestHead, protoplex::host::request};
 
 pub use super::bindings::protoplex::edge::types::Method;
 
@@ -31,7 +31,7 @@ impl Request {
         self.split().1
     }
 
-    /// Path and query, the path in normal form (see the `request-head` of `edge.wit`).
+    /// Path and query, the path in normal form (see `request-head` in `wit/edge/types.wit`).
     pub fn path_and_query(&self) -> &str {
         &self.head.path
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Again, Transport,
-    bindings::{self, protoplex::edge::request},
+    bindings::{self, protoplex::host::request},
 };
 
 /// What is known of a client that has come. Everything else of its request is asked of the host when called for.

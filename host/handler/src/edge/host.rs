@@ -3,7 +3,10 @@
 use super::{EdgeContext, request::RequestCopy};
 use crate::{
     HandlerError,
-    bindings::edge::protoplex::edge::{clock, log, random, request, settings, types},
+    bindings::{
+        edge::protoplex::edge,
+        host::protoplex::host::{clock, log, random, request, settings, types},
+    },
     cpu::CpuMeter,
     error_of,
     limiter::Limiter,
@@ -76,6 +79,8 @@ impl WasiView for WasiEdgeState {
         }
     }
 }
+
+impl edge::types::Host for EdgeState {}
 
 impl types::Host for EdgeState {}
 

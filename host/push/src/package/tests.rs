@@ -8,18 +8,18 @@ use std::fs;
 
 /// The content of a stand-in component is its world's name.
 fn inspect(content: &[u8]) -> Result<Inspected, String> {
-    let (world, imports) = match content {
-        b"edge" => (World::Edge, vec!["protoplex:edge/log@0.1.0"]),
-        b"edge-wasi" => (
-            World::EdgeWasi,
-            vec!["protoplex:edge/log@0.1.0", "wasi:cli/environment@0.2.6"],
-        ),
+    let (world, awaited) = match content {
+        b"edge" => (World::Edge, vec![]),
+        b"edge-wasi" => (World::EdgeWasi, vec!["wasi:cli/environment@0.2.6"]),
         b"app-0.2" => (World::App02, vec![]),
         b"app-0.3" => (World::App03, vec![]),
         _ => return Err("it is no component; build it with `just build-guests`".to_owned()),
     };
-    let imports = imports.into_iter().map(str::to_owned).collect();
-    Ok(Inspected { world, imports })
+    let awaited_imports = awaited.into_iter().map(str::to_owned).collect();
+    Ok(Inspected {
+        world,
+        awaited_imports,
+    })
 }
 
 struct Site(tempfile::TempDir);
