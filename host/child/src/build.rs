@@ -12,7 +12,7 @@ use super::{
 use arc_swap::ArcSwap;
 use protoplex_edge::upstream::Means;
 use protoplex_handler::{
-    AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, LiveHandler, Runtime,
+    AppHandler, BuildFault, EdgeHandler, HandlerContext, Linkers, LiveHandler, Runtime,
 };
 use protoplex_wire::{
     BuildId, Digest, Manifest,
@@ -78,7 +78,7 @@ pub struct Slot {
     /// Its code, by the kind of its world.
     pub code: Code,
     /// What calls of it may read.
-    pub context: Arc<EdgeContext>,
+    pub context: Arc<HandlerContext>,
     /// Counters of its name.
     pub metrics: Arc<HandlerMetrics>,
     /// Relays that the handler's grants allow.
@@ -116,18 +116,13 @@ impl LoadedBuild {
         let upstreams = loader.upstreams(&manifest)?;
         let mut handlers = Vec::new();
         for (name, handler) in &manifest.handlers {
-            let settings = granted_settings(&manifest, &handler.grants);
+            let context = HandlerContext::new(name, handler, id, &manifest);
             handlers.push(Arc::new(Slot {
                 name: name.clone(),
                 grants: handler.grants.clone(),
                 response_bytes_max: handler.limits.response_bytes_max,
-                code: loader.code(name, handler, &settings)?,
-                context: Arc::new(EdgeContext {
-                    handler: name.clone(),
-                    build: id,
-                    settings,
-                    channels: granted_channels(&manifest, &handler.grants),
-                }),
+                code: loader.code(handler, &context)?,
+                context: Arc::new(context),
                 metrics: loader.metrics.handlers.of(name.clone()),
                 relays: loader.relays(name, &handler.grants, &upstreams)?,
             }));
@@ -240,19 +235,14 @@ impl Loader<'_> {
 
     /// Carries a handler over whose name, component, grants and limits did not change; loads any other. Settings reach
     /// an edge handler with each call, and an app's instances once.
-    fn code(
-        &self,
-        name: &str,
-        handler: &Handler,
-        settings: &HashMap<String, String>,
-    ) -> Result<Code, BuildFault> {
-        let world = handler.world;
+    fn code(&self, handler: &Handler, context: &HandlerContext) -> Result<Code, BuildFault> {
+        let (name, world) = (context.handler.as_str(), handler.world);
         let unchanged = self
             .held
             .all()
             .filter(|build| build.manifest.handlers.get(name) == Some(handler))
             .filter_map(|build| build.handler(name))
-            .find(|slot| !world.is_app() || slot.context.settings == *settings);
+            .find(|slot| !world.is_app() || slot.context.settings == context.settings);
         if let Some(slot) = unchanged {
             return Ok(slot.code.clone());
         }
@@ -270,19 +260,16 @@ impl Loader<'_> {
             reason: format!("handler `{name}`: {}", fault.reason),
             ..fault
         };
+        let (runtime, linkers) = (self.runtime, self.linkers);
         Ok(if world.is_live() {
-            Code::Live(Arc::new(
-                LiveHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
-            ))
+            let live = linkers.live_handler(runtime, native, handler);
+            Code::Live(Arc::new(live.map_err(named)?))
         } else if world.is_edge() {
-            Code::Edge(Arc::new(
-                EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
-            ))
+            let edge = linkers.edge_handler(runtime, native, handler);
+            Code::Edge(Arc::new(edge.map_err(named)?))
         } else {
-            Code::App(Arc::new(
-                AppHandler::load(self.runtime, self.linkers, native, name, handler, settings)
-                    .map_err(named)?,
-            ))
+            let app = linkers.app_handler(runtime, native, handler, context);
+            Code::App(Arc::new(app.map_err(named)?))
         })
     }
 }
@@ -301,31 +288,6 @@ fn read_manifest(id: BuildId, fd: OwnedFd) -> Result<Manifest, BuildFault> {
         )));
     }
     Manifest::parse(&map).map_err(|error| fault(error.to_string()))
-}
-
-/// The namespaces that a handler may use, and the bytes of their largest message.
-fn granted_channels(manifest: &Manifest, grants: &Grants) -> HashMap<String, u64> {
-    let live = manifest.live.iter();
-    let namespaces = live.flat_map(|live| &live.namespaces);
-    let granted = namespaces.filter(|(name, _)| grants.channels.contains(name));
-    granted
-        .map(|(name, namespace)| (name.clone(), namespace.message_bytes_max))
-        .collect()
-}
-
-fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
-    let granted = |name: &str| {
-        grants
-            .settings
-            .iter()
-            .any(|grant| grant == name || grant == "*")
-    };
-    manifest
-        .settings
-        .iter()
-        .filter(|(name, _)| granted(name))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect()
 }
 
 #[cfg(test)]

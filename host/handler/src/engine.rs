@@ -3,7 +3,10 @@
 //! Keeping account of tasks that run at the same time in one store costs a call about a microsecond, and a call that
 //! cannot wait needs none of it: edge handlers without WASI run on an engine that has no such thing.
 
-use crate::{cpu::TICK, pool::Pool};
+use crate::{
+    cpu::TICK,
+    pool::{CORES_PER_INSTANCE, Pool, TABLES_PER_INSTANCE},
+};
 use protoplex_wire::manifest::World;
 use std::{
     sync::{
@@ -29,11 +32,6 @@ const SLOT_TABLE_ELEMENTS_MAX: usize = 1 << 20;
 const INSTANCE_METADATA_BYTES_MAX: usize = 16 << 20;
 /// Bytes that stay resident in a freed slot, where the kernel can tell which pages were touched.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
-
-/// Slots for tables beside each slot for an instance.
-pub(crate) const TABLES_PER_INSTANCE: u32 = 2;
-/// Slots for core instances beside each: the module, and what adapts it to the component model.
-pub(crate) const CORES_PER_INSTANCE: u32 = 4;
 
 /// Size of the instance pool.
 #[derive(Clone, Copy, Debug)]

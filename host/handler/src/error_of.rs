@@ -1,16 +1,11 @@
 //! From wasmtime's errors to ours.
 
-use crate::{HandlerError, app::RESOURCES_MAX};
+use crate::{HandlerError, limiter::RESOURCES_MAX, store::OutOfCpu};
 use protoplex_wire::manifest::Limits;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace, component::ResourceTableError};
 
 /// Innermost frames of a trap's backtrace, which tell most.
 const TRAP_FRAMES_MAX: usize = 8;
-
-/// The error with which the epoch callback ends a guest.
-#[derive(Debug, thiserror::Error)]
-#[error("out of CPU time")]
-pub(crate) struct OutOfCpu;
 
 /// A call ended badly; `hit` is the limit that the guest ran into before.
 pub(crate) fn call(error: &wasmtime::Error, limits: &Limits, hit: Option<String>) -> HandlerError {

@@ -3,32 +3,41 @@
 //! In: verified native code, a handler's manifest entry, request heads and bodies. Out: decisions, responses, or a
 //! [`HandlerError`] that says whose fault it was. It never looks at routes or sockets.
 
-mod app;
 mod bindings;
+mod context;
 mod cpu;
-mod edge;
 mod engine;
 mod error;
 mod error_of;
-mod guest_output;
+mod fault;
 mod inspect;
+mod interfaces;
 mod limiter;
 mod linkers;
-mod live;
 mod native;
-mod outgoing;
 mod places;
 mod pool;
+mod precompile;
+mod request_copy;
+mod state;
+mod store;
+mod worlds;
 
-pub use app::{AppBody, AppHandler};
-pub use edge::{Decision, EdgeContext, EdgeHandler, Field, RelayDecision, Retry, decision};
+pub use context::HandlerContext;
 pub use engine::{Runtime, RuntimeConfig};
 pub use error::HandlerError;
+pub use fault::BuildFault;
 pub use inspect::{Inspection, inspect};
 pub use linkers::Linkers;
-pub use live::{
-    Again, EFFECTS_MAX, Effect, LiveError, LiveHandler, LiveMessage, NAME_BYTES_MAX, Outcome,
-    SAVED_BYTES_MAX, Saved, Session, Transport,
-};
-pub use native::{BuildFault, native_file_name, precompile};
+pub use native::native_file_name;
 pub use pool::warming_up;
+pub use precompile::precompile;
+pub use state::{EFFECTS_MAX, Effect, NAME_BYTES_MAX};
+pub use worlds::{
+    app::{AppBody, AppHandler},
+    edge::{Decision, EdgeHandler, Field, RelayDecision, Retry, decision},
+    live::{
+        Again, LiveError, LiveHandler, LiveMessage, Outcome, SAVED_BYTES_MAX, Saved, Session,
+        Transport,
+    },
+};

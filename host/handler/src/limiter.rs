@@ -1,24 +1,30 @@
 //! Memory, table and instance limits of one store, and which of them was hit.
 
-use crate::app::RequestTrack;
 use protoplex_wire::manifest::Limits;
 use std::sync::{Arc, Weak};
 use wasmtime::ResourceLimiter;
 
+/// Resources that one store may hold: requests, responses, fields, streams.
+pub(crate) const RESOURCES_MAX: usize = 10_000;
 /// Memories of one component instance; large toolchains make a handful.
 const MEMORIES_MAX: usize = 32;
 /// Tables of one component instance; large toolchains make a handful.
 const TABLES_MAX: usize = 64;
 
+/// Hears of limits that a guest hits: the side of a request that has no access to the store.
+pub(crate) trait LimitObserver: Send + Sync {
+    /// Says which limit, for people.
+    fn report(&self, hit: &str);
+}
+
 /// Counts all memories of a store together.
-#[derive(Debug)]
 pub(crate) struct Limiter {
     memory_bytes_max: usize,
     table_elements_max: usize,
     instances_max: usize,
     memory_bytes: usize,
     hit: Option<String>,
-    report_to: Weak<RequestTrack>,
+    observer: Option<Weak<dyn LimitObserver>>,
 }
 
 impl Limiter {
@@ -29,18 +35,19 @@ impl Limiter {
             instances_max: limits.instances_max as usize,
             memory_bytes: 0,
             hit: None,
-            report_to: Weak::new(),
+            observer: None,
         }
     }
 
-    /// Tells a request's other side, which has no access to the store, of limits that are hit.
-    pub(crate) fn report_to(&mut self, track: &Arc<RequestTrack>) {
-        self.report_to = Arc::downgrade(track);
+    /// Tells this one from now on of limits that are hit.
+    pub(crate) fn report_to<T: LimitObserver + 'static>(&mut self, observer: &Arc<T>) {
+        let observer = Arc::downgrade(observer);
+        self.observer = Some(observer);
     }
 
     fn refuse(&mut self, hit: String) -> bool {
-        if let Some(track) = self.report_to.upgrade() {
-            track.report(&hit);
+        if let Some(observer) = self.observer.as_ref().and_then(Weak::upgrade) {
+            observer.report(&hit);
         }
         self.hit = Some(hit);
         false

@@ -1,29 +1,27 @@
-//! One linker for each world, made once in a process.
+//! The linkers of all worlds, made once in a process, and the handlers that are loaded with them.
+//!
+//! A handler is loaded from what [`precompile`](crate::precompile) made of its verified component. That file must come from
+//! a place that only this program can write: it is run as machine code.
 
 use crate::{
-    BuildFault,
-    app::AppState,
-    bindings::{edge, edge_async, host, live, live_stateful},
-    edge::host::{EdgeState, WasiEdgeState},
+    AppHandler, BuildFault, EdgeHandler, HandlerContext, LiveHandler, Runtime,
     engine::Engines,
-    live::LiveState,
+    native,
+    pool::Pool,
+    worlds::{app::AppLinker, edge::EdgeLinkers, live::LiveLinker},
 };
-use protoplex_wire::{manifest::World, release::Stage};
-use std::{fs::File, os::fd::AsRawFd};
-use wasmtime::{
-    Engine, Result,
-    component::{Component, HasSelf, Linker},
+use protoplex_wire::{
+    manifest::{Handler, World},
+    release::Stage,
 };
-use wasmtime_wasi_http::{
-    handler::ProxyPre, p2::bindings::ProxyPre as App02Pre, p3::bindings::ServicePre as App03Pre,
-};
+use std::fs::File;
+use wasmtime::component::Component;
 
 /// Linkers of all worlds.
 pub struct Linkers {
-    edge: Linker<EdgeState>,
-    edge_wasi: Linker<WasiEdgeState>,
-    app: Linker<AppState>,
-    live: Linker<LiveState>,
+    edge: EdgeLinkers,
+    app: AppLinker,
+    live: LiveLinker,
 }
 
 impl Linkers {
@@ -31,27 +29,11 @@ impl Linkers {
     ///
     /// # Errors
     /// Never in practice: two definitions of one name.
-    pub(crate) fn new(engines: &Engines) -> Result<Self> {
-        let mut edge = Linker::new(engines.of(World::Edge));
-        edge::Edge::add_to_linker::<_, HasSelf<_>>(&mut edge, |state: &mut EdgeState| state)?;
-        let mut edge_wasi = Linker::new(engines.of(World::EdgeWasi));
-        edge_async::Edge::add_to_linker::<_, HasSelf<EdgeState>>(
-            &mut edge_wasi,
-            |state: &mut WasiEdgeState| &mut state.edge,
-        )?;
-        wasmtime_wasi::p2::add_to_linker_async(&mut edge_wasi)?;
-        let mut app = Linker::new(engines.of(World::App03));
-        wasmtime_wasi::p2::add_to_linker_async(&mut app)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut app)?;
-        wasmtime_wasi::p3::add_to_linker(&mut app)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut app)?;
-        wasmtime_wasi_config::add_to_linker(&mut app, AppState::settings)?;
-        let live = live_linker(engines.of(World::Live))?;
+    pub(crate) fn new(engines: &Engines) -> wasmtime::Result<Self> {
         Ok(Self {
-            edge,
-            edge_wasi,
-            app,
-            live,
+            edge: EdgeLinkers::new(engines)?,
+            app: AppLinker::new(engines)?,
+            live: LiveLinker::new(engines)?,
         })
     }
 
@@ -59,82 +41,77 @@ impl Linkers {
     ///
     /// # Errors
     /// Never in practice: two definitions of one name.
-    pub fn for_runtime(runtime: &crate::Runtime) -> anyhow::Result<Self> {
+    pub fn for_runtime(runtime: &Runtime) -> anyhow::Result<Self> {
         Self::new(runtime.engines()).map_err(|error| anyhow::anyhow!("{error:#}"))
     }
 
-    pub(crate) fn edge(&self, component: &Component) -> Result<edge::EdgePre<EdgeState>> {
-        edge::EdgePre::new(self.edge.instantiate_pre(component)?)
-    }
-
-    pub(crate) fn edge_wasi(
+    /// Maps native code of an edge handler and links it.
+    ///
+    /// # Errors
+    /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
+    pub fn edge_handler(
         &self,
-        component: &Component,
-    ) -> Result<edge_async::EdgePre<WasiEdgeState>> {
-        edge_async::EdgePre::new(self.edge_wasi.instantiate_pre(component)?)
+        runtime: &Runtime,
+        native: &File,
+        handler: &Handler,
+    ) -> Result<EdgeHandler, BuildFault> {
+        let (pool, component) = map(runtime, native, handler)?;
+        let linked = self.edge.link(&component, handler.world).map_err(unfit)?;
+        Ok(EdgeHandler::new(linked, pool, handler))
     }
 
-    pub(crate) fn app(&self, component: &Component, world: World) -> Result<ProxyPre<AppState>> {
-        let pre = self.app.instantiate_pre(component)?;
-        Ok(match world {
-            World::App02 => ProxyPre::P2(App02Pre::new(pre)?),
-            _ => ProxyPre::P3(App03Pre::new(pre)?),
-        })
-    }
-
-    pub(crate) fn live(&self, component: &Component) -> Result<live::LivePre<LiveState>> {
-        live::LivePre::new(self.live.instantiate_pre(component)?)
-    }
-
-    pub(crate) fn live_stateful(
+    /// Maps native code of a live handler and links it.
+    ///
+    /// # Errors
+    /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
+    pub fn live_handler(
         &self,
-        component: &Component,
-    ) -> Result<live_stateful::LiveStatefulPre<LiveState>> {
-        live_stateful::LiveStatefulPre::new(self.live.instantiate_pre(component)?)
+        runtime: &Runtime,
+        native: &File,
+        handler: &Handler,
+    ) -> Result<LiveHandler, BuildFault> {
+        let (pool, component) = map(runtime, native, handler)?;
+        let linked = self.live.link(&component, handler.world).map_err(unfit)?;
+        Ok(LiveHandler::new(linked, pool, handler))
+    }
+
+    /// Maps native code of an app handler and links it. The guest reads the context's settings, all its life.
+    ///
+    /// # Errors
+    /// Stage `compile` when the code is not of this host, `link` when it does not fit its world.
+    pub fn app_handler(
+        &self,
+        runtime: &Runtime,
+        native: &File,
+        handler: &Handler,
+        context: &HandlerContext,
+    ) -> Result<AppHandler, BuildFault> {
+        let (pool, component) = map(runtime, native, handler)?;
+        let linked = self.app.link(&component, handler.world).map_err(unfit)?;
+        Ok(AppHandler::new(linked, pool, handler, context))
     }
 
     /// Whether a component fits a world.
     pub(crate) fn check(&self, component: &Component, world: World) -> Result<(), BuildFault> {
         let result = match world {
-            World::Edge => self.edge(component).map(drop),
-            World::EdgeWasi => self.edge_wasi(component).map(drop),
-            World::App02 | World::App03 => self.app(component, world).map(drop),
-            World::Live => self.live(component).map(drop),
-            World::LiveStateful => self.live_stateful(component).map(drop),
+            World::Edge | World::EdgeWasi => self.edge.link(component, world).map(drop),
+            World::App02 | World::App03 => self.app.link(component, world).map(drop),
+            World::Live | World::LiveStateful => self.live.link(component, world).map(drop),
         };
-        result.map_err(|error| BuildFault::new(Stage::Link, &error))
+        result.map_err(unfit)
     }
 }
 
-/// Both live worlds import the same: package `protoplex:host`, and what concerns connections.
-fn live_linker(engine: &Engine) -> Result<Linker<LiveState>> {
-    use live_stateful::protoplex::live as of_live;
-    fn edge(state: &mut LiveState) -> &mut EdgeState {
-        &mut state.edge
-    }
-    fn own(state: &mut LiveState) -> &mut LiveState {
-        state
-    }
-    let mut linker = Linker::new(engine);
-    host::Imports::add_to_linker::<_, HasSelf<EdgeState>>(&mut linker, edge)?;
-    of_live::types::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
-    of_live::connection::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
-    of_live::channels::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
-    Ok(linker)
-}
-
-/// Maps native code from a sealed file.
-pub(crate) fn map_native(
-    engine: &Engine,
+fn map(
+    runtime: &Runtime,
     native: &File,
-) -> std::result::Result<Component, BuildFault> {
-    let path = format!("/proc/self/fd/{}", native.as_raw_fd());
-    // SAFETY: the file is a sealed memfd that the parent filled from its own cache after checking the file's MAC, so
-    // it is what our own compiler wrote, and nobody can change it while it is mapped.
-    let component = unsafe { Component::deserialize_file(engine, path) };
-    let component = component.map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    component
-        .initialize_copy_on_write_image()
-        .map_err(|error| BuildFault::new(Stage::WarmUp, &error))?;
-    Ok(component)
+    handler: &Handler,
+) -> Result<(Pool, Component), BuildFault> {
+    let pool = runtime.pool(handler.world);
+    let component = native::map(&pool.engine, native)?;
+    Ok((pool, component))
+}
+
+fn unfit(error: wasmtime::Error) -> BuildFault {
+    BuildFault::new(Stage::Link, &error)
 }

@@ -1,31 +1,14 @@
-//! From a verified component to native code of this machine.
+//! Native code: the name of its file, and the way from a sealed file to code that runs.
 
-use crate::{Linkers, engine, engine::Engines, inspect};
+use crate::{BuildFault, engine, engine::Engines};
 use protoplex_wire::{Digest, release::Stage};
 use std::{
+    fs::File,
     hash::{DefaultHasher, Hash, Hasher},
+    os::fd::AsRawFd,
     sync::LazyLock,
 };
-use wasmtime::component::Component;
-
-/// Why a component cannot run here.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{stage}: {reason}")]
-pub struct BuildFault {
-    /// Where.
-    pub stage: Stage,
-    /// Why, for people.
-    pub reason: String,
-}
-
-impl BuildFault {
-    pub(crate) fn new(stage: Stage, error: &wasmtime::Error) -> Self {
-        Self {
-            stage,
-            reason: format!("{error:#}"),
-        }
-    }
-}
+use wasmtime::{Engine, component::Component};
 
 /// The name of a component's file in the native cache: its digest, the engines' compatibility hashes, and the exact
 /// version of the host. Which engine it is for follows from the component.
@@ -42,19 +25,15 @@ pub fn native_file_name(component: &Digest) -> String {
     format!("{component}-{}.native", *SUFFIX)
 }
 
-/// Compiles and type-checks a component. Takes seconds of CPU and hundreds of megabytes for a large one, so it runs
-/// in a process of its own (`protoplex compile`).
-///
-/// # Errors
-/// Stage `compile` or `link`, with the reason.
-pub fn precompile(wasm: &[u8]) -> Result<Vec<u8>, BuildFault> {
-    let inspection = inspect(wasm)?;
-    let engines = Engines::compiling().map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    let component = Component::new(engines.of(inspection.world), wasm)
-        .map_err(|error| BuildFault::new(Stage::Compile, &error))?;
-    let linkers = Linkers::new(&engines).map_err(|error| BuildFault::new(Stage::Link, &error))?;
-    linkers.check(&component, inspection.world)?;
+/// Maps native code from a sealed file.
+pub(crate) fn map(engine: &Engine, native: &File) -> Result<Component, BuildFault> {
+    let path = format!("/proc/self/fd/{}", native.as_raw_fd());
+    // SAFETY: the file is a sealed memfd that the parent filled from its own cache after checking the file's MAC, so
+    // it is what our own compiler wrote, and nobody can change it while it is mapped.
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    let component = component.map_err(|error| BuildFault::new(Stage::Compile, &error))?;
     component
-        .serialize()
-        .map_err(|error| BuildFault::new(Stage::Compile, &error))
+        .initialize_copy_on_write_image()
+        .map_err(|error| BuildFault::new(Stage::WarmUp, &error))?;
+    Ok(component)
 }

@@ -16,16 +16,16 @@ use tokio::sync::oneshot;
 /// Share that one address leaves to all others: a quarter. Of three or less it leaves nothing.
 const KEPT_FOR_OTHERS: u32 = 4;
 
-/// See the module.
+/// The places of one handler, in one child.
 #[derive(Debug)]
 pub(crate) struct Places {
     in_flight_max: u32,
     queue_max: u32,
-    state: Mutex<State>,
+    state: Mutex<Occupancy>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Occupancy {
     taken: u32,
     by_client: HashMap<IpAddr, Count>,
     queue: VecDeque<Waiting>,
@@ -152,7 +152,7 @@ impl Places {
     }
 }
 
-impl State {
+impl Occupancy {
     fn take(&mut self, client: IpAddr, in_flight_max: u32) -> bool {
         let count = self.by_client.entry(client).or_default();
         let has_room = self.taken < in_flight_max && count.taken < share(in_flight_max);

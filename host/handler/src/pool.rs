@@ -2,13 +2,14 @@
 //!
 //! Nothing is held for a permit: the pool counts its own slots, and a look at them is a few loads.
 
-use crate::{
-    HandlerError,
-    engine::{CORES_PER_INSTANCE, TABLES_PER_INSTANCE},
-};
+use crate::HandlerError;
 use std::future::Future;
 use wasmtime::Engine;
 
+/// Slots for tables beside each slot for an instance.
+pub(crate) const TABLES_PER_INSTANCE: u32 = 2;
+/// Slots for core instances beside each: the module, and what adapts it to the component model.
+pub(crate) const CORES_PER_INSTANCE: u32 = 4;
 /// One slot in so many is kept for warm-ups: a push makes one instance of every handler beside those that serve.
 const RESERVE_PARTS: u32 = 8;
 /// Least reserve of a small pool: builds have some handlers.

@@ -142,7 +142,7 @@ enum Moved {
 
 fn carry_over(
     new: &LiveHandler,
-    context: &Arc<protoplex_handler::EdgeContext>,
+    context: &Arc<protoplex_handler::HandlerContext>,
     state: &mut State,
 ) -> Moved {
     let old = state.handler();
