@@ -8,12 +8,12 @@
 //! }
 //! ```
 //!
-//! An instance may serve many requests one after another, so nothing in a `static` belongs to one visitor.
+//! An instance may serve many requests one after another, so nothing in a `static` belongs to one client.
 
 mod decision;
 mod request;
 
-pub use crate::{clock, log, random, settings};
+pub use crate::host::*;
 pub use decision::Decision;
 pub use request::{Method, Request};
 

@@ -11,23 +11,8 @@
 pub mod app;
 #[cfg(feature = "edge")]
 pub mod edge;
-
+#[cfg(any(feature = "edge", feature = "live"))]
+pub mod host;
+pub mod json;
 #[cfg(feature = "live")]
 pub mod live;
-
-pub mod json;
-
-/// Package `protoplex:host`, as the world that the crate is for imports it.
-#[cfg(feature = "edge")]
-use edge::bindings::protoplex::host;
-#[cfg(all(feature = "live", not(feature = "edge")))]
-use live::bindings::protoplex::host;
-
-#[cfg(any(feature = "edge", feature = "live"))]
-pub mod clock;
-#[cfg(any(feature = "edge", feature = "live"))]
-pub mod log;
-#[cfg(any(feature = "edge", feature = "live"))]
-pub mod random;
-#[cfg(any(feature = "edge", feature = "live"))]
-pub mod settings;

@@ -19,7 +19,7 @@ mod opening;
 #[doc(hidden)]
 pub mod stateful;
 
-pub use crate::{clock, log, random, settings};
+pub use crate::host::*;
 pub use actions::{
     disconnect, publish, publish_once, send, send_text, set_presence, set_user, subscribe,
     subscribe_unseen, unsubscribe,
@@ -72,12 +72,12 @@ pub trait Handler {
         Ok(())
     }
 
-    /// It has sent something.
+    /// The client has sent something.
     fn received(connection: Connection, message: Message) {
         let _ = (connection, message);
     }
 
-    /// It is gone.
+    /// The client is gone.
     fn closed(connection: Connection, ending: Ending) {
         let _ = (connection, ending);
     }
@@ -95,10 +95,10 @@ pub trait Stateful: Sized + 'static {
     /// What the client is told.
     fn opened(opening: Opening) -> Result<Self, Refusal>;
 
-    /// It has sent something.
+    /// The client has sent something.
     fn received(&mut self, message: Message);
 
-    /// It is gone.
+    /// The client is gone.
     fn closed(self, ending: Ending) {
         let _ = ending;
     }

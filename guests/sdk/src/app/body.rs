@@ -156,7 +156,7 @@ pub struct Sender {
     pub(super) stream: StreamWriter<u8>,
 }
 
-/// The visitor is not there any more; nothing that is sent will arrive.
+/// The client is not there any more; nothing that is sent will arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 

@@ -44,7 +44,7 @@ impl Request {
         self.raw.get_authority().unwrap_or_default()
     }
 
-    /// `http` or `https`, as the visitor came.
+    /// `http` or `https`, as the client came.
     pub fn scheme(&self) -> String {
         match self.raw.get_scheme() {
             Some(Scheme::Http) | None => "http".to_owned(),

@@ -54,7 +54,7 @@ impl Response {
         Self::with(200, content_type, Content::Through(body))
     }
 
-    /// 200 with what the function sends. It runs while the answer is under way, as fast as the visitor takes it.
+    /// 200 with what the function sends. It runs while the answer is under way, as fast as the client takes it.
     pub fn stream<F, T>(content_type: &str, send: F) -> Self
     where
         F: FnOnce(Sender) -> T + 'static,

@@ -117,7 +117,9 @@ impl Decision {
                 });
             }
             raw::Decision::App(app) => {
-                crate::log::warn!("header `{name}` is left out: app `{app}` writes the answer's");
+                crate::host::log::warn!(
+                    "header `{name}` is left out: app `{app}` writes the answer's"
+                );
             }
         }
         self

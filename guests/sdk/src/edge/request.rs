@@ -54,12 +54,12 @@ impl Request {
         request::authority()
     }
 
-    /// `http` or `https`, as the visitor came.
+    /// `http` or `https`, as the client came.
     pub fn scheme(&self) -> String {
         request::scheme()
     }
 
-    /// The visitor's address, without its port.
+    /// The client's address, without its port.
     pub fn client_address(&self) -> String {
         request::client_address()
     }

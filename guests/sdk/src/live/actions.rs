@@ -6,7 +6,7 @@ use super::{
     bindings::protoplex::live::{channels, connection},
 };
 
-/// Who the connection is to others, in lists of who is there. To be said in `opened`.
+/// Sets the name that others see in presence. Call it only while handling `opened`.
 ///
 /// # Errors
 /// An empty name, or one above 255 bytes.
@@ -14,7 +14,7 @@ pub fn set_user(user: &str) -> Result<(), Fault> {
     connection::set_user(user)
 }
 
-/// Sends to this connection alone.
+/// Sends a message to this connection alone.
 ///
 /// # Errors
 /// More than one call may ask for.
@@ -22,7 +22,7 @@ pub fn send(message: Message) -> Result<(), Fault> {
     connection::send(&message)
 }
 
-/// The same for text.
+/// Sends text to this connection alone.
 ///
 /// # Errors
 /// More than one call may ask for.
@@ -39,7 +39,7 @@ pub fn disconnect(code: u16, reason: &str) -> Result<(), Fault> {
     connection::disconnect(code, reason)
 }
 
-/// From now on the connection receives what is published on a channel, and its user is shown there.
+/// Subscribes the connection to a channel, and shows its user there.
 ///
 /// # Errors
 /// The channel is not granted.
@@ -47,7 +47,7 @@ pub fn subscribe(channel: &str) -> Result<(), Fault> {
     channels::subscribe(channel, true)
 }
 
-/// The same without being shown.
+/// Subscribes the connection to a channel, without showing its user there.
 ///
 /// # Errors
 /// The channel is not granted.
@@ -55,7 +55,7 @@ pub fn subscribe_unseen(channel: &str) -> Result<(), Fault> {
     channels::subscribe(channel, false)
 }
 
-/// No more of it.
+/// Ends the subscription to a channel.
 ///
 /// # Errors
 /// The channel is not granted.
@@ -71,7 +71,7 @@ pub fn set_presence(channel: &str, present: bool) -> Result<(), Fault> {
     channels::set_presence(channel, present)
 }
 
-/// To all who are subscribed to a channel.
+/// Sends a message to all subscribers of a channel.
 ///
 /// # Errors
 /// The channel is not granted, or the message is too large for it.
@@ -79,7 +79,7 @@ pub fn publish(channel: &str, data: impl AsRef<[u8]>) -> Result<(), Fault> {
     channels::publish(channel, data.as_ref(), None)
 }
 
-/// The same, unless the key was used on this channel a short while ago.
+/// Sends a message to all subscribers of a channel, unless the key was used on this channel a short while ago.
 ///
 /// # Errors
 /// The channel is not granted, or the message is too large for it.

@@ -12,7 +12,7 @@ pub struct Opening(bindings::Opening);
 impl Opening {
     #[doc(hidden)]
     pub fn new(opening: bindings::Opening) -> Self {
-        crate::log::panics();
+        crate::host::log::panics();
         Self(opening)
     }
 
@@ -46,7 +46,7 @@ impl Opening {
         request::header(name)
     }
 
-    /// The visitor's address, without its port.
+    /// The client's address, without its port.
     pub fn client_address(&self) -> String {
         request::client_address()
     }

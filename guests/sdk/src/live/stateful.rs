@@ -50,7 +50,7 @@ impl<T: Stateful> Connections<T> {
 
     /// See [`Stateful::restore`].
     pub fn restore(&self, connection: u64, saved: bindings::Saved) -> Result<(), String> {
-        crate::log::panics();
+        crate::host::log::panics();
         let value = T::restore(saved.schema, &saved.bytes)?;
         self.0.borrow_mut().insert(connection, value);
         Ok(())

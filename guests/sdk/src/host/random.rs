@@ -2,10 +2,10 @@
 
 /// 64 random bits.
 pub fn u64() -> u64 {
-    crate::host::random::u64()
+    super::imports::random::u64()
 }
 
 /// At most 4096 random bytes.
 pub fn bytes(length: u32) -> Vec<u8> {
-    crate::host::random::bytes(length)
+    super::imports::random::bytes(length)
 }

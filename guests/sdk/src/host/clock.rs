@@ -2,10 +2,10 @@
 
 /// Milliseconds since 1970-01-01 UTC.
 pub fn now_ms() -> u64 {
-    crate::host::clock::now_ms()
+    super::imports::clock::now_ms()
 }
 
 /// Nanoseconds of a clock that never goes back.
 pub fn monotonic_ns() -> u64 {
-    crate::host::clock::monotonic_ns()
+    super::imports::clock::monotonic_ns()
 }

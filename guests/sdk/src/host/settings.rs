@@ -2,5 +2,5 @@
 
 /// The setting's value.
 pub fn get(name: &str) -> Option<String> {
-    crate::host::settings::get(name)
+    super::imports::settings::get(name)
 }
