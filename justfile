@@ -18,16 +18,16 @@ setup:
 setup-tests:
     @./.ci/setup tests
 
-# Build guests into builds/out: those named, or all
+# Build guests into builds/out: those named, those of a folder (`sample`), or all
 build-guests *NAMES:
     @{{ guests }} build "$@"
 
 # Build the program and the sample's guests, then run a Seed and nodes on this machine
-up *ARGS: build (build-guests "router" "app" "board")
+up *ARGS: build (build-guests "sample")
     target/debug/protoplex up "$@"
 
 # Watch the guests; rebuild and push what changes
-dev *ARGS: build (build-guests "router" "app" "board")
+dev *ARGS: build (build-guests "sample")
     target/debug/protoplex dev "$@"
 
 # Run all tests

@@ -96,7 +96,7 @@ directory = "{site}"
             relay = component("relay.wasm"),
             app = component("app.wasm"),
             origin = origin.address,
-            site = root.join("guests/site").display(),
+            site = root.join("guests/sample/site").display(),
         );
         std::fs::write(&file, manifest).unwrap();
         Self {

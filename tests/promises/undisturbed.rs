@@ -79,7 +79,7 @@ impl Build {
         let root = repository();
         let manifest = MANIFEST
             .replace("OUT", root.join("builds/out").to_str().unwrap())
-            .replace("SITE", root.join("guests/site").to_str().unwrap())
+            .replace("SITE", root.join("guests/sample/site").to_str().unwrap())
             .replace("ADDRESS", &origin.address)
             .replace("ORIGIN_MS", &origin_ms.to_string())
             .replace("OTHER_MS", &other_ms.to_string());

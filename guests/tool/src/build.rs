@@ -16,7 +16,7 @@ use std::{
 /// Below the guests' workspace.
 const TARGET_DIR: &str = "target";
 
-/// Builds the guests of those names, or all of them.
+/// Builds the guests of those names and in folders of those names, or all of them.
 pub fn build(root: &Path, names: &[&str]) -> Result<()> {
     let guests = chosen(guest::find(root)?, names)?;
     let out = root.with_file_name("builds").join("out");
@@ -38,7 +38,7 @@ pub fn build(root: &Path, names: &[&str]) -> Result<()> {
     }
     for guest in &guests {
         if let Recipe::Command(command) = &guest.recipe {
-            by_command(&out, guest, command, !names.is_empty())
+            by_command(&out, guest, command, names.contains(&guest.name.as_str()))
                 .with_context(|| format!("guest `{}`", guest.name))?;
         }
     }
@@ -70,15 +70,26 @@ fn chosen(guests: Vec<Guest>, names: &[&str]) -> Result<Vec<Guest>> {
         return Ok(guests);
     }
     for name in names {
-        if !guests.iter().any(|guest| guest.name == *name) {
-            let all: Vec<&str> = guests.iter().map(|guest| guest.name.as_str()).collect();
-            bail!("there is no guest `{name}`; there are {}", all.join(", "));
+        if !guests.iter().any(|guest| is_meant(guest, name)) {
+            let all = guests.iter().map(|guest| guest.name.as_str());
+            let mut groups: Vec<&str> = guests.iter().map(|guest| guest.group.as_str()).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            bail!(
+                "there is no guest `{name}`, and no folder of guests; the guests are {}, the folders {}",
+                all.collect::<Vec<_>>().join(", "),
+                groups.join(", ")
+            );
         }
     }
     Ok(guests
         .into_iter()
-        .filter(|guest| names.contains(&guest.name.as_str()))
+        .filter(|guest| names.iter().any(|name| is_meant(guest, name)))
         .collect())
+}
+
+fn is_meant(guest: &Guest, name: &str) -> bool {
+    guest.name == name || guest.group == name
 }
 
 fn cargo(

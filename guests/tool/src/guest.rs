@@ -1,6 +1,6 @@
 //! Which guests there are, and how each is made.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::{
     fs,
@@ -45,6 +45,8 @@ impl World {
 pub struct Guest {
     /// Its folder's name, and its component's.
     pub name: String,
+    /// Name of the folder of guests that it stands in, `sample` for example.
+    pub group: String,
     /// A line for people.
     pub description: String,
     /// Where its source is.
@@ -120,19 +122,38 @@ struct Protoplex {
     any_import: bool,
 }
 
-/// Every guest below that folder, by name.
+/// All guests below that folder, by name. Each is a folder in a folder.
 pub fn find(root: &Path) -> Result<Vec<Guest>> {
     let mut guests = Vec::new();
-    for entry in fs::read_dir(root)? {
-        let folder = entry?.path();
-        if let Some(guest) = from_cargo(&folder)? {
-            guests.push(guest);
-        } else if let Some(guest) = from_command(&folder)? {
-            guests.push(guest);
+    for group in folders(root)? {
+        for folder in folders(&group)? {
+            if let Some(guest) = from_cargo(&folder)? {
+                guests.push(guest);
+            } else if let Some(guest) = from_command(&folder)? {
+                guests.push(guest);
+            }
         }
     }
     guests.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in guests.windows(2) {
+        if pair[0].name == pair[1].name {
+            let [one, other] = [&pair[0], &pair[1]].map(|guest| guest.folder.display());
+            bail!("{one} and {other} have one name; components are told apart by it");
+        }
+    }
     Ok(guests)
+}
+
+fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(parent)?.collect::<Result<Vec<_>, _>>()?;
+    let paths = entries.iter().map(|entry| entry.path());
+    Ok(paths.filter(|path| path.is_dir()).collect())
+}
+
+/// Name of the folder that a guest's folder stands in.
+fn group(folder: &Path) -> String {
+    let parent = folder.parent().and_then(Path::file_name);
+    parent.unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
@@ -153,7 +174,7 @@ fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
     );
     let Some(world) = WORLDS.iter().find(|world| world.name == about.world) else {
         let names = WORLDS.map(|world| world.name).join(", ");
-        anyhow::bail!(
+        bail!(
             "{}: world `{}`; there are {names}",
             package.name,
             about.world
@@ -165,6 +186,7 @@ fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
     };
     Ok(Some(Guest {
         name: package.name,
+        group: group(folder),
         description: package.description,
         folder: folder.to_owned(),
         recipe: Recipe::Cargo { world, output },
@@ -183,6 +205,7 @@ fn from_command(folder: &Path) -> Result<Option<Guest>> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     Ok(Some(Guest {
         name: name.into_owned(),
+        group: group(folder),
         description: command.description.clone(),
         folder: folder.to_owned(),
         recipe: Recipe::Command(command),

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use std::{path::Path, process::ExitCode};
 
 const USAGE: &str = "\
-guest-tool build [NAME…]          build these guests, or all of them
+guest-tool build [NAME…]          build these guests, those of these folders, or all
 guest-tool clippy                 lint every guest for its own target, and the tool and the SDK
 guest-tool list                   name every guest
 guest-tool wrap MODULE COMPONENT  make a component of a core module
@@ -36,7 +36,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["clippy"] => build::clippy(&root()),
         ["list"] => {
             for guest in guest::find(&root())? {
-                println!("{:14} {}", guest.name, guest.description);
+                println!("{:9} {:14} {}", guest.group, guest.name, guest.description);
             }
             Ok(())
         }

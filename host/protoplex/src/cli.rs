@@ -279,7 +279,7 @@ pub struct New {
     /// What it is
     #[arg(long, value_enum)]
     pub template: Template,
-    /// Folder to make [default: guests/NAME]
+    /// Folder to make [default: guests/sample/NAME]
     pub dir: Option<PathBuf>,
 }
 

@@ -265,7 +265,7 @@ fn route(section: Option<Section<'_>>) -> Route {
 fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {
     let mut section = top.section("assets")?;
     let directory = section.string("directory");
-    let directory = section.required("directory", directory, "directory = \"guests/site\"");
+    let directory = section.required("directory", directory, "directory = \"guests/sample/site\"");
     let prefix = section.string("prefix");
     if let Some(at) = &prefix
         && !(at.value.starts_with('/') && at.value.ends_with('/'))

@@ -45,6 +45,8 @@ impl Workspace {
             "guests/tool",
             "guests/Cargo.toml",
             "guests/Cargo.lock",
+            // A folder of the workspace must have a member.
+            "guests/fixtures/hello",
             "wit",
         ] {
             copy(&repository().join(name), &root.join(name));
@@ -203,7 +205,7 @@ async fn dev_brings_a_saved_guest_to_the_new_answer_and_shows_the_time_of_each_s
         "hello from saved-page\n"
     );
 
-    let source = workspace.root.join("guests/saved-page/src/lib.rs");
+    let source = workspace.root.join("guests/sample/saved-page/src/lib.rs");
     let text = fs::read_to_string(&source).unwrap();
     fs::write(&source, text.replace("hello from", "changed in")).unwrap();
     let steps = dev.until("total");
@@ -212,7 +214,7 @@ async fn dev_brings_a_saved_guest_to_the_new_answer_and_shows_the_time_of_each_s
         "changed in saved-page\n"
     );
     for step in [
-        "changed  guests/saved-page/src/lib.rs",
+        "changed  guests/sample/saved-page/src/lib.rs",
         "built    saved-page",
         "packaged",
         "pushed",

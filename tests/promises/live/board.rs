@@ -22,7 +22,7 @@ impl Sample {
         let (folder, root) = (tempfile::tempdir().unwrap(), repository());
         let mut text = std::fs::read_to_string(root.join("builds/sample.toml")).unwrap();
         let absolute = |path: &str| root.join(path).display().to_string();
-        let paths = ["builds/out", "guests/site"].map(|path| (path, absolute(path)));
+        let paths = ["builds/out", "guests/sample/site"].map(|path| (path, absolute(path)));
         let paths = paths.iter().map(|(from, to)| (*from, to.as_str()));
         for (from, to) in paths.chain(replace.iter().copied()) {
             assert!(text.contains(from), "{from}");

@@ -171,7 +171,7 @@ enum Rebuild {
     Guests(BTreeSet<String>),
 }
 
-/// The guests whose sources are among the changed files. A guest has a Cargo.toml or a guest.toml in its folder.
+/// The guests whose sources are among the changed files: `guests/FOLDER/NAME`, with a Cargo.toml or a guest.toml.
 fn guests_of(changed: &BTreeSet<PathBuf>) -> Rebuild {
     let mut names = BTreeSet::new();
     for path in changed {
@@ -179,19 +179,17 @@ fn guests_of(changed: &BTreeSet<PathBuf>) -> Rebuild {
             continue;
         };
         let mut parts = inside.iter();
-        let Some(name) = parts.next().and_then(|name| name.to_str()) else {
+        let (Some(group), Some(name)) = (parts.next(), parts.next()) else {
             continue;
         };
-        let folder = Path::new(GUESTS).join(name);
-        if name == SDK {
+        if group == SDK {
             return Rebuild::Guests(BTreeSet::new());
         }
+        let folder = Path::new(GUESTS).join(group).join(name);
         if folder.join("Cargo.toml").exists() || folder.join("guest.toml").exists() {
-            names.insert(name.to_owned());
+            names.extend(name.to_str().map(str::to_owned));
         }
     }
-    // What makes the guests is rebuilt by making any.
-    names.remove("tool");
     if names.is_empty() {
         Rebuild::Nothing
     } else {
@@ -319,15 +317,19 @@ mod tests {
     fn what_tools_make_is_not_watched() {
         for path in [
             "guests/target/x",
-            "guests/js-app/node_modules/a.js",
-            "guests/a/src/.lib.rs.swp",
+            "guests/examples/js-app/node_modules/a.js",
+            "guests/sample/a/src/.lib.rs.swp",
             "guests/Cargo.lock",
-            "guests/a/lib.rs~",
+            "guests/sample/a/lib.rs~",
             "builds/out/a.wasm",
         ] {
             assert!(is_made(Path::new(path)), "{path}");
         }
-        for path in ["guests/a/src/lib.rs", "./builds/x.toml", "../x/a.html"] {
+        for path in [
+            "guests/sample/a/src/lib.rs",
+            "./builds/x.toml",
+            "../x/a.html",
+        ] {
             assert!(!is_made(Path::new(path)), "{path}");
         }
     }
@@ -336,7 +338,7 @@ mod tests {
     fn files_of_the_site_rebuild_nothing() {
         let changed = [
             "builds/sample.toml".into(),
-            "guests/no-such-guest/index.html".into(),
+            "guests/sample/no-such-guest/index.html".into(),
         ];
         assert_eq!(guests_of(&changed.into()), Rebuild::Nothing);
     }

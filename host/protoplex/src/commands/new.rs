@@ -11,8 +11,12 @@ use std::{fs, path::Path};
 const MANIFEST: &str = include_str!("../../templates/Cargo.toml.in");
 const EDGE: &str = include_str!("../../templates/edge.rs.in");
 const APP: &str = include_str!("../../templates/app.rs.in");
-/// The workspace of all guests, relative to the repository.
-const GUESTS: &str = "guests";
+/// The folder for new guests, relative to the repository: `up` and `dev` build what is in it.
+const NEW_GUESTS: &str = "guests/sample";
+/// Names of folders beside the guests and around them, and one that cargo keeps for itself.
+const TAKEN: [&str; 8] = [
+    "target", "test", "sdk", "tool", "site", "sample", "examples", "fixtures",
+];
 /// Long names make long host names and metrics.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -22,7 +26,7 @@ const NAME_BYTES_MAX: usize = 64;
 /// When the name or the folder will not do.
 pub fn run(args: &cli::New) -> Result<Code> {
     check_name(&args.name)?;
-    let default = || Path::new(GUESTS).join(&args.name);
+    let default = || Path::new(NEW_GUESTS).join(&args.name);
     let folder = args.dir.clone().unwrap_or_else(default);
     check_folder(&folder, &args.name)?;
     let (world, description, source) = match args.template {
@@ -70,13 +74,14 @@ fn check_name(name: &str) -> Result<()> {
         "`{name}` cannot be a name: use small letters, digits and `-`, and start with a letter"
     );
     ensure!(
-        !["target", "test", "sdk", "tool", "site"].contains(&name),
+        !TAKEN.contains(&name),
         "`{name}` is taken; choose another name"
     );
     Ok(())
 }
 
-/// The folder must be new, called like the guest, and stand in the guests' workspace, whose settings it shares.
+/// The folder must be new, called like the guest, and stand in a folder of the guests' workspace, whose settings it
+/// shares.
 fn check_folder(folder: &Path, name: &str) -> Result<()> {
     ensure!(
         folder.file_name().is_some_and(|last| last == name),
@@ -84,11 +89,20 @@ fn check_folder(folder: &Path, name: &str) -> Result<()> {
         folder.display()
     );
     ensure!(!folder.exists(), "{} is there already", folder.display());
-    let workspace = folder.with_file_name("Cargo.toml");
+    let mut above = folder.ancestors().skip(2);
+    let workspace = above.next().unwrap_or(folder).join("Cargo.toml");
     let text = fs::read_to_string(&workspace).unwrap_or_default();
     ensure!(
         text.contains("[workspace]") && text.contains("protoplex-sdk"),
-        "{} is not the workspace of the guests; run this in the repository's root",
+        "{} is not the workspace of the guests; run this in the repository's root, and name a folder such as \
+         {NEW_GUESTS}/{name}",
+        workspace.display()
+    );
+    let group = folder.parent().and_then(Path::file_name);
+    let group = group.unwrap_or_default().to_string_lossy();
+    ensure!(
+        text.contains(&format!("\"{group}/*\"")),
+        "{} has no members in {group}/; name a folder in {NEW_GUESTS}, or add \"{group}/*\" to the members",
         workspace.display()
     );
     Ok(())
@@ -100,8 +114,7 @@ mod tests {
 
     fn in_workspace(template: Template) -> tempfile::TempDir {
         let root = tempfile::tempdir().expect("a folder");
-        let workspace =
-            "[workspace]\n[workspace.dependencies]\nprotoplex-sdk = { path = \"sdk\" }\n";
+        let workspace = "[workspace]\nmembers = [\"mine/*\"]\n[workspace.dependencies]\nprotoplex-sdk = { path = \"sdk\" }\n";
         fs::write(root.path().join("Cargo.toml"), workspace).expect("written");
         run(&new(root.path(), template)).expect("made");
         root
@@ -111,7 +124,7 @@ mod tests {
         cli::New {
             name: "my-page".to_owned(),
             template,
-            dir: Some(root.join("my-page")),
+            dir: Some(root.join("mine/my-page")),
         }
     }
 
@@ -120,7 +133,7 @@ mod tests {
         for template in [Template::Edge, Template::App] {
             let root = in_workspace(template);
             for file in ["Cargo.toml", "src/lib.rs"] {
-                let text = fs::read_to_string(root.path().join("my-page").join(file));
+                let text = fs::read_to_string(root.path().join("mine/my-page").join(file));
                 let text = text.expect("it was written");
                 assert!(text.contains("my-page"), "{text}");
                 assert!(
@@ -136,6 +149,15 @@ mod tests {
         let root = in_workspace(Template::Edge);
         let error = run(&new(root.path(), Template::App)).expect_err("it is there");
         assert!(error.to_string().contains("is there already"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_outside_the_members_is_refused() {
+        let root = in_workspace(Template::Edge);
+        let mut args = new(root.path(), Template::Edge);
+        args.dir = Some(root.path().join("yours/my-page"));
+        let error = run(&args).expect_err("no member");
+        assert!(error.to_string().contains("yours/*"), "{error}");
     }
 
     #[test]

@@ -312,7 +312,9 @@ fn greet(plan: &Plan, bind: IpAddr) {
         }
         bind => format!("\nThe proxies are reached by {bind}."),
     });
-    output::say("\nEdit a guest, then: just build-guests && protoplex push builds/sample.toml");
+    output::say(
+        "\nEdit a guest, then: just build-guests sample && protoplex push builds/sample.toml",
+    );
     output::say("Or let it happen on every save: just dev");
     output::say(
         "Look around: protoplex status | nodes | releases | logs -f.  Ctrl-C stops everything.",

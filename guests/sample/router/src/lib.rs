@@ -20,7 +20,7 @@ fn decide(request: Request) -> Decision {
     }
 }
 
-/// A file of `guests/site`. Browsers keep it but ask whether it changed, so a push shows at once.
+/// A file of `guests/sample/site`. Browsers keep it but ask whether it changed, so a push shows at once.
 fn file(path: &str) -> Decision {
     Decision::asset(path).header("cache-control", "no-cache")
 }
@@ -41,7 +41,7 @@ fn hello() -> Decision {
     .header("cache-control", "no-store")
 }
 
-/// What a handler can know about a visitor.
+/// What a handler can know about a client.
 fn whoami(request: &Request) -> Decision {
     let agent = request.header("user-agent").unwrap_or_default();
     log::info!("somebody asked who they are");

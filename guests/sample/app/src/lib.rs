@@ -24,7 +24,7 @@ async fn serve(request: Request) -> Response {
     }
 }
 
-/// Where the visitor is, as links and redirects have to say it.
+/// Where the client is, as links and redirects have to say it.
 fn url(request: &Request) -> String {
     let (scheme, authority) = (request.scheme(), request.authority());
     format!("{scheme}://{authority}{}\n", request.path_and_query())
