@@ -43,6 +43,7 @@ mod pushes;
 mod relaying;
 mod requests;
 mod retention;
+mod roles;
 mod signals;
 mod slow;
 mod slow_limits;

@@ -435,6 +435,30 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_counted_by_role_and_have_a_limit() {
+        let counts = |line: &str| {
+            let Command::Up(up) = parse(line).expect("it parses").command else {
+                panic!("another command");
+            };
+            let by_role = up.nodes_by_role().map_err(|error| error.to_string())?;
+            Ok::<_, String>(by_role.iter().map(|(_, count)| *count).collect::<Vec<_>>())
+        };
+        assert_eq!(counts("protoplex up"), Ok(vec![1; ROLES.len()]));
+        let some = counts("protoplex up --nodes app=3,live=0 --nodes app=2").unwrap();
+        let of = |name: &str| some[ROLES.iter().position(|row| row.name == name).unwrap()];
+        assert_eq!([of("proxy"), of("app"), of("live")], [1, 2, 0]);
+        assert!(
+            counts("protoplex up --nodes app=99").is_err_and(|text| text.contains("at most 99"))
+        );
+        for wrong in ["mail=1", "app", "app=100", "app=-1", "app=x"] {
+            assert!(
+                parse(&format!("protoplex up --nodes {wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
     fn an_address_to_bind_may_stand_in_brackets() {
         for (text, bound) in [("[::]", "::"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0")] {
             let cli = parse(&format!("protoplex up --bind {text}")).expect("it parses");

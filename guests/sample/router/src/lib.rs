@@ -15,9 +15,15 @@ fn decide(request: Request) -> Decision {
         "/board" => Decision::live("board", "main"),
         path if path.starts_with("/_live/") => Decision::relay("role:live"),
         path if path.starts_with("/api/") => Decision::relay("role:app"),
+        path if path.starts_with("/files/") => by_fileserver(path),
         path if names_a_file(path) => file(path),
         _ => Decision::asset("/404.html").status(404),
     }
+}
+
+/// What follows `/files` is a file for nodes of role fileserver.
+fn by_fileserver(path: &str) -> Decision {
+    Decision::relay("role:fileserver").path(path.trim_start_matches("/files"))
 }
 
 /// A file of `guests/sample/site`. Browsers keep it but ask whether it changed, so a push shows at once.
