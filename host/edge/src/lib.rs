@@ -28,7 +28,6 @@ mod timer;
 mod tls;
 pub mod upstream;
 mod visitor;
-pub mod websocket;
 
 pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};

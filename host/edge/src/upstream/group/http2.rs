@@ -13,7 +13,6 @@ use crate::{
         patience::Patience,
         servers::{Lease, Outcome},
     },
-    websocket,
 };
 use h2::ext::Protocol;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
@@ -163,7 +162,7 @@ fn switch(reply: &mut Reply, request: &Outbound) -> Result<(), &'static str> {
     reply.headers.push((header::UPGRADE, protocol));
     let mut lines = request.parts().1;
     if let Some((_, key)) = lines.find(|(name, _)| is_key(name)) {
-        let proof = websocket::accept(key);
+        let proof = protoplex_websocket::accept(key);
         reply.lines.push(b"sec-websocket-accept", proof.as_bytes());
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::child::{
     service::Shared,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
+use protoplex_websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
 use protoplex_wire::manifest::{LiveLimits, Role};

@@ -4,7 +4,7 @@
 use super::{Out, hub::LiveItem};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use protoplex_edge::websocket::{Opcode, deflate, frame};
+use protoplex_websocket::{Opcode, deflate, frame};
 use protoplex_live::{Change, Form, Item, Message, Notice, Position, Refusal, Said, Subscribed};
 use protoplex_wire::manifest::LiveLimits;
 use serde::Serialize;

@@ -73,7 +73,7 @@ impl Handshake {
 }
 
 /// The value of `Sec-WebSocket-Accept` for a key.
-pub(crate) fn accept(key: &[u8]) -> String {
+pub fn accept(key: &[u8]) -> String {
     let mut sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     sha1.update(key);
     sha1.update(GUID);

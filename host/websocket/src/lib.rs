@@ -11,8 +11,7 @@ mod tests;
 
 pub use deflate::deflate;
 pub use frame::{Opcode, close_frame, frame};
-pub(crate) use handshake::accept;
-pub use handshake::{DEFLATE_EXTENSION, Handshake, HandshakeError};
+pub use handshake::{DEFLATE_EXTENSION, Handshake, HandshakeError, accept};
 pub use reader::{Event, Limits, Reader};
 
 /// Codes of a closing handshake (RFC 6455, section 7.4.1, and IANA's registry).
