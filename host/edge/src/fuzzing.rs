@@ -3,14 +3,14 @@
 
 use crate::{
     Limits,
-    http1::{
-        chunked::{Decoded, Decoder, Writer},
-        head::{self, Fields},
-    },
+    http1::head::{self, Fields},
     upstream::parse_response,
 };
 use bytes::BytesMut;
-use protoplex_http::HeaderField;
+use protoplex_http::{
+    HeaderField,
+    chunked::{Decoded, Decoder, Writer},
+};
 
 /// A request's head: found where it ends however it is cut, and what is read of it reads in one way.
 pub fn request_head(data: &[u8]) {

@@ -1,9 +1,15 @@
 //! The stream that a connection reads from and writes to.
 
+use protoplex_http::Duplex;
 use rustix::net::sockopt;
-use std::time::Duration;
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -24,28 +30,58 @@ pub(crate) fn watch(socket: &TcpStream) {
     let _ = sockopt::set_tcp_keepcnt(socket, PROBES_MAX);
 }
 
-/// One end of a connection. A plain socket is known as such, so that bytes can be moved without being read.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The socket, if nothing stands between it and the bytes.
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
-    }
+/// A client's connection by TLS. Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
+pub(crate) struct Secured(pub(crate) Box<TlsStream<TcpStream>>);
 
-    /// The socket underneath, whatever stands between it and the bytes.
+impl Duplex for Secured {
+    #[inline]
     fn socket(&self) -> Option<&TcpStream> {
-        self.tcp()
+        Some(self.0.get_ref().0)
     }
 }
 
-impl Io for TcpStream {
-    fn tcp(&self) -> Option<&TcpStream> {
-        Some(self)
+impl AsyncRead for Secured {
+    #[inline]
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
-/// Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
-impl Io for Box<TlsStream<TcpStream>> {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
+impl AsyncWrite for Secured {
+    #[inline]
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    #[inline]
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

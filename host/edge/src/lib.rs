@@ -5,12 +5,11 @@
 
 mod access;
 mod addresses;
-pub mod asset;
 mod counters;
-pub mod forward;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod guards;
 mod http1;
 mod http2;
 mod identity;
@@ -23,9 +22,11 @@ mod ranges;
 mod server;
 mod shares;
 mod shed;
+mod splice;
 mod tickets;
 mod timer;
 mod tls;
+mod tunnel;
 pub mod upstream;
 mod visitor;
 
@@ -33,7 +34,6 @@ pub use access::{Access, AccessLog};
 pub use counters::{Cause, Counters};
 pub use limits::{
     HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, LINE_BYTES_LIMIT, Limits,
-    RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, check_response_head,
 };
 pub use origin::Origin;
 pub use ranges::AddressRange;

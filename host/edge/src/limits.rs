@@ -1,7 +1,6 @@
 //! Limits of connections. Each has a default and a reason.
 
 use crate::{AddressRange, http2::WindowSizes, pace::Rule};
-use protoplex_http::Reply;
 use std::time::Duration;
 
 /// This machine.
@@ -17,18 +16,8 @@ pub const HEADERS_LIMIT: usize = 256;
 const ADDED_BYTES_MAX: usize = 64 << 10;
 /// Header lines that they add: the platform about twelve, handlers what they set.
 const ADDED_HEADERS_MAX: usize = 128;
-/// Header lines of a response, whoever makes it: a server of either protocol, an app or an edge handler. Lines that
-/// concern its connection do not count. A page with its cookies and preloads has some dozen; nginx relays 200 as well.
-pub const RESPONSE_HEADERS_MAX: usize = 256;
-/// Bytes of those lines as HTTP/1.1 writes them: many cookies are set at once where somebody logs in, each of 4 KiB at
-/// most.
-pub const RESPONSE_HEAD_BYTES_MAX: usize = 128 << 10;
-/// Lines that whoever writes a response adds for its connection: framing, date and the like.
-const RESPONSE_OWN_HEADERS_MAX: usize = 16;
-/// Bytes of the status line, which may give a reason, and of the lines that concern the connection.
-const RESPONSE_OWN_BYTES_MAX: usize = 8 << 10;
 /// Bytes that each field of a header list counts beside its own (RFC 9113, section 6.5.2).
-const FIELD_BYTES: usize = 32;
+pub(crate) const FIELD_BYTES: usize = 32;
 /// The largest frame that we let clients send.
 const FRAME_BYTES: usize = 16 << 10;
 
@@ -49,38 +38,6 @@ impl HeadLimits {
         headers_max: HEADERS_LIMIT + ADDED_HEADERS_MAX,
     };
 }
-
-/// Lines of a response's head that are read at all, those of its connection included.
-pub(crate) const RESPONSE_LINES_READ: usize = RESPONSE_HEADERS_MAX + RESPONSE_OWN_HEADERS_MAX;
-/// Bytes of a response's head that are read at all.
-pub(crate) const RESPONSE_BYTES_READ: usize = RESPONSE_HEAD_BYTES_MAX + RESPONSE_OWN_BYTES_MAX;
-/// Header list of a response by HTTP/2 that is read at all.
-pub(crate) const RESPONSE_H2_LIST_BYTES: usize =
-    RESPONSE_BYTES_READ + FIELD_BYTES * RESPONSE_LINES_READ;
-
-/// Whether the head of a response that goes on to a client is within [`RESPONSE_HEADERS_MAX`] and
-/// [`RESPONSE_HEAD_BYTES_MAX`]. One measure for servers and handlers: what a node answers, the node before it passes on.
-///
-/// # Errors
-/// The head has more lines or bytes than that; the text names the limit.
-pub fn check_response_head(reply: &Reply) -> Result<(), &'static str> {
-    let lengths = |name: usize, value: usize| name + ": ".len() + value + "\r\n".len();
-    let headers = reply.headers.iter();
-    let bytes: usize = headers
-        .map(|(name, value)| lengths(name.as_str().len(), value.len()))
-        .sum();
-    if reply.headers.len() + reply.lines.count() > RESPONSE_HEADERS_MAX {
-        return Err(RESPONSE_TOO_MANY_LINES);
-    }
-    if bytes + reply.lines.as_bytes().len() > RESPONSE_HEAD_BYTES_MAX {
-        return Err(RESPONSE_TOO_LARGE);
-    }
-    Ok(())
-}
-
-pub(crate) const RESPONSE_TOO_MANY_LINES: &str =
-    "its head has too many lines (RESPONSE_HEADERS_MAX)";
-pub(crate) const RESPONSE_TOO_LARGE: &str = "its head is too large (RESPONSE_HEAD_BYTES_MAX)";
 
 /// Limits on what a client may take of a child.
 #[derive(Clone, Debug)]

@@ -9,6 +9,8 @@ use crate::{
         head::{Refusal, TOO_MANY_REQUESTS},
     },
     http2,
+    guards::Held,
+    io::Secured,
     pace::BodyRules,
     proxy_protocol,
     ranges::any_contains,
@@ -127,38 +129,6 @@ impl ListenHandle {
     pub fn retire(self) {
         self.accepting.cancel();
         self.leaving.cancel();
-    }
-}
-
-/// Counts while it lives.
-pub(crate) struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    pub(crate) fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Counts while it lives, wherever it goes.
-pub(crate) struct Held(Arc<AtomicUsize>);
-
-impl Held {
-    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -415,8 +385,8 @@ async fn connection<S: Service>(
         (Scheme::Http, _) => http1::serve(shared, stream, scheme, peer).await,
         // On the heap: a connection without TLS does not carry what one with it needs.
         (Scheme::Https, Some(tls)) => {
-            let stream = Box::pin(handshake(shared, tls, stream, leaving)).await?;
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let stream = Secured(Box::pin(handshake(shared, tls, stream, leaving)).await?);
+            if stream.0.get_ref().1.alpn_protocol() == Some(b"h2") {
                 Box::pin(http2::serve(shared, stream, scheme, peer)).await;
                 None
             } else {

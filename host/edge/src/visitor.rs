@@ -1,13 +1,14 @@
 //! The client of a request: the socket's other end, whom a PROXY header names, or whom a trusted forwarder names.
 
-pub(crate) mod forwarded;
-
 use crate::{
     Origin,
     addresses::Address,
     ranges::{AddressRange, any_contains},
 };
-use protoplex_http::{HeaderField, Scheme};
+use protoplex_http::{
+    HeaderField, Scheme,
+    forward::{address, elements, scheme},
+};
 use std::{net::IpAddr, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +119,7 @@ fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> S
     }
     let mut scheme = None;
     let lines = values(fields, "forwarded").rev();
-    let _ = lines.flat_map(forwarded::elements).all(|element| {
+    let _ = lines.flat_map(elements).all(|element| {
         scheme = element.scheme().or(scheme);
         is_believed(element.node())
     });
@@ -126,31 +127,10 @@ fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> S
     said
 }
 
-/// An address, with a port or without: balancers write both.
-fn address(text: &str) -> Option<IpAddr> {
-    let bare = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        None if text.matches(':').count() == 1 => text.split_once(':')?.0,
-        None => text,
-    };
-    bare.parse::<IpAddr>()
-        .ok()
-        .map(|address| address.to_canonical())
-}
-
 /// Scheme that the nearest forwarder says.
 fn said_scheme(fields: &[HeaderField<'_>]) -> Option<Scheme> {
     let last = values(fields, "x-forwarded-proto").next_back()?;
     scheme(last.rsplit(',').next().unwrap_or_default().trim())
-}
-
-/// Scheme by its name. Some forwarders (Traefik) say the one of a WebSocket.
-fn scheme(name: &str) -> Option<Scheme> {
-    let is = |known: &str| name.eq_ignore_ascii_case(known);
-    if is("https") || is("wss") {
-        return Some(Scheme::Https);
-    }
-    (is("http") || is("ws")).then_some(Scheme::Http)
 }
 
 fn values<'a>(

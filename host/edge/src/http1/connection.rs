@@ -1,7 +1,6 @@
 //! One connection: heads in, replies out, until somebody has had enough.
 
 use super::{
-    chunked::Decoded,
     half_closed::HalfClosed,
     head::{self, Fields, Refusal},
     intake::{Intake, PIECE_BYTES, read_some},
@@ -12,20 +11,21 @@ use crate::{
     Service,
     access::{self, Entry, Refused},
     addresses::Turn,
+    guards::Counted,
     http2,
     identity::{self, RequestIds},
-    io::{self, Io},
+    io,
     limits::HeadLimits,
     pace::Pace,
-    server::{Counted, Shared},
+    server::Shared,
     timer::Timer,
     visitor::Peer,
 };
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use protoplex_http::{
-    Answer, BodyError, Head, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme, Switch,
-    Switched,
+    Answer, BodyError, Duplex, Head, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
+    Switch, Switched, chunked::Decoded,
 };
 use std::{
     future::{Future, poll_fn},
@@ -110,7 +110,7 @@ pub(crate) async fn serve<S, IO>(
 ) -> Option<Onward>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     let leaving = peer.leaving.clone();
     let mut connection = Connection {
@@ -166,7 +166,7 @@ where
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Until somebody has had enough, or takes the connection over.
     async fn requests(&mut self) -> Result<Option<Switch>, End> {
@@ -444,10 +444,11 @@ where
             self.flush().await?;
             return match reply.body {
                 ReplyBody::Switch(switch) => Ok(Next::Switch(switch)),
-                body => {
-                    self.tunnel(body, asked).await?;
+                ReplyBody::Tunnel(server) => {
+                    self.tunnel(server, asked).await?;
                     Ok(Next::Close { unread: false })
                 }
+                _ => Err(End::Io),
             };
         }
         let is_stream = matches!(reply.body, ReplyBody::Stream(_));

@@ -5,7 +5,8 @@
 //! connection that its program closed (on Linux a minute later) and keep-alive probes ask for it.
 
 use super::connection::{Connection, End};
-use crate::{Service, io::Io, timer::Timer};
+use crate::{Service, timer::Timer};
+use protoplex_http::Duplex;
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io,
@@ -40,7 +41,7 @@ pub(super) fn is_end(read: &io::Result<usize>) -> bool {
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Whether nothing more is to be read from the client.
     pub(super) fn is_half_closed(&self) -> bool {

@@ -3,7 +3,7 @@
 use super::target;
 use crate::{Cause, limits::HeadLimits};
 use http::StatusCode;
-use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER};
+use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER, target::is_authority};
 use smallvec::SmallVec;
 use std::{borrow::Cow, mem::MaybeUninit};
 
@@ -283,7 +283,7 @@ impl<'a> Meaning<'a> {
                 4 if field.name.eq_ignore_ascii_case("host") => {
                     let value = std::str::from_utf8(field.value)
                         .ok()
-                        .filter(|value| target::is_authority(value));
+                        .filter(|value| is_authority(value));
                     if host
                         .replace(value.ok_or(bad("Host is malformed"))?)
                         .is_some()

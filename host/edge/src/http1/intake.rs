@@ -2,19 +2,20 @@
 
 use super::{
     body::{Producer, Want},
-    chunked::{Decoded, Decoder, Writer},
     connection::{Connection, End},
     half_closed::is_end,
     head::{Framing, Refusal},
 };
 use crate::{
     Cause, Service,
-    io::Io,
     pace::{self, BodyRules, Silence},
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use protoplex_http::{Body, BodyError, ClientPace, Pace, Pacing};
+use protoplex_http::{
+    Body, BodyError, ClientPace, Duplex, Pace, Pacing,
+    chunked::{Decoded, Decoder, Writer},
+};
 use std::{
     future::poll_fn,
     io,
@@ -209,7 +210,7 @@ impl Intake {
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Brings in what the service wants of the request's body, and watches for the client's end.
     pub(super) fn poll_intake(

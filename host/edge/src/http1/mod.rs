@@ -2,7 +2,6 @@
 //! two ways is refused and the connection closed.
 
 mod body;
-pub(crate) mod chunked;
 mod connection;
 mod half_closed;
 pub(crate) mod head;

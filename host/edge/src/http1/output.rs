@@ -6,10 +6,10 @@ use super::{
     relayed::Source,
     respond::{self, Asked, Framing},
 };
-use crate::{Cause, Service, forward::trailers, identity, io::Io};
+use crate::{Cause, Service, identity};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
-use protoplex_http::{Reply, ReplyBody, StreamError};
+use protoplex_http::{Duplex, Reply, ReplyBody, StreamError, chunked, trailers};
 use std::{
     future::poll_fn,
     io::IoSlice,
@@ -29,7 +29,7 @@ const KEEP_BYTES_MAX: usize = 128 << 10;
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Writes head and body into the buffer; a large body is handed back to be written without a copy.
     pub(super) fn write_ready(
@@ -80,7 +80,7 @@ where
         let mut last = None;
         loop {
             if let (Framing::Length(_), true, Some(body)) =
-                (framing, intake.finished, body.relayed())
+                (framing, intake.finished, body.as_socket())
             {
                 self.splice(body, &mut left).await?;
             }
@@ -107,7 +107,7 @@ where
             }
         }
         match framing {
-            Framing::Chunked => respond::last_chunk(&mut self.out, last.as_ref()),
+            Framing::Chunked => chunked::last_chunk(&mut self.out, last.as_ref()),
             Framing::Length(_) if left > 0 => {
                 return self.cut(asked, "it is shorter than it announced").await;
             }
@@ -183,10 +183,10 @@ where
         body: &mut Source,
         intake: &mut Intake,
     ) -> Result<(), End> {
-        let chunked = framing == Framing::Chunked;
+        let is_chunked = framing == Framing::Chunked;
         if data.len() <= COPY_BYTES_MAX {
-            if chunked {
-                respond::chunk(&mut self.out, &data);
+            if is_chunked {
+                chunked::chunk(&mut self.out, &data);
             } else {
                 self.out.extend_from_slice(&data);
             }
@@ -196,13 +196,13 @@ where
                 Ok(())
             };
         }
-        if chunked {
+        if is_chunked {
             self.out
                 .extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
         }
         self.tail = data;
         self.flush_with(body, intake).await?;
-        if chunked {
+        if is_chunked {
             self.out.extend_from_slice(b"\r\n");
         }
         Ok(())

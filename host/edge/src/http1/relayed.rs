@@ -5,20 +5,17 @@ use super::{
     respond::Asked,
 };
 use crate::{
-    Service, identity,
-    io::Io,
-    server::Counted,
-    upstream::{
-        Body, Moved, Splice,
-        tunnel::{self, Far},
-    },
+    Service,
+    guards::Counted,
+    identity,
+    splice::{Moved, Splice},
+    tunnel,
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use protoplex_http::{RelayBody, ReplyBody, StreamError};
+use protoplex_http::{Duplex, RelayBody, SocketBody, SocketRest, StreamError, Tunnel};
 use std::{
-    any::Any,
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
@@ -34,16 +31,14 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The upstream's own body, if it is one.
-    pub(super) fn relayed(&mut self) -> Option<&mut Body> {
+    /// The body as bytes of a server's socket, where it may be that.
+    pub(super) fn as_socket(&mut self) -> Option<&mut dyn SocketBody> {
         match self {
             Self::Stream(_) => None,
-            Self::Relay(body) => (&mut **body as &mut dyn Any).downcast_mut(),
+            Self::Relay(body) => body.as_socket(),
         }
     }
-}
 
-impl Source {
     /// Gets on with what is left of the request while the client takes nothing of this.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let Self::Relay(body) = self {
@@ -77,12 +72,16 @@ impl HttpBody for Source {
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Moves what is left of a body from socket to socket, if that is all that there is to do, and it is worth it.
-    pub(super) async fn splice(&mut self, body: &mut Body, left: &mut u64) -> Result<(), End> {
-        let large = |(_, rest): (_, &mut u64)| *rest >= SPLICE_BYTES_MIN;
-        if self.io.tcp().is_none() || !body.raw_rest().is_some_and(large) {
+    pub(super) async fn splice(
+        &mut self,
+        body: &mut dyn SocketBody,
+        left: &mut u64,
+    ) -> Result<(), End> {
+        let large = |rest: SocketRest<'_>| *rest.left >= SPLICE_BYTES_MIN;
+        if self.io.tcp().is_none() || !body.rest().is_some_and(large) {
             return Ok(());
         }
         self.flush().await?;
@@ -90,21 +89,21 @@ where
         let mut waits = Box::pin(tokio::time::sleep_until(body.idle_at()));
         poll_fn(|cx| {
             loop {
-                let (Some(client), Some((server, rest))) = (self.io.tcp(), body.raw_rest()) else {
+                let (Some(client), Some(rest)) = (self.io.tcp(), body.rest()) else {
                     return Poll::Ready(Err(End::Io));
                 };
-                if *rest == 0 && splice.held() == 0 {
+                if *rest.left == 0 && splice.held() == 0 {
                     return Poll::Ready(Ok(()));
                 }
                 let held = splice.held() as u64;
-                let Poll::Ready(moved) = splice.poll(server, client, *rest, cx) else {
-                    *rest -= (splice.held() as u64).saturating_sub(held);
+                let Poll::Ready(moved) = splice.poll(rest.socket, client, *rest.left, cx) else {
+                    *rest.left -= (splice.held() as u64).saturating_sub(held);
                     break;
                 };
                 match moved {
                     Ok(Moved::Bytes(bytes)) => {
                         let bytes = bytes as u64;
-                        *rest -= (splice.held() as u64 + bytes).saturating_sub(held);
+                        *rest.left -= (splice.held() as u64 + bytes).saturating_sub(held);
                         *left = left.saturating_sub(bytes);
                         self.sent += bytes;
                         self.pace
@@ -129,10 +128,7 @@ where
     }
 
     /// Hands the connection over to a tunnel; its head is out.
-    pub(super) async fn tunnel(&mut self, body: ReplyBody, asked: &Asked) -> Result<(), End> {
-        let Some(server) = Far::of(body) else {
-            return Err(End::Io);
-        };
+    pub(super) async fn tunnel(&mut self, server: Tunnel, asked: &Asked) -> Result<(), End> {
         let early = std::mem::take(&mut self.input).freeze();
         let idle = self.shared.limits.tunnel_idle_timeout;
         let _counted = Counted::new(&self.shared.tunnels);

@@ -1,7 +1,7 @@
 //! Writing a reply's head. Framing is ours alone.
 
 use super::head::Refusal;
-use crate::{forward::trailers::may_trail, identity};
+use crate::identity;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_http::{Interim, Reply, ReplyBody};
 use std::{
@@ -72,7 +72,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
         ReplyBody::Absent { .. } => Some(0),
         ReplyBody::Stream(body) => announced().or_else(|| http_body::Body::size_hint(body).exact()),
         ReplyBody::Relay(body) => body.size_hint().exact(),
-        ReplyBody::Switch(_) => None,
+        ReplyBody::Tunnel(_) | ReplyBody::Switch(_) => None,
     };
     let absent = asked.is_head || reply.status == StatusCode::NOT_MODIFIED;
     match (&reply.body, length) {
@@ -86,11 +86,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (Framing, Option<u64>) {
 
 /// Whether the connection is a tunnel after this reply.
 pub(crate) fn is_tunnel(reply: &Reply) -> bool {
-    match &reply.body {
-        ReplyBody::Relay(body) => body.is_tunnel(),
-        ReplyBody::Switch(_) => true,
-        _ => false,
-    }
+    matches!(reply.body, ReplyBody::Tunnel(_) | ReplyBody::Switch(_))
 }
 
 /// The reply itself, or another where its status does not end the request, or would switch the connection to
@@ -293,26 +289,6 @@ fn status_line(out: &mut Vec<u8>, status: StatusCode) {
 
 /// Interim response for which a client that asked for it waits before it sends its body.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// Appends one chunk.
-pub(crate) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
-    if !data.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Appends the end of a chunked body.
-pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        if may_trail(name) {
-            field(out, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-}
 
 #[cfg(test)]
 mod tests;

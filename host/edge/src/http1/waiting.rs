@@ -5,9 +5,10 @@ use super::{
     head::{self, Refusal},
     intake::{READ_BYTES, poll_read, read_some},
 };
-use crate::{Cause, Service, io::Io};
+use crate::{Cause, Service};
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
+use protoplex_http::Duplex;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -34,7 +35,7 @@ enum Waited {
 impl<S, IO> Connection<'_, S, IO>
 where
     S: Service,
-    IO: Io,
+    IO: Duplex,
 {
     /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
     pub(super) async fn first_bytes(&mut self) -> Result<bool, End> {

@@ -8,7 +8,7 @@ mod budget;
 mod congestion;
 mod connection;
 mod delivery;
-mod duplex;
+mod stream_io;
 mod frames;
 mod heads;
 mod keep_alive;
@@ -20,10 +20,10 @@ mod stream;
 mod watched;
 mod windows;
 
-pub(crate) use duplex::Duplex;
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use pipe::{Pipe, Unsent};
 pub(crate) use received::Received;
+pub(crate) use stream_io::StreamIo;
 pub(crate) use windows::{WindowBudget, WindowSizes, Windows};
 
 use crate::{Cause, Service, server::Shared, visitor::Peer};

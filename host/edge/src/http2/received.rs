@@ -1,10 +1,10 @@
 //! The body of a message that comes on a stream.
 
-use crate::forward::trailers::{self, TooLarge};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use protoplex_http::trailers::{self, TooLarge};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},

@@ -6,14 +6,15 @@ use super::{
     stream::Until,
 };
 use crate::{
-    forward::{self, trailers},
     http1::respond::{self, Asked, Framing},
     pace::Silence,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{Interim, Lines, Reply, ReplyBody, StreamError};
+use protoplex_http::{
+    Interim, Lines, Reply, ReplyBody, StreamError, field::trimmed, trailers,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -85,7 +86,7 @@ fn head(reply: Reply, asked: &Asked) -> Response<()> {
     let headers = head.headers_mut();
     for (name, value) in reply.headers {
         if !respond::is_ours(&name) {
-            headers.append(name, forward::trimmed(value));
+            headers.append(name, trimmed(value));
         }
     }
     append(headers, &reply.lines);
@@ -163,7 +164,10 @@ impl Out {
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.body {
-            ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => Poll::Ready(None),
+            ReplyBody::Empty
+            | ReplyBody::Absent { .. }
+            | ReplyBody::Tunnel(_)
+            | ReplyBody::Switch(_) => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
                 // In pieces, so that the next is asked for when the client has taken this one.
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
@@ -228,7 +232,10 @@ impl HttpBody for Out {
             return false;
         }
         match &self.body {
-            ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => true,
+            ReplyBody::Empty
+            | ReplyBody::Absent { .. }
+            | ReplyBody::Tunnel(_)
+            | ReplyBody::Switch(_) => true,
             ReplyBody::Full(bytes) => bytes.is_empty(),
             ReplyBody::Stream(body) => body.is_end_stream(),
             ReplyBody::Relay(body) => body.is_end_stream(),

@@ -1,10 +1,7 @@
 //! A request of HTTP/2, checked as strictly as one of HTTP/1.1.
 
 use super::received::Received;
-use crate::http1::{
-    head::{HEAD_TOO_LARGE, LINE_TOO_LONG, Refusal, TOO_MANY_HEADERS, bad},
-    target::{is_authority, is_path, is_star},
-};
+use crate::http1::head::{HEAD_TOO_LARGE, LINE_TOO_LONG, Refusal, TOO_MANY_HEADERS, bad};
 use crate::limits::HeadLimits;
 use crate::pace::{self, BodyRules};
 use bytes::Bytes;
@@ -14,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use protoplex_http::{
     BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, ORIGIN_HEADER, Pace, Pacing,
+    target::{is_authority, is_path, is_star},
 };
 use smallvec::SmallVec;
 use std::{

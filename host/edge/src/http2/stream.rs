@@ -3,25 +3,26 @@
 use super::{
     activity::{self, Activity},
     delivery::Delivery,
-    duplex::Duplex,
     heads::Heads,
     pipe::Pipe,
     received::Received,
     reply::{self, Conversation},
     request,
+    stream_io::StreamIo,
 };
 use crate::{
     Cause, Service,
     access::{Entry, Refused},
     addresses::Turn,
+    guards::Held,
     http1::{
         head::Refusal,
         respond::{self, Asked},
     },
     identity::{self, RequestIds},
     pace::Silence,
-    server::{Held, Shared},
-    upstream::tunnel::{self, Far},
+    server::Shared,
+    tunnel,
     visitor::Peer,
 };
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use protoplex_http::{
     Answer, Body, Head, Hop, Interims, Notes, Pace, Pacing, Reply, ReplyBody, Scheme, Switch,
-    Switched,
+    Switched, Tunnel,
 };
 use std::{
     future::{Future, poll_fn},
@@ -279,7 +280,10 @@ impl<S: Send + Sync + 'static> Stream<S> {
         let goes_on = |body: &ReplyBody| {
             matches!(
                 body,
-                ReplyBody::Stream(_) | ReplyBody::Relay(_) | ReplyBody::Switch(_)
+                ReplyBody::Stream(_)
+                    | ReplyBody::Relay(_)
+                    | ReplyBody::Tunnel(_)
+                    | ReplyBody::Switch(_)
             )
         };
         if goes_on(&reply.body) {
@@ -389,7 +393,8 @@ impl<S: Send + Sync + 'static> Stream<S> {
         let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
         let far = match body {
             ReplyBody::Switch(switch) => Some(Behind::Host(switch)),
-            body => Far::of(body).map(Behind::Server),
+            ReplyBody::Tunnel(server) => Some(Behind::Server(server)),
+            _ => None,
         };
         let (Some(far), Some(receive)) = (far, self.switch.take()) else {
             reply.status = StatusCode::BAD_GATEWAY;
@@ -403,7 +408,7 @@ impl<S: Send + Sync + 'static> Stream<S> {
             Err(error) => return tracing::debug!(%error, "a stream was not switched"),
         };
         self.activity.moved(true);
-        let mut client = Duplex::new(send, receive);
+        let mut client = StreamIo::new(send, receive);
         let server = match far {
             Behind::Server(server) => server,
             Behind::Host(switch) => {
@@ -423,6 +428,6 @@ impl<S: Send + Sync + 'static> Stream<S> {
 
 /// Who speaks to the client from then on.
 enum Behind {
-    Server(Far),
+    Server(Tunnel),
     Host(Switch),
 }

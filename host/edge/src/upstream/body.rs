@@ -1,27 +1,26 @@
-//! A response's body as a connection to a client takes it: frames, the rest of a socket, or a tunnel.
+//! A response's body as a connection to a client takes it: frames, or the rest of a socket.
 
 use super::{
     ending::Ending,
-    exchange::{Connection, Exchange},
+    exchange::Exchange,
     pool::Pool,
     servers::Lease,
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{RelayBody, StreamError};
+use protoplex_http::{RelayBody, SocketBody, SocketRest, StreamError};
 use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 /// The rest of an exchange when its head has come.
 pub(crate) struct Body {
-    /// `None` once its connection went back to the pool, or into a tunnel.
+    /// `None` once its connection went back to the pool.
     exchange: Option<Exchange>,
-    tunnel: bool,
     keep_alive: bool,
     pool: Arc<Pool>,
     ending: Ending,
@@ -39,38 +38,11 @@ impl Body {
     ) -> Self {
         Self {
             exchange: Some(exchange),
-            tunnel: false,
             keep_alive,
             pool,
             ending,
             _lease: lease,
         }
-    }
-
-    /// Makes the body the far end of a tunnel.
-    pub(super) fn tunnel(mut self) -> Self {
-        self.tunnel = true;
-        self
-    }
-
-    /// The connection of a tunnel's reply, to be used as what it was switched to.
-    pub(super) fn into_connection(mut self) -> Option<Connection> {
-        self.exchange.take().map(|exchange| exchange.connection)
-    }
-
-    /// Where the rest comes from when it is nothing but the next bytes of a plain socket, and how many.
-    pub(crate) fn raw_rest(&mut self) -> Option<(&TcpStream, &mut u64)> {
-        self.exchange.as_mut()?.raw_rest()
-    }
-
-    /// When a body that brings nothing is given up.
-    pub(crate) fn idle_at(&self) -> Instant {
-        self.ending.idle_at()
-    }
-
-    /// Whether the build that this was decided by has to end.
-    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ending.poll_cut(cx).map(drop)
     }
 
     /// Gives the connection back if it can be used again. Whoever took the last byte calls it, or the drop does.
@@ -80,7 +52,7 @@ impl Body {
         };
         if self.keep_alive && exchange.is_over() {
             self.pool.put_back(exchange.connection);
-        } else if !self.tunnel {
+        } else {
             exchange.give_up();
         }
     }
@@ -135,19 +107,31 @@ impl HttpBody for Body {
 }
 
 impl RelayBody for Body {
-    fn is_tunnel(&self) -> bool {
-        self.tunnel
-    }
-
     fn poll_request(&mut self, cx: &mut Context<'_>) {
-        if let Some(exchange) = &mut self.exchange
-            && !self.tunnel
-        {
+        if let Some(exchange) = &mut self.exchange {
             exchange.poll_request(cx);
         }
     }
 
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.ending.cut_by(cut);
+    }
+
+    fn as_socket(&mut self) -> Option<&mut dyn SocketBody> {
+        Some(self)
+    }
+}
+
+impl SocketBody for Body {
+    fn rest(&mut self) -> Option<SocketRest<'_>> {
+        self.exchange.as_mut()?.socket_rest()
+    }
+
+    fn idle_at(&self) -> Instant {
+        self.ending.idle_at()
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ending.poll_cut(cx).map(drop)
     }
 }

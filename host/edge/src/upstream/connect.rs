@@ -5,8 +5,9 @@ use super::{
     proxy_protocol,
     tls::{NodeCertificate, Tls, UpstreamTlsError},
 };
-use crate::{http2::WindowBudget, server::Held};
+use crate::{guards::Held, http2::WindowBudget};
 use http::uri::Authority;
+use protoplex_http::Duplex;
 use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
 use std::{
     io::{self, IoSlice},
@@ -205,23 +206,13 @@ impl Stream {
         self
     }
 
-    /// The socket, if nothing stands between it and the bytes.
-    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        match &self.transport {
-            Transport::Tcp(tcp) => Some(tcp),
-            Transport::Tls(_) => None,
-        }
-    }
-
     /// Makes the end of this connection a reset. A server takes a plain end for "nothing more is sent" and goes on with
     /// what it was asked.
     pub(super) fn reset_on_close(&self) {
-        let socket = match &self.transport {
-            Transport::Tcp(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
-        };
-        // Without it the server is told late, and has worked for nobody.
-        let _ = socket.set_zero_linger();
+        if let Some(socket) = self.socket() {
+            // Without it the server is told late, and has worked for nobody.
+            let _ = socket.set_zero_linger();
+        }
     }
 
     /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.
@@ -234,6 +225,22 @@ impl Stream {
                 Pin::new(tls).poll_read(cx, &mut buf).is_pending()
             }
         }
+    }
+}
+
+impl Duplex for Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match &self.transport {
+            Transport::Tcp(tcp) => Some(tcp),
+            Transport::Tls(_) => None,
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(match &self.transport {
+            Transport::Tcp(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_ref().0,
+        })
     }
 }
 

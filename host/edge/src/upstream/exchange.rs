@@ -9,16 +9,16 @@ use super::{
     patience::{Awaited, Late, Patience},
     response::{self, Asked, Response},
     sending::{Sending, Unsent},
+    tunnel::tunnel,
 };
-use crate::{
-    http1::chunked::{Decoded, Decoder, Writer},
-    server::Held,
-    timer::Timer,
-};
+use crate::{guards::Held, timer::Timer};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
-use protoplex_http::{BodyError, Interim, Interims};
+use protoplex_http::{
+    BodyError, Duplex, Interim, Interims, SocketRest, Tunnel,
+    chunked::{Decoded, Decoder, Writer},
+};
 use std::{
     future::poll_fn,
     io,
@@ -136,9 +136,9 @@ impl Connection {
         tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
     }
 
-    /// With what was read beyond the last response, the start of a tunnel, and what counts the connection.
-    pub(super) fn into_parts(self) -> (Stream, Bytes, Held) {
-        (self.io, self.input.freeze(), self.counted)
+    /// The server's end of a tunnel, which begins with what was read beyond the last response.
+    pub(super) fn into_tunnel(self) -> Tunnel {
+        tunnel(self.io, self.input.freeze(), self.counted)
     }
 }
 
@@ -411,11 +411,14 @@ impl Exchange {
         }
     }
 
-    /// Where the rest of the body comes from when it is nothing but the next bytes of a plain socket, and how many.
-    pub(super) fn raw_rest(&mut self) -> Option<(&tokio::net::TcpStream, &mut u64)> {
+    /// The rest of the body, when it is nothing but the next bytes of a plain socket.
+    pub(super) fn socket_rest(&mut self) -> Option<SocketRest<'_>> {
         let idle = self.connection.input.is_empty() && self.sending.is_over();
         match &mut self.reading {
-            Reading::Length(left) if idle => Some((self.connection.io.tcp()?, left)),
+            Reading::Length(left) if idle => Some(SocketRest {
+                socket: self.connection.io.tcp()?,
+                left,
+            }),
             _ => None,
         }
     }

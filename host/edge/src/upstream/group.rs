@@ -7,11 +7,9 @@ mod load;
 pub use load::Load;
 
 use super::{
-    body::Body,
     connect::Connector,
     counters::Cause,
-    ending::Ending,
-    exchange::{Connection, Exchange},
+    exchange::Connection,
     grpc::Call,
     h2::{Checkout, Connections, Handle},
     health,
@@ -19,8 +17,6 @@ use super::{
     outbound::Outbound,
     patience::Patience,
     pool::Pool,
-    response::Asked,
-    sending::Sending,
     servers::{Lease, Outcome, Servers, Unavailable},
     tls::UpstreamTlsError,
 };
@@ -293,13 +289,8 @@ impl Group {
             counters.count_failure(failed.cause);
             failed.error
         })?;
-        let sending = Sending::new(Bytes::new(), protoplex_http::Body::empty(), None, false);
-        let exchange = Exchange::new(connection, sending, Asked::default());
-        let pool = Arc::clone(&self.pools[lease.index()]);
-        let ending = Ending::new(Duration::ZERO, None);
-        let body = Body::new(exchange, false, pool, ending, lease).tunnel();
         let mut reply = Reply::empty(StatusCode::OK);
-        reply.body = ReplyBody::Relay(Box::new(body));
+        reply.body = ReplyBody::Tunnel(connection.into_tunnel());
         Ok(reply)
     }
 

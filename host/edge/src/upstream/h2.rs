@@ -4,21 +4,22 @@ mod body;
 mod driver;
 mod exchange;
 
-pub(super) use body::{Http2Body, Switched};
+pub(super) use body::Http2Body;
 pub(super) use exchange::{Answered, SendError, Sending, Untaken};
 
-use super::connect::{Connector, Stream};
-use crate::{
-    forward::is_hop_by_hop,
-    http2::{WindowBudget, WindowSizes, Windows},
+use super::{
+    connect::{Connector, Stream},
     limits::RESPONSE_H2_LIST_BYTES,
-    server::Held,
+};
+use crate::{
+    guards::Held,
+    http2::{WindowBudget, WindowSizes, Windows},
 };
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_http::Lines;
+use protoplex_http::{Lines, field::is_hop_by_hop};
 use std::{
     io,
     sync::{

@@ -13,6 +13,7 @@ mod group;
 mod grpc;
 mod h2;
 mod health;
+mod limits;
 mod means;
 mod outbound;
 mod patience;
@@ -21,17 +22,14 @@ mod proxy_protocol;
 mod response;
 mod sending;
 mod servers;
-mod splice;
 mod tls;
-pub(crate) mod tunnel;
+mod tunnel;
 
-pub(crate) use body::Body;
 pub use counters::{Cause, Counters};
 pub use group::{Group, Load, RelayError};
 pub use means::{Connected, Means};
 pub use outbound::{Outbound, Retry, Timeouts};
 pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
-pub(crate) use splice::{Moved, Splice};
 pub use tls::{NodeCertificate, UpstreamTlsError};
 
 /// The end-to-end lines of a response's head, and its length.

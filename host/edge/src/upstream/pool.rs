@@ -2,7 +2,7 @@
 //! different: the address, what is spoken, how TLS is verified.
 
 use super::exchange::Connection;
-use crate::server::Held;
+use crate::guards::Held;
 use parking_lot::Mutex;
 use std::{
     sync::{

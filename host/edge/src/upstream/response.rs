@@ -9,15 +9,15 @@
 //! Refused, where RFC 9112 leaves a choice: folded lines (section 5.2), `Transfer-Encoding` in HTTP/1.0 or with
 //! `Content-Length` (sections 6.1 and 6.3), and any coding but `chunked`, since we ask for none.
 
-use super::framing::Framing;
-use crate::{
-    forward::{is_hop_by_hop, names_header},
-    limits::{
-        RESPONSE_BYTES_READ, RESPONSE_LINES_READ, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
-    },
+use super::{
+    framing::Framing,
+    limits::{RESPONSE_BYTES_READ, RESPONSE_LINES_READ},
 };
 use http::StatusCode;
-use protoplex_http::Lines;
+use protoplex_http::{
+    Lines, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
+    field::{is_hop_by_hop, names_header},
+};
 use std::mem::MaybeUninit;
 
 /// A response's head.

@@ -4,7 +4,7 @@ use super::{connect::Stream, patience::Awaited};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body as HttpBody;
-use protoplex_http::{Body, BodyError};
+use protoplex_http::{Body, BodyError, chunked};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -139,7 +139,7 @@ impl Sending {
         self.body = None;
         if self.chunked {
             let mut last = Vec::new();
-            crate::http1::respond::last_chunk(&mut last, trailers);
+            chunked::last_chunk(&mut last, trailers);
             self.out[0] = last.into();
             self.flushed = false;
         } else if self.left > 0 {

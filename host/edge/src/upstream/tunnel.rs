@@ -1,258 +1,82 @@
-//! Two connections that speak something else from now on: bytes both ways, blindly, until both have ended. Only after
-//! a server agreed: a 101, or an allowed CONNECT.
+//! A server's end of a tunnel, as the client's connection takes it over.
 
-use super::{
-    Body,
-    connect::Stream,
-    exchange::Connection,
-    h2::Switched,
-    splice::{Moved, Splice},
-};
-use crate::io::Io;
-use bytes::{Buf, Bytes, BytesMut};
-use protoplex_http::ReplyBody;
+use crate::guards::Held;
+use bytes::Bytes;
+use protoplex_http::{Duplex, Tunnel};
 use std::{
-    any::Any,
-    future::{Future, poll_fn},
-    io,
+    io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
+    task::{Context, Poll},
 };
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
-/// A tunnel in which nothing moves is closed sooner once one side has ended: a peer that vanished would hold it for ever.
-const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_secs(60);
-/// Copied at once, where bytes cannot be spliced. The buffer exists only while there is something in it.
-const PIECE_BYTES: usize = 16 << 10;
-
-/// Bytes that went through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Carried {
-    pub(crate) up: u64,
-    pub(crate) down: u64,
+/// A connection, or a stream of one, that is counted until it is over.
+struct CountedEnd<IO> {
+    io: IO,
+    _counted: Held,
 }
 
-/// The server's end.
-pub(crate) enum Far {
-    Connection(Connection),
-    Stream(Switched),
-}
-
-impl Far {
-    /// That of a tunnel's reply.
-    pub(crate) fn of(body: ReplyBody) -> Option<Self> {
-        let ReplyBody::Relay(body) = body else {
-            return None;
-        };
-        let body: Box<dyn Any> = body;
-        match body.downcast::<Body>() {
-            Ok(body) => body.into_connection().map(Self::Connection),
-            Err(body) => body.downcast().ok().map(|stream| Self::Stream(*stream)),
-        }
+/// A tunnel whose server sent `early` already; `counted` counts it until it is over.
+pub(super) fn tunnel(io: impl Duplex, early: Bytes, counted: Held) -> Tunnel {
+    let end = CountedEnd {
+        io,
+        _counted: counted,
+    };
+    Tunnel {
+        io: Box::new(end),
+        early,
     }
 }
 
-/// Runs until both directions have ended, one breaks, or nothing moves. `early` is what the client sent already.
-///
-/// # Errors
-/// The tunnel broke, or nothing moved in it. Both ends are to be dropped without a goodbye, so that a reset of one is a
-/// reset of the other, as our own is; who ended without TLS's goodbye is passed on as such.
-pub(crate) async fn run<IO: Io>(
-    client: &mut IO,
-    early: Bytes,
-    server: Far,
-    idle_max: Duration,
-) -> io::Result<Carried> {
-    match server {
-        Far::Connection(connection) => {
-            let (mut server, first, _counted) = connection.into_parts();
-            let carried = carry(client, early, &mut server, first, idle_max).await;
-            if carried.as_ref().is_err_and(is_reset) {
-                server.reset_on_close();
-                reset_on_close(client);
-            }
-            carried
-        }
-        Far::Stream(Switched {
-            mut io,
-            stream: _counted,
-        }) => {
-            // A stream that is dropped before its end is reset.
-            let carried = carry(client, early, &mut io, Bytes::new(), idle_max).await;
-            if carried.as_ref().is_err_and(is_reset) {
-                reset_on_close(client);
-            }
-            carried
-        }
+impl<IO: Duplex> Duplex for CountedEnd<IO> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.io.tcp()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.io.socket()
     }
 }
 
-/// Whether the end is to be told as a reset; one without TLS's goodbye is no more than that.
-fn is_reset(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::UnexpectedEof
-}
-
-/// Makes the end of this connection a reset. A stream of HTTP/2 becomes one by itself.
-fn reset_on_close(io: &impl Io) {
-    if let Some(socket) = io.socket() {
-        // Without it the other end takes what came for all there is.
-        let _ = socket.set_zero_linger();
-    }
-}
-
-async fn carry(
-    client: &mut impl Io,
-    early: Bytes,
-    server: &mut impl Io,
-    first: Bytes,
-    idle_max: Duration,
-) -> io::Result<Carried> {
-    let both = client.tcp().is_some() && server.tcp().is_some();
-    let mut up = Direction::new(early, both);
-    let mut down = Direction::new(first, both);
-    let mut timer = Box::pin(tokio::time::sleep(idle_max));
-    poll_fn(|cx| {
-        let moved = up.moved + down.moved;
-        let up_over = up.poll(client, server, cx)?;
-        let down_over = down.poll(server, client, cx)?;
-        if up_over && down_over {
-            return Poll::Ready(Ok(()));
-        }
-        let half = up_over || down_over;
-        ready!(poll_idle(
-            &mut timer,
-            moved != up.moved + down.moved,
-            if half {
-                HALF_CLOSED_IDLE_MAX.min(idle_max)
-            } else {
-                idle_max
-            },
-            cx
-        ));
-        Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
-    })
-    .await?;
-    Ok(Carried {
-        up: up.moved,
-        down: down.moved,
-    })
-}
-
-fn poll_idle(
-    timer: &mut Pin<Box<Sleep>>,
-    moved: bool,
-    idle: Duration,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let at = Instant::now() + idle;
-    if moved || timer.deadline() > at {
-        timer.as_mut().reset(at);
-    }
-    timer.as_mut().poll(cx)
-}
-
-/// One way.
-struct Direction {
-    held: BytesMut,
-    splice: Option<Splice>,
-    moved: u64,
-    unflushed: bool,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    /// The source has ended; the other side is still to be told.
-    Ended,
-    Over,
-}
-
-impl Direction {
-    fn new(first: Bytes, splices: bool) -> Self {
-        Self {
-            held: first.into(),
-            splice: splices.then(Splice::new),
-            moved: 0,
-            unflushed: false,
-            state: State::Open,
-        }
-    }
-
-    /// Gets on as far as it can. Whether it is over.
-    fn poll<A, B>(&mut self, from: &mut A, to: &mut B, cx: &mut Context<'_>) -> io::Result<bool>
-    where
-        A: Io,
-        B: Io,
-    {
-        match self.poll_all(from, to, cx) {
-            Poll::Ready(Err(error)) => Err(error),
-            _ => Ok(self.state == State::Over),
-        }
-    }
-
-    fn poll_all<A, B>(
-        &mut self,
-        from: &mut A,
-        to: &mut B,
+impl<IO: Duplex> AsyncRead for CountedEnd<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>>
-    where
-        A: Io,
-        B: Io,
-    {
-        loop {
-            while !self.held.is_empty() {
-                let wrote = ready!(Pin::new(&mut *to).poll_write(cx, &self.held))?;
-                if wrote == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.held.advance(wrote);
-                self.moved += wrote as u64;
-                self.unflushed = true;
-            }
-            match self.state {
-                State::Open => {}
-                State::Ended => {
-                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.state = State::Over;
-                    return Poll::Ready(Ok(()));
-                }
-                State::Over => return Poll::Ready(Ok(())),
-            }
-            if let (Some(splice), Some(source), Some(sink)) =
-                (&mut self.splice, from.tcp(), to.tcp())
-            {
-                match ready!(splice.poll(source, sink, u64::MAX, cx))? {
-                    Moved::Bytes(bytes) => self.moved += bytes as u64,
-                    Moved::End => self.state = State::Ended,
-                }
-                continue;
-            }
-            // An idle direction holds no buffer.
-            self.held = BytesMut::with_capacity(PIECE_BYTES);
-            match tokio_util::io::poll_read_buf(Pin::new(&mut *from), cx, &mut self.held) {
-                Poll::Ready(read) => {
-                    if read? == 0 {
-                        self.state = State::Ended;
-                    }
-                }
-                Poll::Pending => {
-                    self.held = BytesMut::new();
-                    if self.unflushed {
-                        ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl Io for Stream {
-    fn tcp(&self) -> Option<&tokio::net::TcpStream> {
-        Self::tcp(self)
+impl<IO: Duplex> AsyncWrite for CountedEnd<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::support::{Spoken, ask, get, group, send, serve, text, upstream};
 use http::HeaderValue;
-use protoplex_edge::{RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, upstream::RelayError};
+use protoplex_edge::upstream::RelayError;
+use protoplex_http::{RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX};
 use protoplex_wire::manifest::UpstreamProtocol;
 
 /// Answers with so many header lines, a date among them, of which one has so many bytes, as the path says.

@@ -190,7 +190,10 @@ pub async fn send(group: &Arc<Group>, request: Outbound) -> Result<Reply, RelayE
 /// The whole body.
 pub async fn read(reply: Reply) -> Result<String, StreamError> {
     let collected = match reply.body {
-        ReplyBody::Empty | ReplyBody::Absent { .. } | ReplyBody::Switch(_) => Bytes::new(),
+        ReplyBody::Empty
+        | ReplyBody::Absent { .. }
+        | ReplyBody::Tunnel(_)
+        | ReplyBody::Switch(_) => Bytes::new(),
         ReplyBody::Full(bytes) => bytes,
         ReplyBody::Stream(body) => soon(body.collect()).await?.to_bytes(),
         ReplyBody::Relay(body) => soon(body.collect()).await?.to_bytes(),

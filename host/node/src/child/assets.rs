@@ -3,7 +3,7 @@
 use crate::control::asset_offsets;
 use bytes::Bytes;
 use memmap2::Mmap;
-use protoplex_edge::asset::Asset;
+use protoplex_http::asset::Asset;
 use protoplex_handler::BuildFault;
 use protoplex_wire::{Digest, Manifest, release::Stage};
 use std::{

@@ -4,11 +4,11 @@
 
 use super::hop::HopToken;
 use hmac::{Hmac, Mac};
-use protoplex_edge::{
-    Origin,
+use protoplex_edge::Origin;
+use protoplex_http::{
+    Head, HeaderField, Scheme,
     forward::{self, Told},
 };
-use protoplex_http::{Head, HeaderField, Scheme};
 use sha2::Sha256;
 
 /// Bytes of a MAC that are sent: 2^128 cannot be tried in the minutes in which a token is good.

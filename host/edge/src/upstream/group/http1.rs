@@ -1,22 +1,19 @@
 //! One try of a request by HTTP/1.1.
 
 use super::{Failed, Group, RelayError, answered};
-use crate::{
-    limits::check_response_head,
-    upstream::{
-        body::Body,
-        ending::Ending,
-        exchange::{Connection, Exchange, Failure},
-        outbound::Outbound,
-        patience::Patience,
-        response::{Asked, Response},
-        sending::Sending,
-        servers::{Lease, Outcome},
-    },
+use crate::upstream::{
+    body::Body,
+    ending::Ending,
+    exchange::{Connection, Exchange, Failure},
+    outbound::Outbound,
+    patience::Patience,
+    response::{Asked, Response},
+    sending::Sending,
+    servers::{Lease, Outcome},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use protoplex_http::{Reply, ReplyBody};
+use protoplex_http::{Reply, ReplyBody, check_response_head};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -125,6 +122,10 @@ impl Group {
             }
             return Ok(reply);
         }
+        if switches {
+            reply.body = ReplyBody::Tunnel(exchange.connection.into_tunnel());
+            return Ok(reply);
+        }
         let body = Body::new(
             exchange,
             keep_alive,
@@ -132,7 +133,7 @@ impl Group {
             Ending::new(patience.idle, patience.total_at),
             lease,
         );
-        reply.body = ReplyBody::Relay(Box::new(if switches { body.tunnel() } else { body }));
+        reply.body = ReplyBody::Relay(Box::new(body));
         Ok(reply)
     }
 }

@@ -2,23 +2,23 @@
 
 use super::{Failed, Group, RelayError, answered};
 use crate::{
-    forward,
-    http2::{Duplex, Received},
-    limits::check_response_head,
+    http2::{Received, StreamIo},
     upstream::{
         counters::Cause,
         ending::Ending,
-        h2::{Answered, Handle, Http2Body, SendError, Sending, Switched, Untaken, lines},
+        h2::{Answered, Handle, Http2Body, SendError, Sending, Untaken, lines},
         outbound::Outbound,
         patience::Patience,
         servers::{Lease, Outcome},
+        tunnel::tunnel,
     },
 };
+use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use protoplex_http::{Body, Reply, ReplyBody};
+use protoplex_http::{Body, Reply, ReplyBody, check_response_head, field::trim};
 use tokio::time::{Instant, timeout_at};
 
 impl Group {
@@ -108,8 +108,8 @@ impl Group {
         let sending = match sending {
             Sending::Tunnel(send) if status.is_success() => {
                 switch(&mut reply, request)?;
-                let io = Duplex::new(send, received);
-                reply.body = ReplyBody::Relay(Box::new(Switched { io, stream }));
+                let io = StreamIo::new(send, received);
+                reply.body = ReplyBody::Tunnel(tunnel(io, Bytes::new(), stream));
                 return Ok(reply);
             }
             // It is none: nothing more will be said.
@@ -193,7 +193,7 @@ fn message(
             continue;
         }
         let name = HeaderName::from_bytes(name).map_err(|_| "a header has no name")?;
-        let value = HeaderValue::from_bytes(forward::trim(value));
+        let value = HeaderValue::from_bytes(trim(value));
         let value = value.map_err(|_| "a header has no value")?;
         headers.append(name, value);
     }

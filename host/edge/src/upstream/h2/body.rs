@@ -2,8 +2,8 @@
 
 use super::Sending;
 use crate::{
-    http2::{Duplex, Received},
-    server::Held,
+    guards::Held,
+    http2::Received,
     timer::Timer,
     upstream::{ending::Ending, patience::Awaited, servers::Lease},
 };
@@ -107,10 +107,6 @@ impl HttpBody for Http2Body {
 }
 
 impl RelayBody for Http2Body {
-    fn is_tunnel(&self) -> bool {
-        false
-    }
-
     fn poll_request(&mut self, cx: &mut Context<'_>) {
         if self.unsent.is_some() {
             return;
@@ -129,31 +125,4 @@ impl RelayBody for Http2Body {
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.ending.cut_by(cut);
     }
-}
-
-/// No body at all, but a stream that was switched to another protocol.
-pub(crate) struct Switched {
-    pub(in crate::upstream) io: Duplex,
-    /// The connection counts the stream until it is over.
-    pub(in crate::upstream) stream: Held,
-}
-
-impl HttpBody for Switched {
-    type Data = Bytes;
-    type Error = StreamError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        Poll::Ready(None)
-    }
-}
-
-impl RelayBody for Switched {
-    fn is_tunnel(&self) -> bool {
-        true
-    }
-
-    fn end_with(&mut self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
 }

@@ -3,8 +3,8 @@
 
 use super::Handle;
 use crate::{
+    guards::Held,
     http2::{Pipe, Unsent},
-    server::Held,
     timer::Timer,
     upstream::{
         h2::lines,

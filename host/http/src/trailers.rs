@@ -3,9 +3,11 @@
 //! Whoever reads trailers may take them for headers (RFC 9110, section 6.5.1): so what frames, routes, authenticates or
 //! controls a message, or what this program says of it in its head, is never one.
 
-use super::{is_hop_by_hop, is_of_the_host, trimmed};
+use crate::{
+    Body, Head,
+    field::{is_hop_by_hop, is_of_the_host, trimmed},
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use protoplex_http::{Body, Head};
 
 /// All trailers of a message, names and values: what clients of gRPC take of a status with its details. Heads, which
 /// carry cookies, may be larger.
@@ -62,7 +64,7 @@ const NEVER_PREFIXES: [&str; 5] = ["content-", "x-forwarded-", "proxy-", "sec-",
 
 /// Whether a field may be a trailer. A name with `_` for `-` counts as the same: programs with headers in environment
 /// variables do not tell them apart.
-pub(crate) fn may_trail(name: &HeaderName) -> bool {
+pub fn may_trail(name: &HeaderName) -> bool {
     let name = name.as_str();
     if !name.contains('_') {
         return is_allowed(name);
@@ -81,7 +83,7 @@ fn is_allowed(name: &str) -> bool {
 ///
 /// # Errors
 /// The trailers that are left are too large.
-pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
+pub fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
     let gone = trailers.keys().filter(|name| !may_trail(name));
     let gone: Vec<HeaderName> = gone.cloned().collect();
     for name in gone {
@@ -99,7 +101,7 @@ pub(crate) fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
 /// More trailers than a message may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its trailers are too large")]
-pub(crate) struct TooLarge;
+pub struct TooLarge;
 
 /// Size of a message's trailers so far.
 #[derive(Clone, Debug, Default)]
@@ -167,7 +169,7 @@ mod tests {
     use bytes::Bytes;
     use http_body::Body as _;
     use http_body_util::{BodyExt, Full};
-    use protoplex_http::{BodyError, Scheme};
+    use crate::{BodyError, HeaderField, Scheme};
 
     #[test]
     fn what_belongs_in_a_head_is_no_trailer_however_it_is_spelt() {
@@ -248,7 +250,7 @@ mod tests {
             ("gzip", 11, false),
             ("", 20, false),
         ] {
-            let headers = [protoplex_http::HeaderField {
+            let headers = [HeaderField {
                 name: "TE",
                 value: value.as_bytes(),
             }];

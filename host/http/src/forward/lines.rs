@@ -1,105 +1,14 @@
 //! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
 
-use super::{is_traceparent, joined, visitor_fields};
-use protoplex_http::{Head, HeaderField};
+use super::{
+    client::{joined, visitor_fields},
+    trace::{is_traceparent, new_trace},
+};
+use crate::{
+    Head, HeaderField,
+    field::{Kind, kind, names_header},
+};
 use std::{io::Write, net::IpAddr};
-
-/// What a header is to a relay.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Host,
-    /// Of the connection that it came on.
-    Hop,
-    /// Who the visitor is.
-    Forwarding,
-    /// Headers by which nodes of the fleet tell each other something.
-    Internal,
-    TraceParent,
-    TraceState,
-    Plain,
-}
-
-/// Names of headers that are [`Kind::Forwarding`]. A position is the header's number in MACs: append, do not reorder.
-const TOLD_OF_CLIENT: [&str; 5] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-request-id",
-];
-
-/// Told by the length first: most names are none of these, and are let through after one comparison of numbers. A name
-/// with `_` for `-` is the same: to servers that make variables of headers, as CGI does, it is.
-fn kind(name: &str) -> Kind {
-    let candidates: &[(&str, Kind)] = match name.len() {
-        2 => &[("te", Kind::Hop)],
-        4 => &[("host", Kind::Host)],
-        6 => &[("expect", Kind::Hop)],
-        7 => &[("upgrade", Kind::Hop)],
-        9 => &[("forwarded", Kind::Forwarding)],
-        10 => &[
-            ("connection", Kind::Hop),
-            ("keep-alive", Kind::Hop),
-            ("tracestate", Kind::TraceState),
-        ],
-        11 => &[("traceparent", Kind::TraceParent)],
-        12 => &[("x-request-id", Kind::Forwarding)],
-        14 => &[("content-length", Kind::Hop)],
-        15 => &[
-            ("x-forwarded-for", Kind::Forwarding),
-            ("protoplex-build", Kind::Internal),
-        ],
-        16 => &[
-            ("proxy-connection", Kind::Hop),
-            ("x-forwarded-host", Kind::Forwarding),
-            ("protoplex-origin", Kind::Internal),
-        ],
-        17 => &[
-            ("transfer-encoding", Kind::Hop),
-            ("x-forwarded-proto", Kind::Forwarding),
-        ],
-        18 => &[("proxy-authenticate", Kind::Hop)],
-        19 => &[("proxy-authorization", Kind::Hop)],
-        _ => &[],
-    };
-    candidates
-        .iter()
-        .find(|(known, _)| is_alike(known, name))
-        .map_or(Kind::Plain, |(_, kind)| *kind)
-}
-
-/// Whether two names of headers are one, without case, to a server that takes `_` for `-`.
-pub fn is_alike(one: &str, other: &str) -> bool {
-    let plain = |byte: u8| match byte {
-        b'_' => b'-',
-        byte => byte.to_ascii_lowercase(),
-    };
-    one.len() == other.len()
-        && (one.bytes().zip(other.bytes())).all(|(one, other)| plain(one) == plain(other))
-}
-
-/// Whether a name passes for one that the platform writes, or that frames a message, by `_` for `-`.
-pub fn is_disguised(name: &str) -> bool {
-    name.contains('_') && kind(name) != Kind::Plain
-}
-
-/// Whether nodes of the fleet tell each other something by this header, which nobody else may.
-pub(crate) fn is_internal(name: &str) -> bool {
-    kind(name) == Kind::Internal
-}
-
-/// The number of a header that tells of the client; `None` for all others, also for those that only look like it.
-pub(super) fn told_of_client(name: &str) -> Option<u8> {
-    let name = (kind(name) == Kind::Forwarding && !name.contains('_')).then_some(name)?;
-    let known = TOLD_OF_CLIENT.iter();
-    let at = known.take_while(|known| !known.eq_ignore_ascii_case(name));
-    Some(at.count() as u8)
-}
-
-/// Whether a header concerns one connection alone, framing included.
-pub(crate) fn is_hop_by_hop(name: &str) -> bool {
-    kind(name) == Kind::Hop
-}
 
 /// Appends the end-to-end header lines of a request: `host` first if there is one, then those of the client, then what
 /// tells of the visitor, as it came where `keeps_forwarded` (a node of ours wrote it), else written by us. None of them
@@ -140,16 +49,6 @@ pub fn request_lines(
         new_trace(out);
         out.extend_from_slice(b"\r\n");
     }
-}
-
-/// The beginning of a trace.
-pub(super) fn new_trace(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"00-");
-    hex(out, rand::random::<u64>().max(1));
-    hex(out, rand::random());
-    out.push(b'-');
-    hex(out, rand::random::<u64>().max(1));
-    out.extend_from_slice(b"-00");
 }
 
 /// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
@@ -229,19 +128,9 @@ fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn hex(out: &mut Vec<u8>, number: u64) {
-    let digit = |at: u32| b"0123456789abcdef"[(number >> at) as usize & 15];
-    out.extend((0..16).rev().map(|at| digit(4 * at)));
-}
-
 /// Whether a line is a `Connection` that may name a header that would be passed on.
 fn is_nominating(field: &HeaderField<'_>) -> bool {
     field.name.eq_ignore_ascii_case("connection") && names_header(field.value)
-}
-
-/// Whether a value of `Connection` is none of the usual two, which name no header that is passed on.
-pub(crate) fn names_header(value: &[u8]) -> bool {
-    !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
 }
 
 fn is_nominated(head: &Head<'_>, name: &str) -> bool {
@@ -255,7 +144,7 @@ fn is_nominated(head: &Head<'_>, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::Scheme;
+    use crate::{Scheme, field::is_disguised};
 
     #[test]
     fn an_address_is_written_as_it_is_formatted() {

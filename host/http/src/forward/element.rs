@@ -1,32 +1,31 @@
 //! `Forwarded` (RFC 7239), read from its right end: what a trusted forwarder wrote stands there, and whatever a visitor
 //! wrote to its left, half a quoted string for example, hides nothing of it.
 
-use super::{address, scheme};
-use protoplex_http::Scheme;
+use crate::Scheme;
 use std::{borrow::Cow, net::IpAddr};
 
 /// The element of `Forwarded` that one forwarder wrote (RFC 7239, section 4).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Element<'a>(&'a str);
+pub struct Element<'a>(&'a str);
 
 /// Elements of one line, the last first.
-pub(crate) fn elements(line: &str) -> impl Iterator<Item = Element<'_>> {
+pub fn elements(line: &str) -> impl Iterator<Item = Element<'_>> {
     rsplit(line, b',').map(Element)
 }
 
 impl<'a> Element<'a> {
     /// The address that it came from; none where that is hidden (`unknown`, `_name`).
-    pub(crate) fn node(self) -> Option<IpAddr> {
+    pub fn node(self) -> Option<IpAddr> {
         address(&self.value("for")?)
     }
 
     /// The scheme that it came by.
-    pub(crate) fn scheme(self) -> Option<Scheme> {
+    pub fn scheme(self) -> Option<Scheme> {
         scheme(&self.value("proto")?)
     }
 
     /// The host that was asked for.
-    pub(crate) fn host(self) -> Option<Cow<'a, str>> {
+    pub fn host(self) -> Option<Cow<'a, str>> {
         self.value("host").filter(|host| !host.is_empty())
     }
 
@@ -43,6 +42,27 @@ impl<'a> Element<'a> {
             None => value.into(),
         })
     }
+}
+
+/// An address, with a port or without: balancers write both.
+pub fn address(text: &str) -> Option<IpAddr> {
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None if text.matches(':').count() == 1 => text.split_once(':')?.0,
+        None => text,
+    };
+    bare.parse::<IpAddr>()
+        .ok()
+        .map(|address| address.to_canonical())
+}
+
+/// Scheme by its name. Some forwarders (Traefik) say the one of a WebSocket.
+pub fn scheme(name: &str) -> Option<Scheme> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    if is("https") || is("wss") {
+        return Some(Scheme::Https);
+    }
+    (is("http") || is("ws")).then_some(Scheme::Http)
 }
 
 fn unescaped(quoted: &str) -> String {

@@ -1,9 +1,8 @@
 //! Header lines that tell of the client. A node of the fleet vouches for them when it passes a request on: the sender
 //! finds them in the text that it writes, the receiver in the lines that it has read, both in one order.
 
-use super::lines::told_of_client;
+use crate::{HeaderField, field::told_of_client};
 use memchr::memchr;
-use protoplex_http::HeaderField;
 
 /// One header line that tells of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //! ended, it is reset.
 
 use super::pipe::poll_room;
-use crate::io::Io;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
+use protoplex_http::Duplex;
 use std::{
     io,
     pin::Pin,
@@ -12,14 +12,14 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) struct Duplex {
+pub(crate) struct StreamIo {
     send: SendStream<Bytes>,
     receive: RecvStream,
     /// Came, and was not read yet.
     came: Bytes,
 }
 
-impl Duplex {
+impl StreamIo {
     pub(crate) fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
         Self {
             send,
@@ -29,9 +29,9 @@ impl Duplex {
     }
 }
 
-impl Io for Duplex {}
+impl Duplex for StreamIo {}
 
-impl AsyncRead for Duplex {
+impl AsyncRead for StreamIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -53,7 +53,7 @@ impl AsyncRead for Duplex {
     }
 }
 
-impl AsyncWrite for Duplex {
+impl AsyncWrite for StreamIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

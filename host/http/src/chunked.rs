@@ -1,6 +1,6 @@
 //! Chunked framing of a message's body, strictly: CRLF only, sizes in hexadecimal, short extensions and trailers.
 
-use crate::forward::trailers::{self, may_trail};
+use crate::trailers::{self, may_trail};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -29,7 +29,8 @@ enum State {
 /// The side that writes the chunks. Two readers of a request may take it for two requests, so a client's are read strictly. A
 /// server's are read by nobody but us, who write them anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Writer {
+pub enum Writer {
+    /// Keeps to the standard, or is refused.
     Client,
     /// May pad a size: zeros before it, spaces and tabs behind it.
     Server,
@@ -37,7 +38,7 @@ pub(crate) enum Writer {
 
 /// Decodes from a buffer that grows.
 #[derive(Clone, Debug)]
-pub(crate) struct Decoder {
+pub struct Decoder {
     writer: Writer,
     state: State,
     /// Headers that followed the last chunk and concern no connection.
@@ -49,14 +50,18 @@ pub(crate) struct Decoder {
 
 /// The content of the buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Decoded {
+pub enum Decoded {
+    /// A piece of the body.
     Data(Bytes),
+    /// The buffer holds nothing whole any more.
     NeedsMore,
+    /// The body is over; what is left in the buffer stands behind it.
     End,
 }
 
 impl Decoder {
-    pub(crate) fn new(writer: Writer) -> Self {
+    /// Begins before the first chunk.
+    pub fn new(writer: Writer) -> Self {
         Self {
             writer,
             state: State::Size,
@@ -67,7 +72,7 @@ impl Decoder {
     }
 
     /// The trailers, once, after the end.
-    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take().map(|trailers| *trailers)
     }
 
@@ -82,7 +87,11 @@ impl Decoder {
         Ok(())
     }
 
-    pub(crate) fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
+    /// Takes what it can out of the buffer.
+    ///
+    /// # Errors
+    /// The bytes are no chunks, or a limit of theirs is exceeded.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
         loop {
             match &mut self.state {
                 State::Size => {
@@ -233,6 +242,28 @@ fn is_space(byte: u8) -> bool {
 /// Whether a byte may stand in a header's value: no control characters.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 127)
+}
+
+/// Appends one chunk.
+pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if !data.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends the end of a chunked body.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&http::HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if may_trail(name) {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Files of a build, from memory: conditions, a single range and codings, as RFC 9110 says.
 
+use crate::{Head, Reply, ReplyBody};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use protoplex_http::{Head, Reply, ReplyBody};
 
 /// Digits of the content's digest in an `ETag`.
 const ETAG_DIGITS: usize = 32;
@@ -223,7 +223,7 @@ fn accepts_gzip<'a>(list: impl Iterator<Item = &'a [u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::{HeaderField, Scheme};
+    use crate::{HeaderField, Scheme};
 
     fn ask(method: &str, headers: &[(&str, &str)]) -> Reply {
         ask_as(None, method, headers)
