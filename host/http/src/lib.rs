@@ -9,6 +9,9 @@ mod body;
 pub mod chunked;
 pub mod field;
 pub mod forward;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod head;
 mod interim;
 mod lines;
@@ -27,9 +30,7 @@ pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};
 pub use pace::ClientPace;
-pub use reply::{
-    Answer, RelayBody, Reply, ReplyBody, SocketBody, SocketRest, StreamError, Tunnel,
-};
+pub use reply::{Answer, RelayBody, Reply, ReplyBody, SocketBody, SocketRest, StreamError, Tunnel};
 pub use response_head::{
     RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
     check_response_head,

@@ -30,7 +30,6 @@ pub fn check_response_head(reply: &Reply) -> Result<(), &'static str> {
 }
 
 /// Said of a head with more than [`RESPONSE_HEADERS_MAX`] lines.
-pub const RESPONSE_TOO_MANY_LINES: &str =
-    "its head has too many lines (RESPONSE_HEADERS_MAX)";
+pub const RESPONSE_TOO_MANY_LINES: &str = "its head has too many lines (RESPONSE_HEADERS_MAX)";
 /// Said of a head with more than [`RESPONSE_HEAD_BYTES_MAX`] bytes.
 pub const RESPONSE_TOO_LARGE: &str = "its head is too large (RESPONSE_HEAD_BYTES_MAX)";

@@ -166,10 +166,10 @@ pub fn takes_trailers(head: &Head<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BodyError, HeaderField, Scheme};
     use bytes::Bytes;
     use http_body::Body as _;
     use http_body_util::{BodyExt, Full};
-    use crate::{BodyError, HeaderField, Scheme};
 
     #[test]
     fn what_belongs_in_a_head_is_no_trailer_however_it_is_spelt() {

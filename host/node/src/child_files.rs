@@ -4,7 +4,8 @@
 
 use crate::{channel::sealed_memfd, child::LiveSecrets, config::NodeConfig};
 use anyhow::Context;
-use protoplex_edge::{Certificates, Pem, upstream::NodeCertificate};
+use protoplex_net::{Certificates, Pem};
+use protoplex_upstream::NodeCertificate;
 use protoplex_seed::{
     identity::Expected,
     mutual_tls::{self, MemberFiles, SideFile},

@@ -236,3 +236,16 @@ fn a_body_in_pieces_is_read_as_the_body_at_once() {
     }
     assert!(sound > 5000, "only {sound} bodies were sound");
 }
+
+#[test]
+fn chunks_end_only_where_the_body_does() {
+    let mut out = Vec::new();
+    chunk(&mut out, b"");
+    chunk(&mut out, b"hello, chunked world");
+    let mut trailers = HeaderMap::new();
+    for name in ["x-sum", "content-length"] {
+        trailers.insert(name, HeaderValue::from_static("7"));
+    }
+    last_chunk(&mut out, Some(&trailers));
+    assert_eq!(out, b"14\r\nhello, chunked world\r\n0\r\nx-sum: 7\r\n\r\n");
+}

@@ -3,7 +3,7 @@
 
 use crate::log_output::ends_within_a_line;
 use protoplex_disk::append_to;
-use protoplex_edge::{Access, AccessLog};
+use protoplex_server::{Access, AccessLog};
 use serde::Serialize;
 use std::{
     fs::File,

@@ -9,7 +9,7 @@ use super::{
     upstream::Upstreams,
 };
 use arc_swap::ArcSwap;
-use protoplex_edge::upstream::{Counters, Means};
+use protoplex_upstream::{Counters, Means};
 use protoplex_handler::{
     AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, LiveHandler, Runtime,
 };

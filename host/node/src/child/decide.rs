@@ -18,9 +18,7 @@ use super::{
 use base64::Engine as _;
 pub(super) use check::check;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use protoplex_edge::upstream::{
-    Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash,
-};
+use protoplex_upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash};
 use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{
     Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply,

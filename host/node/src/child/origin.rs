@@ -4,7 +4,7 @@
 
 use super::hop::HopToken;
 use hmac::{Hmac, Mac};
-use protoplex_edge::Origin;
+use protoplex_server::Origin;
 use protoplex_http::{
     Head, HeaderField, Scheme,
     forward::{self, Told},

@@ -6,7 +6,7 @@ use super::{build::LoadedBuild, reply, retained::Held, service::Shared};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use protoplex_edge::upstream::Group;
+use protoplex_upstream::Group;
 use protoplex_handler::AppHandler;
 use protoplex_http::{Reply, ReplyBody, StreamError};
 use std::{

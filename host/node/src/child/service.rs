@@ -14,7 +14,7 @@ use super::{
     route::Found,
 };
 use http::StatusCode;
-use protoplex_edge::{Origin, Service};
+use protoplex_server::{Origin, Service};
 use protoplex_handler::HandlerError;
 use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
 use protoplex_wire::manifest::Role;

@@ -19,7 +19,7 @@ use crate::{
     child_files,
     control::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
 };
-use protoplex_edge::TicketSecret;
+use protoplex_net::TicketSecret;
 use protoplex_handler::BuildFault;
 use protoplex_seed::client::LinkSender;
 use protoplex_wire::{

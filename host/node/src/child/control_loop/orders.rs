@@ -8,7 +8,7 @@ use crate::{
     ingress,
 };
 use anyhow::Context;
-use protoplex_edge::TicketSecret;
+use protoplex_net::TicketSecret;
 use std::{fs::File, os::fd::OwnedFd};
 
 /// Reasons are cut here: a packet has room for them, however they are escaped.

@@ -11,7 +11,7 @@ use crate::{
     control::{Beat, FromChild},
     log_output,
 };
-use protoplex_edge::Server;
+use protoplex_server::Server;
 use std::{
     io::{self, Write},
     os::fd::AsFd,
@@ -125,7 +125,8 @@ impl Child {
             gauges: &gauges,
             counts: &self.shared.live.counts(),
             refused: {
-                let refused = self.server.counters().all();
+                let refused = self.server.connection_counters().all();
+                let refused = refused.chain(self.server.counters().all());
                 refused.chain(self.shared.live.refused()).collect()
             },
             backlogs: self.shared.live.backlogs(),

@@ -6,8 +6,8 @@ use crate::child::{
     live::Live,
 };
 use anyhow::Context;
-use protoplex_edge::{Divert, ListenHandle};
 use protoplex_http::Scheme;
+use protoplex_net::{ListenHandle, TlsHandoff};
 use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
@@ -37,9 +37,9 @@ impl Child {
         if let Some(fd) = self.config.internal_fds.get(index) {
             let listener = listener(*fd)?;
             let shared = Arc::clone(&self.shared);
-            let divert: Divert =
+            let handoff: TlsHandoff =
                 Arc::new(move |stream| Box::pin(Live::answer_link(Arc::clone(&shared), stream)));
-            internal = Some(self.server.listen_beside(listener, divert));
+            internal = Some(self.server.listen_shared(listener, handoff));
         }
         let listening = Listening { public, internal };
         self.listening.insert(index, listening);

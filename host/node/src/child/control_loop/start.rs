@@ -17,12 +17,11 @@ use crate::{
     descriptors::{self, Reserve},
 };
 use anyhow::Context;
-use protoplex_edge::{
-    Certificates, ListenHandle, Server, Settings,
-    upstream::{Means, NodeCertificate},
-};
 use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
+use protoplex_net::{Certificates, ListenHandle};
 use protoplex_seed::mutual_tls::MemberFiles;
+use protoplex_server::{ALPN, Server, Settings};
+use protoplex_upstream::{Means, NodeCertificate};
 use protoplex_wire::{Digest, directory::Directory};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -85,7 +84,7 @@ impl Child {
             fleet: watch::Sender::new(Fleet::default()),
             relay: Relay::new(means),
             metrics: Metrics::default(),
-            live: Live::new(live_secrets, Admission::new(&limits)),
+            live: Live::new(live_secrets, Admission::new(&limits.net)),
         });
         let index = u16::try_from(config.index).context("there are fewer children")?;
         Live::introduce(&shared, (&config.node, index), &files.member)?;
@@ -98,10 +97,10 @@ impl Child {
         let settings = Settings {
             limits,
             trust,
-            tls: Some(Arc::new(certificates.config()?)),
+            tls: Some(Arc::new(certificates.config(&ALPN)?)),
             access_log: access_log.clone().map(|log| log as _),
         };
-        let connections_max = settings.limits.connections_max;
+        let connections_max = settings.limits.net.connections_max;
         let server = Arc::new(Server::new(
             Arc::new(Requests(Arc::clone(&shared))),
             settings,

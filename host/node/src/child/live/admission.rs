@@ -4,7 +4,7 @@
 
 use crate::child::reply;
 use http::{HeaderValue, StatusCode, header};
-use protoplex_edge::{Full, Limits, Share, Shares};
+use protoplex_net::{Full, Limits, Share, Shares};
 use protoplex_handler::LiveHandler;
 use protoplex_http::Reply;
 use std::{

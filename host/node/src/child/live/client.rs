@@ -11,7 +11,7 @@ use crate::child::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-use protoplex_edge::{Rate, Share};
+use protoplex_net::{Rate, Share};
 use protoplex_handler::{
     Again, Effect, HandlerError, LiveError, LiveHandler, LiveMessage, Outcome, Session, Transport,
 };
