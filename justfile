@@ -43,14 +43,17 @@ unit CRATE *ARGS: setup-tests
 autobahn: setup-tests build build-guests
     AUTOBAHN=all cargo nextest run --config-file .ci/nextest.toml --package protoplex-tests -E 'test(autobahn)'
 
-# Check tables, format, lints, docs, and licences and sources of dependencies
+# Check documents, format, lints, docs, and dependencies: used, and of known licences and sources
 check: setup-tests
     python3 docs/tables.py --check
+    python3 docs/check.py
     cargo fmt --all --check
     cargo fmt --all --check --manifest-path guests/Cargo.toml
     cargo clippy --quiet --workspace --all-targets -- -D warnings
     @{{ guests }} clippy
     RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps --document-private-items
+    cargo shear --locked --offline --deny-warnings
+    cargo shear --locked --offline --deny-warnings guests
     cargo deny --offline check --hide-inclusion-graph licenses bans sources
     cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 

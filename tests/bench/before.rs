@@ -19,15 +19,15 @@ const TARGET: f64 = 1.02;
 
 const PROXY: Part = Part {
     role: "proxy",
-    up: &["--apps", "0", "--live", "0"],
+    nodes: &[],
 };
 const APP: Part = Part {
     role: "app",
-    up: &["--live", "0"],
+    nodes: &[("app", 1)],
 };
 const LIVE: Part = Part {
     role: "live",
-    up: &["--apps", "0", "--live", "1"],
+    nodes: &[("live", 1)],
 };
 
 /// A row: its name, the build, the node that is measured, the load.

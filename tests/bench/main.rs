@@ -3,10 +3,13 @@
 //! does not matter who gets how much of the machine beside the load generator. Each row names its isolation mode.
 //! All rows take about fifteen minutes on two cores.
 //!
+//! Each run adds its rows to `tests/bench/history.jsonl`, with the commit and the machine that they are of.
+//!
 //! `bench --before FILE` has an earlier build of the program as the only peer: what the data path costs now, and before.
 
 mod before;
 mod client;
+mod history;
 mod latency;
 mod load;
 mod open_loop;

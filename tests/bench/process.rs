@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use protoplex_tests::{Fleet, children, signal};
+use protoplex_wire::role::{ROLES, Role};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
@@ -28,7 +29,8 @@ pub struct Certificate {
 /// The node of a fleet that is measured, and what makes `up` start it and little else.
 pub struct Part {
     pub role: &'static str,
-    pub up: &'static [&'static str],
+    /// Nodes by role; there is one proxy, and of a role that is not named there is none.
+    pub nodes: &'static [(&'static str, u16)],
 }
 
 /// Something that answers on a port.
@@ -49,7 +51,7 @@ impl Server {
     /// A fleet of one proxy and nothing else.
     pub fn proxy(manifest: &Path) -> anyhow::Result<Self> {
         let manifest = manifest.to_str().context("the manifest's path is text")?;
-        let fleet = Fleet::start_with(manifest, &["--apps", "0"])?;
+        let fleet = Fleet::start_with(manifest, &["--nodes", "app=0"])?;
         Ok(Self::Ours {
             fleet,
             role: "proxy",
@@ -58,8 +60,8 @@ impl Server {
 
     /// A fleet of so many live nodes, of which the first is measured; clients reach them without a proxy.
     pub fn live(manifest: &str, nodes: usize) -> anyhow::Result<Self> {
-        let nodes = nodes.to_string();
-        let fleet = Fleet::start_with(manifest, &["--apps", "0", "--live", &nodes])?;
+        let nodes = format!("app=0,live={nodes}");
+        let fleet = Fleet::start_with(manifest, &["--nodes", &nodes])?;
         Ok(Self::Ours {
             fleet,
             role: "live",
@@ -68,7 +70,9 @@ impl Server {
 
     /// Starts a fleet of another version of the program, of which one node is measured.
     pub fn of(program: &Path, manifest: &str, part: &Part) -> anyhow::Result<Self> {
-        let fleet = Fleet::start_of(program, manifest, part.up)?;
+        let more = node_counts(program, part.nodes)?;
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let fleet = Fleet::start_of(program, manifest, &more)?;
         let role = part.role;
         Ok(Self::Ours { fleet, role })
     }
@@ -189,4 +193,29 @@ pub fn private_bytes(pid: i32) -> anyhow::Result<f64> {
 /// A port that was free a moment ago.
 pub fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// The arguments by which that program starts so many nodes.
+fn node_counts(program: &Path, nodes: &[(&str, u16)]) -> anyhow::Result<Vec<String>> {
+    let help = Command::new(program).args(["up", "--help"]).output()?;
+    let knows_roles = String::from_utf8_lossy(&help.stdout).contains("--nodes");
+    let count = |role: &str| {
+        let mut named = nodes.iter();
+        named
+            .find(|(name, _)| *name == role)
+            .map_or(0, |(_, count)| *count)
+    };
+    if knows_roles {
+        let others = ROLES.iter().filter(|row| row.role != Role::Proxy);
+        let others: Vec<_> = others
+            .map(|row| format!("{}={}", row.name, count(row.name)))
+            .collect();
+        return Ok(vec!["--nodes".to_owned(), others.join(",")]);
+    }
+    // As it was said until there was a table of roles.
+    let flags = [("--apps", count("app")), ("--live", count("live"))];
+    Ok(flags
+        .into_iter()
+        .flat_map(|(flag, count)| [flag.to_owned(), count.to_string()])
+        .collect())
 }

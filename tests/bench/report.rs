@@ -1,10 +1,10 @@
-//! The table for people and `target/bench/latest.json`.
+//! The table for people, `target/bench/latest.json`, and the history.
 
-use crate::peers;
+use crate::{history::Run, peers};
 use anyhow::Context;
-use protoplex_tests::{program, repository};
+use protoplex_tests::program;
 use serde_json::{Value, json};
-use std::{fs, process::Command};
+use std::fs;
 
 /// Demand of a target on a row's figure.
 #[derive(Clone, Copy)]
@@ -44,7 +44,8 @@ impl Row {
         }
     }
 
-    fn json(&self) -> Value {
+    /// The row as it is kept.
+    pub fn json(&self) -> Value {
         json!({
             "name": self.name, "unit": self.unit, "ours": self.ours, "peer": self.peer,
             "peer_name": self.peer_name, "ratio": self.ratio(), "target": self.target_text(), "met": self.met(),
@@ -58,13 +59,14 @@ pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Prints the table and writes the file.
+/// Prints the table and writes the files.
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
     for version in peers::versions() {
         println!("{version}");
     }
-    println!("{}, Linux {}\n", machine(), kernel()?);
+    let run = Run::now()?;
+    println!("{}, Linux {}\n", run.machine, run.kernel);
     println!(
         "{:<46} {:>12} {:>12} {:<22} {:>7} {:>9}  met",
         "row", "ours", "peer", "unit", "ratio", "target"
@@ -90,37 +92,15 @@ pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
     let folder = target.join("bench");
     fs::create_dir_all(&folder)?;
     let report = json!({
-        "machine": machine(),
-        "kernel": kernel()?,
+        "date": run.date,
+        "machine": run.machine,
+        "kernel": run.kernel,
         "versions": peers::versions(),
-        "commit": commit(),
+        "commit": run.commit,
         "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
     });
     fs::write(folder.join("latest.json"), format!("{report:#}\n"))?;
+    let history = run.append(rows)?;
+    println!("\n{} has these rows of {}", history.display(), run.commit);
     Ok(())
-}
-
-fn kernel() -> anyhow::Result<String> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    Ok(release.trim().to_owned())
-}
-
-fn machine() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{}, {cores} cores", model.unwrap_or("unknown"))
-}
-
-fn commit() -> String {
-    let git = Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .current_dir(repository())
-        .output();
-    git.map_or_else(
-        |_| "unknown".into(),
-        |git| String::from_utf8_lossy(&git.stdout).trim().to_owned(),
-    )
 }

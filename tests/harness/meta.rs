@@ -2,7 +2,8 @@
 
 use crate::{Fleet, Node};
 use anyhow::{Context, bail};
-use protoplex_seed::SeedClient;
+use protoplex_fleet::FleetIdentity;
+use protoplex_seed_client::SeedClient;
 use serde_json::Value;
 use std::{
     path::PathBuf,
@@ -29,8 +30,12 @@ impl Fleet {
                 .with_context(|| format!("`{key}` is a string"))
         };
         let path = |key: &str| text(key).map(PathBuf::from);
-        let (ca, cert, key) = (path("ca")?, path("cert")?, path("key")?);
-        Ok(SeedClient::new(text("seed")?, &ca, &cert, &key)?)
+        let identity = FleetIdentity {
+            ca: path("ca")?,
+            certificate: path("cert")?,
+            key: path("key")?,
+        };
+        Ok(SeedClient::new(text("seed")?, &identity)?)
     }
 
     /// GET on the meta port of the first node of a role.

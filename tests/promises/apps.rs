@@ -257,7 +257,7 @@ pub(crate) fn with_handler(guest: &str, lines: &str) -> Fleet {
         "name = \"handler\"\n[handlers.app]\ncomponent = \"OUT/{guest}.wasm\"\nprobe = {{ path = \"/ok\" }}\n{lines}\n\
          [[routes]]\nrole = \"app\"\npath = \"/*\"\nhandler = \"app\"\n"
     );
-    Fleet::start_text(&text, &["--proxies", "0"]).unwrap()
+    Fleet::start_text(&text, &["--nodes", "proxy=0"]).unwrap()
 }
 
 fn with_outgoing(allowed: &str) -> Fleet {

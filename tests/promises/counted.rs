@@ -63,7 +63,7 @@ fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 async fn requests_are_counted_by_route_and_failures_of_an_upstream_by_cause() {
     let origin = Origin::start(misbehave).await.unwrap();
     let manifest = MANIFEST.replace("ADDRESS", &origin.address);
-    let fleet = Fleet::start_text(&manifest, &["--apps", "0"]).unwrap();
+    let fleet = Fleet::start_text(&manifest, &["--nodes", "app=0"]).unwrap();
     let proxy = fleet.node("proxy").http;
     for (method, path, status) in [
         ("GET", "/a/well", 200),

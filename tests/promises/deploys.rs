@@ -1,4 +1,4 @@
-//! Guarantees of a push (DESIGN.md, section 5).
+//! Guarantees of a push, by their numbers in docs/guarantees.md.
 
 use hmac::{Hmac, Mac};
 use protoplex_tests::{Connection, Fleet, Load, LoadReport, Response};

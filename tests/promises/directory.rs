@@ -15,12 +15,10 @@ const POLL: Duration = Duration::from_millis(20);
 
 fn fleet() -> Fleet {
     let args = [
-        "--proxies",
-        "2",
-        "--apps",
-        "0",
-        "--live",
-        "2",
+        "--nodes",
+        "proxy=2",
+        "--nodes",
+        "app=0,live=2",
         "--region",
         "here",
     ];

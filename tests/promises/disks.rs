@@ -52,7 +52,7 @@ fn a_log_disk_that_fills_under_load_fails_no_request() {
 
 async fn logs_fill_their_disk(disk: &SmallDisk) {
     disk.take(NEIGHBOUR_BYTES).unwrap();
-    let more = ["--live", "1", "--apps", "2", "--access-log"];
+    let more = ["--nodes", "app=2,live=1", "--access-log"];
     let logs = |data: &Path| symlink(disk.path(), data.join("logs"));
     let fleet = Fleet::start_prepared(SAMPLE, &more, logs).unwrap();
     let proxy = fleet.node("proxy");
@@ -190,7 +190,7 @@ async fn a_seed_fills_its_disk(disk: &SmallDisk) {
         symlink(disk.path(), data.join("seed/data"))
     };
     let hello = "tests/builds/hello.toml";
-    let fleet = Fleet::start_prepared(hello, &["--apps", "0"], seed_data).unwrap();
+    let fleet = Fleet::start_prepared(hello, &["--nodes", "app=0"], seed_data).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| tokio::task::block_in_place(|| fleet.run(args)).unwrap();
     let push = |name: &str, bytes| run(&["push", &site(folder.path(), name, bytes)]);

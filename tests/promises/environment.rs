@@ -118,7 +118,7 @@ async fn where_no_child_comes_up_clients_and_releases_are_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_with_damaged_secrets_ends_and_names_the_file() {
     let begun = Instant::now();
-    let started = Fleet::start_prepared(SWAP, &["--live", "1"], |data| {
+    let started = Fleet::start_prepared(SWAP, &["--nodes", "live=1"], |data| {
         fs::create_dir(data.join("keys"))?;
         fs::write(data.join("keys/live.json"), "")
     });
@@ -175,7 +175,7 @@ async fn a_release_has_its_exit_code_also_where_nobody_reads_it() {
 
 #[test]
 fn too_few_descriptors_are_named_and_not_taken_for_ports() {
-    let error = Fleet::start_within(32, SWAP, &["--live", "1"]).err();
+    let error = Fleet::start_within(32, SWAP, &["--nodes", "live=1"]).err();
     let error = format!("{:#}", error.expect("it cannot start"));
     assert!(error.contains("Too many open files"), "{error}");
     assert!(error.contains("ulimit -n"), "{error}");

@@ -93,7 +93,8 @@ async fn a_node_takes_as_many_visitors_as_its_descriptors_allow_and_serves_all_o
     let file = folder.path().join("relay.toml");
     let patience = "connect_timeout_ms = 30000\nfirst_byte_timeout_ms = 30000";
     std::fs::write(&file, manifest(&[&origin.address], patience, "")).unwrap();
-    let fleet = Fleet::start_within(DESCRIPTORS, file.to_str().unwrap(), &["--apps", "0"]).unwrap();
+    let fleet =
+        Fleet::start_within(DESCRIPTORS, file.to_str().unwrap(), &["--nodes", "app=0"]).unwrap();
     let proxy = fleet.node("proxy");
     let (here, away) = come(&proxy, VISITORS, "/").await;
     assert!(!away.is_empty() && here.len() > VISITORS / 3);

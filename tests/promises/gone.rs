@@ -55,7 +55,7 @@ async fn until(what: &str, happened: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_killed_costs_what_cannot_be_sent_again_and_nothing_else() {
-    let fleet = Fleet::start_with("builds/sample.toml", &["--apps", "2"]).unwrap();
+    let fleet = Fleet::start_with("builds/sample.toml", &["--nodes", "app=2"]).unwrap();
     let address = fleet.node("proxy").http;
     let stop = Arc::new(AtomicBool::new(false));
     let load = Load::start(&address, "/api/hello", CONNECTIONS, well);

@@ -94,7 +94,7 @@ handler = "relay"
 }
 
 fn start(build: &str) -> Fleet {
-    Fleet::start_with(build, &["--apps", "0"]).unwrap()
+    Fleet::start_with(build, &["--nodes", "app=0"]).unwrap()
 }
 
 /// Faults in the cases that a client printed; there have to be at least so many cases.

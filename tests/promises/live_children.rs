@@ -5,13 +5,13 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const PLACE: &str = "tests/builds/place.toml";
-/// A new connection to a public port may wait this long, and no longer (DESIGN.md).
+/// A new connection to a public port may wait this long, and no longer.
 const ANSWER_MAX: Duration = Duration::from_millis(250);
 const LOADS: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 fn fleet() -> Fleet {
-    Fleet::start_with(PLACE, &["--apps", "0", "--live", "1"]).unwrap()
+    Fleet::start_with(PLACE, &["--nodes", "app=0,live=1"]).unwrap()
 }
 
 /// Asks on a child's own listener. Returns the child that answers.

@@ -49,7 +49,7 @@ async fn a_fleet_whose_logs_cannot_be_written_starts_and_serves() {
             .iter()
             .try_for_each(|name| symlink("/dev/full", data.join(format!("logs/{name}.log"))))
     };
-    let fleet = Fleet::start_prepared(SAMPLE, &["--live", "1"], full).unwrap();
+    let fleet = Fleet::start_prepared(SAMPLE, &["--nodes", "live=1"], full).unwrap();
     let proxy = fleet.node("proxy");
     ask(&proxy.http, 200).await;
     let answer = Connection::get_once(&proxy.http, "/api/hello").await;

@@ -25,7 +25,7 @@ const HOPS_MAX: f64 = 4.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_goes_round_in_circles_is_a_508_soon() {
-    let fleet = Fleet::start_text(MANIFEST, &["--apps", "1"]).unwrap();
+    let fleet = Fleet::start_text(MANIFEST, &["--nodes", "app=1"]).unwrap();
     let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
     let requests = "protoplex_requests_total";
     let before = fleet.metric("app", requests).await.unwrap();

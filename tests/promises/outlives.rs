@@ -189,7 +189,7 @@ async fn push(fleet: &Fleet, build: &Path, pushes: usize) {
 async fn a_mixed_load_outlives_a_hundred_pushes_and_twenty_drains() {
     let origin = Origin::start(echo).await.unwrap();
     let build = Build::new(&origin);
-    let fleet = Arc::new(Fleet::start_with(build.path(), &["--apps", "2"]).unwrap());
+    let fleet = Arc::new(Fleet::start_with(build.path(), &["--nodes", "app=2"]).unwrap());
     let visitors = Visitors::start(&fleet);
     let pushing = tokio::spawn({
         let (fleet, file) = (Arc::clone(&fleet), build.file.clone());

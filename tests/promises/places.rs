@@ -148,7 +148,7 @@ async fn clients_that_reset_before_a_response_hold_no_places() {
     const EACH: u32 = 10;
     const ALL: f64 = 30.0;
     const SOON: Duration = Duration::from_secs(10);
-    let fleet = Fleet::start_text(LEFT, &["--proxies", "0"]).unwrap();
+    let fleet = Fleet::start_text(LEFT, &["--nodes", "proxy=0"]).unwrap();
     let address = fleet.node("app").http;
     let request = |host, path| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     for host in ["alone", "shared", "together"] {

@@ -1,9 +1,9 @@
 //! A push with a fault is refused or reverted, with a message that helps; and clients notice nothing.
 
-use protoplex_seed::SeedClient;
+use protoplex_fleet::FleetIdentity;
+use protoplex_seed_client::SeedClient;
 use protoplex_tests::{Connection, Fleet, Pushed, said};
 use protoplex_wire::status::ReleaseRecord;
-use std::path::Path;
 
 mod malformed;
 mod orders;
@@ -35,14 +35,12 @@ fn plain(fleet: &Fleet, args: &[&str]) -> Pushed {
 /// A client with the operator's certificate.
 fn client(fleet: &Fleet) -> SeedClient {
     let text = |key: &str| fleet.info[key].as_str().unwrap().to_owned();
-    let (ca, cert, key) = (text("ca"), text("cert"), text("key"));
-    SeedClient::new(
-        &text("seed"),
-        Path::new(&ca),
-        Path::new(&cert),
-        Path::new(&key),
-    )
-    .unwrap()
+    let identity = FleetIdentity {
+        ca: text("ca").into(),
+        certificate: text("cert").into(),
+        key: text("key").into(),
+    };
+    SeedClient::new(&text("seed"), &identity).unwrap()
 }
 
 #[track_caller]

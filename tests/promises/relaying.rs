@@ -15,7 +15,11 @@ pub(crate) fn fleet(origin: &Origin) -> Fleet {
 
 /// A fleet whose proxy relays everything to several servers, with more lines of the upstream, and more grants.
 pub(crate) fn fleet_with(addresses: &[&str], upstream: &str, grants: &str) -> Fleet {
-    Fleet::start_text(&manifest(addresses, upstream, grants), &["--apps", "0"]).unwrap()
+    Fleet::start_text(
+        &manifest(addresses, upstream, grants),
+        &["--nodes", "app=0"],
+    )
+    .unwrap()
 }
 
 /// A build that relays everything. Timeouts that are not among the lines suit a busy machine.

@@ -105,7 +105,7 @@ async fn an_asset_answers_conditions_ranges_and_codings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_setting_is_a_string_in_json_whatever_stands_in_it() {
-    let fleet = Fleet::start_with(SAMPLE, &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(SAMPLE, &["--nodes", "live=1"]).unwrap();
     let said = "a\"b\\c";
     let pushed = fleet.push(SAMPLE, &[&format!("greeting={said}")]).unwrap();
     assert_eq!(pushed.code, 0, "{pushed:?}");

@@ -46,7 +46,8 @@ fn blob_bytes(fleet: &Fleet) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_builds_go_and_what_a_rollback_needs_stays() {
     let two = |data: &Path| fs::write(data.join("retention.json"), r#"{"builds_max":2}"#);
-    let fleet = Fleet::start_prepared("tests/builds/hello.toml", &["--apps", "0"], two).unwrap();
+    let fleet =
+        Fleet::start_prepared("tests/builds/hello.toml", &["--nodes", "app=0"], two).unwrap();
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..8 {
         let pushed = fleet.push(&site(folder.path()), &[]).unwrap();

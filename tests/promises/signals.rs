@@ -117,10 +117,8 @@ async fn comes_up(data: &Path, variables: &[(&str, &str)], bind: Option<&str>, a
             "--port-base",
             "0",
             "--json",
-            "--apps",
-            "0",
-            "--live",
-            "0",
+            "--nodes",
+            "app=0,live=0",
             "--build",
             SWAP,
         ])

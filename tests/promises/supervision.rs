@@ -141,7 +141,7 @@ fn tree(pid: i32) -> Vec<i32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_paused_cuts_no_connection() {
-    let fleet = Fleet::start_with("builds/sample.toml", &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with("builds/sample.toml", &["--nodes", "live=1"]).unwrap();
     let proxy = fleet.node("proxy");
     let mut kept = Vec::new();
     for _ in 0..8 {

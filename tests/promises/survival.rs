@@ -9,7 +9,7 @@ use std::{
 };
 
 const SWAP: &str = "tests/builds/swap.toml";
-/// DESIGN.md: no new connection waits longer, even while a child crash-loops.
+/// No new connection to a public port waits longer, even while a child crash-loops.
 const CONNECT_WAIT_MAX: Duration = Duration::from_millis(250);
 const CONNECTIONS: usize = 16;
 

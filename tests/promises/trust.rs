@@ -4,11 +4,12 @@ use crate::{
     deploys::{HOP_HEADER, active, hop, hop_key, hop_of, internal, origin_of},
     relaying,
 };
-use protoplex_seed::{ClientError, SeedClient, identity::Expected, mutual_tls};
+use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, mutual_tls};
+use protoplex_seed_client::{ClientError, SeedClient};
 use protoplex_tests::{Connection, Fleet, Origin, Response, ok_with, said};
 use protoplex_wire::{BuildId, ReleaseId, link::Hello, manifest::Role, status::Addresses};
 use rustls::pki_types::ServerName;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,19 +21,17 @@ const SWAP: &str = "tests/builds/swap.toml";
 const REFUSED_MAX: Duration = Duration::from_secs(10);
 
 /// Certificate and key of one of the fleet's members.
-fn files(fleet: &Fleet, who: &str) -> [PathBuf; 3] {
+fn files(fleet: &Fleet, who: &str) -> FleetIdentity {
     let pki = fleet.data().join("pki");
-    [
-        "ca.pem".to_owned(),
-        format!("{who}.pem"),
-        format!("{who}.key"),
-    ]
-    .map(|file| pki.join(file))
+    FleetIdentity {
+        ca: pki.join("ca.pem"),
+        certificate: pki.join(format!("{who}.pem")),
+        key: pki.join(format!("{who}.key")),
+    }
 }
 
 fn client(fleet: &Fleet, who: &str) -> SeedClient {
-    let [ca, cert, key] = files(fleet, who);
-    SeedClient::new(fleet.info["seed"].as_str().unwrap(), &ca, &cert, &key).unwrap()
+    SeedClient::new(fleet.info["seed"].as_str().unwrap(), &files(fleet, who)).unwrap()
 }
 
 fn hello(node: &str, role: Role) -> Hello {
@@ -58,7 +57,7 @@ fn hello(node: &str, role: Role) -> Hello {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_certificate_opens_no_meta_port() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=1"]).unwrap();
     let proxy = fleet.node("proxy");
     let build = active(&fleet);
     let paths = [
@@ -90,7 +89,7 @@ async fn a_nodes_certificate_opens_no_meta_port() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_registers_as_what_its_certificate_says() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=1"]).unwrap();
     let app = client(&fleet, "app-1");
     let mut elsewhere = hello("app-1", Role::App);
     elsewhere.addresses.http = "http://192.0.2.1:80".to_owned();
@@ -124,10 +123,11 @@ async fn a_node_registers_as_what_its_certificate_says() {
 async fn no_node_is_taken_for_the_seed_or_for_another_node() {
     let fleet = Fleet::start(SWAP).unwrap();
     let (app, proxy) = (fleet.node("app"), fleet.node("proxy"));
-    let [ca, cert, key] = files(&fleet, "operator");
+    let files = files(&fleet, "operator");
     let mut command = fleet.command(&["status", "--seed", &app.meta]).unwrap();
-    command.arg("--ca").arg(ca).arg("--cert").arg(cert);
-    let told = said(command.arg("--key").arg(key)).unwrap();
+    command.arg("--ca").arg(files.ca);
+    command.arg("--cert").arg(files.certificate);
+    let told = said(command.arg("--key").arg(files.key)).unwrap();
     assert_eq!(told.code, 1, "{told:?}");
     for text in ["protoplex://node/app/app-1", "protoplex://seed"] {
         assert!(told.err.contains(text), "{told:?}");
@@ -147,8 +147,7 @@ async fn greeted(fleet: &Fleet, who: &str, called: &str) -> std::io::Result<u32>
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let address = status["child_addresses"][0].as_str().unwrap();
     let address: SocketAddr = address.trim_start_matches("http://").parse().unwrap();
-    let [ca, cert, key] = files(fleet, who);
-    let files = mutual_tls::MemberFiles::read(&ca, &cert, &key).unwrap();
+    let files = MemberFiles::read(&files(fleet, who)).unwrap();
     let tls = mutual_tls::client_config(&files, Expected::NodeOf(Role::Live)).unwrap();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::from(address.ip());
@@ -166,7 +165,7 @@ async fn greeted(fleet: &Fleet, who: &str, called: &str) -> std::io::Result<u32>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_of_a_live_node_links_to_nodes_under_their_own_names_alone() {
-    let fleet = Fleet::start_with(SWAP, &["--live", "2"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "live=2"]).unwrap();
     for who in ["app-1", "proxy-1", "operator", "seed"] {
         let answer = greeted(&fleet, who, "live-2").await;
         assert!(answer.is_err(), "{who}: {answer:?}");

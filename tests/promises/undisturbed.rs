@@ -154,7 +154,7 @@ async fn a_push_cuts_what_it_changes_and_nothing_else() {
     let gate = Arc::new(Notify::new());
     let origin = origin(&gate).await;
     let first = Build::new(&origin, 60_000, 60_000);
-    let more = ["--drain-timeout", "1", "--apps", "1"];
+    let more = ["--drain-timeout", "1", "--nodes", "app=1"];
     let fleet = Fleet::start_with(first.file.to_str().unwrap(), &more).unwrap();
     let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
     let half = "content-length: 8\r\nhost: a\r\n\r\nhalf";
@@ -208,7 +208,7 @@ async fn what_a_push_does_not_change_ends_whole() {
     let gate = Arc::new(Notify::new());
     let origin = origin(&gate).await;
     let build = Build::new(&origin, 60_000, 60_000);
-    let more = ["--drain-timeout", "1", "--apps", "1"];
+    let more = ["--drain-timeout", "1", "--nodes", "app=1"];
     let fleet = Fleet::start_with(build.file.to_str().unwrap(), &more).unwrap();
     let (proxy, app) = (fleet.node("proxy").http, fleet.node("app").http);
     let kept = [stream(&proxy, "origin").await, late(&proxy, "origin").await];
@@ -247,7 +247,7 @@ async fn a_stream_that_outlives_its_build_does_not_keep_it_loaded() {
     let gate = Arc::new(Notify::new());
     let origin = origin(&gate).await;
     let build = Build::new(&origin, 60_000, 60_000);
-    let more = ["--drain-timeout", "60", "--apps", "1"];
+    let more = ["--drain-timeout", "60", "--nodes", "app=1"];
     let fleet = Fleet::start_with(build.file.to_str().unwrap(), &more).unwrap();
     let proxy = fleet.node("proxy").http;
     let (mut streams, mut mapped) = (Vec::new(), Vec::new());

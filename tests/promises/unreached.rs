@@ -85,7 +85,7 @@ async fn a_push_that_reaches_no_node_is_no_success() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_misses_all_nodes_of_a_role_is_no_success() {
-    let fleet = Fleet::start_with(SWAP, &["--proxies", "2"]).unwrap();
+    let fleet = Fleet::start_with(SWAP, &["--nodes", "proxy=2"]).unwrap();
     let (proxies, app) = (fleet.nodes("proxy"), fleet.node("app"));
     {
         let _still = Still::new([&proxies[1]]);

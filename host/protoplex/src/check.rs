@@ -1,7 +1,7 @@
 //! The Seed's check of a component at push: that it becomes native code, and is of the world it is said to be.
 
 use protoplex_handler::BuildFault;
-use protoplex_node::parent::native::NativeCache;
+use protoplex_native::NativeCache;
 use protoplex_seed::ComponentCheck;
 use protoplex_wire::{manifest::Handler, release::Stage};
 use std::path::Path;
@@ -36,11 +36,8 @@ impl ComponentCheck for Check {
             );
             return Err((Stage::Link, reason));
         }
-        self.cache
-            .ensure(&handler.component, wasm)
-            .await
-            .map_err(fault)?;
-        Ok(())
+        let code = self.cache.load(&handler.component, wasm).await;
+        code.map(drop).map_err(fault)
     }
 }
 

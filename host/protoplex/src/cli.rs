@@ -1,7 +1,9 @@
 //! The command line, as clap sees it. What a command does stands in the module of its name.
 
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use protoplex_node::parent::compiler::COMPILE_MEMORY_BYTES_MAX;
+use protoplex_native::COMPILE_MEMORY_BYTES_MAX;
+use protoplex_wire::role::{ROLES, Role, RoleSpec};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// Seconds that `push`, `rollback` and `adopt` wait for a release before they say that it still runs.
@@ -10,8 +12,8 @@ pub const TIMEOUT_S: u64 = 60;
 pub const DRAIN_TIMEOUT_S: u32 = 10;
 /// The default of `--port-base`.
 pub const PORT_BASE: u16 = 8080;
-/// Nodes of one role that `up` starts at most: the port layout has room for these.
-pub const NODES_MAX: i64 = 33;
+/// Nodes that `up` starts at most, of all roles: the port layout has room for these.
+pub const NODES_MAX: u16 = 99;
 
 /// Web nodes whose behaviour is WebAssembly.
 #[derive(Debug, Parser)]
@@ -79,7 +81,7 @@ pub struct Up {
     /// Where everything is kept; a HOME is needed only without it [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, live children at N+1300; 0 takes free ports
+    /// First port: HTTP at N and up, HTTPS at N+363, relays among nodes at N+500, Seed at N+1000, health at N+1100, meta at N+1200, children that take keys at N+1300; 0 takes free ports
     #[arg(long, value_name = "N", default_value_t = PORT_BASE, value_parser = port_base)]
     pub port_base: u16,
     /// Address of the proxies' HTTP, HTTPS and health ports: 0.0.0.0 is every IPv4 address, `[::]` every address; all other ports stay on this machine
@@ -91,15 +93,9 @@ pub struct Up {
     /// Manifest to push when the Seed has no build yet [default: builds/sample.toml]
     #[arg(long, value_name = "FILE")]
     pub build: Option<PathBuf>,
-    /// Nodes of role proxy
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
-    pub proxies: u16,
-    /// Nodes of role app
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
-    pub apps: u16,
-    /// Nodes of role live
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=NODES_MAX))]
-    pub live: u16,
+    /// Numbers of nodes by role, as ROLE=N,…; of a role that is named twice the last counts [default: one of each]
+    #[arg(long, value_name = "ROLE=N", value_delimiter = ',', value_parser = nodes_of_role)]
+    pub nodes: Vec<(Role, u16)>,
     /// Where the nodes stand; a node relays to its own region first
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = region)]
     pub region: String,
@@ -118,6 +114,27 @@ pub struct Up {
     /// Cache of native code [default: ~/.cache/protoplex/native]
     #[arg(long, value_name = "DIR", env = "PROTOPLEX_NATIVE", hide = true)]
     pub native: Option<PathBuf>,
+}
+
+impl Up {
+    /// How many nodes of each role to start, in the order of the table of roles.
+    ///
+    /// # Errors
+    /// They are more than [`NODES_MAX`].
+    pub fn nodes_by_role(&self) -> Result<Vec<(&'static RoleSpec, u16)>> {
+        let by_role = ROLES.iter().map(|spec| {
+            let mut said = self.nodes.iter().rev();
+            let count = said.find(|(role, _)| *role == spec.role);
+            (spec, count.map_or(spec.up_nodes, |(_, count)| *count))
+        });
+        let by_role: Vec<_> = by_role.collect();
+        let all: u32 = by_role.iter().map(|(_, count)| u32::from(*count)).sum();
+        ensure!(
+            all <= NODES_MAX.into(),
+            "--nodes asks for {all} nodes; at most {NODES_MAX} have ports here"
+        );
+        Ok(by_role)
+    }
 }
 
 /// Which Seed to talk to.
@@ -363,6 +380,18 @@ fn region(text: &str) -> Result<String, String> {
     }
 }
 
+fn nodes_of_role(text: &str) -> Result<(Role, u16), String> {
+    let (name, count) = text
+        .split_once('=')
+        .ok_or("write ROLE=N, such as live=2".to_owned())?;
+    let role = Role::of_name(name)
+        .ok_or_else(|| format!("there is no role {name:?}; it is {}", Role::names(|_| true)))?;
+    match count.parse() {
+        Ok(count) if count <= NODES_MAX => Ok((role, count)),
+        _ => Err(format!("{count:?} is no number from 0 to {NODES_MAX}")),
+    }
+}
+
 fn port_base(text: &str) -> Result<u16, String> {
     let most = u16::MAX - crate::up::ports::SPAN;
     match text.parse() {
@@ -400,7 +429,7 @@ mod tests {
     #[test]
     fn a_port_base_leaves_room_for_all_ports() {
         assert!(parse("protoplex up --port-base 0").is_ok());
-        assert!(parse("protoplex up --port-base 63000").is_ok());
+        assert!(parse("protoplex up --port-base 61000").is_ok());
         assert!(parse("protoplex up --port-base 65000").is_err());
     }
 

@@ -1,6 +1,6 @@
 //! The log: JSON lines for the processes of a fleet, plain text for people.
 
-use protoplex_node::log_output;
+use protoplex_telemetry::log_output;
 use std::{backtrace::Backtrace, panic, path::Path, time::Duration};
 use tracing_subscriber::{EnvFilter, fmt, fmt::format::JsonFields};
 

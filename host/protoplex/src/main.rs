@@ -9,6 +9,7 @@ mod logging;
 mod output;
 mod places;
 mod progress;
+mod roles;
 mod running;
 mod signals;
 mod target;

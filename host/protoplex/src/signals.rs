@@ -11,7 +11,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Requests that signals made of a process.
 #[derive(Clone, Debug, Default)]
@@ -24,9 +24,11 @@ pub struct Signals {
     pub reload: Arc<Notify>,
     /// To look at the log files.
     pub reopen: Arc<Notify>,
+    /// The task that listens; it ends with the last of these.
+    listening: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-/// Listens from now on, until the runtime ends. None of them does what the kernel would do.
+/// Listens from now on, as long as what is returned is held. None of them does what the kernel would do.
 ///
 /// # Errors
 /// A handler cannot be installed.
@@ -46,13 +48,14 @@ pub fn listen() -> Result<Signals> {
         // The handler stays when this is dropped, and does nothing.
         drop(signal(meaningless)?);
     }
-    let signals = Signals::default();
+    let mut signals = Signals::default();
     let asked = signals.clone();
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         loop {
             streams.next(&asked).await;
         }
     });
+    signals.listening = Some(Arc::new(AbortOnDropHandle::new(listening)));
     Ok(signals)
 }
 

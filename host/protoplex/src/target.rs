@@ -7,7 +7,8 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use ed25519_dalek::SigningKey;
-use protoplex_seed::SeedClient;
+use protoplex_fleet::FleetIdentity;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::signature::signing_key;
 use std::{
     fs,
@@ -22,9 +23,7 @@ const SEED_ENV: &str = "PROTOPLEX_SEED";
 pub struct Found {
     /// URL of the Seed.
     pub seed: String,
-    ca: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
+    identity: FleetIdentity,
     release_key: Option<PathBuf>,
 }
 
@@ -32,9 +31,11 @@ impl From<Running> for Found {
     fn from(running: Running) -> Self {
         Self {
             seed: running.seed,
-            ca: running.ca,
-            cert: running.cert,
-            key: running.key,
+            identity: FleetIdentity {
+                ca: running.ca,
+                certificate: running.cert,
+                key: running.key,
+            },
             release_key: Some(running.release_key),
         }
     }
@@ -61,7 +62,7 @@ impl Found {
     /// # Errors
     /// When a certificate or key cannot be read.
     pub fn client(&self) -> Result<SeedClient> {
-        SeedClient::new(&self.seed, &self.ca, &self.cert, &self.key)
+        SeedClient::new(&self.seed, &self.identity)
             .with_context(|| format!("the Seed at {} cannot be talked to", self.seed))
     }
 
@@ -107,9 +108,11 @@ fn find(
     match (known, ca, cert, key) {
         (known, Some(ca), Some(cert), Some(key)) => Ok(Found {
             seed: trimmed.to_owned(),
-            ca: ca.clone(),
-            cert: cert.clone(),
-            key: key.clone(),
+            identity: FleetIdentity {
+                ca: ca.clone(),
+                certificate: cert.clone(),
+                key: key.clone(),
+            },
             release_key: known.and_then(|known| known.release_key),
         }),
         (Some(known), None, None, None) => Ok(known),

@@ -4,7 +4,7 @@
 
 use crate::PushError;
 use bytes::Bytes;
-use protoplex_seed::{ClientError, SeedClient};
+use protoplex_seed_client::{ClientError, SeedClient};
 use protoplex_wire::{
     BuildId, Digest, Manifest, manifest::MANIFEST_BYTES_MAX, signature::Envelope,
     status::NodeStatus,

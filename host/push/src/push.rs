@@ -6,7 +6,7 @@ use crate::{
 };
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use protoplex_seed::{ClientError, SeedClient, client::Events};
+use protoplex_seed_client::{ClientError, Events, SeedClient};
 use protoplex_wire::{
     BuildId, Digest,
     status::{Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},

@@ -5,7 +5,10 @@ use crate::{
     fault::instead,
     reader::{At, Either, Report, Section},
 };
-use protoplex_wire::manifest::{Grants, Isolation, Limits, Live, Probe, Role, Route, World};
+use protoplex_wire::{
+    manifest::{Grants, Isolation, Limits, Live, Probe, Route, World},
+    role::{ROLES, Role},
+};
 use std::collections::BTreeMap;
 use toml::de::DeTable;
 
@@ -13,16 +16,6 @@ mod live;
 mod upstream;
 
 pub(crate) use upstream::SourceUpstream;
-
-/// The roles, as `role = "…"` names them.
-const ROLES: [(&str, Role); 6] = [
-    ("proxy", Role::Proxy),
-    ("app", Role::App),
-    ("fileserver", Role::Fileserver),
-    ("live", Role::Live),
-    ("mail", Role::Mail),
-    ("admin", Role::Admin),
-];
 
 /// The manifest file as it was written.
 pub(crate) struct Source {
@@ -238,12 +231,12 @@ fn route(mut section: Section<'_>) -> Route {
 }
 
 fn parse_role(section: &Section<'_>, at: &At<String>) -> Option<Role> {
-    let found = ROLES.iter().find(|(name, _)| *name == at.value);
+    let found = Role::of_name(&at.value);
     if found.is_none() {
-        let hint = instead(&at.value, &ROLES.map(|(name, _)| name));
+        let hint = instead(&at.value, &ROLES.each_ref().map(|role| role.name));
         section.fault(at.line, format!("role {:?} is not known; {hint}", at.value));
     }
-    found.map(|(_, role)| *role)
+    found
 }
 
 fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {

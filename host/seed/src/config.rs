@@ -1,6 +1,7 @@
 //! The Seed's configuration: a JSON file that `up` (or an operator) writes.
 
 use crate::store::Retention;
+use protoplex_fleet::FleetIdentity;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
 
@@ -32,4 +33,15 @@ pub struct SeedConfig {
     /// Bytes of native code that its cache keeps, the least recently used going first; 0 is 4 GiB, as for a node.
     #[serde(default)]
     pub native_bytes_max: u64,
+}
+
+impl SeedConfig {
+    /// Files by which the Seed shows who it is.
+    pub fn identity(&self) -> FleetIdentity {
+        FleetIdentity {
+            ca: self.ca.clone(),
+            certificate: self.cert.clone(),
+            key: self.key.clone(),
+        }
+    }
 }

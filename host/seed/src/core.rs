@@ -41,9 +41,6 @@ pub const AWAY_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 pub const CHILDREN_MAX: usize = 256;
 /// Longer than any name or address of a node: all of them travel to every other.
 pub const TEXT_BYTES_MAX: usize = 256;
-/// A node that leaves is let go after this, whoever has not acknowledged: more than a slow child needs between two
-/// messages, and not more than an operator is ready to wait.
-pub const LEAVE_MS_MAX: u64 = 5_000;
 /// A node whose catch-up failed is tried again after this long.
 pub const CATCH_UP_RETRY_MS: u64 = 10_000;
 /// Ticks further apart mean that the Seed itself stood still, and nobody's silence counts.

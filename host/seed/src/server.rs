@@ -5,22 +5,20 @@
 use crate::{
     config::SeedConfig,
     core::{Core, Plan},
-    mutual_tls::MemberFiles,
     store::{Retention, Store},
 };
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
+use protoplex_fleet::{MemberFiles, MemberPort, mutual_tls};
 use protoplex_wire::{manifest::Handler, release::Stage, signature::verifying_key};
 use std::{future::Future, net::SocketAddr, path::Path, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-mod accept;
 mod actor;
 mod api;
 mod blobs;
 mod builds;
-mod crowd;
 mod fault;
 mod gc;
 mod link;
@@ -28,8 +26,8 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
-pub use crowd::{Crowd, CrowdLimits, Member};
-pub(crate) use peer::server_config as mutual_tls;
+/// Connections at once that have shown a certificate: one for every node, and operators.
+const CONNECTIONS_MAX: usize = 2 * crate::core::NODES_MAX;
 
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
 /// The binary does that in a subprocess; the Seed itself never runs guests.
@@ -77,23 +75,6 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-/// Serves `router` to operators and the Seed, and to nobody else, by mutual TLS until `shutdown`: a node's meta port. `identity` is the authority's, this process's and its key's PEM file.
-///
-/// # Errors
-/// A certificate or key cannot be used.
-pub fn serve_operators(
-    listener: TcpListener,
-    identity: (&Path, &Path, &Path),
-    router: axum::Router,
-    tasks: TaskTracker,
-    shutdown: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + use<>> {
-    let files = MemberFiles::read(identity.0, identity.1, identity.2)?;
-    let tls = peer::server_config(&files)?;
-    let router = peer::for_operators(router);
-    Ok(accept::serve(listener, tls, router, tasks, shutdown))
-}
-
 /// Runs a Seed until `shutdown`. `on_ready` hears the bound address when it answers.
 ///
 /// A release that is going on at the end is recorded as reverted by the next start, which takes its nodes back.
@@ -106,8 +87,7 @@ pub async fn run(
     shutdown: CancellationToken,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let files = MemberFiles::read(&config.ca, &config.cert, &config.key)?;
-    let tls = peer::server_config(&files)?;
+    let tls = mutual_tls::server_config(&MemberFiles::read(&config.identity())?)?;
     let keys = config.release_keys.iter().map(|text| verifying_key(text));
     let keys = keys
         .collect::<Result<Vec<_>, _>>()
@@ -145,14 +125,14 @@ pub async fn run(
     tasks.spawn(gc::run(Arc::clone(&shared)));
     tracing::info!(%address, data = %config.data.display(), "the seed is up");
     on_ready(address);
-    let accepting = accept::serve(
+    let port = MemberPort {
+        name: "seed",
         listener,
         tls,
-        api::router(shared),
-        tasks.clone(),
-        shutdown.clone(),
-    );
-    let accepting = tasks.spawn(accepting);
+        router: api::router(shared),
+        connections_max: CONNECTIONS_MAX,
+    };
+    let accepting = tasks.spawn(port.serve(tasks.clone(), shutdown.clone()));
 
     let ended = actor.await.context("the Seed's task died");
     shutdown.cancel();

@@ -7,9 +7,11 @@ pub mod directory;
 pub mod link;
 pub mod manifest;
 pub mod release;
+pub mod role;
 pub mod signature;
 pub mod status;
 
 pub use digest::Digest;
 pub use manifest::Manifest;
 pub use release::{BuildId, ReleaseId};
+pub use role::Role;

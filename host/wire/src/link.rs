@@ -19,6 +19,9 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const HEARTBEAT_MS: u64 = 1_000;
 /// A node that has been silent this long is gone.
 pub const SILENCE_MS_MAX: u64 = 5_000;
+/// The Seed lets a node that leaves go after this, whoever has not acknowledged: more than a slow child needs between two
+/// messages, and not more than an operator is ready to wait.
+pub const LEAVE_MS_MAX: u64 = 5_000;
 
 /// Messages of a node to the Seed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

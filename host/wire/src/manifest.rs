@@ -11,6 +11,7 @@ mod check;
 mod live;
 mod upstream;
 
+pub use crate::role::Role;
 pub use check::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX};
 pub use live::{
     ITEM_BYTES, Live, LiveLimits, MESSAGE_UNIT_BYTES, Namespace, Overflow, Publish,
@@ -226,37 +227,6 @@ pub struct Probe {
     /// `Host` of it; `probe.invalid` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-}
-
-/// Purpose of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Decides and relays.
-    Proxy,
-    /// Serves files and takes uploads.
-    Fileserver,
-    /// Runs `wasi:http` handlers.
-    App,
-    /// SMTP.
-    Mail,
-    /// Long-lived connections.
-    Live,
-    /// The operator's page.
-    Admin,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Proxy => "proxy",
-            Self::Fileserver => "fileserver",
-            Self::App => "app",
-            Self::Mail => "mail",
-            Self::Live => "live",
-            Self::Admin => "admin",
-        })
-    }
 }
 
 /// (role, host, path, method) → handler.

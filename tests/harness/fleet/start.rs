@@ -2,6 +2,7 @@
 
 use super::{Fleet, program, repository};
 use anyhow::{Context, bail};
+use protoplex_wire::role::{ROLES, Role};
 use serde_json::Value;
 use std::{
     fs,
@@ -41,7 +42,7 @@ impl Fleet {
     pub fn start_of(program: &Path, build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let (root, registry) = (data.path().join("data"), data.path().join("registry"));
-        let (up, info) = up(program, &root, &registry, build, more, None)?;
+        let (up, info) = up(program, &root, &registry, build, &strings(more), None)?;
         Ok(Self {
             up,
             data: Some(data),
@@ -138,7 +139,14 @@ impl Fleet {
     /// It does not serve.
     pub fn start_again(&mut self, build: &str) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        let (up, info) = up(&program()?, &self.root, &self.registry, build, &[], None)?;
+        let (up, info) = up(
+            &program()?,
+            &self.root,
+            &self.registry,
+            build,
+            &small(&[]),
+            None,
+        )?;
         (self.up, self.info) = (up, info);
         Ok(started.elapsed())
     }
@@ -151,7 +159,8 @@ impl Fleet {
         descriptors: Option<u64>,
     ) -> anyhow::Result<Self> {
         let root = data.path().join("data");
-        let (up, info) = up(&program()?, &root, &registry, build, more, descriptors)?;
+        let more = small(more);
+        let (up, info) = up(&program()?, &root, &registry, build, &more, descriptors)?;
         Ok(Self {
             up,
             data: Some(data),
@@ -162,13 +171,30 @@ impl Fleet {
     }
 }
 
+/// Roles of which a fleet has a node though its test does not say so.
+const USUAL: [Role; 2] = [Role::Proxy, Role::App];
+
+/// The arguments of `up` for a test: nodes of other roles than the usual are there only where the test is about them.
+fn small(more: &[&str]) -> Vec<String> {
+    let others = ROLES.iter().filter(|row| !USUAL.contains(&row.role));
+    let others: Vec<_> = others.map(|row| format!("{}=0", row.name)).collect();
+    // Of a role that is named twice the last counts.
+    let mut all = vec!["--nodes".to_owned(), others.join(",")];
+    all.extend(strings(more));
+    all
+}
+
+fn strings(all: &[&str]) -> Vec<String> {
+    all.iter().map(|one| (*one).to_owned()).collect()
+}
+
 /// Runs `up` until it serves. Returns its process and the line that it printed.
 fn up(
     program: &Path,
     data: &Path,
     registry: &Path,
     build: &str,
-    more: &[&str],
+    more: &[String],
     descriptors: Option<u64>,
 ) -> anyhow::Result<(Child, Value)> {
     // Shared by all tests, because compiling an interpreter takes long; and apart from the user's own.
@@ -184,12 +210,6 @@ fn up(
     };
     command
         .args(["up", "--port-base", "0", "--json", "--build", build])
-        // Only where a test is about it.
-        .args(
-            ["--live", "0"]
-                .into_iter()
-                .filter(|_| !more.contains(&"--live")),
-        )
         .arg("--data")
         .arg(data)
         .arg("--native")

@@ -37,7 +37,7 @@ async fn a_relays_edits_are_what_the_server_gets_in_both_protocols() {
     for protocol in ["http1", "h2c"] {
         let origin = mirror_server(protocol == "h2c").await;
         let manifest = relaying_mirror(&origin.address, protocol);
-        let fleet = Fleet::start_text(&manifest, &["--apps", "0"]).unwrap();
+        let fleet = Fleet::start_text(&manifest, &["--nodes", "app=0"]).unwrap();
         let said = [
             ("accept", "*/*"),
             ("x-user", "forged"),

@@ -46,7 +46,7 @@ handler = "relay"
 async fn what_is_relayed_is_what_was_matched() {
     let relayed = |head: &str| ok_with(&format!("relayed {head}"));
     let origin = Origin::answering(relayed).await.unwrap();
-    let fleet = Fleet::start_text(&guarded(&origin.address), &["--apps", "0"]).unwrap();
+    let fleet = Fleet::start_text(&guarded(&origin.address), &["--nodes", "app=0"]).unwrap();
     let proxy = fleet.node("proxy").http;
     let ask = async |host: &str, path: &str| {
         let lines = format!("Host: {host}\r\nConnection: close");
@@ -168,7 +168,7 @@ directory = "{}"
 "#,
         site.display()
     );
-    let fleet = Fleet::start_text(&manifest, &["--apps", "0"]).unwrap();
+    let fleet = Fleet::start_text(&manifest, &["--nodes", "app=0"]).unwrap();
     let proxy = fleet.node("proxy").http;
     for (path, name) in [
         ("/annual%20report.txt", Some("annual report.txt")),

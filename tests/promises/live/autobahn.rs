@@ -80,7 +80,7 @@ fn check(address: &str) {
 
 fn run(role: &str) {
     let build = Variant::new(&LIMITS);
-    let fleet = Fleet::start_with(build.path(), &["--apps", "0", "--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(build.path(), &["--nodes", "app=0,live=1"]).unwrap();
     check(&fleet.node(role).http);
 }
 

@@ -48,7 +48,7 @@ struct Board {
 
 impl Board {
     async fn open(build: &Sample) -> Self {
-        let more = ["--apps", "0", "--live", "2", "--drain-timeout", "20"];
+        let more = ["--nodes", "app=0,live=2", "--drain-timeout", "20"];
         let fleet = Fleet::start_with(&build.path(), &more).unwrap();
         let address = fleet.node("proxy").http;
         let wire = Wire::to(&address).await.unwrap();

@@ -32,7 +32,7 @@ fn fleet(limits: &str, more: &[&str]) -> Fleet {
 
 fn fleet_of(build: &str, limits: &str, more: &[&str]) -> Fleet {
     let text = format!(r#"{{"trust_forwarded_from":["127.0.0.0/8"],"limits":{{{limits}}}}}"#);
-    let more = [&["--apps", "0", "--live", "1"][..], more].concat();
+    let more = [&["--nodes", "app=0,live=1"][..], more].concat();
     Fleet::start_with_ingress(build, &text, &more).unwrap()
 }
 
@@ -194,7 +194,9 @@ async fn opened(proxy: &Node, client: &'static str) -> Socket {
 }
 
 async fn held_back(fleet: &Fleet) -> f64 {
-    let held = fleet.metric("live", "protoplex_live_held_back_total").await;
+    let held = fleet
+        .metric("live", "protoplex_channels_held_back_total")
+        .await;
     held.unwrap()
 }
 

@@ -55,7 +55,7 @@ async fn silent(address: &str, path: &str) -> Connection {
 }
 
 async fn gauge(fleet: &Fleet, name: &str) -> f64 {
-    let name = format!("protoplex_live_{name}");
+    let name = format!("protoplex_channels_{name}");
     fleet.metric("live", &name).await.unwrap()
 }
 
@@ -74,7 +74,7 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
     let mut named = false;
     for _ in 0..40 {
         let metrics = fleet.meta("live", "/metrics").await.unwrap();
-        named |= metrics.contains("protoplex_live_backlog_bytes{");
+        named |= metrics.contains("protoplex_channels_backlog_bytes{");
         let asked = Instant::now();
         publish(&address, &token, "test:slow", 10).await;
         for _ in 0..10 {
@@ -172,7 +172,7 @@ async fn one_who_gives_no_sign_of_life_is_gone_after_two_questions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn above_the_cap_of_descriptors_newcomers_are_refused_and_the_others_go_on() {
-    let more = ["--apps", "0", "--live", "1"];
+    let more = ["--nodes", "app=0,live=1"];
     let fleet = Fleet::start_within(400, LIVE, &more).unwrap();
     let address = fleet.node("live").http;
     let mut sockets = Vec::new();
@@ -219,7 +219,7 @@ async fn crowd(address: &str, count: usize) -> Vec<Socket> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_who_come_back_at_once_are_let_in_and_memory_is_level_afterwards() {
-    let more = ["--apps", "0", "--live", "1"];
+    let more = ["--nodes", "app=0,live=1"];
     let build = Variant::new(&[("ping_ms = 1000", "ping_ms = 60000")]);
     let fleet = Fleet::start_with(build.path(), &more).unwrap();
     let address = fleet.node("live").http;

@@ -47,7 +47,7 @@ async fn one_whom_a_handler_hides_stays_subscribed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_whom_a_handler_cannot_subscribe_hears_of_it() {
     let few = Variant::new(&[("ping_ms = 1000", "ping_ms = 1000\nsubscriptions_max = 2")]);
-    let fleet = Fleet::start_with(few.path(), &["--apps", "0", "--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(few.path(), &["--nodes", "app=0,live=1"]).unwrap();
     let address = fleet.node("proxy").http;
     let path = "/count?subscribe=test:a,test:b,test:c";
     let mut socket = Socket::channels(&address, path).await.unwrap();
@@ -120,7 +120,7 @@ async fn one_who_has_missed_more_than_can_wait_is_told_so_and_goes_on() {
     // What four of them missed waits. The fifth's answer may come when some of that has been read.
     let all_but_one = (BUSY.len() - 1) * MESSAGES * MESSAGE_BYTES;
     fleet
-        .wait_for_metric("live", "protoplex_live_waiting_bytes", |bytes| {
+        .wait_for_metric("live", "protoplex_channels_waiting_bytes", |bytes| {
             bytes >= all_but_one as f64
         })
         .await;

@@ -14,7 +14,7 @@ fn build(lines: &str) -> Variant {
 }
 
 fn started(build: &Variant) -> Fleet {
-    Fleet::start_with(build.path(), &["--apps", "0", "--live", "1"]).unwrap()
+    Fleet::start_with(build.path(), &["--nodes", "app=0,live=1"]).unwrap()
 }
 
 async fn ask(address: &str, method: &str, headers: &[(&str, &str)]) -> Response {
@@ -147,7 +147,7 @@ async fn a_websocket_is_told_the_first_subprotocol_that_the_build_lists() {
 /// `localhost` and `127.0.0.1` are two origins to a browser, and one server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_in_a_browser_connects_to_another_origin_once_that_is_listed() {
-    let more = ["--apps", "0", "--live", "1"];
+    let more = ["--nodes", "app=0,live=1"];
     let fleet = Fleet::start_with(&Sample::new(&[]).path(), &more).unwrap();
     let address = fleet.node("proxy").http;
     let port = address.rsplit(':').next().unwrap();

@@ -33,7 +33,7 @@ async fn message(socket: &mut Socket) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_narrows_a_namespace_ends_what_it_refuses() {
-    let fleet = Fleet::start_with(LIVE, &["--apps", "0", "--live", "2"]).unwrap();
+    let fleet = Fleet::start_with(LIVE, &["--nodes", "app=0,live=2"]).unwrap();
     let address = fleet.node("proxy").http;
     let live = fleet.node("live").http;
     let (token, key) = secrets(&fleet);
@@ -176,7 +176,7 @@ async fn a_channel_has_a_key_for_back_ends_as_for_clients() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_whose_route_is_gone_goes_on_until_the_deadline() {
-    let more = ["--apps", "0", "--live", "1", "--drain-timeout", "5"];
+    let more = ["--nodes", "app=0,live=1", "--drain-timeout", "5"];
     let fleet = Fleet::start_with(LIVE, &more).unwrap();
     let address = fleet.node("proxy").http;
     let mut poll = Poll::open(&address, "/count").await;

@@ -18,7 +18,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn fleet(nodes: &str) -> Fleet {
     let drain_s = DRAIN_TIMEOUT.as_secs().to_string();
-    let more = ["--apps", "0", "--live", nodes, "--drain-timeout", &drain_s];
+    let nodes = format!("app=0,live={nodes}");
+    let more = ["--nodes", &nodes, "--drain-timeout", &drain_s];
     Fleet::start_with(LIVE, &more).unwrap()
 }
 
@@ -78,7 +79,10 @@ async fn a_channel_is_the_same_on_every_child_of_every_node() {
         let members = answer["ok"]["members"].as_array().unwrap();
         assert_eq!(members.len(), 8, "{at}: {answer}");
     }
-    let links = fleet.metric("live", "protoplex_live_links").await.unwrap();
+    let links = fleet
+        .metric("live", "protoplex_channels_links")
+        .await
+        .unwrap();
     assert!(links >= 2.0, "{links}");
 }
 

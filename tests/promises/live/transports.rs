@@ -533,7 +533,7 @@ async fn a_tokens_end_is_forgotten_with_the_subscription_that_it_opened() {
         assert!(!object["ended"].is_object(), "{object}");
     }
     let tokens = || async {
-        let tokens = fleet.metric("live", "protoplex_live_tokens").await;
+        let tokens = fleet.metric("live", "protoplex_channels_tokens").await;
         tokens.unwrap()
     };
     assert_eq!(tokens().await, 1.0, "of the one that is subscribed");
@@ -548,7 +548,7 @@ async fn a_tokens_end_is_forgotten_with_the_subscription_that_it_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_for_pages_is_served_and_other_requests_are_told_what_this_is() {
-    let fleet = Fleet::start_with(LIVE, &["--apps", "0", "--live", "1"]).unwrap();
+    let fleet = Fleet::start_with(LIVE, &["--nodes", "app=0,live=1"]).unwrap();
     let mut connection = Connection::open(&fleet.node("proxy").http).await.unwrap();
     let script = connection
         .request("GET", "/_live/client.js", &[], b"")

@@ -1,7 +1,7 @@
 //! Bad requests of a client of its own making are refused by the Seed with 4xx, and nothing changes.
 
 use super::{SWAP, client, greeting, plain, releases};
-use protoplex_seed::{ClientError, SeedClient};
+use protoplex_seed_client::{ClientError, SeedClient};
 use protoplex_tests::Fleet;
 use protoplex_wire::{
     BuildId, Digest, Manifest,

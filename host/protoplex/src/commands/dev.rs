@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use protoplex_push::{Blob, End, Options, PushError, package, push};
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use std::{
     collections::BTreeSet,
     fs,

@@ -2,11 +2,11 @@
 
 use crate::{cli, exit::Code, output, target::Found};
 use anyhow::{Context as _, Result, bail, ensure};
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::NodeStatus;
 use serde_json::{Map, Value};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// A line above this is cut: the nodes cut theirs far below.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -23,9 +23,10 @@ pub async fn run(args: &cli::Logs) -> Result<Code> {
     let client = Found::by(&args.target)?.client()?;
     let nodes = chosen(client.nodes().await?, args.node.as_deref())?;
     let (sender, mut lines) = mpsc::channel(QUEUE_LINES_MAX);
+    let mut readers = JoinSet::new();
     for node in nodes {
         let (client, sender, follow) = (client.clone(), sender.clone(), args.follow);
-        tokio::task::spawn_local(async move {
+        readers.spawn_local(async move {
             while let Err(error) = read(&client, &node, follow, &sender).await {
                 output::say(format_args!("{}: {error:#}", node.node));
                 if !follow || sender.is_closed() {

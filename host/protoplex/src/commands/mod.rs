@@ -13,7 +13,7 @@ pub mod show;
 
 use anyhow::{Context as _, Result};
 use protoplex_push::PushError;
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::BuildId;
 use std::collections::BTreeSet;
 

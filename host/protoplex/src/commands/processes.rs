@@ -1,8 +1,8 @@
 //! The processes of a fleet: `seed`, `node`, `child`, `compile`. Configuration in, one ready line out on stdout.
 
-use crate::{check::Check, cli, exit::Code, output, signals};
+use crate::{check::Check, cli, exit::Code, output, roles, signals};
 use anyhow::{Context as _, Result, ensure};
-use protoplex_node::{config::NodeConfig, parent};
+use protoplex_parent::{self as parent, config::NodeConfig};
 use protoplex_seed::config::SeedConfig;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::de::DeserializeOwned;
@@ -58,7 +58,10 @@ pub fn node(args: &cli::Process) -> Result<Code> {
             stop_now: signals.stop_now,
             reload: signals.reload,
         };
-        parent::run(config, lifecycle, |addresses| ready(&addresses)).await?;
+        parent::run(config, lifecycle, roles::check_secrets, |addresses| {
+            ready(&addresses)
+        })
+        .await?;
         Ok(Code::Done)
     })
 }
@@ -68,13 +71,13 @@ pub fn node(args: &cli::Process) -> Result<Code> {
 /// # Errors
 /// When a parent did not start it.
 pub fn child() -> Result<Code> {
-    protoplex_node::child::main()?;
+    protoplex_child::main(roles::start)?;
     Ok(Code::Done)
 }
 
 /// `compile`: one component. A failure is the last line of stderr, for the process that started this one.
 pub fn compile(args: &cli::Compile) -> Code {
-    match parent::compiler::compile_main(&args.input, &args.output, args.memory_bytes_max) {
+    match protoplex_native::compile_main(&args.input, &args.output, args.memory_bytes_max) {
         ExitCode::SUCCESS => Code::Done,
         _ => Code::Failed,
     }

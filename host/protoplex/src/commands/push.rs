@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use protoplex_push::{End, Options, PushError, package, push};
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::{BuildId, status::ReleaseRecord};
 use std::{sync::Arc, time::Duration};
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use protoplex_push::{End, Options, package, push};
-use protoplex_seed::SeedClient;
+use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::SeedStatus;
 use std::{
     cell::Cell,

@@ -52,15 +52,13 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
         None => places.native_cache(&data),
     };
     let registry = places.running.as_deref();
-    let nodes = args.proxies + args.apps + args.live;
+    let by_role = args.nodes_by_role()?;
+    let nodes = by_role
+        .iter()
+        .flat_map(|(role, count)| (0..*count).map(|_| role.takes_slots));
+    let nodes: Vec<bool> = nodes.collect();
     let file = data.join(PORT_BASE_FILE);
-    let reserved = ports::settle(
-        args.port_base,
-        (nodes, args.live),
-        &file,
-        ports::RELEASE_TIMEOUT,
-    )
-    .await?;
+    let reserved = ports::settle(args.port_base, &nodes, &file, ports::RELEASE_TIMEOUT).await?;
     let plan = plan::prepare(&data, &native, args, reserved.base())?;
 
     let signals = signals::listen()?;

@@ -7,12 +7,11 @@ use crate::{
     running::{Running, RunningNode},
 };
 use anyhow::{Context as _, Result};
-use protoplex_node::{
-    config::NodeConfig,
-    ingress::{Ingress, IngressLimits},
-};
-use protoplex_seed::{authority, authority::Authority, config::SeedConfig, store::Retention};
-use protoplex_wire::manifest::Role;
+use protoplex_control::ingress::{Ingress, IngressLimits};
+use protoplex_fleet::authority::{self, Authority};
+use protoplex_parent::config::NodeConfig;
+use protoplex_seed::{config::SeedConfig, store::Retention};
+use protoplex_wire::role::{RoleSpec, Threads};
 use serde::Serialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -60,17 +59,11 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     let release_key = authority::release_key(&keys)?;
     let release_keys = vec![hex::encode(release_key.verifying_key().as_bytes())];
 
-    let live_secrets = live_secrets(&keys)?;
+    let secrets = live_secrets(&keys)?;
     let seed = seed_config(data, &authority, &release_keys, base)?;
     let seed_url = format!("https://{BIND}:{}", seed.port);
-    let roles = [
-        (Role::Proxy, args.proxies),
-        (Role::App, args.apps),
-        (Role::Live, args.live),
-    ];
-    let numbered = roles
-        .into_iter()
-        .flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
+    let numbered = args.nodes_by_role()?.into_iter();
+    let numbered = numbered.flat_map(|(role, count)| (1..=count).map(move |number| (role, number)));
     let ingress = match &args.ingress {
         Some(file) => read_ingress(file)?,
         None => Ingress::default(),
@@ -82,11 +75,11 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
         .collect();
     let mut nodes = Vec::new();
     for (index, (role, number)) in (0..).zip(numbered) {
-        let name = format!("{role}-{number}");
-        // Balancers stand before the proxies alone; limits hold at every door.
-        let mut ingress = match role {
-            Role::Proxy => ingress.clone(),
-            _ => Ingress {
+        let name = format!("{}-{number}", role.name);
+        // Balancers stand before the nodes that face clients; limits hold at every door.
+        let mut ingress = match role.faces_clients {
+            true => ingress.clone(),
+            false => Ingress {
                 limits: IngressLimits {
                     // Proxies keep connections to these nodes for a minute, and must be the ones to close them.
                     idle_timeout_ms: None,
@@ -104,12 +97,11 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             ingress,
             role,
             ports: ports::node(base, index),
-            // Visitors come by the proxies.
-            public_bind: (role == Role::Proxy && args.bind != BIND).then_some(args.bind),
-            internal_port: ports::internal(base, number - 1),
+            public_bind: (role.faces_clients && args.bind != BIND).then_some(args.bind),
+            internal_port: ports::internal(base, index),
             region: args.region.clone(),
             instances_max: args.instances_max,
-            live_secrets: live_secrets.clone(),
+            secrets: secrets.clone(),
             drain_timeout_ms: u64::from(args.drain_timeout) * 1_000,
             names: names.clone(),
         };
@@ -198,13 +190,13 @@ fn seed_config(
 
 struct Node {
     name: String,
-    role: Role,
+    role: &'static RoleSpec,
     public_bind: Option<IpAddr>,
     ports: ports::NodePorts,
     internal_port: u16,
     region: String,
     instances_max: u32,
-    live_secrets: PathBuf,
+    secrets: PathBuf,
     drain_timeout_ms: u64,
     ingress: Ingress,
     /// Addresses beside this machine's own: in the development certificate, and in that of a node which says that it is
@@ -227,20 +219,20 @@ impl Node {
             Some(_) => &self.names,
             None => &[],
         };
-        let issued = authority.issue_node(&self.name, self.role, reached)?;
+        let issued = authority.issue_node(&self.name, self.role.role, reached)?;
         let public = authority.issue_public(&self.names)?;
         let cores = std::thread::available_parallelism().map_or(CHILDREN_MIN, usize::from);
-        let (children, threads) = match self.role {
-            Role::App => (CHILDREN_MIN, cores.div_ceil(CHILDREN_MIN)),
-            Role::Live => (
-                cores.clamp(CHILDREN_MIN, ports::LIVE_CHILDREN_MAX.into()),
-                1,
-            ),
-            _ => (cores.max(CHILDREN_MIN), 1),
+        let children_max = match self.role.takes_slots {
+            true => ports::CHILD_PORTS.into(),
+            false => usize::MAX,
+        };
+        let (children, threads) = match self.role.threads {
+            Threads::SharedCores => (CHILDREN_MIN, cores.div_ceil(CHILDREN_MIN)),
+            Threads::OneEach => (cores.clamp(CHILDREN_MIN, children_max), 1),
         };
         Ok(NodeConfig {
             name: self.name,
-            role: self.role,
+            role: self.role.role,
             data: folder,
             native: native.to_owned(),
             seed: seed.to_owned(),
@@ -264,7 +256,7 @@ impl Node {
             threads,
             instances_max: self.instances_max,
             native_bytes_max: 0,
-            live_secrets: Some(self.live_secrets),
+            secrets: Some(self.secrets),
             drain_timeout_ms: self.drain_timeout_ms,
             ingress: self.ingress,
         })

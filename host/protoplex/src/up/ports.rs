@@ -1,8 +1,10 @@
 //! Which port is whose, counted from one base.
 //!
-//! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (proxies first, then apps, then live nodes), the
-//! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and the children of live nodes from 9380 on.
+//! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (in the order of the table of roles: proxies first), the
+//! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and from 9380 on 32
+//! ports for each node, for its children where they take keys. Every block has room for all nodes, whatever their roles.
 
+use crate::cli::NODES_MAX;
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 use std::{
@@ -22,10 +24,10 @@ const SEED: u16 = 1_000;
 const HEALTH: u16 = 1_100;
 const META: u16 = 1_200;
 const INTERNAL: u16 = 1_300;
-/// Ports that a live node has for its children, and so the most children it has here.
-pub const LIVE_CHILDREN_MAX: u16 = 32;
+/// Ports that a node has for its children, where they have some, and so the most children that such a node has here.
+pub const CHILD_PORTS: u16 = 32;
 /// All ports are below the base and this.
-pub const SPAN: u16 = INTERNAL + crate::cli::NODES_MAX as u16 * LIVE_CHILDREN_MAX;
+pub const SPAN: u16 = INTERNAL + NODES_MAX * CHILD_PORTS;
 /// Free ports are looked for from here to [`FREE_END`]: below the kernel's ephemeral ports, so that no outgoing
 /// connection takes the port of a node while it restarts.
 const FREE_START: u16 = 10_000;
@@ -51,6 +53,12 @@ pub struct NodePorts {
     pub relay: u16,
 }
 
+impl NodePorts {
+    fn all(self) -> [u16; 5] {
+        [self.http, self.https, self.health, self.meta, self.relay]
+    }
+}
+
 /// The ports of the node of that index.
 pub fn node(base: u16, index: u16) -> NodePorts {
     NodePorts {
@@ -62,9 +70,9 @@ pub fn node(base: u16, index: u16) -> NodePorts {
     }
 }
 
-/// The first port for the children of the live node of that number, counted from 0.
-pub fn internal(base: u16, number: u16) -> u16 {
-    base + INTERNAL + number * LIVE_CHILDREN_MAX
+/// The first port for the children of the node of that index.
+pub fn internal(base: u16, index: u16) -> u16 {
+    base + INTERNAL + index * CHILD_PORTS
 }
 
 /// The Seed's port.
@@ -88,13 +96,13 @@ impl Reserved {
 
 /// Settles the base: the one that was asked for, or (0) the one of the last start, or another that is free. It is
 /// kept in `file` for the next start. A taken port is waited for until `patience` is over.
-/// `nodes` are all nodes, and the live ones among them.
+/// `nodes` says of each node whether its children have ports.
 ///
 /// # Errors
 /// When a port of the base that was asked for is taken; says which.
 pub async fn settle(
     asked: u16,
-    nodes: (u16, u16),
+    nodes: &[bool],
     file: &Path,
     patience: Duration,
 ) -> Result<Reserved> {
@@ -113,7 +121,7 @@ pub async fn settle(
     Ok(reserved)
 }
 
-async fn wait_free(base: u16, nodes: (u16, u16), patience: Duration) -> Result<Reserved> {
+async fn wait_free(base: u16, nodes: &[bool], patience: Duration) -> Result<Reserved> {
     let start = Instant::now();
     loop {
         let (port, error) = match reserve(base, nodes) {
@@ -139,7 +147,7 @@ fn cannot(port: u16, error: &io::Error) -> String {
     format!("port {port} cannot be had ({error}); {remedy}")
 }
 
-fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
+fn free_base(nodes: &[bool]) -> Result<Reserved> {
     for _ in 0..ATTEMPTS_MAX {
         let mut random = [0; 2];
         getrandom::fill(&mut random)
@@ -156,23 +164,17 @@ fn free_base(nodes: (u16, u16)) -> Result<Reserved> {
 }
 
 /// Reserves every port against others like us, then binds each once, all at the same time, and lets them go.
-fn reserve(base: u16, (nodes, live): (u16, u16)) -> Result<Reserved, (u16, io::Error)> {
-    let of_nodes = (0..nodes).flat_map(|index| {
+fn reserve(base: u16, nodes: &[bool]) -> Result<Reserved, (u16, io::Error)> {
+    let of_nodes = (0..).zip(nodes).flat_map(|(index, has_children)| {
         let ports = node(base, index);
-        [
-            ports.http,
-            ports.https,
-            ports.health,
-            ports.meta,
-            ports.relay,
-        ]
+        let children = match has_children {
+            true => CHILD_PORTS,
+            false => 0,
+        };
+        let children = (0..children).map(move |child| internal(base, index) + child);
+        ports.all().into_iter().chain(children)
     });
-    let ports: Vec<u16> = of_nodes
-        .chain((0..live).flat_map(|number| {
-            (0..LIVE_CHILDREN_MAX).map(move |child| internal(base, number) + child)
-        }))
-        .chain([seed(base)])
-        .collect();
+    let ports: Vec<u16> = of_nodes.chain([seed(base)]).collect();
     let names: Result<Vec<UnixDatagram>, _> = each(&ports, name_of);
     let bound: Result<Vec<TcpListener>, _> = each(&ports, |port| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))
@@ -201,24 +203,10 @@ mod tests {
 
     #[test]
     fn no_two_ports_are_the_same() {
-        let live = crate::cli::NODES_MAX as u16;
-        let nodes = 3 * crate::cli::NODES_MAX as u16;
         let mut seen: HashSet<u16> = [seed(1)].into();
-        for index in 0..nodes {
-            let ports = node(1, index);
-            for port in [
-                ports.http,
-                ports.https,
-                ports.health,
-                ports.meta,
-                ports.relay,
-            ] {
-                assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
-            }
-        }
-        for number in 0..live {
-            for child in 0..LIVE_CHILDREN_MAX {
-                let port = internal(1, number) + child;
+        for index in 0..NODES_MAX {
+            let children = (0..CHILD_PORTS).map(|child| internal(1, index) + child);
+            for port in node(1, index).all().into_iter().chain(children) {
                 assert!(seen.insert(port) && port < 1 + SPAN, "{port}");
             }
         }
@@ -243,7 +231,7 @@ mod tests {
     async fn free_ports_are_kept_for_the_next_start() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("port-base");
-        let again = async |asked| settle(asked, (2, 0), &file, Duration::ZERO).await;
+        let again = async |asked| settle(asked, &[false, false], &file, Duration::ZERO).await;
         let reserved = again(0).await.expect("free ports");
         let first = reserved.base();
         // No other may have them, though nobody listens yet.

@@ -2,7 +2,7 @@
 
 use super::log_file;
 use anyhow::{Context as _, Result, bail};
-use protoplex_node::program::this_program;
+use protoplex_native::this_program;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use std::{
     path::PathBuf,

@@ -1,9 +1,9 @@
 //! The directory: who serves and where keys are placed, who has been told, and the ordered leaving of a node.
 
-use super::{Core, Effect, LEAVE_MS_MAX, LinkId, fleet::Node, placement};
+use super::{Core, Effect, LinkId, fleet::Node, placement};
 use protoplex_wire::{
     directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
-    link::{self, FRAME_BYTES_MAX, FromSeed, SILENCE_MS_MAX},
+    link::{self, FRAME_BYTES_MAX, FromSeed, LEAVE_MS_MAX, SILENCE_MS_MAX},
     manifest::Role,
 };
 use std::{
@@ -177,7 +177,7 @@ impl Core {
     }
 
     /// One that came back with an old build is left out until it has the one that the others route by, where others
-    /// of its role have it, and be it one that leaves. Live nodes keep their keys all the same.
+    /// of its role have it, and be it one that leaves. Nodes with keys keep them all the same.
     fn usable(&self) -> BTreeMap<String, Member> {
         let serving = self.serving();
         let fit: BTreeSet<Role> = serving
@@ -193,7 +193,7 @@ impl Core {
             .filter(|(_, node, is_fit)| {
                 let role = node.hello.role;
                 // One that leaves is cordoned, which is how the others hear of it.
-                *is_fit || node.hello.leaving || role == Role::Live || !fit.contains(&role)
+                *is_fit || node.hello.leaving || role.spec().takes_slots || !fit.contains(&role)
             })
             .map(|(name, node, _)| (name.clone(), member(node)))
             .collect()

@@ -5,10 +5,7 @@
 //! rendezvous as well. See Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998, and for
 //! the weights Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005.
 
-use protoplex_wire::{
-    directory::{Member, Place, SLOTS, Slots, hash},
-    manifest::Role,
-};
+use protoplex_wire::directory::{Member, Place, SLOTS, Slots, hash};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -71,11 +68,11 @@ pub(super) fn place(
     }
 }
 
-/// Live nodes that are not about to leave; or those that are, where there is no other: they still serve.
+/// Nodes that take keys and are not about to leave; or those that are, where there is no other: they still serve.
 fn owners(members: &BTreeMap<String, Member>) -> Vec<Owner> {
     let live = members
         .iter()
-        .filter(|(_, m)| m.role == Role::Live && !m.child_addresses.is_empty());
+        .filter(|(_, m)| m.role.spec().takes_slots && !m.child_addresses.is_empty());
     let (open, cordoned): (Vec<_>, Vec<_>) = live.partition(|(_, member)| !member.cordoned);
     let all = if open.is_empty() { cordoned } else { open };
     all.into_iter()

@@ -1,7 +1,6 @@
 //! `POST /v1/link`: a node's stream of frames, both ways.
 
 use super::{Shared, fault::ApiFault, peer::Node};
-use crate::lines::Lines;
 use axum::{
     body::{Body, BodyDataStream},
     extract::State,
@@ -9,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::stream;
+use protoplex_fleet::lines::Lines;
 use protoplex_wire::link::{self, FrameError, FromNode, Hello};
 use std::{
     collections::BTreeSet,

@@ -1,32 +1,11 @@
-//! Mutual TLS, and who is at the other end.
+//! The member at the other end of a connection, by its certificate.
 
 use super::fault::ApiFault;
-use crate::{
-    identity::{self, Identity},
-    mutual_tls::MemberFiles,
-};
-use anyhow::{Context as _, Result};
-use axum::{
-    Router,
-    extract::{FromRequestParts, Request},
-    middleware::{self, Next},
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
+use protoplex_fleet::{Identity, member_port::Peer};
 use protoplex_wire::manifest::Role;
-use rustls::{
-    RootCertStore, ServerConfig, pki_types::CertificateDer, server::WebPkiClientVerifier,
-};
 use std::{collections::BTreeSet, sync::Arc};
-
-/// The owner of a client certificate.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peer {
-    /// `None` for a certificate that is good for something else.
-    identity: Option<Identity>,
-    /// Where its owner may be reached.
-    hosts: Arc<BTreeSet<String>>,
-}
 
 /// A request of an operator, by name.
 pub(super) struct Operator(pub String);
@@ -39,19 +18,6 @@ pub(super) struct Node {
 }
 /// A request of either.
 pub(super) struct Member;
-
-impl Peer {
-    /// Reads a certificate.
-    pub(super) fn of(certificate: Option<&CertificateDer<'_>>) -> Self {
-        let Some(certificate) = certificate else {
-            return Self::default();
-        };
-        Self {
-            identity: Identity::of(certificate),
-            hosts: Arc::new(identity::hosts(certificate)),
-        }
-    }
-}
 
 fn identity(parts: &Parts) -> Option<&Identity> {
     parts.extensions.get::<Peer>()?.identity.as_ref()
@@ -100,43 +66,4 @@ impl<S: Sync> FromRequestParts<S> for Member {
             )),
         }
     }
-}
-
-/// Lets operators and the Seed in, and no other member of the fleet: what a node shows and does on its meta port is
-/// no other node's business.
-pub(super) fn for_operators(router: Router) -> Router {
-    router.layer(middleware::from_fn(operators_only))
-}
-
-async fn operators_only(request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>();
-    match peer.and_then(|peer| peer.identity.as_ref()) {
-        Some(Identity::Operator { .. } | Identity::Seed) => next.run(request).await,
-        Some(Identity::Node { .. }) | None => {
-            ApiFault::forbidden("this is for operators and the Seed; use an operator's certificate")
-                .into_response()
-        }
-    }
-}
-
-/// TLS 1.3 with the Seed's certificate; a client must have one of the same authority.
-pub(crate) fn server_config(files: &MemberFiles) -> Result<Arc<ServerConfig>> {
-    let MemberFiles { ca, cert, key } = files;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    for root in ca.certificates()? {
-        roots
-            .add(root)
-            .with_context(|| format!("{}", ca.path.display()))?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()?;
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(cert.certificates()?, key.private_key()?)
-        .with_context(|| format!("{} and its key", cert.path.display()))?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(tls))
 }

@@ -1,12 +1,9 @@
 //! A real Seed on loopback, by mutual TLS, with nodes that a test plays.
 
 use super::{ComponentCheck, run};
-use crate::{
-    ClientError, SeedClient,
-    authority::{Authority, Issued, release_key},
-    client::{Events, LinkReceiver, LinkSender},
-    config::SeedConfig,
-};
+use crate::config::SeedConfig;
+use protoplex_fleet::authority::{Authority, Issued, release_key};
+use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
     directory::DIRECTORY_FORMAT,
@@ -77,7 +74,7 @@ impl Seed {
     }
 
     fn client(&self, who: &Issued) -> SeedClient {
-        SeedClient::new(&self.url, &self.authority().ca(), &who.cert, &who.key).unwrap()
+        SeedClient::new(&self.url, &self.authority().identity(who)).unwrap()
     }
 
     fn operator(&self) -> SeedClient {

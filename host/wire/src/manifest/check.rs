@@ -107,11 +107,15 @@ impl Manifest {
             let mut fault = |text: String| faults.push(format!("route {}: {text}", index + 1));
             match self.handlers.get(&route.handler) {
                 None => fault(format!("there is no handler `{}`", route.handler)),
-                Some(handler) if handler.world.is_live() && route.role != Role::Live => {
+                Some(handler)
+                    if handler.world.is_live() && !route.role.spec().keeps_connections =>
+                {
                     fault(format!(
-                        "handler `{}` is {}, and runs on nodes of role live only; a proxy relays to them, for example to \
+                        "handler `{}` is {}, and runs on nodes of role {} only; a proxy relays to them, for example to \
                          `live:NAMESPACE`",
-                        route.handler, handler.world
+                        route.handler,
+                        handler.world,
+                        Role::names(|role| role.keeps_connections),
                     ));
                 }
                 Some(_) => {}

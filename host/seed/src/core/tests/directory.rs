@@ -4,6 +4,7 @@ use super::*;
 use crate::core::placement::place;
 use protoplex_wire::{
     directory::{Directory, Member, SLOTS, Slots},
+    link::LEAVE_MS_MAX,
     manifest::Role,
     status::Addresses,
 };

@@ -1,8 +1,9 @@
 //! Permissions, told by certificates.
 
 use super::*;
-use crate::client::Streaming;
+use protoplex_seed_client::Streaming;
 use protoplex_wire::{Digest, status::GcOrder};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -62,7 +63,7 @@ async fn a_client_refuses_a_seed_of_another_authority() {
     let elsewhere = tempfile::tempdir().unwrap();
     let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
     let me = seed.authority().issue_operator("me").unwrap();
-    let client = SeedClient::new(&seed.url, &foreign.ca(), &me.cert, &me.key).unwrap();
+    let client = SeedClient::new(&seed.url, &foreign.identity(&me)).unwrap();
     let answer = client.status().await;
     assert!(
         matches!(answer, Err(ClientError::Unreachable { .. })),
@@ -131,13 +132,31 @@ async fn a_link_is_for_the_node_of_that_certificate_alone() {
     ));
 }
 
+/// A certificate of the fleet's authority with whatever URI name.
+fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
+    let pki = seed.dir.path().join("pki");
+    let text = |file: &str| std::fs::read_to_string(pki.join(file)).unwrap();
+    let issuer = KeyPair::from_pem(&text("ca.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&text("ca.pem"), issuer).unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let uri = SanType::URI(uri.try_into().unwrap());
+    params.subject_alt_names.push(uri);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let issued = Issued {
+        cert: pki.join(format!("{name}.pem")),
+        key: pki.join(format!("{name}.key")),
+    };
+    std::fs::write(&issued.cert, certificate.pem()).unwrap();
+    std::fs::write(&issued.key, key.serialize_pem()).unwrap();
+    issued
+}
+
 #[tokio::test]
 async fn a_certificate_of_before_roles_were_in_it_is_refused_with_the_remedy() {
     let seed = Seed::start(NEVER).await;
-    let issued = seed
-        .authority()
-        .issue_with("old", "protoplex://node/old")
-        .unwrap();
+    let issued = issue_with(&seed, "old", "protoplex://node/old");
     let answer = seed
         .client(&issued)
         .link(hello("old", ReleaseId::default()))

@@ -3,19 +3,10 @@
 use super::{is_name, upstreams::is_address};
 use crate::{
     directory::LIVE_PREFIX,
-    manifest::{Grants, Manifest, Role},
+    manifest::{Grants, Manifest},
+    role::{ROLES, Role},
 };
 use std::net::IpAddr;
-
-/// The roles that `role:NAME` relays to.
-const ROLES: [Role; 6] = [
-    Role::Proxy,
-    Role::App,
-    Role::Fileserver,
-    Role::Live,
-    Role::Mail,
-    Role::Admin,
-];
 
 /// Faults of a handler's grants.
 pub(super) fn faults(grants: &Grants, manifest: &Manifest) -> Vec<String> {
@@ -82,8 +73,9 @@ fn relay(to: &str, manifest: &Manifest) -> Option<String> {
         });
     }
     match to.strip_prefix("role:") {
-        Some(role) => (!ROLES.iter().any(|known| known.to_string() == role)).then(|| {
-            let known: Vec<String> = ROLES.iter().map(|role| format!("`role:{role}`")).collect();
+        Some(role) => Role::of_name(role).is_none().then(|| {
+            let known = ROLES.iter().map(|role| format!("`role:{}`", role.name));
+            let known: Vec<String> = known.collect();
             format!("grants.relay names `{to}`; there are {}", known.join(", "))
         }),
         None if to.contains(':') => (!is_address(to)).then(|| {

@@ -1,0 +1,333 @@
+//! A build, loaded: routes, compiled handlers, assets. Immutable once made; a request holds one pointer to it.
+
+use super::{
+    assets::{self, Assets},
+    builds::Held,
+    metrics::{HandlerMetrics, Metrics},
+    relay,
+    route::{Router, Target},
+    upstream::Upstreams,
+};
+use arc_swap::ArcSwap;
+use protoplex_handler::{
+    AppHandler, BuildFault, EdgeContext, EdgeHandler, Linkers, LiveHandler, Runtime,
+};
+use protoplex_upstream::{Counters, Means};
+use protoplex_wire::{
+    BuildId, Digest, Manifest,
+    manifest::{Grants, Handler, Role},
+    release::Stage,
+};
+use std::{
+    collections::HashMap,
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Means to load a build besides its own files.
+pub(super) struct Loader<'a> {
+    pub(super) role: Role,
+    pub(super) means: &'a Means,
+    pub(super) runtime: &'a Runtime,
+    pub(super) linkers: &'a Linkers,
+    pub(super) metrics: &'a Metrics,
+    /// Native code by component.
+    pub(super) native: &'a HashMap<Digest, File>,
+    /// Builds whose unchanged handlers are carried over, warm.
+    pub(super) held: &'a Held,
+}
+
+/// Routes, compiled handlers, grants, settings and assets of a build: immutable, but for what ends it.
+pub struct LoadedBuild {
+    /// Digest of its manifest.
+    pub id: BuildId,
+    /// Finds the handler for a request.
+    pub router: Router,
+    /// Its handlers, by the index that routes have for them.
+    pub handlers: Vec<Arc<Slot>>,
+    pub(super) assets: Assets,
+    pub(super) upstreams: Upstreams,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Until the head of a response of `role:app`.
+    pub(super) first_byte_of_apps: Duration,
+    /// Ends what outlives the drain deadline after a switch.
+    cut: ArcSwap<CancellationToken>,
+    /// Number of switches away from the build.
+    switches: AtomicU64,
+    /// Set by a switch away from it, until the drain deadline passes.
+    draining: AtomicBool,
+}
+
+/// A handler as this build uses it.
+pub struct Slot {
+    /// Name in the manifest.
+    pub name: String,
+    pub(super) grants: Grants,
+    pub(super) response_bytes_max: u64,
+    /// Its code, by the kind of its world.
+    pub code: Code,
+    /// What calls of it may read.
+    pub context: Arc<EdgeContext>,
+    /// Counters of its name.
+    pub metrics: Arc<HandlerMetrics>,
+    /// Counters of each upstream that the handler may relay to, in the order of its grants.
+    pub(super) relays: Vec<Arc<Counters>>,
+}
+
+/// Code of a handler.
+#[derive(Clone)]
+pub enum Code {
+    /// Decides on heads.
+    Edge(Arc<EdgeHandler>),
+    /// Answers whole requests.
+    App(Arc<AppHandler>),
+    /// Hears of connections.
+    Live(Arc<LiveHandler>),
+}
+
+impl Code {
+    /// Whether it is that app handler.
+    pub(super) fn is_app(&self, app: &Arc<AppHandler>) -> bool {
+        matches!(self, Self::App(own) if Arc::ptr_eq(own, app))
+    }
+}
+
+impl LoadedBuild {
+    /// Reads, maps and links; nothing runs yet.
+    pub(super) fn load(
+        loader: &Loader<'_>,
+        id: BuildId,
+        manifest: OwnedFd,
+        pack: OwnedFd,
+    ) -> Result<Self, BuildFault> {
+        let manifest = read_manifest(id, manifest)?;
+        let assets = assets::map(&manifest, pack)?;
+        let mut handlers = Vec::new();
+        for (name, handler) in &manifest.handlers {
+            let settings = granted_settings(&manifest, &handler.grants);
+            handlers.push(Arc::new(Slot {
+                name: name.clone(),
+                grants: handler.grants.clone(),
+                response_bytes_max: handler.limits.response_bytes_max,
+                code: loader.code(name, handler, &settings)?,
+                context: Arc::new(EdgeContext {
+                    handler: name.clone(),
+                    build: id,
+                    settings,
+                    channels: granted_channels(&manifest, &handler.grants),
+                }),
+                metrics: loader.metrics.handlers.of(name.clone()),
+                relays: loader.relays(&handler.grants),
+            }));
+        }
+        let router = Router::new(loader.role, &manifest.routes, |route| {
+            let mut names = handlers.iter().map(|slot| &slot.name);
+            let handler = names.position(|name| *name == route.handler)?;
+            let host = route.host.as_deref();
+            let metrics = loader.metrics.route(host, &route.path, &route.handler);
+            let pace = Target::pace(route);
+            Some(Target {
+                handler,
+                metrics,
+                pace,
+            })
+        });
+        let held: Vec<_> = loader.held.all().map(|build| &build.upstreams).collect();
+        let upstreams = Upstreams::new(&manifest.upstreams, &held, loader.means);
+        let upstreams = upstreams.map_err(|reason| BuildFault {
+            stage: Stage::Limit,
+            reason,
+        })?;
+        Ok(Self {
+            id,
+            router,
+            handlers,
+            assets,
+            upstreams,
+            first_byte_of_apps: relay::first_byte_of_apps(&manifest),
+            manifest,
+            cut: ArcSwap::from_pointee(CancellationToken::new()),
+            switches: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn handler(&self, name: &str) -> Option<&Slot> {
+        let mut handlers = self.handlers.iter().map(|slot| &**slot);
+        handlers.find(|slot| slot.name == name)
+    }
+
+    /// Cancelled when what began before now has to end.
+    pub(super) fn cut_token(&self) -> CancellationToken {
+        CancellationToken::clone(&self.cut.load())
+    }
+
+    /// Ends whatever still runs on it. Requests that begin later (on an internal hop) are not affected.
+    pub(super) fn cut(&self) {
+        self.draining.store(false, SeqCst);
+        self.cut.swap(Arc::new(CancellationToken::new())).cancel();
+    }
+
+    /// Marks a switch away from it; returns how many there have been.
+    pub(super) fn switched_away(&self) -> u64 {
+        self.draining.store(true, SeqCst);
+        self.switches.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Whether it was switched away from, and its drain deadline is still to come.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// Whether no later switch went away from it.
+    pub(super) fn was_last(&self, switch: u64) -> bool {
+        self.switches.load(Relaxed) == switch
+    }
+
+    /// Drops instances that only this build uses.
+    pub(super) fn cool(&self, except: &LoadedBuild) {
+        for slot in &self.handlers {
+            let is_kept = except
+                .handlers
+                .iter()
+                .any(|other| match (&slot.code, &other.code) {
+                    (Code::Edge(ours), Code::Edge(theirs)) => Arc::ptr_eq(ours, theirs),
+                    (Code::Live(ours), Code::Live(theirs)) => Arc::ptr_eq(ours, theirs),
+                    _ => false,
+                });
+            match &slot.code {
+                Code::Edge(edge) if !is_kept => edge.cool(),
+                Code::Live(live) if !is_kept => live.cool(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Loader<'_> {
+    fn relays(&self, grants: &Grants) -> Vec<Arc<Counters>> {
+        let upstreams = grants.relay.iter().cloned();
+        let counters = upstreams.map(|name| self.metrics.upstreams.of(name));
+        counters.collect()
+    }
+
+    /// Carries a handler over whose name, component, grants and limits did not change; loads any other. Settings reach
+    /// an edge handler with each call, and an app's instances once.
+    fn code(
+        &self,
+        name: &str,
+        handler: &Handler,
+        settings: &HashMap<String, String>,
+    ) -> Result<Code, BuildFault> {
+        let world = handler.world;
+        let unchanged = self
+            .held
+            .all()
+            .filter(|build| build.manifest.handlers.get(name) == Some(handler))
+            .filter_map(|build| build.handler(name))
+            .find(|slot| !world.is_app() || slot.context.settings == *settings);
+        if let Some(slot) = unchanged {
+            return Ok(slot.code.clone());
+        }
+        let native = self
+            .native
+            .get(&handler.component)
+            .ok_or_else(|| BuildFault {
+                stage: Stage::Compile,
+                reason: format!(
+                    "handler `{name}`: the parent sent no native code of {}",
+                    handler.component.short()
+                ),
+            })?;
+        let named = |fault: BuildFault| BuildFault {
+            reason: format!("handler `{name}`: {}", fault.reason),
+            ..fault
+        };
+        Ok(if world.is_live() {
+            Code::Live(Arc::new(
+                LiveHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
+            ))
+        } else if world.is_edge() {
+            Code::Edge(Arc::new(
+                EdgeHandler::load(self.runtime, self.linkers, native, handler).map_err(named)?,
+            ))
+        } else {
+            Code::App(Arc::new(
+                AppHandler::load(self.runtime, self.linkers, native, name, handler, settings)
+                    .map_err(named)?,
+            ))
+        })
+    }
+}
+
+fn read_manifest(id: BuildId, fd: OwnedFd) -> Result<Manifest, BuildFault> {
+    let fault = |reason: String| BuildFault {
+        stage: Stage::Digest,
+        reason,
+    };
+    let map = assets::map_fd(&fd)
+        .map_err(|error| fault(format!("the manifest cannot be mapped: {error}")))?;
+    if Digest::of(&map) != id {
+        return Err(fault(format!(
+            "the manifest is not that of build {}",
+            id.short()
+        )));
+    }
+    Manifest::parse(&map).map_err(|error| fault(error.to_string()))
+}
+
+/// The namespaces that a handler may use, and the bytes of their largest message.
+fn granted_channels(manifest: &Manifest, grants: &Grants) -> HashMap<String, u64> {
+    let live = manifest.live.iter();
+    let namespaces = live.flat_map(|live| &live.namespaces);
+    let granted = namespaces.filter(|(name, _)| grants.channels.contains(name));
+    granted
+        .map(|(name, namespace)| (name.clone(), namespace.message_bytes_max))
+        .collect()
+}
+
+fn granted_settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
+    let granted = |name: &str| {
+        grants
+            .settings
+            .iter()
+            .any(|grant| grant == name || grant == "*")
+    };
+    manifest
+        .settings
+        .iter()
+        .filter(|(name, _)| granted(name))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+impl LoadedBuild {
+    /// A build of nothing, for tests of what holds builds.
+    pub(super) fn empty(name: &str) -> Self {
+        let text = format!(r#"{{"format":1,"handlers":{{}},"name":"{name}","routes":[]}}"#);
+        let manifest = Manifest::parse(text.as_bytes()).expect("it is canonical");
+        Self {
+            id: manifest.id(),
+            router: Router::default(),
+            handlers: Vec::new(),
+            assets: Assets::new(),
+            upstreams: Upstreams::default(),
+            first_byte_of_apps: relay::first_byte_of_apps(&manifest),
+            manifest,
+            cut: ArcSwap::default(),
+            switches: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+}

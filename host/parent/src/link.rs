@@ -1,0 +1,96 @@
+//! The Seed link: connect, say hello, pass messages on, connect again. Its loss stops nothing.
+
+use protoplex_seed_client::{ClientError, LinkSender, SeedClient};
+use protoplex_wire::{
+    link::{FrameError, FromNode, FromSeed, HEARTBEAT_MS, Hello},
+    release::Stage,
+};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// The first pause between two tries; each is shortened by chance, so that a fleet does not come back at once.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between two tries: a Seed that is back is found within seconds.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// An event of the link for the parent.
+pub(super) enum LinkEvent {
+    /// The link asks who this node is. Asked before each connection.
+    WhoAreWe(oneshot::Sender<Hello>),
+    /// The link is up.
+    Connected(LinkSender),
+    /// The Seed said something.
+    Said(FromSeed),
+    /// Time for a sign of life.
+    Beat,
+    /// The link is gone.
+    Lost,
+}
+
+/// Runs until `events` closes.
+pub(super) async fn run(client: SeedClient, events: mpsc::Sender<LinkEvent>) {
+    let mut pause = RETRY_MIN;
+    loop {
+        match connection(&client, &events).await {
+            Ok(()) => pause = RETRY_MIN,
+            Err(error @ ClientError::Unreachable { .. }) => {
+                tracing::debug!(%error, "the Seed cannot be reached");
+            }
+            // Trying again does not help before somebody has done what it says.
+            Err(error) => tracing::warn!(%error, "the Seed does not take this node's link"),
+        }
+        if events.send(LinkEvent::Lost).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn connection(
+    client: &SeedClient,
+    events: &mpsc::Sender<LinkEvent>,
+) -> Result<(), ClientError> {
+    let (ask, answer) = oneshot::channel();
+    if events.send(LinkEvent::WhoAreWe(ask)).await.is_err() {
+        return Ok(());
+    }
+    let Ok(hello) = answer.await else {
+        return Ok(());
+    };
+    let release = hello.release;
+    let (sender, mut receiver) = client.link(hello).await?;
+    tracing::info!(seed = client.url(), "the link to the Seed stands");
+    let _ = events.send(LinkEvent::Connected(sender.clone())).await;
+    let mut beats = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
+    loop {
+        let event = tokio::select! {
+            said = receiver.next() => match said {
+                Some(Ok(said)) => LinkEvent::Said(said),
+                Some(Err(ClientError::Frame(FrameError::UnknownType(kind)))) => {
+                    let reason = format!("message type `{kind}` is not known here");
+                    sender.send(&FromNode::Nack { release, stage: Stage::Protocol, reason, elapsed_ms: 0 }).await;
+                    continue;
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the link to the Seed broke");
+                    return Ok(());
+                }
+                None => {
+                    tracing::info!("the Seed ended the link");
+                    return Ok(());
+                }
+            },
+            _ = beats.tick() => {
+                if sender.is_full() {
+                    tracing::warn!("the Seed does not read its link");
+                    return Ok(());
+                }
+                LinkEvent::Beat
+            }
+        };
+        if events.send(event).await.is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Counters of a live child, and the numbers that it shows of itself.
+
+use super::{Live, client::Client};
+use protoplex_child::metrics::Sample;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Connections that are named in the metrics: enough to find who is slow, and few samples.
+const BACKLOGS_MAX: usize = 5;
+/// Below this a connection has just not been written to yet.
+const BACKLOG_BYTES_MIN: usize = 64 << 10;
+
+/// Counts of events since the child's start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Messages that were published here.
+    pub(super) published: AtomicU64,
+    /// Messages that were handed to transports.
+    pub(super) delivered: AtomicU64,
+    /// Messages of clients, given to handlers.
+    pub(super) received: AtomicU64,
+    /// Connections that a new build took over.
+    pub(super) moved: AtomicU64,
+    /// Connections that it could not take over.
+    pub(super) not_moved: AtomicU64,
+    /// Connections that were opened again without closing.
+    pub(super) reopened: AtomicU64,
+    /// Connections that were closed because they did not keep up.
+    pub(super) slow: AtomicU64,
+    /// Requests of pages whose origin the build does not list.
+    pub(super) foreign: AtomicU64,
+    /// Times that a client sent more than its rate, and was read more slowly or sent away.
+    pub(super) held_back: AtomicU64,
+}
+
+impl Live {
+    /// Numbers of this moment.
+    pub(super) fn gauges(&self) -> [Sample; 5] {
+        let clients: Vec<_> = self.clients.lock().keys().copied().collect();
+        let hub = self.hub.lock();
+        let (channels, connections) = hub.counts();
+        let waiting = clients.iter().filter_map(|id| hub.backlog(*id));
+        let waiting: usize = waiting.map(|(bytes, _)| bytes).sum();
+        [
+            (
+                "protoplex_channels_channels",
+                "Channels with subscribers or history.",
+                channels as u64,
+            ),
+            (
+                "protoplex_channels_connections",
+                "Connections of live handlers, whatever their transport.",
+                connections as u64,
+            ),
+            (
+                "protoplex_channels_waiting_bytes",
+                "Bytes that wait for connections.",
+                waiting as u64,
+            ),
+            (
+                "protoplex_channels_links",
+                "Links to other children.",
+                self.links.len() as u64,
+            ),
+            (
+                "protoplex_channels_tokens",
+                "Subscriptions that end when their token does.",
+                self.expiries.lock().len() as u64,
+            ),
+        ]
+    }
+
+    /// Counts since the child's start.
+    pub(super) fn counts(&self) -> [Sample; 8] {
+        let counters = &self.counters;
+        [
+            (
+                "protoplex_channels_published_total",
+                "Messages published on channels of this child.",
+                &counters.published,
+            ),
+            (
+                "protoplex_channels_delivered_total",
+                "Messages handed to connections.",
+                &counters.delivered,
+            ),
+            (
+                "protoplex_channels_received_total",
+                "Messages of clients that handlers were told of.",
+                &counters.received,
+            ),
+            (
+                "protoplex_channels_moved_total",
+                "Connections that went on with another build.",
+                &counters.moved,
+            ),
+            (
+                "protoplex_channels_not_moved_total",
+                "Connections that stayed with a build until its drain deadline.",
+                &counters.not_moved,
+            ),
+            (
+                "protoplex_channels_reopened_total",
+                "Connections that were opened again without having closed.",
+                &counters.reopened,
+            ),
+            (
+                "protoplex_channels_slow_total",
+                "Connections that were closed because they did not keep up.",
+                &counters.slow,
+            ),
+            (
+                "protoplex_channels_held_back_total",
+                "Messages above the rate of their connection or address, after which it was read more slowly.",
+                &counters.held_back,
+            ),
+        ]
+        .map(|(name, help, counter)| (name, help, counter.load(Relaxed)))
+    }
+
+    /// The connections for which most waits, by address, transport and number: those that do not keep up.
+    pub(super) fn backlogs(&self) -> Vec<(String, u64)> {
+        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
+        let hub = self.hub.lock();
+        let waiting = clients.iter().filter_map(|client| {
+            let (bytes, _) = hub.backlog(client.id)?;
+            (bytes >= BACKLOG_BYTES_MIN).then_some((bytes, client))
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        waiting.truncate(BACKLOGS_MAX);
+        let named = waiting.into_iter().map(|(bytes, client)| {
+            let Client {
+                address,
+                transport,
+                id,
+                ..
+            } = &**client;
+            (format!("{address} {transport:?} {id}"), bytes as u64)
+        });
+        named.collect()
+    }
+}

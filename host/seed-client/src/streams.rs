@@ -1,0 +1,120 @@
+//! Bodies of answers, in chunks and in lines.
+
+use crate::{ClientError, exchange::causes};
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::Incoming;
+use protoplex_fleet::lines::{LineError, Lines};
+use protoplex_wire::status::ReleaseEvent;
+use std::time::Duration;
+
+/// Between two chunks of a body that is expected to flow.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An answer whose body has not been read yet.
+pub struct Streaming {
+    answer: Response<Incoming>,
+}
+
+impl Streaming {
+    pub(super) fn new(answer: Response<Incoming>) -> Self {
+        Self { answer }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.answer.status()
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &http::HeaderMap {
+        self.answer.headers()
+    }
+
+    /// The next chunk; `None` at the end. Waits as long as it takes.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, ClientError>> {
+        loop {
+            match self.answer.body_mut().frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => return Some(Ok(data)),
+                    Err(_trailers) => continue,
+                },
+                Err(error) => {
+                    return Some(Err(ClientError::Unreachable {
+                        url: "the answer".to_owned(),
+                        reason: causes(&error),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// More than `bytes_max`, nothing for [`CHUNK_TIMEOUT`], or the connection broke.
+    pub async fn collect(mut self, bytes_max: u64) -> Result<Bytes, ClientError> {
+        let announced = hyper::body::Body::size_hint(self.answer.body()).lower();
+        if announced > bytes_max {
+            return Err(ClientError::TooLarge(bytes_max));
+        }
+        let mut all = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
+        loop {
+            let chunk = tokio::time::timeout(CHUNK_TIMEOUT, self.chunk()).await;
+            let chunk = chunk.map_err(|_| ClientError::Unreachable {
+                url: "the answer".to_owned(),
+                reason: format!("nothing more for {} s", CHUNK_TIMEOUT.as_secs()),
+            })?;
+            match chunk {
+                None => return Ok(all.freeze()),
+                Some(chunk) => all.extend_from_slice(&chunk?),
+            }
+            if all.len() as u64 > bytes_max {
+                return Err(ClientError::TooLarge(bytes_max));
+            }
+        }
+    }
+
+    pub(super) fn lines(self) -> Lines<BodyDataStream<Incoming>> {
+        Lines::new(self.answer.into_body().into_data_stream())
+    }
+}
+
+/// The events of a release, until `finished`.
+pub struct Events {
+    lines: Lines<BodyDataStream<Incoming>>,
+}
+
+impl Events {
+    pub(super) fn new(answer: Streaming) -> Self {
+        Self {
+            lines: answer.lines(),
+        }
+    }
+
+    /// The next event; `None` after the last one. Cancel safe.
+    ///
+    /// # Errors
+    /// The Seed is gone (the release goes on, or is reverted when it starts again), or speaks otherwise.
+    pub async fn next(&mut self) -> Option<Result<ReleaseEvent, ClientError>> {
+        let line = match self.lines.next().await? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(broken(error))),
+        };
+        Some(serde_json::from_slice(&line).map_err(|e| ClientError::Protocol(e.to_string())))
+    }
+}
+
+pub(super) fn broken(error: LineError) -> ClientError {
+    match error {
+        LineError::TooLong => ClientError::Protocol(error.to_string()),
+        LineError::Broken(reason) => ClientError::Unreachable {
+            url: "the stream".to_owned(),
+            reason,
+        },
+    }
+}

@@ -1,0 +1,154 @@
+//! The table of roles: what the command line, the port layout, checks, placement and children know of each.
+//!
+//! A role is added by a variant, its row, and a crate whose service the binary starts for it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Purpose of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Decides and relays.
+    Proxy,
+    /// Serves files.
+    Fileserver,
+    /// Runs `wasi:http` handlers.
+    App,
+    /// Keeps long-lived connections and channels.
+    Live,
+}
+
+/// Threads of a node's children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// A child for each core, with one thread: what it does never waits long.
+    OneEach,
+    /// As few children as can stand in for each other, with the cores' threads between them: their handlers compute.
+    SharedCores,
+}
+
+/// Facts of a role.
+#[derive(Debug)]
+pub struct RoleSpec {
+    /// The role.
+    pub role: Role,
+    /// Name in manifests, certificates and on the command line.
+    pub name: &'static str,
+    /// Number of its nodes in an `up` that says nothing else.
+    pub up_nodes: u16,
+    /// Threads of a child.
+    pub threads: Threads,
+    /// Clients come to it from outside: its public ports may be bound to every address, and balancers stand before it.
+    pub faces_clients: bool,
+    /// Its children have a listener each, and keys of namespaces are placed on them.
+    pub takes_slots: bool,
+    /// Its children keep the connections of live handlers, whose routes may be on no other role.
+    pub keeps_connections: bool,
+    /// Its children run app handlers that a handler decides on by name.
+    pub runs_apps: bool,
+    /// It serves nobody without the fleet's secrets; other roles go without.
+    pub needs_secrets: bool,
+}
+
+/// A role whose service adds nothing: handlers decide, and the child does what they decide.
+const PLAIN: RoleSpec = RoleSpec {
+    role: Role::Proxy,
+    name: "proxy",
+    up_nodes: 1,
+    threads: Threads::OneEach,
+    faces_clients: false,
+    takes_slots: false,
+    keeps_connections: false,
+    runs_apps: false,
+    needs_secrets: false,
+};
+
+/// Every role, in the order in which `up` numbers nodes.
+pub static ROLES: [RoleSpec; 4] = [
+    RoleSpec {
+        faces_clients: true,
+        ..PLAIN
+    },
+    RoleSpec {
+        role: Role::App,
+        name: "app",
+        threads: Threads::SharedCores,
+        runs_apps: true,
+        ..PLAIN
+    },
+    RoleSpec {
+        role: Role::Live,
+        name: "live",
+        takes_slots: true,
+        keeps_connections: true,
+        needs_secrets: true,
+        ..PLAIN
+    },
+    RoleSpec {
+        role: Role::Fileserver,
+        name: "fileserver",
+        ..PLAIN
+    },
+];
+
+impl Role {
+    /// The role's row of [`ROLES`].
+    pub fn spec(self) -> &'static RoleSpec {
+        let mut rows = ROLES.iter();
+        rows.find(|row| row.role == self)
+            .expect("every role has a row, by the test below")
+    }
+
+    /// The role of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let mut rows = ROLES.iter();
+        rows.find(|row| row.name == name).map(|row| row.role)
+    }
+
+    /// Names of the roles for which something holds, for messages: `proxy, app or live`.
+    pub fn names(which: impl Fn(&RoleSpec) -> bool) -> String {
+        let names: Vec<_> = ROLES
+            .iter()
+            .filter(|row| which(row))
+            .map(|row| row.name)
+            .collect();
+        match names.split_last() {
+            Some((last, [])) => (*last).to_owned(),
+            Some((last, before)) => format!("{} or {last}", before.join(", ")),
+            None => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec().name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_role_has_one_row_and_its_serialised_name() {
+        for role in [Role::Proxy, Role::Fileserver, Role::App, Role::Live] {
+            let row = role.spec();
+            assert_eq!(
+                serde_json::to_string(&role).unwrap(),
+                format!("\"{}\"", row.name)
+            );
+            assert_eq!(Role::of_name(row.name), Some(role));
+            let rows = ROLES.iter().filter(|other| other.role == role);
+            assert_eq!(rows.count(), 1, "{role}");
+        }
+        assert_eq!(Role::of_name("mail"), None);
+    }
+
+    #[test]
+    fn roles_are_listed_as_people_write_them() {
+        assert_eq!(Role::names(|row| row.keeps_connections), "live");
+        assert_eq!(Role::names(|_| true), "proxy, app, live or fileserver");
+    }
+}
