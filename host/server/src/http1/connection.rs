@@ -17,7 +17,6 @@ use crate::{
     refusal::Refusal,
     reply::{self, Asked},
 };
-use bytes::BytesMut;
 use futures::FutureExt;
 use protoplex_http::{
     Answer, BodyError, Duplex, Head, Hop, Interims, Notes, Onward, Reply, ReplyBody, Scheme,
@@ -32,8 +31,8 @@ use std::{
     task::Poll,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout, timeout_at},
+    io::AsyncReadExt,
+    time::{Instant, timeout_at},
 };
 
 /// What comes after a reply.
@@ -142,7 +141,7 @@ where
             match self.request(end).await? {
                 Next::Request => {}
                 Next::Switch(switch) => return Ok(Some(switch)),
-                Next::Close { unread } => return self.close(unread).await.map(|()| None),
+                Next::Close { unread } => return self.wire.close(unread).await.map(|()| None),
             }
         }
     }
@@ -152,7 +151,7 @@ where
         let id = self.ids.next();
         let (refusal, entry) = self.refused_head(&id, &self.wire.input, refusal);
         self.say_refusal(id, refusal, entry).await?;
-        self.close(true).await
+        self.wire.close(true).await
     }
 
     /// Counts a request whose head is refused. What its client is told, and its entry.
@@ -195,45 +194,6 @@ where
             entry.add_bytes(self.wire.produced() - before);
         }
         self.wire.flush().await
-    }
-
-    /// Ends the connection. What the client still sends must not turn into a reset that eats our answer.
-    async fn close(&mut self, unread: bool) -> Result<(), End> {
-        self.wire.flush().await?;
-        let limit = self.wire.context.limits.write_timeout;
-        timeout(limit, self.wire.io.shutdown())
-            .await
-            .map_err(|_| End::Io)??;
-        if unread || !self.wire.input.is_empty() {
-            self.linger().await;
-        }
-        Ok(())
-    }
-
-    /// Reads what a client still sends that has had its answer. It costs its connection, which counts, and one buffer.
-    async fn linger(&mut self) {
-        let (limits, leaving) = (&self.wire.context.limits, self.wire.leaving);
-        (self.wire.input, self.wire.out) = (BytesMut::new(), Vec::new());
-        let mut until = Instant::now() + limits.linger_timeout;
-        let mut is_told = false;
-        loop {
-            let now = Instant::now();
-            // A client that never pauses lets no timer run.
-            if now >= until {
-                return;
-            }
-            let read = read_some(&mut self.wire.io, &mut self.wire.input, PIECE_BYTES);
-            tokio::select! {
-                read = timeout_at(until.min(now + limits.linger_silence_max), read) => match read {
-                    Ok(Ok(read)) if read > 0 => self.wire.input.clear(),
-                    _ => return,
-                },
-                () = leaving.cancelled(), if !is_told => {
-                    is_told = true;
-                    until = until.min(Instant::now() + limits.net.drain_window);
-                }
-            }
-        }
     }
 
     /// Answers the request whose head ends at `end`.

@@ -2,6 +2,7 @@
 //! two ways is refused and the connection closed.
 
 mod body;
+mod closing;
 mod connection;
 mod half_closed;
 pub(crate) mod head;

@@ -130,5 +130,5 @@ async fn a_drain_does_not_wait_for_a_handshake_that_nobody_began() {
     let began = std::time::Instant::now();
     running.server.drain();
     assert_eq!(client.rest().await, Ok(String::new()));
-    assert!(began.elapsed() < Limits::default().handshake_timeout / 2);
+    assert!(began.elapsed() < Limits::default().net.handshake_timeout / 2);
 }

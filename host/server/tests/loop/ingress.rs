@@ -2,12 +2,12 @@
 //! believed.
 
 use crate::{
-    support::{Client, Running, soon, start_with, text},
+    support::{Client, Fun, Running, soon, start_with, text},
     tls::{connect_over, server_config},
 };
 use protoplex_http::{Answer, Body, Head};
 use protoplex_net::{self as net, Trust};
-use protoplex_server::{Cause, Limits, Settings};
+use protoplex_server::{Cause, Limits, Server, Settings};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
