@@ -2,7 +2,7 @@
 //! leaves its line in a queue, and where the queue is full, or the disk refuses, it is counted instead.
 
 use protoplex_disk::append_to;
-use protoplex_edge::{Access, AccessLog};
+use protoplex_server::{Access, AccessLog};
 use protoplex_telemetry::log_output::ends_within_a_line;
 use serde::Serialize;
 use std::{

@@ -3,9 +3,8 @@
 use super::forwarded;
 use http::{HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::BodyExt;
-use protoplex_edge::{check_response_head, forward};
 use protoplex_handler::{AppBody, AppHandler, HandlerError};
-use protoplex_http::{Body, Head, Reply, ReplyBody};
+use protoplex_http::{Body, Head, Reply, ReplyBody, check_response_head, trailers};
 use std::{net::IpAddr, sync::Arc};
 
 /// Host of a request that names none, as HTTP/1.0 need not: `wasi:http` wants one, and so does HTTP/1.1 between nodes.
@@ -40,7 +39,7 @@ pub(super) fn request(
     *request.uri_mut() = uri.build().map_err(|_| refused("target"))?;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = forwarded::headers(head, from_our_node);
-    if forward::takes_trailers(head) {
+    if trailers::takes_trailers(head) {
         // It concerns one hop, of which the app is the end.
         let trailers = HeaderValue::from_static("trailers");
         request.headers_mut().insert(header::TE, trailers);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use memmap2::Mmap;
 use protoplex_control::messages::asset_offsets;
-use protoplex_edge::asset::Asset;
 use protoplex_handler::BuildFault;
+use protoplex_http::asset::Asset;
 use protoplex_wire::{Digest, Manifest, release::Stage};
 use std::{
     collections::{BTreeMap, HashMap},

@@ -10,10 +10,10 @@ use super::{
     upstream::Upstreams,
 };
 use arc_swap::ArcSwap;
-use protoplex_edge::upstream::Means;
 use protoplex_handler::{
     AppHandler, BuildFault, EdgeHandler, HandlerContext, Linkers, LiveHandler, Runtime,
 };
+use protoplex_upstream::Means;
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::{Grants, Handler, Role},

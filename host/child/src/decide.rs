@@ -19,17 +19,17 @@ use super::{
 use base64::Engine as _;
 pub(super) use check::check;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use protoplex_edge::{
-    asset::Asset,
-    check_response_head, forward,
-    upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash},
-};
 use protoplex_fleet::build_token::BuildToken;
 use protoplex_handler::{
     Decision, HandlerError, RelayDecision,
     decision::{Asset as AssetDecision, Redirect, Response},
 };
-use protoplex_http::{Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply, normal};
+use protoplex_http::{
+    Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply,
+    asset::{self, Asset},
+    check_response_head, field, forward, normal, target, trailers,
+};
+use protoplex_upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash};
 use protoplex_wire::BuildId;
 use std::{
     net::SocketAddr,
@@ -135,7 +135,7 @@ pub(super) fn own_header(
     name: &str,
     value: &str,
 ) -> Result<(HeaderName, HeaderValue), HandlerError> {
-    if forward::is_of_the_host(name) {
+    if field::is_of_the_host(name) {
         return refused(format!(
             "header `{name}` is the host's to set; leave it out"
         ));
@@ -188,7 +188,7 @@ fn asset_reply(
     let own = decision.headers.iter();
     let own = own.map(|field| own_header(&field.name, &field.value));
     let own = own.collect::<Result<Vec<_>, _>>()?;
-    let mut reply = protoplex_edge::asset::reply(asset, head, decision.status);
+    let mut reply = asset::reply(asset, head, decision.status);
     add_to_asset(&mut reply, own);
     check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
     Ok(reply)
@@ -285,7 +285,7 @@ fn relay_to(
     let mut outbound = outbound(slot, &request, &decision, counters)?;
     let set = decision.set_headers.iter().map(|field| &*field.name);
     let removed = decision.remove_headers.iter().map(|name| &**name);
-    outbound.body = forward::without_trailers(request.body, set.chain(removed));
+    outbound.body = trailers::without_trailers(request.body, set.chain(removed));
     if grant.is_to_apps() {
         let first_byte = &mut outbound.timeouts.first_byte;
         first_byte.get_or_insert(request.build.first_byte_of_apps);
@@ -431,7 +431,7 @@ fn outbound(
     };
     let granted = |protocol: &str| slot.grants.upgrades.iter().any(|known| known == protocol);
     let path = match decision.path.as_deref() {
-        Some(path) if !forward::is_path(path) => {
+        Some(path) if !target::is_path(path) => {
             return refused(
                 "the path to relay to must start with `/` and have no character that must be escaped",
             );
@@ -466,7 +466,7 @@ fn outbound(
         body: Body::empty(),
         upgrade: head.hop.upgrade.filter(allowed).map(str::to_owned),
         expects_continue: head.hop.expects_continue,
-        takes_trailers: forward::takes_trailers(head) && !edits.covers("te"),
+        takes_trailers: trailers::takes_trailers(head) && !edits.covers("te"),
         interims: head.hop.interims.cloned(),
         timeouts: decision
             .timeouts

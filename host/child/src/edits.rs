@@ -2,8 +2,8 @@
 //! `remove-headers`. One place for all protocols.
 
 use super::decide::{own_header, refused, trimmed};
-use protoplex_edge::forward;
 use protoplex_handler::{HandlerError, RelayDecision};
+use protoplex_http::{field, target};
 
 /// Checked edits of one relay.
 pub(super) struct Edits<'a> {
@@ -19,7 +19,7 @@ impl<'a> Edits<'a> {
         for field in &decision.set_headers {
             own_header(&field.name, &field.value)?;
             if is_host(&field.name) {
-                if !forward::is_authority(&field.value) {
+                if !target::is_authority(&field.value) {
                     return refused(format!(
                         "header `host` is set to `{}`; write a host, with a port or without",
                         field.value
@@ -42,12 +42,12 @@ impl<'a> Edits<'a> {
     /// Whether the request's own header of that name, or the platform's, is replaced or removed.
     pub(super) fn covers(&self, name: &str) -> bool {
         let mut set = self.decision.set_headers.iter();
-        set.any(|field| forward::is_alike(&field.name, name)) || self.removes(name)
+        set.any(|field| field::is_alike(&field.name, name)) || self.removes(name)
     }
 
     fn removes(&self, name: &str) -> bool {
         let mut removed = self.decision.remove_headers.iter();
-        removed.any(|other| forward::is_alike(other, name))
+        removed.any(|other| field::is_alike(other, name))
     }
 
     /// Names and values to add: the last of each name that is set, and not removed.

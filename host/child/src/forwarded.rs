@@ -1,15 +1,14 @@
 //! Headers that go on from a request to an app handler or an upstream.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use protoplex_edge::forward;
-use protoplex_http::Head;
+use protoplex_http::{Head, field, forward};
 
 /// A copy of the request's end-to-end headers, with the forwarding ones written by us. A request from a node of our
 /// own keeps those that the node wrote.
 pub(super) fn headers(head: &Head<'_>, from_our_node: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
     let all = head.headers.iter();
-    for field in all.filter(|field| !forward::is_disguised(field.name)) {
+    for field in all.filter(|field| !field::is_disguised(field.name)) {
         if let (Ok(name), Ok(value)) = (
             HeaderName::from_bytes(field.name.as_bytes()),
             HeaderValue::from_bytes(field.value),

@@ -11,7 +11,7 @@ pub(super) use route::{Moment, RouteMetrics};
 use super::role::RoleMetrics;
 use named::Named;
 use parking_lot::Mutex;
-use protoplex_edge::upstream::{Counters, Load};
+use protoplex_upstream::{Counters, Load};
 use route::BOUNDS_MS;
 use std::{
     collections::BTreeMap,

@@ -3,12 +3,12 @@
 //! client by those alone.
 
 use hmac::{Hmac, Mac};
-use protoplex_edge::{
-    Origin,
+use protoplex_fleet::build_token::BuildToken;
+use protoplex_http::{
+    Head, HeaderField, Scheme,
     forward::{self, Told},
 };
-use protoplex_fleet::build_token::BuildToken;
-use protoplex_http::{Head, HeaderField, Scheme};
+use protoplex_server::Origin;
 use sha2::Sha256;
 
 /// Bytes of a MAC that are sent: 2^128 cannot be tried in the minutes in which a token is good.

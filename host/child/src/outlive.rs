@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::uri::Authority;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use protoplex_edge::upstream::Group;
 use protoplex_handler::AppHandler;
 use protoplex_http::{Reply, ReplyBody, StreamError};
+use protoplex_upstream::Group;
 use std::{
     future::Future,
     pin::{Pin, pin},

@@ -3,8 +3,8 @@
 use super::reply;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_edge::upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_http::{BodyError, Reply};
+use protoplex_upstream::{Group, Load, Means, Outbound, RelayError};
 use protoplex_wire::{
     Manifest, UpstreamRef,
     manifest::{Ejection, Role, Upstream, defaults},

@@ -2,7 +2,7 @@
 
 use super::{fleet::FleetTarget, metrics::Metrics, upstream::Upstreams};
 use http::uri::Authority;
-use protoplex_edge::upstream::{Counters, Group};
+use protoplex_upstream::{Counters, Group};
 use protoplex_wire::{UpstreamRef, manifest::Role};
 use std::sync::Arc;
 

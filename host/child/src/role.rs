@@ -6,8 +6,8 @@ use super::{build::LoadedBuild, decide::Request, metrics::Sample, reply, service
 use futures::future::BoxFuture;
 use http::StatusCode;
 use protoplex_control::{child_files::ChildFiles, messages::ChildConfig};
-use protoplex_edge::{Divert, Limits};
 use protoplex_http::{Answer, Body, Head};
+use protoplex_net::{Limits, TlsHandoff};
 use protoplex_wire::directory::Directory;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -80,7 +80,7 @@ pub trait RoleService: Send + Sync {
     }
 
     /// Takes connections of other protocols on the child's own listener.
-    fn links(&self) -> Option<Divert> {
+    fn links(&self) -> Option<TlsHandoff> {
         None
     }
 

@@ -13,10 +13,10 @@ use super::{
     route::Found,
 };
 use http::StatusCode;
-use protoplex_edge::{Origin, Service};
 use protoplex_fleet::build_token::{BuildToken, BuildTokenFault};
 use protoplex_handler::HandlerError;
 use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
+use protoplex_server::{Origin, Service};
 use protoplex_wire::role::RoleSpec;
 use std::{
     future::Future,

@@ -1,7 +1,7 @@
 //! Where relays go that name an upstream of the build. Built-in ones are the fleet's.
 
 use super::metrics::{OTHER, UPSTREAMS_LABELLED_MAX};
-use protoplex_edge::upstream::{Group, Load, Means};
+use protoplex_upstream::{Group, Load, Means};
 use protoplex_wire::manifest::Upstream;
 use std::{
     collections::{BTreeMap, HashMap},

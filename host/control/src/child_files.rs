@@ -3,8 +3,8 @@
 
 use crate::socket::sealed_memfd;
 use anyhow::Context;
-use protoplex_edge::{Certificates, Pem};
 use protoplex_fleet::{MemberFiles, SideFile};
+use protoplex_net::{Certificates, Pem};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,

@@ -2,9 +2,8 @@
 //! certificates, the access log. Each part has a default.
 
 use crate::descriptors;
-use protoplex_edge::{
-    AddressRange, HEAD_BYTES_LIMIT, HEADERS_LIMIT, LINE_BYTES_LIMIT, Limits, Trust,
-};
+use protoplex_net::{AddressRange, Trust};
+use protoplex_server::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, LINE_BYTES_LIMIT, Limits};
 use protoplex_wire::{manifest::Role, status::Addresses};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
@@ -222,8 +221,8 @@ impl Ingress {
     pub fn limits(&self, children: usize, drain_timeout: Duration) -> Limits {
         let mut limits = self.limits.of_child(children);
         let by_descriptors = descriptors::connections(descriptors::limit());
-        limits.connections_max = limits.connections_max.min(by_descriptors);
-        limits.drain_window = limits.drain_window.min(drain_timeout / 2);
+        limits.net.connections_max = limits.net.connections_max.min(by_descriptors);
+        limits.net.drain_window = limits.net.drain_window.min(drain_timeout / 2);
         limits
     }
 }
@@ -243,38 +242,38 @@ impl IngressLimits {
         let connections = self.connections_max;
         let mut limits = Limits::default();
         set(
-            &mut limits.connections_max,
+            &mut limits.net.connections_max,
             connections
                 .map(|whole| whole.div_ceil(children.max(1)))
                 .as_ref(),
         );
         for (limit, said) in [
             (
-                &mut limits.address_connections_max,
+                &mut limits.net.address_connections_max,
                 share(self.address_connections_max),
             ),
             (
-                &mut limits.address_in_flight_max,
+                &mut limits.net.address_in_flight_max,
                 share(self.address_in_flight_max),
             ),
             (
-                &mut limits.address_requests_per_s,
+                &mut limits.net.address_requests_per_s,
                 share(self.address_requests_per_s),
             ),
             (
-                &mut limits.address_burst_requests,
+                &mut limits.net.address_burst_requests,
                 share(self.address_burst_requests),
             ),
             (
-                &mut limits.address_messages_per_s,
+                &mut limits.net.address_messages_per_s,
                 share(self.address_messages_per_s),
             ),
             (
-                &mut limits.address_burst_messages,
+                &mut limits.net.address_burst_messages,
                 share(self.address_burst_messages),
             ),
             (
-                &mut limits.drain_closes_per_s,
+                &mut limits.net.drain_closes_per_s,
                 share(self.drain_closes_per_s),
             ),
             (&mut limits.body_bytes_per_s_min, self.body_bytes_per_s_min),
@@ -295,22 +294,25 @@ impl IngressLimits {
             set(limit, said.as_ref());
         }
         for (limit, said) in [
-            (&mut limits.handshake_timeout, self.handshake_timeout_ms),
-            (&mut limits.first_byte_timeout, self.first_byte_timeout_ms),
+            (&mut limits.net.handshake_timeout, self.handshake_timeout_ms),
+            (
+                &mut limits.net.first_byte_timeout,
+                self.first_byte_timeout_ms,
+            ),
             (&mut limits.head_timeout, self.head_timeout_ms),
             (&mut limits.idle_timeout, self.idle_timeout_ms),
             (&mut limits.body_timeout, self.body_timeout_ms),
             (&mut limits.body_grace, self.body_grace_ms),
             (&mut limits.two_way_silence_max, self.two_way_silence_max_ms),
             (&mut limits.write_timeout, self.write_timeout_ms),
-            (&mut limits.drain_window, self.drain_window_ms),
+            (&mut limits.net.drain_window, self.drain_window_ms),
         ] {
             set(limit, time(said).as_ref());
         }
         set(&mut limits.head_bytes_max, self.head_bytes_max.as_ref());
         set(&mut limits.line_bytes_max, self.line_bytes_max.as_ref());
         set(&mut limits.headers_max, self.headers_max.as_ref());
-        set(&mut limits.address_exempt, self.address_exempt.as_ref());
+        set(&mut limits.net.address_exempt, self.address_exempt.as_ref());
         limits
     }
 }
@@ -337,9 +339,9 @@ mod tests {
         let text = r#"{"proxy_protocol_from":["10.0.0.0/8"],"limits":{"address_connections_max":9,"idle_timeout_ms":7}}"#;
         let ingress: Ingress = serde_json::from_str(text).expect("it parses");
         let limits = ingress.limits(2, Duration::from_secs(1));
-        assert_eq!(limits.address_connections_max, 5);
+        assert_eq!(limits.net.address_connections_max, 5);
         assert_eq!(limits.idle_timeout, Duration::from_millis(7));
-        assert_eq!(limits.drain_window, Duration::from_millis(500));
+        assert_eq!(limits.net.drain_window, Duration::from_millis(500));
         let larger = r#"{"limits":{"line_bytes_max":61440,"headers_max":256}}"#;
         let larger: Ingress = serde_json::from_str(larger).expect("it parses");
         let larger = larger.limits(2, Duration::from_secs(1));

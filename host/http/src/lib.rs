@@ -1,8 +1,17 @@
 //! One request and its reply, as connections hand them to handlers and back.
 //!
-//! Shared by `edge`, which reads and writes them, and `handler`, which runs on them. No I/O.
+//! Shared by `server`, which reads and writes them, `upstream`, which relays them, and `handler`, which runs on them; and
+//! with them what HTTP itself says of heads and bodies: names of fields, targets, chunks, trailers, forwarding headers,
+//! conditions and ranges. No I/O.
 
+pub mod asset;
 mod body;
+pub mod chunked;
+pub mod field;
+pub mod forward;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod head;
 mod interim;
 mod lines;
@@ -10,7 +19,10 @@ pub mod normal;
 mod notes;
 mod pace;
 mod reply;
+mod response_head;
 mod switch;
+pub mod target;
+pub mod trailers;
 
 pub use body::{Body, BodyError, Pace, Pacing};
 pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Internal, ORIGIN_HEADER, Scheme};
@@ -18,5 +30,9 @@ pub use interim::{Interim, Interims};
 pub use lines::{Lines, fields};
 pub use notes::{Noted, Notes};
 pub use pace::ClientPace;
-pub use reply::{Answer, RelayBody, Reply, ReplyBody, StreamError};
+pub use reply::{Answer, RelayBody, Reply, ReplyBody, SocketBody, SocketRest, StreamError, Tunnel};
+pub use response_head::{
+    RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
+    check_response_head,
+};
 pub use switch::{Duplex, Onward, Switch, Switched};

@@ -1,11 +1,17 @@
 //! The reply to a request, and when it is ready.
 
-use crate::{Lines, Switch};
+use crate::{Duplex, Lines, Switch};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::combinators::UnsyncBoxBody;
-use std::{any::Any, fmt, future::Future, pin::Pin, task::Context};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{net::TcpStream, time::Instant};
 
 /// The answer of a service to a request head: now, or later.
 pub enum Answer {
@@ -46,24 +52,51 @@ pub enum ReplyBody {
     },
     /// A stream. An error of it cuts the connection, since the status is gone already.
     Stream(UnsyncBoxBody<Bytes, StreamError>),
-    /// The response of an upstream's connection. With 101, or 2xx to a CONNECT, that connection itself: a tunnel.
+    /// The response of an upstream's connection.
     Relay(Box<dyn RelayBody>),
+    /// With 101, or 2xx to a CONNECT: no body, but the server's end of a tunnel, to which the client's connection goes on.
+    Tunnel(Tunnel),
     /// With 101, or 2xx to an extended CONNECT: no body, but the connection itself, for whoever takes it over.
     Switch(Switch),
 }
 
-/// A body that the connection layer made itself (in `edge::upstream`), so that it can be moved by better means than
-/// frames.
-pub trait RelayBody:
-    HttpBody<Data = Bytes, Error = StreamError> + Any + Send + Unpin + 'static
-{
-    /// Whether it is no body at all but a connection that was switched to another protocol.
-    fn is_tunnel(&self) -> bool;
+/// The body of a response that a server behind is sending, so that it can be moved by better means than frames.
+pub trait RelayBody: HttpBody<Data = Bytes, Error = StreamError> + Send + Unpin + 'static {
     /// Gets on with what is left of the request while the client takes nothing of the body: it may take none before it
     /// has said all it has to say.
     fn poll_request(&mut self, _cx: &mut Context<'_>) {}
-    /// Ends the body with an error when the future is done. A tunnel goes on.
+    /// Ends the body with an error when the future is done.
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>);
+    /// The body as bytes of a socket, where it may be that.
+    fn as_socket(&mut self) -> Option<&mut dyn SocketBody> {
+        None
+    }
+}
+
+/// A body whose rest may be nothing but the next bytes of a plain socket, to be moved without being read.
+pub trait SocketBody: Send {
+    /// The rest, if it is that by now.
+    fn rest(&mut self) -> Option<SocketRest<'_>>;
+    /// When a body that brings nothing is given up.
+    fn idle_at(&self) -> Instant;
+    /// Ready when the body has to end early, see [`RelayBody::end_with`].
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Bytes that are left of a body, and where they come from.
+pub struct SocketRest<'a> {
+    /// The server's socket.
+    pub socket: &'a TcpStream,
+    /// How many are left. Whoever takes some out of the socket counts them down.
+    pub left: &'a mut u64,
+}
+
+/// A server's end of a tunnel. Its drop closes the connection.
+pub struct Tunnel {
+    /// The connection; no bytes of HTTP are read from it or written to it from here on.
+    pub io: Box<dyn Duplex>,
+    /// Bytes that the server sent already.
+    pub early: Bytes,
 }
 
 /// The error of a streamed body; the connection logs it once.
@@ -77,6 +110,7 @@ impl fmt::Debug for ReplyBody {
             Self::Absent { bytes } => write!(f, "Absent({bytes:?})"),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Relay(_) => f.write_str("Relay"),
+            Self::Tunnel(_) => f.write_str("Tunnel"),
             Self::Switch(_) => f.write_str("Switch"),
         }
     }

@@ -2,15 +2,44 @@
 
 use bytes::Bytes;
 use std::{future::Future, pin::Pin};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// The task that goes on when the reply is out. The connection counts as open until it is done.
 pub type Onward = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// One end of a connection, whatever carries it.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+/// One end of a connection, whatever carries it. A plain socket is known as such, so that bytes can be moved without
+/// being read.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The socket, if nothing stands between it and the bytes.
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Duplex for T {}
+    /// The socket underneath, whatever stands between it and the bytes.
+    fn socket(&self) -> Option<&TcpStream> {
+        self.tcp()
+    }
+}
+
+impl Duplex for TcpStream {
+    #[inline]
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl Duplex for Box<dyn Duplex> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        (**self).tcp()
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
+    }
+}
 
 /// The connection, behind its answer.
 pub struct Switched {

@@ -19,8 +19,8 @@ use protoplex_control::{
     awake::Awake,
     messages::{ChildConfig, FromChild, HAND_OVER_MAX, ToChild},
 };
-use protoplex_edge::TicketSecret;
 use protoplex_handler::BuildFault;
+use protoplex_net::TicketSecret;
 use protoplex_seed_client::LinkSender;
 use protoplex_wire::{
     link::{FromNode, FromSeed},

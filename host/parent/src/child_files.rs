@@ -4,8 +4,8 @@
 use crate::config::NodeConfig;
 use anyhow::Context;
 use protoplex_control::child_files::{CertificatePaths, ChildFiles, PublicFiles};
-use protoplex_edge::upstream::NodeCertificate;
 use protoplex_fleet::{Expected, FleetIdentity, MemberFiles, SideFile, mutual_tls};
+use protoplex_upstream::NodeCertificate;
 use protoplex_wire::Role;
 use std::{
     os::fd::{AsRawFd, OwnedFd, RawFd},

@@ -43,7 +43,7 @@ impl Child {
         let log = self.access_log.clone();
         async move {
             server.drain();
-            role.drain(limits.drain_window);
+            role.drain(limits.net.drain_window);
             shared.relay.means.stop.cancel();
             let cut = match awake::timeout(timeout, server.drained()).await {
                 Some(()) => 0,

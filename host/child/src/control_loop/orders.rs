@@ -8,7 +8,7 @@ use protoplex_control::{
     ingress,
     messages::{FromChild, ToChild},
 };
-use protoplex_edge::TicketSecret;
+use protoplex_net::TicketSecret;
 use std::{fs::File, os::fd::OwnedFd};
 
 /// Reasons are cut here: a packet has room for them, however they are escaped.

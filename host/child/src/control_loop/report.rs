@@ -10,7 +10,7 @@ use protoplex_control::{
     messages::{Beat, FromChild},
     socket::{ControlSocket, sealed_memfd},
 };
-use protoplex_edge::Server;
+use protoplex_server::Server;
 use protoplex_telemetry::log_output;
 use std::{
     io::{self, Write},
@@ -122,7 +122,10 @@ impl Child {
             child: self.config.index,
             build: &build,
             gauges,
-            refused: self.server.counters().all().collect(),
+            refused: {
+                let refused = self.server.connection_counters().all();
+                refused.chain(self.server.counters().all()).collect()
+            },
             role: self.role.metrics(),
             loads,
         });

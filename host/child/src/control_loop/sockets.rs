@@ -3,8 +3,8 @@
 use super::start::{Child, Listening};
 use crate::inherited::{duplicate, shut};
 use anyhow::Context;
-use protoplex_edge::ListenHandle;
 use protoplex_http::Scheme;
+use protoplex_net::ListenHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -34,7 +34,7 @@ impl Child {
         if let Some(fd) = self.config.internal_fds.get(index) {
             let listener = listener(*fd)?;
             internal = Some(match self.role.links() {
-                Some(links) => self.server.listen_beside(listener, links),
+                Some(links) => self.server.listen_shared(listener, links),
                 None => self.server.listen_internal(listener),
             });
         }

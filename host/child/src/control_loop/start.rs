@@ -17,12 +17,11 @@ use protoplex_control::{
     messages::{ChildConfig, FromChild},
     socket::ControlSocket,
 };
-use protoplex_edge::{
-    Certificates, ListenHandle, Server, Settings,
-    upstream::{Means, NodeCertificate},
-};
 use protoplex_fleet::MemberFiles;
 use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
+use protoplex_net::{Certificates, ListenHandle};
+use protoplex_server::{ALPN, Server, Settings};
+use protoplex_upstream::{Means, NodeCertificate};
 use protoplex_wire::{Digest, directory::Directory};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -88,7 +87,7 @@ impl Child {
         let role = start_role(&RoleStart {
             config: &config,
             files: &files,
-            limits: &limits,
+            limits: &limits.net,
             child: &shared,
         })?;
         let access_log = match &config.ingress.access_log {
@@ -100,10 +99,10 @@ impl Child {
         let settings = Settings {
             limits,
             trust,
-            tls: Some(Arc::new(certificates.config()?)),
+            tls: Some(Arc::new(certificates.config(&ALPN)?)),
             access_log: access_log.clone().map(|log| log as _),
         };
-        let connections_max = settings.limits.connections_max;
+        let connections_max = settings.limits.net.connections_max;
         let server = Arc::new(Server::new(
             Arc::new(Requests {
                 child: Arc::clone(&shared),

@@ -4,9 +4,9 @@
 
 use http::{HeaderValue, StatusCode, header};
 use protoplex_child::reply;
-use protoplex_edge::{Full, Limits, Share, Shares};
 use protoplex_handler::LiveHandler;
 use protoplex_http::Reply;
+use protoplex_net::{Full, Limits, Share, Shares};
 use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -11,10 +11,10 @@ use protoplex_child::{
     build::{Code, LoadedBuild, Slot},
     metrics::DecisionKind,
 };
-use protoplex_edge::{Rate, Share};
 use protoplex_handler::{
     Again, Effect, HandlerError, LiveError, LiveHandler, LiveMessage, Outcome, Session, Transport,
 };
+use protoplex_net::{Rate, Share};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,

@@ -13,9 +13,9 @@ use protoplex_child::{
     metrics::DecisionKind,
     reply,
 };
-use protoplex_edge::websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
+use protoplex_websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_wire::manifest::LiveLimits;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use protoplex_channels::{
     Change, Form, Item, Message, Notice, Position, Refusal, Said, Subscribed,
 };
-use protoplex_edge::websocket::{Opcode, deflate, frame};
+use protoplex_websocket::{Opcode, deflate, frame};
 use protoplex_wire::manifest::LiveLimits;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};

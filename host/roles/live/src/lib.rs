@@ -316,7 +316,7 @@ impl Live {
 
 /// Codes with which connections are closed, beside those of RFC 6455.
 mod close {
-    pub(super) use protoplex_edge::websocket::code::{GOING_AWAY, NORMAL, POLICY, RESTART};
+    pub(super) use protoplex_websocket::code::{GOING_AWAY, NORMAL, POLICY, RESTART};
     /// None was given (RFC 6455, section 7.4.1).
     pub(super) const NONE: u16 = 1005;
     /// The connection broke (RFC 6455, section 7.4.1).

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use parking_lot::Mutex;
-use protoplex_edge::Rate;
 use protoplex_http::{Answer, Body, Head, Reply};
+use protoplex_net::Rate;
 use protoplex_wire::manifest::message_cost;
 use serde_json::value::RawValue;
 use std::{

@@ -9,9 +9,9 @@ use protoplex_child::{
     role::{Labelled, RoleMetrics, RoleService, RoleStart},
 };
 use protoplex_control::{child_files::ChildFiles, messages::HAND_OVER_MAX};
-use protoplex_edge::Divert;
 use protoplex_fleet::SideFile;
 use protoplex_http::{Answer, Body, Head};
+use protoplex_net::TlsHandoff;
 use protoplex_wire::directory::Directory;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -68,7 +68,7 @@ impl RoleService for LiveRole {
         connect::connect(&self.0, handler, request)
     }
 
-    fn links(&self) -> Option<Divert> {
+    fn links(&self) -> Option<TlsHandoff> {
         let live = Arc::clone(&self.0);
         Some(Arc::new(move |stream| {
             Box::pin(Live::answer_link(Arc::clone(&live), stream))

@@ -2,10 +2,10 @@
 
 use super::{client::Handle, close, encode::Spoken};
 use bytes::{Bytes, BytesMut};
-use protoplex_edge::Rate;
-use protoplex_edge::websocket::{Event, Limits, Opcode, Reader, close_frame, frame};
 use protoplex_handler::LiveMessage;
 use protoplex_http::{Duplex, Switched};
+use protoplex_net::Rate;
+use protoplex_websocket::{Event, Limits, Opcode, Reader, close_frame, frame};
 use protoplex_wire::manifest::message_cost;
 use std::{
     cell::RefCell,

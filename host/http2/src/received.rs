@@ -1,0 +1,84 @@
+//! The body of a message that comes on a stream.
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use protoplex_http::trailers::{self, TooLarge};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+/// Why a message's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The stream was reset, or its connection is gone.
+    #[error("{0}")]
+    Stream(#[from] h2::Error),
+    /// More of them than a message may have.
+    #[error("{0}")]
+    Trailers(#[from] TooLarge),
+}
+
+/// Data, then trailers: those that may be some. What was given out opens the window again.
+pub struct Received {
+    stream: RecvStream,
+    /// Bytes left of the announced length; `h2` sees to it that it is kept.
+    left: Option<u64>,
+    no_more_data: bool,
+}
+
+impl Received {
+    /// `headers` are those of its message.
+    pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
+        let announced = headers.get(header::CONTENT_LENGTH);
+        Self {
+            left: announced.and_then(|length| length.to_str().ok()?.parse().ok()),
+            stream,
+            no_more_data: false,
+        }
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = Broken;
+
+    #[inline]
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if !self.no_more_data {
+            if let Some(data) = ready!(self.stream.poll_data(cx)?) {
+                // Fails for a stream that is over.
+                let _ = self.stream.flow_control().release_capacity(data.len());
+                let bytes = data.len() as u64;
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            self.no_more_data = true;
+        }
+        let Some(mut trailers) = ready!(self.stream.poll_trailers(cx)?) else {
+            return Poll::Ready(None);
+        };
+        let checked = trailers::check(&mut trailers);
+        Poll::Ready(Some(
+            checked
+                .map(|()| Frame::trailers(trailers))
+                .map_err(Broken::from),
+        ))
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        self.left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

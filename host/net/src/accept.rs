@@ -1,0 +1,104 @@
+//! The accept loop: a permit for each connection, and a task.
+
+use crate::{
+    Cause, Connections, Entrance, OwnedGaugeGuard, Protocol, Security,
+    address_range::any_contains,
+    opening::{self, Opening, canonical},
+    shed,
+};
+use futures::FutureExt;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// After an accept that failed and left nothing to do about it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One listener, as its accept loop has it.
+pub(crate) struct Listener<P> {
+    pub(crate) socket: TcpListener,
+    pub(crate) entrance: Entrance,
+    /// Cancelled when connections that came by it have to go.
+    pub(crate) leaving: CancellationToken,
+    pub(crate) protocol: P,
+}
+
+/// Accepts until the socket is shut.
+pub(crate) async fn accept<P: Protocol>(all: &Connections, at: &Listener<P>) {
+    let mut spare = shed::Spare::new();
+    loop {
+        match at.socket.accept().await {
+            Ok((stream, peer)) => admit(all, at, stream, canonical(peer)),
+            // The client's doing, and no reason to keep the next one waiting.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // It was shut by somebody who shares it: nobody comes here any more.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => {
+                if spare.may_log() {
+                    tracing::warn!(%error, "accept failed");
+                }
+                let shed = shed::is_exhaustion(&error) && spare.shed(&at.socket);
+                if shed {
+                    all.counters().count(Cause::Descriptors);
+                } else {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// On drain: lets in the connections that are in the kernel's backlog already; they are told to go with their first
+/// response.
+pub(crate) fn accept_rest<P: Protocol>(all: &Connections, at: &Listener<P>) {
+    while let Some(Ok((stream, peer))) = at.socket.accept().now_or_never() {
+        admit(all, at, stream, canonical(peer));
+    }
+}
+
+/// Starts the task of a connection, if there is room for it.
+fn admit<P: Protocol>(all: &Connections, at: &Listener<P>, stream: TcpStream, address: SocketAddr) {
+    let Ok(permit) = Arc::clone(all.permits()).try_acquire_owned() else {
+        all.counters().count(Cause::ConnectionsMax);
+        let busy = match at.entrance.security {
+            Security::Tls => &[],
+            Security::Plain | Security::Either(_) => at.protocol.busy(),
+        };
+        return shed::turn_away(stream, busy);
+    };
+    // Whom a balancer speaks for is not known yet.
+    let is_announced =
+        !at.entrance.is_internal && any_contains(&all.trust().proxy_protocol_from, address.ip());
+    let of_address = if is_announced {
+        Ok(None)
+    } else {
+        all.admit_connection(address.ip())
+    };
+    let Ok(of_address) = of_address else {
+        return all.counters().count(Cause::AddressConnections);
+    };
+    // Not fatal: the connection is slower.
+    let _ = stream.set_nodelay(true);
+    let opening = Opening {
+        all: all.clone(),
+        entrance: at.entrance.clone(),
+        leaving: at.leaving.clone(),
+        protocol: at.protocol.clone(),
+    };
+    all.tasks().spawn(async move {
+        let opening = opening;
+        let counted = OwnedGaugeGuard::new(opening.all.gauge());
+        let left = if is_announced {
+            Box::pin(opening::announced(&opening, stream, address)).await
+        } else {
+            opening::serve(&opening, stream, address, of_address).await
+        };
+        if let Some(opening::Left { onward, of_address }) = left {
+            // In a task of its own, which is as large as that needs, and not as a request does.
+            opening.all.tasks().spawn(async move {
+                onward.await;
+                drop((permit, counted, of_address));
+            });
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! From sockets to connections: accepts, admits, counts and drains them, whatever is spoken on them.
+//!
+//! In: listeners, and a [`Protocol`]. Out: to that protocol each admitted [`Connection`], behind its PROXY header and its
+//! TLS handshake. What is said on a connection is not known here.
+
+mod accept;
+mod accounts;
+mod address_range;
+mod connections;
+mod counters;
+mod drain;
+mod guards;
+mod limits;
+mod listen;
+mod opening;
+mod pace;
+mod peer;
+mod probe;
+mod protocol;
+mod proxy_protocol;
+mod shares;
+mod shed;
+mod splice;
+mod tickets;
+mod timer;
+mod tls;
+
+pub use accounts::{Account, Accounts, ConnectionPermit, OverLimit, RequestPermit};
+pub use address_range::{AddressRange, any_contains};
+pub use connections::{Connections, Settings};
+pub use counters::{Cause, Counters};
+pub use guards::{GaugeGuard, OwnedGaugeGuard};
+pub use limits::Limits;
+pub use listen::ListenHandle;
+pub use pace::{Pace, Rule};
+pub use peer::{Peer, Trust};
+pub use probe::probe;
+pub use protocol::{Connection, Entrance, Onward, Protocol, Security, Stream, TlsHandoff};
+pub use shares::{Full, Rate, Share, Shares};
+pub use splice::{Moved, Splice};
+pub use tickets::TicketSecret;
+pub use timer::Timer;
+pub use tls::{Certificates, Pem, TlsError};

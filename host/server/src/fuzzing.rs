@@ -1,0 +1,85 @@
+//! Properties that must hold for any bytes at all. A fuzz target (`just fuzz`) and a short random test call the same
+//! function.
+
+use crate::{
+    Limits,
+    http1::head::{self, Fields},
+};
+use protoplex_http::HeaderField;
+
+/// A request's head: found where it ends however it is cut, and what is read of it reads in one way.
+pub fn request_head(data: &[u8]) {
+    let Some((&cut, data)) = data.split_first() else {
+        return;
+    };
+    let limits = Limits::default().head();
+    let mut looked = 0;
+    let whole = head::find_end(data, &mut looked, &limits);
+    if let Ok(Some(end)) = whole {
+        let (mut looked, at) = (0, usize::from(cut) % end);
+        // An error that shows early is as good: the connection closes.
+        if let Ok(early) = head::find_end(&data[..at], &mut looked, &limits) {
+            assert_eq!(early, None, "a head ends before its end");
+            let found = head::find_end(data, &mut looked, &limits);
+            assert_eq!(
+                found,
+                Ok(Some(end)),
+                "a head ends elsewhere when it comes in two pieces"
+            );
+        }
+        let mut fields = Fields::new();
+        if let Ok(parsed) = head::parse(&data[..end], &mut fields, &limits) {
+            let named = |name: &str| {
+                let same = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(name);
+                parsed.headers.iter().filter(same).count()
+            };
+            assert!(named("host") <= 1, "there is one authority");
+            let framing = named("content-length") + named("transfer-encoding");
+            assert!(framing <= 1, "there is one framing");
+            for field in parsed.headers {
+                assert!(!field.name.is_empty() && is_line(field.name.as_bytes()));
+                assert!(is_line(field.value), "a value is part of one line");
+            }
+            assert!(is_line(parsed.path.as_bytes()) && !parsed.path.contains(' '));
+        }
+    }
+}
+
+fn is_line(bytes: &[u8]) -> bool {
+    !bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    const ROUNDS: usize = 30_000;
+    const SEEDS: [&[u8]; 3] = [
+        b"GET / HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n",
+        b"POST /a?b HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\nConnection: close, x\r\n\r\nabc",
+        b"PUT http://a/ HTTP/1.1\r\nhost: b\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+    ];
+
+    #[test]
+    fn no_bytes_are_read_in_two_ways() {
+        let mut random = StdRng::seed_from_u64(1);
+        for round in 0..ROUNDS {
+            let mut data = vec![random.random()];
+            data.extend_from_slice(SEEDS[round % SEEDS.len()]);
+            for _ in 0..random.random_range(0..4) {
+                let at = random.random_range(0..data.len());
+                match random.random_range(0..4) {
+                    0 => data[at] = random.random(),
+                    1 => drop(data.remove(at)),
+                    2 => data.insert(at, *b"\r\n :\t0,;".get(at % 8).unwrap_or(&0)),
+                    _ => data.truncate(at + 1),
+                }
+                if data.is_empty() {
+                    data.push(0);
+                }
+            }
+            request_head(&data);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The end of a connection whose client may still be sending.
+
+use super::{
+    intake::PIECE_BYTES,
+    wire::{End, Wire, read_some},
+};
+use bytes::BytesMut;
+use protoplex_http::Duplex;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, timeout, timeout_at},
+};
+
+impl<S, IO: Duplex> Wire<'_, S, IO> {
+    /// Ends the connection. What the client still sends must not turn into a reset that eats our answer.
+    pub(super) async fn close(&mut self, unread: bool) -> Result<(), End> {
+        self.flush().await?;
+        let limit = self.context.limits.write_timeout;
+        timeout(limit, self.io.shutdown())
+            .await
+            .map_err(|_| End::Io)??;
+        if unread || !self.input.is_empty() {
+            self.linger().await;
+        }
+        Ok(())
+    }
+
+    /// Reads what a client still sends that has had its answer. It costs its connection, which counts, and one buffer.
+    async fn linger(&mut self) {
+        let (limits, leaving) = (&self.context.limits, self.leaving);
+        (self.input, self.out) = (BytesMut::new(), Vec::new());
+        let mut until = Instant::now() + limits.linger_timeout;
+        let mut is_told = false;
+        loop {
+            let now = Instant::now();
+            // A client that never pauses lets no timer run.
+            if now >= until {
+                return;
+            }
+            let read = read_some(&mut self.io, &mut self.input, PIECE_BYTES);
+            tokio::select! {
+                read = timeout_at(until.min(now + limits.linger_silence_max), read) => match read {
+                    Ok(Ok(read)) if read > 0 => self.input.clear(),
+                    _ => return,
+                },
+                () = leaving.cancelled(), if !is_told => {
+                    is_told = true;
+                    until = until.min(Instant::now() + limits.net.drain_window);
+                }
+            }
+        }
+    }
+}

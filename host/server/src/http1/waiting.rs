@@ -1,0 +1,161 @@
+//! Waiting for a client: for its first bytes, for the head of a request, and between two requests.
+
+use super::{
+    head,
+    wire::{End, READ_BYTES, Wire, poll_read, read_some},
+};
+use crate::{Cause, Service, refusal::Refusal};
+use bytes::{Buf, BytesMut};
+use http::StatusCode;
+use protoplex_http::Duplex;
+use protoplex_net as net;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// An idle connection keeps its buffers this long: longer than a client under load waits between two requests.
+const KEEP_BUFFERS: Duration = Duration::from_millis(500);
+/// First bytes of HTTP/2 with prior knowledge.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+const SLOW_HEAD: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "the head came too slowly");
+
+/// The outcome of the wait for a request.
+enum Waited {
+    Bytes,
+    /// The client has had enough, or we have.
+    Over,
+    TooLong,
+}
+
+impl<S, IO> Wire<'_, S, IO>
+where
+    S: Service,
+    IO: Duplex,
+{
+    /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
+    pub(super) async fn first_bytes(&mut self) -> Result<Result<bool, Refusal>, End> {
+        let context = self.context;
+        let since = Instant::now();
+        let mut deadline = since + context.limits.net.first_byte_timeout;
+        loop {
+            let seen = self.input.len().min(PREFACE.len());
+            if self.input[..seen] != PREFACE[..seen] {
+                return Ok(Ok(false));
+            }
+            if seen == PREFACE.len() {
+                return Ok(Ok(true));
+            }
+            let read = timeout_at(
+                deadline,
+                read_some(&mut self.io, &mut self.input, READ_BYTES),
+            );
+            let draining = context.connections.leave_unasked(self.leaving, since);
+            // What has come already is answered, even while we drain.
+            let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
+            match read {
+                Ok(Ok(read)) if read > 0 => {}
+                Err(_) if seen > 0 => {
+                    context.counters.count(Cause::SlowHead);
+                    return Ok(Err(SLOW_HEAD));
+                }
+                Err(_) => {
+                    context.connections.counters().count(net::Cause::Silent);
+                    return Err(End::Io);
+                }
+                _ => return Err(End::Io),
+            }
+            // `P` may be a POST as well: from here on it is a head.
+            deadline = *self
+                .head_deadline
+                .get_or_insert_with(|| Instant::now() + context.limits.head_timeout);
+        }
+    }
+
+    /// Reads until a whole head is in the buffer. `None` when the client or we have had enough.
+    ///
+    /// `draining` is not polled any more once it was ready.
+    pub(super) async fn head_end(
+        &mut self,
+        mut draining: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Result<Option<usize>, Refusal>, End> {
+        let context = self.context;
+        let limits = &context.limits;
+        let head_limits = self.head_limits;
+        let (mut looked, mut forgiven) = (0, false);
+        let mut deadline = self.head_deadline.take();
+        loop {
+            // One empty line before a request is forgiven (RFC 9112, section 2.2).
+            if !forgiven && self.input.starts_with(b"\r\n") {
+                self.input.advance(2);
+                (looked, forgiven) = (0, true);
+            }
+            if !self.input.is_empty() {
+                match head::find_end(&self.input, &mut looked, &head_limits) {
+                    Ok(None) => {}
+                    found => return Ok(found),
+                }
+            }
+            if !self.out.is_empty() {
+                self.flush().await?;
+            }
+            if self.input.is_empty() {
+                match self.next_bytes(draining.as_mut()).await {
+                    Waited::Bytes => {}
+                    Waited::Over => return Ok(Ok(None)),
+                    Waited::TooLong => {
+                        context.counters.count(Cause::Idle);
+                        return Ok(Ok(None));
+                    }
+                }
+            } else {
+                let deadline =
+                    *deadline.get_or_insert_with(|| Instant::now() + limits.head_timeout);
+                let read = read_some(&mut self.io, &mut self.input, READ_BYTES);
+                match timeout_at(deadline, read).await {
+                    Ok(Ok(read)) if read > 0 => {}
+                    Ok(_) => return Ok(Ok(None)),
+                    Err(_) => {
+                        context.counters.count(Cause::SlowHead);
+                        return Ok(Err(SLOW_HEAD));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.
+    async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Waited {
+        let mut since = None;
+        let mut has_buffers = true;
+        poll_fn(|cx| {
+            let is_there = has_buffers
+                || (self.io.tcp()).is_none_or(|socket| socket.poll_read_ready(cx).is_ready());
+            if is_there
+                && let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
+            {
+                return Poll::Ready(match read {
+                    Ok(read) if read > 0 => Waited::Bytes,
+                    _ => Waited::Over,
+                });
+            }
+            let since = *since.get_or_insert_with(Instant::now);
+            let idle_max = self.context.limits.idle_timeout;
+            let keep_until = since + KEEP_BUFFERS.min(idle_max);
+            if has_buffers && self.timer.poll_until(keep_until, cx).is_ready() {
+                has_buffers = false;
+                self.input = BytesMut::new();
+                self.out = Vec::new();
+            }
+            if !has_buffers && self.timer.poll_until(since + idle_max, cx).is_ready() {
+                return Poll::Ready(Waited::TooLong);
+            }
+            draining.as_mut().poll(cx).map(|()| Waited::Over)
+        })
+        .await
+    }
+}

@@ -1,0 +1,228 @@
+//! Requests that are refused before the service hears of them: h2 resets their streams, answers them with 431, or ends
+//! the connection. Their heads are not known, but that they came is: each leaves its line and its count all the same.
+//!
+//! In: frames that open streams, streams that the service was given, resets that go out. Out: what was neither given to
+//! the service nor is on its way to it.
+
+use super::frames::{self, Frame};
+use crate::{
+    Cause,
+    access::{Entry, Refused},
+    context::ServerContext,
+    identity::{self, RequestIds},
+    refusal::HEAD_TOO_LARGE,
+};
+use h2::Reason;
+use http::StatusCode;
+use parking_lot::Mutex;
+use protoplex_net::{Account, Peer};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
+
+/// Heads that are on their way to the service or refused: more than fit in what is read at once. Who sends more after a
+/// goodbye, which nobody answers, loses the oldest, without a line.
+const UNREAD_MAX: usize = 1_024;
+
+/// Heads of one connection that came and were not given to the service.
+pub(super) struct Heads<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    context: Arc<ServerContext<S>>,
+    /// The socket's other end, or whom a PROXY header names: who a forwarder speaks for stands in the head.
+    client: IpAddr,
+    /// Account of the same, where its requests are limited.
+    account: Option<Arc<Account>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    ids: RequestIds,
+    /// In the order in which they came.
+    unread: VecDeque<Head>,
+    /// Some of them have a fate.
+    is_refusing: bool,
+    /// The stream whose head has come in part.
+    partial: Option<u32>,
+}
+
+struct Head {
+    stream: u32,
+    fate: Option<Fate>,
+}
+
+/// Answer of h2 to a head that the service has not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The list of its fields is larger than what is read at all.
+    TooLarge,
+    Reset(Reason),
+}
+
+impl Fate {
+    fn cause(self) -> Cause {
+        match self {
+            Self::TooLarge => Cause::HeadTooLarge,
+            Self::Reset(Reason::REFUSED_STREAM) => Cause::Http2Streams,
+            Self::Reset(_) => Cause::Malformed,
+        }
+    }
+
+    fn status(self) -> Option<StatusCode> {
+        match self {
+            Self::TooLarge => Some(HEAD_TOO_LARGE.0),
+            Self::Reset(_) => None,
+        }
+    }
+
+    fn why(self, stream: u32) -> String {
+        match self {
+            Self::TooLarge => format!("{}: stream {stream}", HEAD_TOO_LARGE.1),
+            Self::Reset(Reason::REFUSED_STREAM) => {
+                format!("too many streams at once: stream {stream} was reset with REFUSED_STREAM")
+            }
+            Self::Reset(reason) => {
+                format!("the head is malformed: stream {stream} was reset with {reason:?}")
+            }
+        }
+    }
+}
+
+impl<S> Clone for Heads<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Heads<S> {
+    pub(super) fn new(context: Arc<ServerContext<S>>, peer: &Peer) -> Self {
+        let state = State {
+            ids: RequestIds::new(),
+            unread: VecDeque::new(),
+            is_refusing: false,
+            partial: None,
+        };
+        Self(Arc::new(Inner {
+            context,
+            client: peer.address,
+            account: peer.account.clone(),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// A frame of a head came; `opens` where it is a stream's first.
+    pub(super) fn came(&self, frame: &Frame, opens: bool) {
+        let mut state = self.0.state.lock();
+        if opens {
+            if state.unread.len() >= UNREAD_MAX {
+                state.unread.pop_front();
+            }
+            state.unread.push_back(Head {
+                stream: frame.stream,
+                fate: None,
+            });
+        }
+        let is_whole = frame.flags & frames::END_HEADERS != 0;
+        state.partial = (!is_whole).then_some(frame.stream);
+    }
+
+    /// The service gets the request of that stream.
+    pub(super) fn read(&self, stream: u32) {
+        let mut state = self.0.state.lock();
+        // Mostly it is the first.
+        if let Some(at) = state.unread.iter().position(|head| head.stream == stream) {
+            state.unread.remove(at);
+        }
+    }
+
+    /// A head goes out on that stream: where the service has not seen the request, it is h2's own answer.
+    pub(super) fn answered(&self, stream: u32) {
+        self.decide(stream, Fate::TooLarge);
+    }
+
+    /// That stream is reset by us.
+    pub(super) fn reset(&self, stream: u32, code: u32) {
+        self.decide(stream, Fate::Reset(code.into()));
+    }
+
+    /// The service may still get it: h2 passes on requests that it has reset for their bodies.
+    fn decide(&self, stream: u32, fate: Fate) {
+        let mut state = self.0.state.lock();
+        let State {
+            unread,
+            is_refusing,
+            ..
+        } = &mut *state;
+        if let Some(head) = unread.iter_mut().find(|head| head.stream == stream) {
+            head.fate.get_or_insert(fate);
+            *is_refusing = true;
+        }
+    }
+
+    /// h2 has no more requests for the service: those that it has said something to were refused. Each takes a
+    /// permit of the client's: `false` where that is over its limits, and must go.
+    pub(super) fn settle(&self) -> bool {
+        let mut state = self.0.state.lock();
+        if !std::mem::take(&mut state.is_refusing) {
+            return true;
+        }
+        let mut is_within = true;
+        let State { ids, unread, .. } = &mut *state;
+        unread.retain(|head| {
+            let Some(fate) = head.fate else {
+                return true;
+            };
+            let context = &self.0.context;
+            context.counters.count(fate.cause());
+            is_within &= context
+                .connections
+                .admit_request(self.0.account.as_ref())
+                .is_ok();
+            self.record(ids, fate.status(), fate.why(head.stream));
+            false
+        });
+        is_within
+    }
+
+    /// The connection ends for the client's fault, and with it what had no answer. It is counted by who ends it.
+    pub(super) fn end(&self, reason: Reason) {
+        self.settle();
+        let mut state = self.0.state.lock();
+        let State { ids, unread, .. } = &mut *state;
+        for Head { stream, .. } in unread.drain(..) {
+            let why = format!("the connection was ended with {reason:?}: stream {stream}");
+            self.record(ids, None, why);
+        }
+    }
+
+    /// The client is silent for too long. Whether it is in the middle of a head, which is refused then.
+    pub(super) fn end_partial(&self) -> bool {
+        let mut state = self.0.state.lock();
+        let Some(stream) = state.partial.take() else {
+            return false;
+        };
+        // Trailers are no head.
+        let Some(at) = state.unread.iter().position(|head| head.stream == stream) else {
+            return false;
+        };
+        state.unread.remove(at);
+        let why = format!("the head came too slowly: stream {stream}");
+        self.record(&mut state.ids, None, why);
+        true
+    }
+
+    fn record(&self, ids: &mut RequestIds, status: Option<StatusCode>, why: String) {
+        let (id, client) = (ids.next(), self.0.client);
+        let request = identity::text(&id);
+        tracing::debug!(request, %client, ?status, why, "a request was refused");
+        if let Some(log) = &self.0.context.access_log {
+            let unread = Refused {
+                id: &id,
+                client,
+                version: 20,
+                method: b"",
+                host: b"",
+                path: b"",
+            };
+            drop(Entry::refused(log, &unread, status, why));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A server: listeners whose connections speak HTTP to one service.
+
+use crate::{
+    AccessLog, Counters, Limits, Service, body_rules::BodyRules, connection::Http,
+    context::ServerContext,
+};
+use protoplex_http::Scheme;
+use protoplex_net::{
+    self as net, Connections, Entrance, ListenHandle, Security, TlsHandoff, Trust,
+};
+use rustls::ServerConfig;
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use tokio::net::TcpListener;
+
+/// Protocols that are spoken inside TLS, by their names in ALPN. HTTP/1.0 is there for clients that name it alone.
+pub const ALPN: [&str; 3] = ["h2", "http/1.1", "http/1.0"];
+
+/// Settings of a server.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Limits on what clients may take.
+    pub limits: Limits,
+    /// Forwarders that are believed.
+    pub trust: Trust,
+    /// TLS with [`ALPN`]. Without it, HTTPS listeners close every connection.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Hears what each request came to.
+    pub access_log: Option<Arc<dyn AccessLog>>,
+}
+
+/// A set of listeners that call one service.
+pub struct Server<S>(Arc<ServerContext<S>>);
+
+impl<S: Service> Server<S> {
+    /// Nothing is accepted yet.
+    pub fn new(service: Arc<S>, settings: Settings) -> Self {
+        let Settings {
+            limits,
+            trust,
+            tls,
+            access_log,
+        } = settings;
+        let connections = Connections::new(net::Settings {
+            limits: limits.net.clone(),
+            trust,
+            tls,
+        });
+        Self(Arc::new(ServerContext {
+            service,
+            body_rules: Arc::new(BodyRules::new(&limits, connections.gauge())),
+            limits,
+            connections,
+            access_log,
+            counters: Counters::default(),
+            in_flight: Arc::default(),
+            tunnels: Arc::default(),
+            window_budget: Arc::default(),
+        }))
+    }
+
+    /// Accepts until it is told to stop, or the socket is shut; errors never end it.
+    pub fn listen(&self, listener: TcpListener, scheme: Scheme) -> ListenHandle {
+        let security = match scheme {
+            Scheme::Http => Security::Plain,
+            Scheme::Https => Security::Tls,
+        };
+        self.listen_by(listener, security, false)
+    }
+
+    /// Accepts plain HTTP of the fleet's nodes: the build that a request names is told to the service.
+    pub fn listen_internal(&self, listener: TcpListener) -> ListenHandle {
+        self.listen_by(listener, Security::Plain, true)
+    }
+
+    /// Accepts as [`Self::listen_internal`] does, on a socket that is shared with another protocol: `handoff` takes
+    /// connections that begin with a TLS handshake.
+    pub fn listen_shared(&self, listener: TcpListener, handoff: TlsHandoff) -> ListenHandle {
+        self.listen_by(listener, Security::Either(handoff), true)
+    }
+
+    fn listen_by(
+        &self,
+        listener: TcpListener,
+        security: Security,
+        is_internal: bool,
+    ) -> ListenHandle {
+        let entrance = Entrance {
+            security,
+            is_internal,
+        };
+        let http = Http(Arc::clone(&self.0));
+        self.0.connections.listen(listener, entrance, http)
+    }
+
+    /// Ends idle connections over a short while and others after the reply they are at.
+    pub fn drain(&self) {
+        self.0.connections.drain();
+    }
+
+    /// Returns when no connection is left. Call [`Self::drain`] before.
+    pub async fn drained(&self) {
+        self.0.connections.drained().await;
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.0.connections.open()
+    }
+
+    /// Connections and streams that were switched to something else and are not over.
+    pub fn tunnels(&self) -> usize {
+        self.0.tunnels.load(Relaxed)
+    }
+
+    /// Accept loops, connections, and streams of HTTP/2.
+    pub fn tasks(&self) -> usize {
+        self.0.connections.tasks().len()
+    }
+
+    /// Counts of what was refused or cut for what it said in HTTP.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Counts of what was refused or cut whatever it says.
+    pub fn connection_counters(&self) -> &net::Counters {
+        self.0.connections.counters()
+    }
+
+    /// Names the nodes of the fleet: their clients were counted where they came in.
+    pub fn set_fleet(&self, nodes: HashSet<IpAddr>) {
+        self.0.connections.set_fleet(nodes);
+    }
+
+    /// Requests being answered.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight.load(Relaxed)
+    }
+}

@@ -1,0 +1,125 @@
+//! The body of a response that came by HTTP/2, or what a stream is instead.
+
+use super::Sending;
+use crate::{ending::Ending, patience::Awaited, servers::Lease};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use protoplex_http::{BodyError, RelayBody, StreamError};
+use protoplex_http2::Received;
+use protoplex_net::{OwnedGaugeGuard, Timer};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+
+/// Frames as they come, trailers too, with a deadline on each wait in which nothing moves in either direction. Dropping
+/// it resets the stream.
+pub(crate) struct Http2Body {
+    received: Received,
+    /// The rest of the request.
+    sending: Sending,
+    /// The side whose turn it was when more of that was last sent.
+    awaited: Awaited,
+    /// Why the request's body did not come, until it is reported.
+    unsent: Option<BodyError>,
+    ending: Ending,
+    timer: Timer,
+    /// When the wait that goes on is over.
+    idle_at: Option<Instant>,
+    /// The connection and the server count this request until it is over.
+    _stream: OwnedGaugeGuard,
+    _lease: Lease,
+}
+
+impl Http2Body {
+    pub(crate) fn new(
+        received: Received,
+        sending: Sending,
+        ending: Ending,
+        stream: OwnedGaugeGuard,
+        lease: Lease,
+    ) -> Self {
+        Self {
+            received,
+            sending,
+            awaited: Awaited::Response,
+            unsent: None,
+            ending,
+            timer: Timer::default(),
+            idle_at: None,
+            _stream: stream,
+            _lease: lease,
+        }
+    }
+
+    /// Whether the wait for more is over. While the client owes more of its body, the server owes nothing. In a
+    /// conversation, silence of both is what is measured.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = if self.awaited == Awaited::Client && self.sending.is_owed() {
+            self.idle_at = None;
+            self.ending.total_at()
+        } else {
+            let ending = &self.ending;
+            Some(*self.idle_at.get_or_insert_with(|| ending.idle_at()))
+        };
+        at.map_or(Poll::Pending, |at| self.timer.poll_until(at, cx))
+    }
+}
+
+impl HttpBody for Http2Body {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let body = &mut *self;
+        // What is whole is not cut any more.
+        let is_whole = body.received.is_end_stream();
+        if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        body.poll_request(cx);
+        if let Some(error) = body.unsent.take() {
+            return Poll::Ready(Some(Err(format!("the request's body: {error}").into())));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut body.received).poll_frame(cx) {
+            body.idle_at = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        body.poll_late(cx)
+            .map(|()| Some(Err("the server's body stopped".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.received.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.received.size_hint()
+    }
+}
+
+impl RelayBody for Http2Body {
+    fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if self.unsent.is_some() {
+            return;
+        }
+        let taken = self.sending.taken();
+        match self.sending.poll(cx) {
+            Ok(awaited) => self.awaited = awaited,
+            Err(error) => self.unsent = Some(error),
+        }
+        // A server that takes what the client says is no silent one.
+        if taken != self.sending.taken() {
+            self.idle_at = None;
+        }
+    }
+
+    fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.ending.cut_by(cut);
+    }
+}

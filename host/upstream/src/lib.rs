@@ -1,0 +1,36 @@
+//! Servers behind us: which one takes a request, the connections to them, and what comes back.
+//!
+//! In: an [`Outbound`] that was decided on. Out: a reply whose body is driven by whoever polls it. Nothing here knows
+//! of builds or handlers.
+
+mod body;
+mod connect;
+mod counters;
+mod ending;
+mod exchange;
+mod framing;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod group;
+mod grpc;
+mod h2;
+mod health;
+mod limits;
+mod means;
+mod outbound;
+mod patience;
+mod pool;
+mod proxy_protocol;
+mod response;
+mod sending;
+mod servers;
+mod tls;
+mod tunnel;
+
+pub use counters::{Cause, Counters};
+pub use group::{Group, Load, RelayError};
+pub use means::{Connected, Means};
+pub use outbound::{Outbound, Retry, Timeouts};
+pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
+pub use tls::{NodeCertificate, UpstreamTlsError};
