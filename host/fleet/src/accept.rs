@@ -1,18 +1,14 @@
-//! The accept loop of the fleet's own ports. It admits, accepts and spawns, and no error ends it: handshakes and
-//! protocols are matters of a connection's task.
+//! Ports of the fleet's own: each connection that is accepted is admitted at the cost of the oldest, and served in a task,
+//! to which handshake and protocol are left.
 
 use crate::admission::{Admission, AdmissionLimits, AdmissionPermit};
-use std::time::Duration;
+use protoplex_net::accept_all;
+use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// After an accept that failed: without file descriptors, say, the next one fails as well.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// A listener whose connections are served in tasks of their own.
 pub struct AcceptLoop {
-    /// Name of the port, for the log.
-    pub port: &'static str,
     /// The port.
     pub listener: TcpListener,
     /// Limits of connections that hold their permit.
@@ -30,23 +26,13 @@ impl AcceptLoop {
         F: Future<Output = ()> + Send + 'static,
     {
         let admission = Admission::new(self.limits);
-        let accept = async {
-            loop {
-                match self.listener.accept().await {
-                    Ok((stream, peer)) => {
-                        if let Err(error) = stream.set_nodelay(true) {
-                            tracing::debug!(%error, port = self.port, "a connection has no TCP_NODELAY");
-                        }
-                        let permit = admission.admit(peer.ip());
-                        self.tasks.spawn(serve(stream, permit));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, port = self.port, "a connection was not accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
+        let each = |stream: TcpStream, peer: SocketAddr| {
+            // Not fatal: the connection is slower.
+            let _ = stream.set_nodelay(true);
+            let permit = admission.admit(peer.ip());
+            self.tasks.spawn(serve(stream, permit));
         };
+        let accept = accept_all(&self.listener, each, || {});
         tokio::select! {
             () = accept => {}
             () = self.shutdown.cancelled() => {}
@@ -71,7 +57,6 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let accepting = AcceptLoop {
-            port: "test",
             listener,
             limits: AdmissionLimits {
                 connections_max: 1,

@@ -116,7 +116,6 @@ impl MemberPort {
             shutdown: shutdown.clone(),
         });
         let accepting = AcceptLoop {
-            port: self.name,
             listener: self.listener,
             limits: HANDSHAKES,
             tasks,

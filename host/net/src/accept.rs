@@ -23,29 +23,43 @@ pub(crate) struct Listener<P> {
     pub(crate) protocol: P,
 }
 
-/// Accepts until the socket is shut.
-pub(crate) async fn accept<P: Protocol>(all: &Connections, at: &Listener<P>) {
+/// Accepts on a socket until it is shut: no other error ends that. `each` gets every connection, and must not wait;
+/// `shed` hears of each that was closed because there was no descriptor left for it.
+pub async fn accept_all(
+    socket: &TcpListener,
+    mut each: impl FnMut(TcpStream, SocketAddr),
+    mut shed: impl FnMut(),
+) {
     let mut spare = shed::Spare::new();
     loop {
-        match at.socket.accept().await {
-            Ok((stream, peer)) => admit(all, at, stream, canonical(peer)),
+        match socket.accept().await {
+            Ok((stream, peer)) => each(stream, canonical(peer)),
             // The client's doing, and no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // It was shut by somebody who shares it: nobody comes here any more.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 if spare.may_log() {
-                    tracing::warn!(%error, "accept failed");
+                    let port = socket.local_addr().map_or(0, |address| address.port());
+                    tracing::warn!(%error, port, "a connection was not accepted");
                 }
-                let shed = shed::is_exhaustion(&error) && spare.shed(&at.socket);
-                if shed {
-                    all.counters().count(Cause::Descriptors);
+                if shed::is_exhaustion(&error) && spare.shed(socket) {
+                    shed();
                 } else {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// Accepts for a listener until its socket is shut.
+pub(crate) async fn accept<P: Protocol>(all: &Connections, at: &Listener<P>) {
+    let each = |stream, peer| admit(all, at, stream, peer);
+    accept_all(&at.socket, each, || {
+        all.counters().count(Cause::Descriptors)
+    })
+    .await;
 }
 
 /// On drain: lets in the connections that are in the kernel's backlog already; they are told to go with their first

@@ -25,6 +25,7 @@ mod tickets;
 mod timer;
 mod tls;
 
+pub use accept::accept_all;
 pub use accounts::{Account, Accounts, ConnectionPermit, OverLimit, RequestPermit};
 pub use address_range::{AddressRange, any_contains};
 pub use connections::{Connections, Settings};

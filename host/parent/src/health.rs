@@ -40,7 +40,6 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let accepting = AcceptLoop {
-        port: "health",
         listener,
         limits: CONNECTIONS,
         tasks,
