@@ -118,11 +118,11 @@ struct Direction {
     splice: Option<Splice>,
     moved: u64,
     unflushed: bool,
-    state: State,
+    state: DirectionState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DirectionState {
     Open,
     /// The source has ended; the other side is still to be told.
     Ended,
@@ -136,7 +136,7 @@ impl Direction {
             splice: splices.then(Splice::new),
             moved: 0,
             unflushed: false,
-            state: State::Open,
+            state: DirectionState::Open,
         }
     }
 
@@ -148,7 +148,7 @@ impl Direction {
     {
         match self.poll_all(from, to, cx) {
             Poll::Ready(Err(error)) => Err(error),
-            _ => Ok(self.state == State::Over),
+            _ => Ok(self.state == DirectionState::Over),
         }
     }
 
@@ -173,20 +173,20 @@ impl Direction {
                 self.unflushed = true;
             }
             match self.state {
-                State::Open => {}
-                State::Ended => {
+                DirectionState::Open => {}
+                DirectionState::Ended => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
-                    self.state = State::Over;
+                    self.state = DirectionState::Over;
                     return Poll::Ready(Ok(()));
                 }
-                State::Over => return Poll::Ready(Ok(())),
+                DirectionState::Over => return Poll::Ready(Ok(())),
             }
             if let (Some(splice), Some(source), Some(sink)) =
                 (&mut self.splice, from.tcp(), to.tcp())
             {
                 match ready!(splice.poll(source, sink, u64::MAX, cx))? {
                     Moved::Bytes(bytes) => self.moved += bytes as u64,
-                    Moved::End => self.state = State::Ended,
+                    Moved::End => self.state = DirectionState::Ended,
                 }
                 continue;
             }
@@ -195,7 +195,7 @@ impl Direction {
             match tokio_util::io::poll_read_buf(Pin::new(&mut *from), cx, &mut self.held) {
                 Poll::Ready(read) => {
                     if read? == 0 {
-                        self.state = State::Ended;
+                        self.state = DirectionState::Ended;
                     }
                 }
                 Poll::Pending => {

@@ -57,7 +57,7 @@ struct Called {
 }
 
 /// A connection, above its bytes.
-struct Connection<'a, S, IO> {
+struct Http1Connection<'a, S, IO> {
     wire: Wire<'a, S, IO>,
     ids: RequestIds,
     interims: Interims,
@@ -77,7 +77,7 @@ where
     IO: Duplex,
 {
     let leaving = peer.leaving.clone();
-    let mut connection = Connection {
+    let mut connection = Http1Connection {
         wire: Wire::new(context, io, &leaving, peer.is_internal),
         ids: RequestIds::new(),
         interims: Interims::default(),
@@ -97,7 +97,7 @@ where
             }));
         }
         Ok(true) => {
-            let Connection { wire, peer, .. } = connection;
+            let Http1Connection { wire, peer, .. } = connection;
             let (read, write) = tokio::io::split(wire.io);
             let replayed = AsyncReadExt::chain(std::io::Cursor::new(wire.input.freeze()), read);
             Box::pin(http2::serve(
@@ -113,7 +113,7 @@ where
     None
 }
 
-impl<S, IO> Connection<'_, S, IO>
+impl<S, IO> Http1Connection<'_, S, IO>
 where
     S: Service,
     IO: Duplex,

@@ -18,7 +18,7 @@ use tokio::{
 
 /// State that the streams of one connection share with its task.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<Shared>);
+pub(super) struct Activity(Arc<ActivityInner>);
 
 /// Why a connection is not worth keeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub(super) enum Quiet {
     Slow,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct ActivityInner {
+    state: Mutex<Progress>,
     /// Pace at which a client has to take replies.
     rule: Rule,
     /// Bytes of replies that the socket took.
@@ -45,7 +45,7 @@ struct Shared {
     changed: Notify,
 }
 
-struct State {
+struct Progress {
     /// Streams that wait for the service; the client is not to blame.
     busy: usize,
     /// Streams whose client has to take something.
@@ -63,7 +63,7 @@ struct State {
 impl Activity {
     pub(super) fn new(rule: Rule) -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = Progress {
             busy: 0,
             sending: 0,
             moved: now,
@@ -72,7 +72,7 @@ impl Activity {
             congestion: Congestion::default(),
             look_at: now,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(ActivityInner {
             state: Mutex::new(state),
             rule,
             written: AtomicU64::default(),
@@ -133,7 +133,7 @@ impl Activity {
         self.congested_or_not(&mut state, Instant::now());
     }
 
-    fn congested_or_not(&self, state: &mut State, now: Instant) {
+    fn congested_or_not(&self, state: &mut Progress, now: Instant) {
         let (shared, sending) = (&self.0, state.sending > 0);
         let written = || shared.written.load(Relaxed);
         if state.congestion.update(sending, now, written)
@@ -149,13 +149,13 @@ impl Activity {
     }
 
     /// A stream; it waits for the service until it is told otherwise.
-    pub(super) fn stream(&self) -> Stream {
+    pub(super) fn stream(&self) -> StreamActivity {
         let mut state = self.0.state.lock();
         if !std::mem::replace(&mut state.asked, true) {
             self.0.changed.notify_one();
         }
         state.busy += 1;
-        Stream {
+        StreamActivity {
             activity: self.clone(),
             at: At::Service,
         }
@@ -211,12 +211,12 @@ enum At {
 }
 
 /// One stream's say.
-pub(super) struct Stream {
+pub(super) struct StreamActivity {
     activity: Activity,
     at: At,
 }
 
-impl Stream {
+impl StreamActivity {
     /// The connection that it is one of.
     pub(super) fn connection(&self) -> &Activity {
         &self.activity
@@ -253,7 +253,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for StreamActivity {
     fn drop(&mut self) {
         self.turn(At::Gone);
     }

@@ -24,7 +24,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a connection ended by itself.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// As it should.
     Closed,
     /// The client vanished.
@@ -32,8 +32,8 @@ pub(super) enum End {
     Broken(h2::Error),
 }
 
-pub(super) struct Connection<S, IO> {
-    state: State<Watched<S, IO>>,
+pub(super) struct Http2Connection<S, IO> {
+    state: Phase<Watched<S, IO>>,
     streams: Streams<S>,
     windows: Windows,
     /// Where `KeepAlive` looks.
@@ -42,12 +42,12 @@ pub(super) struct Connection<S, IO> {
     leaving: bool,
 }
 
-enum State<IO> {
+enum Phase<IO> {
     Handshaking(Handshake<IO, Bytes>),
     Serving(server::Connection<IO, Bytes>, Option<KeepAlive>),
 }
 
-impl<S, IO> Connection<S, IO>
+impl<S, IO> Http2Connection<S, IO>
 where
     S: Service,
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -70,7 +70,7 @@ where
             .enable_connect_protocol()
             .handshake(io);
         Self {
-            state: State::Handshaking(handshake),
+            state: Phase::Handshaking(handshake),
             heard: streams.activity.heard(),
             streams,
             windows,
@@ -79,14 +79,14 @@ where
     }
 
     /// Reads, writes, and opens streams, until the connection ends by itself.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             match &mut self.state {
-                State::Handshaking(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
+                Phase::Handshaking(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
                     Ok(connection) => self.begin(connection),
-                    Err(error) => return Poll::Ready(End::Broken(error)),
+                    Err(error) => return Poll::Ready(ConnectionEnd::Broken(error)),
                 },
-                State::Serving(connection, keep_alive) => {
+                Phase::Serving(connection, keep_alive) => {
                     // A client that opens many streams at once takes turns with others.
                     let turn = ready!(tokio::task::coop::poll_proceed(cx));
                     match connection.poll_accept(cx) {
@@ -94,8 +94,10 @@ where
                             turn.made_progress();
                             self.streams.open(request, respond, cx);
                         }
-                        Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Broken(error)),
-                        Poll::Ready(None) => return Poll::Ready(End::Closed),
+                        Poll::Ready(Some(Err(error))) => {
+                            return Poll::Ready(ConnectionEnd::Broken(error));
+                        }
+                        Poll::Ready(None) => return Poll::Ready(ConnectionEnd::Closed),
                         Poll::Pending => {
                             if !self.streams.heads.settle() {
                                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
@@ -108,7 +110,7 @@ where
                             let is_used = connection.has_streams();
                             self.windows
                                 .poll(received, is_used, connection, keep_alive, cx);
-                            return keep_alive.poll_gone(cx).map(|()| End::Gone);
+                            return keep_alive.poll_gone(cx).map(|()| ConnectionEnd::Gone);
                         }
                     }
                 }
@@ -124,13 +126,13 @@ where
             let heard = Arc::clone(&self.heard);
             KeepAlive::new(pings, heard, PING_INTERVAL, PING_TIMEOUT)
         });
-        self.state = State::Serving(connection, keep_alive);
+        self.state = Phase::Serving(connection, keep_alive);
     }
 
     /// Says goodbye; streams that are open go on to their end.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
-        if let State::Serving(connection, _) = &mut self.state {
+        if let Phase::Serving(connection, _) = &mut self.state {
             connection.graceful_shutdown();
         }
     }

@@ -31,10 +31,10 @@ struct Inner<S> {
     client: IpAddr,
     /// Account of the same, where its requests are limited.
     account: Option<Arc<Account>>,
-    state: Mutex<State>,
+    state: Mutex<PendingHeads>,
 }
 
-struct State {
+struct PendingHeads {
     ids: RequestIds,
     /// In the order in which they came.
     unread: VecDeque<Head>,
@@ -94,7 +94,7 @@ impl<S> Clone for Heads<S> {
 
 impl<S> Heads<S> {
     pub(super) fn new(context: Arc<ServerContext<S>>, peer: &Peer) -> Self {
-        let state = State {
+        let state = PendingHeads {
             ids: RequestIds::new(),
             unread: VecDeque::new(),
             is_refusing: false,
@@ -146,7 +146,7 @@ impl<S> Heads<S> {
     /// The service may still get it: h2 passes on requests that it has reset for their bodies.
     fn decide(&self, stream: u32, fate: Fate) {
         let mut state = self.0.state.lock();
-        let State {
+        let PendingHeads {
             unread,
             is_refusing,
             ..
@@ -165,7 +165,7 @@ impl<S> Heads<S> {
             return true;
         }
         let mut is_within = true;
-        let State { ids, unread, .. } = &mut *state;
+        let PendingHeads { ids, unread, .. } = &mut *state;
         unread.retain(|head| {
             let Some(fate) = head.fate else {
                 return true;
@@ -186,7 +186,7 @@ impl<S> Heads<S> {
     pub(super) fn end(&self, reason: Reason) {
         self.settle();
         let mut state = self.0.state.lock();
-        let State { ids, unread, .. } = &mut *state;
+        let PendingHeads { ids, unread, .. } = &mut *state;
         for Head { stream, .. } in unread.drain(..) {
             let why = format!("the connection was ended with {reason:?}: stream {stream}");
             self.record(ids, None, why);

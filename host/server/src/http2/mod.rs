@@ -18,7 +18,7 @@ mod watched;
 
 use crate::{Cause, Service, context::ServerContext};
 use activity::{Activity, Quiet};
-use connection::{Connection, End};
+use connection::{ConnectionEnd, Http2Connection};
 use heads::Heads;
 use protoplex_http::Scheme;
 use protoplex_http2::Windows;
@@ -57,7 +57,7 @@ pub(crate) async fn serve<S, IO>(
         scheme,
         peer,
     );
-    let mut connection = Connection::new(io, streams, windows, limits);
+    let mut connection = Http2Connection::new(io, streams, windows, limits);
     let since = Instant::now();
     let (unasked, idle) = (limits.net.first_byte_timeout, limits.idle_timeout);
     let ended = tokio::select! {
@@ -87,7 +87,7 @@ pub(crate) async fn serve<S, IO>(
         ended
     };
     match ended {
-        Some(End::Broken(error)) => {
+        Some(ConnectionEnd::Broken(error)) => {
             if !error.is_io() {
                 context.counters.count(Cause::Http2Protocol);
             }
@@ -96,7 +96,7 @@ pub(crate) async fn serve<S, IO>(
             }
             tracing::debug!(%error, "an HTTP/2 connection ended badly");
         }
-        Some(End::Gone) => context.counters.count(Cause::Idle),
-        Some(End::Closed) | None => {}
+        Some(ConnectionEnd::Gone) => context.counters.count(Cause::Idle),
+        Some(ConnectionEnd::Closed) | None => {}
     }
 }

@@ -1,7 +1,7 @@
 //! A reply as HTTP/2 has it: framed by us, checked against what it announces.
 
 use super::{
-    activity::{Activity, Stream},
+    activity::{Activity, StreamActivity},
     guards::RequestGuards,
     request::Upload,
 };
@@ -40,7 +40,7 @@ impl Conversation {
 pub(super) fn split(
     mut reply: Reply,
     asked: &Asked,
-    stream: Stream,
+    stream: StreamActivity,
     held: RequestGuards,
     conversation: Option<Conversation>,
 ) -> (Response<()>, Out) {
@@ -120,7 +120,7 @@ pub(super) struct Out {
     body: ReplyBody,
     /// Bytes left of the announced length.
     left: Option<u64>,
-    stream: Stream,
+    stream: StreamActivity,
     held: RequestGuards,
     conversation: Option<Conversation>,
     /// The response was cut because client and app were both silent for too long.

@@ -53,10 +53,10 @@ pub(super) struct Streams<S> {
 }
 
 /// A request that is not answered yet.
-struct Stream<S> {
+struct RequestStream<S> {
     context: Arc<ServerContext<S>>,
     asked: Asked,
-    activity: activity::Stream,
+    activity: activity::StreamActivity,
     held: RequestGuards,
     respond: SendResponse<Bytes>,
     interims: Interims,
@@ -101,7 +101,7 @@ impl<S: Service> Streams<S> {
         let protocol = parts.extensions.get::<Protocol>();
         let is_connect = parts.method == Method::CONNECT;
         let notes = self.context.access_log.as_ref().map(|_| Notes::default());
-        let mut stream = Stream {
+        let mut stream = RequestStream {
             asked: Asked {
                 version: 20,
                 is_head: parts.method == Method::HEAD,
@@ -143,7 +143,7 @@ impl<S: Service> Streams<S> {
         parts: &Parts,
         upgrade: Option<&str>,
         body: Body,
-        stream: &mut Stream<S>,
+        stream: &mut RequestStream<S>,
     ) -> Answer {
         let (authority, path) = match request::target(parts) {
             Ok(target) => target,
@@ -194,7 +194,7 @@ impl<S: Service> Streams<S> {
 
 impl<S> Streams<S> {
     /// Counts and logs a request that is refused, and says why.
-    fn refuse(&self, parts: &Parts, refusal: Refusal, stream: &mut Stream<S>) -> Answer {
+    fn refuse(&self, parts: &Parts, refusal: Refusal, stream: &mut RequestStream<S>) -> Answer {
         let id = &stream.asked.id;
         let request = identity::text(id);
         let fields = request::fields(parts, None);
@@ -218,7 +218,7 @@ impl<S> Streams<S> {
     }
 }
 
-impl<S: Send + Sync + 'static> Stream<S> {
+impl<S: Send + Sync + 'static> RequestStream<S> {
     /// The request's body, with its deadlines.
     fn body(&mut self, received: Received, parts: &Parts) -> Body {
         let upload = self.upload.insert(Arc::default());
