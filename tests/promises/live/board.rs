@@ -104,7 +104,9 @@ impl Board {
             page.draw(&line).await.unwrap();
         }
         let seen = format!(
-            "['ann', 'bob'].every((who) => board.seen.some(({{data}}) => data.say?.from === who && data.say.text === '{what}'))"
+            "['ann', 'bob'].every((who) => {{\
+             const said = board.seen.findIndex(({{data}}) => data.say?.from === who && data.say.text === '{what}');\
+             return said >= 0 && board.seen.slice(said).some(({{data}}) => data.stroke?.from === who); }})"
         );
         for page in [&mut self.ann, &mut self.bob] {
             page.until(&seen, SHOWS).await.unwrap();
