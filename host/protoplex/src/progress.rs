@@ -6,7 +6,7 @@ use crate::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use protoplex_push::Progress;
-use protoplex_wire::status::{Answer, NodeAnswer, ReleaseEvent};
+use protoplex_wire::status::{AnswerKind, NodeAnswer, ReleaseEvent};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Format in which events are written.
@@ -114,22 +114,22 @@ impl Progress for Shown {
 }
 
 fn is_refusal(answer: &NodeAnswer) -> bool {
-    matches!(answer.answer, Answer::Nack { .. } | Answer::Missing)
+    matches!(answer.answer, AnswerKind::Nack { .. } | AnswerKind::Missing)
 }
 
 /// `app-1      prepared     12 ms`
 pub fn answer_line(answer: &NodeAnswer, to: To) -> String {
     let good = !is_refusal(answer);
     let word = match &answer.answer {
-        Answer::Prepared => "prepared",
-        Answer::Ack => "switched",
-        Answer::Nack { .. } => "refused ",
-        Answer::Missing => "missing ",
+        AnswerKind::Prepared => "prepared",
+        AnswerKind::Ack => "switched",
+        AnswerKind::Nack { .. } => "refused ",
+        AnswerKind::Missing => "missing ",
     };
     let word = output::state(word, good, to);
     let line = format!("{:<10} {word} {:>6} ms", answer.node, answer.elapsed_ms);
     match &answer.answer {
-        Answer::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),
+        AnswerKind::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),
         _ => line,
     }
 }

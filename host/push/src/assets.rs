@@ -7,7 +7,7 @@ use protoplex_disk::read_bounded;
 use protoplex_http::normal::unescape;
 use protoplex_wire::{
     Digest,
-    manifest::{ASSET_BYTES_MAX, Asset, Encoded},
+    manifest::{ASSET_BYTES_MAX, Asset, EncodedAsset},
 };
 use std::{
     collections::BTreeMap,
@@ -114,7 +114,7 @@ impl Collected {
         let digest = Digest::of(&content);
         let content_type = content_type(&path, &content);
         let gzip = gzip(&content_type, &content).map(|coded| {
-            let encoded = Encoded {
+            let encoded = EncodedAsset {
                 digest: Digest::of(&coded),
                 bytes: coded.len() as u64,
             };

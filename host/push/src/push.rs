@@ -9,7 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use protoplex_seed_client::{ClientError, Events, SeedClient};
 use protoplex_wire::{
     BuildId, Digest,
-    status::{ApiCode, Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},
+    status::{ApiCode, ReleaseEvent, ReleaseOrder, ReleaseOutcome, ReleaseRecord},
 };
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -144,9 +144,9 @@ pub async fn follow(
             progress.event(&event);
             if let ReleaseEvent::Finished(record) = event {
                 return Ok(match record.outcome {
-                    Outcome::Promoted => End::Promoted(record),
-                    Outcome::Reverted => End::Reverted(record),
-                    Outcome::Running => End::StillRunning,
+                    ReleaseOutcome::Promoted => End::Promoted(record),
+                    ReleaseOutcome::Reverted => End::Reverted(record),
+                    ReleaseOutcome::Running => End::StillRunning,
                 });
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     words,
 };
 use protoplex_wire::{
-    manifest::{Grants, Isolation, Limits, Live, ManifestPath, Probe, Route, Segment, World},
+    manifest::{Grants, Isolation, Limits, Live, ManifestPath, PathSegment, Probe, Route, World},
     role::Role,
 };
 use std::collections::BTreeMap;
@@ -97,8 +97,8 @@ pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
 /// it was written stands here.
 pub(crate) fn written_at(path: &ManifestPath) -> ManifestPath {
     let keys = path.segments().iter().map(|segment| match segment {
-        Segment::Key(key) => Some(&**key),
-        Segment::Index(_) => None,
+        PathSegment::Key(key) => Some(&**key),
+        PathSegment::Index(_) => None,
     });
     let keys: Vec<_> = keys.map(Option::unwrap_or_default).collect();
     let top = ManifestPath::default();

@@ -147,7 +147,7 @@ fn is_reachable(origin: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::manifest::{Role, Segment};
+    use protoplex_wire::manifest::{PathSegment, Role};
 
     fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         Route {
@@ -163,7 +163,7 @@ mod tests {
 
     fn told(routes: &[Route]) -> Vec<String> {
         let line = |at: &ManifestPath| match at.segments() {
-            [_, Segment::Index(index)] => Some(10 * (index + 1)),
+            [_, PathSegment::Index(index)] => Some(10 * (index + 1)),
             other => panic!("{other:?} is no route"),
         };
         let slips = shadows(routes, line).into_iter();

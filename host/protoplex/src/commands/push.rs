@@ -130,16 +130,16 @@ mod tests {
     use protoplex_wire::{
         Digest, ReleaseId,
         manifest::Role,
-        status::{Answer, Away, NodeAnswer, Outcome},
+        status::{AnswerKind, AwayNode, NodeAnswer, ReleaseOutcome},
     };
 
     fn record(here: &[&str], away: &[(&str, Role)], unreached: &[Role]) -> ReleaseRecord {
         let ack = |node: &&str| NodeAnswer {
             node: (*node).to_owned(),
-            answer: Answer::Ack,
+            answer: AnswerKind::Ack,
             elapsed_ms: 1,
         };
-        let is_away = |(node, role): &(&str, Role)| Away {
+        let is_away = |(node, role): &(&str, Role)| AwayNode {
             node: (*node).to_owned(),
             role: *role,
         };
@@ -148,7 +148,7 @@ mod tests {
             build: Digest::of(b"x"),
             name: "x".to_owned(),
             previous: None,
-            outcome: Outcome::Promoted,
+            outcome: ReleaseOutcome::Promoted,
             reason: None,
             started_unix_ms: 0,
             elapsed_ms: 7,

@@ -4,7 +4,7 @@ use crate::{cli, exit::Code, output, target::Found};
 use anyhow::Result;
 use protoplex_wire::{
     BuildId,
-    status::{NodeStatus, Outcome, ReleaseRecord, SeedStatus},
+    status::{NodeStatus, ReleaseOutcome, ReleaseRecord, SeedStatus},
 };
 
 /// `releases`: newest first.
@@ -46,11 +46,11 @@ fn first_line(text: &str) -> String {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+fn outcome(outcome: ReleaseOutcome) -> &'static str {
     match outcome {
-        Outcome::Running => "running",
-        Outcome::Promoted => "promoted",
-        Outcome::Reverted => "reverted",
+        ReleaseOutcome::Running => "running",
+        ReleaseOutcome::Promoted => "promoted",
+        ReleaseOutcome::Reverted => "reverted",
     }
 }
 

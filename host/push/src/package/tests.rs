@@ -425,7 +425,7 @@ fn each_fault_of_an_upstream_has_its_line_and_the_remedy() {
         ),
         (
             "proxy_protocol = \"v1\"\nprotocol = \"h2c\"",
-            "x.toml:4: upstream `a`: proxy_protocol names one visitor for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \"https-http1\"",
+            "x.toml:4: upstream `a`: proxy_protocol names one client for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \"https-http1\"",
         ),
         (
             "[handlers.e]\ncomponent = \"edge.wasm\"\ngrants = { relay = [\"h:x\"] }",

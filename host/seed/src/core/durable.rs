@@ -3,7 +3,7 @@
 use protoplex_wire::{
     BuildId, ReleaseId,
     signature::Envelope,
-    status::{Hold, NodeAnswer, Outcome, ReleaseRecord},
+    status::{Hold, NodeAnswer, ReleaseOutcome, ReleaseRecord},
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub struct Active {
 }
 
 pub(super) fn is_running(record: &ReleaseRecord) -> bool {
-    record.outcome == Outcome::Running
+    record.outcome == ReleaseOutcome::Running
 }
 
 impl Durable {
@@ -110,7 +110,7 @@ impl Durable {
 
     pub(super) fn rollback_target(&self) -> Option<BuildId> {
         let active = self.active_build();
-        let promoted = |r: &&ReleaseRecord| r.outcome == Outcome::Promoted;
+        let promoted = |r: &&ReleaseRecord| r.outcome == ReleaseOutcome::Promoted;
         let mut builds = self.history.iter().rev().filter(promoted).map(|r| r.build);
         builds.find(|build| Some(*build) != active)
     }
@@ -123,7 +123,7 @@ impl Durable {
 
     pub(super) fn end_running(&mut self, reason: &str) {
         for record in self.history.iter_mut().filter(|r| is_running(r)) {
-            record.outcome = Outcome::Reverted;
+            record.outcome = ReleaseOutcome::Reverted;
             record.reason = Some(reason.to_owned());
         }
     }
@@ -132,7 +132,7 @@ impl Durable {
     pub(super) fn end(
         &mut self,
         release: ReleaseId,
-        outcome: Outcome,
+        outcome: ReleaseOutcome,
         reason: Option<String>,
         now_ms: u64,
         answers: Vec<NodeAnswer>,

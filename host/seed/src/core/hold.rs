@@ -8,7 +8,7 @@ use super::{
 use protoplex_wire::{
     ReleaseId,
     link::{FromSeed, Hello},
-    status::{Answer, Hold, NodeAnswer, Outcome, ReleaseEvent},
+    status::{AnswerKind, Hold, NodeAnswer, ReleaseEvent, ReleaseOutcome},
 };
 
 impl Core {
@@ -109,7 +109,7 @@ impl Core {
         let nodes: Vec<String> = runs.map(|(name, _)| name.clone()).collect();
         let answers = nodes.iter().map(|node| NodeAnswer {
             node: node.clone(),
-            answer: Answer::Ack,
+            answer: AnswerKind::Ack,
             elapsed_ms: 0,
         });
         let answers = answers.collect();
@@ -121,7 +121,7 @@ impl Core {
         }));
         self.change().active = Some(Active { release, build });
         self.end_hold(release);
-        self.end_record(release, Outcome::Promoted, None, answers);
+        self.end_record(release, ReleaseOutcome::Promoted, None, answers);
         for name in self.links.values().cloned().collect::<Vec<_>>() {
             self.catch_up(&name);
         }

@@ -11,7 +11,7 @@ use protoplex_wire::{
     BuildId, ReleaseId,
     link::FromSeed,
     manifest::Role,
-    status::{Answer, Away, NodeAnswer, Outcome, ReleaseEvent, ReleaseRecord},
+    status::{AnswerKind, AwayNode, NodeAnswer, ReleaseEvent, ReleaseOutcome, ReleaseRecord},
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -107,7 +107,7 @@ impl Core {
             build: build.id,
             name: build.name.clone(),
             previous,
-            outcome: Outcome::Running,
+            outcome: ReleaseOutcome::Running,
             reason: None,
             started_unix_ms,
             elapsed_ms: 0,
@@ -169,7 +169,7 @@ impl Core {
             name,
             release,
             &Phase::Preparing,
-            Answer::Prepared,
+            AnswerKind::Prepared,
             elapsed_ms,
         ) {
             self.activate();
@@ -188,7 +188,13 @@ impl Core {
                 node.switched(release, build);
             }
         }
-        if self.answered(name, release, &Phase::Activating, Answer::Ack, elapsed_ms) {
+        if self.answered(
+            name,
+            release,
+            &Phase::Activating,
+            AnswerKind::Ack,
+            elapsed_ms,
+        ) {
             self.next_wave();
         }
         self.gone_back(name, release);
@@ -200,7 +206,7 @@ impl Core {
         name: &str,
         release: ReleaseId,
         phase: &Phase,
-        answer: Answer,
+        answer: AnswerKind,
         elapsed_ms: u64,
     ) -> bool {
         let Some(rollout) = &mut self.rollout else {
@@ -214,7 +220,7 @@ impl Core {
         last
     }
 
-    fn record(&mut self, name: &str, answer: Answer, elapsed_ms: u64) {
+    fn record(&mut self, name: &str, answer: AnswerKind, elapsed_ms: u64) {
         let answer = NodeAnswer {
             node: name.to_owned(),
             answer,
@@ -280,11 +286,11 @@ impl Core {
                 None => format!("node {name}: {}", failure.reason),
             };
             let answer = match failure.stage {
-                Some(stage) => Answer::Nack {
+                Some(stage) => AnswerKind::Nack {
                     stage,
                     reason: failure.reason,
                 },
-                None => Answer::Missing,
+                None => AnswerKind::Missing,
             };
             let forward = !matches!(rollout.phase, Phase::Reverting { .. });
             if forward {
@@ -303,7 +309,7 @@ impl Core {
         };
         match rollout.phase.clone() {
             Phase::Preparing if rollout.wave.contains(name) => {
-                self.record(name, Answer::Missing, 0);
+                self.record(name, AnswerKind::Missing, 0);
                 self.revert(format!("node {name} left while it prepared the build"));
             }
             Phase::Reverting { release, .. } => self.gone_back(name, release),
@@ -325,7 +331,7 @@ impl Core {
         }
         let was_last = rollout.waiting.remove(name) && rollout.waiting.is_empty();
         let (none, preparing) = (rollout.wave.is_empty(), rollout.phase == Phase::Preparing);
-        self.record(name, Answer::Missing, 0);
+        self.record(name, AnswerKind::Missing, 0);
         match (was_last, preparing) {
             (false, _) => {}
             (true, true) if !none => self.activate(),
@@ -359,12 +365,12 @@ impl Core {
             Phase::Activating => ("activate", self.plan.activate_timeout_ms),
             Phase::Reverting { reason, .. } => {
                 let reason = format!("{reason}; not back yet: {}", late.join(", "));
-                self.conclude(Outcome::Reverted, Some(reason));
+                self.conclude(ReleaseOutcome::Reverted, Some(reason));
                 return;
             }
         };
         for name in &late {
-            self.record(name, Answer::Missing, timeout_ms);
+            self.record(name, AnswerKind::Missing, timeout_ms);
         }
         self.revert(format!(
             "no answer to {doing} within {timeout_ms} ms from {}",
@@ -405,11 +411,11 @@ impl Core {
             let reason = format!(
                 "{reason}; the Seed does not know what its nodes ran before, so these stay on the new build: {names}"
             );
-            self.conclude(Outcome::Reverted, Some(reason));
+            self.conclude(ReleaseOutcome::Reverted, Some(reason));
             return;
         }
         if self.durable.active.is_none() || back.is_empty() {
-            self.conclude(Outcome::Reverted, Some(reason));
+            self.conclude(ReleaseOutcome::Reverted, Some(reason));
             return;
         }
         let durable = self.change();
@@ -437,7 +443,7 @@ impl Core {
             return;
         }
         let reason = reason.clone();
-        self.conclude(Outcome::Reverted, Some(reason));
+        self.conclude(ReleaseOutcome::Reverted, Some(reason));
     }
 
     fn promote(&mut self) {
@@ -451,11 +457,11 @@ impl Core {
         let release = active.release;
         self.change().active = Some(active);
         self.end_hold(release);
-        self.conclude(Outcome::Promoted, None);
+        self.conclude(ReleaseOutcome::Promoted, None);
     }
 
     /// Records the end, tells it, and looks after the nodes that came meanwhile.
-    fn conclude(&mut self, outcome: Outcome, reason: Option<String>) {
+    fn conclude(&mut self, outcome: ReleaseOutcome, reason: Option<String>) {
         let Some(rollout) = self.rollout.take() else {
             return;
         };
@@ -468,13 +474,13 @@ impl Core {
     pub(super) fn end_record(
         &mut self,
         release: ReleaseId,
-        outcome: Outcome,
+        outcome: ReleaseOutcome,
         reason: Option<String>,
         answers: Vec<NodeAnswer>,
     ) {
         let now_ms = self.now_ms;
         let away = match outcome {
-            Outcome::Promoted => self.away(&answers),
+            ReleaseOutcome::Promoted => self.away(&answers),
             _ => Vec::new(),
         };
         let unreached = self.unreached(&away, &answers);
@@ -487,13 +493,13 @@ impl Core {
     }
 
     /// Nodes that have not switched, though they are the fleet's.
-    fn away(&self, answers: &[NodeAnswer]) -> Vec<Away> {
+    fn away(&self, answers: &[NodeAnswer]) -> Vec<AwayNode> {
         let switched = switched(answers);
         let away = self
             .nodes
             .iter()
             .filter(|(name, _)| !switched.contains(name));
-        away.map(|(name, node)| Away {
+        away.map(|(name, node)| AwayNode {
             node: name.clone(),
             role: node.hello.role,
         })
@@ -501,7 +507,7 @@ impl Core {
     }
 
     /// Roles of those of which no node has switched.
-    fn unreached(&self, away: &[Away], answers: &[NodeAnswer]) -> Vec<Role> {
+    fn unreached(&self, away: &[AwayNode], answers: &[NodeAnswer]) -> Vec<Role> {
         let nodes = switched(answers).into_iter();
         let roles: BTreeSet<Role> = nodes
             .filter_map(|name| Some(self.nodes.get(name)?.hello.role))
@@ -512,7 +518,7 @@ impl Core {
 }
 
 fn switched(answers: &[NodeAnswer]) -> BTreeSet<&String> {
-    let switched = |answer: &&NodeAnswer| answer.answer == Answer::Ack;
+    let switched = |answer: &&NodeAnswer| answer.answer == AnswerKind::Ack;
     let nodes = answers.iter().filter(switched);
     nodes.map(|answer| &answer.node).collect()
 }

@@ -6,7 +6,7 @@ use protoplex_wire::{
     link::{Heartbeat, SILENCE_MS_MAX},
     release::Stage,
     signature::Envelope,
-    status::Outcome,
+    status::ReleaseOutcome,
 };
 
 mod directory;
@@ -25,7 +25,7 @@ fn a_release_is_prepared_everywhere_before_anything_switches() {
     assert_eq!(fleet.orders("a"), ["prepare 1.1"], "b has not prepared yet");
     fleet.settle();
     assert_eq!(fleet.orders("a"), ["prepare 1.1", "activate 1.1"]);
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     assert_eq!(fleet.core.status().active, Some(build("one").id));
 }
 
@@ -36,7 +36,7 @@ fn a_nack_while_preparing_abandons_and_leaves_the_build_before() {
     fleet.order("two", None);
     fleet.settle();
     let record = fleet.last_record();
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let reason = record.reason.expect("a reason");
     assert!(
         reason.contains("node b") && reason.contains("compile"),
@@ -56,7 +56,7 @@ fn a_nack_while_activating_takes_everyone_back_under_a_higher_number() {
     fleet.behave("b", Behaviour::NackActivate);
     fleet.order("two", None);
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     assert!(fleet.orders("a").ends_with(&[
         "activate 1.2".into(),
         "prepare 1.3".into(),
@@ -79,7 +79,7 @@ fn a_silent_node_ends_the_release_at_the_deadline() {
         assert!(fleet.core.status().running.is_some());
         fleet.pass(2_000);
         let record = fleet.last_record();
-        assert_eq!(record.outcome, Outcome::Reverted, "{behaviour:?}");
+        assert_eq!(record.outcome, ReleaseOutcome::Reverted, "{behaviour:?}");
         let reason = record.reason.expect("a reason");
         assert!(
             reason.contains("no answer") && reason.contains('b'),
@@ -97,7 +97,7 @@ fn a_node_that_leaves_while_preparing_ends_the_release() {
     fleet.order("two", None);
     fleet.leave("b");
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.join("b");
     fleet.settle();
     fleet.all_run("one");
@@ -113,7 +113,7 @@ fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
     fleet.behave("b", Behaviour::Well);
     fleet.join("b");
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
     fleet.all_run("two");
 }
 
@@ -128,11 +128,11 @@ fn a_node_that_drains_keeps_no_release_waiting() {
         assert!(fleet.core.status().running.is_some());
         fleet.say("b", FromNode::Leaving);
         fleet.settle();
-        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
         // Nor one that begins while it is still here.
         fleet.order("three", None);
         fleet.settle();
-        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
         fleet.leave("b");
         fleet.behave("b", Behaviour::Well);
         fleet.join("b");
@@ -222,7 +222,7 @@ fn a_seed_that_stood_still_blames_nobody_for_silence() {
 fn an_order_without_nodes_stands_for_those_who_come() {
     let mut fleet = Fleet::new(&[]);
     fleet.order("one", Some(None));
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     fleet.join("a");
     fleet.settle();
     fleet.all_run("one");
@@ -249,7 +249,7 @@ fn a_release_of_the_active_build_is_a_release() {
     fleet.order("one", None);
     fleet.settle();
     assert_eq!(fleet.last_record().release.sequence, 2);
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_release_cut_by_a_restart_is_reverted() {
     fleet.deliver("b");
     fleet.deliver("a"); // a has switched, b has not.
     fleet.restart();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.settle();
     fleet.all_run("one");
 }
@@ -304,7 +304,7 @@ fn waves_go_one_after_another_and_come_back_together() {
     fleet.settle();
     assert!(fleet.orders("a").contains(&"activate 1.2".to_owned()));
     assert!(!fleet.orders("c").contains(&"activate 1.2".to_owned()));
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.all_run("one");
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use protoplex_wire::{
     BuildId,
     link::{self, FromNode, Hello},
-    status::{NodeStatus, Outcome, ReleaseEvent, ReleaseRecord, SeedStatus},
+    status::{NodeStatus, ReleaseEvent, ReleaseOutcome, ReleaseRecord, SeedStatus},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -266,7 +266,7 @@ impl Actor {
         let running = durable
             .history
             .iter()
-            .filter(|record| record.outcome == Outcome::Running);
+            .filter(|record| record.outcome == ReleaseOutcome::Running);
         let nodes = self.core.nodes(self.clock.now_ms());
         let always = durable
             .active_build()

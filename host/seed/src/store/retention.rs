@@ -5,7 +5,7 @@ use super::{Store, StoreError, at};
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::MANIFEST_BYTES_MAX,
-    status::{GcReport, Kept},
+    status::{GcReport, KeptTotals},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -87,9 +87,9 @@ impl Store {
         let held = self.held(now)?;
         let kept = keep(&held, needed, rules);
         let mut report = GcReport {
-            kept: Kept {
+            kept: KeptTotals {
                 builds: kept.len() as u64,
-                ..Kept::default()
+                ..KeptTotals::default()
             },
             ..GcReport::default()
         };

@@ -374,7 +374,7 @@ impl Fleet {
         self.disk.history.last().expect("a release").clone()
     }
 
-    pub fn last_outcome(&self) -> Outcome {
+    pub fn last_outcome(&self) -> ReleaseOutcome {
         self.last_record().outcome
     }
 

@@ -94,7 +94,7 @@ fn adopt_makes_what_the_nodes_run_the_seeds_own() {
     let status = fleet.core.status();
     assert_eq!(status.hold, None);
     assert_eq!(status.release.epoch, 2, "above what the nodes have taken");
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     assert_eq!(fleet.last_record().switched(), 2);
     assert_eq!(fleet.core.rollback_target(), Some(build("one").id));
     // Every node has its number.
@@ -127,7 +127,7 @@ fn a_release_that_fails_in_a_hold_leads_nobody_back_to_the_older_copy() {
         fleet.behave("b", behaviour);
         fleet.order("four", None);
         fleet.settle();
-        assert_eq!(fleet.last_outcome(), Outcome::Reverted);
+        assert_eq!(fleet.last_outcome(), ReleaseOutcome::Reverted);
         fleet.pass(60_000);
         let older = Some(build("one").id);
         assert!(fleet.nodes.values().all(|node| node.active != older));
@@ -182,7 +182,7 @@ fn a_release_from_before_the_hold_does_not_end_it() {
     fleet.order("other", None);
     fleet.join("a");
     fleet.settle();
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     fleet.pass(60_000);
     assert!(fleet.core.status().hold.is_some());
     assert_eq!(fleet.nodes["a"].active, Some(build("five").id));

@@ -88,7 +88,7 @@ fn random_run(number: u64) {
     let status = fleet.core.status();
     assert_eq!(status.hold, None, "an order has ended it");
     assert_eq!(status.running, None, "a rollout did not end");
-    let ended = |r: &protoplex_wire::status::ReleaseRecord| r.outcome != Outcome::Running;
+    let ended = |r: &protoplex_wire::status::ReleaseRecord| r.outcome != ReleaseOutcome::Running;
     assert!(fleet.core.durable().history.iter().all(ended));
     for (name, node) in &fleet.nodes {
         assert!(
@@ -119,10 +119,10 @@ fn check_events(fleet: &Fleet) {
                 failed = false;
             }
             ReleaseEvent::Node(answer) => match answer.answer {
-                protoplex_wire::status::Answer::Prepared => {
+                protoplex_wire::status::AnswerKind::Prepared => {
                     *prepared.entry(&answer.node).or_default() += 1
                 }
-                protoplex_wire::status::Answer::Ack => {}
+                protoplex_wire::status::AnswerKind::Ack => {}
                 _ => failed = true,
             },
             ReleaseEvent::Activating { .. } => {
@@ -131,7 +131,7 @@ fn check_events(fleet: &Fleet) {
             }
             ReleaseEvent::Finished(record) => {
                 assert!(
-                    !failed || record.outcome != Outcome::Promoted,
+                    !failed || record.outcome != ReleaseOutcome::Promoted,
                     "promoted after a failure"
                 );
             }
@@ -157,7 +157,7 @@ fn after_a_nack_every_node_is_ordered_to_run_the_build_before() {
         fleet.order("two", None);
         deliver_to_the_end(&mut fleet, &mut random, |_| ());
         fleet.settle();
-        assert_eq!(fleet.last_outcome(), Outcome::Reverted);
+        assert_eq!(fleet.last_outcome(), ReleaseOutcome::Reverted);
         fleet.all_run("one");
     }
 }

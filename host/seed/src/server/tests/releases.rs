@@ -1,7 +1,7 @@
 //! Releases over real links: deadlines, restarts of the Seed, and numbers that only rise.
 
 use super::*;
-use protoplex_wire::status::{Answer, Outcome};
+use protoplex_wire::status::{AnswerKind, ReleaseOutcome};
 
 /// Short, since it is waited for; and long enough for those who do answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -15,7 +15,7 @@ async fn a_release_is_promoted_when_every_node_has_switched() {
     let (of_a, of_b) = tokio::join!(a.follow(), b.follow());
     assert_eq!(of_a, of_b);
     let record = end_of(events).await;
-    assert_eq!(record.outcome, Outcome::Promoted);
+    assert_eq!(record.outcome, ReleaseOutcome::Promoted);
     assert_eq!(record.release, of_a.0);
     let status = seed.operator().status().await.unwrap();
     assert_eq!(status.active, Some(build));
@@ -32,12 +32,12 @@ async fn a_node_that_never_answers_makes_the_release_revert_by_its_deadline() {
     let (release, _) = good.hear_prepare().await;
     good.prepared(release).await;
     let record = end_of(events).await;
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let said = format!("no answer to prepare within {deadline_ms} ms from mute");
     assert_eq!(record.reason, Some(said));
     assert!(record.elapsed_ms >= deadline_ms, "{record:?}");
     let missing = record.answers.iter().find(|answer| answer.node == "mute");
-    assert_eq!(missing.unwrap().answer, Answer::Missing);
+    assert_eq!(missing.unwrap().answer, AnswerKind::Missing);
     assert!(matches!(good.hear().await, FromSeed::Abandon { .. }));
 
     // The same for the second phase.
@@ -47,7 +47,7 @@ async fn a_node_that_never_answers_makes_the_release_revert_by_its_deadline() {
     let (release, _) = mute.hear_prepare().await;
     mute.prepared(release).await;
     let (_, record) = tokio::join!(good.follow(), end_of(events));
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let said = format!("no answer to activate within {deadline_ms} ms from mute");
     assert_eq!(record.reason, Some(said));
     assert_eq!(seed.operator().status().await.unwrap().active, None);
@@ -65,7 +65,7 @@ async fn a_node_that_leaves_while_it_prepares_ends_the_release_at_once() {
     let said = "node a left while it prepared the build".to_owned();
     assert_eq!(
         (record.outcome, record.reason),
-        (Outcome::Reverted, Some(said))
+        (ReleaseOutcome::Reverted, Some(said))
     );
 }
 
@@ -76,7 +76,7 @@ async fn a_seed_that_restarts_in_a_release_settles_it_and_leads_its_nodes_back()
     let mut node = seed.node("a").await;
     let events = seed.order(one).await.unwrap();
     node.follow().await;
-    assert_eq!(end_of(events).await.outcome, Outcome::Promoted);
+    assert_eq!(end_of(events).await.outcome, ReleaseOutcome::Promoted);
 
     // The node has switched, but its ACK never came.
     let _events = seed.order(two).await.unwrap();
@@ -88,7 +88,10 @@ async fn a_seed_that_restarts_in_a_release_settles_it_and_leads_its_nodes_back()
 
     let operator = seed.operator();
     let record = operator.releases().await.unwrap().remove(0);
-    assert_eq!((record.release, record.outcome), (cut, Outcome::Reverted));
+    assert_eq!(
+        (record.release, record.outcome),
+        (cut, ReleaseOutcome::Reverted)
+    );
     let reason = record.reason.unwrap();
     assert!(reason.contains("the Seed stopped"), "{reason}");
     let status = operator.status().await.unwrap();
@@ -113,7 +116,7 @@ async fn numbers_of_releases_only_rise_over_restarts_and_failures() {
     for _ in 0..3 {
         let mute = seed.node("mute").await;
         let record = end_of(seed.order(build).await.unwrap()).await;
-        assert_eq!(record.outcome, Outcome::Reverted);
+        assert_eq!(record.outcome, ReleaseOutcome::Reverted);
         assert!(record.release > last, "{} after {last}", record.release);
         last = record.release;
         drop(mute);
@@ -134,7 +137,7 @@ async fn a_seed_that_lost_its_data_goes_above_what_a_node_has_taken() {
     let events = seed.order(build).await.unwrap();
     let (release, _) = node.follow().await;
     assert!(release > held, "{release} would be refused for ever");
-    assert_eq!(end_of(events).await.outcome, Outcome::Promoted);
+    assert_eq!(end_of(events).await.outcome, ReleaseOutcome::Promoted);
     drop(node);
     seed.restart().await;
     let status = seed.operator().status().await.unwrap();
