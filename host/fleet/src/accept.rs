@@ -1,7 +1,7 @@
 //! The accept loop of the fleet's own ports. It admits, accepts and spawns, and no error ends it: handshakes and
 //! protocols are matters of a connection's task.
 
-use crate::admission::{Admission, AdmissionLimits, AdmissionPermit};
+use crate::admission::{AdmissionLimits, AdmissionPermit, PortAdmission};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +17,7 @@ pub struct AcceptLoop {
     pub listener: TcpListener,
     /// Limits of connections that hold their permit.
     pub limits: AdmissionLimits,
-    /// Where connections' tasks run.
+    /// Tracker of the connections' tasks.
     pub tasks: TaskTracker,
     /// Nothing is accepted after this. Connections have to look at it themselves.
     pub shutdown: CancellationToken,
@@ -29,19 +29,19 @@ impl AcceptLoop {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let admission = Admission::new(self.limits);
+        let admission = PortAdmission::new(self.limits);
         let accept = async {
             loop {
                 match self.listener.accept().await {
                     Ok((stream, peer)) => {
                         if let Err(error) = stream.set_nodelay(true) {
-                            tracing::debug!(%error, port = self.port, "a connection has no TCP_NODELAY");
+                            tracing::debug!(%error, port = self.port, "TCP_NODELAY cannot be set on a connection");
                         }
                         let permit = admission.admit(peer.ip());
                         self.tasks.spawn(serve(stream, permit));
                     }
                     Err(error) => {
-                        tracing::warn!(%error, port = self.port, "a connection was not accepted");
+                        tracing::warn!(%error, port = self.port, "accepting a connection failed; tried again");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyDataStream, StreamBody};
 use hyper::body::Incoming;
-use protoplex_fleet::lines::Lines;
+use protoplex_fleet::lines::FrameLines;
 use protoplex_wire::link::{self, FromNode, FromSeed, Hello};
 use std::convert::Infallible;
 use tokio::sync::mpsc;
@@ -60,7 +60,7 @@ pub(super) fn sender(
 
 /// Hears what the Seed says.
 pub struct LinkReceiver {
-    lines: Lines<BodyDataStream<Incoming>>,
+    lines: FrameLines<BodyDataStream<Incoming>>,
 }
 
 impl LinkReceiver {

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
-use protoplex_fleet::lines::{LineError, Lines};
+use protoplex_fleet::lines::{FrameLines, LineError};
 use protoplex_wire::status::ReleaseEvent;
 use std::time::Duration;
 
@@ -79,14 +79,14 @@ impl Streaming {
         }
     }
 
-    pub(super) fn lines(self) -> Lines<BodyDataStream<Incoming>> {
-        Lines::new(self.answer.into_body().into_data_stream())
+    pub(super) fn lines(self) -> FrameLines<BodyDataStream<Incoming>> {
+        FrameLines::new(self.answer.into_body().into_data_stream())
     }
 }
 
 /// The events of a release, until `finished`.
 pub struct Events {
-    lines: Lines<BodyDataStream<Incoming>>,
+    lines: FrameLines<BodyDataStream<Incoming>>,
 }
 
 impl Events {

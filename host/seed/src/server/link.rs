@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::stream;
-use protoplex_fleet::lines::Lines;
+use protoplex_fleet::lines::FrameLines;
 use protoplex_wire::link::{self, FrameError, FromNode, Hello};
 use std::{
     collections::BTreeSet,
@@ -28,14 +28,14 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Links since the start, over all Seeds of this process.
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
-type Frames = Lines<BodyDataStream>;
+type Frames = FrameLines<BodyDataStream>;
 
 pub(super) async fn link(
     State(shared): State<Arc<Shared>>,
     Node { name, role, hosts }: Node,
     body: Body,
 ) -> Result<Response, ApiFault> {
-    let mut frames = Lines::new(body.into_data_stream());
+    let mut frames = FrameLines::new(body.into_data_stream());
     let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut frames)).await;
     let hello = hello.map_err(|_| ApiFault::bad_request("no `hello` came in time"))??;
     if (&hello.node, hello.role) != (&name, role) {

@@ -3,7 +3,7 @@
 use super::fault::ApiFault;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use protoplex_fleet::{Identity, member_port::Peer};
+use protoplex_fleet::{Identity, member_port::PeerCertificate};
 use protoplex_wire::manifest::Role;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,7 +20,7 @@ pub(super) struct Node {
 pub(super) struct Member;
 
 fn identity(parts: &Parts) -> Option<&Identity> {
-    parts.extensions.get::<Peer>()?.identity.as_ref()
+    parts.extensions.get::<PeerCertificate>()?.identity.as_ref()
 }
 
 impl<S: Sync> FromRequestParts<S> for Operator {
@@ -40,7 +40,7 @@ impl<S: Sync> FromRequestParts<S> for Node {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
-        let peer = parts.extensions.get::<Peer>();
+        let peer = parts.extensions.get::<PeerCertificate>();
         match peer.and_then(|peer| Some((peer.identity.as_ref()?, &peer.hosts))) {
             Some((Identity::Node { role, name }, hosts)) => Ok(Self {
                 name: name.clone(),

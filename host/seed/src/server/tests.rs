@@ -2,7 +2,7 @@
 
 use super::{ComponentCheck, run};
 use crate::config::SeedConfig;
-use protoplex_fleet::authority::{Authority, Issued, release_key};
+use protoplex_fleet::authority::{Authority, IssuedCertificate, release_key};
 use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
@@ -73,7 +73,7 @@ impl Seed {
         Authority::open_or_create(&self.dir.path().join("pki")).unwrap()
     }
 
-    fn client(&self, who: &Issued) -> SeedClient {
+    fn client(&self, who: &IssuedCertificate) -> SeedClient {
         SeedClient::new(&self.url, &self.authority().identity(who)).unwrap()
     }
 
@@ -146,7 +146,7 @@ async fn start(
 async fn start_as(
     dir: &TempDir,
     timeout: Duration,
-    issued: Issued,
+    issued: IssuedCertificate,
 ) -> (String, CancellationToken, JoinHandle<anyhow::Result<()>>) {
     let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
     let key = release_key(&dir.path().join("keys")).unwrap();

@@ -133,7 +133,7 @@ async fn a_link_is_for_the_node_of_that_certificate_alone() {
 }
 
 /// A certificate of the fleet's authority with whatever URI name.
-fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
+fn issue_with(seed: &Seed, name: &str, uri: &str) -> IssuedCertificate {
     let pki = seed.dir.path().join("pki");
     let text = |file: &str| std::fs::read_to_string(pki.join(file)).unwrap();
     let issuer = KeyPair::from_pem(&text("ca.key")).unwrap();
@@ -144,7 +144,7 @@ fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
-    let issued = Issued {
+    let issued = IssuedCertificate {
         cert: pki.join(format!("{name}.pem")),
         key: pki.join(format!("{name}.key")),
     };
