@@ -6,7 +6,7 @@ use crate::{
 };
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use protoplex_seed_client::{ClientError, Events, SeedClient};
+use protoplex_seed_client::{ClientError, ReleaseEvents, SeedClient};
 use protoplex_wire::{
     BuildId, Digest,
     status::{ApiCode, ReleaseEvent, ReleaseOrder, ReleaseOutcome, ReleaseRecord},
@@ -134,7 +134,7 @@ pub async fn push(
 /// # Errors
 /// When the connection to the Seed breaks before the end.
 pub async fn follow(
-    mut events: Events,
+    mut events: ReleaseEvents,
     timeout: Duration,
     progress: &dyn Progress,
 ) -> Result<End, PushError> {

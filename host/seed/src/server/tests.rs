@@ -3,7 +3,7 @@
 use super::{ComponentCheck, run};
 use crate::config::SeedConfig;
 use protoplex_fleet::authority::{Authority, IssuedCertificate, release_key};
-use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
+use protoplex_seed_client::{ClientError, LinkReceiver, LinkSender, ReleaseEvents, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
     directory::DIRECTORY_FORMAT,
@@ -123,7 +123,7 @@ impl Seed {
         Envelope::sign(build, &release_key(&self.dir.path().join("keys")).unwrap())
     }
 
-    async fn order(&self, build: BuildId) -> Result<Events, ClientError> {
+    async fn order(&self, build: BuildId) -> Result<ReleaseEvents, ClientError> {
         let made_against = None;
         let order = ReleaseOrder {
             build,
@@ -271,7 +271,7 @@ fn manifest(name: &str) -> Manifest {
     }
 }
 
-async fn end_of(mut events: Events) -> ReleaseRecord {
+async fn end_of(mut events: ReleaseEvents) -> ReleaseRecord {
     loop {
         let event = tokio::time::timeout(NEVER, events.next()).await;
         if let ReleaseEvent::Finished(record) = event.unwrap().unwrap().unwrap() {

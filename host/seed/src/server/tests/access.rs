@@ -1,7 +1,7 @@
 //! Permissions, told by certificates.
 
 use super::*;
-use protoplex_seed_client::Streaming;
+use protoplex_seed_client::StreamedResponse;
 use protoplex_wire::{Digest, status::GcOrder};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::{
@@ -211,7 +211,7 @@ async fn what_is_not_there_is_answered_in_words() {
     let seed = Seed::start(NEVER).await;
     let client = seed.operator();
     let status = async |path: &str| {
-        let answer: Streaming = client.get(&format!("{}{path}", seed.url)).await.unwrap();
+        let answer: StreamedResponse = client.get(&format!("{}{path}", seed.url)).await.unwrap();
         let status = answer.status().as_u16();
         let text = answer.collect(1 << 16).await.unwrap();
         let error: protoplex_wire::status::ApiError = serde_json::from_slice(&text).unwrap();
