@@ -1,6 +1,6 @@
 //! The end of a command: the exit code, and what is said on stderr.
 
-use protoplex_push::{Faults, PushError};
+use protoplex_push::{PushError, SourceFaults};
 use std::process::ExitCode;
 
 /// The exit codes that scripts rely on.
@@ -28,7 +28,7 @@ impl From<Code> for ExitCode {
 
 /// The code of an error.
 pub fn code_of(error: &anyhow::Error) -> Code {
-    if error.is::<Faults>() {
+    if error.is::<SourceFaults>() {
         return Code::Refused;
     }
     match error.downcast_ref::<PushError>() {
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_malformed_manifest_is_a_refusal() {
-        let error = anyhow::Error::new(Faults::one("x.toml", "no")).context("packaging");
+        let error = anyhow::Error::new(SourceFaults::one("x.toml", "no")).context("packaging");
         assert_eq!(code_of(&error), Code::Refused);
         assert_eq!(code_of(&anyhow::anyhow!("else")), Code::Failed);
     }

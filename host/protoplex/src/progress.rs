@@ -5,7 +5,7 @@ use crate::{
     output::{self, To},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use protoplex_push::Progress;
+use protoplex_push::PushProgress;
 use protoplex_wire::status::{AnswerKind, NodeAnswer, ReleaseEvent};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -87,7 +87,7 @@ impl Shown {
     }
 }
 
-impl Progress for Shown {
+impl PushProgress for Shown {
     fn note(&self, text: &str) {
         if self.format != Format::Quiet {
             output::say(text);

@@ -11,7 +11,7 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use protoplex_push::{Blob, End, Options, PushError, package, push};
+use protoplex_push::{Blob, PushError, PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use std::{
     collections::BTreeSet,
@@ -138,7 +138,7 @@ impl Session<'_> {
         }
         said("packaged", &package.id().short(), step);
         let step = Instant::now();
-        let options = Options {
+        let options = PushOptions {
             made_against: Some(active),
             timeout: PUSH_TIMEOUT,
         };
@@ -148,7 +148,7 @@ impl Session<'_> {
             PushError::Refused { .. } => anyhow::Error::new(error),
             other => anyhow::Error::new(other).context("pushing"),
         })?;
-        if let End::Promoted(record) = &end {
+        if let ReleaseEnd::Promoted(record) = &end {
             said("pushed", &format!("{} nodes", record.switched()), step);
         }
         Ok(finish(&end, Format::Quiet, PUSH_TIMEOUT) == Code::Done)

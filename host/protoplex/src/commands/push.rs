@@ -9,7 +9,7 @@ use crate::{
     target::Found,
 };
 use anyhow::{Context as _, Result};
-use protoplex_push::{End, Options, PushError, package, push};
+use protoplex_push::{PushError, PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::{BuildId, status::ReleaseRecord};
 use std::{sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ pub async fn run(args: &cli::Push) -> Result<Code> {
     let found = Found::by(&args.following.target)?;
     let key = found.release_key(args.release_key.as_deref())?;
     let client = found.client()?;
-    let options = Options {
+    let options = PushOptions {
         made_against: against(&client, args.against.as_deref()).await?,
         timeout: args.following.timeout(),
     };
@@ -52,9 +52,9 @@ async fn against(client: &SeedClient, named: Option<&str>) -> Result<Option<Opti
 }
 
 /// Says how a release ended, and turns that into the exit code, whether or not anybody can read the words.
-pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
+pub fn finish(end: &ReleaseEnd, format: Format, timeout: Duration) -> Code {
     match end {
-        End::Promoted(record) => {
+        ReleaseEnd::Promoted(record) => {
             let code = reach(record);
             match (code, format) {
                 (Code::Done, Format::Text) => {
@@ -68,7 +68,7 @@ pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
             }
             code
         }
-        End::Reverted(record) => {
+        ReleaseEnd::Reverted(record) => {
             let reason = record.reason.as_deref().unwrap_or("no reason was given");
             let build = record.build.short();
             let before = match record.previous {
@@ -80,7 +80,7 @@ pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
             ));
             Code::Reverted
         }
-        End::StillRunning => {
+        ReleaseEnd::StillRunning => {
             output::say(format_args!(
                 "the release still runs after {} s; `protoplex releases` tells how it ends",
                 timeout.as_secs()

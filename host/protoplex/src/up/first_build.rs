@@ -7,7 +7,7 @@ use crate::{
     target::Found,
 };
 use anyhow::{Context as _, Result, bail};
-use protoplex_push::{End, Options, package, push};
+use protoplex_push::{PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::SeedStatus;
 use std::{
@@ -48,20 +48,20 @@ pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Re
     let file = build_file(named)?;
     let package = package(&file, &[], &inspect::inspect)?;
     let key = found.release_key(None)?;
-    let options = Options {
+    let options = PushOptions {
         made_against: Some(None),
         timeout: RELEASE_TIMEOUT,
     };
     let shown = Arc::new(Shown::new(Format::Quiet));
     let end = push(&client, &package, &key, &options, shown).await?;
     match end {
-        End::Promoted(_) => Ok(()),
-        End::Reverted(record) => bail!(
+        ReleaseEnd::Promoted(_) => Ok(()),
+        ReleaseEnd::Reverted(record) => bail!(
             "the nodes refused {}: {}",
             file.display(),
             record.reason.as_deref().unwrap_or("no reason was given")
         ),
-        End::StillRunning => bail!(
+        ReleaseEnd::StillRunning => bail!(
             "the nodes have not answered for {} s; look into {}",
             RELEASE_TIMEOUT.as_secs(),
             plan.data.join("logs").display()
