@@ -13,7 +13,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct AcceptLoop {
     /// Name of the port, for the log.
     pub port: &'static str,
-    /// The port.
+    /// Listening socket of the port.
     pub listener: TcpListener,
     /// Limits of connections that hold their permit.
     pub limits: AdmissionLimits,
