@@ -2,7 +2,7 @@
 
 use protoplex_seed_client::{ClientError, LinkSender, SeedClient};
 use protoplex_wire::{
-    link::{FrameError, FromNode, FromSeed, HEARTBEAT_MS, Hello},
+    link::{FromNode, FromSeed, HEARTBEAT_MS, Hello, LinkFrameError},
     release::Stage,
 };
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn connection(
         let event = tokio::select! {
             said = receiver.next() => match said {
                 Some(Ok(said)) => LinkEvent::Said(said),
-                Some(Err(ClientError::Frame(FrameError::UnknownType(kind)))) => {
+                Some(Err(ClientError::Frame(LinkFrameError::UnknownType(kind)))) => {
                     let reason = format!("message type `{kind}` is not known here");
                     sender.send(&FromNode::Nack { release, stage: Stage::Protocol, reason, elapsed_ms: 0 }).await;
                     continue;

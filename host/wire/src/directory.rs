@@ -57,7 +57,7 @@ pub struct Delta {
     /// Nodes that came or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Member>,
-    /// Nodes that went.
+    /// Names of the nodes that went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
     /// Slots that moved, under the child that has them now.
