@@ -4,10 +4,12 @@
 
 mod channel;
 mod connections;
+mod context;
 mod directory;
 mod frame;
 pub mod limits;
 mod links;
+mod local;
 mod mesh;
 mod message;
 mod outbox;
@@ -19,14 +21,14 @@ mod requests;
 mod ring;
 mod rules;
 
-pub use connections::{ConnectionId, Said};
+pub use connections::{ConnectionId, QueueItem};
 pub use directory::Child;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError};
 pub use mesh::{Effects, Mesh};
 pub use message::{Form, Message};
-pub use outbox::{ITEM_BYTES, Item, Outbox, Overflow, Queued, Subscription};
+pub use outbox::{ITEM_BYTES, Item, Outbox, Overflow, Queued, SubscriptionNumber};
 pub use position::{NoPosition, Position};
-pub use presence::{Change, Patience, Presence};
+pub use presence::{Change, Presence, PresenceDelays};
 pub use recent::{Memory, Recent};
 pub use ring::{History, Ring};
 pub use rules::{Answer, ConnectionLimits, Notice, Published, Refusal, Rules, Subscribed};
