@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 mod slots;
 
-pub use slots::{Placed, SLOTS, SlotFault, SlotOwner, Slots, hash, slot_of};
+pub use slots::{ChildId, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
 
 /// The form in which a node takes the directory; 0 is that of nodes before there were members.
 pub const DIRECTORY_FORMAT: u32 = 1;
