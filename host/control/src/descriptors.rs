@@ -40,8 +40,8 @@ pub fn connections(descriptors: u64) -> usize {
 /// measured, and take orders.
 pub struct Reserve(Mutex<Vec<File>>);
 
-/// Descriptors kept in reserve: as many as one packet may carry.
-const RESERVE: usize = crate::socket::FDS_MAX;
+/// Most file descriptors in one packet of the control socket, and so the descriptors kept in reserve for one.
+pub const FDS_MAX: usize = 4;
 
 impl Reserve {
     /// Opens the descriptors that the reserve will lend.
@@ -63,7 +63,7 @@ impl Reserve {
     /// Reopens as many reserved descriptors as the limit allows.
     pub fn refill(&self) {
         let mut held = self.0.lock();
-        while held.len() < RESERVE
+        while held.len() < FDS_MAX
             && let Ok(file) = File::open("/dev/null")
         {
             held.push(file);

@@ -11,8 +11,6 @@ use protoplex_wire::{
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
-/// A packet is refused above this many bytes.
-pub const PACKET_BYTES_MAX: usize = 128 << 10;
 /// Longest time that a drained child waits for others to take its channels. Longer than the three seconds that each of
 /// them waits (`HANDOVER_DEADLINE_MS` of the channels).
 pub const HAND_OVER_MAX: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! The socket between a parent and a child: packets of JSON with file descriptors beside them.
 
-use crate::{descriptors::Reserve, messages::PACKET_BYTES_MAX};
+use crate::descriptors::{FDS_MAX, Reserve};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     io::Errno,
@@ -18,8 +18,8 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Most file descriptors in one packet.
-pub const FDS_MAX: usize = 4;
+/// A packet is refused above this many bytes.
+pub const PACKET_BYTES_MAX: usize = 128 << 10;
 
 /// One end of a control socket. Packets are whole or not at all; several tasks may send.
 #[derive(Debug)]

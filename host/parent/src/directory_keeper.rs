@@ -7,8 +7,8 @@ use crate::{
     supervisor::Supervisor,
 };
 use protoplex_control::{
-    messages::{PACKET_BYTES_MAX, ToChild},
-    socket::sealed_memfd,
+    messages::ToChild,
+    socket::{PACKET_BYTES_MAX, sealed_memfd},
 };
 use protoplex_wire::{
     directory::{Delta, Directory, Member, Placed},

@@ -1,5 +1,6 @@
 //! The command line, as clap sees it. What a command does stands in the module of its name.
 
+use crate::up::ports::{NODES_MAX, SPAN};
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protoplex_native::COMPILE_MEMORY_BYTES_MAX;
@@ -13,8 +14,6 @@ pub const TIMEOUT_S: u64 = 60;
 pub const DRAIN_TIMEOUT_S: u32 = 10;
 /// Default of `--port-base`.
 pub const PORT_BASE: u16 = 8080;
-/// Most nodes that `up` starts, of all roles: the port layout has room for these.
-pub const NODES_MAX: u16 = 99;
 
 /// Web nodes whose behaviour is WebAssembly.
 #[derive(Debug, Parser)]
@@ -395,7 +394,7 @@ fn nodes_of_role(text: &str) -> Result<(Role, u16), String> {
 }
 
 fn port_base(text: &str) -> Result<u16, String> {
-    let most = u16::MAX - crate::up::ports::SPAN;
+    let most = u16::MAX - SPAN;
     match text.parse() {
         Ok(0) => Ok(0),
         Ok(base) if (1..=most).contains(&base) => Ok(base),

@@ -1,6 +1,6 @@
 //! The files of a build: found in a folder, named by digest, typed, and compressed where that pays.
 
-use crate::package::Blob;
+use crate::blob::Blob;
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
 use protoplex_disk::read_bounded;

@@ -4,6 +4,7 @@
 
 mod adopt;
 pub mod assets;
+mod blob;
 pub mod diff;
 mod fault;
 mod package;
@@ -14,7 +15,8 @@ mod strict;
 mod words;
 
 pub use adopt::upload_missing;
+pub use blob::Blob;
 pub use fault::{SourceFault, SourceFaults, nearest};
-pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
+pub use package::{Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
 use protoplex_wire::manifest::defaults;
 pub use push::{PushError, PushOptions, PushProgress, ReleaseEnd, UPLOADS_MAX, follow, push};

@@ -4,6 +4,7 @@
 
 use crate::{
     assets,
+    blob::Blob,
     fault::{SourceFaults, instead, nearest},
     reader::{FaultReport, Located},
     source::{self, SourceHandler, SourceManifest, SourceUpstream},
@@ -15,8 +16,8 @@ use protoplex_disk::read_bounded;
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::{
-        ASSET_BYTES_MAX, COMPONENT_BYTES_MAX, FORMAT, FaultKind, Handler, ManifestError,
-        ManifestPath, UnknownName, World,
+        COMPONENT_BYTES_MAX, FORMAT, FaultKind, Handler, ManifestError, ManifestPath, UnknownName,
+        World,
     },
     signature::Envelope,
 };
@@ -41,28 +42,6 @@ pub struct Inspected {
 /// Function that tells a component's world, or why it has none. A parameter, so that this crate does not need the
 /// runtime: the binary passes the handler crate's `inspect`.
 pub type Inspect<'a> = &'a dyn Fn(&[u8]) -> Result<Inspected, String>;
-
-/// Content of a blob, or the file that has it.
-#[derive(Clone, Debug)]
-pub enum Blob {
-    /// The content was made here.
-    Bytes(Bytes),
-    /// The content is in a file on the disk, unchanged since it was read: the Seed checks the digest anyway.
-    File(PathBuf),
-}
-
-impl Blob {
-    /// Reads the content.
-    ///
-    /// # Errors
-    /// When the file is gone or cannot be read.
-    pub fn read(&self) -> io::Result<Bytes> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.clone()),
-            Self::File(path) => read_bounded(path, ASSET_BYTES_MAX).map(Bytes::from),
-        }
-    }
-}
 
 /// A build, ready to be signed and sent.
 #[derive(Clone, Debug)]

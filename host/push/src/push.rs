@@ -1,8 +1,9 @@
 //! A package's way to the fleet: upload what is missing, submit, order the release, and follow it to its end.
 
 use crate::{
+    blob::Blob,
     diff::{Diff, diff},
-    package::{Blob, Package},
+    package::Package,
 };
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -21,6 +21,7 @@ mod blobs;
 mod builds;
 mod fault;
 mod gc;
+mod json_body;
 mod link;
 mod peer;
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and from 9380 on 32
 //! ports for each node, for its children where they take keys. Every block has room for all nodes, whatever their roles.
 
-use crate::cli::NODES_MAX;
 use anyhow::{Context as _, Result, bail};
 use rustix::io::Errno;
 use std::{
@@ -24,6 +23,8 @@ const SEED: u16 = 1_000;
 const HEALTH: u16 = 1_100;
 const META: u16 = 1_200;
 const INTERNAL: u16 = 1_300;
+/// Nodes that `up` starts at most, of all roles: every block of ports has room for these.
+pub const NODES_MAX: u16 = 99;
 /// Ports that a node has for its children, where they have some, and so the most children that such a node has here.
 pub const CHILD_PORTS: u16 = 32;
 /// Number of ports from the base on: all ports of an `up` lie in it.

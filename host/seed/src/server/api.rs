@@ -5,7 +5,9 @@ use super::{
     actor::{CoreView, ReleaseFollower},
     blobs,
     fault::ApiFault,
-    gc, link,
+    gc,
+    json_body::json,
+    link,
     peer::{MemberPeer, OperatorPeer},
 };
 use axum::{
@@ -26,11 +28,7 @@ use protoplex_wire::{
         RollbackOrder, SeedStatus,
     },
 };
-use serde::de::DeserializeOwned;
 use std::{convert::Infallible, sync::Arc};
-
-/// Most bytes of a JSON body: a question about 60,000 blobs fits.
-const BODY_BYTES_MAX: usize = 4 << 20;
 
 type App = State<Arc<SeedContext>>;
 
@@ -50,15 +48,6 @@ pub(super) fn router(shared: Arc<SeedContext>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(shared)
-}
-
-/// Reads a JSON body, whatever its content type is called.
-pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiFault> {
-    let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
-    let bytes = bytes
-        .map_err(|error| ApiFault::bad_request(format!("the body cannot be read: {error}")))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiFault::bad_request(format!("the body is not right: {error}")))
 }
 
 async fn submit(

@@ -163,7 +163,7 @@ pub(super) async fn missing(
     _: OperatorPeer,
     body: Body,
 ) -> Result<Json<BlobsMissing>, ApiFault> {
-    let wanted: BlobsWanted = super::api::json(body).await?;
+    let wanted: BlobsWanted = super::json_body::json(body).await?;
     if wanted.digests.len() > WANTED_MAX {
         return Err(ApiFault::bad_request(format!(
             "ask for at most {WANTED_MAX} blobs at once"

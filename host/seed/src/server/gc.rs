@@ -21,7 +21,7 @@ pub(super) async fn gc(
     OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Json<GcReport>, ApiFault> {
-    let order: GcOrder = super::api::json(body).await?;
+    let order: GcOrder = super::json_body::json(body).await?;
     let mode = match order.dry_run {
         true => CollectMode::DryRun,
         false => CollectMode::Remove,
