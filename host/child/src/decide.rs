@@ -26,10 +26,12 @@ use protoplex_handler::{
 };
 use protoplex_http::{
     Answer, BUILD_HEADER, Body, Head, ORIGIN_HEADER, Reply,
-    asset::{self, Asset},
+    asset::{self, ServedAsset},
     check_response_head, field, forward, normal, target, trailers,
 };
-use protoplex_upstream::{Cause, Counters, Group, Outbound, Retry, Timeouts, key_hash};
+use protoplex_upstream::{
+    FailureCause, Group, Outbound, Retry, TimeoutOverrides, UpstreamCounters, key_hash,
+};
 use protoplex_wire::BuildId;
 use std::{
     net::SocketAddr,
@@ -240,7 +242,7 @@ fn granted_asset<'a>(
     slot: &Slot,
     build: &'a LoadedBuild,
     path: &str,
-) -> Result<Option<&'a Asset>, HandlerError> {
+) -> Result<Option<&'a ServedAsset>, HandlerError> {
     let is_granted = |path: &str| {
         let mut granted = slot.grants.assets.iter();
         granted.any(|prefix| path.starts_with(prefix.as_str()))
@@ -302,7 +304,7 @@ fn relay_to(
         let found = group(&shared, &build.id, &grant.to, key.as_deref()).await;
         let Some((group, hop)) = found else {
             outbound.counters.count_request();
-            outbound.counters.count_failure(Cause::NoServer);
+            outbound.counters.count_failure(FailureCause::NoServer);
             tracing::warn!(
                 upstream = grant.name,
                 request = request_id,
@@ -423,7 +425,7 @@ fn outbound(
     slot: &Slot,
     request: &Request<'_>,
     decision: &RelayDecision,
-    counters: Arc<Counters>,
+    counters: Arc<UpstreamCounters>,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
     let Ok(method) = Method::from_bytes(head.method.as_bytes()) else {
@@ -470,7 +472,7 @@ fn outbound(
         interims: head.hop.interims.cloned(),
         timeouts: decision
             .timeouts
-            .map_or_else(Timeouts::default, |timeouts| Timeouts {
+            .map_or_else(TimeoutOverrides::default, |timeouts| TimeoutOverrides {
                 first_byte: duration(timeouts.first_byte_ms),
                 idle: duration(timeouts.idle_ms),
                 total: duration(timeouts.total_ms),

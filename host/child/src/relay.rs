@@ -4,7 +4,7 @@ use super::reply;
 use http::{StatusCode, uri::Authority};
 use parking_lot::Mutex;
 use protoplex_http::{BodyError, Reply};
-use protoplex_upstream::{Group, Load, Means, Outbound, RelayError};
+use protoplex_upstream::{Group, Load, Outbound, RelayError, UpstreamContext};
 use protoplex_wire::{
     Manifest, UpstreamRef,
     manifest::{Ejection, Role, Upstream, defaults},
@@ -28,14 +28,14 @@ const ADDRESSES: &str = "(addresses)";
 
 /// The servers of a child.
 pub(super) struct Relay {
-    pub(super) means: Arc<Means>,
+    pub(super) means: Arc<UpstreamContext>,
     servers: Mutex<HashMap<Authority, Arc<Group>>>,
     /// Nodes of the fleet that a role's requests go to.
     roles: Mutex<HashMap<Role, Arc<Group>>>,
 }
 
 impl Relay {
-    pub(super) fn new(means: Means) -> Self {
+    pub(super) fn new(means: UpstreamContext) -> Self {
         Self {
             means: Arc::new(means),
             servers: Mutex::default(),
