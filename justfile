@@ -57,15 +57,15 @@ check: setup-tests
     cargo deny --offline check --hide-inclusion-graph licenses bans sources
     cargo deny --offline --manifest-path guests/Cargo.toml --config deny.toml check --hide-inclusion-graph licenses bans sources
 
-# Measure against the peers: all rows, or those named; with `--before FILE`, against an earlier build of the program
+# Measure against the peers, and keep the rows: all, or those named; with `--before FILE`, against an earlier build
 bench *NAMES: setup-tests build-guests
     cargo build --release --package protoplex --package protoplex-tests --bins
     target/release/bench "$@"
 
-# Feed random bytes to a parser: request-head, response-head or chunks
-fuzz TARGET="request-head" SECONDS="60":
-    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
-    cd host/edge/fuzz && cargo fuzz run --sanitizer none --fuzz-dir . "$1" -- -max_total_time="$2" -max_len=4096
+# Feed random bytes to a reader of them for so long; without a name, list them
+fuzz TARGET="" SECONDS="60": setup-tests
+    test -z "$1" || mkdir -p "fuzz/corpus/$1"
+    if test -z "$1"; then cargo fuzz list --fuzz-dir fuzz; else cargo fuzz run --sanitizer none --fuzz-dir fuzz "$1" "fuzz/corpus/$1" "fuzz/seeds/$1" -- -max_total_time="$2" -max_len=4096; fi
 
 # Build the program as nodes run it: target/dist/protoplex, and what a debugger reads beside it
 dist:

@@ -1,4 +1,4 @@
-//! App handlers: a request with its body comes in, an answer goes out, both may stream. Plain `wasi:http` 0.3, so
+//! App handlers: a request with its body comes in, a response goes out, both may stream. Plain `wasi:http` 0.3, so
 //! what is written here runs under any host of that standard.
 //!
 //! ```ignore
@@ -26,13 +26,13 @@ pub mod settings {
         wit_bindgen::generate!({ world: "imports", path: "../../wit/deps/config.wit" });
     }
 
-    /// The setting's value.
+    /// Reads a setting by name; `None` where the build has none, or the grants do not name it.
     pub fn get(name: &str) -> Option<String> {
         bindings::wasi::config::store::get(name).ok().flatten()
     }
 }
 
-/// Waits. Other requests of the instance go on meanwhile.
+/// Waits for a while. Other requests of the instance go on meanwhile.
 pub async fn sleep(duration: std::time::Duration) {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     wasip3::clocks::monotonic_clock::wait_for(nanoseconds).await;

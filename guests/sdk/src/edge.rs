@@ -49,7 +49,7 @@ macro_rules! edge {
     };
 }
 
-/// What [`edge!`](crate::edge!) calls for every request.
+/// Runs the handler: what [`edge!`](crate::edge!) calls for every request.
 #[doc(hidden)]
 pub fn run(head: bindings::RequestHead, decide: fn(Request) -> Decision) -> bindings::Decision {
     log::panics();

@@ -1,4 +1,4 @@
-//! What edge and live handlers can call alike: a module for each interface of `protoplex:host`.
+//! Interfaces of `protoplex:host`, which edge and live handlers can call alike: a module for each.
 
 pub mod clock;
 pub mod log;

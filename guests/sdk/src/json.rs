@@ -1,6 +1,6 @@
 //! Text as it stands in JSON, for handlers that write theirs by hand.
 
-/// A JSON string with its quotes (RFC 8259, section 7).
+/// Formats a text as a JSON string with its quotes (RFC 8259, section 7).
 pub fn string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');

@@ -1,4 +1,4 @@
-//! What a handler author in Rust needs.
+//! SDK for handlers in Rust.
 //!
 //! - `edge`: a handler that sees the head of a request and decides. Nothing it does can block.
 //! - `live`: a handler that is told what happens on long-lived connections; `live-stateful`, where it remembers something

@@ -30,7 +30,7 @@ pub use bindings::{
 };
 pub use opening::{Opening, Refusal};
 
-/// The generated bindings, for what the rest of this module does not cover.
+/// The generated bindings of `protoplex:live/live`, for what the rest of this module does not cover.
 #[cfg(not(feature = "live-stateful"))]
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {
@@ -44,7 +44,7 @@ pub mod bindings {
     });
 }
 
-/// The generated bindings, for what the rest of this module does not cover.
+/// The generated bindings of `protoplex:live/live-stateful`, for what the rest of this module does not cover.
 #[cfg(feature = "live-stateful")]
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {
@@ -63,7 +63,7 @@ pub type Connection = u64;
 
 /// A handler that remembers nothing of a connection. What it does in a call concerns the connection that the call is for.
 pub trait Handler {
-    /// A client has come; with an error it is turned away.
+    /// Called when a client has come; with an error it is turned away.
     ///
     /// # Errors
     /// What the client is told.
@@ -72,38 +72,39 @@ pub trait Handler {
         Ok(())
     }
 
-    /// The client has sent something.
+    /// Called when the client has sent something.
     fn received(connection: Connection, message: Message) {
         let _ = (connection, message);
     }
 
-    /// The client is gone.
+    /// Called when the client is gone.
     fn closed(connection: Connection, ending: Ending) {
         let _ = (connection, ending);
     }
 }
 
-/// What a handler remembers of one connection: one value for each. A new build goes on with what `restore` made of what
+/// A handler that remembers something of each connection, in one value for each. A new build goes on with what `restore` made of what
 /// `save` gave.
 pub trait Stateful: Sized + 'static {
-    /// Says to the next build how to read what this one saves. Another number for another form.
+    /// Form of what this handler saves, for the next build. Another form takes another number.
     const SCHEMA: u32;
 
-    /// A client has come; with an error it is turned away.
+    /// Called when a client has come; with an error it is turned away.
     ///
     /// # Errors
     /// What the client is told.
     fn opened(opening: Opening) -> Result<Self, Refusal>;
 
-    /// The client has sent something.
+    /// Called when the client has sent something.
     fn received(&mut self, message: Message);
 
-    /// The client is gone.
+    /// Called when the client is gone.
     fn closed(self, ending: Ending) {
         let _ = ending;
     }
 
-    /// What the next build is to know; at most 64 KiB. The connection goes on here if that build does not take it.
+    /// Returns what the next build is to know; at most 64 KiB. The connection goes on here if that build does not take
+    /// it.
     fn save(&self) -> Vec<u8>;
 
     /// Goes on with what a build before knew.

@@ -1,8 +1,8 @@
-//! From guests to `builds/out/NAME.wasm`.
+//! Build of guests: from their sources to `builds/out/NAME.wasm`.
 
 use crate::{
-    component::{self, Names},
-    guest::{self, Command, Guest, Output, Recipe, WORLDS, World},
+    component::{self, ComponentNames},
+    guest::{self, Guest, GuestCommand, Output, Recipe, WORLDS, World},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-/// Below the guests' workspace.
+/// Name of the target folder below the guests' workspace.
 const TARGET_DIR: &str = "target";
 
 /// Builds the guests of those names and in folders of those names, or all of them.
@@ -125,7 +125,7 @@ fn run_cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// From cargo's output to the bytes that are handed out.
+/// Makes the bytes that are handed out from cargo's output.
 fn finish(root: &Path, target: &str, guest: &Guest, output: Output) -> Result<Vec<u8>> {
     let file = format!("{}.wasm", guest.name.replace('-', "_"));
     let path = root
@@ -139,7 +139,7 @@ fn finish(root: &Path, target: &str, guest: &Guest, output: Output) -> Result<Ve
     }
     let wrapped = component::wrap(&wasm)?;
     if output == Output::Pure {
-        for import in Names::of(&wrapped)?.imports {
+        for import in ComponentNames::of(&wrapped)?.imports {
             ensure!(
                 import.starts_with("protoplex:"),
                 "an edge or live guest imports only protoplex:*, and this one imports {import}"
@@ -171,7 +171,7 @@ fn report(name: &str, bytes: usize, started: Instant, note: &str) {
 
 /// Runs a guest's own tool, which takes seconds, so only when an input changed. A tool that is not installed is an
 /// error when the guest was asked for by name and a note otherwise.
-fn by_command(out: &Path, guest: &Guest, command: &Command, named: bool) -> Result<()> {
+fn by_command(out: &Path, guest: &Guest, command: &GuestCommand, named: bool) -> Result<()> {
     let started = Instant::now();
     let path = out.join(format!("{}.wasm", guest.name));
     let stamp_path = out.join(format!(".{}.stamp", guest.name));
@@ -201,7 +201,7 @@ fn by_command(out: &Path, guest: &Guest, command: &Command, named: bool) -> Resu
     Ok(fs::write(stamp_path, stamp)?)
 }
 
-fn run(guest: &Guest, command: &Command, partial: &Path) -> Result<()> {
+fn run(guest: &Guest, command: &GuestCommand, partial: &Path) -> Result<()> {
     let program = &command.command[0];
     let program: PathBuf = if program.contains('/') {
         guest.folder.join(program)
@@ -228,8 +228,8 @@ fn run(guest: &Guest, command: &Command, partial: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A text that changes when an input does.
-fn stamp(guest: &Guest, command: &Command) -> Result<String> {
+/// Makes a text that changes when an input does.
+fn stamp(guest: &Guest, command: &GuestCommand) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     command.command.hash(&mut hasher);
     for input in &command.inputs {

@@ -1,4 +1,4 @@
-//! Core modules into components, and what a component imports and exports.
+//! Components: made from core modules, and what they import and export.
 
 use anyhow::{Context, Result, bail};
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload};
@@ -19,16 +19,16 @@ pub fn is_component(wasm: &[u8]) -> bool {
     Parser::is_component(wasm)
 }
 
-/// What stands at the outside of a component.
-pub struct Names {
+/// Names at the outside of a component.
+pub struct ComponentNames {
     /// Imports, in order.
     pub imports: Vec<String>,
     /// Exports, in order.
     pub exports: Vec<String>,
 }
 
-impl Names {
-    /// Reads them, of the outermost component only.
+impl ComponentNames {
+    /// Reads the names of the outermost component only.
     pub fn of(wasm: &[u8]) -> Result<Self> {
         let mut names = Self {
             imports: Vec::new(),
@@ -64,7 +64,7 @@ impl Names {
         Ok(names)
     }
 
-    /// One line for each.
+    /// Prints one line for each name.
     pub fn print(&self) {
         for import in &self.imports {
             println!("  import {import}");

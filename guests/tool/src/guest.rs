@@ -1,4 +1,4 @@
-//! Which guests there are, and how each is made.
+//! Guests of the workspace: which there are, and how each is made.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// It has no WASI, so nothing of WASI can be imported.
+/// Target of guests without WASI: it has none, so nothing of WASI can be imported.
 const TARGET_BARE: &str = "wasm32-unknown-unknown";
 const TARGET_WASI: &str = "wasm32-wasip2";
 
-/// What a guest in Rust can be written against. Those of one world are built together, and apart from all others: cargo
-/// would give each of them the features that any of them asks of the SDK.
+/// Worlds that a guest in Rust can be written against. Guests of one world are built together, and apart from all
+/// others: cargo would give each of them the features that any of them asks of the SDK.
 pub const WORLDS: [World; 6] = [
     World::new("edge", TARGET_BARE, Output::Pure),
     World::new("live", TARGET_BARE, Output::Pure),
@@ -22,9 +22,9 @@ pub const WORLDS: [World; 6] = [
     World::new("app", TARGET_WASI, Output::Component),
 ];
 
-/// See [`WORLDS`].
+/// A world that a guest can be written against, see [`WORLDS`].
 pub struct World {
-    /// As `[package.metadata.protoplex]` names it.
+    /// Name, as in `[package.metadata.protoplex]`.
     pub name: &'static str,
     /// The target triple.
     pub target: &'static str,
@@ -43,32 +43,32 @@ impl World {
 
 /// One guest.
 pub struct Guest {
-    /// Its folder's name, and its component's.
+    /// Name of the guest's folder, and of its component.
     pub name: String,
     /// Name of the folder of guests that it stands in, `sample` for example.
     pub group: String,
     /// A line for people.
     pub description: String,
-    /// Where its source is.
+    /// Folder of the source.
     pub folder: PathBuf,
-    /// How it is made.
+    /// Recipe by which the guest is made.
     pub recipe: Recipe,
 }
 
-/// How a guest is made.
+/// Recipe by which a guest is made.
 pub enum Recipe {
-    /// By cargo, from `[package.metadata.protoplex]` in its Cargo.toml.
+    /// The guest is made by cargo, from `[package.metadata.protoplex]` in its Cargo.toml.
     Cargo {
-        /// What it is written against.
+        /// World that the guest is written against.
         world: &'static World,
-        /// What comes out.
+        /// Output that cargo's core module becomes.
         output: Output,
     },
-    /// By a tool of its own, from `guest.toml`.
-    Command(Command),
+    /// The guest is made by a tool of its own, from `guest.toml`.
+    Command(GuestCommand),
 }
 
-/// What a guest in Rust becomes.
+/// Output of a guest in Rust.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// A component that may import `protoplex:*` and nothing else.
@@ -79,10 +79,10 @@ pub enum Output {
     Module,
 }
 
-/// `guest.toml`.
+/// Content of a `guest.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Command {
+pub struct GuestCommand {
     /// A line for people.
     pub description: String,
     /// The program, relative to the guest's folder when it contains a `/`; then its arguments. `{out}` stands for
@@ -115,14 +115,14 @@ struct Metadata {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Protoplex {
-    /// One of [`WORLDS`]; `module` is for a core module that stays one.
+    /// Name of one of [`WORLDS`]; `module` is for a core module that stays one.
     world: String,
     /// Lets an edge guest import more than its world has (to see that refused).
     #[serde(default)]
     any_import: bool,
 }
 
-/// All guests below that folder, by name. Each is a folder in a folder.
+/// Finds all guests below the workspace's folder, by name. Each is a folder in a folder.
 pub fn find(root: &Path) -> Result<Vec<Guest>> {
     let mut guests = Vec::new();
     for group in folders(root)? {
@@ -194,7 +194,7 @@ fn from_cargo(folder: &Path) -> Result<Option<Guest>> {
 }
 
 fn from_command(folder: &Path) -> Result<Option<Guest>> {
-    let Some(command) = read::<Command>(&folder.join("guest.toml"))? else {
+    let Some(command) = read::<GuestCommand>(&folder.join("guest.toml"))? else {
         return Ok(None);
     };
     ensure!(

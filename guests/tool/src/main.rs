@@ -47,7 +47,7 @@ fn run(arguments: &[String]) -> Result<()> {
         ["inspect", files @ ..] if !files.is_empty() => {
             for file in files {
                 println!("{file}");
-                component::Names::of(&std::fs::read(file)?)?.print();
+                component::ComponentNames::of(&std::fs::read(file)?)?.print();
             }
             Ok(())
         }
@@ -55,8 +55,8 @@ fn run(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// The folder `guests` that `cargo run` was asked for, else the one where this tool was compiled: a copied or moved
-/// checkout brings its target folder along.
+/// Finds the folder `guests` that `cargo run` was asked for, else the one where this tool was compiled: a copied or
+/// moved checkout brings its target folder along.
 fn root() -> std::path::PathBuf {
     let running = std::env::var_os("CARGO_MANIFEST_DIR");
     Path::new(&running.unwrap_or(env!("CARGO_MANIFEST_DIR").into()))

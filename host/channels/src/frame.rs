@@ -12,6 +12,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Messages of one epoch and moves of a channel: more than there will be, and far from where numbers end.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// One frame of a link between two children, which keeps their order. Serialized, it lacks the contents of messages:
 /// [`Frame::encode`] puts them behind it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -159,6 +162,30 @@ impl Frame {
                 Body::Unsubscribe { .. } | Body::Recover { .. } => true,
                 _ => false,
             }
+    }
+
+    /// Whether a child can have come to its numbers: what follows is counted on from them, and back.
+    fn is_possible(&self) -> bool {
+        let possible = |position: &Position, kept: usize| {
+            (kept as u64..=NUMBER_MAX).contains(&position.offset)
+        };
+        match &self.body {
+            Body::Subscribed {
+                position, missed, ..
+            }
+            | Body::Recovered {
+                position, missed, ..
+            } => possible(position, missed.as_ref().map_or(0, Vec::len)),
+            Body::Message { position, .. } => possible(position, 1),
+            Body::Published { answer, .. } => {
+                let published = answer.as_ref().ok();
+                published.is_none_or(|published| possible(&published.position, 1))
+            }
+            Body::Handover(handover) => {
+                possible(&handover.position, handover.kept.len()) && handover.moves <= NUMBER_MAX
+            }
+            _ => true,
+        }
     }
 
     /// The contents of its messages, in order.

@@ -6,6 +6,9 @@ mod channel;
 mod connections;
 mod directory;
 mod frame;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 mod links;
 mod mesh;

@@ -207,7 +207,7 @@ mod tests {
         }
         let mut slots = Slots::default();
         for slot in 0..SLOTS {
-            let place = protoplex_wire::directory::Place {
+            let place = protoplex_wire::directory::SlotOwner {
                 node: format!("live-{}", slot % nodes).into(),
                 child: slot / nodes % children,
             };

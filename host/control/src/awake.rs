@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 use tokio::time::timeout as step_timeout;
 
-/// The part of a gap between two looks that counts. Longer than a busy process takes between them, and well below every
-/// silence that is judged.
+/// The longest part of a gap between two looks at the clock that counts as time. More than a busy process takes
+/// between looks, and well below every silence that is judged.
 const STEP_MAX: Duration = Duration::from_millis(500);
 
-/// A clock that somebody looks at several times a second.
+/// Clock of the time in which this process ran. Somebody has to look at it several times a second.
 #[derive(Debug)]
 pub struct Awake {
     looked: Instant,

@@ -16,7 +16,7 @@ use std::{
 /// Everything that a child reads at its start, and again when its parent says so.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct ChildFiles {
-    /// The node's own certificate, for links to other nodes and for upstreams that ask who calls.
+    /// The node's own certificate, for links to other nodes and for upstreams that verify their client.
     pub member: MemberFiles,
     /// Certificates of the HTTPS port.
     pub public: PublicFiles,
@@ -27,17 +27,17 @@ pub struct ChildFiles {
 /// Certificates of the HTTPS port: the default one, and those that are chosen by name.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicFiles {
-    default: Pair,
-    by_name: Vec<Pair>,
+    default: CertificatePair,
+    by_name: Vec<CertificatePair>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Pair {
+struct CertificatePair {
     cert: SideFile,
     key: SideFile,
 }
 
-impl Pair {
+impl CertificatePair {
     fn read((cert, key): &CertificatePaths) -> anyhow::Result<Self> {
         let pair = Self {
             cert: SideFile::read(cert)?,
@@ -65,22 +65,22 @@ impl PublicFiles {
     /// # Errors
     /// One cannot be used; the error names its files.
     pub fn read(default: &CertificatePaths, by_name: &[CertificatePaths]) -> anyhow::Result<Self> {
-        let by_name = by_name.iter().map(Pair::read);
+        let by_name = by_name.iter().map(CertificatePair::read);
         Ok(Self {
-            default: Pair::read(default)?,
+            default: CertificatePair::read(default)?,
             by_name: by_name.collect::<Result<_, _>>()?,
         })
     }
 
-    /// The default pair, and those by name.
+    /// PEM texts of the default pair, and of those that are chosen by name.
     pub fn pems(&self) -> (Pem, Vec<Pem>) {
-        let by_name = self.by_name.iter().map(Pair::pem);
+        let by_name = self.by_name.iter().map(CertificatePair::pem);
         (self.default.pem(), by_name.collect())
     }
 }
 
 impl ChildFiles {
-    /// Those that a parent handed over. Siblings read the same file, so nobody moves its cursor.
+    /// Reads the memory file that the parent handed over. Siblings read the same file, so nobody moves its cursor.
     ///
     /// # Errors
     /// A parent did not make the file.
@@ -91,7 +91,7 @@ impl ChildFiles {
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// A sealed memory file with the contents.
+    /// Makes a sealed memory file of the contents, for a child.
     ///
     /// # Errors
     /// There is no memory.

@@ -4,12 +4,12 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 
-/// Descriptors of a child that are no connection of a visitor's or to an upstream: listening sockets, builds, logs,
-/// native code, the runtime's own.
+/// Descriptors of a child that belong to no client and no upstream: listening sockets, builds, logs, native code, the
+/// runtime's own.
 const RESERVED: u64 = 256;
-/// A relayed request takes one for the visitor and one for the upstream.
+/// Descriptors of a relayed request: one for the client and one for the upstream.
 const PER_CONNECTION: u64 = 2;
-/// A child takes at least so many visitors, whatever it was given.
+/// The fewest client connections that a child takes, whatever its descriptor limit.
 const CONNECTIONS_MIN: u64 = 64;
 
 /// Raises the soft limit to the hard one. Children inherit it.
@@ -21,7 +21,7 @@ pub fn raise() {
     };
     // A limit that stays is one that we live with: connections are counted against it.
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the descriptor limit cannot be raised");
+        tracing::warn!(%error, "the descriptor limit cannot be raised to the hard one; fewer connections are accepted");
     }
 }
 
@@ -30,28 +30,29 @@ pub fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Connections that so many descriptors allow.
+/// Connections that `descriptors` allow.
 pub fn connections(descriptors: u64) -> usize {
     let most = descriptors.saturating_sub(RESERVED) / PER_CONNECTION;
     usize::try_from(most.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
 }
 
-/// Descriptors for what a child tells its parent and is given by it, when visitors have taken all others: a node that
-/// is full must still be measured, and take orders.
+/// Descriptors kept for the control socket when clients have taken all others: a node that is full must still be
+/// measured, and take orders.
 pub struct Reserve(Mutex<Vec<File>>);
 
-/// One packet may carry as many.
+/// Descriptors kept in reserve: as many as one packet may carry.
 const RESERVE: usize = crate::socket::FDS_MAX;
 
 impl Reserve {
-    /// Takes the descriptors that it will lend.
+    /// Opens the descriptors that the reserve will lend.
     pub fn filled() -> Self {
         let reserve = Self(Mutex::default());
         reserve.refill();
         reserve
     }
 
-    /// Does what needs descriptors. What it opened counts until [`Self::refill`] is called after its end.
+    /// Closes the reserved descriptors and runs `work`, which needs some. Descriptors that `work` opened stay missing
+    /// until [`Self::refill`] is called after they are closed.
     pub fn lend<T>(&self, work: impl FnOnce() -> T) -> T {
         self.0.lock().clear();
         let done = work();
@@ -59,7 +60,7 @@ impl Reserve {
         done
     }
 
-    /// Takes back as many as there are.
+    /// Reopens as many reserved descriptors as the limit allows.
     pub fn refill(&self) {
         let mut held = self.0.lock();
         while held.len() < RESERVE

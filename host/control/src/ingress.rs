@@ -1,5 +1,5 @@
-//! What stands between visitors and handlers, as a node's configuration says it: whom to believe, limits,
-//! certificates, the access log. Each part has a default.
+//! Settings of a node for its clients: which proxies to believe, limits, certificates, the access log. Each has a
+//! default.
 
 use crate::descriptors;
 use protoplex_net::{AddressRange, Trust};
@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-/// The section `ingress`.
+/// The section `ingress` of a node's configuration.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ingress {
@@ -30,13 +30,14 @@ pub struct Ingress {
     pub certificates: Vec<CertificateFiles>,
     /// From "not ready" to the end of accepting, so that load balancers notice.
     pub drain_delay_ms: u64,
-    /// JSON lines, one a request; none without it. A file that is moved away is made anew.
+    /// File of the access log, a line of JSON for each request; absent: none is written. A file that is moved away is
+    /// made anew.
     pub access_log: Option<PathBuf>,
     /// Limits of the node.
     pub limits: IngressLimits,
 }
 
-/// A certificate.
+/// Files of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
@@ -46,82 +47,82 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Where something is left out, the default of [`HttpLimits`] holds. Numbers of connections and requests are the node's
-/// and divided over its children, as the kernel divides connections.
+/// Limits of a node for its clients. Where one is left out, the default of [`HttpLimits`] holds. Numbers of connections
+/// and requests are the node's and divided over its children, as the kernel divides connections.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IngressLimits {
-    /// Connections; lowered to what the descriptor limit allows.
+    /// Open connections; lowered to what the descriptor limit allows.
     #[serde(deserialize_with = "at_least_one::connections_max")]
     pub connections_max: Option<usize>,
-    /// Connections of one address (IPv6: one /64).
+    /// Open connections of one address (IPv6: one /64).
     #[serde(deserialize_with = "at_least_one::address_connections_max")]
     pub address_connections_max: Option<u32>,
-    /// Requests at once of one address.
+    /// Requests in flight of one address.
     #[serde(deserialize_with = "at_least_one::address_in_flight_max")]
     pub address_in_flight_max: Option<u32>,
     /// Requests a second of one address.
     #[serde(deserialize_with = "at_least_one::address_requests_per_s")]
     pub address_requests_per_s: Option<u32>,
-    /// How many it may be ahead.
+    /// Requests that one address may be ahead of its rate.
     #[serde(deserialize_with = "at_least_one::address_burst_requests")]
     pub address_burst_requests: Option<u32>,
     /// Messages a second of one address, on all of its live connections.
     #[serde(deserialize_with = "at_least_one::address_messages_per_s")]
     pub address_messages_per_s: Option<u32>,
-    /// How many it may be ahead.
+    /// Messages that one address may be ahead of its rate.
     #[serde(deserialize_with = "at_least_one::address_burst_messages")]
     pub address_burst_messages: Option<u32>,
-    /// Ranges without limits by address, in the place of this machine.
+    /// Ranges of addresses without limits; absent: this machine's.
     pub address_exempt: Option<Vec<AddressRange>>,
     /// Bytes a second that a request's body must bring.
     pub body_bytes_per_s_min: Option<u32>,
-    /// The same while at least half of the connections are open.
+    /// Bytes a second that a request's body must bring while at least half of the connections are open.
     pub crowded_body_bytes_per_s_min: Option<u32>,
-    /// Bytes a second that a client must take of a reply.
+    /// Bytes a second that a client must take of a response.
     pub write_bytes_per_s_min: Option<u32>,
-    /// Of TLS.
+    /// Milliseconds for the TLS handshake.
     #[serde(deserialize_with = "at_least_one::handshake_timeout_ms")]
     pub handshake_timeout_ms: Option<u64>,
-    /// From accept to the first byte.
+    /// Milliseconds from accept to the first byte.
     #[serde(deserialize_with = "at_least_one::first_byte_timeout_ms")]
     pub first_byte_timeout_ms: Option<u64>,
-    /// From a head's first byte to its last.
+    /// Milliseconds from the first byte of a head to its last.
     #[serde(deserialize_with = "at_least_one::head_timeout_ms")]
     pub head_timeout_ms: Option<u64>,
-    /// Between requests.
+    /// Milliseconds that a connection may idle between two requests.
     #[serde(deserialize_with = "at_least_one::idle_timeout_ms")]
     pub idle_timeout_ms: Option<u64>,
-    /// Between two pieces of a request's body.
+    /// Milliseconds between two pieces of a request's body.
     #[serde(deserialize_with = "at_least_one::body_timeout_ms")]
     pub body_timeout_ms: Option<u64>,
-    /// Over how much waiting the rate of a body is measured.
+    /// Milliseconds of waiting over which the rate of a body is measured.
     pub body_grace_ms: Option<u64>,
-    /// Silence in a conversation: of its client before a server of HTTP/2 or gRPC has answered, and of client and app at
-    /// once where an app answers while the request goes on.
+    /// Milliseconds of silence in a conversation: of the client before a server of HTTP/2 or gRPC has answered, and of
+    /// client and app at once where an app answers while the request goes on.
     #[serde(deserialize_with = "at_least_one::two_way_silence_max_ms")]
     pub two_way_silence_max_ms: Option<u64>,
-    /// Until a blocked write gets on.
+    /// Milliseconds until a blocked write makes progress.
     #[serde(deserialize_with = "at_least_one::write_timeout_ms")]
     pub write_timeout_ms: Option<u64>,
-    /// Over what time a drain closes idle connections, where they are many.
+    /// Milliseconds over which a drain closes idle connections, where they are many.
     pub drain_window_ms: Option<u64>,
     /// Idle connections that a drain closes in a second, at most, while the window lasts.
     #[serde(deserialize_with = "at_least_one::drain_closes_per_s")]
     pub drain_closes_per_s: Option<u32>,
-    /// A request's head, in either protocol and on every hop; at least 1 KiB, at most 1 MiB.
+    /// Bytes of a request's head, in either protocol and on every hop; at least 1 KiB, at most 1 MiB.
     #[serde(deserialize_with = "head_bytes")]
     pub head_bytes_max: Option<usize>,
-    /// A request line, within `head_bytes_max`; at least 1 KiB, at most 60 KiB.
+    /// Bytes of a request line, within `head_bytes_max`; at least 1 KiB, at most 60 KiB.
     #[serde(deserialize_with = "line_bytes")]
     pub line_bytes_max: Option<usize>,
     /// Header lines of a request; at least 16, at most 256.
     #[serde(deserialize_with = "headers")]
     pub headers_max: Option<usize>,
-    /// Streams at once on an HTTP/2 connection.
+    /// Streams open at once on an HTTP/2 connection.
     #[serde(deserialize_with = "at_least_one::h2_streams_max")]
     pub h2_streams_max: Option<u32>,
-    /// What a distant client may send on an HTTP/2 stream before it hears that it was taken.
+    /// Bytes that a distant client may send on an HTTP/2 stream before it hears that they were taken.
     #[serde(deserialize_with = "h2_window")]
     pub h2_stream_window_bytes_max: Option<u32>,
 }
@@ -187,7 +188,7 @@ at_least_one! {
     h2_streams_max: u32,
 }
 
-/// The value of a setting, within a range.
+/// Reads a setting whose value must lie in a range.
 fn within<'de, D: Deserializer<'de>, T>(
     value: D,
     name: &str,
@@ -209,7 +210,7 @@ where
 }
 
 impl Ingress {
-    /// Who is believed.
+    /// Sources whose PROXY headers and forwarding headers are believed.
     pub fn trust(&self) -> Trust {
         Trust {
             proxy_protocol_from: self.proxy_protocol_from.clone(),
@@ -217,7 +218,7 @@ impl Ingress {
         }
     }
 
-    /// The limits of one child. Idle connections are gone by half the drain's deadline.
+    /// Limits of one child, which are its share of the node's. Idle connections are gone by half the drain's deadline.
     pub fn limits(&self, children: usize, drain_timeout: Duration) -> HttpLimits {
         let mut limits = self.limits.of_child(children);
         let by_descriptors = descriptors::connections(descriptors::limit());
@@ -317,7 +318,7 @@ impl IngressLimits {
     }
 }
 
-/// The addresses of the fleet's nodes: where visitors reach them, and where other nodes do.
+/// Host addresses of the fleet's nodes: where clients reach them, and where other nodes do.
 pub fn addresses(nodes: &BTreeMap<Role, Vec<Addresses>>) -> HashSet<IpAddr> {
     let nodes = nodes.values().flatten();
     let urls = nodes.flat_map(|node| [&node.http, &node.internal]);

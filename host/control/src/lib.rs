@@ -1,4 +1,4 @@
-//! What a node's parent and its children say to each other, and on what: messages, the socket that carries them, files and
+//! Control of a node's children by their parent: messages, the socket that carries them, files and
 //! descriptors that travel with them, and the section of a node's configuration that both read.
 
 pub mod awake;

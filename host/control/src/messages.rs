@@ -13,29 +13,30 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// A packet is refused above this many bytes.
 pub const PACKET_BYTES_MAX: usize = 128 << 10;
-/// Time that a child which has drained waits for others to take its channels; they wait for three seconds themselves.
+/// Longest time that a drained child waits for others to take its channels. Longer than the three seconds that each of
+/// them waits (`HANDOVER_DEADLINE_MS` of the channels).
 pub const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 /// The environment variable in which a child finds its [`ChildConfig`] as JSON.
 pub const CHILD_ENV: &str = "PROTOPLEX_CHILD";
 
-/// Configuration of a child, from its start.
+/// Configuration of a child, given at its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChildConfig {
     /// The node's name.
     pub node: String,
     /// The node's role.
     pub role: Role,
-    /// 0 to `children - 1`; also the index of its own sockets.
+    /// Index of the child, 0 to `children - 1`; also of its own sockets.
     pub index: usize,
-    /// Children of the node.
+    /// Number of children of the node.
     pub children: usize,
-    /// Threads of its runtime; 1 is single-threaded.
+    /// Threads of the child's runtime; 1 is single-threaded.
     pub threads: usize,
-    /// The control socket.
+    /// Descriptor of the control socket.
     pub control_fd: i32,
     /// Listening sockets for plain HTTP, one for each child, all inherited.
     pub http_fds: Vec<i32>,
-    /// Listening sockets for HTTPS, likewise.
+    /// Listening sockets for HTTPS, one for each child, all inherited.
     pub https_fds: Vec<i32>,
     /// Listening sockets on which other nodes relay to this one, one for each child and all on one port, all inherited.
     #[serde(default)]
@@ -44,12 +45,12 @@ pub struct ChildConfig {
     /// own, all inherited. Live nodes only.
     #[serde(default)]
     pub internal_fds: Vec<i32>,
-    /// Where the node stands.
+    /// Region in which the node stands; empty is nowhere in particular.
     #[serde(default)]
     pub region: String,
-    /// A sealed memory file with certificates, keys and secrets as the parent read them.
+    /// Descriptor of a sealed memory file with certificates, keys and secrets as the parent read them.
     pub files_fd: i32,
-    /// Instances at once; 0 is the default.
+    /// Instances of handlers that may exist at once; 0 is the default.
     #[serde(default)]
     pub instances_max: u32,
     /// Time that requests in flight may go on after a drain began, or after their build was switched away.
@@ -58,72 +59,73 @@ pub struct ChildConfig {
     pub ingress: Ingress,
 }
 
-/// From the parent.
+/// Messages of the parent to a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ToChild {
     /// Native code of a component. One fd: a sealed memfd. Sent before the `prepare` that needs it, and only if
     /// this child has not had it for a build that it still holds.
     Native {
-        /// The component it was compiled from.
+        /// Component that the native code was compiled from.
         component: Digest,
     },
     /// Get a build ready. Two fds, both sealed memfds: the canonical manifest, and the asset pack (see
     /// [`asset_offsets`]). Answered by `prepared` or `failed`.
     Prepare {
-        /// The release.
+        /// Release that the build is prepared for.
         release: ReleaseId,
         /// Id of the build.
         build: BuildId,
     },
-    /// Switch. Answered by `activated` or `failed`.
+    /// Switch to a prepared build. Answered by `activated` or `failed`.
     Activate {
-        /// The release.
+        /// Release that orders the switch.
         release: ReleaseId,
         /// Id of the build.
         build: BuildId,
     },
     /// Forget a prepared build.
     Abandon {
-        /// The release.
+        /// Release for which the build was prepared.
         release: ReleaseId,
         /// Id of the build.
         build: BuildId,
     },
-    /// The secret of the fleet's internal hops, and its directory. One fd: a sealed memfd with a
+    /// The secret behind build tokens, and the directory. One fd: a sealed memfd with a
     /// [`protoplex_wire::directory::Directory`] as JSON. Answered by `directory`.
     Directory {
-        /// 64 hexadecimal digits.
+        /// The fleet's secret, 64 hexadecimal digits.
         hop_key: String,
     },
     /// Changes of the directory. Answered by `directory`, or by `directory-wanted`.
     DirectoryDelta(Delta),
-    /// Accept on the sockets of child `index` too.
+    /// Accept on the sockets of child `index` as well as your own.
     Adopt {
-        /// The dead or unready child.
+        /// Index of the dead or unready child.
         index: usize,
     },
-    /// Stop accepting on them.
+    /// Stop accepting on the sockets of child `index`.
     Disown {
-        /// The child that serves again.
+        /// Index of the child that serves again.
         index: usize,
     },
-    /// Other certificates of the HTTPS port, and live secrets. One fd: a sealed memfd, as `files_fd` of [`ChildConfig`].
+    /// Changed certificates of the HTTPS port, and live secrets. One fd: a sealed memfd, as `files_fd` of
+    /// [`ChildConfig`].
     Certificates,
-    /// The secret under which sessions resume at every child of the node.
+    /// Secret of TLS session tickets, under which sessions resume at every child of the node.
     Tickets {
         /// Epoch of the secret.
         epoch: u64,
-        /// 64 hexadecimal digits.
+        /// The secret, 64 hexadecimal digits.
         secret: String,
     },
     /// Stop accepting, finish what is in flight, answer `drained`, exit 0.
     Drain,
-    /// Answer `metrics`.
+    /// Measure yourself. Answered by `metrics`.
     Metrics,
 }
 
-/// From a child.
+/// Messages of a child to the parent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromChild {
@@ -131,43 +133,43 @@ pub enum FromChild {
     Started,
     /// The build is loaded and every handler's instance and probe went well.
     Prepared {
-        /// The release.
+        /// Release that the build was prepared for.
         release: ReleaseId,
-        /// The build.
+        /// Id of the build.
         build: BuildId,
     },
     /// The build cannot be used, and nothing changed.
     Failed {
-        /// The release.
+        /// Release whose order failed.
         release: ReleaseId,
-        /// The build.
+        /// Id of the build.
         build: BuildId,
-        /// Where.
+        /// Stage at which the order failed.
         stage: Stage,
-        /// Why.
+        /// Cause of the failure, for people.
         reason: String,
     },
     /// The build answers requests. After the first of these the child accepts connections.
     Activated {
-        /// The release.
+        /// Release that ordered the switch.
         release: ReleaseId,
-        /// The build.
+        /// Id of the build.
         build: BuildId,
     },
-    /// Requests are relayed by this version of the directory.
+    /// Requests are relayed by this version of the directory from now on.
     Directory {
-        /// The version.
+        /// Version of the directory.
         version: u64,
     },
-    /// A change did not fit what is held.
+    /// A [`ToChild::DirectoryDelta`] does not begin at the version that the child has; it needs the whole directory.
     DirectoryWanted,
-    /// Every 250 ms, and the sign of life.
+    /// Sign of life, sent every 250 ms.
     Beat(Beat),
-    /// One fd: a memfd with Prometheus text; every sample has the label `child`.
+    /// Metrics of the child. One fd: a memfd with Prometheus text; every sample has the label `child`.
     Metrics,
     /// Nothing is in flight any more, or the deadline passed.
     Drained {
-        /// Requests that were cut.
+        /// Requests that the deadline cut.
         cut: u64,
     },
 }
@@ -175,11 +177,11 @@ pub enum FromChild {
 /// Counters since the child's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// Requests.
+    /// Requests that were answered.
     pub requests: u64,
-    /// Answers with 5xx.
+    /// Responses with 5xx.
     pub errors: u64,
-    /// Traps, deadlines, out-of-memory.
+    /// Calls of handlers that ended by a trap, a deadline or lack of memory.
     pub traps: u64,
     /// Requests being answered now.
     pub in_flight: u64,
@@ -187,10 +189,10 @@ pub struct Beat {
     pub connections: u64,
 }
 
-/// Assets start at multiples of this in the pack.
+/// Alignment of assets in the pack, in bytes.
 pub const ASSET_ALIGN: u64 = 64;
 
-/// Where each asset blob of a build starts in its asset pack: all of them in the order of their digests, each at
+/// Offsets at which each asset blob of a build starts in its asset pack: all of them in the order of their digests, each at
 /// the next multiple of [`ASSET_ALIGN`]. The last value is the pack's length.
 pub fn asset_offsets(manifest: &protoplex_wire::Manifest) -> (BTreeMap<Digest, u64>, u64) {
     let mut sizes = BTreeMap::new();

@@ -18,15 +18,16 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// File descriptors in one packet.
+/// Most file descriptors in one packet.
 pub const FDS_MAX: usize = 4;
 
-/// One end. Packets are whole or not at all; several tasks may send.
+/// One end of a control socket. Packets are whole or not at all; several tasks may send.
 #[derive(Debug)]
 pub struct ControlSocket(AsyncFd<OwnedFd>);
 
 impl ControlSocket {
-    /// A channel, and the other end for a child. Both are close-on-exec; the child's is cleared in the child.
+    /// Makes a socket of which one end is for a child. Both ends are close-on-exec; the child's is cleared in the
+    /// child.
     ///
     /// # Errors
     /// No descriptors left.
@@ -82,7 +83,7 @@ impl ControlSocket {
             .map(drop)
     }
 
-    /// The next packet, or `None` when the other end is gone.
+    /// Receives the next packet, or `None` when the other end is gone.
     ///
     /// # Errors
     /// A packet that is no such message.

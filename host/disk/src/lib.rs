@@ -10,11 +10,11 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Files for their owner alone.
+/// Mode of files for their owner alone.
 pub const PRIVATE_FILE: u32 = 0o600;
-/// Folders for their owner alone.
+/// Mode of folders for their owner alone.
 pub const PRIVATE_DIR: u32 = 0o700;
-/// Folders as others are, within the user's mask.
+/// Mode of folders within the user's mask.
 pub const SHARED_DIR: u32 = 0o777;
 
 /// Writes a file as a whole, for its owner alone: whoever reads it, also after a crash, sees the old bytes or the new
@@ -26,7 +26,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole_as(path, bytes, PRIVATE_FILE)
 }
 
-/// [`write_whole`] with another mode, from the first byte on.
+/// Writes a file as a whole, like [`write_whole`], with another mode, from the first byte on.
 ///
 /// # Errors
 /// The disk refuses; the file is as it was before.
@@ -40,7 +40,7 @@ pub fn write_whole_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     put(file, path)
 }
 
-/// Gives a file that is complete its name. On the disk when it returns.
+/// Gives a complete file its name. On the disk when it returns.
 ///
 /// # Errors
 /// The disk refuses; what had that name still has.
@@ -186,7 +186,7 @@ mod tests {
         let file = File::create(&sparse).expect("made");
         file.set_len(1 << 40).expect("a terabyte of nothing");
         assert_eq!(kind(&sparse, 9), Err(io::ErrorKind::FileTooLarge));
-        // Its length says 0, and what it is read for is more.
+        // The length of such a file is 0, and more can be read.
         assert_eq!(
             kind(Path::new("/proc/self/status"), 9),
             Err(io::ErrorKind::FileTooLarge)

@@ -1,7 +1,7 @@
 //! Ports of the fleet's own: each connection that is accepted is admitted at the cost of the oldest, and served in a task,
 //! to which handshake and protocol are left.
 
-use crate::admission::{Admission, AdmissionLimits, AdmissionPermit};
+use crate::admission::{AdmissionLimits, AdmissionPermit, PortAdmission};
 use protoplex_net::accept_all;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ pub struct AcceptLoop {
     pub listener: TcpListener,
     /// Limits of connections that hold their permit.
     pub limits: AdmissionLimits,
-    /// Where connections' tasks run.
+    /// Tracker of the connections' tasks.
     pub tasks: TaskTracker,
     /// Nothing is accepted after this. Connections have to look at it themselves.
     pub shutdown: CancellationToken,
@@ -25,7 +25,7 @@ impl AcceptLoop {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let admission = Admission::new(self.limits);
+        let admission = PortAdmission::new(self.limits);
         let each = |stream: TcpStream, peer: SocketAddr| {
             // Not fatal: the connection is slower.
             let _ = stream.set_nodelay(true);

@@ -15,24 +15,25 @@ use tokio_util::sync::CancellationToken;
 pub struct AdmissionLimits {
     /// Connections of all addresses together.
     pub connections_max: usize,
-    /// Connections of one address (IPv6: one /64): at its limit it makes room for itself, not at the cost of others.
+    /// Connections of one address (IPv6: one /64). An address at this limit makes room for itself, not at the cost of
+    /// others.
     pub address_connections_max: usize,
 }
 
 /// The permits of one port.
-pub struct Admission {
+pub struct PortAdmission {
     limits: AdmissionLimits,
-    entries: Mutex<Entries>,
+    entries: Mutex<AdmissionEntries>,
 }
 
 #[derive(Default)]
-struct Entries {
+struct AdmissionEntries {
     next: u64,
     /// The oldest first.
-    all: VecDeque<Entry>,
+    all: VecDeque<AdmittedConnection>,
 }
 
-struct Entry {
+struct AdmittedConnection {
     number: u64,
     address: IpAddr,
     revoked: CancellationToken,
@@ -40,12 +41,12 @@ struct Entry {
 
 /// Permit of a connection; released on drop.
 pub struct AdmissionPermit {
-    admission: Arc<Admission>,
+    admission: Arc<PortAdmission>,
     number: u64,
     revoked: CancellationToken,
 }
 
-impl Admission {
+impl PortAdmission {
     /// Admission of a port that has no connections yet.
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
         Arc::new(Self {
@@ -59,7 +60,7 @@ impl Admission {
         let address = network(address);
         let revoked = CancellationToken::new();
         let mut entries = self.entries.lock();
-        let of_address = |entry: &&Entry| entry.address == address;
+        let of_address = |entry: &&AdmittedConnection| entry.address == address;
         let oldest = if entries.all.iter().filter(of_address).count()
             >= self.limits.address_connections_max
         {
@@ -75,7 +76,7 @@ impl Admission {
         }
         let number = entries.next;
         entries.next += 1;
-        entries.all.push_back(Entry {
+        entries.all.push_back(AdmittedConnection {
             number,
             address,
             revoked: revoked.clone(),
@@ -122,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_let_in_and_the_oldest_of_the_greediest_makes_room() {
-        let admission = Admission::new(AdmissionLimits {
+    fn the_newest_is_admitted_and_the_oldest_of_the_greediest_goes() {
+        let admission = PortAdmission::new(AdmissionLimits {
             connections_max: 3,
             address_connections_max: 2,
         });

@@ -26,16 +26,16 @@ use std::{
 use time::{Duration, OffsetDateTime};
 use x509_parser::{pem::parse_x509_pem, prelude::GeneralName};
 
-/// The authority itself: ten years.
+/// Validity of the authority's own certificate: ten years.
 const AUTHORITY_DAYS: i64 = 3_650;
-/// Validity of the certificates that it issues: a little over two years.
+/// Validity of the certificates that the authority issues: a little over two years.
 const CERTIFICATE_DAYS: i64 = 800;
-/// Certificates with less than this are made anew at start.
+/// Certificates that expire within this are made anew at start.
 const RENEW_DAYS: i64 = 30;
 
 /// PEM files of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issued {
+pub struct IssuedCertificate {
     /// The certificate, readable by all.
     pub cert: PathBuf,
     /// The key, mode 0600.
@@ -73,13 +73,13 @@ impl Authority {
         })
     }
 
-    /// PEM of the authority: what every peer is checked against.
+    /// PEM file of the authority, by which every peer is verified.
     pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// Files of the member that has this certificate.
-    pub fn identity(&self, issued: &Issued) -> FleetIdentity {
+    /// Files by which the holder of `issued` shows who it is, and verifies others.
+    pub fn identity(&self, issued: &IssuedCertificate) -> FleetIdentity {
         FleetIdentity {
             ca: self.ca(),
             certificate: issued.cert.clone(),
@@ -87,51 +87,66 @@ impl Authority {
         }
     }
 
-    /// A node's certificate, for its link, its meta port and its inner hops. `names` are host names and addresses
-    /// beside localhost.
+    /// Issues a node's certificate, for its link, its meta port and its internal listeners. `names` are host names and
+    /// addresses beside localhost.
     ///
     /// # Errors
     /// A name is none, or the disk refuses.
-    pub fn issue_node(&self, name: &str, role: Role, names: &[String]) -> Result<Issued> {
+    pub fn issue_node(
+        &self,
+        name: &str,
+        role: Role,
+        names: &[String],
+    ) -> Result<IssuedCertificate> {
         let identity = Identity::Node {
             role,
             name: name.to_owned(),
         };
-        self.issue(name, Some(identity.to_string()), &local(names), Use::Both)
+        self.issue(
+            name,
+            Some(identity.to_string()),
+            &local(names),
+            CertificateUse::Both,
+        )
     }
 
-    /// The Seed's certificate.
+    /// Issues the Seed's certificate.
     ///
     /// # Errors
     /// As for a node.
-    pub fn issue_seed(&self, names: &[String]) -> Result<Issued> {
+    pub fn issue_seed(&self, names: &[String]) -> Result<IssuedCertificate> {
         self.issue(
             "seed",
             Some(Identity::Seed.to_string()),
             &local(names),
-            Use::Both,
+            CertificateUse::Both,
         )
     }
 
-    /// An operator's certificate, for the command line.
+    /// Issues an operator's certificate, for the command line.
     ///
     /// # Errors
     /// As for a node.
-    pub fn issue_operator(&self, name: &str) -> Result<Issued> {
+    pub fn issue_operator(&self, name: &str) -> Result<IssuedCertificate> {
         let identity = Identity::Operator {
             name: name.to_owned(),
         };
-        self.issue(name, Some(identity.to_string()), &[], Use::Client)
+        self.issue(
+            name,
+            Some(identity.to_string()),
+            &[],
+            CertificateUse::Client,
+        )
     }
 
-    /// The development certificate of the HTTPS port: localhost, its addresses, `*.localhost`, and `names`.
+    /// Issues the development certificate of the HTTPS port: localhost, its addresses, `*.localhost`, and `names`.
     ///
     /// # Errors
     /// As for a node.
-    pub fn issue_public(&self, names: &[String]) -> Result<Issued> {
+    pub fn issue_public(&self, names: &[String]) -> Result<IssuedCertificate> {
         let mut all = local(names);
         all.push("*.localhost".to_owned());
-        self.issue("public", None, &all, Use::Server)
+        self.issue("public", None, &all, CertificateUse::Server)
     }
 
     fn issue(
@@ -139,8 +154,8 @@ impl Authority {
         file: &str,
         uri: Option<String>,
         names: &[String],
-        use_: Use,
-    ) -> Result<Issued> {
+        use_: CertificateUse,
+    ) -> Result<IssuedCertificate> {
         let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let reserved = ["ca", "release"].contains(&file);
         anyhow::ensure!(
@@ -151,7 +166,7 @@ impl Authority {
                 && !reserved,
             "`{file}` cannot be a name: use 1 to 64 letters, digits, `-`, `_`, `.`, and neither `ca` nor `release`"
         );
-        let issued = Issued {
+        let issued = IssuedCertificate {
             cert: self.dir.join(format!("{file}.pem")),
             key: self.dir.join(format!("{file}.key")),
         };
@@ -167,8 +182,8 @@ impl Authority {
         Ok(issued)
     }
 
-    /// Whether what lies there has these names, our signature, its own key, and time left.
-    fn still_good(&self, issued: &Issued, names: &BTreeSet<String>) -> bool {
+    /// Whether the issued certificate has these names, the authority's signature, its own key, and time left.
+    fn still_good(&self, issued: &IssuedCertificate, names: &BTreeSet<String>) -> bool {
         let (Ok(cert), Ok(key)) = (fs::read(&issued.cert), fs::read_to_string(&issued.key)) else {
             return false;
         };
@@ -190,7 +205,7 @@ impl Authority {
 }
 
 #[derive(Clone, Copy)]
-enum Use {
+enum CertificateUse {
     Client,
     Server,
     Both,
@@ -201,7 +216,7 @@ fn local(names: &[String]) -> Vec<String> {
     local.into_iter().chain(names.iter().cloned()).collect()
 }
 
-fn params(name: &str, names: &BTreeSet<String>, use_: Use) -> Result<CertificateParams> {
+fn params(name: &str, names: &BTreeSet<String>, use_: CertificateUse) -> Result<CertificateParams> {
     let mut params = dated(name, CERTIFICATE_DAYS)?;
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
@@ -216,15 +231,15 @@ fn params(name: &str, names: &BTreeSet<String>, use_: Use) -> Result<Certificate
         ExtendedKeyUsagePurpose::ServerAuth,
     );
     params.extended_key_usages = match use_ {
-        Use::Client => vec![client],
-        Use::Server => vec![server],
-        Use::Both => vec![client, server],
+        CertificateUse::Client => vec![client],
+        CertificateUse::Server => vec![server],
+        CertificateUse::Both => vec![client, server],
     };
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
-/// Valid from yesterday: clocks of a fleet differ.
+/// Parameters of a certificate that is valid from yesterday: clocks of a fleet differ.
 fn dated(name: &str, days: i64) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     let now = OffsetDateTime::now_utc();
@@ -299,7 +314,7 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     write(path, text.as_bytes(), 0o600)
 }
 
-/// Writes as a whole, with the mode from the first byte on.
+/// Writes a file as a whole, with the mode from the first byte on.
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let written = protoplex_disk::write_whole_as(path, bytes, mode);
     written.with_context(|| format!("writing {}", path.display()))
@@ -311,7 +326,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn a_good_certificate_is_used_again_and_another_made_when_names_change() {
+    fn a_valid_certificate_is_used_again_until_its_names_change() {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(dir.path()).unwrap();
         let first = authority.issue_node("app-1", Role::App, &[]).unwrap();

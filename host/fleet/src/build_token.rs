@@ -14,36 +14,36 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Tokens are made anew this often: one MAC a minute costs nothing.
+/// Time for which a token is made: one MAC a minute costs nothing.
 const WINDOW: Duration = Duration::from_secs(60);
 /// A token is good for so many windows before and after its own: clocks of a fleet differ, and five minutes are what
 /// Kerberos has allowed them for thirty years.
 const SKEW_WINDOWS_MAX: u64 = 5;
 
-/// Purpose of a token's MAC.
-const HOP: &[u8] = b"protoplex-hop-v2:";
-/// Purpose of the MAC that is the key of a token's origins.
-const ORIGIN: &[u8] = b"protoplex-origin-v1:";
+/// Purpose of a build token's MAC: a prefix of what is signed.
+const TOKEN_PURPOSE: &[u8] = b"protoplex-hop-v2:";
+/// Purpose of the MAC that is the key of a token's origins: a prefix of what is signed.
+const ORIGIN_PURPOSE: &[u8] = b"protoplex-origin-v1:";
 
 /// Why a token is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BuildTokenFault {
-    /// No node of this fleet made it.
+    /// No node of this fleet made the token.
     #[error("its token is none of this fleet's")]
     Forged,
-    /// The token was good once, or will be.
+    /// The token is of another time: it was valid once, or will be.
     #[error(
         "its token is of another time; compare the clocks of this node and the one that sent it"
     )]
     OtherTime,
 }
 
-/// The fleet's secret, and what is made of it: tokens, and keys of origins' MACs.
+/// The fleet's secret, and what is made of it: build tokens, and keys of origins' MACs.
 #[derive(Debug, Default)]
 pub struct HopKey {
     secret: Vec<u8>,
-    /// The last value that was made and the last that was verified: a fleet runs one build at a time, and a MAC for
-    /// each request would cost more than the rest of the hop's head.
+    /// The last token that was made and the last that was verified: a fleet runs one build at a time, and a MAC for
+    /// each request would cost more than the rest of an internal request's head.
     made: ArcSwapOption<BuildToken>,
     verified: ArcSwapOption<BuildToken>,
 }
@@ -51,11 +51,12 @@ pub struct HopKey {
 /// A build token, and the key of the origins that stand beside it.
 #[derive(Debug)]
 pub struct BuildToken {
-    /// The build that it names.
+    /// Id of the build that the token names.
     pub build: BuildId,
     window: u64,
     value: String,
-    /// A MAC that has its key already, so that an origin costs no more than the hash of its own text: 0.4 µs at each end.
+    /// A MAC that has its key already, so that an origin costs no more than the hash of its own text: 0.4 µs at each
+    /// end.
     origins: Hmac<Sha256>,
 }
 
@@ -71,14 +72,14 @@ impl BuildToken {
     }
 }
 
-/// The window that a time falls into.
+/// Number of the window that a time falls into.
 fn window(now: SystemTime) -> u64 {
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default().as_secs() / WINDOW.as_secs()
 }
 
 impl HopKey {
-    /// Reads 64 hexadecimal digits; anything else makes a key that fits nothing.
+    /// Reads a secret of 64 hexadecimal digits; anything else makes a key that fits nothing.
     pub fn new(text: &str) -> Self {
         Self {
             secret: hex::decode(text).unwrap_or_default(),
@@ -98,7 +99,10 @@ impl HopKey {
     }
 
     fn token(&self, build: BuildId, window: u64, value: String) -> Option<Arc<BuildToken>> {
-        let key = self.mac(ORIGIN, &build, window)?.finalize().into_bytes();
+        let key = self
+            .mac(ORIGIN_PURPOSE, &build, window)?
+            .finalize()
+            .into_bytes();
         let origins = Hmac::<Sha256>::new_from_slice(&key).ok()?;
         Some(Arc::new(BuildToken {
             build,
@@ -117,7 +121,10 @@ impl HopKey {
         {
             return Some(Arc::clone(made));
         }
-        let token = self.mac(HOP, build, window)?.finalize().into_bytes();
+        let token = self
+            .mac(TOKEN_PURPOSE, build, window)?
+            .finalize()
+            .into_bytes();
         let value = format!("{build}:{window}:{}", hex::encode(&token[..16]));
         let made = self.token(*build, window, value)?;
         self.made.store(Some(Arc::clone(&made)));
@@ -156,14 +163,14 @@ impl HopKey {
         let window: u64 = parts.next()?.parse().ok()?;
         let token = hex::decode(parts.next()?).ok()?;
         (token.len() == 16).then_some(())?;
-        self.mac(HOP, &build, window)?
+        self.mac(TOKEN_PURPOSE, &build, window)?
             .verify_truncated_left(&token)
             .ok()?;
         self.token(build, window, value.to_owned())
     }
 }
 
-/// In a time that does not tell how much was right.
+/// Compares two MACs in constant time, which does not tell how much was right.
 fn is_same(known: &[u8], said: &[u8]) -> bool {
     known.len() == said.len() && known.iter().zip(said).fold(0, |odd, (a, b)| odd | (a ^ b)) == 0
 }

@@ -41,8 +41,8 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// Reads a certificate's. `None` where it has no URI name, several, or one of another kind: a node's of before
-    /// roles were in it is one of those.
+    /// Reads the identity from a certificate. `None` where it has no URI name, several, or one of another kind, such
+    /// as a node's without its role.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let names = certificate.subject_alternative_name().ok()??;
@@ -80,7 +80,7 @@ impl Identity {
     }
 }
 
-/// The hosts that a certificate is good for, as text: addresses and names.
+/// Hosts that a certificate is good for, as text: addresses and names.
 pub fn hosts(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
         return BTreeSet::new();
@@ -92,7 +92,7 @@ pub fn hosts(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
     names.filter_map(host).collect()
 }
 
-/// The text of a name that is a host's.
+/// Text of a certificate's name, where it names a host.
 pub(crate) fn host(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
@@ -110,9 +110,9 @@ pub(crate) fn host(name: &GeneralName<'_>) -> Option<String> {
 pub enum Expected {
     /// The Seed.
     Seed,
-    /// The node of that name, whatever its role.
+    /// The node of a name, whatever its role.
     NodeNamed(String),
-    /// A node of that role; who knows the name compares it before a word is said.
+    /// Any node of a role; who knows the name compares it before a word is said.
     NodeOf(Role),
 }
 

@@ -1,4 +1,4 @@
-//! What makes processes a fleet: the authority that signs for its members, the identity in a certificate, mutual TLS
+//! Foundations of a fleet: the authority that signs for its members, the identity in a certificate, mutual TLS
 //! between members, the framing of their links, the ports that only members reach, and the token of internal requests.
 //!
 //! It knows who a member is, and not what members say to each other: messages are `protoplex-wire`'s.

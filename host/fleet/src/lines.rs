@@ -10,20 +10,20 @@ pub enum LineError {
     /// A line above [`FRAME_BYTES_MAX`].
     #[error("a frame has over {FRAME_BYTES_MAX} bytes")]
     TooLong,
-    /// The stream broke.
+    /// The stream broke, for this reason.
     #[error("the stream broke: {0}")]
     Broken(String),
 }
 
 /// Lines of a stream. Reading is cancel safe: what was read of a line is kept.
-pub struct Lines<S> {
+pub struct FrameLines<S> {
     stream: S,
     buffer: BytesMut,
     /// Bytes of the buffer that are known to hold no newline.
     searched: usize,
 }
 
-impl<S, E> Lines<S>
+impl<S, E> FrameLines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::fmt::Display,
@@ -37,7 +37,8 @@ where
         }
     }
 
-    /// The next line without its newline; `None` at the end. Empty lines are skipped; a last line needs no newline.
+    /// Reads the next line without its newline; `None` at the end. Empty lines are skipped; a last line needs no
+    /// newline.
     ///
     /// # Errors
     /// The stream broke or a line is too long; nothing follows.
@@ -89,7 +90,7 @@ mod tests {
             .iter()
             .map(|c| Ok::<_, String>(Bytes::copy_from_slice(c.as_bytes())))
             .collect();
-        let mut lines = Lines::new(futures::stream::iter(chunks));
+        let mut lines = FrameLines::new(futures::stream::iter(chunks));
         let mut all = Vec::new();
         while let Some(line) = lines.next().await {
             let failed = line.is_err();

@@ -1,5 +1,5 @@
 //! A port for members of the fleet: HTTP/1.1 and HTTP/2 by mutual TLS. What comes in is a router; a request carries the
-//! [`Peer`] who sent it. Who may do what is the router's matter, or [`operators_only`]'s.
+//! [`PeerCertificate`] who sent it. Who may do what is the router's matter, or [`operators_only`]'s.
 
 use crate::{
     accept::AcceptLoop,
@@ -35,13 +35,13 @@ const HANDSHAKES: AdmissionLimits = AdmissionLimits {
     connections_max: 1_024,
     address_connections_max: 128,
 };
-/// A peer that has not finished its handshake by then is cut.
+/// Longest time of a handshake; a peer that needs more is cut off.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A client that has not sent the head of an HTTP/1.1 request by then is cut.
+/// Longest time until the head of an HTTP/1.1 request; a client that needs more is cut off.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silent HTTP/2 connection is asked whether it lives, and must answer.
+/// Silence after which an HTTP/2 connection is pinged, and the time in which it must answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Requests in flight at shutdown may take this long.
+/// Longest time that requests in flight may take at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Streams of one connection: a node fetches some blobs beside its link.
 const STREAMS_MAX: u32 = 256;
@@ -56,7 +56,7 @@ pub struct MemberPort {
     pub listener: TcpListener,
     /// TLS that asks clients for a certificate, see [`server_config`](crate::mutual_tls::server_config).
     pub tls: Arc<ServerConfig>,
-    /// Answers to requests.
+    /// Router that answers requests.
     pub router: Router,
     /// Connections at once that have shown a certificate.
     pub connections_max: usize,
@@ -64,14 +64,14 @@ pub struct MemberPort {
 
 /// The owner of the certificate that a connection's client has shown: an extension of each of its requests.
 #[derive(Clone, Debug, Default)]
-pub struct Peer {
-    /// `None` for a certificate that is good for something else.
+pub struct PeerCertificate {
+    /// Identity in the certificate; `None` where it is good for something else.
     pub identity: Option<Identity>,
     /// Names and addresses of the certificate: where its owner may be reached.
     pub hosts: Arc<BTreeSet<String>>,
 }
 
-impl Peer {
+impl PeerCertificate {
     fn of(certificate: Option<&CertificateDer<'_>>) -> Self {
         let Some(certificate) = certificate else {
             return Self::default();
@@ -90,7 +90,7 @@ pub fn operators_only(router: Router) -> Router {
 }
 
 async fn check_operator(request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>();
+    let peer = request.extensions().get::<PeerCertificate>();
     match peer.and_then(|peer| peer.identity.as_ref()) {
         Some(Identity::Operator { .. } | Identity::Seed) => next.run(request).await,
         Some(Identity::Node { .. }) | None => {
@@ -126,7 +126,7 @@ impl MemberPort {
     }
 }
 
-/// What connections of a member port share.
+/// Parts of a member port that its connections share.
 struct MemberServer {
     name: &'static str,
     acceptor: TlsAcceptor,
@@ -144,7 +144,7 @@ impl MemberServer {
         let shaken = tokio::select! {
             shaken = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)) => shaken,
             () = handshake.revoked() => {
-                tracing::debug!(port, from, "a handshake made room for newer ones");
+                tracing::debug!(port, from, "a TLS handshake was cut off to make room for newer ones");
                 return;
             }
             () = self.shutdown.cancelled() => return,
@@ -152,19 +152,24 @@ impl MemberServer {
         drop(handshake);
         let Ok(_permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let most = self.connections_max;
-            tracing::warn!(port, from, most, "too many connections; one was closed");
+            tracing::warn!(
+                port,
+                from,
+                most,
+                "a connection was closed, since the port has as many as it may"
+            );
             return;
         };
         match shaken {
             Ok(Ok(stream)) => self.requests(stream, &from).await,
-            Ok(Err(error)) => tracing::info!(%error, port, from, "a handshake failed"),
-            Err(_) => tracing::info!(port, from, "a handshake took too long"),
+            Ok(Err(error)) => tracing::info!(%error, port, from, "a TLS handshake failed"),
+            Err(_) => tracing::info!(port, from, "a TLS handshake took too long and was cut off"),
         }
     }
 
     async fn requests(&self, stream: TlsStream<TcpStream>, from: &str) {
         let certificates = stream.get_ref().1.peer_certificates();
-        let peer = Peer::of(certificates.and_then(<[_]>::first));
+        let peer = PeerCertificate::of(certificates.and_then(<[_]>::first));
         let service = TowerToHyperService::new(self.router.clone().layer(Extension(peer)));
         let mut builder = Builder::new(TokioExecutor::new());
         builder
@@ -188,7 +193,7 @@ impl MemberServer {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(error = %error, port = self.name, from, "a connection ended");
+            tracing::debug!(error = %error, port = self.name, from, "a connection of a member ended with an error");
         }
     }
 }

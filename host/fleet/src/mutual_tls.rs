@@ -42,7 +42,7 @@ pub enum TlsSetupError {
     Unusable {
         /// Path of the file.
         path: PathBuf,
-        /// What is wrong with the content.
+        /// Fault of the content.
         reason: String,
     },
 }
@@ -50,9 +50,9 @@ pub enum TlsSetupError {
 /// A small file of text, as it was when it was read; errors about its content name it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SideFile {
-    /// Where it was.
+    /// Path that the file was read from.
     pub path: PathBuf,
-    /// Bytes that are no UTF-8 are replaced: PEM and JSON have none that count.
+    /// The content. Bytes that are no UTF-8 are replaced: PEM and JSON have none that count.
     pub text: String,
 }
 
@@ -129,7 +129,7 @@ pub struct MemberFiles {
 }
 
 impl MemberFiles {
-    /// Reads all three. Whether their content is right shows where they are used.
+    /// Reads all three files. Whether their content is right shows where they are used.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -142,8 +142,8 @@ impl MemberFiles {
     }
 }
 
-/// TLS of the side that is called: a caller must have a certificate of the same authority. Whose it is, is for the
-/// caller of this to compare, see [`identity`].
+/// Makes the TLS configuration of a server: its client must have a certificate of the same authority. The caller
+/// compares whose it is, see [`identity`].
 ///
 /// # Errors
 /// A file cannot be used.
@@ -151,7 +151,7 @@ pub fn server_config(files: &MemberFiles) -> Result<Arc<ServerConfig>, TlsSetupE
     server::config(files).map(Arc::new)
 }
 
-/// TLS of the side that calls: whoever answers must be `expected`.
+/// Makes the TLS configuration of a client: its server must be `expected`.
 ///
 /// # Errors
 /// A file cannot be used.

@@ -1,7 +1,7 @@
 //! The linkers of all worlds, made once in a process, and the handlers that are loaded with them.
 //!
-//! A handler is loaded from what [`precompile`](crate::precompile) made of its verified component. That file must come from
-//! a place that only this program can write: it is run as machine code.
+//! A handler is loaded from what `precompile` made of its verified component. That file must come from a place that only
+//! this program can write: it is run as machine code.
 
 use crate::{
     AppHandler, BuildFault, EdgeHandler, HandlerContext, LiveHandler, Runtime,

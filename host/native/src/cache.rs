@@ -32,7 +32,8 @@ pub struct NativeCache {
 }
 
 impl NativeCache {
-    /// Opens or makes it, for this user alone. It keeps `bytes_max` of code, or where that is 0, [`NATIVE_BYTES_MAX`].
+    /// Opens the cache, or makes it, for this user alone. The cache keeps `bytes_max` of code, or where that is 0,
+    /// [`NATIVE_BYTES_MAX`].
     ///
     /// # Errors
     /// The folder or its key cannot be used.
@@ -60,7 +61,7 @@ impl NativeCache {
         })
     }
 
-    /// Native code of a verified component. Compiles it where that has not been done.
+    /// Loads the native code of a verified component. Compiles the component where that has not been done.
     ///
     /// # Errors
     /// Stage `compile` or `link`.
@@ -82,7 +83,8 @@ impl NativeCache {
         mac
     }
 
-    /// A cached file whose MAC is right. A wrong one is removed: the component is there to make it again.
+    /// Reads a cached file whose MAC is right. A file with a wrong one is removed: the component is there to make it
+    /// again.
     fn read(&self, component: &Digest) -> Option<Vec<u8>> {
         let path = self.path(component);
         let mut bytes = fs::read(&path).ok()?;
@@ -97,7 +99,7 @@ impl NativeCache {
             touch(&path);
             return Some(bytes.split_off(head));
         }
-        tracing::warn!(file = %path.display(), "native code with a wrong MAC was refused; it is compiled again");
+        tracing::warn!(file = %path.display(), "native code in the cache has a wrong MAC; its component is compiled again");
         let _ = fs::remove_file(&path);
         None
     }
@@ -132,7 +134,7 @@ impl NativeCache {
         tracing::info!(
             component = component.short(),
             took_ms = started.elapsed().as_millis(),
-            "compiled"
+            "a component was compiled to native code"
         );
         Ok(payload)
     }
@@ -146,7 +148,7 @@ impl NativeCache {
     }
 }
 
-/// Held until dropped.
+/// Locks a file until the returned handle is dropped.
 fn lock(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new()
         .create(true)

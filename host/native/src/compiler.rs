@@ -14,11 +14,11 @@ use std::{
 };
 use tokio::process::Command;
 
-/// A component that compiles longer is refused: a large JavaScript one takes six seconds.
+/// Longest time to compile a component: a large JavaScript one takes six seconds.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Memory of the compiling process: a 22 MB Python component takes 370 MB.
+/// Memory of the compiling process in bytes: a 22 MB Python component takes 370 MB.
 pub const COMPILE_MEMORY_BYTES_MAX: u64 = 3 << 30;
-/// Visitors come first.
+/// Niceness of the compiling process: requests come first.
 const COMPILE_NICE: i32 = 10;
 
 /// Means to start the compiler's process.
@@ -37,7 +37,7 @@ impl Default for Compiler {
     }
 }
 
-/// A fault of stage `compile`.
+/// Makes a fault of stage `compile`.
 pub(super) fn fault(reason: String) -> BuildFault {
     BuildFault {
         stage: Stage::Compile,
@@ -47,7 +47,7 @@ pub(super) fn fault(reason: String) -> BuildFault {
 
 /// The last line of a failed compiler's standard error.
 #[derive(Debug, Serialize, Deserialize)]
-struct Failure {
+struct CompilerFailure {
     stage: Stage,
     reason: String,
 }
@@ -87,7 +87,7 @@ impl Compiler {
             .rev()
             .find(|line| !line.trim().is_empty())
             .unwrap_or("");
-        Err(match serde_json::from_str::<Failure>(last) {
+        Err(match serde_json::from_str::<CompilerFailure>(last) {
             Ok(failure) => BuildFault {
                 stage: failure.stage,
                 reason: failure.reason,
@@ -118,7 +118,7 @@ pub fn compile_main(input: &Path, output: &Path, memory_bytes_max: u64) -> ExitC
     match compile() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let failure = Failure {
+            let failure = CompilerFailure {
                 stage: error.stage,
                 reason: error.reason,
             };
@@ -135,8 +135,8 @@ mod tests {
     use super::*;
     use std::{os::unix::fs::PermissionsExt, time::Instant};
 
-    /// A program that does not come to an end, as a compiler might on a component that was made for it. It leaves its
-    /// process id beside itself.
+    /// Makes a program that does not come to an end, as a compiler might on a component that was made for it. The
+    /// program leaves its process id beside itself.
     fn endless() -> io::Result<PathBuf> {
         let folder = std::env::temp_dir().join(format!("protoplex-endless-{}", std::process::id()));
         fs::create_dir_all(&folder)?;

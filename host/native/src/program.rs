@@ -1,9 +1,9 @@
-//! This program's file, to start more processes of it.
+//! Path of the running program, to start more processes of it.
 
 use std::{io, path::PathBuf};
 
-/// The file that this process runs. Where it was replaced on disk since (a new build, an upgrade), the kernel's own
-/// link to the old one: a parent and its children always speak the same protocol.
+/// Path of the file that this process runs. Where the file was replaced on disk since (a new build, an upgrade), the
+/// kernel's own link to the old one: a parent and its children always speak the same protocol.
 ///
 /// # Errors
 /// There is no `/proc`.

@@ -9,28 +9,29 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Native code of some hundred handlers; a large JavaScript one takes 60 MB.
+/// Default size of the cache in bytes: native code of some hundred handlers; a large JavaScript one takes 60 MB.
 pub const NATIVE_BYTES_MAX: u64 = 4 << 30;
-/// Code that no process loaded for a month is of a version of the host, or of a handler, that is gone.
+/// Age at which unused code is removed. Code that no process loaded for a month is of a version of the host, or of a
+/// handler, that is gone.
 const UNUSED_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// Code that was used in this time is likely to be used again, whatever the limit: the limit is for the disk, and a
-/// node that compiles everything again with each build serves nobody.
+/// Time for which used code stays, whatever the limit: the limit is for the disk, and a node that compiles everything
+/// again with each build serves nobody.
 const RECENT: Duration = Duration::from_secs(3_600);
-/// A temporary file, or a lock without code, of before that was left behind by a crash.
+/// Age at which a temporary file, or a lock without code, counts as left behind by a crash.
 const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
 
 const CODE: &str = "native";
 const LOCK: &str = "lock";
-/// The lock of the whole folder.
+/// Name of the file that locks the whole folder.
 const FOLDER_LOCK: &str = "cache.lock";
 
-struct Entry {
+struct CachedFile {
     path: PathBuf,
     age: Duration,
     bytes: u64,
 }
 
-/// Says that code is in use.
+/// Marks code as in use.
 pub(super) fn touch(path: &Path) {
     // A cache that can only be read is used all the same.
     let _ = fs::File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
@@ -69,16 +70,16 @@ pub(super) fn sweep(dir: &Path, bytes_max: u64) {
         tracing::info!(
             bytes = removed,
             kept_bytes = bytes,
-            "native code that was not used was removed"
+            "native code that was not used was removed from the cache"
         );
     }
 }
 
-fn entries(dir: &Path) -> io::Result<Vec<Entry>> {
+fn entries(dir: &Path) -> io::Result<Vec<CachedFile>> {
     let now = SystemTime::now();
     let entry = |entry: fs::DirEntry| {
         let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-        Some(Entry {
+        Some(CachedFile {
             path: entry.path(),
             age: now
                 .duration_since(metadata.modified().ok()?)

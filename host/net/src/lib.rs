@@ -9,6 +9,8 @@ mod address_range;
 mod connections;
 mod counters;
 mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod guards;
 mod limits;
 mod listen;

@@ -4,6 +4,9 @@
 //! The `ppp` and `proxy-header` crates parse a buffer that may already hold bytes of the client; here exactly the
 //! header is taken from the socket, so that TLS, HTTP and a raw relay behind it find an untouched stream.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

@@ -59,7 +59,7 @@ pub(super) struct Seat {
     pub(super) beat: Beat,
     /// Sums of processes that have died.
     pub(super) past: Beat,
-    /// When the child said something last, by the clock of [`crate::awake`].
+    /// When the child said something last, by the clock of [`protoplex_control::awake`].
     heard: Duration,
     /// While it is quiet: how long it had waited for a processor when that was noticed.
     quiet: Option<Duration>,

@@ -6,13 +6,13 @@ use protoplex_seed::ComponentCheck;
 use protoplex_wire::{manifest::Handler, release::Stage};
 use std::path::Path;
 
-/// Compiles in a process of its own, into the cache that this machine's nodes use too.
-pub struct Check {
+/// Component check of the Seed: compiles in a process of its own, into the cache that this machine's nodes use too.
+pub struct CompileCheck {
     cache: NativeCache,
 }
 
-impl Check {
-    /// With the cache in that folder, of so many bytes; 0 is as many as a node's own.
+impl CompileCheck {
+    /// Opens the cache in a folder, for so many bytes; 0 is as many as a node's own.
     ///
     /// # Errors
     /// When the folder cannot be used.
@@ -23,7 +23,7 @@ impl Check {
     }
 }
 
-impl ComponentCheck for Check {
+impl ComponentCheck for CompileCheck {
     async fn check(&self, _: &str, handler: &Handler, wasm: &Path) -> Result<(), (Stage, String)> {
         let fault = |fault: BuildFault| (fault.stage, fault.reason);
         let content = tokio::fs::read(wasm).await;
@@ -66,7 +66,7 @@ mod tests {
             let day = SystemTime::now() - Duration::from_secs(86_400);
             let file = fs::File::open(&old).expect("it is there");
             file.set_modified(day).expect("its time");
-            Check::new(folder.path(), config.native_bytes_max).expect("a cache");
+            CompileCheck::new(folder.path(), config.native_bytes_max).expect("a cache");
             assert_eq!(old.exists(), left, "{more}");
         }
     }

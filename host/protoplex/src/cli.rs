@@ -6,13 +6,14 @@ use protoplex_native::COMPILE_MEMORY_BYTES_MAX;
 use protoplex_wire::role::{NoRole, ROLES, Role, RoleSpec};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-/// Seconds that `push`, `rollback` and `adopt` wait for a release before they say that it still runs.
+/// Default of `--timeout`: seconds that `push`, `rollback` and `adopt` wait for a release before they say that it
+/// still runs.
 pub const TIMEOUT_S: u64 = 60;
-/// The default of `--drain-timeout`: a person who pressed Ctrl-C waits for the longest request, but not for ever.
+/// Default of `--drain-timeout`: a person who pressed Ctrl-C waits for the longest request, but not for ever.
 pub const DRAIN_TIMEOUT_S: u32 = 10;
-/// The default of `--port-base`.
+/// Default of `--port-base`.
 pub const PORT_BASE: u16 = 8080;
-/// Nodes that `up` starts at most, of all roles: the port layout has room for these.
+/// Most nodes that `up` starts, of all roles: the port layout has room for these.
 pub const NODES_MAX: u16 = 99;
 
 /// Web nodes whose behaviour is WebAssembly.
@@ -25,59 +26,59 @@ pub const NODES_MAX: u16 = 99;
 pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Start a Seed and nodes on this machine
-    Up(Up),
+    Up(UpArgs),
     /// Make a build of a manifest and release it
-    Push(Push),
+    Push(PushArgs),
     /// Run an earlier build again
-    Rollback(Rollback),
+    Rollback(RollbackArgs),
     /// Make what the nodes run the Seed's own, when it holds because its disk is older than they are
-    Adopt(Adopt),
+    Adopt(AdoptArgs),
     /// List releases, newest first
-    Releases(Show),
+    Releases(ShowArgs),
     /// List nodes
-    Nodes(Show),
+    Nodes(ShowArgs),
     /// Say how the fleet is
-    Status(Show),
+    Status(ShowArgs),
     /// Print the nodes' recent log lines
-    Logs(Logs),
+    Logs(LogsArgs),
     /// Remove builds that the Seed does not have to keep
-    Gc(Gc),
+    Gc(GcArgs),
     /// Make a build without pushing it, and say what is in it
-    Build(Build),
+    Build(BuildArgs),
     /// Make a new guest from a template
-    New(New),
+    New(NewArgs),
     /// Watch guests and files; rebuild and push what changed
-    Dev(Dev),
+    Dev(DevArgs),
     /// Run a Seed (started by `up`, or by an init system)
     #[command(hide = true)]
-    Seed(SeedProcess),
+    Seed(SeedArgs),
     /// Run a node (started by `up`, or by an init system)
     #[command(hide = true)]
-    Node(Process),
+    Node(ProcessArgs),
     /// Answer requests (started by a node)
     #[command(hide = true)]
     Child,
     /// Make native code of a component (started by a node or a Seed)
     #[command(hide = true)]
-    Compile(Compile),
+    Compile(CompileArgs),
 }
 
-/// Effects of signals on every process that runs on.
+/// Help text about the effects of signals on every process that runs on.
 const SIGNALS: &str = "Signals: TERM, INT and QUIT finish what is in flight and end; a second one ends at once.\n\
     HUP reads the certificates of HTTPS and the live secrets again. A log file that was moved away is begun anew by\n\
     itself; USR1 may say so, too.";
 
-/// `up`
+/// Arguments of `up`
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS)]
-pub struct Up {
+pub struct UpArgs {
     /// Where everything is kept; a HOME is needed only without it [default: ~/.local/state/protoplex/up]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -116,8 +117,8 @@ pub struct Up {
     pub native: Option<PathBuf>,
 }
 
-impl Up {
-    /// How many nodes of each role to start, in the order of the table of roles.
+impl UpArgs {
+    /// Counts the nodes of each role to start, in the order of the table of roles.
     ///
     /// # Errors
     /// They are more than [`NODES_MAX`].
@@ -139,7 +140,7 @@ impl Up {
 
 /// Which Seed to talk to.
 #[derive(Clone, Debug, Args)]
-pub struct Target {
+pub struct TargetArgs {
     /// The Seed's URL [default: PROTOPLEX_SEED, else the newest running `up`]
     // The variable is read in `target`: clap would take it for a flag, and refuse it beside --data.
     #[arg(long, value_name = "URL")]
@@ -153,28 +154,28 @@ pub struct Target {
     /// PEM of an operator's certificate, with --seed
     #[arg(long, value_name = "FILE", env = "PROTOPLEX_CERT")]
     pub cert: Option<PathBuf>,
-    /// Its private key, with --seed
+    /// PEM of that certificate's private key, with --seed
     #[arg(long, value_name = "FILE", env = "PROTOPLEX_KEY")]
     pub key: Option<PathBuf>,
 }
 
 /// Options of a command that follows the release that it orders.
 #[derive(Clone, Debug, Args)]
-pub struct Following {
+pub struct FollowArgs {
     /// Seconds to wait for the nodes
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S)]
     timeout: u64,
     /// Print the events of the release, one JSON object a line
     #[arg(long)]
     pub json: bool,
-    /// Which Seed.
+    /// Seed that the command talks to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 }
 
-/// `push`
+/// Arguments of `push`
 #[derive(Clone, Debug, Args)]
-pub struct Push {
+pub struct PushArgs {
     /// The manifest, such as builds/sample.toml
     pub file: PathBuf,
     /// Override a setting of the manifest
@@ -188,79 +189,79 @@ pub struct Push {
     pub against: Option<String>,
     /// Options of following the release.
     #[command(flatten)]
-    pub following: Following,
+    pub following: FollowArgs,
 }
 
-/// `rollback`
+/// Arguments of `rollback`
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub struct RollbackArgs {
     /// Build (the start of its id) or release (such as 1.7) to run again [default: the build before the active one]
     pub build: Option<String>,
     /// Options of following the release.
     #[command(flatten)]
-    pub following: Following,
+    pub following: FollowArgs,
 }
 
-/// `adopt`
+/// Arguments of `adopt`
 #[derive(Debug, Args)]
-pub struct Adopt {
+pub struct AdoptArgs {
     /// Build (the start of its id) that a node runs [default: the one that all run]
     pub build: Option<String>,
     /// Options of following the release.
     #[command(flatten)]
-    pub following: Following,
+    pub following: FollowArgs,
 }
 
 /// Commands that only look.
 #[derive(Debug, Args)]
-pub struct Show {
+pub struct ShowArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Which Seed.
+    /// Seed that the command talks to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 }
 
-/// `logs`
+/// Arguments of `logs`
 #[derive(Debug, Args)]
-pub struct Logs {
+pub struct LogsArgs {
     /// Go on with new lines as they come
     #[arg(short, long)]
     pub follow: bool,
-    /// This node only
+    /// Print the lines of this node only
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
     /// Print the lines as the nodes wrote them
     #[arg(long)]
     pub json: bool,
-    /// Which Seed.
+    /// Seed that the command talks to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 }
 
-/// `gc`
+/// Arguments of `gc`
 #[derive(Debug, Args)]
 #[command(
     after_help = "The Seed does this by itself after each release, every hour, and when its disk is full. It keeps what runs, what a \
     rollback goes to, and the newest builds: `retention` in its configuration (`up`: retention.json in the data folder) sets builds_max \
     (20), unreleased_hours_max (24) and bytes_max (20 GiB)."
 )]
-pub struct Gc {
+pub struct GcArgs {
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Which Seed.
+    /// Seed that the command talks to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 }
 
-/// `build`
+/// Arguments of `build`
 #[derive(Debug, Args)]
-pub struct Build {
+pub struct BuildArgs {
     /// The manifest, such as builds/sample.toml
     pub file: PathBuf,
     /// Override a setting of the manifest
@@ -271,19 +272,19 @@ pub struct Build {
     pub json: bool,
 }
 
-/// `new`
+/// Arguments of `new`
 #[derive(Debug, Args)]
-pub struct New {
+pub struct NewArgs {
     /// The handler's name: small letters, digits and `-`
     pub name: String,
-    /// What it is
+    /// Kind of handler
     #[arg(long, value_enum)]
     pub template: Template,
     /// Folder to make [default: guests/sample/NAME]
     pub dir: Option<PathBuf>,
 }
 
-/// What `new` makes.
+/// Template of `new`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Template {
     /// Decides on request heads, in Rust
@@ -292,9 +293,9 @@ pub enum Template {
     App,
 }
 
-/// `dev`
+/// Arguments of `dev`
 #[derive(Debug, Args)]
-pub struct Dev {
+pub struct DevArgs {
     /// The manifest
     #[arg(default_value = "builds/sample.toml")]
     pub file: PathBuf,
@@ -304,28 +305,28 @@ pub struct Dev {
     /// Release key that signs the builds [default: the development key of the running `up`]
     #[arg(long, value_name = "FILE", env = "PROTOPLEX_RELEASE_KEY")]
     pub release_key: Option<PathBuf>,
-    /// Which Seed.
+    /// Seed that the command talks to.
     #[command(flatten)]
-    pub target: Target,
+    pub target: TargetArgs,
 }
 
-/// `seed`
+/// Arguments of `seed`
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS)]
-pub struct SeedProcess {
+pub struct SeedArgs {
     /// Options of every process.
     #[command(flatten)]
-    pub process: Process,
+    pub process: ProcessArgs,
     /// Cache of native code [default: in its data folder]
     #[arg(long, value_name = "DIR")]
     pub native: Option<PathBuf>,
 }
 
-/// `node`, and the half of `seed` that is the same
+/// Arguments of `node`, and those of `seed` that are alike
 #[derive(Debug, Args)]
 #[command(after_help = SIGNALS)]
-pub struct Process {
-    /// Its configuration, JSON
+pub struct ProcessArgs {
+    /// Configuration of the process, JSON
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// Log to this file instead of standard error; another is begun when it is moved away
@@ -336,21 +337,21 @@ pub struct Process {
     pub parent: Option<i32>,
 }
 
-/// `compile`
+/// Arguments of `compile`
 #[derive(Debug, Args)]
-pub struct Compile {
+pub struct CompileArgs {
     /// The component
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
-    /// Where its native code goes
+    /// File to write the native code to
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// The most memory it may take
+    /// Most bytes of memory for compiling
     #[arg(long, value_name = "N", default_value_t = COMPILE_MEMORY_BYTES_MAX)]
     pub memory_bytes_max: u64,
 }
 
-impl Following {
+impl FollowArgs {
     /// Time to wait for the nodes.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
@@ -419,7 +420,7 @@ mod tests {
     #[test]
     fn sets_are_pairs_and_may_hold_equal_signs() {
         let cli = parse("protoplex push x.toml --set a=b=c --set d=").expect("it parses");
-        let Command::Push(push) = cli.command else {
+        let CliCommand::Push(push) = cli.command else {
             panic!("another command");
         };
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
@@ -437,7 +438,7 @@ mod tests {
     #[test]
     fn nodes_are_counted_by_role_and_have_a_limit() {
         let counts = |line: &str| {
-            let Command::Up(up) = parse(line).expect("it parses").command else {
+            let CliCommand::Up(up) = parse(line).expect("it parses").command else {
                 panic!("another command");
             };
             let by_role = up.nodes_by_role().map_err(|error| error.to_string())?;
@@ -462,7 +463,7 @@ mod tests {
     fn an_address_to_bind_may_stand_in_brackets() {
         for (text, bound) in [("[::]", "::"), ("::1", "::1"), ("0.0.0.0", "0.0.0.0")] {
             let cli = parse(&format!("protoplex up --bind {text}")).expect("it parses");
-            let Command::Up(up) = cli.command else {
+            let CliCommand::Up(up) = cli.command else {
                 panic!("another command");
             };
             assert_eq!(up.bind.to_string(), bound);

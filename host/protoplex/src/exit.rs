@@ -1,14 +1,14 @@
 //! The end of a command: the exit code, and what is said on stderr.
 
-use protoplex_push::{Faults, PushError};
+use protoplex_push::{PushError, SourceFaults};
 use std::process::ExitCode;
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// Done; a release was promoted.
+pub enum CommandExit {
+    /// Done; if a release was ordered, it was promoted.
     Done = 0,
-    /// Anything that has no code of its own.
+    /// Failed in a way that has no code of its own.
     Failed = 1,
     /// The release was reverted.
     Reverted = 3,
@@ -20,20 +20,20 @@ pub enum Code {
     Unreached = 6,
 }
 
-impl From<Code> for ExitCode {
-    fn from(code: Code) -> Self {
+impl From<CommandExit> for ExitCode {
+    fn from(code: CommandExit) -> Self {
         Self::from(code as u8)
     }
 }
 
-/// The code of an error.
-pub fn code_of(error: &anyhow::Error) -> Code {
-    if error.is::<Faults>() {
-        return Code::Refused;
+/// Maps an error to its exit code.
+pub fn code_of(error: &anyhow::Error) -> CommandExit {
+    if error.is::<SourceFaults>() {
+        return CommandExit::Refused;
     }
     match error.downcast_ref::<PushError>() {
-        Some(PushError::Refused { .. } | PushError::Conflict { .. }) => Code::Refused,
-        Some(PushError::Client(_) | PushError::Read { .. }) | None => Code::Failed,
+        Some(PushError::Refused { .. } | PushError::Conflict { .. }) => CommandExit::Refused,
+        Some(PushError::Client(_) | PushError::Read { .. }) | None => CommandExit::Failed,
     }
 }
 
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn a_malformed_manifest_is_a_refusal() {
-        let error = anyhow::Error::new(Faults::one("x.toml", "no")).context("packaging");
-        assert_eq!(code_of(&error), Code::Refused);
-        assert_eq!(code_of(&anyhow::anyhow!("else")), Code::Failed);
+        let error = anyhow::Error::new(SourceFaults::one("x.toml", "no")).context("packaging");
+        assert_eq!(code_of(&error), CommandExit::Refused);
+        assert_eq!(code_of(&anyhow::anyhow!("else")), CommandExit::Failed);
     }
 }

@@ -4,13 +4,13 @@ use protoplex_telemetry::log_output;
 use std::{backtrace::Backtrace, panic, path::Path, time::Duration};
 use tracing_subscriber::{EnvFilter, fmt, fmt::format::JsonFields};
 
-/// The variable that filters it.
+/// Name of the environment variable that filters the log.
 const FILTER_ENV: &str = "PROTOPLEX_LOG";
 
 /// Reader of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// `logs`, and whatever collects the files.
+pub enum LogReader {
+    /// Programs: `logs`, and whatever collects the files.
     Machine,
     /// A person at the command.
     Person,
@@ -21,13 +21,13 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts the log of this process, on standard error where no file is named. Whatever becomes of it, nobody who logs
 /// waits for it or fails by it.
-pub fn start(reader: Reader, file: Option<&Path>) {
+pub fn start(reader: LogReader, file: Option<&Path>) {
     let notice = match reader {
-        Reader::Machine => lost_lines_json,
-        Reader::Person => lost_lines,
+        LogReader::Machine => lost_lines_json,
+        LogReader::Person => lost_lines,
     };
     log_output::start(file, notice);
-    if reader == Reader::Machine {
+    if reader == LogReader::Machine {
         // The default hook writes by itself, and would wait for a reader that stands still.
         panic::set_hook(Box::new(|panic| {
             let backtrace = Backtrace::capture();
@@ -36,7 +36,7 @@ pub fn start(reader: Reader, file: Option<&Path>) {
     }
     let filter = EnvFilter::try_from_env(FILTER_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     match reader {
-        Reader::Machine => fmt()
+        LogReader::Machine => fmt()
             .json()
             .flatten_event(true)
             .with_current_span(false)
@@ -45,10 +45,12 @@ pub fn start(reader: Reader, file: Option<&Path>) {
             .log_internal_errors(false)
             .with_writer(log_output::writer)
             .init(),
-        Reader::Person => fmt()
+        LogReader::Person => fmt()
             .compact()
             .with_target(false)
-            .with_ansi(super::output::has_color(super::output::To::Stderr))
+            .with_ansi(super::output::has_color(
+                super::output::OutputStream::Stderr,
+            ))
             .with_env_filter(filter)
             .log_internal_errors(false)
             .with_writer(log_output::writer)
@@ -56,7 +58,7 @@ pub fn start(reader: Reader, file: Option<&Path>) {
     }
 }
 
-/// Waits for the last lines, not for ever.
+/// Waits for the last lines to be written, not for ever.
 pub fn end() {
     log_output::flush(FLUSH_TIMEOUT);
 }

@@ -16,9 +16,9 @@ mod target;
 mod up;
 
 use clap::Parser as _;
-use cli::{Cli, Command};
+use cli::{Cli, CliCommand};
 use commands::{adopt, build, dev, gc, logs, new, processes, push, rollback, show};
-use exit::Code;
+use exit::CommandExit;
 use std::{future::Future, process::ExitCode};
 
 #[global_allocator]
@@ -33,48 +33,50 @@ fn main() -> ExitCode {
         Err(error) => {
             output::say(format_args!(
                 "{} {error:#}",
-                output::state("error:", false, output::To::Stderr)
+                output::state("error:", false, output::OutputStream::Stderr)
             ));
             exit::code_of(&error).into()
         }
     }
 }
 
-fn run(command: Command) -> anyhow::Result<Code> {
+fn run(command: CliCommand) -> anyhow::Result<CommandExit> {
     let reader = match command {
-        Command::Seed(_) | Command::Node(_) | Command::Child | Command::Compile(_) => {
-            logging::Reader::Machine
+        CliCommand::Seed(_) | CliCommand::Node(_) | CliCommand::Child | CliCommand::Compile(_) => {
+            logging::LogReader::Machine
         }
-        _ => logging::Reader::Person,
+        _ => logging::LogReader::Person,
     };
     let log = match &command {
-        Command::Seed(args) => args.process.log.as_deref(),
-        Command::Node(args) => args.log.as_deref(),
+        CliCommand::Seed(args) => args.process.log.as_deref(),
+        CliCommand::Node(args) => args.log.as_deref(),
         _ => None,
     };
     logging::start(reader, log);
     match command {
-        Command::Up(args) => wait(up::run(&args)),
-        Command::Push(args) => wait(push::run(&args)),
-        Command::Rollback(args) => wait(rollback::run(&args)),
-        Command::Adopt(args) => wait(adopt::run(&args)),
-        Command::Releases(args) => wait(show::releases(&args)),
-        Command::Nodes(args) => wait(show::nodes(&args)),
-        Command::Status(args) => wait(show::status(&args)),
-        Command::Logs(args) => wait(logs::run(&args)),
-        Command::Gc(args) => wait(gc::run(&args)),
-        Command::Build(args) => build::run(&args),
-        Command::New(args) => new::run(&args),
-        Command::Dev(args) => wait(dev::run(&args)),
-        Command::Seed(args) => processes::seed(&args),
-        Command::Node(args) => processes::node(&args),
-        Command::Child => processes::child(),
-        Command::Compile(args) => Ok(processes::compile(&args)),
+        CliCommand::Up(args) => wait(up::run(&args)),
+        CliCommand::Push(args) => wait(push::run(&args)),
+        CliCommand::Rollback(args) => wait(rollback::run(&args)),
+        CliCommand::Adopt(args) => wait(adopt::run(&args)),
+        CliCommand::Releases(args) => wait(show::releases(&args)),
+        CliCommand::Nodes(args) => wait(show::nodes(&args)),
+        CliCommand::Status(args) => wait(show::status(&args)),
+        CliCommand::Logs(args) => wait(logs::run(&args)),
+        CliCommand::Gc(args) => wait(gc::run(&args)),
+        CliCommand::Build(args) => build::run(&args),
+        CliCommand::New(args) => new::run(&args),
+        CliCommand::Dev(args) => wait(dev::run(&args)),
+        CliCommand::Seed(args) => processes::seed(&args),
+        CliCommand::Node(args) => processes::node(&args),
+        CliCommand::Child => processes::child(),
+        CliCommand::Compile(args) => Ok(processes::compile(&args)),
     }
 }
 
-/// Commands of people wait more than they compute: one thread, and tasks that stay on it.
-fn wait<F: Future<Output = anyhow::Result<Code>>>(command: F) -> anyhow::Result<Code> {
+/// Runs a command of a person on one thread: commands wait more than they compute.
+fn wait<F: Future<Output = anyhow::Result<CommandExit>>>(
+    command: F,
+) -> anyhow::Result<CommandExit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

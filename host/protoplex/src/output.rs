@@ -1,4 +1,4 @@
-//! Data goes to stdout, everything else to stderr.
+//! Output of commands: data goes to stdout, everything else to stderr.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -54,26 +54,26 @@ pub fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Where a text goes: each may be a terminal, or not.
+/// Stream that a text is written to: each may be a terminal, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum OutputStream {
     /// Data.
     Stdout,
-    /// Everything else.
+    /// Everything else than data.
     Stderr,
 }
 
-/// Whether colours are wanted there.
-pub fn has_color(to: To) -> bool {
+/// Whether colours are wanted on a stream.
+pub fn has_color(to: OutputStream) -> bool {
     let watched = match to {
-        To::Stdout => io::stdout().is_terminal(),
-        To::Stderr => is_watched(),
+        OutputStream::Stdout => io::stdout().is_terminal(),
+        OutputStream::Stderr => is_watched(),
     };
     watched && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A word of state, coloured where that is wanted.
-pub fn state(word: &str, good: bool, to: To) -> String {
+/// Formats a word of state, coloured where that is wanted.
+pub fn state(word: &str, good: bool, to: OutputStream) -> String {
     match (has_color(to), good) {
         (false, _) => word.to_owned(),
         (true, true) => format!("\x1b[32m{word}\x1b[0m"),
@@ -81,7 +81,7 @@ pub fn state(word: &str, good: bool, to: To) -> String {
     }
 }
 
-/// Rows with their columns aligned; the first is the heading.
+/// Writes rows with their columns aligned; the first is the heading.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     let mut widths = [0; N];
     for row in rows {
@@ -99,7 +99,7 @@ pub fn table<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     Ok(())
 }
 
-/// `3 min ago`, for a time of the Seed's clock.
+/// Formats a time of the Seed's clock as `3 min ago`.
 pub fn ago(unix_ms: u64) -> String {
     let then = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms);
     match then.elapsed().unwrap_or_default().as_secs() {
@@ -110,7 +110,7 @@ pub fn ago(unix_ms: u64) -> String {
     }
 }
 
-/// `1.5 MiB`
+/// Formats a number of bytes as `1.5 MiB`.
 pub fn bytes(count: u64) -> String {
     let units = ["KiB", "MiB", "GiB"];
     let mut value = count as f64;

@@ -1,4 +1,4 @@
-//! Where this user's files are, by the XDG base directories. The only reader of those variables.
+//! Folders of this user, by the XDG base directories. The only reader of those variables.
 
 use anyhow::{Context as _, Result};
 use std::{
@@ -8,15 +8,15 @@ use std::{
 
 /// The user's folders, as far as there are any: a daemon has none.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub struct UserFolders {
     /// Folder of running processes; emptied by the system when the user leaves, where it has such a place.
     pub running: Option<PathBuf>,
     state: Option<PathBuf>,
     cache: Option<PathBuf>,
 }
 
-impl Places {
-    /// From the environment.
+impl UserFolders {
+    /// Finds the folders by the environment.
     pub fn from_env() -> Self {
         Self::from(|name| env::var_os(name).map(PathBuf::from))
     }
@@ -47,8 +47,8 @@ impl Places {
         state.context("this user has no HOME to keep data in; name a folder with --data DIR")
     }
 
-    /// For native code: the user's cache, shared by all that run here; in the folder of the data where there is none
-    /// that can be written to.
+    /// Folder of native code: the user's cache, shared by all that run here; in the folder of the data where there is
+    /// none that can be written to.
     pub fn native_cache(&self, data: &Path) -> PathBuf {
         let shared = self.cache.as_ref().map(|cache| cache.join("native"));
         let usable = |folder: &PathBuf| {
@@ -81,10 +81,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_without_a_home_keeps_everything_in_the_folder_that_is_named() {
+    fn a_user_without_a_home_keeps_all_in_the_named_folder() {
         let data = Path::new("/srv/site");
         for home in [None, Some(""), Some("relative"), Some("/no/such/home")] {
-            let places = Places::from(|name| (name == "HOME").then_some(home?.into()));
+            let places = UserFolders::from(|name| (name == "HOME").then_some(home?.into()));
             assert_eq!(places.running, None, "{home:?}");
             assert_eq!(places.native_cache(data), data.join("native"), "{home:?}");
             let error = places.state().expect_err("nowhere").to_string();
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn a_home_that_cannot_be_written_to_is_not_needed() {
         // Nobody can make a folder there, whoever runs this.
-        let places = Places::from(|name| (name == "HOME").then(|| "/proc/self".into()));
+        let places = UserFolders::from(|name| (name == "HOME").then(|| "/proc/self".into()));
         let data = Path::new("/srv/site");
         assert_eq!(places.native_cache(data), data.join("native"));
     }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_user_with_a_home_shares_native_code() {
         let home = tempfile::tempdir().expect("a folder");
-        let places = Places::from(|name| (name == "HOME").then(|| home.path().to_owned()));
+        let places = UserFolders::from(|name| (name == "HOME").then(|| home.path().to_owned()));
         let shared = home.path().join(".cache/protoplex/native");
         assert_eq!(places.native_cache(Path::new("/srv/site")), shared);
         let state = home.path().join(".local/state/protoplex");

@@ -2,16 +2,16 @@
 
 use crate::{
     cli,
-    output::{self, To},
+    output::{self, OutputStream},
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use protoplex_push::Progress;
-use protoplex_wire::status::{Answer, NodeAnswer, ReleaseEvent};
+use protoplex_push::PushProgress;
+use protoplex_wire::status::{AnswerKind, NodeAnswer, ReleaseEvent};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Format in which events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum EventFormat {
     /// One JSON object a line.
     Json,
     /// A line for each answer of a node.
@@ -20,9 +20,9 @@ pub enum Format {
     Quiet,
 }
 
-impl Format {
+impl EventFormat {
     /// The format that a command's arguments ask for.
-    pub fn of(args: &cli::Following) -> Self {
+    pub fn of(args: &cli::FollowArgs) -> Self {
         match args.json {
             true => Self::Json,
             false => Self::Text,
@@ -31,16 +31,16 @@ impl Format {
 }
 
 /// Shows one release: the events of a push, a rollback or an adoption.
-pub struct Shown {
-    format: Format,
+pub struct ShownRelease {
+    format: EventFormat,
     bar: ProgressBar,
     /// Events could not be written, which has been said.
     is_unread: AtomicBool,
 }
 
-impl Shown {
-    /// Nothing is shown yet.
-    pub fn new(format: Format) -> Self {
+impl ShownRelease {
+    /// Makes an observer that has shown nothing yet.
+    pub fn new(format: EventFormat) -> Self {
         let bar = ProgressBar::hidden();
         let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
         if let Ok(style) = ProgressStyle::with_template(style) {
@@ -55,9 +55,9 @@ impl Shown {
 
     fn print(&self, event: &ReleaseEvent) {
         let written = match (self.format, event) {
-            (Format::Json, event) => output::announce(event),
+            (EventFormat::Json, event) => output::announce(event),
             (
-                Format::Text,
+                EventFormat::Text,
                 ReleaseEvent::Started {
                     release,
                     build,
@@ -69,11 +69,11 @@ impl Shown {
                 nodes.len(),
                 if nodes.len() == 1 { "" } else { "s" }
             )),
-            (Format::Text, ReleaseEvent::Node(answer)) => {
-                output::report(answer_line(answer, To::Stdout))
+            (EventFormat::Text, ReleaseEvent::Node(answer)) => {
+                output::report(answer_line(answer, OutputStream::Stdout))
             }
-            (Format::Quiet, ReleaseEvent::Node(answer)) if is_refusal(answer) => {
-                output::say(answer_line(answer, To::Stderr));
+            (EventFormat::Quiet, ReleaseEvent::Node(answer)) if is_refusal(answer) => {
+                output::say(answer_line(answer, OutputStream::Stderr));
                 Ok(())
             }
             _ => Ok(()),
@@ -82,20 +82,20 @@ impl Shown {
         if let Err(error) = written
             && !self.is_unread.swap(true, Relaxed)
         {
-            tracing::warn!(%error, "events cannot be written");
+            tracing::warn!(%error, "events of the release cannot be written to stdout");
         }
     }
 }
 
-impl Progress for Shown {
+impl PushProgress for ShownRelease {
     fn note(&self, text: &str) {
-        if self.format != Format::Quiet {
+        if self.format != EventFormat::Quiet {
             output::say(text);
         }
     }
 
     fn upload(&self, blobs: usize, bytes: u64) {
-        if blobs > 0 && self.format == Format::Text && output::is_watched() {
+        if blobs > 0 && self.format == EventFormat::Text && output::is_watched() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
             self.bar.set_length(bytes);
             let plural = if blobs == 1 { "" } else { "s" };
@@ -114,22 +114,22 @@ impl Progress for Shown {
 }
 
 fn is_refusal(answer: &NodeAnswer) -> bool {
-    matches!(answer.answer, Answer::Nack { .. } | Answer::Missing)
+    matches!(answer.answer, AnswerKind::Nack { .. } | AnswerKind::Missing)
 }
 
-/// `app-1      prepared     12 ms`
-pub fn answer_line(answer: &NodeAnswer, to: To) -> String {
+/// Formats a node's answer as a line: `app-1      prepared     12 ms`
+pub fn answer_line(answer: &NodeAnswer, to: OutputStream) -> String {
     let good = !is_refusal(answer);
     let word = match &answer.answer {
-        Answer::Prepared => "prepared",
-        Answer::Ack => "switched",
-        Answer::Nack { .. } => "refused ",
-        Answer::Missing => "missing ",
+        AnswerKind::Prepared => "prepared",
+        AnswerKind::Ack => "switched",
+        AnswerKind::Nack { .. } => "refused ",
+        AnswerKind::Missing => "missing ",
     };
     let word = output::state(word, good, to);
     let line = format!("{:<10} {word} {:>6} ms", answer.node, answer.elapsed_ms);
     match &answer.answer {
-        Answer::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),
+        AnswerKind::Nack { stage, reason } => format!("{line}  at {stage}: {reason}"),
         _ => line,
     }
 }

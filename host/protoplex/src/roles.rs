@@ -1,4 +1,4 @@
-//! The service of each role: the one place that knows them all.
+//! Service of each role: the one place that knows them all.
 
 use protoplex_child::role::StartRole;
 use protoplex_fileserver as fileserver;
@@ -7,7 +7,7 @@ use protoplex_wire::role::Role;
 
 pub use live::check_secrets;
 
-/// What a child of that role is started with.
+/// Chooses the function that starts the service of a role in its child.
 pub fn start(role: Role) -> StartRole {
     match role {
         Role::Fileserver => fileserver::start,

@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The file of the same content in the data folder.
+/// Name of the file in the data folder that has the same content.
 pub const DATA_FILE: &str = "up.json";
 
-/// The line that `up --json` prints.
+/// A running `up`: the line that `up --json` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
+pub struct RunningUp {
     /// The Seed's URL.
     pub seed: String,
     /// The nodes.
@@ -34,32 +34,32 @@ pub struct Running {
     pub pid: i32,
     /// Process id of the Seed.
     pub seed_pid: Option<u32>,
-    /// When it began to serve.
+    /// Time when the fleet began to serve: milliseconds since 1970.
     pub started_unix_ms: u64,
 }
 
-/// One of its nodes.
+/// A node of a running `up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningNode {
     /// Role of the node.
     pub role: Role,
     /// Name of the node.
     pub name: String,
-    /// `http://…`
+    /// URL of plain HTTP, `http://…`.
     pub http: String,
-    /// `https://…`
+    /// URL of HTTPS, `https://…`.
     pub https: String,
-    /// `http://…`, liveness and readiness.
+    /// URL of liveness and readiness, `http://…`.
     pub health: String,
-    /// `https://…`, mutual TLS.
+    /// URL of the meta port, `https://…` by mutual TLS.
     pub meta: String,
     /// Process id of the node's parent.
     pub pid: Option<u32>,
 }
 
-impl Running {
-    /// Writes it to the data folder and to the registry. Commands that name the data folder need no registry, so one
-    /// that cannot be written to is only told of.
+impl RunningUp {
+    /// Writes the line to the data folder and to the registry. Commands that name the data folder need no registry, so
+    /// one that cannot be written to is only told of.
     ///
     /// # Errors
     /// When the disk of the data refuses.
@@ -72,16 +72,16 @@ impl Running {
         let registered = create_private(registry)
             .and_then(|()| write_whole(&file_of(registry, self.pid), &content));
         if let Err(error) = registered {
-            let data = self.data.display();
             tracing::warn!(
+                data = %self.data.display(),
                 error = format!("{error:#}"),
-                "other commands find this fleet by --data {data} only"
+                "the registry of running fleets cannot be written; other commands find this fleet by --data alone"
             );
         }
         Ok(())
     }
 
-    /// Takes it off both.
+    /// Removes the line from the data folder and the registry.
     pub fn withdraw(&self, registry: Option<&Path>) {
         // Nothing depends on it: a file whose process is gone counts for nothing.
         let _ = fs::remove_file(self.data.join(DATA_FILE));
@@ -90,7 +90,7 @@ impl Running {
         }
     }
 
-    /// From one file.
+    /// Reads the line from one file.
     pub fn read(file: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
@@ -104,14 +104,14 @@ fn file_of(registry: &Path, pid: i32) -> PathBuf {
     registry.join(format!("up-{pid}.json"))
 }
 
-/// All that run now, newest first. Files of those that are gone are removed.
-pub fn all(registry: &Path) -> Vec<Running> {
+/// Reads the registry: every `up` that runs now, newest first. Files of those that are gone are removed.
+pub fn all(registry: &Path) -> Vec<RunningUp> {
     let Ok(entries) = fs::read_dir(registry) else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for path in entries.flatten().map(|entry| entry.path()) {
-        match Running::read(&path) {
+        match RunningUp::read(&path) {
             Some(running) if running.is_alive() => found.push(running),
             Some(_) => {
                 let _ = fs::remove_file(&path);
@@ -127,8 +127,8 @@ pub fn all(registry: &Path) -> Vec<Running> {
 mod tests {
     use super::*;
 
-    fn running(data: &Path, pid: i32, started_unix_ms: u64) -> Running {
-        Running {
+    fn running(data: &Path, pid: i32, started_unix_ms: u64) -> RunningUp {
+        RunningUp {
             seed: format!("https://127.0.0.1:{started_unix_ms}"),
             nodes: Vec::new(),
             ca: "ca".into(),
@@ -168,7 +168,7 @@ mod tests {
         let one = running(folder.path(), std::process::id() as i32, 5);
         one.publish(Some(folder.path())).expect("published");
         assert_eq!(
-            Running::read(&folder.path().join(DATA_FILE)),
+            RunningUp::read(&folder.path().join(DATA_FILE)),
             Some(one.clone())
         );
         one.withdraw(Some(folder.path()));

@@ -16,24 +16,24 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 /// Requests that signals made of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// To finish what is in flight, and end.
+    /// Cancelled to finish what is in flight, and end.
     pub stop: CancellationToken,
-    /// To end at once.
+    /// Cancelled to end at once.
     pub stop_now: CancellationToken,
-    /// To read certificates again.
+    /// Notified to read certificates again.
     pub reload: Arc<Notify>,
-    /// To look at the log files.
+    /// Notified to look at the log files.
     pub reopen: Arc<Notify>,
-    /// The task that listens; it ends with the last of these.
+    /// Task that listens; it ends when the last clone is dropped.
     listening: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-/// Listens from now on, as long as what is returned is held. None of them does what the kernel would do.
+/// Listens from now on, as long as what is returned is held. None of these signals does what the kernel would do.
 ///
 /// # Errors
 /// A handler cannot be installed.
 pub fn listen() -> Result<Signals> {
-    let mut streams = Streams {
+    let mut streams = SignalStreams {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         quit: signal(SignalKind::quit())?,
@@ -59,7 +59,7 @@ pub fn listen() -> Result<Signals> {
     Ok(signals)
 }
 
-struct Streams {
+struct SignalStreams {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -67,7 +67,7 @@ struct Streams {
     reopen: Signal,
 }
 
-impl Streams {
+impl SignalStreams {
     async fn next(&mut self, asked: &Signals) {
         tokio::select! {
             _ = self.terminate.recv() => asked.end(),

@@ -1,9 +1,9 @@
-//! Which Seed a command talks to: a flag, then the environment, then the newest running `up`.
+//! Choice of the Seed that a command talks to: a flag, then the environment, then the newest running `up`.
 
 use crate::{
-    cli::Target,
-    places::Places,
-    running::{self, DATA_FILE, Running},
+    cli::TargetArgs,
+    places::UserFolders,
+    running::{self, DATA_FILE, RunningUp},
 };
 use anyhow::{Context as _, Result, bail};
 use ed25519_dalek::SigningKey;
@@ -20,15 +20,15 @@ const SEED_ENV: &str = "PROTOPLEX_SEED";
 
 /// A Seed, and who we are to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundSeed {
     /// URL of the Seed.
     pub seed: String,
     identity: FleetIdentity,
     release_key: Option<PathBuf>,
 }
 
-impl From<Running> for Found {
-    fn from(running: Running) -> Self {
+impl From<RunningUp> for FoundSeed {
+    fn from(running: RunningUp) -> Self {
         Self {
             seed: running.seed,
             identity: FleetIdentity {
@@ -41,14 +41,14 @@ impl From<Running> for Found {
     }
 }
 
-impl Found {
+impl FoundSeed {
     /// By the command line's flags.
     ///
     /// # Errors
     /// When there is none, or something of it is missing; says what to do.
-    pub fn by(target: &Target) -> Result<Self> {
+    pub fn by(target: &TargetArgs) -> Result<Self> {
         let registry = || {
-            let running = Places::from_env().running;
+            let running = UserFolders::from_env().running;
             Ok(running
                 .map(|registry| running::all(&registry))
                 .unwrap_or_default())
@@ -81,13 +81,13 @@ impl Found {
 }
 
 fn find(
-    target: &Target,
+    target: &TargetArgs,
     from_env: Option<String>,
-    registry: impl Fn() -> Result<Vec<Running>>,
-) -> Result<Found> {
+    registry: impl Fn() -> Result<Vec<RunningUp>>,
+) -> Result<FoundSeed> {
     if let Some(data) = &target.data {
         let file = data.join(DATA_FILE);
-        let running = Running::read(&file).with_context(|| {
+        let running = RunningUp::read(&file).with_context(|| {
             let data = data.display();
             format!("no `up` runs on {data}; start one with `protoplex up --data {data}`")
         })?;
@@ -95,7 +95,7 @@ fn find(
     }
     let Some(seed) = target.seed.clone().or(from_env) else {
         let newest = registry()?.into_iter().next();
-        return newest.map(Found::from).context(
+        return newest.map(FoundSeed::from).context(
             "no Seed is running; start one with `protoplex up`, or name one with --seed URL",
         );
     };
@@ -103,10 +103,10 @@ fn find(
     let known = registry().unwrap_or_default();
     let trimmed = seed.trim_end_matches('/');
     let known = known.into_iter().find(|running| running.seed == trimmed);
-    let known = known.map(Found::from);
+    let known = known.map(FoundSeed::from);
     let (ca, cert, key) = (&target.ca, &target.cert, &target.key);
     match (known, ca, cert, key) {
-        (known, Some(ca), Some(cert), Some(key)) => Ok(Found {
+        (known, Some(ca), Some(cert), Some(key)) => Ok(FoundSeed {
             seed: trimmed.to_owned(),
             identity: FleetIdentity {
                 ca: ca.clone(),
@@ -127,8 +127,8 @@ fn find(
 mod tests {
     use super::*;
 
-    fn running(port: u16) -> Running {
-        Running {
+    fn running(port: u16) -> RunningUp {
+        RunningUp {
             seed: format!("https://127.0.0.1:{port}"),
             nodes: Vec::new(),
             ca: "ca".into(),
@@ -142,8 +142,8 @@ mod tests {
         }
     }
 
-    fn target(seed: Option<&str>) -> Target {
-        Target {
+    fn target(seed: Option<&str>) -> TargetArgs {
+        TargetArgs {
             seed: seed.map(str::to_owned),
             data: None,
             ca: None,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_comes_after_the_flag_and_before_the_newest_up() {
+    fn the_environment_comes_after_flags_and_before_the_newest_up() {
         let known = || Ok(vec![running(3), running(2), running(1)]);
         let named = Some("https://127.0.0.1:2".to_owned());
         let found = find(&target(None), named.clone(), known).expect("found");

@@ -12,7 +12,7 @@ use protoplex_wire::{
     status::{ApiCode, NodeStatus},
 };
 
-/// An envelope is a few hundred bytes.
+/// Most bytes of an envelope, which has a few hundred.
 const ENVELOPE_BYTES_MAX: u64 = 16 << 10;
 
 /// Sees to it that the Seed has the build, whole and checked. `nodes` are asked one after another for what it lacks.
@@ -56,7 +56,7 @@ async fn blob(
     from_any(client, nodes, &path, bytes_max, is_right).await
 }
 
-/// The answer of the first node that has it.
+/// Asks the nodes one after another. Returns the answer of the first that has it.
 async fn from_any(
     client: &SeedClient,
     nodes: &[NodeStatus],
@@ -89,10 +89,10 @@ async fn from(
     bytes_max: u64,
 ) -> Result<Bytes, ClientError> {
     let url = format!("{}{path}", node.addresses.meta);
-    let answer = client.node(&node.node)?.get(&url).await?;
-    let status = answer.status();
+    let response = client.node(&node.node)?.get(&url).await?;
+    let status = response.status();
     if !status.is_success() {
         return Err(ClientError::Protocol(format!("{status}")));
     }
-    answer.collect(bytes_max).await
+    response.collect(bytes_max).await
 }

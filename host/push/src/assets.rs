@@ -7,7 +7,7 @@ use protoplex_disk::read_bounded;
 use protoplex_http::normal::unescape;
 use protoplex_wire::{
     Digest,
-    manifest::{ASSET_BYTES_MAX, Asset, Encoded},
+    manifest::{ASSET_BYTES_MAX, Asset, EncodedAsset},
 };
 use std::{
     collections::BTreeMap,
@@ -16,25 +16,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Below this a coded form and its `Vary` cost more than they save.
+/// Fewest bytes that are compressed: below this a coded form and its `Vary` cost more than they save.
 pub const GZIP_BYTES_MIN: usize = 256;
-/// A coded form must save this share of the bytes, in per cent, to be worth a second blob.
+/// Percentage of the bytes that a coded form must save to be worth a second blob.
 pub const GZIP_SAVING_PERCENT_MIN: usize = 5;
-/// A folder with more files is refused: it was probably not meant.
+/// Most files of a folder; one with more was probably not meant.
 pub const FILES_MAX: usize = 20_000;
 /// Endings of files that editors and desktops leave behind, and nobody means to publish.
 const LEFTOVERS: [&str; 4] = ["~", ".swp", ".swx", ".DS_Store"];
 
-/// The one hidden folder that is meant for visitors (RFC 8615).
+/// The one hidden folder that is meant for clients (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 /// Endings of files that hold keys and passwords.
 const SECRET_ENDINGS: [&str; 7] = [".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk", ".env"];
-/// Keys as SSH names them.
+/// Names of files in which SSH keeps keys.
 const SECRET_NAMES: [&str; 4] = ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"];
-/// A document of Keynote is a ZIP file, and has the ending of a key.
+/// First bytes of a ZIP file: a document of Keynote is one, and has the ending of a key.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// The types that `mime_guess` does not know or gives an older name.
+/// Content types that `mime_guess` does not know or gives an older name.
 const TYPES: [(&str, &str); 12] = [
     ("js", "text/javascript"),
     ("mjs", "text/javascript"),
@@ -52,16 +52,16 @@ const TYPES: [(&str, &str); 12] = [
 
 /// Files of a folder, ready for the manifest.
 #[derive(Default)]
-pub(crate) struct Collected {
+pub(crate) struct CollectedAssets {
     pub(crate) assets: BTreeMap<String, Asset>,
     pub(crate) blobs: BTreeMap<Digest, Blob>,
     pub(crate) faults: Vec<String>,
 }
 
-/// Takes in the regular files under `directory`, hidden ones left out; a file's path in the build is `prefix` and its
+/// Collects the regular files under `directory`, hidden ones left out; a file's path in the build is `prefix` and its
 /// path there. What looks like a secret is a fault: once published, it cannot be taken back.
-pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
-    let mut collected = Collected::default();
+pub(crate) fn collect(directory: &Path, prefix: &str) -> CollectedAssets {
+    let mut collected = CollectedAssets::default();
     let mut files = Vec::new();
     if let Err(fault) = walk(directory, &mut files) {
         collected.faults.push(fault);
@@ -96,9 +96,9 @@ pub(crate) fn collect(directory: &Path, prefix: &str) -> Collected {
     collected
 }
 
-impl Collected {
-    /// A path in an URL is the file of that name, or else the one that its escapes stand for: where both are there, the
-    /// latter could not be reached.
+impl CollectedAssets {
+    /// Refuses files that no request can reach: a path in an URL is the file of that name, or else the one that its
+    /// escapes stand for. Where both are there, the latter could not be reached.
     fn refuse_shadowed(&mut self) {
         for path in self.assets.keys().filter(|path| path.contains('%')) {
             let stands_for = unescape(path).filter(|other| **other != **path);
@@ -114,7 +114,7 @@ impl Collected {
         let digest = Digest::of(&content);
         let content_type = content_type(&path, &content);
         let gzip = gzip(&content_type, &content).map(|coded| {
-            let encoded = Encoded {
+            let encoded = EncodedAsset {
                 digest: Digest::of(&coded),
                 bytes: coded.len() as u64,
             };
@@ -233,8 +233,8 @@ fn compressible(content_type: &str) -> bool {
         )
 }
 
-/// The content by gzip, where its type is worth it and enough is saved. The same content gives the same bytes:
-/// no name and no time stand in it.
+/// Compresses the content by gzip, where its type is worth it and enough is saved. Equal content gives equal bytes: no
+/// name and no time stand in them.
 pub fn gzip(content_type: &str, content: &[u8]) -> Option<Bytes> {
     if content.len() < GZIP_BYTES_MIN || !compressible(content_type) {
         return None;

@@ -6,17 +6,17 @@ use protoplex_wire::{
 };
 use std::{collections::BTreeMap, fmt};
 
-/// Lines of one kind beyond this many are counted and not shown.
+/// Most lines of one kind that are shown; more are counted.
 const LINES_MAX: usize = 20;
 
 /// Kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Only in the new build.
+pub enum ChangeKind {
+    /// The thing is in the new build only.
     Added,
-    /// Only in the old build.
+    /// The thing is in the old build only.
     Removed,
-    /// In both, and not the same.
+    /// The thing is in both builds, and differs.
     Changed,
 }
 
@@ -24,8 +24,8 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Kind of the difference.
-    pub change: Change,
-    /// `handler`, `route`, `asset`, `upstream`, `setting`.
+    pub change: ChangeKind,
+    /// Kind of the thing: `handler`, `route`, `asset`, `upstream` or `setting`.
     pub kind: &'static str,
     /// Name of the thing that differs.
     pub name: String,
@@ -85,13 +85,13 @@ fn compare<T: PartialEq>(
     };
     for (name, before) in old {
         match new.get(name) {
-            None => add(Change::Removed, name, String::new()),
-            Some(after) if after != before => add(Change::Changed, name, detail(before, after)),
+            None => add(ChangeKind::Removed, name, String::new()),
+            Some(after) if after != before => add(ChangeKind::Changed, name, detail(before, after)),
             Some(_) => {}
         }
     }
     for name in new.keys().filter(|name| !old.contains_key(*name)) {
-        add(Change::Added, name, String::new());
+        add(ChangeKind::Added, name, String::new());
     }
 }
 
@@ -166,9 +166,9 @@ impl fmt::Display for Diff {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match self.change {
-            Change::Added => '+',
-            Change::Removed => '-',
-            Change::Changed => '~',
+            ChangeKind::Added => '+',
+            ChangeKind::Removed => '-',
+            ChangeKind::Changed => '~',
         };
         write!(f, "{sign} {} {}", self.kind, self.name)?;
         if !self.detail.is_empty() {

@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-/// Two words are near when this share of their letters must change, at most.
+/// Share of letters that must change between two words which are near, at most.
 const NEAR_SHARE_MAX: f64 = 0.34;
 
-/// One thing to put right.
+/// A fault of the manifest file, or of a file that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct SourceFault {
     /// The file, as it was named on the command line.
     pub file: String,
-    /// From 1; 0 when it is the whole file.
+    /// Line of the fault, from 1; 0 when it is the whole file.
     pub line: usize,
     /// The fault, and what to write instead.
     pub text: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SourceFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(f, "{}: {}", self.file, self.text),
@@ -25,14 +25,14 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that was found, in the order of its lines. Never empty.
+/// All faults that were found, in the order of their lines. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct SourceFaults(pub Vec<SourceFault>);
 
-impl Faults {
+impl SourceFaults {
     /// A single fault of a whole file.
     pub fn one(file: impl Into<String>, text: impl Into<String>) -> Self {
-        Self(vec![Fault {
+        Self(vec![SourceFault {
             file: file.into(),
             line: 0,
             text: text.into(),
@@ -40,7 +40,7 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for SourceFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.0.iter().enumerate() {
             if index > 0 {
@@ -52,7 +52,7 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for SourceFaults {}
 
 /// The known word that `word` was probably meant to be.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! Pushing: `builds/*.toml` and the files it names go in, a signed build at the Seed and a release come out.
 //!
-//! Knows nothing of terminals: what happens is told to a [`Progress`].
+//! Knows nothing of terminals: what happens is told to a [`PushProgress`].
 
 mod adopt;
 pub mod assets;
@@ -14,7 +14,7 @@ mod strict;
 mod words;
 
 pub use adopt::give_back;
-pub use fault::{Fault, Faults, nearest};
+pub use fault::{SourceFault, SourceFaults, nearest};
 pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
 use protoplex_wire::manifest::defaults;
-pub use push::{End, Options, Progress, PushError, UPLOADS_MAX, follow, push};
+pub use push::{PushError, PushOptions, PushProgress, ReleaseEnd, UPLOADS_MAX, follow, push};

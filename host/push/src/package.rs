@@ -4,9 +4,9 @@
 
 use crate::{
     assets,
-    fault::{Faults, instead, nearest},
-    reader::{At, Report},
-    source::{self, Source, SourceHandler, SourceUpstream},
+    fault::{SourceFaults, instead, nearest},
+    reader::{FaultReport, Located},
+    source::{self, SourceHandler, SourceManifest, SourceUpstream},
     strict::{self, Slip},
 };
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A manifest is a page or a few; above this the file is something else.
+/// Most bytes of a manifest file, which is a page or a few; above this the file is something else.
 pub const SOURCE_BYTES_MAX: u64 = 4 << 20;
 
 /// Facts that a component's imports and exports tell.
@@ -38,21 +38,21 @@ pub struct Inspected {
     pub awaited_imports: Vec<String>,
 }
 
-/// Tells a component's world, or why it has none. A parameter, so that this crate does not need the runtime:
-/// the binary passes the handler crate's `inspect`.
+/// Function that tells a component's world, or why it has none. A parameter, so that this crate does not need the
+/// runtime: the binary passes the handler crate's `inspect`.
 pub type Inspect<'a> = &'a dyn Fn(&[u8]) -> Result<Inspected, String>;
 
-/// Where a blob's content is.
+/// Content of a blob, or the file that has it.
 #[derive(Clone, Debug)]
 pub enum Blob {
-    /// Made here.
+    /// The content was made here.
     Bytes(Bytes),
-    /// On the disk, unchanged since it was read: the Seed checks the digest anyway.
+    /// The content is in a file on the disk, unchanged since it was read: the Seed checks the digest anyway.
     File(PathBuf),
 }
 
 impl Blob {
-    /// The content.
+    /// Reads the content.
     ///
     /// # Errors
     /// When the file is gone or cannot be read.
@@ -69,7 +69,7 @@ impl Blob {
 pub struct Package {
     /// The canonical manifest.
     pub manifest: Manifest,
-    /// Everything it names; the manifest itself is not among them.
+    /// Blobs that the manifest names; the manifest itself is not among them.
     pub blobs: BTreeMap<Digest, Blob>,
     /// Notes for the author although nothing is wrong.
     pub notes: Vec<String>,
@@ -81,7 +81,7 @@ impl Package {
         self.manifest.id()
     }
 
-    /// Vouches for the build.
+    /// Signs the build with a release key.
     pub fn sign(&self, key: &SigningKey) -> Envelope {
         Envelope::sign(self.id(), key)
     }
@@ -96,10 +96,10 @@ pub fn package(
     path: &Path,
     sets: &[(String, String)],
     inspect: Inspect<'_>,
-) -> Result<Package, Faults> {
+) -> Result<Package, SourceFaults> {
     let file = path.display().to_string();
     let text = read_source(path, &file)?;
-    let report = Report::new(&file, &text);
+    let report = FaultReport::new(&file, &text);
     let package = source::read(&report, &text).and_then(|mut source| {
         override_settings(&report, &mut source.settings, sets);
         assemble(&report, path, source, inspect)
@@ -107,27 +107,27 @@ pub fn package(
     let faults = report.into_faults();
     match package {
         Some(package) if faults.is_empty() => Ok(package),
-        _ => Err(Faults(faults)),
+        _ => Err(SourceFaults(faults)),
     }
 }
 
-fn read_source(path: &Path, file: &str) -> Result<String, Faults> {
+fn read_source(path: &Path, file: &str) -> Result<String, SourceFaults> {
     let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Faults::one(
+        io::ErrorKind::NotFound => SourceFaults::one(
             file,
             "there is no such file; name a manifest, such as builds/sample.toml",
         ),
         io::ErrorKind::FileTooLarge => {
-            Faults::one(file, format!("{SOURCE_BYTES_MAX} bytes are the most"))
+            SourceFaults::one(file, format!("{SOURCE_BYTES_MAX} bytes are the most"))
         }
-        _ => Faults::one(file, format!("cannot be read: {error}")),
+        _ => SourceFaults::one(file, format!("cannot be read: {error}")),
     };
     let bytes = read_bounded(path, SOURCE_BYTES_MAX).map_err(cannot)?;
-    String::from_utf8(bytes).map_err(|_| Faults::one(file, "this is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| SourceFaults::one(file, "this is not UTF-8 text"))
 }
 
 fn override_settings(
-    report: &Report,
+    report: &FaultReport,
     settings: &mut BTreeMap<String, String>,
     sets: &[(String, String)],
 ) {
@@ -142,7 +142,12 @@ fn override_settings(
     }
 }
 
-fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) -> Option<Package> {
+fn assemble(
+    report: &FaultReport,
+    path: &Path,
+    source: SourceManifest,
+    inspect: Inspect<'_>,
+) -> Option<Package> {
     let mut package = Package {
         manifest: Manifest {
             format: FORMAT,
@@ -188,7 +193,7 @@ fn assemble(report: &Report, path: &Path, source: Source, inspect: Inspect<'_>) 
 /// Reads a handler's component. One that is missing or wrong gives a stand-in, so that the rest of the manifest is
 /// still checked; the fault refuses the package anyway.
 fn component(
-    report: &Report,
+    report: &FaultReport,
     manifest: &Path,
     name: &str,
     handler: &SourceHandler,
@@ -231,7 +236,7 @@ fn component(
     }
 }
 
-fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<Bytes> {
+fn read_component(report: &FaultReport, manifest: &Path, at: &Located<String>) -> Option<Bytes> {
     let path = locate(manifest, &at.value);
     match read_bounded(&path, COMPONENT_BYTES_MAX) {
         Ok(content) => Some(content.into()),
@@ -250,8 +255,8 @@ fn read_component(report: &Report, manifest: &Path, at: &At<String>) -> Option<B
     }
 }
 
-/// The text of `tls.ca`. What it must be is checked with the manifest.
-fn read_authorities(report: &Report, manifest: &Path, at: &At<String>) -> Option<String> {
+/// Reads the text of `tls.ca`. What it must be is checked with the manifest.
+fn read_authorities(report: &FaultReport, manifest: &Path, at: &Located<String>) -> Option<String> {
     let read = read_bounded(&locate(manifest, &at.value), SOURCE_BYTES_MAX);
     let text = read.and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
@@ -272,9 +277,9 @@ fn read_authorities(report: &Report, manifest: &Path, at: &At<String>) -> Option
 }
 
 fn add_assets(
-    report: &Report,
+    report: &FaultReport,
     manifest: &Path,
-    directory: &At<String>,
+    directory: &Located<String>,
     prefix: &str,
     package: &mut Package,
 ) {
@@ -296,8 +301,8 @@ fn add_assets(
     package.blobs.extend(collected.blobs);
 }
 
-/// A path of the manifest: from the manifest's own folder, else from the one above it (which is the repository's root
-/// when manifests are in `builds/`). Where a command is run makes no difference.
+/// Resolves a path of the manifest: from the manifest's own folder, else from the one above it (which is the
+/// repository's root when manifests are in `builds/`). Where a command is run makes no difference.
 pub fn locate(manifest: &Path, named: &str) -> PathBuf {
     let [own, above] = candidates(manifest, named);
     match !own.exists() && above.exists() {
@@ -306,7 +311,7 @@ pub fn locate(manifest: &Path, named: &str) -> PathBuf {
     }
 }
 
-/// Where [`locate`] looks, in this order.
+/// Paths where [`locate`] looks, in this order.
 fn candidates(manifest: &Path, named: &str) -> [PathBuf; 2] {
     let absolute = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
     let mut folders = absolute.ancestors().skip(1);
@@ -314,7 +319,7 @@ fn candidates(manifest: &Path, named: &str) -> [PathBuf; 2] {
     [(); 2].map(|()| folders.next().unwrap_or(Path::new("/")).join(named))
 }
 
-/// Says where a path of the manifest was looked for, for a message that it is not there.
+/// Text that says where a path of the manifest was looked for, for a message that it is not there.
 fn looked_for(manifest: &Path, named: &str) -> String {
     if Path::new(named).is_absolute() {
         return String::new();
@@ -328,7 +333,7 @@ fn looked_for(manifest: &Path, named: &str) -> String {
     format!(" (looked for {own} and in the folder above{elsewhere})")
 }
 
-/// Why an edge handler is not called synchronously.
+/// Note that says why an edge handler is not called synchronously.
 fn note(name: &str, inspection: &Inspected) -> Option<String> {
     if inspection.world != World::EdgeWasi {
         return None;
@@ -339,15 +344,15 @@ fn note(name: &str, inspection: &Inspected) -> Option<String> {
     ))
 }
 
-/// Tells a fault of the finished manifest at the line that it comes from.
-fn tell(report: &Report, at: &ManifestPath, text: String) {
+/// Reports a fault of the finished manifest at the line that it comes from.
+fn tell(report: &FaultReport, at: &ManifestPath, text: String) {
     let at = source::written_at(at);
     if !report.is_unread(&at) {
         report.fault(report.line_of(&at).unwrap_or(0), text);
     }
 }
 
-/// The nearest name that the build has, for one that it has not.
+/// Text that names the nearest name that the build has, for one that it has not.
 fn hint(manifest: &Manifest, kind: &FaultKind) -> String {
     fn among<'a, T>(name: &str, known: &'a BTreeMap<String, T>) -> Option<&'a str> {
         nearest(name, known.keys().map(String::as_str))

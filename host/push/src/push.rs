@@ -6,31 +6,31 @@ use crate::{
 };
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use protoplex_seed_client::{ClientError, Events, SeedClient};
+use protoplex_seed_client::{ClientError, ReleaseEvents, SeedClient};
 use protoplex_wire::{
     BuildId, Digest,
-    status::{ApiCode, Outcome, ReleaseEvent, ReleaseOrder, ReleaseRecord},
+    status::{ApiCode, ReleaseEvent, ReleaseOrder, ReleaseOutcome, ReleaseRecord},
 };
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-/// Blobs under way at once: enough to hide round trips, few enough to stay small in memory.
+/// Most uploads under way at once: enough to hide round trips, few enough to stay small in memory.
 pub const UPLOADS_MAX: usize = 4;
 
-/// Hears what happens.
-pub trait Progress: Send + Sync + 'static {
-    /// Something the author should know.
+/// Observer of a push.
+pub trait PushProgress: Send + Sync + 'static {
+    /// Called with something that the author should know.
     fn note(&self, text: &str);
-    /// So much will be sent.
+    /// Called before the uploads, with what will be sent.
     fn upload(&self, blobs: usize, bytes: u64);
-    /// So many more bytes were sent.
+    /// Called when so many more bytes were sent.
     fn uploaded(&self, bytes: u64);
-    /// The release went on.
+    /// Called when the release went on.
     fn event(&self, event: &ReleaseEvent);
 }
 
 /// Options of a release.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct PushOptions {
     /// The build that must be active (`Some(None)`: none at all); absent: the one that is active when the push begins.
     pub made_against: Option<Option<BuildId>>,
     /// Time for which the release is followed.
@@ -39,12 +39,12 @@ pub struct Options {
 
 /// State of the release when it was no longer followed.
 #[derive(Clone, Debug)]
-pub enum End {
-    /// Every node runs it.
+pub enum ReleaseEnd {
+    /// Every node runs the build.
     Promoted(ReleaseRecord),
-    /// The build before it runs again.
+    /// The build before the release runs again.
     Reverted(ReleaseRecord),
-    /// The time was over first.
+    /// The time to follow the release was over first.
     StillRunning,
 }
 
@@ -58,26 +58,26 @@ pub enum PushError {
         message: String,
         /// The active build's short id.
         active: String,
-        /// From the active build to this one.
+        /// Differences from the active build to this one.
         diff: Diff,
     },
     /// The Seed refused the build or the order.
     #[error("refused ({code}): {message}")]
     Refused {
-        /// A word for programs.
+        /// Code for programs.
         code: String,
-        /// The fault, and what to do instead.
+        /// Message for people: the fault, and what to do instead.
         message: String,
     },
     /// A file of the package is gone.
     #[error("blob {digest} cannot be read: {source}")]
     Read {
-        /// The blob.
+        /// Digest of the blob.
         digest: Digest,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The Seed is not there, or speaks otherwise.
+    /// The Seed cannot be reached, or answers something else than expected.
     #[error(transparent)]
     Client(ClientError),
 }
@@ -106,9 +106,9 @@ pub async fn push(
     client: &SeedClient,
     package: &Package,
     key: &SigningKey,
-    options: &Options,
-    progress: Arc<dyn Progress>,
-) -> Result<End, PushError> {
+    options: &PushOptions,
+    progress: Arc<dyn PushProgress>,
+) -> Result<ReleaseEnd, PushError> {
     for note in &package.notes {
         progress.note(note);
     }
@@ -134,19 +134,19 @@ pub async fn push(
 /// # Errors
 /// When the connection to the Seed breaks before the end.
 pub async fn follow(
-    mut events: Events,
+    mut events: ReleaseEvents,
     timeout: Duration,
-    progress: &dyn Progress,
-) -> Result<End, PushError> {
+    progress: &dyn PushProgress,
+) -> Result<ReleaseEnd, PushError> {
     let finished = async {
         while let Some(event) = events.next().await {
             let event = event?;
             progress.event(&event);
             if let ReleaseEvent::Finished(record) = event {
                 return Ok(match record.outcome {
-                    Outcome::Promoted => End::Promoted(record),
-                    Outcome::Reverted => End::Reverted(record),
-                    Outcome::Running => End::StillRunning,
+                    ReleaseOutcome::Promoted => ReleaseEnd::Promoted(record),
+                    ReleaseOutcome::Reverted => ReleaseEnd::Reverted(record),
+                    ReleaseOutcome::Running => ReleaseEnd::StillRunning,
                 });
             }
         }
@@ -155,14 +155,14 @@ pub async fn follow(
     };
     match tokio::time::timeout(timeout, finished).await {
         Ok(end) => end,
-        Err(_) => Ok(End::StillRunning),
+        Err(_) => Ok(ReleaseEnd::StillRunning),
     }
 }
 
 async fn upload(
     client: &SeedClient,
     package: &Package,
-    progress: &Arc<dyn Progress>,
+    progress: &Arc<dyn PushProgress>,
 ) -> Result<(), PushError> {
     let mut sizes = package.manifest.blobs();
     let manifest = package.manifest.canonical();
@@ -190,7 +190,7 @@ async fn upload_one(
     client: &SeedClient,
     digest: Digest,
     blob: &Blob,
-    progress: &Arc<dyn Progress>,
+    progress: &Arc<dyn PushProgress>,
 ) -> Result<(), PushError> {
     let content = blob
         .read()
@@ -204,7 +204,7 @@ async fn upload_one(
     Ok(client.put_blob(digest, content, heard).await?)
 }
 
-/// A refusal because another build is active comes with what is different.
+/// Makes the error of a refused order. A refusal because another build is active comes with what is different.
 async fn explain(client: &SeedClient, package: &Package, error: ClientError) -> PushError {
     let refused = PushError::from(error);
     let PushError::Refused { code, message } = &refused else {

@@ -2,7 +2,7 @@
 //!
 //! Done by hand and not by serde's derive, which stops at the first fault and knows no line of a missing key.
 
-use crate::fault::{Fault, instead};
+use crate::fault::{SourceFault, instead};
 use protoplex_wire::manifest::ManifestPath;
 use std::{
     cell::RefCell,
@@ -14,17 +14,17 @@ use toml::{
     de::{DeArray, DeTable, DeValue},
 };
 
-/// Where faults and the lines of keys are collected.
-pub(crate) struct Report {
+/// Collects faults, and the lines of keys.
+pub(crate) struct FaultReport {
     file: String,
     line_starts: Vec<usize>,
-    faults: RefCell<Vec<Fault>>,
+    faults: RefCell<Vec<SourceFault>>,
     lines: RefCell<BTreeMap<ManifestPath, usize>>,
     /// Values that could not be read, and have a stand-in in the manifest.
     unread: RefCell<BTreeSet<ManifestPath>>,
 }
 
-impl Report {
+impl FaultReport {
     pub(crate) fn new(file: &str, text: &str) -> Self {
         let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
         Self {
@@ -38,12 +38,12 @@ impl Report {
         }
     }
 
-    /// The line of a byte, from 1.
+    /// Number of the line that a byte is in, from 1.
     pub(crate) fn line_at(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)
     }
 
-    /// The line of a value that was read, or else of the nearest part of the manifest around it.
+    /// Line of a value that was read, or else of the nearest part of the manifest around it.
     pub(crate) fn line_of(&self, path: &ManifestPath) -> Option<usize> {
         let lines = self.lines.borrow();
         path.and_above().find_map(|path| lines.get(&path).copied())
@@ -56,24 +56,24 @@ impl Report {
     }
 
     pub(crate) fn fault(&self, line: usize, text: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault {
+        self.faults.borrow_mut().push(SourceFault {
             file: self.file.clone(),
             line,
             text: text.into(),
         });
     }
 
-    /// A fault of something that is no line of the file, such as a flag.
+    /// Adds a fault of something that is no line of the file, such as a flag.
     pub(crate) fn fault_elsewhere(&self, place: &str, text: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault {
+        self.faults.borrow_mut().push(SourceFault {
             file: place.to_owned(),
             line: 0,
             text: text.into(),
         });
     }
 
-    /// Everything found, by line.
-    pub(crate) fn into_faults(self) -> Vec<Fault> {
+    /// Returns all faults, by line.
+    pub(crate) fn into_faults(self) -> Vec<SourceFault> {
         let mut faults = self.faults.into_inner();
         faults.sort_by_key(|fault| fault.line);
         faults
@@ -92,22 +92,22 @@ impl Report {
 
 /// A value and its line.
 #[derive(Clone, Debug)]
-pub(crate) struct At<T> {
+pub(crate) struct Located<T> {
     pub(crate) value: T,
     pub(crate) line: usize,
 }
 
-/// One table. Keys that are asked for are known; [`Section::finish`] refuses all others.
-pub(crate) struct Section<'a> {
-    report: &'a Report,
+/// One table that is being read. Keys that are asked for are known; [`TomlSection::finish`] refuses all others.
+pub(crate) struct TomlSection<'a> {
+    report: &'a FaultReport,
     path: ManifestPath,
     line: usize,
     table: &'a DeTable<'a>,
     known: Vec<&'static str>,
 }
 
-impl<'a> Section<'a> {
-    pub(crate) fn top(report: &'a Report, table: &'a DeTable<'a>) -> Self {
+impl<'a> TomlSection<'a> {
+    pub(crate) fn top(report: &'a FaultReport, table: &'a DeTable<'a>) -> Self {
         Self {
             report,
             path: ManifestPath::default(),
@@ -136,13 +136,13 @@ impl<'a> Section<'a> {
         Some((value, line))
     }
 
-    /// A value of another kind than is wanted.
+    /// Adds the fault that a value is of another kind than is wanted.
     fn wrong(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>) {
         self.wrong_item(key, line, wanted, value);
         self.report.note_unread(self.join(key));
     }
 
-    /// A member of the list at `key` that is of another kind than is wanted.
+    /// Adds the fault that a member of the list at `key` is of another kind than is wanted.
     fn wrong_item(&self, key: &str, line: usize, wanted: &str, value: &DeValue<'_>) {
         let text = format!(
             "`{key}` {} must be {wanted}, not {}",
@@ -152,7 +152,7 @@ impl<'a> Section<'a> {
         self.report.fault(line, text);
     }
 
-    /// A key that must be there.
+    /// Unwraps the value of a key that must be there, or adds a fault.
     pub(crate) fn required<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
         if value.is_none() && !self.table.contains_key(key) {
             let text = format!("`{key}` is missing {}; write {example}", self.place());
@@ -162,10 +162,10 @@ impl<'a> Section<'a> {
         value
     }
 
-    pub(crate) fn string(&mut self, key: &'static str) -> Option<At<String>> {
+    pub(crate) fn string(&mut self, key: &'static str) -> Option<Located<String>> {
         let (value, line) = self.raw(key)?;
         match value.get_ref() {
-            DeValue::String(text) => Some(At {
+            DeValue::String(text) => Some(Located {
                 value: text.to_string(),
                 line,
             }),
@@ -176,7 +176,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of strings; absent is empty.
+    /// Reads a list of strings; absent is empty.
     pub(crate) fn strings(&mut self, key: &'static str) -> Vec<String> {
         let Some((value, line)) = self.raw(key) else {
             return Vec::new();
@@ -198,8 +198,8 @@ impl<'a> Section<'a> {
         texts
     }
 
-    /// A whole number, not negative.
-    pub(crate) fn integer(&mut self, key: &'static str) -> Option<At<u64>> {
+    /// Reads a whole number that is not negative.
+    pub(crate) fn integer(&mut self, key: &'static str) -> Option<Located<u64>> {
         let (value, line) = self.raw(key)?;
         let wanted = "a whole number without quotes or units, such as 16_777_216";
         let number = match value.get_ref() {
@@ -208,7 +208,7 @@ impl<'a> Section<'a> {
         };
         // The canonical form has no number that a double cannot hold.
         match number.filter(|n| *n <= 1 << 53) {
-            Some(value) => Some(At { value, line }),
+            Some(value) => Some(Located { value, line }),
             None => {
                 self.wrong(key, line, wanted, value.get_ref());
                 None
@@ -216,10 +216,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(crate) fn integer_u32(&mut self, key: &'static str) -> Option<At<u32>> {
-        let At { value, line } = self.integer(key)?;
+    pub(crate) fn integer_u32(&mut self, key: &'static str) -> Option<Located<u32>> {
+        let Located { value, line } = self.integer(key)?;
         if let Ok(value) = u32::try_from(value) {
-            return Some(At { value, line });
+            return Some(Located { value, line });
         }
         let text = format!(
             "`{key}` {} is {value}; {} is the most",
@@ -230,10 +230,10 @@ impl<'a> Section<'a> {
         None
     }
 
-    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<At<bool>> {
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Option<Located<bool>> {
         let (value, line) = self.raw(key)?;
         match value.get_ref() {
-            DeValue::Boolean(value) => Some(At {
+            DeValue::Boolean(value) => Some(Located {
                 value: *value,
                 line,
             }),
@@ -244,19 +244,19 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The value of a key that may be a string or a table.
+    /// Reads a key whose value may be a string or a table.
     pub(crate) fn string_or_section(
         &mut self,
         key: &'static str,
         wanted: &str,
-    ) -> Option<Either<'a>> {
+    ) -> Option<StringOrSection<'a>> {
         let (value, line) = self.raw(key)?;
         match value.get_ref() {
-            DeValue::String(text) => Some(Either::String(At {
+            DeValue::String(text) => Some(StringOrSection::String(Located {
                 value: text.to_string(),
                 line,
             })),
-            DeValue::Table(table) => Some(Either::Section(self.child(key, line, table))),
+            DeValue::Table(table) => Some(StringOrSection::Section(self.child(key, line, table))),
             other => {
                 self.wrong(key, line, wanted, other);
                 None
@@ -264,8 +264,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A table under this one.
-    pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
+    /// Reads a table under this one.
+    pub(crate) fn section(&mut self, key: &'static str) -> Option<TomlSection<'a>> {
         let (value, line) = self.raw(key)?;
         match value.get_ref() {
             DeValue::Table(table) => Some(self.child(key, line, table)),
@@ -277,8 +277,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of tables, with nothing in the place of what is none.
-    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Option<Section<'a>>> {
+    /// Reads a list of tables, with nothing in the place of what is none.
+    pub(crate) fn sections(&mut self, key: &'static str) -> Vec<Option<TomlSection<'a>>> {
         let Some((value, line)) = self.raw(key) else {
             return Vec::new();
         };
@@ -293,7 +293,7 @@ impl<'a> Section<'a> {
             let path = self.join(key).index(index);
             let line = self.report.note_line(path.clone(), item.span());
             found.push(match item.get_ref() {
-                DeValue::Table(table) => Some(Section {
+                DeValue::Table(table) => Some(TomlSection {
                     report: self.report,
                     path,
                     line,
@@ -310,8 +310,8 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Tables under names that people choose.
-    pub(crate) fn named_sections(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+    /// Reads tables under names that people choose.
+    pub(crate) fn named_sections(&mut self, key: &'static str) -> Vec<(String, TomlSection<'a>)> {
         let Some(section) = self.section(key) else {
             return Vec::new();
         };
@@ -337,7 +337,7 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// Strings under names that people choose.
+    /// Reads strings under names that people choose.
     pub(crate) fn named_strings(&mut self, key: &'static str) -> BTreeMap<String, String> {
         let Some(section) = self.section(key) else {
             return BTreeMap::new();
@@ -357,8 +357,8 @@ impl<'a> Section<'a> {
         found
     }
 
-    fn child(&self, key: &str, line: usize, table: &'a DeTable<'a>) -> Section<'a> {
-        Section {
+    fn child(&self, key: &str, line: usize, table: &'a DeTable<'a>) -> TomlSection<'a> {
+        TomlSection {
             report: self.report,
             path: self.join(key),
             line,
@@ -371,7 +371,7 @@ impl<'a> Section<'a> {
         self.report.fault(line, text);
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Adds a fault for every key that nobody asked for.
     pub(crate) fn finish(self) {
         for name in self.table.keys() {
             let key: &str = name.get_ref();
@@ -388,10 +388,10 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The value that [`Section::string_or_section`] found.
-pub(crate) enum Either<'a> {
-    String(At<String>),
-    Section(Section<'a>),
+/// The value that [`TomlSection::string_or_section`] found.
+pub(crate) enum StringOrSection<'a> {
+    String(Located<String>),
+    Section(TomlSection<'a>),
 }
 
 fn kind(value: &DeValue<'_>) -> String {

@@ -3,11 +3,11 @@
 use crate::{
     defaults,
     fault::instead,
-    reader::{At, Either, Report, Section},
+    reader::{FaultReport, Located, StringOrSection, TomlSection},
     words,
 };
 use protoplex_wire::{
-    manifest::{Grants, Isolation, Limits, Live, ManifestPath, Probe, Route, Segment, World},
+    manifest::{Grants, Isolation, Limits, Live, ManifestPath, PathSegment, Probe, Route, World},
     role::Role,
 };
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ mod upstream;
 pub(crate) use upstream::SourceUpstream;
 
 /// The manifest file as it was written.
-pub(crate) struct Source {
+pub(crate) struct SourceManifest {
     pub(crate) name: String,
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) handlers: BTreeMap<String, SourceHandler>,
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 
 /// A handler before its component was looked at.
 pub(crate) struct SourceHandler {
-    pub(crate) component: Option<At<String>>,
+    pub(crate) component: Option<Located<String>>,
     isolation: Option<SourceIsolation>,
     limits: SourceLimits,
     pub(crate) grants: Grants,
@@ -61,14 +61,14 @@ struct SourceLimits {
     outgoing_max: Option<u32>,
 }
 
-/// The folder of files.
+/// Folder of files that become assets.
 pub(crate) struct SourceAssets {
-    pub(crate) directory: At<String>,
+    pub(crate) directory: Located<String>,
     pub(crate) prefix: String,
 }
 
 /// Reads the text. Faults go to `report`; `None` when it is no TOML at all.
-pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
+pub(crate) fn read(report: &FaultReport, text: &str) -> Option<SourceManifest> {
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in &errors {
@@ -77,10 +77,10 @@ pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
         }
         return None;
     }
-    let mut top = Section::top(report, document.get_ref());
+    let mut top = TomlSection::top(report, document.get_ref());
     let name = top.string("name");
     let name = top.required("name", name, "name = \"my-site\"");
-    let source = Source {
+    let source = SourceManifest {
         name: name.map(|name| name.value).unwrap_or_default(),
         settings: top.named_strings("settings"),
         handlers: handlers(&mut top),
@@ -93,12 +93,12 @@ pub(crate) fn read(report: &Report, text: &str) -> Option<Source> {
     Some(source)
 }
 
-/// Where people write what stands at `path` in a manifest. Beside the readers of this module: what they put elsewhere than
-/// it was written stands here.
+/// Path at which people write what stands at `path` in a manifest. Beside the readers of this module: what they put
+/// elsewhere than it was written stands here.
 pub(crate) fn written_at(path: &ManifestPath) -> ManifestPath {
     let keys = path.segments().iter().map(|segment| match segment {
-        Segment::Key(key) => Some(&**key),
-        Segment::Index(_) => None,
+        PathSegment::Key(key) => Some(&**key),
+        PathSegment::Index(_) => None,
     });
     let keys: Vec<_> = keys.map(Option::unwrap_or_default).collect();
     let top = ManifestPath::default();
@@ -118,7 +118,7 @@ pub(crate) fn written_at(path: &ManifestPath) -> ManifestPath {
     }
 }
 
-fn handlers(top: &mut Section<'_>) -> BTreeMap<String, SourceHandler> {
+fn handlers(top: &mut TomlSection<'_>) -> BTreeMap<String, SourceHandler> {
     let sections = top.named_sections("handlers");
     sections
         .into_iter()
@@ -126,7 +126,7 @@ fn handlers(top: &mut Section<'_>) -> BTreeMap<String, SourceHandler> {
         .collect()
 }
 
-fn handler(mut section: Section<'_>) -> SourceHandler {
+fn handler(mut section: TomlSection<'_>) -> SourceHandler {
     let component = section.string("component");
     let component = section.required(
         "component",
@@ -146,13 +146,13 @@ fn handler(mut section: Section<'_>) -> SourceHandler {
     handler
 }
 
-fn isolation(section: &mut Section<'_>) -> Option<SourceIsolation> {
+fn isolation(section: &mut TomlSection<'_>) -> Option<SourceIsolation> {
     const WANTED: &str = "\"shared\", \"per-request\" or { concurrency = 16 }";
     let written = section.string_or_section("isolation", WANTED);
     let requests_max = section.integer("requests_max");
     let requests = requests_max.as_ref().map(|at| at.value);
     match written {
-        Some(Either::String(at)) => match at.value.as_str() {
+        Some(StringOrSection::String(at)) => match at.value.as_str() {
             "shared" => Some(SourceIsolation::Shared(requests)),
             "per-request" => {
                 if let Some(at) = requests_max {
@@ -168,7 +168,7 @@ fn isolation(section: &mut Section<'_>) -> Option<SourceIsolation> {
                 None
             }
         },
-        Some(Either::Section(mut table)) => {
+        Some(StringOrSection::Section(mut table)) => {
             let concurrency = table.integer_u32("concurrency");
             let concurrency = table.required("concurrency", concurrency, "{ concurrency = 16 }");
             table.finish();
@@ -184,7 +184,7 @@ fn isolation(section: &mut Section<'_>) -> Option<SourceIsolation> {
     }
 }
 
-fn limits(mut section: Section<'_>) -> SourceLimits {
+fn limits(mut section: TomlSection<'_>) -> SourceLimits {
     let limits = SourceLimits {
         memory_bytes_max: section.integer("memory_bytes_max").map(|at| at.value),
         table_elements_max: section.integer("table_elements_max").map(|at| at.value),
@@ -202,8 +202,8 @@ fn limits(mut section: Section<'_>) -> SourceLimits {
     limits
 }
 
-/// Every grant is a list of texts.
-fn grants(mut section: Section<'_>) -> Grants {
+/// Reads grants, each of which is a list of texts.
+fn grants(mut section: TomlSection<'_>) -> Grants {
     let keys = words::keys::<Grants>();
     let lists: Vec<_> = keys
         .iter()
@@ -213,7 +213,7 @@ fn grants(mut section: Section<'_>) -> Grants {
     words::table(lists.into_iter()).unwrap_or_default()
 }
 
-fn probe(mut section: Section<'_>) -> Option<Probe> {
+fn probe(mut section: TomlSection<'_>) -> Option<Probe> {
     let path = section.string("path");
     let path = section.required("path", path, "path = \"/\"");
     let host = section.string("host").map(|host| host.value);
@@ -224,12 +224,12 @@ fn probe(mut section: Section<'_>) -> Option<Probe> {
     })
 }
 
-fn routes(top: &mut Section<'_>) -> Vec<Route> {
+fn routes(top: &mut TomlSection<'_>) -> Vec<Route> {
     top.sections("routes").into_iter().map(route).collect()
 }
 
-/// A route that cannot be read keeps its place, so that later ones keep their numbers in messages.
-fn route(section: Option<Section<'_>>) -> Route {
+/// Reads a route. One that cannot be read keeps its place, so that later ones keep their numbers in messages.
+fn route(section: Option<TomlSection<'_>>) -> Route {
     let Some(mut section) = section else {
         return Route {
             role: Role::Proxy,
@@ -262,7 +262,7 @@ fn route(section: Option<Section<'_>>) -> Route {
     route
 }
 
-fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {
+fn assets(top: &mut TomlSection<'_>) -> Option<SourceAssets> {
     let mut section = top.section("assets")?;
     let directory = section.string("directory");
     let directory = section.required("directory", directory, "directory = \"guests/sample/site\"");
@@ -285,7 +285,7 @@ fn assets(top: &mut Section<'_>) -> Option<SourceAssets> {
     })
 }
 
-fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, SourceUpstream> {
+fn upstreams(top: &mut TomlSection<'_>) -> BTreeMap<String, SourceUpstream> {
     let sections = top.named_sections("upstreams");
     sections
         .into_iter()
@@ -294,7 +294,7 @@ fn upstreams(top: &mut Section<'_>) -> BTreeMap<String, SourceUpstream> {
 }
 
 impl SourceHandler {
-    /// The isolation that was written, else the default of the world.
+    /// Isolation that was written, else the default of the world.
     pub(crate) fn isolation(&self, world: World) -> Isolation {
         match self.isolation {
             None => defaults::isolation(world),
@@ -309,7 +309,7 @@ impl SourceHandler {
         }
     }
 
-    /// The limits that were written, over the defaults of the world.
+    /// Limits that were written, over the defaults of the world.
     pub(crate) fn limits(&self, world: World) -> Limits {
         let default = defaults::limits(world);
         let written = &self.limits;

@@ -1,19 +1,19 @@
-//! What `push` refuses of a manifest that is consistent: slips of the pen that would go unnoticed. Nodes do not check this:
-//! a build that one of before has pushed goes on.
+//! Further checks of a manifest that is consistent, by `push` alone: slips of the pen that would go unnoticed. Nodes do not check
+//! this: a build that an earlier version has pushed goes on.
 
 use protoplex_http::{Scheme, normal};
 use protoplex_wire::manifest::{Manifest, ManifestPath, Route};
 use std::{borrow::Cow, collections::HashMap, fmt};
 
-/// What a line of a gigabit brings: nobody's body comes faster.
+/// Most bytes a second that a body may have to bring: a line of a gigabit brings no more.
 const BODY_BYTES_PER_S_MAX: u32 = 125_000_000;
 
-/// One such slip.
+/// A slip of the pen in a consistent manifest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Slip {
-    /// The value that is wrong.
+    /// Path of the value that is wrong.
     pub(crate) at: ManifestPath,
-    /// What is wrong, and what to write instead.
+    /// Text that says what is wrong, and what to write instead.
     pub(crate) text: String,
 }
 
@@ -24,7 +24,7 @@ impl Slip {
     }
 }
 
-/// Every such slip. `line` says where something stands.
+/// Finds every slip. `line` says where something stands.
 pub(crate) fn slips(
     manifest: &Manifest,
     line: impl Fn(&ManifestPath) -> Option<usize>,
@@ -67,8 +67,8 @@ fn route_at(index: usize) -> ManifestPath {
     ManifestPath::default().key("routes").index(index)
 }
 
-/// Routes that are one in normal form, in which requests are matched: only one of them would ever be asked. Routes that
-/// are written alike make a manifest inconsistent, and are not told here.
+/// Finds routes that are one in normal form, in which requests are matched: only one of them would ever be asked.
+/// Routes that are written alike make a manifest inconsistent, and are not told here.
 fn shadows(routes: &[Route], line: impl Fn(&ManifestPath) -> Option<usize>) -> Vec<Slip> {
     let mut slips = Vec::new();
     let mut seen = HashMap::new();
@@ -124,7 +124,7 @@ fn written_as(host: Option<&str>, path: &str) -> String {
     format!("{}{path}", host.unwrap_or_default())
 }
 
-/// Whether a page can have that origin: there is a host, and the port is a number that ports have.
+/// Whether a page can have this origin: there is a host, and the port is a number that ports have.
 fn is_reachable(origin: &str) -> bool {
     let Some((_, authority)) = origin.split_once("://") else {
         return true; // `*`, or what is refused anyway.
@@ -147,7 +147,7 @@ fn is_reachable(origin: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_wire::manifest::{Role, Segment};
+    use protoplex_wire::manifest::{PathSegment, Role};
 
     fn route(host: &str, path: &str, methods: &[&str]) -> Route {
         Route {
@@ -163,7 +163,7 @@ mod tests {
 
     fn told(routes: &[Route]) -> Vec<String> {
         let line = |at: &ManifestPath| match at.segments() {
-            [_, Segment::Index(index)] => Some(10 * (index + 1)),
+            [_, PathSegment::Index(index)] => Some(10 * (index + 1)),
             other => panic!("{other:?} is no route"),
         };
         let slips = shadows(routes, line).into_iter();

@@ -9,35 +9,35 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-/// What a word means.
+/// Parses a word as a variant of an enum.
 pub(crate) fn parse<'de, T: Deserialize<'de>>(word: &'de str) -> Option<T> {
     T::deserialize(StrDeserializer::<Error>::new(word)).ok()
 }
 
-/// Every word that means something, in the order of the variants.
+/// Words of an enum, in the order of the variants.
 pub(crate) fn words<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut found: &'static [&'static str] = &[];
-    // It has no value to give; what counts is what it was asked for.
-    let _ = T::deserialize(Listener(&mut found));
+    // The listener has no value to give; what counts is what serde asked it for.
+    let _ = T::deserialize(NameListener(&mut found));
     found
 }
 
-/// Every key that a table may have, in the order of the fields.
+/// Keys of a table, in the order of the struct's fields.
 pub(crate) fn keys<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     words::<T>()
 }
 
-/// A table of lists of texts, from each key and its list.
+/// Makes a table of lists of texts, from each key and its list.
 pub(crate) fn table<T: DeserializeOwned>(
     lists: impl Iterator<Item = (&'static str, Vec<String>)>,
 ) -> Option<T> {
     T::deserialize(MapDeserializer::<_, Error>::new(lists)).ok()
 }
 
-/// Hears which variants an enum has, or which fields a struct.
-struct Listener<'a>(&'a mut &'static [&'static str]);
+/// Deserializer that only notes which variants an enum has, or which fields a struct.
+struct NameListener<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for Listener<'_> {
+impl<'de> Deserializer<'de> for NameListener<'_> {
     type Error = Error;
 
     fn deserialize_enum<V: Visitor<'de>>(

@@ -1,4 +1,4 @@
-//! Why a call failed.
+//! Errors of a call to the Seed or a node.
 
 use protoplex_fleet::TlsSetupError;
 use protoplex_wire::{Digest, status::ApiError};
@@ -6,24 +6,24 @@ use protoplex_wire::{Digest, status::ApiError};
 /// Why a call did not bring what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers there, or not in time, or not as a member of this fleet.
+    /// No member of this fleet answers at the URL, or not in time.
     #[error("{url} cannot be reached: {reason}")]
     Unreachable {
-        /// Where.
+        /// URL that was called.
         url: String,
-        /// Why.
+        /// Cause of the failure.
         reason: String,
     },
-    /// The Seed says no.
+    /// The Seed refused the request.
     #[error("{} ({})", .error.message, .error.code)]
     Api {
-        /// The status of the answer.
+        /// HTTP status of the response.
         status: u16,
-        /// The Seed's error.
+        /// Error that the Seed answered with.
         error: ApiError,
     },
-    /// The answer is not what this version expects.
-    #[error("an answer that cannot be understood: {0}")]
+    /// The response is not what this version expects.
+    #[error("a response that cannot be understood: {0}")]
     Protocol(String),
     /// The content is not what its digest says.
     #[error("the content is {found}, not {expected}")]
@@ -33,7 +33,7 @@ pub enum ClientError {
         /// Digest of what came.
         found: Digest,
     },
-    /// The content is larger than the caller takes.
+    /// The content has so many bytes, more than the caller takes.
     #[error("the content has over {0} bytes")]
     TooLarge(u64),
     /// A line of the link that is no known message. After [`FrameError::UnknownType`] the link goes on.
@@ -41,10 +41,10 @@ pub enum ClientError {
     /// [`FrameError::UnknownType`]: protoplex_wire::link::FrameError::UnknownType
     #[error(transparent)]
     Frame(#[from] protoplex_wire::link::FrameError),
-    /// The certificates or the key of this side.
+    /// The certificates or the key of this side cannot be used.
     #[error(transparent)]
     Identity(#[from] TlsSetupError),
-    /// The URL that this side was given.
+    /// The URL that was given cannot be used.
     #[error("{0}")]
     Url(String),
 }

@@ -1,6 +1,6 @@
-//! One request and its answer: connections, bodies, timeouts, and what a refusal says.
+//! One request and its response: connections, bodies, timeouts, and what a refusal says.
 
-use crate::{ClientError, Streaming};
+use crate::{ClientError, StreamedResponse};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
@@ -15,19 +15,19 @@ use protoplex_wire::{Digest, status::ApiError};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-/// Until a TCP connection stands.
+/// Longest time to establish a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Until an idle connection is asked whether it lives, and until it must have answered.
+/// Idle time after which a connection is pinged, and the time in which it must answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// A JSON answer above this is none of ours: a full history of a large fleet fits.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of a JSON response: a full history of a large fleet fits.
+const RESPONSE_BYTES_MAX: u64 = 64 << 20;
 /// Flow control window of a stream: blobs should not wait for round trips.
 const WINDOW_BYTES: u32 = 2 << 20;
 
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
-pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Body>;
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, RequestBody>;
 
-/// Connections to whoever is `expected`, by the files that say who this side is and whom it believes.
+/// Makes a client for connections to `expected`, by the files that say who this side is and whom it believes.
 pub(crate) fn http_client(
     files: &MemberFiles,
     expected: Expected,
@@ -55,9 +55,9 @@ pub(crate) fn http_client(
 pub(crate) fn request(
     method: Method,
     url: &str,
-    body: Body,
+    body: RequestBody,
     content_type: Option<&str>,
-) -> Result<Request<Body>, ClientError> {
+) -> Result<Request<RequestBody>, ClientError> {
     let mut builder = Request::builder().method(method).uri(url);
     if let Some(content_type) = content_type {
         builder = builder.header(http::header::CONTENT_TYPE, content_type);
@@ -73,22 +73,24 @@ pub(crate) async fn timed<T>(
     call: impl Future<Output = Result<T, ClientError>>,
 ) -> Result<T, ClientError> {
     match tokio::time::timeout(timeout, call).await {
-        Ok(answer) => answer,
+        Ok(response) => response,
         Err(_) => Err(ClientError::Unreachable {
             url: url.to_owned(),
-            reason: format!("no answer within {} s", timeout.as_secs()),
+            reason: format!("no response within {} s", timeout.as_secs()),
         }),
     }
 }
 
-/// An answer of 2xx, or what the refusal says.
-pub(crate) async fn checked(answer: Response<Incoming>) -> Result<Response<Incoming>, ClientError> {
-    if answer.status().is_success() {
-        return Ok(answer);
+/// Passes a response of 2xx, and makes an error of any other.
+pub(crate) async fn checked(
+    response: Response<Incoming>,
+) -> Result<Response<Incoming>, ClientError> {
+    if response.status().is_success() {
+        return Ok(response);
     }
-    let status = answer.status();
-    let text = Streaming::new(answer)
-        .collect(ANSWER_BYTES_MAX)
+    let status = response.status();
+    let text = StreamedResponse::new(response)
+        .collect(RESPONSE_BYTES_MAX)
         .await
         .unwrap_or_default();
     let error = serde_json::from_slice(&text).unwrap_or_else(|_| ApiError {
@@ -107,13 +109,15 @@ fn plain(status: StatusCode, text: &[u8]) -> String {
 }
 
 pub(crate) async fn parse<T: DeserializeOwned>(
-    answer: Response<Incoming>,
+    response: Response<Incoming>,
 ) -> Result<T, ClientError> {
-    let text = Streaming::new(answer).collect(ANSWER_BYTES_MAX).await?;
+    let text = StreamedResponse::new(response)
+        .collect(RESPONSE_BYTES_MAX)
+        .await?;
     serde_json::from_slice(&text).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-/// Large content is hashed away from the tasks that must answer.
+/// Hashes content; large content on a blocking thread, away from the tasks that must answer.
 pub(crate) async fn hash(content: Bytes) -> Result<(Bytes, Digest), ClientError> {
     const INLINE_BYTES_MAX: usize = 256 << 10;
     if content.len() <= INLINE_BYTES_MAX {
@@ -129,16 +133,16 @@ pub(crate) async fn hash(content: Bytes) -> Result<(Bytes, Digest), ClientError>
         .map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-pub(crate) fn json(value: &impl Serialize) -> Body {
+pub(crate) fn json(value: &impl Serialize) -> RequestBody {
     let text = serde_json::to_vec(value).expect("all keys are strings");
     Full::new(Bytes::from(text)).boxed_unsync()
 }
 
-pub(crate) fn empty() -> Body {
+pub(crate) fn empty() -> RequestBody {
     Empty::new().boxed_unsync()
 }
 
-/// An error with all that caused it.
+/// Text of an error with all its causes.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use exchange::{
-    Body, HttpClient, causes, checked, empty, hash, http_client, json, parse, request, timed,
+    HttpClient, RequestBody, causes, checked, empty, hash, http_client, json, parse, request, timed,
 };
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
@@ -31,13 +31,13 @@ mod upload;
 
 pub use error::ClientError;
 pub use link::{LinkReceiver, LinkSender};
-pub use streams::{Events, Streaming};
+pub use streams::{ReleaseEvents, StreamedResponse};
 
-/// Until the head of an answer.
+/// Longest time until the head of a response.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Until a submitted build is checked: compiling takes its time.
+/// Longest time until a submitted build is checked: compiling takes its time.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(600);
-/// Until what is not kept is removed: a disk may have hundreds of thousands of files.
+/// Longest time until what is not kept is removed: a disk may have hundreds of thousands of files.
 const GC_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A client of one Seed. A clone shares its connection.
@@ -49,7 +49,7 @@ pub struct SeedClient {
 }
 
 impl SeedClient {
-    /// A client for the Seed at `url` (`https://host:port`). Connects when it is first used.
+    /// Makes a client for the Seed at `url` (`https://host:port`). Connects when it is first used.
     ///
     /// # Errors
     /// [`ClientError::Identity`] when a file cannot be used, [`ClientError::Url`] when the URL is of another scheme.
@@ -65,7 +65,7 @@ impl SeedClient {
         Ok(Self { url, files, http })
     }
 
-    /// A client, with the same certificate, of the meta port of the node of that name, and of nobody else's.
+    /// Makes a client, with the same certificate, for the meta port of the node `name`, and of nobody else's.
     ///
     /// # Errors
     /// [`ClientError::Identity`] when a file cannot be used.
@@ -82,15 +82,15 @@ impl SeedClient {
         &self.url
     }
 
-    /// A blob of at most `bytes_max`, verified.
+    /// Fetches a blob of at most `bytes_max` bytes, and verifies it.
     ///
     /// # Errors
     /// Every variant of [`ClientError`] but `Frame` and `Identity`.
     pub async fn get_blob(&self, digest: Digest, bytes_max: u64) -> Result<Bytes, ClientError> {
-        let answer = self
+        let response = self
             .call(Method::GET, &format!("/v1/blobs/{digest}"), empty())
             .await?;
-        let content = Streaming::new(answer).collect(bytes_max).await?;
+        let content = StreamedResponse::new(response).collect(bytes_max).await?;
         let (content, found) = hash(content).await?;
         if found != digest {
             let expected = digest;
@@ -99,7 +99,7 @@ impl SeedClient {
         Ok(content)
     }
 
-    /// Uploads a blob. `progress` hears the bytes sent so far.
+    /// Uploads a blob. `progress` is called with the bytes sent so far.
     ///
     /// # Errors
     /// The Seed refuses it or is not there.
@@ -109,7 +109,7 @@ impl SeedClient {
         content: Bytes,
         progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<(), ClientError> {
-        let body = upload::Upload::new(content, progress).boxed_unsync();
+        let body = upload::UploadBody::new(content, progress).boxed_unsync();
         let path = format!("/v1/blobs/{digest}");
         let request = request(Method::PUT, &self.at(&path), body, None)?;
         // An upload takes as long as it takes; the connection's keep-alive notices a peer that is gone.
@@ -117,16 +117,16 @@ impl SeedClient {
         Ok(())
     }
 
-    /// Which of these the Seed does not have.
+    /// Asks which of `digests` the Seed does not have.
     ///
     /// # Errors
     /// The Seed refuses or is not there.
     pub async fn missing(&self, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
         let digests = digests.to_vec();
-        let answer: BlobsMissing = self
+        let response: BlobsMissing = self
             .post("/v1/blobs/missing", &BlobsWanted { digests }, HEAD_TIMEOUT)
             .await?;
-        Ok(answer.missing)
+        Ok(response.missing)
     }
 
     /// Submits a build whose manifest and blobs were uploaded. The Seed checks all of it.
@@ -141,29 +141,29 @@ impl SeedClient {
     ///
     /// # Errors
     /// [`ClientError::Api`] when the order is refused.
-    pub async fn release(&self, order: &ReleaseOrder) -> Result<Events, ClientError> {
-        let answer = self.call(Method::POST, "/v1/releases", json(order)).await?;
-        Ok(Events::new(Streaming::new(answer)))
+    pub async fn release(&self, order: &ReleaseOrder) -> Result<ReleaseEvents, ClientError> {
+        let response = self.call(Method::POST, "/v1/releases", json(order)).await?;
+        Ok(ReleaseEvents::new(StreamedResponse::new(response)))
     }
 
-    /// Orders an earlier build again, and follows that.
+    /// Orders an earlier build again, and follows that release.
     ///
     /// # Errors
     /// [`ClientError::Api`] when there is none, or the order is refused.
-    pub async fn rollback(&self, to: Option<BuildId>) -> Result<Events, ClientError> {
+    pub async fn rollback(&self, to: Option<BuildId>) -> Result<ReleaseEvents, ClientError> {
         let order = json(&RollbackOrder { to });
-        let answer = self.call(Method::POST, "/v1/rollback", order).await?;
-        Ok(Events::new(Streaming::new(answer)))
+        let response = self.call(Method::POST, "/v1/rollback", order).await?;
+        Ok(ReleaseEvents::new(StreamedResponse::new(response)))
     }
 
-    /// Orders that what the nodes run becomes the fleet's build, and follows that.
+    /// Orders that what the nodes run becomes the fleet's build, and follows that release.
     ///
     /// # Errors
     /// [`ClientError::Api`] when the Seed does not hold, or the order is refused.
-    pub async fn adopt(&self, build: BuildId) -> Result<Events, ClientError> {
+    pub async fn adopt(&self, build: BuildId) -> Result<ReleaseEvents, ClientError> {
         let order = json(&AdoptOrder { build });
-        let answer = self.call(Method::POST, "/v1/adopt", order).await?;
-        Ok(Events::new(Streaming::new(answer)))
+        let response = self.call(Method::POST, "/v1/adopt", order).await?;
+        Ok(ReleaseEvents::new(StreamedResponse::new(response)))
     }
 
     /// Removes what the Seed's retention does not keep, or says what that is.
@@ -174,7 +174,7 @@ impl SeedClient {
         self.post("/v1/gc", &order, GC_TIMEOUT).await
     }
 
-    /// The history, newest first.
+    /// Fetches the history of releases, newest first.
     ///
     /// # Errors
     /// The Seed refuses or is not there.
@@ -182,7 +182,7 @@ impl SeedClient {
         self.read("/v1/releases").await
     }
 
-    /// All nodes that the Seed has seen.
+    /// Fetches the status of all nodes that the Seed has seen.
     ///
     /// # Errors
     /// The Seed refuses or is not there.
@@ -190,7 +190,7 @@ impl SeedClient {
         self.read("/v1/nodes").await
     }
 
-    /// The Seed itself.
+    /// Fetches the status of the Seed itself.
     ///
     /// # Errors
     /// The Seed refuses or is not there.
@@ -198,7 +198,7 @@ impl SeedClient {
         self.read("/v1/status").await
     }
 
-    /// An accepted build.
+    /// Fetches an accepted build.
     ///
     /// # Errors
     /// The Seed has none of that id, or is not there.
@@ -206,30 +206,30 @@ impl SeedClient {
         self.read(&format!("/v1/builds/{build}")).await
     }
 
-    /// Opens a node's link. It has ended when the receiver says so; dropping both ends it too.
+    /// Opens a node's link. The receiver tells when it has ended; dropping both ends it too.
     ///
     /// # Errors
     /// The Seed refuses the node or is not there.
     pub async fn link(&self, hello: Hello) -> Result<(LinkSender, LinkReceiver), ClientError> {
         let (sender, body) = link::sender(hello);
-        let answer = self
+        let response = self
             .call(Method::POST, "/v1/link", body.boxed_unsync())
             .await?;
-        Ok((sender, LinkReceiver::new(Streaming::new(answer))))
+        Ok((sender, LinkReceiver::new(StreamedResponse::new(response))))
     }
 
-    /// GET of any `https://` URL of the Seed, with a streamed body. Any status is an answer.
+    /// Sends a GET for any `https://` URL of the Seed, for a response with a streamed body, whatever its status.
     ///
     /// # Errors
     /// The Seed is not there.
-    pub async fn get(&self, url: &str) -> Result<Streaming, ClientError> {
+    pub async fn get(&self, url: &str) -> Result<StreamedResponse, ClientError> {
         self.open(Method::GET, url).await
     }
 
-    async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
+    async fn open(&self, method: Method, url: &str) -> Result<StreamedResponse, ClientError> {
         let request = request(method, url, empty(), None)?;
-        let answer = timed(url, HEAD_TIMEOUT, self.send(request)).await?;
-        Ok(Streaming::new(answer))
+        let response = timed(url, HEAD_TIMEOUT, self.send(request)).await?;
+        Ok(StreamedResponse::new(response))
     }
 
     fn at(&self, path: &str) -> String {
@@ -255,14 +255,14 @@ impl SeedClient {
         &self,
         method: Method,
         path: &str,
-        body: Body,
+        body: RequestBody,
     ) -> Result<Response<Incoming>, ClientError> {
         let url = self.at(path);
         let request = request(method, &url, body, Some("application/json"))?;
         checked(timed(&url, HEAD_TIMEOUT, self.send(request)).await?).await
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, ClientError> {
+    async fn send(&self, request: Request<RequestBody>) -> Result<Response<Incoming>, ClientError> {
         let url = format!("{}", request.uri());
         self.http
             .request(request)
@@ -279,19 +279,19 @@ impl SeedClient {
 pub struct NodeClient(SeedClient);
 
 impl NodeClient {
-    /// GET of an `https://` URL of the node's, with a streamed body. Any status is an answer.
+    /// Sends a GET for an `https://` URL of the node, for a response with a streamed body, whatever its status.
     ///
     /// # Errors
     /// That node does not answer there.
-    pub async fn get(&self, url: &str) -> Result<Streaming, ClientError> {
+    pub async fn get(&self, url: &str) -> Result<StreamedResponse, ClientError> {
         self.0.open(Method::GET, url).await
     }
 
-    /// Like [`Self::get`], for any method without a body.
+    /// Sends a request without a body, by any method, like [`Self::get`].
     ///
     /// # Errors
     /// That node does not answer there.
-    pub async fn open(&self, method: Method, url: &str) -> Result<Streaming, ClientError> {
+    pub async fn open(&self, method: Method, url: &str) -> Result<StreamedResponse, ClientError> {
         self.0.open(method, url).await
     }
 }

@@ -1,12 +1,12 @@
 //! The node's end of the Seed link.
 
-use super::{ClientError, Streaming, streams::broken};
+use super::{ClientError, StreamedResponse, streams::broken};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyDataStream, StreamBody};
 use hyper::body::Incoming;
-use protoplex_fleet::lines::Lines;
+use protoplex_fleet::lines::FrameLines;
 use protoplex_wire::link::{self, FromNode, FromSeed, Hello};
 use std::convert::Infallible;
 use tokio::sync::mpsc;
@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 /// Frames that may wait for the connection: more than a minute of heartbeats.
 const QUEUE_FRAMES_MAX: usize = 64;
 
-/// Says things to the Seed. A clone speaks on the same link.
+/// Sending half of a node's link. A clone speaks on the same link.
 #[derive(Clone)]
 pub struct LinkSender {
     frames: mpsc::Sender<Bytes>,
 }
 
 impl LinkSender {
-    /// Sends a message, waiting for a place in the queue. `false` when the link has ended. Cancel safe.
+    /// Sends a message, waiting for a place in the queue. Returns `false` when the link has ended. Cancel safe.
     pub async fn send(&self, message: &FromNode) -> bool {
         self.frames.send(link::encode(message).into()).await.is_ok()
     }
@@ -31,7 +31,7 @@ impl LinkSender {
         self.frames.try_send(link::encode(message).into()).is_ok()
     }
 
-    /// Whether nothing more can be said, because the other end does not read.
+    /// Whether the queue is full, because the other end does not read.
     pub fn is_full(&self) -> bool {
         self.frames.capacity() == 0
     }
@@ -58,19 +58,19 @@ pub(super) fn sender(
     )
 }
 
-/// Hears what the Seed says.
+/// Receiving half of a node's link.
 pub struct LinkReceiver {
-    lines: Lines<BodyDataStream<Incoming>>,
+    lines: FrameLines<BodyDataStream<Incoming>>,
 }
 
 impl LinkReceiver {
-    pub(super) fn new(answer: Streaming) -> Self {
+    pub(super) fn new(response: StreamedResponse) -> Self {
         Self {
-            lines: answer.lines(),
+            lines: response.lines(),
         }
     }
 
-    /// The next message; `None` when the Seed ended the link. Cancel safe.
+    /// Receives the next message; `None` when the Seed ended the link. Cancel safe.
     ///
     /// # Errors
     /// [`ClientError::Frame`] for a line that is no known message: after an unknown type the link goes on, after

@@ -1,44 +1,44 @@
-//! Bodies of answers, in chunks and in lines.
+//! Response bodies, in chunks and in lines.
 
 use crate::{ClientError, exchange::causes};
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
-use protoplex_fleet::lines::{LineError, Lines};
+use protoplex_fleet::lines::{FrameLines, LineError};
 use protoplex_wire::status::ReleaseEvent;
 use std::time::Duration;
 
-/// Between two chunks of a body that is expected to flow.
+/// Longest time between two chunks of a body that is expected to flow.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An answer whose body has not been read yet.
-pub struct Streaming {
-    answer: Response<Incoming>,
+/// A response whose body has not been read yet.
+pub struct StreamedResponse {
+    response: Response<Incoming>,
 }
 
-impl Streaming {
-    pub(super) fn new(answer: Response<Incoming>) -> Self {
-        Self { answer }
+impl StreamedResponse {
+    pub(super) fn new(response: Response<Incoming>) -> Self {
+        Self { response }
     }
 
-    /// The status.
+    /// Status of the response.
     pub fn status(&self) -> StatusCode {
-        self.answer.status()
+        self.response.status()
     }
 
-    /// The headers.
+    /// Headers of the response.
     pub fn headers(&self) -> &http::HeaderMap {
-        self.answer.headers()
+        self.response.headers()
     }
 
-    /// The next chunk; `None` at the end. Waits as long as it takes.
+    /// Reads the next chunk; `None` at the end. Waits as long as it takes.
     ///
     /// # Errors
     /// The connection broke.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, ClientError>> {
         loop {
-            match self.answer.body_mut().frame().await? {
+            match self.response.body_mut().frame().await? {
                 Ok(frame) => match frame.into_data() {
                     Ok(data) => return Some(Ok(data)),
                     Err(_trailers) => continue,
@@ -53,12 +53,12 @@ impl Streaming {
         }
     }
 
-    /// All of it.
+    /// Reads the whole body.
     ///
     /// # Errors
     /// More than `bytes_max`, nothing for [`CHUNK_TIMEOUT`], or the connection broke.
     pub async fn collect(mut self, bytes_max: u64) -> Result<Bytes, ClientError> {
-        let announced = hyper::body::Body::size_hint(self.answer.body()).lower();
+        let announced = hyper::body::Body::size_hint(self.response.body()).lower();
         if announced > bytes_max {
             return Err(ClientError::TooLarge(bytes_max));
         }
@@ -79,24 +79,24 @@ impl Streaming {
         }
     }
 
-    pub(super) fn lines(self) -> Lines<BodyDataStream<Incoming>> {
-        Lines::new(self.answer.into_body().into_data_stream())
+    pub(super) fn lines(self) -> FrameLines<BodyDataStream<Incoming>> {
+        FrameLines::new(self.response.into_body().into_data_stream())
     }
 }
 
-/// The events of a release, until `finished`.
-pub struct Events {
-    lines: Lines<BodyDataStream<Incoming>>,
+/// Stream of the events of a release, until `finished`.
+pub struct ReleaseEvents {
+    lines: FrameLines<BodyDataStream<Incoming>>,
 }
 
-impl Events {
-    pub(super) fn new(answer: Streaming) -> Self {
+impl ReleaseEvents {
+    pub(super) fn new(response: StreamedResponse) -> Self {
         Self {
-            lines: answer.lines(),
+            lines: response.lines(),
         }
     }
 
-    /// The next event; `None` after the last one. Cancel safe.
+    /// Reads the next event; `None` after the last one. Cancel safe.
     ///
     /// # Errors
     /// The Seed is gone (the release goes on, or is reverted when it starts again), or speaks otherwise.

@@ -11,13 +11,13 @@ use std::{
 /// Bytes that are handed over at once: a step of the progress.
 const CHUNK_BYTES: usize = 64 << 10;
 
-pub(super) struct Upload<F> {
+pub(super) struct UploadBody<F> {
     left: Bytes,
     sent_bytes: u64,
     progress: F,
 }
 
-impl<F: FnMut(u64) + Send + 'static> Upload<F> {
+impl<F: FnMut(u64) + Send + 'static> UploadBody<F> {
     pub(super) fn new(content: Bytes, progress: F) -> Self {
         Self {
             left: content,
@@ -27,10 +27,10 @@ impl<F: FnMut(u64) + Send + 'static> Upload<F> {
     }
 }
 
-/// Nothing in it is pinned.
-impl<F> Unpin for Upload<F> {}
+/// Moving an upload is harmless: nothing in it is pinned.
+impl<F> Unpin for UploadBody<F> {}
 
-impl<F: FnMut(u64)> Body for Upload<F> {
+impl<F: FnMut(u64)> Body for UploadBody<F> {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -5,11 +5,11 @@ use protoplex_fleet::FleetIdentity;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
 
-/// Read once, at start, before anything binds.
+/// Configuration of the Seed: read once, at start, before anything binds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedConfig {
-    /// Blobs, builds, history, fence.
+    /// Folder of blobs, builds, history and fence.
     pub data: PathBuf,
     /// PEM of the fleet's authority.
     pub ca: PathBuf,
@@ -21,16 +21,16 @@ pub struct SeedConfig {
     pub release_keys: Vec<String>,
     /// Address to bind.
     pub bind: IpAddr,
-    /// 0 is any free port.
+    /// Port to bind; 0 is any free one.
     pub port: u16,
-    /// A node that has not answered `prepare` by then makes the release revert.
+    /// Milliseconds in which a node must answer `prepare`, or the release is reverted.
     pub prepare_timeout_ms: u64,
-    /// A node that has not answered `activate` by then makes the release revert.
+    /// Milliseconds in which a node must answer `activate`, or the release is reverted.
     pub activate_timeout_ms: u64,
     /// Rules for what is kept of old releases.
     #[serde(default)]
     pub retention: Retention,
-    /// Bytes of native code that its cache keeps, the least recently used going first; 0 is 4 GiB, as for a node.
+    /// Bytes of native code that the cache keeps, the least recently used going first; 0 is 4 GiB, as for a node.
     #[serde(default)]
     pub native_bytes_max: u64,
 }

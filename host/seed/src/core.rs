@@ -1,6 +1,6 @@
 //! The control plane as a pure state machine: events and the time come in, effects go out.
 //!
-//! No I/O, no clock, no task. The server around it runs the effects in order; a [`Effect::Persist`] comes first
+//! No I/O, no clock, no task. The server around it runs the effects in order; a [`CoreEffect::Persist`] comes first
 //! in its list, and nothing after it may happen before it is on disk. Whoever runs the effects keeps the core of
 //! before an event, and goes back to it when the disk refuses: then the event has not happened.
 
@@ -24,138 +24,140 @@ mod rollout;
 #[cfg(test)]
 mod tests;
 
-pub use durable::{Active, Build, Durable, FORMAT};
+pub use durable::{ActiveBuild, CheckedBuild, Durable, FORMAT};
 
-/// One link of one node; a node that comes back has another.
+/// Number of one link of one node; a node that comes back has another.
 pub type LinkId = u64;
-/// One release order, so that its answer finds the one who asked.
+/// Number of one release order, by which its answer finds the one who asked.
 pub type RequestId = u64;
 
-/// More nodes than one Seed is meant for. Another name takes the place of the one that has been gone longest; when all
-/// are here, it is refused.
+/// Most nodes that a Seed keeps, more than it is meant for. Another name takes the place of the one that has been gone
+/// longest; when all are here, it is refused.
 pub const NODES_MAX: usize = 4_096;
-/// A node that has been gone for so long is forgotten: it is in no list any more, and its name makes room for another.
-/// What it holds it says itself, when it comes back. A day, so that who looks for it in the morning still sees it.
+/// Milliseconds after which a node that is gone is forgotten: it is in no list any more, and its name makes room for
+/// another. What it holds it says itself, when it comes back. A day, so that who looks for it in the morning still
+/// sees it.
 pub const AWAY_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
-/// More children than one node has cores; each has an address in the directory.
+/// Most children of a node, more than a node has cores; each has an address in the directory.
 pub const CHILDREN_MAX: usize = 256;
-/// Longer than any name or address of a node: all of them travel to every other.
+/// Most bytes of a name or address of a node: all of them travel to every other.
 pub const TEXT_BYTES_MAX: usize = 256;
-/// A node whose catch-up failed is tried again after this long.
+/// Milliseconds after which a failed catch-up of a node is tried again.
 pub const CATCH_UP_RETRY_MS: u64 = 10_000;
-/// Ticks further apart mean that the Seed itself stood still, and nobody's silence counts.
+/// Milliseconds between two ticks that mean that the Seed itself stood still, and nobody's silence counts.
 pub const TICK_GAP_MS_MAX: u64 = 1_000;
 /// The highest sequence of a release. What is above is no Seed's work: one that released every millisecond would need
 /// 285,000 years.
 pub const SEQUENCE_MAX: u64 = (1 << 53) - 1;
-/// Epochs that a node may be ahead of its Seed. An epoch rises by one when an operator ends a hold, so an honest node
-/// is ahead by as many as there were since the Seed's disk was copied. One node's word moves the next number no further.
+/// Most epochs that a node may be ahead of its Seed. An epoch rises by one when an operator ends a hold, so an honest
+/// node is ahead by as many as there were since the Seed's disk was copied. One node's word moves the next number no
+/// further.
 pub const EPOCH_AHEAD_MAX: u64 = 1_000;
 
 /// Timeouts of a release, and the number of nodes that go at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// For `prepare`.
+pub struct RolloutPlan {
+    /// Milliseconds in which a node must answer `prepare`.
     pub prepare_timeout_ms: u64,
-    /// For `activate`.
+    /// Milliseconds in which a node must answer `activate`.
     pub activate_timeout_ms: u64,
-    /// Nodes of one wave. Every wave is prepared and activated before the next one begins.
+    /// Most nodes of one wave. Every wave is prepared and activated before the next one begins.
     pub wave_nodes_max: usize,
 }
 
-/// An event.
+/// Event that the state machine is told of.
 #[derive(Clone, Debug)]
-pub enum Event {
-    /// A link began with this.
+pub enum CoreEvent {
+    /// A link began.
     NodeHello {
-        /// The link.
+        /// Number of the link.
         link: LinkId,
-        /// First line of the link.
+        /// First message of the link.
         hello: Hello,
     },
     /// A link brought a further message.
     NodeFrame {
-        /// The link.
+        /// Number of the link.
         link: LinkId,
         /// The message.
         frame: FromNode,
     },
     /// A link ended.
     NodeGone {
-        /// The link.
+        /// Number of the link.
         link: LinkId,
     },
     /// An operator orders a release.
     Order {
-        /// Where the answer goes.
+        /// Order that is to be answered.
         request: RequestId,
-        /// A checked build.
-        build: Build,
+        /// A checked build, which the order is for.
+        build: CheckedBuild,
         /// The build that must be active, if that matters.
         made_against: Option<Option<BuildId>>,
     },
     /// An operator orders that what the nodes run is the fleet's build.
     Adopt {
-        /// Where the answer goes.
+        /// Order that is to be answered.
         request: RequestId,
-        /// A checked build.
-        build: Build,
+        /// A checked build, which the order is for.
+        build: CheckedBuild,
     },
     /// Time passed.
     Tick,
 }
 
-/// An effect: to be done in this order.
+/// Effect of an event, for the server to run in order.
 #[derive(Clone, Debug)]
-pub enum Effect {
-    /// Write this to disk before anything that follows.
+pub enum CoreEffect {
+    /// Write this state to disk before any effect that follows.
     Persist(Arc<Durable>),
-    /// Write this down when convenient: who was here, for the directory after a restart.
+    /// Write the directory down when convenient: who was here, for the time after a restart.
     Remember(Arc<Directory>),
-    /// Send a message.
+    /// Send a message to a node.
     Send {
-        /// The link.
+        /// Number of the link.
         link: LinkId,
         /// The message.
         message: FromSeed,
     },
     /// End a link.
     Close {
-        /// The link.
+        /// Number of the link.
         link: LinkId,
-        /// Why, for the log.
+        /// Cause, for the log.
         reason: String,
     },
-    /// An order was taken up; the events that follow are its.
+    /// An order was taken up; the release events that follow are its.
     Accepted {
-        /// The order that this answers.
+        /// Order that this answers.
         request: RequestId,
-        /// The release it became.
+        /// Release that the order became.
         release: ReleaseId,
     },
-    /// An order was not.
+    /// An order was refused.
     Refused {
-        /// The order that this answers.
+        /// Order that this answers.
         request: RequestId,
-        /// Why.
-        refusal: Refusal,
+        /// Cause of the refusal.
+        refusal: OrderRefusal,
     },
-    /// Tell those who follow the running release.
+    /// Tell a release event to those who follow the running release.
     Emit(ReleaseEvent),
-    /// Nothing is ordered from here on that no operator has asked for. For the log.
+    /// The hold began: nothing is ordered from here on that no operator has asked for. For the log.
     Held(Hold),
 }
 
 /// Why an order was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// One at a time.
+pub enum OrderRefusal {
+    /// Another release is going on, and only one can.
     #[error("release {running} is going on; wait until it has ended")]
     Busy {
-        /// The one that is going on.
+        /// Release that is going on.
         running: ReleaseId,
     },
-    /// Somebody else was faster.
+    /// Another build is active than the one that the order was made against.
     #[error("{}", conflict(.active, .made_against))]
     Conflict {
         /// Build that is active.
@@ -163,7 +165,7 @@ pub enum Refusal {
         /// Build that the order supposed to be active.
         made_against: Option<BuildId>,
     },
-    /// There is nothing to adopt.
+    /// The Seed does not hold, so there is nothing to adopt.
     #[error("the Seed holds nothing back, and runs what it ordered; there is nothing to adopt")]
     NotHeld,
     /// No node runs the build, so it is not adopted.
@@ -186,35 +188,40 @@ fn conflict(active: &Option<BuildId>, made_against: &Option<BuildId>) -> String 
     )
 }
 
-/// [`Event::Order`].
+/// A [`CoreEvent::Order`] that waits.
 #[derive(Clone, Debug)]
-struct Order {
+struct PendingOrder {
     request: RequestId,
-    build: Build,
+    build: CheckedBuild,
     made_against: Option<Option<BuildId>>,
 }
 
 /// The state machine. A clone is cheap: the history is shared until it changes.
 #[derive(Clone)]
-pub struct Core {
-    plan: Plan,
+pub struct SeedCore {
+    plan: RolloutPlan,
     durable: Arc<Durable>,
     dirty: bool,
-    nodes: BTreeMap<String, fleet::Node>,
+    nodes: BTreeMap<String, fleet::FleetNode>,
     links: BTreeMap<LinkId, String>,
     rollout: Option<rollout::Rollout>,
-    /// Orders that came while the nodes of before a restart were still on their way back.
-    waiting: VecDeque<Order>,
-    directory: directory::State,
+    /// Orders that wait until the nodes that were here before a restart are back.
+    waiting: VecDeque<PendingOrder>,
+    directory: directory::DirectoryState,
     now_ms: u64,
     tick_ms: u64,
-    out: Vec<Effect>,
+    out: Vec<CoreEffect>,
 }
 
-impl Core {
+impl SeedCore {
     /// Starts from what the disk holds. `known` is the directory of when the Seed stopped: its nodes stay
     /// in it until they had time to come back, because an absent Seed says nothing about them, and keys where they are.
-    pub fn new(plan: Plan, durable: Durable, known: Directory, now_ms: u64) -> (Self, Vec<Effect>) {
+    pub fn new(
+        plan: RolloutPlan,
+        durable: Durable,
+        known: Directory,
+        now_ms: u64,
+    ) -> (Self, Vec<CoreEffect>) {
         let mut core = Self {
             plan,
             durable: Arc::new(durable),
@@ -223,7 +230,7 @@ impl Core {
             links: BTreeMap::new(),
             rollout: None,
             waiting: VecDeque::new(),
-            directory: directory::State::new(known, now_ms),
+            directory: directory::DirectoryState::new(known, now_ms),
             now_ms,
             tick_ms: now_ms,
             out: Vec::new(),
@@ -233,29 +240,29 @@ impl Core {
         (core, effects)
     }
 
-    /// One event, at a time that never runs backwards.
-    pub fn step(&mut self, event: Event, now_ms: u64) -> Vec<Effect> {
+    /// Takes one event, at a time that never runs backwards, and returns its effects.
+    pub fn step(&mut self, event: CoreEvent, now_ms: u64) -> Vec<CoreEffect> {
         self.now_ms = self.now_ms.max(now_ms);
         match event {
-            Event::NodeHello { link, hello } => self.hello(link, hello),
-            Event::NodeFrame { link, frame } => self.frame(link, frame),
-            Event::NodeGone { link } => self.gone(link),
-            Event::Order {
+            CoreEvent::NodeHello { link, hello } => self.hello(link, hello),
+            CoreEvent::NodeFrame { link, frame } => self.frame(link, frame),
+            CoreEvent::NodeGone { link } => self.gone(link),
+            CoreEvent::Order {
                 request,
                 build,
                 made_against,
-            } => self.waiting.push_back(Order {
+            } => self.waiting.push_back(PendingOrder {
                 request,
                 build,
                 made_against,
             }),
-            Event::Adopt { request, build } => self.adopt(request, build),
-            Event::Tick => self.tick(),
+            CoreEvent::Adopt { request, build } => self.adopt(request, build),
+            CoreEvent::Tick => self.tick(),
         }
         self.finish_step()
     }
 
-    fn finish_step(&mut self) -> Vec<Effect> {
+    fn finish_step(&mut self) -> Vec<CoreEffect> {
         self.refresh_directory();
         self.let_go();
         while self.directory.is_settled()
@@ -265,7 +272,7 @@ impl Core {
         }
         let mut effects = std::mem::take(&mut self.out);
         if std::mem::take(&mut self.dirty) {
-            effects.insert(0, Effect::Persist(Arc::clone(&self.durable)));
+            effects.insert(0, CoreEffect::Persist(Arc::clone(&self.durable)));
         }
         effects
     }
@@ -296,7 +303,7 @@ impl Core {
         durable.renew_active();
     }
 
-    /// Write access to what must be persisted.
+    /// Gives write access to what must be persisted.
     fn change(&mut self) -> &mut Durable {
         self.dirty = true;
         Arc::make_mut(&mut self.durable)
@@ -304,7 +311,7 @@ impl Core {
 
     fn send(&mut self, node: &str, message: FromSeed) {
         if let Some(link) = self.nodes.get(node).and_then(|node| node.link) {
-            self.out.push(Effect::Send { link, message });
+            self.out.push(CoreEffect::Send { link, message });
         }
     }
 
@@ -313,7 +320,7 @@ impl Core {
         &self.durable
     }
 
-    /// The latest time that it was told.
+    /// The latest time that the core was told.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
     }
@@ -323,7 +330,7 @@ impl Core {
         self.durable.rollback_target()
     }
 
-    /// `GET /v1/status`.
+    /// Status of the Seed, for `GET /v1/status`.
     pub fn status(&self) -> SeedStatus {
         SeedStatus {
             host_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -335,7 +342,7 @@ impl Core {
         }
     }
 
-    /// `GET /v1/nodes`.
+    /// Status of every node, for `GET /v1/nodes`.
     pub fn nodes(&self, now_ms: u64) -> Vec<NodeStatus> {
         self.nodes.values().map(|n| n.status(now_ms)).collect()
     }

@@ -4,8 +4,8 @@
 
 use crate::{
     config::SeedConfig,
-    core::{Core, Plan},
-    store::{Retention, Store},
+    core::{RolloutPlan, SeedCore},
+    store::{Retention, SeedStore},
 };
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -26,7 +26,7 @@ mod peer;
 #[cfg(test)]
 mod tests;
 
-/// Connections at once that have shown a certificate: one for every node, and operators.
+/// Most connections that have shown a certificate: one for every node, and operators.
 const CONNECTIONS_MAX: usize = 2 * crate::core::NODES_MAX;
 
 /// Checks a component at push: that it compiles, has its world's exports, and imports nothing that will not link.
@@ -65,17 +65,19 @@ impl<C: ComponentCheck> DynCheck for C {
 }
 
 /// State that every request may use.
-struct Shared {
-    store: Arc<Store>,
-    seed: actor::Seed,
-    builds: builds::Builds,
+struct SeedContext {
+    store: Arc<SeedStore>,
+    seed: actor::SeedHandle,
+    builds: builds::AcceptedBuilds,
     retention: Retention,
     collecting: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
-/// Runs a Seed until `shutdown`. `on_ready` hears the bound address when it answers.
+/// Runs a Seed until `shutdown`. `on_ready` is called with the bound address when the Seed answers.
+///
+/// A release that is going on at the end is recorded as reverted by the next start, which takes its nodes back.
 ///
 /// A release that is going on at the end is recorded as reverted by the next start, which takes its nodes back.
 ///
@@ -92,14 +94,14 @@ pub async fn run(
     let keys = keys
         .collect::<Result<Vec<_>, _>>()
         .context("release_keys")?;
-    let store = Arc::new(Store::open(&config.data)?);
+    let store = Arc::new(SeedStore::open(&config.data)?);
     let clock = actor::Clock::start();
-    let plan = Plan {
+    let plan = RolloutPlan {
         prepare_timeout_ms: config.prepare_timeout_ms,
         activate_timeout_ms: config.activate_timeout_ms,
         wave_nodes_max: usize::MAX,
     };
-    let (core, effects) = Core::new(
+    let (core, effects) = SeedCore::new(
         plan,
         store.load_state()?,
         store.load_known(),
@@ -113,9 +115,9 @@ pub async fn run(
     let (seed, actor) = actor::start(core, Arc::clone(&store), clock);
     let tasks = TaskTracker::new();
     let actor = tasks.spawn(actor.run(effects, shutdown.clone()));
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SeedContext {
         store: Arc::clone(&store),
-        builds: builds::Builds::new(store, keys, Arc::new(check)),
+        builds: builds::AcceptedBuilds::new(store, keys, Arc::new(check)),
         seed,
         retention: config.retention,
         collecting: tokio::sync::Mutex::default(),
@@ -123,7 +125,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
     });
     tasks.spawn(gc::run(Arc::clone(&shared)));
-    tracing::info!(%address, data = %config.data.display(), "the seed is up");
+    tracing::info!(%address, data = %config.data.display(), "the Seed serves");
     on_ready(address);
     let port = MemberPort {
         name: "seed",
@@ -139,6 +141,6 @@ pub async fn run(
     tasks.close();
     accepting.await.context("the accepting task died")?;
     tasks.wait().await;
-    tracing::info!("the seed has stopped");
+    tracing::info!("the Seed has stopped");
     ended
 }

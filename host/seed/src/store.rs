@@ -22,11 +22,12 @@ mod retention;
 mod tests;
 
 pub use blobs::{BLOB_BYTES_MAX, BlobError, BlobWriter, Blobs};
-pub use retention::{Mode, Needed, Retention};
+pub use retention::{CollectMode, NeededBuilds, Retention};
 
-/// Room that is kept for the fence and the history: a fleet whose Seed has a full disk can still be rolled back.
+/// Name of the file that reserves room for the fence and the history: a fleet whose Seed has a full disk can still be
+/// rolled back.
 const RESERVE_FILE: &str = "reserve";
-/// A hundred releases of a fleet of a hundred nodes take one megabyte.
+/// Bytes of that reserve: a hundred releases of a fleet of a hundred nodes take one megabyte.
 const RESERVE_BYTES: u64 = 4 << 20;
 
 /// Why the store cannot be used.
@@ -37,22 +38,22 @@ pub enum StoreError {
         "{0} is in use by another Seed; stop that one first, or give this one a directory of its own"
     )]
     InUse(PathBuf),
-    /// A file is not what it was written as.
+    /// A file is not as it was written.
     #[error(
         "{path} is damaged: {reason}. Move it away to start without it, or restore it from a copy, even an older one: nodes keep what they run, and a Seed that they are ahead of orders nothing until `protoplex adopt`, `push` or `rollback` decides"
     )]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The damage.
+        /// Damage that was found.
         reason: String,
     },
-    /// The disk refused.
+    /// The disk refused to read or write.
     #[error("{path}: {source}")]
     Io {
-        /// Where.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: io::Error,
     },
 }
@@ -70,19 +71,19 @@ pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io { path, source }
 }
 
-/// The Seed's directory.
-pub struct Store {
+/// The Seed's folder.
+pub struct SeedStore {
     dir: PathBuf,
     blobs: Blobs,
-    /// Asks for a collection: there is something to remove, or no room.
+    /// Notified to ask for a collection: there is something to remove, or no room.
     collect: Notify,
     /// Held while a build is accepted, and while a collection looks for what no build needs.
     accepting: Mutex<()>,
     _lock: File,
 }
 
-impl Store {
-    /// Opens the directory, or makes it, and locks it until the store is dropped.
+impl SeedStore {
+    /// Opens the Seed's folder, or makes it, and locks it until the store is dropped.
     ///
     /// # Errors
     /// Another Seed has it, or the disk refuses.
@@ -106,7 +107,7 @@ impl Store {
         })
     }
 
-    /// Asks whoever collects to do so soon.
+    /// Asks for a collection soon.
     pub(crate) fn want_collection(&self) {
         self.collect.notify_one();
     }
@@ -134,12 +135,12 @@ impl Store {
         written.map_err(at(&path))
     }
 
-    /// Content by digest.
+    /// Store of blobs by digest.
     pub fn blobs(&self) -> &Blobs {
         &self.blobs
     }
 
-    /// The fence and the history; a new one with a fresh hop key at the first start.
+    /// Loads the fence and the history; makes new ones with a fresh hop key at the first start.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] rather than starting over: numbers that were handed out must not come twice.
@@ -167,7 +168,7 @@ impl Store {
         let path = self.dir.join("state.json");
         match write_json(&path, state) {
             Err(error) if error.is_full() => {
-                tracing::error!(%error, "the Seed's disk is full; what is reserved is used");
+                tracing::error!(%error, "the Seed's disk is full, and its state is written to the reserve; free the disk");
                 self.want_collection();
                 let reserve = self.dir.join(RESERVE_FILE);
                 fs::remove_file(&reserve).map_err(|_| error)?;
@@ -177,19 +178,19 @@ impl Store {
         }
     }
 
-    /// The directory of when the Seed stopped. A convenience: a damaged file counts as none.
+    /// Loads the directory of when the Seed stopped. A convenience: a damaged file counts as none.
     pub fn load_known(&self) -> Directory {
         let path = self.dir.join("directory.json");
         match read_json(&path) {
             Ok(known) => known.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(%error, "the remembered directory is left out");
+                tracing::warn!(%error, "the directory of before the restart cannot be read; the Seed starts without it");
                 Directory::default()
             }
         }
     }
 
-    /// Remembers who is in the directory.
+    /// Writes down who is in the directory.
     ///
     /// # Errors
     /// The disk refuses.
@@ -212,7 +213,7 @@ impl Store {
         Ok(())
     }
 
-    /// The envelope of an accepted build.
+    /// Loads the envelope of an accepted build.
     ///
     /// # Errors
     /// The file is damaged or the disk refuses.

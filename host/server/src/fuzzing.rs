@@ -1,6 +1,8 @@
 //! Properties that must hold for any bytes at all. A fuzz target (`just fuzz`) and a short random test call the same
 //! function.
 
+pub use crate::http2::fuzzing::http2_frames;
+
 use crate::{
     HttpLimits,
     http1::head::{self, Fields},
@@ -56,10 +58,12 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     const ROUNDS: usize = 30_000;
-    const SEEDS: [&[u8]; 3] = [
+    const SEEDS: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n",
         b"POST /a?b HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\nConnection: close, x\r\n\r\nabc",
         b"PUT http://a/ HTTP/1.1\r\nhost: b\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+        // DATA, WINDOW_UPDATE, RST_STREAM, PING, behind no preface where the cut is 0.
+        b"\0\0\x01\0\x01\0\0\0\x01x\0\0\x04\x08\0\0\0\0\0\0\0\x01\0\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0",
     ];
 
     #[test]
@@ -81,6 +85,8 @@ mod tests {
                 }
             }
             request_head(&data);
+            data[0] %= 2;
+            http2_frames(&data);
         }
     }
 }

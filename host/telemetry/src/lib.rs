@@ -1,3 +1,3 @@
-//! What a process tells its operator: the log and where it goes.
+//! Telemetry of a process for its operator: the log and where it goes.
 
 pub mod log_output;

@@ -23,25 +23,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes that may wait to be written: some seconds of a busy process, and not much memory in each.
+/// Most bytes that may wait to be written: some seconds of a busy process, and not much memory in each.
 const WAITING_BYTES_MAX: usize = 1 << 20;
-/// How often it is looked whether the file was moved away.
+/// Time between two checks whether the file was moved away.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// Lines that come together are written together: whoever logs many does not wake the thread for each.
+/// Time for which lines are gathered and then written together: whoever logs many does not wake the thread for each.
 const GATHER: Duration = Duration::from_millis(1);
-/// Memory that an idle log keeps.
+/// Most bytes of buffer that an idle log keeps.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-static LOG: OnceLock<Output> = OnceLock::new();
+static LOG: OnceLock<LogOutput> = OnceLock::new();
 
-/// Makes the line that tells of lost ones.
-pub type Notice = fn(u64) -> String;
+/// Makes the log line that tells how many lines were lost.
+pub type LostLinesNotice = fn(u64) -> String;
 
 /// Starts the thread that writes: to a file, or without one to standard error. Later calls change nothing.
-pub fn start(file: Option<&Path>, notice: Notice) {
+pub fn start(file: Option<&Path>, notice: LostLinesNotice) {
     LOG.get_or_init(|| match file {
-        Some(path) => Output::start(LogFile::new(path), WAITING_BYTES_MAX, notice),
-        None => Output::start(Stderr, WAITING_BYTES_MAX, notice),
+        Some(path) => LogOutput::start(LogFile::new(path), WAITING_BYTES_MAX, notice),
+        None => LogOutput::start(Stderr, WAITING_BYTES_MAX, notice),
     });
 }
 
@@ -86,8 +86,8 @@ impl Write for LineWriter {
     }
 }
 
-/// The descriptor itself. A log that is not to be waited for (its pipe was made non-blocking by somebody else) is waited
-/// for all the same: this is a thread of its own.
+/// Standard error, by its descriptor. A log that is not to be waited for (its pipe was made non-blocking by somebody
+/// else) is waited for all the same: this is a thread of its own.
 struct Stderr;
 
 impl Write for Stderr {
@@ -118,7 +118,8 @@ struct LogFile {
     file: Option<File>,
     /// The process before this one was cut within a line, which is to be ended first.
     is_cut: bool,
-    /// `None` before the first line: the thread that writes opens the file.
+    /// Time when the file's name was last checked; `None` before the first line, since the thread that writes opens the
+    /// file.
     looked: Option<Instant>,
 }
 
@@ -184,11 +185,11 @@ impl Write for LogFile {
     }
 }
 
-/// Lines on their way to `sink`.
-struct Output(Arc<Shared>);
+/// Queue of lines on their way to a sink.
+struct LogOutput(Arc<SharedQueue>);
 
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct SharedQueue {
+    waiting: Mutex<WaitingLines>,
     bytes_max: usize,
     came: Condvar,
     written: Condvar,
@@ -196,21 +197,21 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     bytes: Vec<u8>,
     is_writing: bool,
 }
 
-impl Output {
-    fn start(sink: impl Write + Send + 'static, bytes_max: usize, notice: Notice) -> Self {
-        let shared = Arc::new(Shared {
+impl LogOutput {
+    fn start(sink: impl Write + Send + 'static, bytes_max: usize, notice: LostLinesNotice) -> Self {
+        let shared = Arc::new(SharedQueue {
             waiting: Mutex::default(),
             bytes_max,
             came: Condvar::new(),
             written: Condvar::new(),
             lost: AtomicU64::new(0),
         });
-        let pump = Pump {
+        let pump = LogPump {
             shared: Arc::clone(&shared),
             sink,
             notice,
@@ -254,18 +255,18 @@ impl Output {
 }
 
 /// The thread that writes.
-struct Pump<W> {
-    shared: Arc<Shared>,
+struct LogPump<W> {
+    shared: Arc<SharedQueue>,
     sink: W,
-    notice: Notice,
-    /// Lost lines that the log has told of.
+    notice: LostLinesNotice,
+    /// Lost lines that the log has told of so far.
     told: u64,
     /// The last write ended within a line.
     is_mid_line: bool,
 }
 
-impl<W: Write> Pump<W> {
-    /// Until the process ends.
+impl<W: Write> LogPump<W> {
+    /// Writes lines until the process ends.
     fn run(mut self) {
         let mut batch = Vec::new();
         loop {
@@ -291,7 +292,7 @@ impl<W: Write> Pump<W> {
         }
     }
 
-    /// Says how many lines were lost since that was last said.
+    /// Logs how many lines were lost since that was last said.
     fn tell(&mut self) {
         let lost = self.shared.lost.load(Relaxed);
         if lost == self.told {
@@ -304,7 +305,7 @@ impl<W: Write> Pump<W> {
         }
     }
 
-    /// Writes whole lines. How many of them did not get out.
+    /// Writes whole lines. Returns how many of them did not get out.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if self.is_mid_line && matches!(self.sink.write(b"\n"), Ok(1)) {
             self.is_mid_line = false;
@@ -366,7 +367,7 @@ mod tests {
         format!("{lines} lost")
     }
 
-    fn log(output: &Output, line: &str) {
+    fn log(output: &LogOutput, line: &str) {
         output.push(&[line.as_bytes(), b"\n"]);
         output.flush(LONG);
     }
@@ -374,7 +375,7 @@ mod tests {
     #[test]
     fn a_full_disk_costs_lines_which_are_counted_and_told_of() {
         let disk = Disk::default();
-        let output = Output::start(disk.clone(), WAITING_BYTES_MAX, notice);
+        let output = LogOutput::start(disk.clone(), WAITING_BYTES_MAX, notice);
         disk.has_room(9);
         log(&output, "first");
         // Three bytes of it get out.
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_the_process_before_did_not_finish_takes_no_other_along() {
+    fn an_unfinished_line_of_the_last_process_damages_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.log");
         fs::write(&path, "whole\ncu").unwrap();
@@ -429,7 +430,7 @@ mod tests {
         let (reader, reads) = mpsc::channel();
         let disk = Disk::default();
         disk.has_room(usize::MAX);
-        let output = Output::start(Stuck(reads, disk.clone()), 100, notice);
+        let output = LogOutput::start(Stuck(reads, disk.clone()), 100, notice);
         // More than the buffer and what the thread has taken.
         for _ in 0..50 {
             output.push(&[b"0123456789\n"]);

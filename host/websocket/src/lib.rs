@@ -4,6 +4,8 @@
 
 mod deflate;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handshake;
 mod reader;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 mod slots;
 
-pub use slots::{Place, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
+pub use slots::{Placed, SLOTS, SlotFault, SlotOwner, Slots, hash, slot_of};
 
 /// The form in which a node takes the directory; 0 is that of nodes before there were members.
 pub const DIRECTORY_FORMAT: u32 = 1;
@@ -19,30 +19,30 @@ pub const DIRECTORY_FORMAT: u32 = 1;
 pub struct Member {
     /// Role of the node.
     pub role: Role,
-    /// Where it stands; empty is nowhere in particular.
+    /// Region of the node; empty is nowhere in particular.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// Where it is reached.
+    /// Addresses at which the node is reached.
     pub addresses: Addresses,
-    /// Where each child of a live node is reached by other nodes, `http://host:port`.
+    /// Address at which other nodes reach each child of a live node, `http://host:port`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
-    /// Share of the keys, against that of the others.
+    /// Weight of the node when keys are placed, relative to that of the others.
     pub capacity: u32,
-    /// The node is about to leave: nothing new goes there while there is another.
+    /// Whether the node is about to leave: nothing new goes there while there is another of its role.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
 }
 
-/// The whole of one version.
+/// One whole version of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
-    /// Rises with every change.
+    /// Number of the version, which rises with every change.
     pub version: u64,
-    /// By name.
+    /// Members of the fleet that can be relayed to, by name.
     #[serde(default)]
     pub members: BTreeMap<String, Member>,
-    /// Where keys are placed.
+    /// Owner of every slot.
     #[serde(default)]
     pub slots: Slots,
 }
@@ -50,9 +50,9 @@ pub struct Directory {
 /// Changes that lead from one version to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// The version that it changes.
+    /// Version that the delta changes.
     pub from: u64,
-    /// The version that it makes of it.
+    /// Version that the delta makes of it.
     pub to: u64,
     /// Nodes that came or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -71,7 +71,7 @@ pub struct Delta {
 /// Why a delta cannot be applied; a snapshot has to be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeltaFault {
-    /// Something between was missed.
+    /// The delta does not begin at the version that is held: something between was missed.
     #[error("the change leads from version {from}, and {held} is held")]
     Gap {
         /// Version that is held.
@@ -79,7 +79,7 @@ pub enum DeltaFault {
         /// Version that the delta changes.
         from: u64,
     },
-    /// The directory places slots that there are not.
+    /// The delta places slots that do not exist, or places one twice.
     #[error(transparent)]
     Slots(#[from] SlotFault),
 }

@@ -4,6 +4,9 @@
 
 pub mod digest;
 pub mod directory;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod link;
 pub mod manifest;
 mod names;

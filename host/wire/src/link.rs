@@ -13,14 +13,14 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
-/// A line is refused above this many bytes. Manifests travel as blobs, not here.
+/// Most bytes of a line; a longer one is refused. Manifests travel as blobs, not here.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
-/// A node says it is alive this often.
+/// Milliseconds between two heartbeats of a node.
 pub const HEARTBEAT_MS: u64 = 1_000;
-/// A node that has been silent this long is gone.
+/// Milliseconds of silence after which a node counts as gone.
 pub const SILENCE_MS_MAX: u64 = 5_000;
-/// The Seed lets a node that leaves go after this, whoever has not acknowledged: more than a slow child needs between two
-/// messages, and not more than an operator is ready to wait.
+/// Milliseconds after which the Seed lets a leaving node go, whoever has not acknowledged: more than a slow child
+/// needs between two messages, and not more than an operator is ready to wait.
 pub const LEAVE_MS_MAX: u64 = 5_000;
 
 /// Messages of a node to the Seed.
@@ -29,41 +29,41 @@ pub const LEAVE_MS_MAX: u64 = 5_000;
 pub enum FromNode {
     /// First line of a link.
     Hello(Box<Hello>),
-    /// Every [`HEARTBEAT_MS`].
+    /// Sign of life, sent every [`HEARTBEAT_MS`].
     Heartbeat(Heartbeat),
-    /// Everything of the release is here, verified, compiled, warm and on disk.
+    /// PREPARED: everything of the release is here, verified, compiled, warm and on disk.
     Prepared {
-        /// The release.
+        /// Release that the build was prepared for.
         release: ReleaseId,
-        /// Since `prepare` arrived.
+        /// Milliseconds since `prepare` arrived.
         elapsed_ms: u64,
     },
-    /// Every child has switched.
+    /// ACK: every child has switched.
     Ack {
-        /// The release.
+        /// Release that ordered the switch.
         release: ReleaseId,
-        /// Since `activate` arrived.
+        /// Milliseconds since `activate` arrived.
         elapsed_ms: u64,
     },
-    /// The release was refused and nothing changed.
+    /// NACK: the release was refused and nothing changed.
     Nack {
-        /// The release.
+        /// Release that was refused.
         release: ReleaseId,
-        /// Where.
+        /// Stage at which the node refused.
         stage: Stage,
-        /// Why, for people.
+        /// Cause of the refusal, for people.
         reason: String,
-        /// Since the order arrived.
+        /// Milliseconds since the order arrived.
         elapsed_ms: u64,
     },
     /// Every child answers by this version of the directory, or a later one.
     DirectoryAck {
-        /// The version.
+        /// Version of the directory.
         version: u64,
     },
-    /// A change did not fit what is held: the whole is asked for.
+    /// A change does not begin at the version that the node has: it asks for the whole directory.
     DirectoryWanted {
-        /// The version that is held.
+        /// Version that the node has.
         held: u64,
     },
     /// The node is about to drain. Answered by `left` when nobody sends it anything new any more.
@@ -79,37 +79,37 @@ pub struct Hello {
     pub role: Role,
     /// Version of the host.
     pub host_version: String,
-    /// Target triple that it compiles for.
+    /// Target triple for which the node compiles components.
     pub target: String,
-    /// Where it is reached.
+    /// Addresses at which the node is reached.
     pub addresses: Addresses,
-    /// Child processes.
+    /// Number of child processes.
     pub children: u32,
     /// Builds that are ready to be switched to.
     pub held: Vec<BuildId>,
     /// The build that answers requests now.
     pub active: Option<BuildId>,
-    /// The highest release it has taken.
+    /// The highest release that the node has taken.
     pub release: ReleaseId,
-    /// The build that was ordered under that number. Absent: a node of before that was written down.
+    /// The build that was ordered under that number. Absent: a node of a version that did not write it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_build: Option<BuildId>,
-    /// Where it stands.
+    /// Region of the node; empty is nowhere in particular.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// Share of the keys, against that of the others; 0 is one for each child.
+    /// Weight of the node when keys are placed, relative to that of the others; 0 is one for each child.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub capacity: u32,
-    /// Where each child is reached by other nodes, `http://host:port`. Live nodes only.
+    /// Address at which other nodes reach each child, `http://host:port`. Live nodes only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
     /// Children that serve now. Absent: all of them, if there is a build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub children_ready: Option<u32>,
-    /// The form in which it takes the directory, see [`crate::directory::DIRECTORY_FORMAT`].
+    /// The form in which the node takes the directory, see [`crate::directory::DIRECTORY_FORMAT`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub directory_format: u32,
-    /// The node has said `leaving` before, on a link that broke.
+    /// Whether the node has said `leaving` before, on a link that broke.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
 }
@@ -119,18 +119,18 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// A sign of life.
+/// State of a node, as its sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Children that serve.
     pub children_ready: u32,
-    /// Requests since the start.
+    /// Requests since the node's start.
     pub requests: u64,
-    /// Answers with 5xx since the start.
+    /// Responses with 5xx since the node's start.
     pub errors: u64,
-    /// Handler traps, deadlines and out-of-memory since the start.
+    /// Handler traps, deadlines and out-of-memory since the node's start.
     pub traps: u64,
-    /// How the last child ended that does not serve. Empty: all do, or are on their first start.
+    /// End of the last child that does not serve, for people. Empty: all do, or are on their first start.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fault: String,
 }
@@ -146,7 +146,7 @@ pub enum FromSeed {
     },
     /// Get a build ready. Answer `prepared` or `nack`.
     Prepare {
-        /// The release.
+        /// Release that the build is prepared for.
         release: ReleaseId,
         /// Id of the build; the manifest is the blob of that digest.
         build: BuildId,
@@ -155,34 +155,34 @@ pub enum FromSeed {
     },
     /// Switch to a prepared build. Answer `ack` or `nack`.
     Activate {
-        /// The release.
+        /// Release that orders the switch.
         release: ReleaseId,
         /// Id of the build.
         build: BuildId,
     },
     /// Forget a prepared build that will not be activated. No answer.
     Abandon {
-        /// The release.
+        /// Release for which the build was prepared.
         release: ReleaseId,
     },
-    /// All nodes: to a new link, and to one that asks. A node of [`crate::directory::DIRECTORY_FORMAT`] 0 gets this
-    /// whenever one comes or goes.
+    /// The directory, or a part of it, for every node that opens a link or asks. A node of
+    /// [`crate::directory::DIRECTORY_FORMAT`] 0 gets it whenever a node comes or goes.
     Directory {
-        /// Rises with every change.
+        /// Version of the directory, which rises with every change.
         version: u64,
         /// Addresses of the healthy nodes, by role, for nodes of format 0; empty for others.
         nodes: BTreeMap<Role, Vec<Addresses>>,
-        /// The healthy nodes by name.
+        /// The healthy nodes, by name.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         members: BTreeMap<String, Member>,
-        /// Where keys are placed.
+        /// Slots of each child.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         slots: Placed,
-        /// Further frames of this version follow, and it counts when the last is there: a frame has a limit.
+        /// Whether further frames of this version follow, and it counts when the last is there: a frame has a limit.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         more: bool,
     },
-    /// Changes of the directory.
+    /// Changes since the version that the node has.
     DirectoryDelta(Delta),
     /// Answer to `leaving`: every node has acknowledged a directory that sends nothing new here, or had its time.
     Left,
@@ -191,13 +191,13 @@ pub enum FromSeed {
 /// Why a line is no message.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than [`FRAME_BYTES_MAX`].
+    /// The line is longer than [`FRAME_BYTES_MAX`].
     #[error("a frame of {0} bytes; {FRAME_BYTES_MAX} is the most")]
     TooLong(usize),
-    /// A type that this version does not know.
+    /// The line has a type that this version does not know.
     #[error("message type `{0}` is not known here")]
     UnknownType(String),
-    /// Not JSON, or a known type of the wrong shape.
+    /// The line is not JSON, or a known type of the wrong shape.
     #[error("a frame cannot be read: {0}")]
     Syntax(#[from] serde_json::Error),
 }
@@ -215,14 +215,14 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// An unknown type is told from a malformed frame, since it is answered and not fatal.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
     #[derive(Deserialize)]
-    struct Tag {
+    struct MessageTag {
         #[serde(rename = "type")]
         kind: String,
     }
     if line.len() > FRAME_BYTES_MAX {
         return Err(FrameError::TooLong(line.len()));
     }
-    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<Tag>(line) {
+    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<MessageTag>(line) {
         // A known type with an unknown value somewhere inside is malformed, not unknown.
         Ok(tag)
             if error

@@ -19,7 +19,7 @@ pub use crate::role::Role;
 pub use check::{ASSET_BYTES_MAX, COMPONENT_BYTES_MAX};
 pub use fault::{
     AssetFault, EnvironmentFault, FaultKind, GrantFault, HandlerFault, LiveFault, ManifestFault,
-    ManifestPath, NumberFault, ProbeFault, RouteFault, Segment, UnknownName, UpstreamFault,
+    ManifestPath, NumberFault, PathSegment, ProbeFault, RouteFault, UnknownName, UpstreamFault,
 };
 pub use grants::Grants;
 pub use live::{
@@ -30,22 +30,22 @@ pub use upstream::{
     Balance, Ejection, HealthCheck, ProxyProtocol, Retries, Upstream, UpstreamProtocol, UpstreamTls,
 };
 
-/// The only format so far.
+/// The only manifest format so far.
 pub const FORMAT: u32 = 1;
-/// A manifest is refused above this many bytes: 10,000 routes fit.
+/// Most bytes of a manifest; a larger one is refused: 10,000 routes fit.
 pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
-/// A build.
+/// A build, as its canonical manifest describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// Format of the manifest: [`FORMAT`].
     pub format: u32,
-    /// The site's name, for people.
+    /// Name of the site, for people.
     pub name: String,
     /// Handlers, by name.
     pub handlers: BTreeMap<String, Handler>,
-    /// Which request goes to which handler.
+    /// Routes: which request goes to which handler.
     pub routes: Vec<Route>,
     /// Files that `asset` decisions name, by path (`/index.html`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -53,7 +53,7 @@ pub struct Manifest {
     /// Servers that `relay` decisions name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Channels and their connections.
+    /// Channels and the live connections that use them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
     /// Values that handlers read by name.
@@ -65,9 +65,9 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handler {
-    /// The `.wasm` component.
+    /// Digest of the `.wasm` component.
     pub component: Digest,
-    /// Size of the component.
+    /// Size of the component in bytes.
     pub component_bytes: u64,
     /// World that the component exports.
     pub world: World,
@@ -78,14 +78,14 @@ pub struct Handler {
     /// Permissions of the handler.
     #[serde(default)]
     pub grants: Grants,
-    /// Environment variables, by name: of apps, and of edge handlers that import WASI. They stand in every manifest, which
-    /// operators and nodes read, so no secret belongs here.
+    /// Environment variables, by name: of apps, and of edge handlers that import WASI. They stand in every manifest,
+    /// which operators and nodes read, so no secret belongs here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
-    /// The namespace it belongs to.
+    /// Namespace that the handler belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// A request that must be answered below 500 before the build takes traffic.
+    /// A request that the handler must answer below 500 before the build takes traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
 }
@@ -93,7 +93,7 @@ pub struct Handler {
 /// The world a handler is written against, told by its exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum World {
-    /// `protoplex:edge/edge` with no import but ours: called synchronously.
+    /// `protoplex:edge/edge` with no import but `protoplex:*`: called synchronously.
     #[serde(rename = "edge")]
     Edge,
     /// `protoplex:edge/edge` that also imports WASI: called asynchronously.
@@ -105,26 +105,26 @@ pub enum World {
     /// Exports `wasi:http/handler@0.3`.
     #[serde(rename = "app-0.3")]
     App03,
-    /// `protoplex:live/live`: connections that live long.
+    /// `protoplex:live/live`: events of live connections, without state of their own.
     #[serde(rename = "live")]
     Live,
-    /// `protoplex:live/live-stateful`: the same, with something to remember of each connection.
+    /// `protoplex:live/live-stateful`: events of live connections, with something to remember of each.
     #[serde(rename = "live-stateful")]
     LiveStateful,
 }
 
 impl World {
-    /// Whether it decides on heads (and not answers with streams).
+    /// Whether the handler decides on heads (and does not answer with streams).
     pub fn is_edge(self) -> bool {
         matches!(self, Self::Edge | Self::EdgeWasi)
     }
 
-    /// Whether it answers requests with streams, as `wasi:http` has it.
+    /// Whether the handler answers requests with streams, as `wasi:http` has it.
     pub fn is_app(self) -> bool {
         matches!(self, Self::App02 | Self::App03)
     }
 
-    /// Whether it is told what happens on connections.
+    /// Whether the handler is called for what happens on live connections.
     pub fn is_live(self) -> bool {
         matches!(self, Self::Live | Self::LiveStateful)
     }
@@ -148,9 +148,10 @@ pub enum Isolation {
         /// Requests after which the instance is replaced.
         requests_max: u64,
     },
-    /// Several at once in one instance. They share its fate. 0.3 apps, and connections of stateful live handlers.
+    /// Several requests at once in one instance, which share its fate. For 0.3 apps, and for connections of stateful
+    /// live handlers.
     Concurrent {
-        /// Requests (or connections) at once.
+        /// Requests (or connections) that share an instance at once.
         concurrency: u32,
         /// Requests (or connections) after which the instance is replaced.
         requests_max: u64,
@@ -161,7 +162,7 @@ pub enum Isolation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Linear memory of one instance, all memories together.
+    /// Bytes of linear memory of one instance, all memories together.
     pub memory_bytes_max: u64,
     /// Elements of one table.
     pub table_elements_max: u64,
@@ -180,14 +181,15 @@ pub struct Limits {
     /// Requests at once in one child that have no response yet: of apps, and of edge handlers that import WASI. One client
     /// address has at most three quarters of them, as of the queue and the streams.
     pub in_flight_max: u32,
-    /// Requests that may wait for one of these places in one child.
+    /// Requests that may wait for one of the `in_flight_max` permits in one child.
     pub queue_max: u32,
-    /// Responses of an app that may be sent at once in one child; absent: [`defaults::STREAMS_PER_PLACE`] for each place. More are answered 503, so
-    /// that streams which last (events, downloads by slow clients) keep no place from requests.
+    /// Responses of an app that may be sent at once in one child; absent: [`defaults::STREAMS_PER_PLACE`] for each of
+    /// `in_flight_max`. More are answered 503, so that streams which last (events, downloads by slow clients) keep no
+    /// permit from requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams_max: Option<u32>,
-    /// Requests that an app's guests may have open at once in one child; absent: [`defaults::OUTGOING_MAX`]. One instance has at most a quarter.
-    /// No more connections are kept for the next ones.
+    /// Requests that an app's guests may have open at once in one child; absent: [`defaults::OUTGOING_MAX`]. One
+    /// instance has at most a quarter. No more idle connections than that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing_max: Option<u32>,
 }
@@ -198,31 +200,32 @@ pub struct Limits {
 pub struct Probe {
     /// Path and query of a GET.
     pub path: String,
-    /// `Host` of it; [`defaults::PROBE_HOST`] when absent.
+    /// Value of the header `Host`; [`defaults::PROBE_HOST`] when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
 
-/// (role, host, path, method) → handler.
+/// A rule that sends requests of a role, host, path and method to a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Nodes it holds on.
+    /// Role of the nodes that have the route.
     pub role: Role,
-    /// `example.com`, `*.example.com`, or absent for any.
+    /// Host: `example.com`, `*.example.com`, or absent for any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// `/exact`, or `/prefix/*` (which `/prefix` matches too).
+    /// Path: `/exact`, or `/prefix/*` (which `/prefix` matches too).
     pub path: String,
-    /// Upper-case methods; empty is any.
+    /// Methods in upper case; empty is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// The handler's name.
+    /// Name of the handler.
     pub handler: String,
-    /// Between two reads of a request's body that somebody waits for; the node's own where absent.
+    /// Milliseconds between two reads of a request's body that somebody waits for; absent: the node's own setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_timeout_ms: Option<u64>,
-    /// Bytes that a request's body must bring while somebody waits for it, 0 for anything; the node's own where absent.
+    /// Bytes a second that a request's body must bring while somebody waits for it, 0 for anything; absent: the node's
+    /// own setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes_per_s_min: Option<u32>,
 }
@@ -231,21 +234,21 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asset {
-    /// The content.
+    /// Digest of the content.
     pub digest: Digest,
-    /// Size of the file.
+    /// Size of the content in bytes.
     pub bytes: u64,
-    /// The value of `Content-Type`.
+    /// Value of the header `Content-Type`.
     pub content_type: String,
-    /// The content by gzip, made at push, where that is smaller.
+    /// The content by gzip, made at push; absent where that saves too little.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gzip: Option<Encoded>,
+    pub gzip: Option<EncodedAsset>,
 }
 
 /// A coded form of an asset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Encoded {
+pub struct EncodedAsset {
     /// The coded bytes.
     pub digest: Digest,
     /// Number of the coded bytes.
@@ -255,13 +258,13 @@ pub struct Encoded {
 /// Why bytes are no manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Too large to look at.
+    /// The text has so many bytes, more than [`MANIFEST_BYTES_MAX`].
     #[error("the manifest has {0} bytes; {MANIFEST_BYTES_MAX} is the most")]
     TooLarge(usize),
-    /// Not the JSON that this format has.
+    /// The text is not JSON, or not of this format.
     #[error("the manifest cannot be read: {0}")]
     Syntax(#[from] serde_json::Error),
-    /// Right JSON, but not in its one canonical form.
+    /// The text is JSON of this format, but not its one canonical form.
     #[error("the manifest is not in canonical form (RFC 8785)")]
     NotCanonical,
     /// The manifest contradicts itself; one line for each fault.
@@ -291,17 +294,17 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The canonical bytes.
+    /// Writes the manifest in its canonical form.
     pub fn canonical(&self) -> Vec<u8> {
         serde_json_canonicalizer::to_vec(self).expect("a manifest has string keys and no floats")
     }
 
-    /// The build's id.
+    /// Id of the build: the digest of the canonical manifest.
     pub fn id(&self) -> BuildId {
         Digest::of(&self.canonical())
     }
 
-    /// Every blob the build needs, with its size.
+    /// Digests of all blobs that the build needs, with their sizes in bytes.
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
         let components = self
             .handlers

@@ -26,7 +26,7 @@ pub(crate) fn is_host(host: &str) -> bool {
             .all(|part| !part.is_empty() && part.bytes().all(ok))
 }
 
-/// The port that a text is: digits, and not 0.
+/// Parses a text as a port: digits, and not 0.
 pub(crate) fn port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|b| b.is_ascii_digit());
     let port = is_number.then(|| text.parse().ok()).flatten();

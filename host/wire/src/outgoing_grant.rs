@@ -4,14 +4,14 @@
 use crate::names::{is_host, port};
 use std::{net::IpAddr, str::FromStr};
 
-/// After a name that may lead to private addresses.
+/// Suffix of a name that may lead to private addresses.
 const PRIVATE_SUFFIX: &str = "!private";
 
 /// One entry of `grants.outgoing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingGrant {
     host: GrantedHost,
-    /// Any where absent.
+    /// Port that is granted; any where absent.
     port: Option<u16>,
     allows_private: bool,
 }
@@ -19,7 +19,7 @@ pub struct OutgoingGrant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum GrantedHost {
     Address(IpAddr),
-    /// In lower case.
+    /// A host name in lower case.
     Name(String),
     /// Every name below this one, in lower case.
     Below(String),
@@ -63,7 +63,7 @@ fn split(text: &str) -> Option<(GrantedHost, Option<u16>)> {
 }
 
 impl GrantedHost {
-    /// `host` has the shape of one.
+    /// Parses a text that has the shape of a host.
     fn parse(host: &str) -> Self {
         if let Some(address) = address(host) {
             return Self::Address(address);
@@ -76,13 +76,13 @@ impl GrantedHost {
     }
 }
 
-/// The address that a host is, with or without brackets.
+/// Parses a host as an address, with or without brackets.
 fn address(host: &str) -> Option<IpAddr> {
     host.trim_matches(['[', ']']).parse().ok()
 }
 
 impl OutgoingGrant {
-    /// Whether a request to this host, as a URI has it, is meant.
+    /// Whether the grant covers requests to `host`, as a URI has it.
     pub fn has_host(&self, host: &str) -> bool {
         match &self.host {
             GrantedHost::Address(own) => address(host) == Some(*own),
@@ -95,7 +95,7 @@ impl OutgoingGrant {
         }
     }
 
-    /// Whether a request to this port is meant.
+    /// Whether the grant covers requests to `port`.
     pub fn has_port(&self, port: u16) -> bool {
         self.port.is_none_or(|own| own == port)
     }

@@ -7,14 +7,14 @@ use std::fmt;
 /// The id of a build: the digest of its canonical manifest.
 pub type BuildId = Digest;
 
-/// The Seed's total order over releases. A node refuses any that is lower than one it has held, for ever.
+/// Number of a release, in the Seed's total order. A node refuses any that is lower than one it has taken, for ever.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct ReleaseId {
-    /// Rises when another Seed takes over.
+    /// Epoch, which grows by one when an operator ends a hold.
     pub epoch: u64,
-    /// Rises with every release of that Seed.
+    /// Sequence, which grows by one with every release of the epoch.
     pub sequence: u64,
 }
 
@@ -24,11 +24,11 @@ impl fmt::Display for ReleaseId {
     }
 }
 
-/// Where a release failed on a node.
+/// Stage of a release at which a node failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// A blob could not be had from the Seed.
+    /// A blob could not be fetched from the Seed.
     Fetch,
     /// A blob or the manifest is not what its digest says.
     Digest,
@@ -42,7 +42,7 @@ pub enum Stage {
     WarmUp,
     /// The build asks for more than the node has.
     Limit,
-    /// A message that this node does not know, or that comes out of order.
+    /// The message is unknown to this node, or comes out of order.
     Protocol,
 }
 

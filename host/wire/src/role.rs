@@ -22,9 +22,9 @@ pub enum Role {
 /// Threads of a node's children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// A child for each core, with one thread: what it does never waits long.
+    /// One child for each core, with one thread: what it does never waits long.
     OneEach,
-    /// As few children as can stand in for each other, with the cores' threads between them: their handlers compute.
+    /// Few children: only so many that they can stand in for each other, with the cores' threads between them: their handlers compute.
     SharedCores,
 }
 
@@ -35,19 +35,20 @@ pub struct RoleSpec {
     pub role: Role,
     /// Name in manifests, certificates and on the command line.
     pub name: &'static str,
-    /// Number of its nodes in an `up` that says nothing else.
+    /// Number of the role's nodes in an `up` that says nothing else.
     pub up_nodes: u16,
     /// Threads of a child.
     pub threads: Threads,
-    /// Clients come to it from outside: its public ports may be bound to every address, and balancers stand before it.
+    /// Whether clients come to it from outside: its public ports may be bound to every address, and balancers stand
+    /// before it.
     pub faces_clients: bool,
-    /// Its children have a listener each, and keys of namespaces are placed on them.
+    /// Whether its children have a listener each, and keys of namespaces are placed on them.
     pub takes_slots: bool,
-    /// Its children keep the connections of live handlers, whose routes may be on no other role.
+    /// Whether its children keep the connections of live handlers, whose routes may be on no other role.
     pub keeps_connections: bool,
-    /// Its children run app handlers that a handler decides on by name.
+    /// Whether its children run app handlers that a handler decides on by name.
     pub runs_apps: bool,
-    /// It serves nobody without the fleet's secrets; other roles go without.
+    /// Whether it serves nobody without the fleet's secrets; other roles go without.
     pub needs_secrets: bool,
 }
 
@@ -115,7 +116,7 @@ impl Role {
     }
 }
 
-/// A word that names no role.
+/// Error for a word that names no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no such role; it is {}", Role::names(|_| true))]
 pub struct NoRole;

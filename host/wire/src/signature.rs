@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A signature over a build's id, beside the manifest and not in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// The build that is vouched for.
+    /// Id of the build that is vouched for.
     pub build: BuildId,
-    /// [`key_id`] of the release key.
+    /// Id of the release key, see [`key_id`].
     pub key_id: String,
     /// Ed25519 over `protoplex-build-v1:` and the id's 64 digits, in hexadecimal.
     pub sig: String,
@@ -21,7 +21,7 @@ pub enum SignatureError {
     /// The key is not among the trusted ones.
     #[error("build {build} is signed by key {key_id}, which is not trusted here")]
     UnknownKey {
-        /// The build's short id.
+        /// Short id of the build.
         build: String,
         /// The id of the key that signed it.
         key_id: String,
@@ -32,12 +32,12 @@ pub enum SignatureError {
     /// The envelope speaks of another build.
     #[error("the envelope is for build {envelope}, the manifest is build {manifest}")]
     OtherBuild {
-        /// The build in the envelope.
+        /// Id of the build in the envelope.
         envelope: String,
-        /// The build that the manifest is.
+        /// Id of the build that the manifest is.
         manifest: String,
     },
-    /// A key's text cannot be read.
+    /// The text of a key cannot be read.
     #[error("a release key is 64 hexadecimal digits")]
     Key,
 }

@@ -1,4 +1,4 @@
-//! Answers of the Seed and the nodes to people and programs, and the order for a release.
+//! Responses of the Seed and the nodes to people and programs, and the orders of an operator.
 
 use crate::{
     BuildId, Digest, Manifest, ReleaseId, manifest::Role, release::Stage, signature::Envelope,
@@ -10,27 +10,27 @@ mod api;
 
 pub use api::{ApiCode, ApiError};
 
-/// Where a node is reached: URLs without a path.
+/// URLs, without a path, at which a node is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
     /// Plain HTTP, `http://host:port`.
     pub http: String,
     /// HTTPS, `https://host:port`.
     pub https: String,
-    /// Liveness and readiness.
+    /// Liveness and readiness, `http://host:port`.
     pub health: String,
-    /// Metrics, status, drain, log; mutual TLS.
+    /// Metrics, status, drain and log by mutual TLS, `https://host:port`.
     pub meta: String,
     /// Plain HTTP for other nodes, `http://host:port`: here, and not on the public port, they are believed which build
-    /// a request belongs to. Empty for a node of before.
+    /// a request belongs to. Empty for a node of a version without it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub internal: String,
 }
 
-/// `POST /v1/releases`: run a build.
+/// Body of `POST /v1/releases`: the order to run a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseOrder {
-    /// The build.
+    /// Id of the build to run.
     pub build: BuildId,
     /// The build that must be active now (`null`: none may be), or the order is refused. Absent: whatever is.
     #[serde(
@@ -48,105 +48,106 @@ fn present<'de, D: Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-/// `POST /v1/rollback`: run an earlier build again. Answered like a release order.
+/// Body of `POST /v1/rollback`: the order to run an earlier build again. Answered like a release order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackOrder {
-    /// The build; absent: the last promoted one that is not active.
+    /// Id of the build to run; absent: the last promoted one that is not active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<BuildId>,
 }
 
-/// `POST /v1/adopt`: while the Seed holds, the build that its nodes run becomes its own. Answered like a release order.
+/// Body of `POST /v1/adopt`: while the Seed holds, the order that the build which its nodes run becomes its own.
+/// Answered like a release order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptOrder {
-    /// The build. It has been uploaded and submitted, and a node that is here runs it.
+    /// Id of the build. It has been uploaded and submitted, and a connected node runs it.
     pub build: BuildId,
 }
 
-/// `POST /v1/blobs/missing`: which of these must be uploaded?
+/// Body of `POST /v1/blobs/missing`: the question which blobs must be uploaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobsWanted {
     /// Digests that a build needs.
     pub digests: Vec<Digest>,
 }
 
-/// Answer to `POST /v1/blobs/missing`.
+/// Response to `POST /v1/blobs/missing`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobsMissing {
-    /// Digests that are not there yet, or no longer whole.
+    /// Digests of blobs that the Seed does not have, or no longer whole.
     pub missing: Vec<Digest>,
 }
 
-/// `POST /v1/gc`: remove what is not kept.
+/// Body of `POST /v1/gc`: the order to remove what is not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcOrder {
-    /// Remove nothing, and say what would be.
+    /// Whether nothing is removed, and the response only says what would be.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// Answer to `POST /v1/gc`: what was removed, or would be.
+/// Response to `POST /v1/gc`: what was removed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcReport {
     /// Builds that can not be released again without another push.
     pub builds: Vec<BuildId>,
-    /// Blobs of them, and such that are of no build.
+    /// Number of blobs of those builds, and of blobs that are of no build.
     pub blobs: u64,
-    /// Bytes of the blobs.
+    /// Bytes of those blobs.
     pub bytes: u64,
-    /// Things that stay.
-    pub kept: Kept,
+    /// Totals of what stays on the Seed's disk.
+    pub kept: KeptTotals,
 }
 
-/// Things that the Seed's disk holds.
+/// Totals of what the Seed's disk holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Builds that may be released.
+pub struct KeptTotals {
+    /// Number of builds that may be released.
     pub builds: u64,
-    /// Blobs of them, and of pushes that may be under way.
+    /// Number of blobs of those builds, and of pushes that may be under way.
     pub blobs: u64,
-    /// Bytes of the blobs.
+    /// Bytes of those blobs.
     pub bytes: u64,
 }
 
-/// Answer to `POST /v1/builds`: the build was checked and may be released.
+/// Response to `POST /v1/builds`: the build was checked and may be released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildAccepted {
-    /// The build.
+    /// Id of the build.
     pub build: BuildId,
     /// Name of the build.
     pub name: String,
-    /// Time that the checks took.
+    /// Milliseconds that the checks took.
     pub elapsed_ms: u64,
 }
 
-/// `GET /v1/builds/{id}`.
+/// Response to `GET /v1/builds/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildView {
     /// The signature that vouches for the build.
     pub envelope: Envelope,
-    /// The manifest.
+    /// The build's manifest.
     pub manifest: Manifest,
 }
 
-/// One line of the answer to a release order: NDJSON, ends with `finished`.
+/// One line of the response to a release order: NDJSON that ends with `finished`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ReleaseEvent {
     /// The release began.
     Started {
-        /// The release.
+        /// Number of the release.
         release: ReleaseId,
-        /// The build.
+        /// Id of the build that it runs.
         build: BuildId,
         /// Names of the nodes that take part.
         nodes: Vec<String>,
     },
-    /// A node answered.
+    /// A node answered an order of the release.
     Node(NodeAnswer),
-    /// All are prepared; the switch was ordered.
+    /// All nodes are prepared, and the switch was ordered.
     Activating {
-        /// The release.
+        /// Number of the release.
         release: ReleaseId,
     },
     /// The release ended.
@@ -156,78 +157,79 @@ pub enum ReleaseEvent {
 /// A node's answer within a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeAnswer {
-    /// The node.
+    /// Name of the node.
     pub node: String,
     /// The answer of the node.
-    pub answer: Answer,
-    /// By the node's clock, since the order arrived.
+    pub answer: AnswerKind,
+    /// Milliseconds since the order arrived, by the node's clock.
     pub elapsed_ms: u64,
 }
 
-/// PREPARED, ACK or NACK.
+/// Kind of a node's answer to an order: PREPARED, ACK, NACK, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
-pub enum Answer {
-    /// Ready to switch.
+pub enum AnswerKind {
+    /// PREPARED: the node is ready to switch.
     Prepared,
-    /// Switched.
+    /// ACK: the node has switched.
     Ack,
-    /// Refused.
+    /// NACK: the node refused the order.
     Nack {
-        /// Where.
+        /// Stage at which the node refused.
         stage: Stage,
-        /// Why.
+        /// Cause of the refusal, for people.
         reason: String,
     },
-    /// Said nothing until the deadline, or left.
+    /// The node said nothing until the deadline, or left.
     Missing,
 }
 
-/// The end of a release.
+/// Outcome of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Still going on.
+pub enum ReleaseOutcome {
+    /// The release still goes on.
     Running,
-    /// Every node runs it.
+    /// Every node runs the build.
     Promoted,
-    /// The build before it runs again.
+    /// The build before the release runs again.
     Reverted,
 }
 
-/// A line of the history.
+/// Record of a release in the Seed's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
-    /// The release.
+    /// Number of the release.
     pub release: ReleaseId,
     /// Id of the build.
     pub build: BuildId,
-    /// The build's name.
+    /// Name of the build.
     pub name: String,
-    /// The build before it.
+    /// Id of the build that was active before; absent: none was.
     pub previous: Option<BuildId>,
-    /// The end of the release.
-    pub outcome: Outcome,
-    /// Why it was reverted.
+    /// Outcome of the release.
+    pub outcome: ReleaseOutcome,
+    /// Cause of a revert, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Milliseconds since 1970, by the Seed's clock.
+    /// Time when the release began: milliseconds since 1970, by the Seed's clock.
     pub started_unix_ms: u64,
-    /// Time that the release took.
+    /// Milliseconds that the release took.
     pub elapsed_ms: u64,
     /// The last answer of every node.
     pub answers: Vec<NodeAnswer>,
-    /// Nodes that the Seed knew when it was promoted, and that did not switch: each is brought along when it is back.
+    /// Nodes that the Seed knew when the release was promoted, and that did not switch: each is brought along when it
+    /// is back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub away: Vec<Away>,
-    /// Roles of those of which no node switched.
+    pub away: Vec<AwayNode>,
+    /// Roles of those nodes, where no node of the role switched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreached: Vec<Role>,
 }
 
 /// A node that a release has not reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Away {
+pub struct AwayNode {
     /// Name of the node.
     pub node: String,
     /// Role of the node.
@@ -235,84 +237,84 @@ pub struct Away {
 }
 
 impl ReleaseRecord {
-    /// Nodes that said that they switched.
+    /// Number of nodes that said that they switched.
     pub fn switched(&self) -> usize {
-        let switched = |answer: &&NodeAnswer| answer.answer == Answer::Ack;
+        let switched = |answer: &&NodeAnswer| answer.answer == AnswerKind::Ack;
         self.answers.iter().filter(switched).count()
     }
 }
 
-/// `GET /v1/nodes`: one of the list.
+/// A node, as `GET /v1/nodes` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Name of the node.
     pub node: String,
     /// Role of the node.
     pub role: Role,
-    /// Whether its link is up.
+    /// Whether the node's link is up.
     pub connected: bool,
-    /// Where it is reached.
+    /// Addresses at which the node is reached.
     pub addresses: Addresses,
-    /// Version of its host.
+    /// Version of the node's host.
     pub host_version: String,
-    /// Child processes.
+    /// Number of child processes.
     pub children: u32,
-    /// Those that serve.
+    /// Number of child processes that serve.
     pub children_ready: u32,
     /// Id of the build that the node runs.
     pub active: Option<BuildId>,
-    /// Since the last heartbeat.
+    /// Milliseconds since the last heartbeat.
     pub heartbeat_age_ms: u64,
-    /// Requests since its start.
+    /// Requests since the node's start.
     pub requests: u64,
-    /// Answers with 5xx since its start.
+    /// Responses with 5xx since the node's start.
     pub errors: u64,
-    /// Handler traps, deadlines and out-of-memory since its start.
+    /// Handler traps, deadlines and out-of-memory since the node's start.
     pub traps: u64,
-    /// Where it stands.
+    /// Region of the node; empty is nowhere in particular.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// Where each child of a live node is reached by other nodes.
+    /// Address at which other nodes reach each child of a live node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
-    /// The node is about to drain.
+    /// Whether the node is about to drain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
-    /// How the last child ended that does not serve. Empty: all do, or are on their first start.
+    /// End of the last child that does not serve, for people. Empty: all do, or are on their first start.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub fault: String,
 }
 
-/// `GET /v1/status`.
+/// Response to `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedStatus {
-    /// Version of its host.
+    /// Version of the Seed's host.
     pub host_version: String,
-    /// The fleet's build.
+    /// Id of the fleet's build.
     pub active: Option<BuildId>,
-    /// The last release.
+    /// Number of the last release.
     pub release: ReleaseId,
-    /// A release that is going on.
+    /// Number of the release that is going on.
     pub running: Option<ReleaseId>,
-    /// Nodes whose link is up.
+    /// Number of nodes whose link is up.
     pub nodes_connected: u32,
-    /// Set while the Seed orders nothing by itself.
+    /// The hold; set while the Seed orders nothing by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 }
 
-/// A node has taken a release that its Seed knows nothing of: the Seed was started from an older copy of its disk, or
-/// lost it. It orders nothing by itself until an operator has decided.
+/// A hold: a node has taken a release that its Seed knows nothing of, since the Seed was started from an older copy of
+/// its disk, or lost it. The Seed orders nothing by itself until an operator has decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// The node that said so; the one with the highest release, if there are several.
+    /// Name of the node that said so; of the one with the highest release, if there are several.
     pub node: String,
-    /// The release that the node has taken.
+    /// Number of the release that the node has taken.
     pub release: ReleaseId,
-    /// The build that the node runs.
+    /// Id of the build that the node runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildId>,
-    /// The last release that the Seed knew of.
+    /// Number of the last release that the Seed knew of.
     pub known: ReleaseId,
 }
 

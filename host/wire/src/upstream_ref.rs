@@ -7,12 +7,12 @@ use crate::{
 };
 use std::{fmt, str::FromStr};
 
-/// Before the name of a role.
+/// Prefix of a reference to a role.
 const ROLE_PREFIX: &str = "role:";
-/// Before a namespace.
+/// Prefix of a reference to a namespace.
 const LIVE_PREFIX: &str = "live:";
 
-/// Where a relay goes.
+/// Parsed reference to the target of a relay.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UpstreamRef {
     /// An upstream of the build, by its name.
@@ -28,13 +28,13 @@ pub enum UpstreamRef {
 /// Why a text refers to no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoUpstreamRef {
-    /// `live:` and what is no namespace.
+    /// The text after `live:` is no namespace.
     #[error("a namespace is 1 to 64 of a-z, 0-9, `-`, `_`, and starts with a letter")]
     Namespace,
-    /// `role:` and what is no role.
+    /// The text after `role:` is no role.
     #[error("there is no such role")]
     Role,
-    /// A colon without a host and a port.
+    /// The text has a colon, but is no host and port.
     #[error("write an upstream's name, `role:NAME` or `host:port`")]
     Server,
 }

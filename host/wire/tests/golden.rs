@@ -164,7 +164,7 @@ fn a_key_of_a_namespace_falls_into_its_slot_for_ever() {
 
 /// The golden snapshot and the golden change belong together: what one leads to is the other's next version.
 #[test]
-fn a_change_of_the_directory_applies_to_the_version_it_names_and_to_no_other() {
+fn a_directory_change_applies_to_the_version_it_names_only() {
     let lines = include_str!("golden/from-seed-directory.ndjson").lines();
     let (mut held, mut delta) = (Directory::default(), Delta::default());
     for line in lines {

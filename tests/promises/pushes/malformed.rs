@@ -194,7 +194,7 @@ const CASES: &[(&str, usize, &str)] = &[
     (
         "\n[upstreams.other]\naddresses = [\"a:1\"]\nprotocol = \"h2c\"\nproxy_protocol = \"v2\"",
         14,
-        "proxy_protocol names one visitor for each connection",
+        "proxy_protocol names one client for each connection",
     ),
     (
         "\n[upstreams.other]\naddresses = [\"a:1\"]\ntls = { server_name = \"b\" }",

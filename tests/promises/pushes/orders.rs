@@ -4,7 +4,7 @@ use super::{SWAP, assert_said, client, greeting, plain, releases};
 use protoplex_tests::{Fleet, signal};
 use protoplex_wire::{
     Manifest,
-    status::{Outcome, ReleaseEvent, ReleaseOrder},
+    status::{ReleaseEvent, ReleaseOrder, ReleaseOutcome},
 };
 use rustix::process::Signal;
 use std::{
@@ -86,7 +86,7 @@ async fn of_two_pushes_at_the_same_time_the_second_is_told_about_the_first() {
             break record;
         }
     };
-    assert_eq!(record.outcome, Outcome::Promoted, "{}", fleet.logs());
+    assert_eq!(record.outcome, ReleaseOutcome::Promoted, "{}", fleet.logs());
     assert_eq!(greeting(&fleet).await, "green");
 }
 
@@ -100,12 +100,12 @@ async fn a_push_that_takes_too_long_exits_with_four_and_its_release_goes_on() {
     let pushed = pushed.unwrap();
     assert_said(&pushed, 4, &["the release still runs after 1 s"]);
     wait_for("its end", async || {
-        releases(&fleet)[0].outcome != Outcome::Running
+        releases(&fleet)[0].outcome != ReleaseOutcome::Running
     })
     .await;
     assert_eq!(
         releases(&fleet)[0].outcome,
-        Outcome::Promoted,
+        ReleaseOutcome::Promoted,
         "{}",
         fleet.logs()
     );

@@ -6,7 +6,7 @@ use protoplex_wire::{
     Manifest,
     release::Stage,
     signature::{Envelope, signing_key},
-    status::{Answer, Outcome, ReleaseEvent, ReleaseOrder},
+    status::{AnswerKind, ReleaseEvent, ReleaseOrder, ReleaseOutcome},
 };
 use std::fs;
 
@@ -42,10 +42,10 @@ async fn a_failed_warm_up_reverts_with_node_stage_and_reason_and_no_visitor_noti
         let record = releases(&fleet).remove(0);
         assert_eq!(
             (record.name.as_str(), record.outcome),
-            (name, Outcome::Reverted)
+            (name, ReleaseOutcome::Reverted)
         );
         let refused = record.answers.iter().any(|answer| {
-            matches!(&answer.answer, Answer::Nack { stage: Stage::WarmUp, reason: why } if why.contains(reason))
+            matches!(&answer.answer, AnswerKind::Nack { stage: Stage::WarmUp, reason: why } if why.contains(reason))
                 && ["proxy-1", "app-1"].contains(&answer.node.as_str())
         });
         assert!(refused, "{record:?}");
@@ -97,7 +97,7 @@ async fn a_blob_that_is_damaged_on_the_seeds_disk_reverts_the_release() {
             break record;
         }
     };
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let reason = record.reason.unwrap();
     assert!(
         reason.contains("refused it at fetch: ") && reason.contains("damaged"),

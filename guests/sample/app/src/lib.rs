@@ -1,4 +1,4 @@
-//! The sample app: small answers, a body handed back unread, and a body that comes in pieces.
+//! The sample app: small responses, a body handed back unread, and a body that comes in pieces.
 use protoplex_sdk::app::*;
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ async fn serve(request: Request) -> Response {
     }
 }
 
-/// Where the client is, as links and redirects have to say it.
+/// URL of the client's path, as links and redirects have to say it.
 fn url(request: &Request) -> String {
     let (scheme, authority) = (request.scheme(), request.authority());
     format!("{scheme}://{authority}{}\n", request.path_and_query())
 }
 
-/// The body goes back as it comes, without entering this component.
+/// Sends the body back as it comes, without letting it enter this component.
 fn echo(request: Request) -> Response {
     let content_type = request
         .header("content-type")

@@ -11,7 +11,7 @@ struct Board {
 impl Stateful for Board {
     const SCHEMA: u32 = 1;
 
-    /// `/board?name=ann`.
+    /// Lets a client of `/board?name=ann` in.
     fn opened(opening: Opening) -> Result<Self, Refusal> {
         let name = opening.query("name").unwrap_or_default();
         set_user(&name).map_err(|_| Refusal::new(400, "say who you are: /board?name=ann"))?;

@@ -1,9 +1,9 @@
-//! The sample site's router: which request gets an answer here, which one a file, which one goes to the app.
+//! The sample site's router: which request is answered here, which one gets a file, which one goes to the app.
 use protoplex_sdk::{edge::*, json};
 
 protoplex_sdk::edge!(decide);
 
-/// Shown by `/hello`. Change it, push, and watch the page notice.
+/// Version shown by `/hello`. Change it, push, and watch the page notice.
 const VERSION: &str = "one";
 
 fn decide(request: Request) -> Decision {
@@ -26,7 +26,7 @@ fn by_fileserver(path: &str) -> Decision {
     Decision::relay("role:fileserver").path(path.trim_start_matches("/files"))
 }
 
-/// A file of `guests/sample/site`. Browsers keep it but ask whether it changed, so a push shows at once.
+/// Serves a file of `guests/sample/site`. Browsers keep it but ask whether it changed, so a push shows at once.
 fn file(path: &str) -> Decision {
     Decision::asset(path).header("cache-control", "no-cache")
 }
@@ -37,7 +37,7 @@ fn names_a_file(path: &str) -> bool {
         .is_some_and(|name| name.contains('.'))
 }
 
-/// What the page asks again and again during a swap.
+/// Answers what the page asks again and again during a swap.
 fn hello() -> Decision {
     let greeting = settings::get("greeting").unwrap_or_else(|| "hello".to_owned());
     Decision::json(format!(
@@ -47,7 +47,7 @@ fn hello() -> Decision {
     .header("cache-control", "no-store")
 }
 
-/// What a handler can know about a client.
+/// Shows what a handler can know about a client.
 fn whoami(request: &Request) -> Decision {
     let agent = request.header("user-agent").unwrap_or_default();
     log::info!("somebody asked who they are");

@@ -8,13 +8,13 @@ use wasip3::{
     wit_future,
 };
 
-/// Bytes asked for at once: a few network reads.
+/// Bytes that are asked for at once: a few network reads.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// How a body ends: whole, with trailers perhaps, or cut.
+/// End of a body: whole, with trailers perhaps, or cut.
 type Ended = Result<Option<Trailers>, ErrorCode>;
 
-/// A body to read, or to hand on unread as an answer.
+/// A body to read, or to send on unread as a response.
 pub struct Body {
     stream: StreamReader<u8>,
     end: End,
@@ -60,7 +60,7 @@ impl Body {
         Self { stream, end }
     }
 
-    /// The next piece, of at most 64 KiB. `None` at the end of a whole body, and none of the pieces is empty.
+    /// Reads the next piece, of at most 64 KiB. `None` at the end of a whole body, and none of the pieces is empty.
     ///
     /// # Errors
     /// [`BodyError::Cut`]: there is no more, and the body is not whole. What came before looks like any other piece, so
@@ -69,7 +69,7 @@ impl Body {
         self.chunk_into(Vec::with_capacity(CHUNK_BYTES)).await
     }
 
-    /// Like [`chunk`](Self::chunk), into a buffer whose capacity is used again.
+    /// Reads the next piece like [`chunk`](Self::chunk), into a buffer whose capacity is used again.
     ///
     /// # Errors
     /// Those of `chunk`.
@@ -87,7 +87,7 @@ impl Body {
         }
     }
 
-    /// The whole of it, if it is at most `bytes_max` long.
+    /// Reads the whole body, if it is at most `bytes_max` long.
     ///
     /// # Errors
     /// [`BodyError::TooLarge`] when there is more, [`BodyError::Cut`] when it is not whole.
@@ -102,8 +102,8 @@ impl Body {
         Ok(all)
     }
 
-    /// The first trailer of that name, in any case, once the end was read: after `None` from [`chunk`](Self::chunk), or
-    /// after [`bytes`](Self::bytes). Bytes that are not UTF-8 read as U+FFFD.
+    /// Returns the first trailer of that name, in any case, once the end was read: after `None` from
+    /// [`chunk`](Self::chunk), or after [`bytes`](Self::bytes). Bytes that are not UTF-8 read as U+FFFD.
     pub fn trailer(&self, name: &str) -> Option<String> {
         let End::Read(Ok(Some(trailers))) = &self.end else {
             return None;
@@ -113,7 +113,7 @@ impl Body {
         first.map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The rest of the body, as the standard's bindings have it.
+    /// Splits the rest of the body into the parts that the standard's bindings have.
     pub(super) fn into_parts(self) -> (StreamReader<u8>, FutureReader<Ended>) {
         let end = match self.end {
             End::Unread(end) => end,
@@ -151,12 +151,12 @@ impl End {
     }
 }
 
-/// Where the pieces of a streamed answer go.
+/// Sender of the pieces of a streamed response.
 pub struct Sender {
     pub(super) stream: StreamWriter<u8>,
 }
 
-/// The client is not there any more; nothing that is sent will arrive.
+/// The client has left; nothing that is sent will arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 

@@ -19,17 +19,17 @@ impl Request {
         Self { raw, target }
     }
 
-    /// The method.
+    /// Method of the request.
     pub fn method(&self) -> Method {
         self.raw.get_method()
     }
 
-    /// The path, without the query: `/a/b`.
+    /// Path of the request, without the query: `/a/b`.
     pub fn path(&self) -> &str {
         self.split().0
     }
 
-    /// What stands behind the `?`, if there is one: `c=d`.
+    /// Query of the request, which stands behind the `?`, if there is one: `c=d`.
     pub fn query(&self) -> Option<&str> {
         self.split().1
     }
@@ -44,7 +44,7 @@ impl Request {
         self.raw.get_authority().unwrap_or_default()
     }
 
-    /// `http` or `https`, as the client came.
+    /// Scheme by which the client came: `http` or `https`.
     pub fn scheme(&self) -> String {
         match self.raw.get_scheme() {
             Some(Scheme::Http) | None => "http".to_owned(),
@@ -53,7 +53,7 @@ impl Request {
         }
     }
 
-    /// The first header of that name, in any case. Bytes that are not UTF-8 read as U+FFFD.
+    /// Returns the first header of that name, in any case. Bytes that are not UTF-8 read as U+FFFD.
     pub fn header(&self, name: &str) -> Option<String> {
         let values = self.raw.get_headers().get(name);
         values
@@ -61,12 +61,12 @@ impl Request {
             .map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The body. It is read as fast as the handler takes it, and no faster.
+    /// Takes the body. It is read as fast as the handler takes it, and no faster.
     pub fn into_body(self) -> Body {
         Body::of(self.raw)
     }
 
-    /// The request as the standard's bindings have it.
+    /// Returns the request as the standard's bindings have it.
     pub fn into_raw(self) -> types::Request {
         self.raw
     }

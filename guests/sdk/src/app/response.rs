@@ -1,4 +1,4 @@
-//! What an app handler answers with.
+//! Responses of an app handler.
 
 use super::{Body, Sender};
 use std::{future::Future, pin::Pin};
@@ -9,7 +9,7 @@ use wasip3::{
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// An answer.
+/// A response of an app handler.
 pub struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
@@ -23,38 +23,39 @@ enum Content {
 }
 
 impl Response {
-    /// An answer with that content type (none when empty).
+    /// Makes a response with that status and content type (none when empty).
     pub fn respond(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         Self::with(status, content_type, Content::Bytes(body.into()))
     }
 
-    /// 200 with plain text.
+    /// Makes a response of 200 with plain text.
     pub fn text(body: impl Into<String>) -> Self {
         Self::respond(200, "text/plain; charset=utf-8", body.into())
     }
 
-    /// 200 with a page.
+    /// Makes a response of 200 with a page.
     pub fn html(body: impl Into<String>) -> Self {
         Self::respond(200, "text/html; charset=utf-8", body.into())
     }
 
-    /// 200 with JSON that the caller has written.
+    /// Makes a response of 200 with JSON that the caller has written.
     pub fn json(body: impl Into<String>) -> Self {
         Self::respond(200, "application/json", body.into())
     }
 
-    /// 404 with a line of text.
+    /// Makes a response of 404 with a line of text.
     pub fn not_found() -> Self {
         Self::respond(404, "text/plain; charset=utf-8", "not found\n")
     }
 
-    /// 200 with a body that was received. It is handed on unread, so its bytes do not enter the handler. One that was cut
-    /// ends the answer the same way, and trailers go on.
+    /// Makes a response of 200 with a body that was received. It is sent on unread, so its bytes do not enter the
+    /// handler. One that was cut ends the response the same way, and trailers go on.
     pub fn through(content_type: &str, body: Body) -> Self {
         Self::with(200, content_type, Content::Through(body))
     }
 
-    /// 200 with what the function sends. It runs while the answer is under way, as fast as the client takes it.
+    /// Makes a response of 200 with what the function sends. The function runs while the response is under way, as
+    /// fast as the client takes it.
     pub fn stream<F, T>(content_type: &str, send: F) -> Self
     where
         F: FnOnce(Sender) -> T + 'static,
@@ -64,13 +65,13 @@ impl Response {
         Self::with(200, content_type, Content::Stream(Box::new(task)))
     }
 
-    /// Another status.
+    /// Sets the status.
     pub fn status(mut self, code: u16) -> Self {
         self.status = code;
         self
     }
 
-    /// One more header. One that the standard forbids or that is not well-formed is left out.
+    /// Adds a header. One that the standard forbids or that is not well-formed is left out.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.headers
             .push((name.to_owned(), value.as_ref().as_bytes().to_vec()));
@@ -129,7 +130,7 @@ impl Content {
     }
 }
 
-/// The body that a task, which runs from now on, sends.
+/// Makes a body that a task, which runs from now on, sends.
 fn streamed<T: Future<Output = ()> + 'static>(
     send: impl FnOnce(Sender) -> T,
 ) -> wasip3::wit_bindgen::StreamReader<u8> {

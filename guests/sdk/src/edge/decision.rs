@@ -1,4 +1,4 @@
-//! What an edge handler answers with.
+//! Decisions of an edge handler.
 
 use super::bindings::{
     self as raw,
@@ -8,13 +8,13 @@ use super::bindings::{
     },
 };
 
-/// What should happen to a request. The constructors name the ways; the methods after them refine the ones they say
-/// they refine, and leave the others as they are.
+/// A decision: what should happen to a request. The constructors name the kinds of decision; the methods after them refine those
+/// that they name, and leave the others as they are.
 #[derive(Debug)]
 pub struct Decision(raw::Decision);
 
 impl Decision {
-    /// A small answer with that content type (none when empty).
+    /// Decides on a small inline response with that status and content type (none when empty).
     pub fn respond(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = if content_type.is_empty() {
             Vec::new()
@@ -28,27 +28,27 @@ impl Decision {
         }))
     }
 
-    /// 200 with plain text.
+    /// Decides on an inline response of 200 with plain text.
     pub fn text(body: impl Into<String>) -> Self {
         Self::respond(200, "text/plain; charset=utf-8", body.into())
     }
 
-    /// 200 with a page.
+    /// Decides on an inline response of 200 with a page.
     pub fn html(body: impl Into<String>) -> Self {
         Self::respond(200, "text/html; charset=utf-8", body.into())
     }
 
-    /// 200 with JSON that the caller has written.
+    /// Decides on an inline response of 200 with JSON that the caller has written.
     pub fn json(body: impl Into<String>) -> Self {
         Self::respond(200, "application/json", body.into())
     }
 
-    /// 404 with a line of text.
+    /// Decides on an inline response of 404 with a line of text.
     pub fn not_found() -> Self {
         Self::respond(404, "text/plain; charset=utf-8", "not found\n")
     }
 
-    /// 302 to that place; see [`status`](Self::status) for the other kinds.
+    /// Decides on a redirect to that place by 302; see [`status`](Self::status) for the other kinds.
     pub fn redirect(location: impl Into<String>) -> Self {
         Self(raw::Decision::Redirect(Redirect {
             status: 302,
@@ -56,7 +56,8 @@ impl Decision {
         }))
     }
 
-    /// Sends the request to an upstream of the build, or to a built-in one such as `role:app`, and its answer back.
+    /// Decides to relay the request to an upstream of the build, or to a built-in one such as `role:app`, and its
+    /// response back.
     pub fn relay(upstream: impl Into<String>) -> Self {
         Self(raw::Decision::Relay(Relay {
             upstream: upstream.into(),
@@ -69,12 +70,12 @@ impl Decision {
         }))
     }
 
-    /// Sends the request to the live node that a key of a namespace is placed on.
+    /// Decides to relay the request to the live node that a key of a namespace is placed on.
     pub fn live(namespace: &str, key: impl Into<String>) -> Self {
         Self::relay(format!("live:{namespace}")).key(key)
     }
 
-    /// A file of this build, from memory.
+    /// Decides on a file of this build, from memory.
     pub fn asset(path: impl Into<String>) -> Self {
         Self(raw::Decision::Asset(Asset {
             path: path.into(),
@@ -83,12 +84,12 @@ impl Decision {
         }))
     }
 
-    /// Runs an app handler of this build. On nodes of role app only.
+    /// Decides to run an app handler of this build. On nodes of role app only.
     pub fn app(handler: impl Into<String>) -> Self {
         Self(raw::Decision::App(handler.into()))
     }
 
-    /// The status of an inline answer, an asset or a redirect.
+    /// Sets the status of an inline response, an asset or a redirect.
     pub fn status(mut self, code: u16) -> Self {
         match &mut self.0 {
             raw::Decision::Respond(response) => response.status = code,
@@ -99,8 +100,8 @@ impl Decision {
         self
     }
 
-    /// A header: of the answer for inline answers, assets and redirects, of the request that is sent on for a relay
-    /// (where it replaces any of that name). An app writes its own: there it is left out, and the log says so.
+    /// Adds a header: to the response for inline responses, assets and redirects, to the request that is sent on for a
+    /// relay (where it replaces any of that name). An app writes its own: there it is left out, and the log says so.
     pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
         let header = header(name, value.as_ref());
         match &mut self.0 {
@@ -133,7 +134,7 @@ impl Decision {
         self
     }
 
-    /// Path and query that a relay asks for, instead of the request's own.
+    /// Sets the path and query that a relay asks for, instead of the request's own.
     pub fn path(mut self, path_and_query: impl Into<String>) -> Self {
         if let raw::Decision::Relay(relay) = &mut self.0 {
             relay.path = Some(path_and_query.into());
@@ -141,7 +142,7 @@ impl Decision {
         self
     }
 
-    /// What a relay keeps on one server of an upstream that is balanced by key.
+    /// Sets the key that a relay keeps on one server of an upstream that is balanced by key.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         if let raw::Decision::Relay(relay) = &mut self.0 {
             relay.key = Some(key.into());
@@ -149,17 +150,17 @@ impl Decision {
         self
     }
 
-    /// Milliseconds until the head of a relay's answer.
+    /// Sets the milliseconds until the head of a relay's response.
     pub fn first_byte_timeout_ms(self, ms: u32) -> Self {
         self.timeouts(|timeouts| timeouts.first_byte_ms = Some(ms))
     }
 
-    /// Milliseconds between two reads of a relay's body.
+    /// Sets the milliseconds between two reads of a relay's body.
     pub fn idle_timeout_ms(self, ms: u32) -> Self {
         self.timeouts(|timeouts| timeouts.idle_ms = Some(ms))
     }
 
-    /// Milliseconds for all of a relay.
+    /// Sets the milliseconds for all of a relay.
     pub fn total_timeout_ms(self, ms: u32) -> Self {
         self.timeouts(|timeouts| timeouts.total_ms = Some(ms))
     }
@@ -175,12 +176,12 @@ impl Decision {
         self
     }
 
-    /// Never sends a relayed request a second time.
+    /// Forbids to send a relayed request a second time.
     pub fn without_retry(self) -> Self {
         self.retry(Retry::Never)
     }
 
-    /// Takes a relayed request for idempotent, whatever its method: it may be sent again when no answer came.
+    /// Takes a relayed request for idempotent, whatever its method: it may be sent again when no response came.
     pub fn retry_always(self) -> Self {
         self.retry(Retry::Always)
     }

@@ -16,17 +16,17 @@ impl Request {
         Self { head }
     }
 
-    /// The method.
+    /// Method of the request.
     pub fn method(&self) -> &Method {
         &self.head.method
     }
 
-    /// The path, without the query: `/a/b`.
+    /// Path of the request, without the query: `/a/b`.
     pub fn path(&self) -> &str {
         self.split().0
     }
 
-    /// What stands behind the `?`, if there is one: `c=d`.
+    /// Query of the request, which stands behind the `?`, if there is one: `c=d`.
     pub fn query(&self) -> Option<&str> {
         self.split().1
     }
@@ -36,12 +36,12 @@ impl Request {
         &self.head.path
     }
 
-    /// The first header of that name, in any case.
+    /// Returns the first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<String> {
         request::header(name)
     }
 
-    /// All headers, in order.
+    /// Returns all headers, in order.
     pub fn headers(&self) -> Vec<(String, String)> {
         request::headers()
             .into_iter()
@@ -54,17 +54,17 @@ impl Request {
         request::authority()
     }
 
-    /// `http` or `https`, as the client came.
+    /// Scheme by which the client came: `http` or `https`.
     pub fn scheme(&self) -> String {
         request::scheme()
     }
 
-    /// The client's address, without its port.
+    /// Address of the client, without its port.
     pub fn client_address(&self) -> String {
         request::client_address()
     }
 
-    /// The id that the answer and the log carry.
+    /// Id of the request, which the response and the log carry.
     pub fn request_id(&self) -> String {
         request::request_id()
     }

@@ -5,12 +5,12 @@ pub use crate::{
     __log_debug as debug, __log_error as error, __log_info as info, __log_warn as warn,
 };
 
-/// One line.
+/// Logs one line.
 pub fn log(level: Level, message: &str) {
     super::imports::log::log(level, message);
 }
 
-/// A panic becomes a trap, which carries no text; so the text goes to the log first.
+/// Logs a panic's text before it becomes a trap, which carries none.
 pub(crate) fn panics() {
     static HOOK: std::sync::Once = std::sync::Once::new();
     HOOK.call_once(|| {
@@ -18,28 +18,28 @@ pub(crate) fn panics() {
     });
 }
 
-/// `log::debug!("{} things", n)`.
+/// Logs a line of level debug: `log::debug!("{} things", n)`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log_debug {
     ($($part:tt)*) => { $crate::host::log::log($crate::host::log::Level::Debug, &::std::format!($($part)*)) };
 }
 
-/// `log::info!("{} things", n)`.
+/// Logs a line of level info: `log::info!("{} things", n)`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log_info {
     ($($part:tt)*) => { $crate::host::log::log($crate::host::log::Level::Info, &::std::format!($($part)*)) };
 }
 
-/// `log::warn!("{} things", n)`.
+/// Logs a line of level warn: `log::warn!("{} things", n)`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log_warn {
     ($($part:tt)*) => { $crate::host::log::log($crate::host::log::Level::Warn, &::std::format!($($part)*)) };
 }
 
-/// `log::error!("{} things", n)`.
+/// Logs a line of level error: `log::error!("{} things", n)`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __log_error {

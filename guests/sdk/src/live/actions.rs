@@ -1,5 +1,5 @@
-//! What a handler can do about the connection that it is called for. All of it is done when the call has returned, and
-//! nothing of it if the call traps.
+//! Actions of a handler on the connection that it is called for. All of them are done when the call has returned, and
+//! none if the call traps.
 
 use super::{
     Fault, Message,

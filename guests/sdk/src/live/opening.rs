@@ -1,11 +1,12 @@
-//! A client that has come.
+//! Opening of a connection: a client that has come.
 
 use super::{
     Again, Transport,
     bindings::{self, protoplex::host::request},
 };
 
-/// What is known of a client that has come. Everything else of its request is asked of the host when called for.
+/// A client that has come, and what is known of it. Everything else of its request is asked of the host when called
+/// for.
 #[derive(Debug)]
 pub struct Opening(bindings::Opening);
 
@@ -16,22 +17,22 @@ impl Opening {
         Self(opening)
     }
 
-    /// How it is connected.
+    /// Transport by which the client is connected.
     pub fn transport(&self) -> Transport {
         self.0.transport
     }
 
-    /// Why the connection is opened again although it never closed; `None` when the client came.
+    /// Returns why the connection is opened again although it never closed; `None` when the client came.
     pub fn again(&self) -> Option<Again> {
         self.0.again
     }
 
-    /// The path, without the query: `/a/b`.
+    /// Path of the request, without the query: `/a/b`.
     pub fn path(&self) -> &str {
         self.0.path.split('?').next().unwrap_or_default()
     }
 
-    /// A value of the query, with `%` and `+` decoded.
+    /// Returns a value of the query, with `%` and `+` decoded.
     pub fn query(&self, name: &str) -> Option<String> {
         let (_, query) = self.0.path.split_once('?')?;
         let mut pairs = query
@@ -41,12 +42,12 @@ impl Opening {
         Some(decoded(value))
     }
 
-    /// The first header of that name, in any case.
+    /// Returns the first header of that name, in any case.
     pub fn header(&self, name: &str) -> Option<String> {
         request::header(name)
     }
 
-    /// The client's address, without its port.
+    /// Address of the client, without its port.
     pub fn client_address(&self) -> String {
         request::client_address()
     }
@@ -60,7 +61,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// With a status from 400 to 599.
+    /// Makes a refusal with a status from 400 to 599.
     pub fn new(status: u16, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self { status, reason }
@@ -75,7 +76,7 @@ impl Refusal {
     }
 }
 
-/// As browsers write forms; what is no UTF-8 reads as U+FFFD.
+/// Decodes a text as browsers write forms; what is no UTF-8 reads as U+FFFD.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,9 +1,9 @@
-//! One value for each connection of an instance.
+//! Values of a stateful handler: one for each connection of an instance.
 
 use super::{Opening, Refusal, Stateful, bindings};
 use std::{cell::RefCell, collections::HashMap};
 
-/// What [`live_stateful!`](crate::live_stateful!) keeps.
+/// Values by connection, which [`live_stateful!`](crate::live_stateful!) keeps.
 pub struct Connections<T>(RefCell<HashMap<u64, T>>);
 
 impl<T> Default for Connections<T> {
@@ -13,7 +13,7 @@ impl<T> Default for Connections<T> {
 }
 
 impl<T: Stateful> Connections<T> {
-    /// See [`Stateful::opened`].
+    /// Calls [`Stateful::opened`], and keeps the value.
     pub fn opened(
         &self,
         connection: u64,
@@ -24,14 +24,14 @@ impl<T: Stateful> Connections<T> {
         Ok(())
     }
 
-    /// See [`Stateful::received`].
+    /// Calls [`Stateful::received`] on the connection's value.
     pub fn received(&self, connection: u64, message: bindings::Message) {
         if let Some(value) = self.0.borrow_mut().get_mut(&connection) {
             value.received(message);
         }
     }
 
-    /// See [`Stateful::closed`].
+    /// Calls [`Stateful::closed`] with the connection's value, which ends here.
     pub fn closed(&self, connection: u64, ending: bindings::Ending) {
         let value = self.0.borrow_mut().remove(&connection);
         if let Some(value) = value {
@@ -39,7 +39,7 @@ impl<T: Stateful> Connections<T> {
         }
     }
 
-    /// See [`Stateful::save`].
+    /// Calls [`Stateful::save`] on the connection's value.
     pub fn save(&self, connection: u64) -> bindings::Saved {
         let values = self.0.borrow();
         bindings::Saved {
@@ -48,7 +48,7 @@ impl<T: Stateful> Connections<T> {
         }
     }
 
-    /// See [`Stateful::restore`].
+    /// Calls [`Stateful::restore`], and keeps the value.
     pub fn restore(&self, connection: u64, saved: bindings::Saved) -> Result<(), String> {
         crate::host::log::panics();
         let value = T::restore(saved.schema, &saved.bytes)?;

@@ -19,6 +19,9 @@ pub enum FrameError {
     /// A head that is no frame of this version.
     #[error("the head of a frame cannot be read: {0}")]
     Head(#[from] serde_json::Error),
+    /// Numbers that no child can have come to, such as more messages than the stream has had.
+    #[error("a frame that contradicts itself")]
+    Contradiction,
     /// More or fewer contents than the frame has messages.
     #[error("a frame with other contents than it says")]
     WrongContents,
@@ -65,6 +68,9 @@ impl Frame {
         };
         let (head, mut is_last) = piece()?;
         let frame: Self = serde_json::from_slice(&head)?;
+        if !frame.is_possible() {
+            return Err(FrameError::Contradiction);
+        }
         let mut data = Vec::new();
         while !is_last {
             let content;

@@ -1,7 +1,7 @@
 //! A port on loopback, and members who call there.
 
 use super::*;
-use crate::{Authority, Expected, MemberFiles, authority::Issued, mutual_tls};
+use crate::{Authority, Expected, MemberFiles, authority::IssuedCertificate, mutual_tls};
 use axum::routing::get;
 use protoplex_wire::manifest::Role;
 use rustls::pki_types::ServerName;
@@ -46,7 +46,7 @@ impl Port {
     }
 
     /// The response to a request of the holder of `issued`, who means to speak to `expected`.
-    async fn ask(&self, issued: &Issued, expected: Expected) -> std::io::Result<String> {
+    async fn ask(&self, issued: &IssuedCertificate, expected: Expected) -> std::io::Result<String> {
         let files = MemberFiles::read(&self.authority().identity(issued)).unwrap();
         let tls = mutual_tls::client_config(&files, expected).unwrap();
         let stream = TcpStream::connect(self.address).await?;
@@ -99,7 +99,7 @@ async fn a_member_of_another_fleet_gets_no_response() {
     let elsewhere = tempfile::tempdir().unwrap();
     let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
     let foreign = foreign.issue_operator("me").unwrap();
-    let answer = port.ask(&foreign, app_1()).await;
-    assert!(answer.is_err(), "{answer:?}");
+    let response = port.ask(&foreign, app_1()).await;
+    assert!(response.is_err(), "{response:?}");
     port.shutdown.cancel();
 }

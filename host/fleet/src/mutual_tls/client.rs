@@ -13,9 +13,9 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Checks chain and host as everybody does, and then who it is.
+/// Verifies chain and host of a server's certificate as everybody does, and then who it is.
 #[derive(Debug)]
-struct Verifier {
+struct MemberVerifier {
     chain: Arc<WebPkiServerVerifier>,
     expected: Expected,
 }
@@ -23,9 +23,9 @@ struct Verifier {
 /// Another member of the fleet answers.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Stranger(String);
+struct UnexpectedMember(String);
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for MemberVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -45,7 +45,7 @@ impl ServerCertVerifier for Verifier {
         match self.expected.check(found.as_ref()) {
             Ok(()) => Ok(verified),
             Err(why) => {
-                let why = OtherError(Arc::new(Stranger(why)));
+                let why = OtherError(Arc::new(UnexpectedMember(why)));
                 Err(Error::InvalidCertificate(CertificateError::Other(why)))
             }
         }
@@ -74,7 +74,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// TLS 1.3 with the member's certificate; whoever answers must be `expected`.
+/// Makes a configuration of TLS 1.3 with the member's certificate; the server must be `expected`.
 pub(super) fn config(
     files: &MemberFiles,
     expected: Expected,
@@ -88,7 +88,7 @@ pub(super) fn config(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| cert.unusable(error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { chain, expected }))
+        .with_custom_certificate_verifier(Arc::new(MemberVerifier { chain, expected }))
         .with_client_auth_cert(cert.certificates()?, key.private_key()?)
         .map_err(|error| cert.unusable(error))
 }

@@ -4,7 +4,7 @@ use super::{MemberFiles, TlsSetupError};
 use rustls::{ServerConfig, server::WebPkiClientVerifier};
 use std::sync::Arc;
 
-/// TLS 1.3 with the member's certificate; a client must have one of the same authority.
+/// Makes a configuration of TLS 1.3 with the member's certificate; a client must have one of the same authority.
 pub(super) fn config(files: &MemberFiles) -> Result<ServerConfig, TlsSetupError> {
     let MemberFiles { ca, cert, key } = files;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

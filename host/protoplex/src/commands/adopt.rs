@@ -3,10 +3,10 @@
 use super::push::finish;
 use crate::{
     cli,
-    exit::Code,
+    exit::CommandExit,
     output,
-    progress::{Format, Shown},
-    target::Found,
+    progress::{EventFormat, ShownRelease},
+    target::FoundSeed,
 };
 use anyhow::Result;
 use protoplex_push::{PushError, follow, give_back};
@@ -16,17 +16,17 @@ use protoplex_wire::{
 };
 use std::collections::BTreeMap;
 
-/// Gives the Seed what it lacks of the build, and orders that it is the fleet's.
+/// Runs `adopt`: gives the Seed what it lacks of the build, and orders that it becomes the fleet's.
 ///
 /// # Errors
 /// Whatever kept the Seed from adopting it.
-pub async fn run(args: &cli::Adopt) -> Result<Code> {
-    let client = Found::by(&args.following.target)?.client()?;
+pub async fn run(args: &cli::AdoptArgs) -> Result<CommandExit> {
+    let client = FoundSeed::by(&args.following.target)?.client()?;
     let Some(hold) = client.status().await?.hold else {
         output::say(
             "the Seed holds nothing back, and runs what it ordered; there is nothing to adopt",
         );
-        return Ok(Code::Refused);
+        return Ok(CommandExit::Refused);
     };
     let mut nodes = client.nodes().await?;
     nodes.retain(|node| node.connected && node.active.is_some());
@@ -35,14 +35,14 @@ pub async fn run(args: &cli::Adopt) -> Result<Code> {
     // The one that knows most first.
     nodes.sort_by_key(|node| node.node != hold.node);
     give_back(&client, &nodes, build).await?;
-    let format = Format::of(&args.following);
+    let format = EventFormat::of(&args.following);
     let events = client.adopt(build).await.map_err(PushError::from)?;
     let timeout = args.following.timeout();
-    let end = follow(events, timeout, &Shown::new(format)).await?;
+    let end = follow(events, timeout, &ShownRelease::new(format)).await?;
     Ok(finish(&end, format, timeout))
 }
 
-/// The build that starts with `named`, or the only one, of those that nodes run.
+/// Chooses the build that starts with `named`, or the only one, of those that nodes run.
 fn chosen(nodes: &[NodeStatus], named: Option<&str>) -> Result<BuildId, PushError> {
     let mut running = BTreeMap::<BuildId, Vec<&str>>::new();
     for node in nodes {

@@ -1,20 +1,20 @@
 //! `build`: what a push would send, without sending it.
 
-use crate::{cli, exit::Code, inspect, output};
+use crate::{cli, exit::CommandExit, inspect, output};
 use anyhow::Result;
 use protoplex_push::package;
 use protoplex_wire::manifest::Isolation;
 
-/// Packages and prints.
+/// Runs `build`: packages and prints.
 ///
 /// # Errors
 /// When the manifest is malformed.
-pub fn run(args: &cli::Build) -> Result<Code> {
+pub fn run(args: &cli::BuildArgs) -> Result<CommandExit> {
     let package = package(&args.file, &args.sets, &inspect::inspect)?;
     let manifest = &package.manifest;
     if args.json {
         output::line(String::from_utf8_lossy(&manifest.canonical()))?;
-        return Ok(Code::Done);
+        return Ok(CommandExit::Done);
     }
     output::line(format_args!("build {}  {}", package.id(), manifest.name))?;
     let heading = ["HANDLER", "WORLD", "ISOLATION", "COMPONENT", "SIZE"];
@@ -41,7 +41,7 @@ pub fn run(args: &cli::Build) -> Result<Code> {
     for note in &package.notes {
         output::say(note);
     }
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn isolation(isolation: Isolation) -> String {

@@ -1,17 +1,17 @@
-//! `dev`: from saving a file to the new answer. Watches, rebuilds the guest that changed, pushes.
+//! `dev`: from saving a file to the new response. Watches, rebuilds the guest that changed, pushes.
 
 use super::push::finish;
 use crate::{
     cli,
-    exit::Code,
+    exit::CommandExit,
     inspect, output,
-    progress::{Format, Shown},
-    target::Found,
+    progress::{EventFormat, ShownRelease},
+    target::FoundSeed,
 };
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use protoplex_push::{Blob, End, Options, PushError, package, push};
+use protoplex_push::{Blob, PushError, PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use std::{
     collections::BTreeSet,
@@ -22,33 +22,33 @@ use std::{
 };
 use tokio::{process::Command, sync::mpsc};
 
-/// Editors write a file in several steps; this long after the last one it is whole.
+/// Time without changes after which a file is whole: editors write it in several steps.
 const QUIET: Duration = Duration::from_millis(50);
-/// Nobody works on while a push hangs longer than this.
+/// Longest time of a push: nobody works on while one hangs longer than this.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(60);
-/// The workspace of all guests.
+/// Folder of the workspace of all guests.
 const GUESTS: &str = "guests";
 /// Folders that tools make, and nobody edits.
 const MADE: [&str; 4] = ["target", "node_modules", "__pycache__", "out"];
-/// A guest that every other one is made of.
+/// Name of the guest that every other one is made of.
 const SDK: &str = "sdk";
 
-/// Watches until Ctrl-C.
+/// Runs `dev`: watches until Ctrl-C.
 ///
 /// # Errors
 /// When there is nothing to watch, or no Seed to push to. What goes wrong later is said, and watching goes on.
-pub async fn run(args: &cli::Dev) -> Result<Code> {
+pub async fn run(args: &cli::DevArgs) -> Result<CommandExit> {
     ensure!(
         Path::new(GUESTS).join("Cargo.toml").exists(),
         "there is no {GUESTS}/Cargo.toml here; run this in the repository's root"
     );
-    let found = Found::by(&args.target)?;
-    let session = Session {
+    let found = FoundSeed::by(&args.target)?;
+    let session = DevSession {
         client: found.client()?,
         key: found.release_key(args.release_key.as_deref())?,
         args,
     };
-    let (mut watch, mut events) = Watch::start()?;
+    let (mut watch, mut events) = FolderWatch::start()?;
     watch.add(Path::new(GUESTS));
     watch.add(
         args.file
@@ -67,17 +67,17 @@ pub async fn run(args: &cli::Dev) -> Result<Code> {
     while let Some(changed) = next_change(&mut watch, &mut events).await {
         session.react(&changed).await;
     }
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
-struct Session<'a> {
+struct DevSession<'a> {
     client: SeedClient,
     key: SigningKey,
-    args: &'a cli::Dev,
+    args: &'a cli::DevArgs,
 }
 
-impl Session<'_> {
-    /// Where the build's files are. None while its manifest is malformed, which the push will say.
+impl DevSession<'_> {
+    /// Folders of the build's files. None while its manifest is malformed, which the push will say.
     fn asset_folders(&self) -> BTreeSet<PathBuf> {
         let package = package(&self.args.file, &self.args.sets, &inspect::inspect);
         let blobs = package
@@ -127,7 +127,7 @@ impl Session<'_> {
         }
     }
 
-    /// Whether a new build runs now.
+    /// Pushes, and returns whether a new build runs now.
     async fn try_push(&self) -> Result<bool> {
         let step = Instant::now();
         let package = package(&self.args.file, &self.args.sets, &inspect::inspect)?;
@@ -138,24 +138,24 @@ impl Session<'_> {
         }
         said("packaged", &package.id().short(), step);
         let step = Instant::now();
-        let options = Options {
+        let options = PushOptions {
             made_against: Some(active),
             timeout: PUSH_TIMEOUT,
         };
-        let shown = Arc::new(Shown::new(Format::Quiet));
+        let shown = Arc::new(ShownRelease::new(EventFormat::Quiet));
         let end = push(&self.client, &package, &self.key, &options, shown).await;
         let end = end.map_err(|error| match error {
             PushError::Refused { .. } => anyhow::Error::new(error),
             other => anyhow::Error::new(other).context("pushing"),
         })?;
-        if let End::Promoted(record) = &end {
+        if let ReleaseEnd::Promoted(record) = &end {
             said("pushed", &format!("{} nodes", record.switched()), step);
         }
-        Ok(finish(&end, Format::Quiet, PUSH_TIMEOUT) == Code::Done)
+        Ok(finish(&end, EventFormat::Quiet, PUSH_TIMEOUT) == CommandExit::Done)
     }
 }
 
-/// `built    router                 612 ms`
+/// Prints a step and how long it took: `built    router                 612 ms`
 fn said(step: &str, what: &str, since: Instant) {
     output::say(format_args!(
         "{step:<8} {what:<24} {:>6} ms",
@@ -165,13 +165,14 @@ fn said(step: &str, what: &str, since: Instant) {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Rebuild {
-    /// Only files or the manifest changed.
+    /// Nothing: only files or the manifest changed.
     Nothing,
-    /// These guests; empty is all.
+    /// Only these guests; empty is all.
     Guests(BTreeSet<String>),
 }
 
-/// The guests whose sources are among the changed files: `guests/FOLDER/NAME`, with a Cargo.toml or a guest.toml.
+/// Finds the guests whose sources are among the changed files: `guests/FOLDER/NAME`, with a Cargo.toml or a
+/// guest.toml.
 fn guests_of(changed: &BTreeSet<PathBuf>) -> Rebuild {
     let mut names = BTreeSet::new();
     for path in changed {
@@ -213,24 +214,27 @@ async fn rebuild(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The folders that are watched. Each for itself, so that `node_modules` and `target` are left out.
-struct Watch {
+/// Watches of folders. Each folder has its own, so that `node_modules` and `target` are left out.
+struct FolderWatch {
     watcher: RecommendedWatcher,
     root: PathBuf,
 }
 
-impl Watch {
+impl FolderWatch {
     fn start() -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         // Unbounded: the kernel's queue before it is bounded, and `next_change` empties it at once.
         let (sender, receiver) = mpsc::unbounded_channel();
-        let watcher =
-            notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+        let watcher = notify::recommended_watcher(
+            move |event: notify::Result<Event>| match event {
                 Ok(event) => {
                     // Nobody listens any more when the command ends.
                     let _ = sender.send(event);
                 }
-                Err(error) => tracing::warn!(%error, "a change may have been missed"),
-            })?;
+                Err(error) => {
+                    tracing::warn!(%error, "the watcher of files failed; a change may have been missed")
+                }
+            },
+        )?;
         let root = std::env::current_dir()?;
         Ok((Self { watcher, root }, receiver))
     }
@@ -241,7 +245,7 @@ impl Watch {
             return;
         }
         if let Err(error) = self.watcher.watch(folder, RecursiveMode::NonRecursive) {
-            tracing::warn!(folder = %folder.display(), %error, "a folder cannot be watched");
+            tracing::warn!(folder = %folder.display(), %error, "a folder cannot be watched; changes in it are missed");
         }
         let Ok(entries) = fs::read_dir(folder) else {
             return;
@@ -253,7 +257,7 @@ impl Watch {
         }
     }
 
-    /// The files that the event changed, relative to the repository.
+    /// Files that the event changed, relative to the repository.
     fn changed(&mut self, event: Event) -> Vec<PathBuf> {
         let matters = matches!(
             event.kind,
@@ -277,7 +281,7 @@ impl Watch {
     }
 }
 
-/// Whether a tool or an editor makes this beside the sources.
+/// Whether a tool or an editor makes this file beside the sources.
 fn is_made(path: &Path) -> bool {
     let hidden = |part: &str| part.starts_with('.') && part.len() > 2;
     path.iter()
@@ -290,9 +294,9 @@ fn is_made(path: &Path) -> bool {
             .is_some_and(|name| name == "Cargo.lock" || name == "4913")
 }
 
-/// All files that changed since the last call, once nothing changes any more.
+/// Waits until nothing changes any more. Returns all files that changed since the last call.
 async fn next_change(
-    watch: &mut Watch,
+    watch: &mut FolderWatch,
     events: &mut mpsc::UnboundedReceiver<Event>,
 ) -> Option<BTreeSet<PathBuf>> {
     let mut changed = BTreeSet::new();
@@ -350,7 +354,7 @@ mod tests {
         // Hidden folders are not watched, and temporary ones are.
         let site = root.join("site");
         fs::create_dir(&site).expect("made");
-        let (mut watch, mut events) = Watch::start().expect("a watcher");
+        let (mut watch, mut events) = FolderWatch::start().expect("a watcher");
         watch.root = root.clone();
         watch
             .watcher

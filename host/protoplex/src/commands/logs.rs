@@ -1,6 +1,6 @@
 //! `logs`: the recent log of every node, from its meta port.
 
-use crate::{cli, exit::Code, output, target::Found};
+use crate::{cli, exit::CommandExit, output, target::FoundSeed};
 use anyhow::{Context as _, Result, bail, ensure};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::NodeStatus;
@@ -8,19 +8,19 @@ use serde_json::{Map, Value};
 use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinSet};
 
-/// A line above this is cut: the nodes cut theirs far below.
+/// Most bytes of a line; a longer one is cut: the nodes cut theirs far below.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// Lines that wait for the terminal.
+/// Most lines that wait for the terminal.
 const QUEUE_LINES_MAX: usize = 1_024;
-/// A node that is restarting is asked again after this.
+/// Time after which a node that is restarting is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Prints lines as they come; with `-f` until Ctrl-C.
+/// Runs `logs`: prints lines as they come; with `-f` until Ctrl-C.
 ///
 /// # Errors
 /// When the Seed does not answer, or there is no such node.
-pub async fn run(args: &cli::Logs) -> Result<Code> {
-    let client = Found::by(&args.target)?.client()?;
+pub async fn run(args: &cli::LogsArgs) -> Result<CommandExit> {
+    let client = FoundSeed::by(&args.target)?.client()?;
     let nodes = chosen(client.nodes().await?, args.node.as_deref())?;
     let (sender, mut lines) = mpsc::channel(QUEUE_LINES_MAX);
     let mut readers = JoinSet::new();
@@ -44,7 +44,7 @@ pub async fn run(args: &cli::Logs) -> Result<Code> {
             output::line(format_args!("{node:<10} {}", readable(&line)))?;
         }
     }
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn chosen(nodes: Vec<NodeStatus>, name: Option<&str>) -> Result<Vec<NodeStatus>> {
@@ -68,14 +68,14 @@ async fn read(
 ) -> Result<()> {
     let query = if follow { "?follow=true" } else { "" };
     let url = format!("{}/logs{query}", node.addresses.meta);
-    let mut answer = client.node(&node.node)?.get(&url).await?;
+    let mut response = client.node(&node.node)?.get(&url).await?;
     ensure!(
-        answer.status().is_success(),
+        response.status().is_success(),
         "{url} says {}",
-        answer.status()
+        response.status()
     );
     let mut rest = Vec::new();
-    while let Some(chunk) = answer.chunk().await {
+    while let Some(chunk) = response.chunk().await {
         rest.extend_from_slice(&chunk.context("the log broke off")?);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
@@ -90,7 +90,7 @@ async fn read(
     Ok(())
 }
 
-/// A JSON line of the log as one line of text: time, level, message, fields.
+/// Formats a JSON line of the log as one line of text: time, level, message, fields.
 fn readable(line: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(line) else {
         return line.to_owned();
@@ -113,7 +113,8 @@ fn readable(line: &str) -> String {
     one_line(&text)
 }
 
-/// A guest chooses what it logs: line ends and control sequences must not become another line, or the terminal's.
+/// Replaces line ends and control sequences, since a guest chooses what it logs: they must not become another line, or
+/// the terminal's.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -17,7 +17,7 @@ use protoplex_seed_client::SeedClient;
 use protoplex_wire::{BuildId, status::ApiCode};
 use std::collections::BTreeSet;
 
-/// The build whose id starts with `prefix`, or whose release it is (`1.7`), among those of the history.
+/// Finds the build whose id starts with `prefix`, or whose release it is (`1.7`), among those of the history.
 ///
 /// # Errors
 /// When there is none, or more than one.
@@ -47,7 +47,7 @@ pub async fn build_by_prefix(client: &SeedClient, prefix: &str) -> Result<BuildI
     }
 }
 
-/// The Seed's refusal of a whole id that it does not know, for a part of one: a script sees the same exit code.
+/// Makes the Seed's refusal of a whole id that it does not know, for a part of one: a script sees the same exit code.
 fn unknown(message: String) -> anyhow::Error {
     let code = ApiCode::Build.into();
     PushError::Refused { code, message }.into()
@@ -61,7 +61,7 @@ mod tests {
         status::{Addresses, NodeStatus},
     };
 
-    /// A connected node of role app that runs this build.
+    /// Makes a connected node of role app that runs this build.
     pub(super) fn node_running(name: &str, active: Option<BuildId>) -> NodeStatus {
         NodeStatus {
             node: name.to_owned(),

@@ -1,8 +1,8 @@
-//! `new`: a guest that works, from a template, in the guests' workspace.
+//! `new`: makes a guest that works, from a template, in the guests' workspace.
 
 use crate::{
     cli::{self, Template},
-    exit::Code,
+    exit::CommandExit,
     output,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -13,18 +13,18 @@ const EDGE: &str = include_str!("../../templates/edge.rs.in");
 const APP: &str = include_str!("../../templates/app.rs.in");
 /// The folder for new guests, relative to the repository: `up` and `dev` build what is in it.
 const NEW_GUESTS: &str = "guests/sample";
-/// Names of folders beside the guests and around them, and one that cargo keeps for itself.
+/// Names that a guest may not have: folders beside the guests and around them, and one that cargo keeps for itself.
 const TAKEN: [&str; 8] = [
     "target", "test", "sdk", "tool", "site", "sample", "examples", "fixtures",
 ];
-/// Long names make long host names and metrics.
+/// Most bytes of a guest's name: long names make long host names and metrics.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Writes the guest and says what to add to a manifest.
+/// Runs `new`: writes the guest and says what to add to a manifest.
 ///
 /// # Errors
 /// When the name or the folder will not do.
-pub fn run(args: &cli::New) -> Result<Code> {
+pub fn run(args: &cli::NewArgs) -> Result<CommandExit> {
     check_name(&args.name)?;
     let default = || Path::new(NEW_GUESTS).join(&args.name);
     let folder = args.dir.clone().unwrap_or_else(default);
@@ -50,7 +50,7 @@ pub fn run(args: &cli::New) -> Result<Code> {
         args.name
     ));
     output::line(manifest_lines(&args.name, args.template))?;
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn manifest_lines(name: &str, template: Template) -> String {
@@ -80,8 +80,8 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The folder must be new, called like the guest, and stand in a folder of the guests' workspace, whose settings it
-/// shares.
+/// Checks that the folder is new, called like the guest, and stands in a folder of the guests' workspace, whose
+/// settings it shares.
 fn check_folder(folder: &Path, name: &str) -> Result<()> {
     ensure!(
         folder.file_name().is_some_and(|last| last == name),
@@ -120,8 +120,8 @@ mod tests {
         root
     }
 
-    fn new(root: &Path, template: Template) -> cli::New {
-        cli::New {
+    fn new(root: &Path, template: Template) -> cli::NewArgs {
+        cli::NewArgs {
             name: "my-page".to_owned(),
             template,
             dir: Some(root.join("mine/my-page")),

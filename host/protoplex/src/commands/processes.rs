@@ -1,6 +1,6 @@
 //! The processes of a fleet: `seed`, `node`, `child`, `compile`. Configuration in, one ready line out on stdout.
 
-use crate::{check::Check, cli, exit::Code, output, roles, signals};
+use crate::{check::CompileCheck, cli, exit::CommandExit, output, roles, signals};
 use anyhow::{Context as _, Result, ensure};
 use protoplex_parent::{self as parent, config::NodeConfig};
 use protoplex_seed::config::SeedConfig;
@@ -9,25 +9,25 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::{fs, future::Future, path::Path, process::ExitCode, time::Duration};
 
-/// The Seed's work is small beside that of nodes, and beside the compiler it starts.
+/// Threads of a Seed, whose work is small beside that of nodes, and beside the compiler it starts.
 const SEED_THREADS: usize = 2;
-/// A file that is being written is complete by then.
+/// Longest wait for work on the side when a process ends: a file that is being written is complete by then.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// A node's parent answers no visitors: one thread for the link, one for the rest.
+/// Threads of a node's parent, which answers no clients: one for the link, one for the rest.
 const NODE_THREADS: usize = 2;
 
-/// `seed`: until a signal says so.
+/// Runs `seed` until a signal says so.
 ///
 /// # Errors
 /// When the configuration is wrong or the Seed cannot start.
-pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
+pub fn seed(args: &cli::SeedArgs) -> Result<CommandExit> {
     end_with(args.process.parent)?;
     let config: SeedConfig = read(&args.process.config)?;
     let native = args
         .native
         .clone()
         .unwrap_or_else(|| config.data.join("native"));
-    let check = Check::new(&native, config.native_bytes_max)?;
+    let check = CompileCheck::new(&native, config.native_bytes_max)?;
     run(SEED_THREADS, async {
         let signals = signals::listen()?;
         let stop = signals.stop;
@@ -37,15 +37,15 @@ pub fn seed(args: &cli::SeedProcess) -> Result<Code> {
             // What was acknowledged is on the disk.
             () = signals.stop_now.cancelled() => {}
         }
-        Ok(Code::Done)
+        Ok(CommandExit::Done)
     })
 }
 
-/// `node`: until a signal says so, then it drains.
+/// Runs `node` until a signal says so, then drains it.
 ///
 /// # Errors
 /// When the configuration is wrong or the node cannot start.
-pub fn node(args: &cli::Process) -> Result<Code> {
+pub fn node(args: &cli::ProcessArgs) -> Result<CommandExit> {
     end_with(args.parent)?;
     // Heaps here are small and many: whole huge pages would be mostly empty. Children inherit it; a kernel that
     // knows no huge pages needs no order.
@@ -62,31 +62,31 @@ pub fn node(args: &cli::Process) -> Result<Code> {
             ready(&addresses)
         })
         .await?;
-        Ok(Code::Done)
+        Ok(CommandExit::Done)
     })
 }
 
-/// `child`: until its parent says so or is gone.
+/// Runs `child` until its parent says so or is gone.
 ///
 /// # Errors
 /// When a parent did not start it.
-pub fn child() -> Result<Code> {
+pub fn child() -> Result<CommandExit> {
     protoplex_child::main(roles::start)?;
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
-/// `compile`: one component. A failure is the last line of stderr, for the process that started this one.
-pub fn compile(args: &cli::Compile) -> Code {
+/// Runs `compile` for one component. A failure is the last line of stderr, for the process that started this one.
+pub fn compile(args: &cli::CompileArgs) -> CommandExit {
     match protoplex_native::compile_main(&args.input, &args.output, args.memory_bytes_max) {
-        ExitCode::SUCCESS => Code::Done,
-        _ => Code::Failed,
+        ExitCode::SUCCESS => CommandExit::Done,
+        _ => CommandExit::Failed,
     }
 }
 
-/// One line, for whoever started this process. Nothing else is ever written to stdout.
+/// Writes the ready line, for whoever started this process. Nothing else is ever written to stdout.
 fn ready(addresses: &impl serde::Serialize) {
     if let Err(error) = output::announce(&json!({ "ready": addresses })) {
-        tracing::warn!(%error, "nobody hears that this process is ready");
+        tracing::warn!(%error, "the ready line cannot be written to stdout; the process serves");
     }
 }
 
@@ -96,7 +96,7 @@ fn end_with(parent: Option<i32>) -> Result<()> {
         return Ok(());
     };
     set_parent_process_death_signal(Some(Signal::TERM)).context("asking for the death signal")?;
-    // It may have died before that.
+    // The parent may have died before that.
     let alive = getppid().is_some_and(|found| found.as_raw_nonzero().get() == parent);
     ensure!(alive, "process {parent}, which started this one, is gone");
     Ok(())
@@ -109,7 +109,7 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
 
 /// Runs a process to its end. What it does on the side, such as waiting for another process that compiles, does not
 /// hold that up.
-fn run(threads: usize, process: impl Future<Output = Result<Code>>) -> Result<Code> {
+fn run(threads: usize, process: impl Future<Output = Result<CommandExit>>) -> Result<CommandExit> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(threads).enable_all().build()?;
     let ended = runtime.block_on(process);

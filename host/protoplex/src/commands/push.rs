@@ -1,38 +1,38 @@
-//! `push`: a build of a manifest, released.
+//! `push`: makes a build of a manifest and releases it.
 
 use super::build_by_prefix;
 use crate::{
     cli,
-    exit::Code,
+    exit::CommandExit,
     inspect, output,
-    progress::{Format, Shown},
-    target::Found,
+    progress::{EventFormat, ShownRelease},
+    target::FoundSeed,
 };
 use anyhow::{Context as _, Result};
-use protoplex_push::{End, Options, PushError, package, push};
+use protoplex_push::{PushError, PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::{BuildId, status::ReleaseRecord};
 use std::{sync::Arc, time::Duration};
 
-/// `--against none`: no build may be active.
+/// Word of `--against none`: no build may be active.
 const NONE: &str = "none";
 
-/// Packages, signs, uploads what is missing, releases.
+/// Runs `push`: packages, signs, uploads what is missing, releases.
 ///
 /// # Errors
 /// Whatever kept the release from beginning.
-pub async fn run(args: &cli::Push) -> Result<Code> {
+pub async fn run(args: &cli::PushArgs) -> Result<CommandExit> {
     // First, since a malformed manifest is worth saying whether or not a Seed is there.
     let package = package(&args.file, &args.sets, &inspect::inspect)?;
-    let found = Found::by(&args.following.target)?;
+    let found = FoundSeed::by(&args.following.target)?;
     let key = found.release_key(args.release_key.as_deref())?;
     let client = found.client()?;
-    let options = Options {
+    let options = PushOptions {
         made_against: against(&client, args.against.as_deref()).await?,
         timeout: args.following.timeout(),
     };
-    let format = Format::of(&args.following);
-    let shown = Arc::new(Shown::new(format));
+    let format = EventFormat::of(&args.following);
+    let shown = Arc::new(ShownRelease::new(format));
     let end = match push(&client, &package, &key, &options, shown).await {
         // The context would hide a refusal behind a second line.
         Err(error @ (PushError::Refused { .. } | PushError::Conflict { .. })) => {
@@ -52,23 +52,23 @@ async fn against(client: &SeedClient, named: Option<&str>) -> Result<Option<Opti
 }
 
 /// Says how a release ended, and turns that into the exit code, whether or not anybody can read the words.
-pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
+pub fn finish(end: &ReleaseEnd, format: EventFormat, timeout: Duration) -> CommandExit {
     match end {
-        End::Promoted(record) => {
+        ReleaseEnd::Promoted(record) => {
             let code = reach(record);
             match (code, format) {
-                (Code::Done, Format::Text) => {
+                (CommandExit::Done, EventFormat::Text) => {
                     if let Err(error) = output::report(promoted(record)) {
                         output::say(format_args!("{} ({error})", promoted(record)));
                     }
                 }
-                (Code::Done, _) => {}
+                (CommandExit::Done, _) => {}
                 // No success, so it is said whatever the format is.
                 _ => output::say(promoted(record)),
             }
             code
         }
-        End::Reverted(record) => {
+        ReleaseEnd::Reverted(record) => {
             let reason = record.reason.as_deref().unwrap_or("no reason was given");
             let build = record.build.short();
             let before = match record.previous {
@@ -78,27 +78,27 @@ pub fn finish(end: &End, format: Format, timeout: Duration) -> Code {
             output::say(format_args!(
                 "build {build} was reverted: {reason}\n{before}"
             ));
-            Code::Reverted
+            CommandExit::Reverted
         }
-        End::StillRunning => {
+        ReleaseEnd::StillRunning => {
             output::say(format_args!(
                 "the release still runs after {} s; `protoplex releases` tells how it ends",
                 timeout.as_secs()
             ));
-            Code::TimedOut
+            CommandExit::TimedOut
         }
     }
 }
 
-/// Whether a release that was promoted came anywhere: some node of every role that has nodes runs it.
-fn reach(record: &ReleaseRecord) -> Code {
+/// Exit code of a release that was promoted: whether some node of every role that has nodes runs it.
+fn reach(record: &ReleaseRecord) -> CommandExit {
     match record.switched() > 0 && record.unreached.is_empty() {
-        true => Code::Done,
-        false => Code::Unreached,
+        true => CommandExit::Done,
+        false => CommandExit::Unreached,
     }
 }
 
-/// Where a release that was promoted runs, and where it does not yet.
+/// Text that says where a release that was promoted runs, and where it does not yet.
 fn promoted(record: &ReleaseRecord) -> String {
     let build = format!("build {} ({})", record.build.short(), record.name);
     let (here, ms) = (record.switched(), record.elapsed_ms);
@@ -130,16 +130,16 @@ mod tests {
     use protoplex_wire::{
         Digest, ReleaseId,
         manifest::Role,
-        status::{Answer, Away, NodeAnswer, Outcome},
+        status::{AnswerKind, AwayNode, NodeAnswer, ReleaseOutcome},
     };
 
     fn record(here: &[&str], away: &[(&str, Role)], unreached: &[Role]) -> ReleaseRecord {
         let ack = |node: &&str| NodeAnswer {
             node: (*node).to_owned(),
-            answer: Answer::Ack,
+            answer: AnswerKind::Ack,
             elapsed_ms: 1,
         };
-        let is_away = |(node, role): &(&str, Role)| Away {
+        let is_away = |(node, role): &(&str, Role)| AwayNode {
             node: (*node).to_owned(),
             role: *role,
         };
@@ -148,7 +148,7 @@ mod tests {
             build: Digest::of(b"x"),
             name: "x".to_owned(),
             previous: None,
-            outcome: Outcome::Promoted,
+            outcome: ReleaseOutcome::Promoted,
             reason: None,
             started_unix_ms: 0,
             elapsed_ms: 7,
@@ -162,23 +162,31 @@ mod tests {
     fn a_release_is_said_to_run_where_it_runs() {
         let app = ("app-1", Role::App);
         for (record, code, text) in [
-            (record(&["p", "a"], &[], &[]), Code::Done, "on every node"),
+            (
+                record(&["p", "a"], &[], &[]),
+                CommandExit::Done,
+                "on every node",
+            ),
             (
                 record(&["p", "a"], &[app], &[]),
-                Code::Done,
+                CommandExit::Done,
                 "on 2 of 3 nodes, after 7 ms; away are app-1",
             ),
             (
                 record(&["p"], &[app], &[Role::App]),
-                Code::Unreached,
+                CommandExit::Unreached,
                 "on none of role app: away are app-1",
             ),
             (
                 record(&[], &[app], &[Role::App]),
-                Code::Unreached,
+                CommandExit::Unreached,
                 "runs nowhere: away are app-1",
             ),
-            (record(&[], &[], &[]), Code::Unreached, "no node is here"),
+            (
+                record(&[], &[], &[]),
+                CommandExit::Unreached,
+                "no node is here",
+            ),
         ] {
             assert_eq!(reach(&record), code, "{text}");
             let said = promoted(&record);

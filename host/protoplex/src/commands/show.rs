@@ -1,21 +1,21 @@
 //! `releases`, `nodes`, `status`: what the Seed knows, as JSON or as text.
 
-use crate::{cli, exit::Code, output, target::Found};
+use crate::{cli, exit::CommandExit, output, target::FoundSeed};
 use anyhow::Result;
 use protoplex_wire::{
     BuildId,
-    status::{NodeStatus, Outcome, ReleaseRecord, SeedStatus},
+    status::{NodeStatus, ReleaseOutcome, ReleaseRecord, SeedStatus},
 };
 
-/// `releases`: newest first.
+/// Runs `releases`: lists them, newest first.
 ///
 /// # Errors
 /// When the Seed does not answer.
-pub async fn releases(args: &cli::Show) -> Result<Code> {
-    let releases = Found::by(&args.target)?.client()?.releases().await?;
+pub async fn releases(args: &cli::ShowArgs) -> Result<CommandExit> {
+    let releases = FoundSeed::by(&args.target)?.client()?.releases().await?;
     if args.json {
         output::json(&releases)?;
-        return Ok(Code::Done);
+        return Ok(CommandExit::Done);
     }
     let heading = [
         "RELEASE", "BUILD", "NAME", "OUTCOME", "TOOK", "WHEN", "REASON",
@@ -23,7 +23,7 @@ pub async fn releases(args: &cli::Show) -> Result<Code> {
     let mut rows = vec![heading.map(str::to_owned)];
     rows.extend(releases.iter().map(release_row));
     output::table(&rows)?;
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn release_row(record: &ReleaseRecord) -> [String; 7] {
@@ -38,7 +38,8 @@ fn release_row(record: &ReleaseRecord) -> [String; 7] {
     ]
 }
 
-/// A trap's reason has a backtrace below it, which would tear the table apart; `--json` has all of it.
+/// Returns the first line of a text. A trap's reason has a backtrace below it, which would tear the table apart;
+/// `--json` has all of it.
 fn first_line(text: &str) -> String {
     match text.split_once('\n') {
         Some((first, _)) => format!("{first} …"),
@@ -46,26 +47,26 @@ fn first_line(text: &str) -> String {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+fn outcome(outcome: ReleaseOutcome) -> &'static str {
     match outcome {
-        Outcome::Running => "running",
-        Outcome::Promoted => "promoted",
-        Outcome::Reverted => "reverted",
+        ReleaseOutcome::Running => "running",
+        ReleaseOutcome::Promoted => "promoted",
+        ReleaseOutcome::Reverted => "reverted",
     }
 }
 
-/// `nodes`
+/// Runs `nodes`: lists them.
 ///
 /// # Errors
 /// When the Seed does not answer.
-pub async fn nodes(args: &cli::Show) -> Result<Code> {
-    let nodes = Found::by(&args.target)?.client()?.nodes().await?;
+pub async fn nodes(args: &cli::ShowArgs) -> Result<CommandExit> {
+    let nodes = FoundSeed::by(&args.target)?.client()?.nodes().await?;
     if args.json {
         output::json(&nodes)?;
     } else {
         node_table(&nodes)?;
     }
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn node_table(nodes: &[NodeStatus]) -> Result<()> {
@@ -109,17 +110,17 @@ fn short(build: Option<BuildId>) -> String {
     build.map_or_else(|| "-".to_owned(), |build| build.short())
 }
 
-/// `status`: one sentence first.
+/// Runs `status`: one sentence first.
 ///
 /// # Errors
 /// When the Seed does not answer.
-pub async fn status(args: &cli::Show) -> Result<Code> {
-    let found = Found::by(&args.target)?;
+pub async fn status(args: &cli::ShowArgs) -> Result<CommandExit> {
+    let found = FoundSeed::by(&args.target)?;
     let client = found.client()?;
     let status = client.status().await?;
     if args.json {
         output::json(&status)?;
-        return Ok(Code::Done);
+        return Ok(CommandExit::Done);
     }
     let nodes = client.nodes().await?;
     output::line(sentence(&status, &nodes))?;
@@ -131,7 +132,7 @@ pub async fn status(args: &cli::Show) -> Result<Code> {
         output::line("")?;
         node_table(&nodes)?;
     }
-    Ok(Code::Done)
+    Ok(CommandExit::Done)
 }
 
 fn sentence(status: &SeedStatus, nodes: &[NodeStatus]) -> String {

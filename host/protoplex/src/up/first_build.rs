@@ -1,13 +1,13 @@
-//! A fresh Seed gets the sample build, so that the first start serves something.
+//! First build: a fresh Seed gets the sample build, so that the first start serves something.
 
-use super::plan::Plan;
+use super::plan::UpPlan;
 use crate::{
     inspect, output,
-    progress::{Format, Shown},
-    target::Found,
+    progress::{EventFormat, ShownRelease},
+    target::FoundSeed,
 };
 use anyhow::{Context as _, Result, bail};
-use protoplex_push::{End, Options, package, push};
+use protoplex_push::{PushOptions, ReleaseEnd, package, push};
 use protoplex_seed_client::SeedClient;
 use protoplex_wire::status::SeedStatus;
 use std::{
@@ -19,12 +19,14 @@ use std::{
 
 /// Manifest that a bare `up` serves.
 const SAMPLE: &str = "builds/sample.toml";
-/// Nodes link up in milliseconds once the Seed is there; those that are late catch up by themselves.
+/// Longest wait for the nodes' links, which come up in milliseconds once the Seed is there; those that are late catch
+/// up by themselves.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// A busy machine takes its time to start the Seed. One that ends instead is told of at once, by who watches it.
+/// Longest wait for the Seed: a busy machine takes its time to start one. A Seed that ends instead is told of at once,
+/// by who watches it.
 const SEED_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
-/// The first release compiles everything.
+/// Longest wait for the first release, which compiles everything.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Pushes the build file if no build is active. `named` is the one of the command line; `began` is set before
@@ -32,8 +34,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When there is no file, it is malformed, or the nodes refuse it.
-pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Result<()> {
-    let found = Found::from(plan.running.clone());
+pub async fn ensure(plan: &UpPlan, named: Option<&Path>, began: &Cell<bool>) -> Result<()> {
+    let found = FoundSeed::from(plan.running.clone());
     let client = found.client()?;
     let status = linked(&client, plan.nodes.len()).await?;
     if let Some(hold) = status.hold {
@@ -48,20 +50,20 @@ pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Re
     let file = build_file(named)?;
     let package = package(&file, &[], &inspect::inspect)?;
     let key = found.release_key(None)?;
-    let options = Options {
+    let options = PushOptions {
         made_against: Some(None),
         timeout: RELEASE_TIMEOUT,
     };
-    let shown = Arc::new(Shown::new(Format::Quiet));
+    let shown = Arc::new(ShownRelease::new(EventFormat::Quiet));
     let end = push(&client, &package, &key, &options, shown).await?;
     match end {
-        End::Promoted(_) => Ok(()),
-        End::Reverted(record) => bail!(
+        ReleaseEnd::Promoted(_) => Ok(()),
+        ReleaseEnd::Reverted(record) => bail!(
             "the nodes refused {}: {}",
             file.display(),
             record.reason.as_deref().unwrap_or("no reason was given")
         ),
-        End::StillRunning => bail!(
+        ReleaseEnd::StillRunning => bail!(
             "the nodes have not answered for {} s; look into {}",
             RELEASE_TIMEOUT.as_secs(),
             plan.data.join("logs").display()
@@ -69,7 +71,7 @@ pub async fn ensure(plan: &Plan, named: Option<&Path>, began: &Cell<bool>) -> Re
     }
 }
 
-/// The Seed's status, once it answers and (if it has no build) the nodes are there.
+/// Waits for the Seed's status, once it answers and (if it has no build) the nodes are there.
 async fn linked(client: &SeedClient, nodes: usize) -> Result<SeedStatus> {
     let start = Instant::now();
     let mut answered = None;

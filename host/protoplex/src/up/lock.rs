@@ -1,4 +1,4 @@
-//! One `up` at a time on a data folder.
+//! Lock of a data folder: one `up` at a time runs on it.
 
 use anyhow::{Context as _, Result, bail};
 use rustix::{
@@ -11,15 +11,16 @@ use std::{
     path::Path,
 };
 
-/// Held as long as it lives; the kernel lets go of it when the process ends, however that comes.
+/// Lock of a data folder, held until this is dropped; the kernel releases it when the process ends, however that
+/// comes.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct DataLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
-/// Takes the folder.
+/// Locks the folder.
 ///
 /// # Errors
 /// When another process holds it; says which.
-pub fn take(data: &Path) -> Result<Lock> {
+pub fn take(data: &Path) -> Result<DataLock> {
     let path = data.join("lock");
     let mut options = OpenOptions::new();
     let file = options
@@ -46,7 +47,7 @@ pub fn take(data: &Path) -> Result<Lock> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{}", std::process::id())?;
-    Ok(Lock(file))
+    Ok(DataLock(file))
 }
 
 #[cfg(test)]

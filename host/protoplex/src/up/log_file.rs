@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-/// A file above this is rotated; one older file is kept.
+/// Size in bytes above which a file is rotated; one older file is kept.
 pub const LOG_BYTES_MAX: u64 = 16 << 20;
-/// Between two looks at sizes: at 100 MB/s of log a file stays below 1 GiB.
+/// Time between two looks at sizes: at 100 MB/s of log a file stays below 1 GiB.
 pub const ROTATE_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes of a log that an error message quotes.
 const TAIL_BYTES: u64 = 2_000;
@@ -36,7 +36,7 @@ pub fn rotate(path: &Path) {
     }
 }
 
-/// The last lines, for an error message.
+/// Reads the last lines of a log, for an error message.
 pub fn tail(path: &Path) -> String {
     let read = || {
         let mut file = File::open(path)?;

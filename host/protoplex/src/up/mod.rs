@@ -12,15 +12,15 @@ mod readiness;
 
 use crate::{
     cli,
-    exit::Code,
+    exit::CommandExit,
     output,
-    places::{Places, create_private},
+    places::{UserFolders, create_private},
     signals::{self, Signals},
 };
 use anyhow::{Context as _, Result};
 use futures::future::{join_all, select_all};
-use plan::Plan;
-use process::{Spec, State};
+use plan::UpPlan;
+use process::{ProcessSpec, ProcessState};
 use rustix::process::Signal;
 use std::{
     cell::Cell,
@@ -31,15 +31,15 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// The file that remembers the port base.
+/// Name of the file that remembers the port base.
 const PORT_BASE_FILE: &str = "port-base";
 
-/// Runs until a signal says so. One thread: a child's death signal is bound to the thread that started it.
+/// Runs `up` until a signal says so. One thread: a child's death signal is bound to the thread that started it.
 ///
 /// # Errors
 /// When it cannot come up; everything that was started is stopped again.
-pub async fn run(args: &cli::Up) -> Result<Code> {
-    let places = Places::from_env();
+pub async fn run(args: &cli::UpArgs) -> Result<CommandExit> {
+    let places = UserFolders::from_env();
     let data = match &args.data {
         Some(data) => data.clone(),
         None => places.state()?.join("up"),
@@ -62,7 +62,7 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
     let plan = plan::prepare(&data, &native, args, reserved.base())?;
 
     let signals = signals::listen()?;
-    let mut fleet = Fleet::start(&plan);
+    let mut fleet = LocalFleet::start(&plan);
     let served = serve(&plan, &mut fleet, args, registry, &signals).await;
     if served.is_ok() && !args.json && output::is_watched() {
         output::say("\nstopping: requests in flight are finished first (Ctrl-C again to cut them)");
@@ -72,13 +72,13 @@ pub async fn run(args: &cli::Up) -> Result<Code> {
         () = signals.stop_now.cancelled() => fleet.kill(),
     }
     plan.running.withdraw(registry);
-    served.map(|()| Code::Done)
+    served.map(|()| CommandExit::Done)
 }
 
 async fn serve(
-    plan: &Plan,
-    fleet: &mut Fleet,
-    args: &cli::Up,
+    plan: &UpPlan,
+    fleet: &mut LocalFleet,
+    args: &cli::UpArgs,
     registry: Option<&Path>,
     signals: &Signals,
 ) -> Result<()> {
@@ -90,7 +90,7 @@ async fn serve(
     fleet.publish(plan, registry)?;
     if args.json {
         if let Err(error) = output::announce(&fleet.running(plan)) {
-            tracing::warn!(%error, "nobody hears that the fleet serves");
+            tracing::warn!(%error, "the line of JSON cannot be written to stdout; the fleet serves");
         }
     } else {
         greet(plan, args.bind);
@@ -108,12 +108,12 @@ async fn serve(
             }
             () = fleet.changed() => {}
             () = signals.reload.notified() => {
-                fleet.pass_on(Signal::HUP);
+                fleet.signal_all(Signal::HUP);
                 continue;
             }
             () = signals.reopen.notified() => {
                 fleet.rotate_logs();
-                fleet.pass_on(Signal::USR1);
+                fleet.signal_all(Signal::USR1);
                 continue;
             }
         }
@@ -123,25 +123,25 @@ async fn serve(
         if let Err(error) = published {
             tracing::warn!(
                 error = format!("{error:#}"),
-                "the processes cannot be written down; tried again"
+                "the list of processes cannot be written to the data folder; tried again"
             );
         }
     }
 }
 
-/// The processes.
-struct Fleet {
+/// Processes of this `up`.
+struct LocalFleet {
     tasks: JoinSet<Result<()>>,
     seed: CancellationToken,
     nodes: CancellationToken,
-    /// States of the nodes, in their order.
-    states: Vec<watch::Receiver<State>>,
-    seed_state: Option<watch::Receiver<State>>,
+    /// States of the nodes, in the order of the plan.
+    states: Vec<watch::Receiver<ProcessState>>,
+    seed_state: Option<watch::Receiver<ProcessState>>,
     logs: Vec<PathBuf>,
 }
 
-impl Fleet {
-    fn start(plan: &Plan) -> Self {
+impl LocalFleet {
+    fn start(plan: &UpPlan) -> Self {
         let mut fleet = Self {
             tasks: JoinSet::new(),
             seed: CancellationToken::new(),
@@ -166,32 +166,32 @@ impl Fleet {
 
     fn add(
         &mut self,
-        plan: &Plan,
+        plan: &UpPlan,
         name: &str,
         args: &[&str],
         config: &Path,
         drain_timeout: Duration,
         stop: CancellationToken,
-    ) -> watch::Receiver<State> {
+    ) -> watch::Receiver<ProcessState> {
         let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         args.extend(["--config".to_owned(), config.display().to_string()]);
         let log = plan.data.join("logs").join(format!("{name}.log"));
         args.extend(["--log".to_owned(), log.display().to_string()]);
         self.logs.push(log.clone());
-        let spec = Spec {
+        let spec = ProcessSpec {
             name: name.to_owned(),
             args,
             log,
             drain_timeout,
         };
-        let (sender, receiver) = watch::channel(State::Starting);
+        let (sender, receiver) = watch::channel(ProcessState::Starting);
         self.tasks.spawn_local(process::keep(spec, sender, stop));
         receiver
     }
 
-    /// Until every node answers that it is ready. If the Seed has no build, it gets one in between.
-    async fn ready(&mut self, plan: &Plan, args: &cli::Up) -> Result<()> {
-        // A node answers visitors a moment before its process is known to run.
+    /// Waits until every node answers that it is ready. If the Seed has no build, it gets one in between.
+    async fn ready(&mut self, plan: &UpPlan, args: &cli::UpArgs) -> Result<()> {
+        // A node answers clients a moment before its process is known to run.
         let mut states = self.states.clone();
         let mut ready = std::pin::pin!(async {
             let nodes = plan.running.nodes.iter();
@@ -199,7 +199,7 @@ impl Fleet {
             for state in &mut states {
                 // One that is gone is what `tasks` tells of.
                 let _ = state
-                    .wait_for(|state| matches!(state, State::Ready { .. }))
+                    .wait_for(|state| matches!(state, ProcessState::Ready { .. }))
                     .await;
             }
         });
@@ -223,7 +223,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// When a process died or came back.
+    /// Waits until a process died or came back.
     async fn changed(&mut self) {
         if self.states.is_empty() {
             return std::future::pending().await;
@@ -236,11 +236,11 @@ impl Fleet {
         }
     }
 
-    fn running(&self, plan: &Plan) -> crate::running::Running {
+    fn running(&self, plan: &UpPlan) -> crate::running::RunningUp {
         let mut running = plan.running.clone();
-        let pid = |state: &watch::Receiver<State>| match *state.borrow() {
-            State::Ready { pid } => Some(pid),
-            State::Starting => None,
+        let pid = |state: &watch::Receiver<ProcessState>| match *state.borrow() {
+            ProcessState::Ready { pid } => Some(pid),
+            ProcessState::Starting => None,
         };
         running.seed_pid = self.seed_state.as_ref().and_then(pid);
         for (node, state) in running.nodes.iter_mut().zip(&self.states) {
@@ -249,7 +249,7 @@ impl Fleet {
         running
     }
 
-    fn publish(&mut self, plan: &Plan, registry: Option<&Path>) -> Result<()> {
+    fn publish(&mut self, plan: &UpPlan, registry: Option<&Path>) -> Result<()> {
         for state in self.states.iter_mut().chain(&mut self.seed_state) {
             state.mark_unchanged();
         }
@@ -262,7 +262,7 @@ impl Fleet {
         }
     }
 
-    /// Nodes first: while they drain, the Seed still knows of them.
+    /// Stops the fleet, nodes first: while they drain, the Seed still knows of them.
     async fn stop(&mut self) {
         self.nodes.cancel();
         while self.tasks.len() > 1 && self.tasks.join_next().await.is_some() {}
@@ -271,26 +271,26 @@ impl Fleet {
     }
 
     /// Passes a signal on to the Seed and the nodes, which have process groups of their own.
-    fn pass_on(&self, signal: Signal) {
+    fn signal_all(&self, signal: Signal) {
         for state in self.states.iter().chain(&self.seed_state) {
-            if let State::Ready { pid } = *state.borrow() {
+            if let ProcessState::Ready { pid } = *state.borrow() {
                 process::signal_process(pid, signal);
             }
         }
     }
 
-    /// Ends everything now.
+    /// Kills every process now.
     fn kill(&mut self) {
         self.tasks.abort_all();
         for state in self.states.iter().chain(&self.seed_state) {
-            if let State::Ready { pid } = *state.borrow() {
+            if let ProcessState::Ready { pid } = *state.borrow() {
                 process::signal_group(pid, Signal::KILL);
             }
         }
     }
 }
 
-fn greet(plan: &Plan, bind: IpAddr) {
+fn greet(plan: &UpPlan, bind: IpAddr) {
     for node in &plan.running.nodes {
         output::say(format_args!(
             "{:<10} {}  {}",

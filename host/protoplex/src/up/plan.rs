@@ -4,7 +4,7 @@ use super::ports;
 use crate::{
     cli,
     places::{create_private, write_whole},
-    running::{Running, RunningNode},
+    running::{RunningNode, RunningUp},
 };
 use anyhow::{Context as _, Result};
 use protoplex_control::ingress::{Ingress, IngressLimits};
@@ -19,35 +19,35 @@ use std::{
     time::SystemTime,
 };
 
-/// Everything runs on one machine and, but for the public ports, is reached from it alone.
+/// Address of all but the public ports: everything runs on one machine and is reached from it alone.
 const BIND: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Compiling a large interpreter takes tens of seconds on a small machine.
+/// Milliseconds to prepare a release: compiling a large interpreter takes tens of seconds on a small machine.
 const PREPARE_TIMEOUT_MS: u64 = 45_000;
-/// A switch is a pointer in every child; a child may be busy restarting.
+/// Milliseconds to activate a release: a switch is a pointer in every child; a child may be busy restarting.
 const ACTIVATE_TIMEOUT_MS: u64 = 10_000;
-/// One must live to adopt the other's sockets.
+/// Fewest children of a node: one must live to adopt the other's sockets.
 const CHILDREN_MIN: usize = 2;
 
-/// The whole of it.
+/// Plan of an `up`.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct UpPlan {
     /// The data folder, absolute.
     pub data: PathBuf,
-    /// The Seed's configuration, and where it is written.
+    /// Configuration of the Seed, and where it is written.
     pub seed: (SeedConfig, PathBuf),
-    /// The nodes' likewise.
+    /// Configurations of the nodes, and where each is written.
     pub nodes: Vec<(NodeConfig, PathBuf)>,
-    /// Native code, shared by all of this user.
+    /// Folder of native code, shared by all of this user.
     pub native: PathBuf,
     /// Facts that other commands need to know; pids are filled in later.
-    pub running: Running,
+    pub running: RunningUp,
 }
 
 /// Makes what is missing, keeps what is there, and writes the configuration files.
 ///
 /// # Errors
 /// When the disk refuses, or the authority in the folder is damaged.
-pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<Plan> {
+pub fn prepare(data: &Path, native: &Path, args: &cli::UpArgs, base: u16) -> Result<UpPlan> {
     let pki = data.join("pki");
     create_private(&pki)?;
     create_private(&data.join("logs"))?;
@@ -92,7 +92,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
             let file = data.join("logs").join(format!("{name}.access.log"));
             ingress.access_log.get_or_insert(file);
         }
-        let of_node = Node {
+        let of_node = PlannedNode {
             name,
             ingress,
             role,
@@ -110,7 +110,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
         write_config(&file, &config)?;
         nodes.push((config, file));
     }
-    let running = Running {
+    let running = RunningUp {
         seed: seed_url,
         nodes: nodes
             .iter()
@@ -127,7 +127,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     };
     let file = seed.data.with_file_name("seed.json");
     write_config(&file, &seed)?;
-    Ok(Plan {
+    Ok(UpPlan {
         data: data.to_owned(),
         seed: (seed, file),
         nodes,
@@ -136,7 +136,7 @@ pub fn prepare(data: &Path, native: &Path, args: &cli::Up, base: u16) -> Result<
     })
 }
 
-/// Keys of those who may publish by HTTP, and the key of subscription tokens; drawn once.
+/// Makes the file of keys of those who may publish by HTTP, and of subscription tokens; they are drawn once.
 fn live_secrets(keys: &Path) -> Result<PathBuf> {
     let file = keys.join("live.json");
     if !file.exists() {
@@ -147,7 +147,7 @@ fn live_secrets(keys: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The Seed's retention, where somebody has written that down.
+/// Reads the Seed's retention, where somebody has written that down.
 fn retention(data: &Path) -> Result<Retention> {
     let file = data.join("retention.json");
     match std::fs::read(&file) {
@@ -158,7 +158,7 @@ fn retention(data: &Path) -> Result<Retention> {
     }
 }
 
-/// A section that is wrong is refused before anything starts.
+/// Reads the section `ingress`. One that is wrong is refused before anything starts.
 fn read_ingress(file: &Path) -> Result<Ingress> {
     let text = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is not right", file.display()))
@@ -188,7 +188,7 @@ fn seed_config(
     })
 }
 
-struct Node {
+struct PlannedNode {
     name: String,
     role: &'static RoleSpec,
     public_bind: Option<IpAddr>,
@@ -199,12 +199,12 @@ struct Node {
     secrets: PathBuf,
     drain_timeout_ms: u64,
     ingress: Ingress,
-    /// Addresses beside this machine's own: in the development certificate, and in that of a node which says that it is
-    /// reached by them.
+    /// Addresses beside this machine's own: in the development certificate, and in that of a node which says that it
+    /// is reached by them.
     names: Vec<String>,
 }
 
-impl Node {
+impl PlannedNode {
     fn config(
         self,
         data: &Path,

@@ -1,4 +1,4 @@
-//! Which port is whose, counted from one base.
+//! Layout of ports, counted from one base.
 //!
 //! With the base 8080: HTTP 8080, 8081, … and HTTPS 8443, 8444, … (in the order of the table of roles: proxies first), the
 //! Seed 9080, what nodes relay to each other 8580, 8581, …, health 9180, 9181, …, meta 9280, 9281, …, and from 9380 on 32
@@ -26,15 +26,15 @@ const META: u16 = 1_200;
 const INTERNAL: u16 = 1_300;
 /// Ports that a node has for its children, where they have some, and so the most children that such a node has here.
 pub const CHILD_PORTS: u16 = 32;
-/// All ports are below the base and this.
+/// Number of ports from the base on: all ports of an `up` lie in it.
 pub const SPAN: u16 = INTERNAL + NODES_MAX * CHILD_PORTS;
-/// Free ports are looked for from here to [`FREE_END`]: below the kernel's ephemeral ports, so that no outgoing
-/// connection takes the port of a node while it restarts.
+/// First port where free ones are looked for, up to [`FREE_END`]: below the kernel's ephemeral ports, so that no
+/// outgoing connection takes the port of a node while it restarts.
 const FREE_START: u16 = 10_000;
 const FREE_END: u16 = 31_000;
-/// Bases tried before giving up.
+/// Most bases that are tried before giving up.
 const ATTEMPTS_MAX: usize = 50;
-/// Processes of an `up` that was killed may still be draining.
+/// Longest wait for a taken port: processes of an `up` that was killed may still be draining.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -59,7 +59,7 @@ impl NodePorts {
     }
 }
 
-/// The ports of the node of that index.
+/// Ports of the node with this index.
 pub fn node(base: u16, index: u16) -> NodePorts {
     NodePorts {
         http: base + index,
@@ -70,7 +70,7 @@ pub fn node(base: u16, index: u16) -> NodePorts {
     }
 }
 
-/// The first port for the children of the node of that index.
+/// First port for the children of the node with this index.
 pub fn internal(base: u16, index: u16) -> u16 {
     base + INTERNAL + index * CHILD_PORTS
 }
@@ -80,14 +80,14 @@ pub fn seed(base: u16) -> u16 {
     base + SEED
 }
 
-/// Ports that no other `up` of this machine takes while this is held: those of a node are free for a moment whenever it
-/// starts, and it shall find them again.
-pub struct Reserved {
+/// Ports that no other `up` of this machine takes while this is held: those of a node are free for a moment whenever
+/// it starts, and it shall find them again.
+pub struct ReservedPorts {
     base: u16,
     _names: Vec<UnixDatagram>,
 }
 
-impl Reserved {
+impl ReservedPorts {
     /// The base.
     pub fn base(&self) -> u16 {
         self.base
@@ -95,7 +95,7 @@ impl Reserved {
 }
 
 /// Settles the base: the one that was asked for, or (0) the one of the last start, or another that is free. It is
-/// kept in `file` for the next start. A taken port is waited for until `patience` is over.
+/// kept in `file` for the next start. A taken port is waited for until `wait_timeout` is over.
 /// `nodes` says of each node whether its children have ports.
 ///
 /// # Errors
@@ -104,38 +104,38 @@ pub async fn settle(
     asked: u16,
     nodes: &[bool],
     file: &Path,
-    patience: Duration,
-) -> Result<Reserved> {
+    wait_timeout: Duration,
+) -> Result<ReservedPorts> {
     let saved = || fs::read_to_string(file).ok()?.trim().parse::<u16>().ok();
     let reserved = match (asked, saved()) {
         (0, Some(saved)) if (1..=u16::MAX - SPAN).contains(&saved) => {
-            match wait_free(saved, nodes, patience).await {
+            match wait_free(saved, nodes, wait_timeout).await {
                 Ok(saved) => saved,
                 Err(_) => free_base(nodes)?,
             }
         }
         (0, _) => free_base(nodes)?,
-        (asked, _) => wait_free(asked, nodes, patience).await?,
+        (asked, _) => wait_free(asked, nodes, wait_timeout).await?,
     };
     crate::places::write_whole(file, format!("{}\n", reserved.base).as_bytes())?;
     Ok(reserved)
 }
 
-async fn wait_free(base: u16, nodes: &[bool], patience: Duration) -> Result<Reserved> {
+async fn wait_free(base: u16, nodes: &[bool], wait_timeout: Duration) -> Result<ReservedPorts> {
     let start = Instant::now();
     loop {
         let (port, error) = match reserve(base, nodes) {
             Ok(reserved) => return Ok(reserved),
             Err(taken) => taken,
         };
-        if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > patience {
+        if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > wait_timeout {
             bail!(cannot(port, &error));
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// Why a port is not ours, and what helps.
+/// Text that says why a port cannot be had, and what helps.
 fn cannot(port: u16, error: &io::Error) -> String {
     let no_descriptors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     let remedy = match error.raw_os_error() {
@@ -147,7 +147,7 @@ fn cannot(port: u16, error: &io::Error) -> String {
     format!("port {port} cannot be had ({error}); {remedy}")
 }
 
-fn free_base(nodes: &[bool]) -> Result<Reserved> {
+fn free_base(nodes: &[bool]) -> Result<ReservedPorts> {
     for _ in 0..ATTEMPTS_MAX {
         let mut random = [0; 2];
         getrandom::fill(&mut random)
@@ -164,7 +164,7 @@ fn free_base(nodes: &[bool]) -> Result<Reserved> {
 }
 
 /// Reserves every port against others like us, then binds each once, all at the same time, and lets them go.
-fn reserve(base: u16, nodes: &[bool]) -> Result<Reserved, (u16, io::Error)> {
+fn reserve(base: u16, nodes: &[bool]) -> Result<ReservedPorts, (u16, io::Error)> {
     let of_nodes = (0..).zip(nodes).flat_map(|(index, has_children)| {
         let ports = node(base, index);
         let children = match has_children {
@@ -180,7 +180,7 @@ fn reserve(base: u16, nodes: &[bool]) -> Result<Reserved, (u16, io::Error)> {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port))
     });
     let (_names, _) = (names?, bound?);
-    Ok(Reserved { base, _names })
+    Ok(ReservedPorts { base, _names })
 }
 
 fn each<T>(ports: &[u16], take: impl Fn(u16) -> io::Result<T>) -> Result<Vec<T>, (u16, io::Error)> {
@@ -189,8 +189,8 @@ fn each<T>(ports: &[u16], take: impl Fn(u16) -> io::Result<T>) -> Result<Vec<T>,
         .collect()
 }
 
-/// A name that one process can have, as long as it lives: no file to be left behind, and gone with the network
-/// namespace, as ports are.
+/// Binds a name that only one process can have, as long as it lives: no file to be left behind, and gone with the
+/// network namespace, as ports are.
 fn name_of(port: u16) -> io::Result<UnixDatagram> {
     let name = format!("protoplex-up-{port}");
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)

@@ -17,43 +17,43 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A process that has said nothing for this long after its start is taken for stuck. A node may have to compile its
-/// last build first.
+/// Longest time of a start: a process that has said nothing for this long is taken for stuck. A node may have to
+/// compile its last build first.
 const START_TIMEOUT: Duration = Duration::from_secs(130);
 /// The first pause before another start; doubled each time.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// The longest.
+/// The longest pause before another start.
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// A process that lived this long starts again at once.
+/// Life time after which a process is started again at once.
 const STEADY: Duration = Duration::from_secs(30);
 /// Time that a process gets beside its drain deadline: to leave, before (six seconds at most), and to clean up, after.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
-/// Between two looks whether all that a dead process left behind has ended.
+/// Time between two looks whether all that a dead process left behind has ended.
 const ORPHANS_LOOK: Duration = Duration::from_millis(50);
-/// The ready line is small.
+/// Most bytes of the ready line, which is small.
 const READY_BYTES_MAX: u64 = 64 << 10;
 
 /// Command line and environment of a process.
 #[derive(Clone, Debug)]
-pub struct Spec {
-    /// For messages and the log file.
+pub struct ProcessSpec {
+    /// Name of the process, for messages and the log file.
     pub name: String,
-    /// `seed --config …`
+    /// Arguments: `seed --config …` for example.
     pub args: Vec<String>,
     /// File to which its stderr goes.
     pub log: PathBuf,
-    /// Its drain timeout.
+    /// Drain timeout of the process.
     pub drain_timeout: Duration,
 }
 
 /// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Not ready yet.
+pub enum ProcessState {
+    /// The process is not ready yet.
     Starting,
     /// The process has bound its sockets.
     Ready {
-        /// The process.
+        /// Process id.
         pid: u32,
     },
 }
@@ -62,7 +62,11 @@ pub enum State {
 ///
 /// # Errors
 /// Only when it does not come up the first time: later deaths are answered by another start.
-pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationToken) -> Result<()> {
+pub async fn keep(
+    spec: ProcessSpec,
+    state: watch::Sender<ProcessState>,
+    stop: CancellationToken,
+) -> Result<()> {
     let mut back_off = BACK_OFF_MIN;
     let mut came_up = false;
     let mut orphans = JoinSet::new();
@@ -71,24 +75,24 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
         while orphans.try_join_next().is_some() {}
         let start = Instant::now();
         let reason = match run_once(&spec, &state, &stop, &mut orphans).await {
-            Ok(End::Stopped) => break,
+            Ok(ProcessEnd::Stopped) => break,
             // Somebody had it drain: no reason to keep its successor waiting.
-            Ok(End::Drained) => {
+            Ok(ProcessEnd::Drained) => {
                 (came_up, back_off) = (true, BACK_OFF_MIN);
                 "it drained".to_owned()
             }
-            Ok(End::Died(reason)) => {
+            Ok(ProcessEnd::Died(reason)) => {
                 came_up = true;
                 reason
             }
             Err(error) if !came_up => return Err(error),
             Err(error) => format!("{error:#}"),
         };
-        state.send_replace(State::Starting);
+        state.send_replace(ProcessState::Starting);
         if start.elapsed() > STEADY {
             back_off = BACK_OFF_MIN;
         }
-        tracing::warn!(process = %spec.name, reason, back_off_ms = back_off.as_millis() as u64, "a process ended; it is started again");
+        tracing::warn!(process = %spec.name, reason, back_off_ms = back_off.as_millis() as u64, "a process of the fleet ended, and is started again");
         tokio::select! {
             () = tokio::time::sleep(back_off) => {}
             () = stop.cancelled() => {}
@@ -99,11 +103,11 @@ pub async fn keep(spec: Spec, state: watch::Sender<State>, stop: CancellationTok
     Ok(())
 }
 
-/// Processes that one that died left behind; ended when this is dropped.
+/// Processes that a dead process left behind; killed when this is dropped.
 struct Orphans(u32);
 
 impl Orphans {
-    /// Gives those who finish what they are at until the deadline.
+    /// Waits until the processes have finished what they are at, by the deadline.
     async fn drain(self, deadline: Instant) {
         while is_group(self.0) && Instant::now() < deadline {
             tokio::time::sleep(ORPHANS_LOOK).await;
@@ -117,19 +121,19 @@ impl Drop for Orphans {
     }
 }
 
-enum End {
+enum ProcessEnd {
     Stopped,
-    /// By itself, and in order.
+    /// The process ended by itself, and in order.
     Drained,
     Died(String),
 }
 
 async fn run_once(
-    spec: &Spec,
-    state: &watch::Sender<State>,
+    spec: &ProcessSpec,
+    state: &watch::Sender<ProcessState>,
     stop: &CancellationToken,
     orphans: &mut JoinSet<()>,
-) -> Result<End> {
+) -> Result<ProcessEnd> {
     let mut child = spawn(spec)?;
     let pid = child
         .id()
@@ -142,7 +146,7 @@ async fn run_once(
         read = tokio::time::timeout(START_TIMEOUT, first.read_line(&mut line)) => read,
         () = stop.cancelled() => {
             end(&mut child, pid, spec.drain_timeout).await;
-            return Ok(End::Stopped);
+            return Ok(ProcessEnd::Stopped);
         }
     };
     if !matches!(ready, Ok(Ok(_))) || !is_ready_line(&line) {
@@ -159,7 +163,7 @@ async fn run_once(
             spec.log.display()
         );
     }
-    state.send_replace(State::Ready { pid });
+    state.send_replace(ProcessState::Ready { pid });
     tokio::select! {
         status = child.wait() => {
             // A compiler ends by that. A node's children answer what they have begun, and have let go of the ports.
@@ -167,25 +171,25 @@ async fn run_once(
             let deadline = Instant::now() + spec.drain_timeout + STOP_MARGIN;
             orphans.spawn_local(Orphans(pid).drain(deadline));
             match status {
-                Ok(status) if status.success() => Ok(End::Drained),
-                Ok(status) => Ok(End::Died(status.to_string())),
-                Err(error) => Ok(End::Died(error.to_string())),
+                Ok(status) if status.success() => Ok(ProcessEnd::Drained),
+                Ok(status) => Ok(ProcessEnd::Died(status.to_string())),
+                Err(error) => Ok(ProcessEnd::Died(error.to_string())),
             }
         }
         () = stop.cancelled() => {
             end(&mut child, pid, spec.drain_timeout).await;
-            Ok(End::Stopped)
+            Ok(ProcessEnd::Stopped)
         }
     }
 }
 
-/// In a group of its own, so that Ctrl-C reaches `up` alone, which then says who stops when.
-fn spawn(spec: &Spec) -> Result<Child> {
+/// Starts a process in a group of its own, so that Ctrl-C reaches `up` alone, which then says who stops when.
+fn spawn(spec: &ProcessSpec) -> Result<Child> {
     let program = this_program().context("finding this program")?;
     // A log that cannot be written is no reason not to serve.
     let log = log_file::open(&spec.log).map_or_else(
         |error| {
-            tracing::error!(process = %spec.name, error = format!("{error:#}"), "a process runs without its log");
+            tracing::error!(process = %spec.name, error = format!("{error:#}"), "a log file cannot be opened; its process runs without a log");
             Stdio::null()
         },
         Stdio::from,
@@ -205,7 +209,7 @@ fn is_ready_line(line: &str) -> bool {
     serde_json::from_str::<serde_json::Value>(line).is_ok_and(|value| value.get("ready").is_some())
 }
 
-/// SIGTERM, the drain deadline, SIGKILL.
+/// Ends a process: SIGTERM, the drain deadline, SIGKILL.
 async fn end(child: &mut Child, pid: u32, drain_timeout: Duration) {
     if child.id().is_some() {
         signal_process(pid, Signal::TERM);
@@ -214,7 +218,7 @@ async fn end(child: &mut Child, pid: u32, drain_timeout: Duration) {
         .await
         .is_err()
     {
-        tracing::warn!(pid, "a process did not drain in time; it is killed");
+        tracing::warn!(pid, "a process did not drain in time, and is killed");
     }
     signal_group(pid, Signal::KILL);
     let _ = child.wait().await;
@@ -229,7 +233,7 @@ fn is_group(pid: u32) -> bool {
 /// Signals a process.
 pub fn signal_process(pid: u32, signal: Signal) {
     if let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = kill_process(id, signal);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a node serves: `GET /readyz` on its health port.
+//! Readiness of a node: `GET /readyz` on its health port.
 
 use std::time::Duration;
 use tokio::{
@@ -6,17 +6,17 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Between two questions; a start is waited for by a person.
+/// Time between two questions; a start is waited for by a person.
 const POLL: Duration = Duration::from_millis(10);
-/// A health port answers from memory.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest wait for a response: a health port answers from memory.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 const REQUEST: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// Waits until the node says that it is ready. Cancel it to give up.
 pub async fn wait(health: &str) {
     let address = health.trim_start_matches("http://");
     loop {
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, is_ready(address));
+        let asked = tokio::time::timeout(RESPONSE_TIMEOUT, is_ready(address));
         if asked.await.unwrap_or(false) {
             return;
         }
@@ -24,7 +24,7 @@ pub async fn wait(health: &str) {
     }
 }
 
-/// The status line is all that matters, so no client library is asked.
+/// Asks once. The status line is all that matters, so no client library is used.
 async fn is_ready(address: &str) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;

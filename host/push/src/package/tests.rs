@@ -6,7 +6,7 @@ use protoplex_wire::manifest::{
 };
 use std::fs;
 
-/// The content of a stand-in component is its world's name.
+/// Inspects a stand-in component, whose content is its world's name.
 fn inspect(content: &[u8]) -> Result<Inspected, String> {
     let (world, awaited) = match content {
         b"edge" => (World::Edge, vec![]),
@@ -22,9 +22,9 @@ fn inspect(content: &[u8]) -> Result<Inspected, String> {
     })
 }
 
-struct Site(tempfile::TempDir);
+struct TestSite(tempfile::TempDir);
 
-impl Site {
+impl TestSite {
     fn new(manifest: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for world in ["edge", "edge-wasi", "app-0.2", "app-0.3", "broken"] {
@@ -52,7 +52,7 @@ impl Site {
 
 #[track_caller]
 fn refused(manifest: &str, expected: &[&str]) {
-    let faults = Site::new(manifest).package(&[]).expect_err("a refusal");
+    let faults = TestSite::new(manifest).package(&[]).expect_err("a refusal");
     assert_eq!(faults, expected);
 }
 
@@ -87,7 +87,7 @@ addresses = ["127.0.0.1:9000"]
 
 #[test]
 fn a_good_manifest_becomes_a_canonical_one_with_all_its_blobs() {
-    let package = Site::new(GOOD).package(&[]).expect("a package");
+    let package = TestSite::new(GOOD).package(&[]).expect("a package");
     let manifest = &package.manifest;
     assert_eq!(
         Manifest::parse(&manifest.canonical()).expect("canonical"),
@@ -113,14 +113,14 @@ fn a_good_manifest_becomes_a_canonical_one_with_all_its_blobs() {
 
 #[test]
 fn the_same_files_make_the_same_build() {
-    let one = Site::new(GOOD).package(&[]).expect("a package");
-    let two = Site::new(GOOD).package(&[]).expect("a package");
+    let one = TestSite::new(GOOD).package(&[]).expect("a package");
+    let two = TestSite::new(GOOD).package(&[]).expect("a package");
     assert_eq!(one.id(), two.id());
 }
 
 #[test]
 fn a_set_makes_another_build() {
-    let site = Site::new(GOOD);
+    let site = TestSite::new(GOOD);
     let one = site.package(&[]).expect("a package");
     let two = site.package(&[("greeting", "bye")]).expect("a package");
     assert_ne!(one.id(), two.id());
@@ -129,7 +129,7 @@ fn a_set_makes_another_build() {
 
 #[test]
 fn a_set_of_an_unknown_setting_is_refused_with_the_nearest() {
-    let faults = Site::new(GOOD).package(&[("greetng", "x")]);
+    let faults = TestSite::new(GOOD).package(&[("greetng", "x")]);
     assert_eq!(
         faults.expect_err("a refusal"),
         ["--set: unknown setting `greetng`; did you mean `greeting`?"]
@@ -139,7 +139,7 @@ fn a_set_of_an_unknown_setting_is_refused_with_the_nearest() {
 #[test]
 fn an_edge_handler_with_wasi_is_told_of() {
     let manifest = "name = \"x\"\n[handlers.a]\ncomponent = \"edge-wasi.wasm\"\n";
-    let package = Site::new(manifest).package(&[]).expect("a package");
+    let package = TestSite::new(manifest).package(&[]).expect("a package");
     assert_eq!(
         package.notes,
         [
@@ -149,7 +149,7 @@ fn an_edge_handler_with_wasi_is_told_of() {
 }
 
 #[test]
-fn every_kind_of_malformed_manifest_is_refused_with_its_line_and_the_remedy() {
+fn malformed_manifests_are_refused_with_line_and_remedy() {
     let cases: &[(&str, &[&str])] = &[
         (
             "name = ",
@@ -315,9 +315,9 @@ grants = { relay = ["back", "10.0.0.7:8080", "[::1]:80"], upgrades = ["connect"]
 "#;
 
 #[test]
-fn every_key_of_an_upstream_is_read_over_defaults_that_have_reasons() {
+fn every_key_of_an_upstream_is_read_over_its_default() {
     const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-    let site = Site::new(UPSTREAM);
+    let site = TestSite::new(UPSTREAM);
     fs::write(site.0.path().join("ca.pem"), PEM).expect("a file");
     let manifest = site.package(&[]).expect("a package").manifest;
     let expected = Upstream {
@@ -366,7 +366,10 @@ fn what_push_takes_for_granted_is_what_the_wire_leaves_out() {
     assert_eq!(defaults::RETRIES, Retries::default());
     assert_eq!(defaults::EJECTION, Ejection::default());
     let plain = "name = \"x\"\n[upstreams.a]\naddresses = [\"h:1\"]\n";
-    let manifest = Site::new(plain).package(&[]).expect("a package").manifest;
+    let manifest = TestSite::new(plain)
+        .package(&[])
+        .expect("a package")
+        .manifest;
     let expected = Upstream {
         addresses: vec!["h:1".into()],
         ..Upstream::default()
@@ -425,7 +428,7 @@ fn each_fault_of_an_upstream_has_its_line_and_the_remedy() {
         ),
         (
             "proxy_protocol = \"v1\"\nprotocol = \"h2c\"",
-            "x.toml:4: upstream `a`: proxy_protocol names one visitor for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \"https-http1\"",
+            "x.toml:4: upstream `a`: proxy_protocol names one client for each connection, and HTTP/2 shares them; write protocol = \"http1\" or \"https-http1\"",
         ),
         (
             "[handlers.e]\ncomponent = \"edge.wasm\"\ngrants = { relay = [\"h:x\"] }",
@@ -454,7 +457,7 @@ fn the_upstream_of_the_readme_is_one() {
             .replace("# proxy_protocol", "proxy_protocol")
             .replace("\"https\"", "\"https-http1\""),
     ] {
-        let site = Site::new(&manifest);
+        let site = TestSite::new(&manifest);
         let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
         fs::write(site.0.path().join("shop-ca.pem"), pem).expect("a file");
         let manifest = site.package(&[]).expect("a package").manifest;
@@ -464,7 +467,7 @@ fn the_upstream_of_the_readme_is_one() {
 
 #[test]
 fn a_path_is_beside_its_manifest_whatever_lies_elsewhere() {
-    let site = Site::new("");
+    let site = TestSite::new("");
     let above = site.0.path();
     let own = above.join("builds");
     fs::create_dir(&own).expect("a folder");
@@ -487,7 +490,7 @@ fn a_path_is_beside_its_manifest_whatever_lies_elsewhere() {
     );
 }
 
-/// A handler of WASI, and what follows begins at line 4.
+/// Source of a handler of WASI; what follows it begins at line 4.
 const WASI: &str = "name = \"x\"\n[handlers.a]\ncomponent = \"edge-wasi.wasm\"\n";
 
 #[test]
@@ -510,7 +513,7 @@ fn an_environment_has_a_size_and_names_that_are_names() {
         vec![(one, value(16 << 10)), (two, value((16 << 10) - 8 + more))]
     };
     for fine in [many(128), large(0)] {
-        Site::new(&with(&fine)).package(&[]).expect("a package");
+        TestSite::new(&with(&fine)).package(&[]).expect("a package");
     }
     let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     for (variables, line, fault) in [
@@ -566,7 +569,7 @@ fn a_value_that_makes_no_sense_is_refused_or_has_a_meaning() {
         live("received_per_s_max = 1\nreceived_burst_max = 1"),
         live("origins = []\nsubprotocols = []"),
     ] {
-        Site::new(&fine).package(&[]).expect("a package");
+        TestSite::new(&fine).package(&[]).expect("a package");
     }
     let words = |text: &str| text.to_owned();
     for (manifest, fault) in [
@@ -645,7 +648,7 @@ fn a_value_that_makes_no_sense_is_refused_or_has_a_meaning() {
 }
 
 #[test]
-fn routes_that_are_one_in_normal_form_are_refused_with_both_and_the_line() {
+fn routes_alike_in_normal_form_are_refused_with_both_and_line() {
     let with = |routes: &[&str]| {
         let route =
             |lines: &&str| format!("[[routes]]\nrole = \"app\"\nhandler = \"a\"\n{lines}\n");
@@ -703,7 +706,7 @@ fn routes_that_are_one_in_normal_form_are_refused_with_both_and_the_line() {
         refused(&with(&routes), &[&format!("x.toml:{fault}")]);
     }
     let fine = with(&["path = \"/a\"", "path = \"/%61\"\nmethods = [\"GET\"]"]);
-    Site::new(&fine).package(&[]).expect("a package");
+    TestSite::new(&fine).package(&[]).expect("a package");
 }
 
 #[test]

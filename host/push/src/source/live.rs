@@ -1,10 +1,10 @@
 //! `[live]` and `[live.namespaces.NAME]` as people write them.
 
 use super::upstream::{number, word};
-use crate::{defaults, reader::Section};
+use crate::{defaults, reader::TomlSection};
 use protoplex_wire::manifest::{Live, LiveLimits, Namespace};
 
-pub(super) fn read(mut section: Section<'_>) -> Live {
+pub(super) fn read(mut section: TomlSection<'_>) -> Live {
     let default = defaults::LIVE_LIMITS;
     let mut large = |key, default| section.integer(key).map_or(default, |at| at.value);
     let limits = LiveLimits {
@@ -30,7 +30,7 @@ pub(super) fn read(mut section: Section<'_>) -> Live {
     live
 }
 
-fn namespace(mut section: Section<'_>) -> Namespace {
+fn namespace(mut section: TomlSection<'_>) -> Namespace {
     let default = defaults::NAMESPACE;
     let mut large = |key, default| section.integer(key).map_or(default, |at| at.value);
     let rules = Namespace {

@@ -3,7 +3,7 @@
 use crate::{
     defaults,
     fault::instead,
-    reader::{At, Section},
+    reader::{Located, TomlSection},
     words,
 };
 use protoplex_wire::manifest::{Ejection, HealthCheck, Retries, Upstream, UpstreamTls};
@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 /// An upstream before the files that it names were read.
 pub(crate) struct SourceUpstream {
     pub(crate) upstream: Upstream,
-    /// The file whose content becomes `tls.ca_pem`.
-    pub(crate) ca: Option<At<String>>,
+    /// File whose content becomes `tls.ca_pem`.
+    pub(crate) ca: Option<Located<String>>,
 }
 
-pub(super) fn read(mut section: Section<'_>) -> SourceUpstream {
+pub(super) fn read(mut section: TomlSection<'_>) -> SourceUpstream {
     let addresses = section.strings("addresses");
     section.required(
         "addresses",
@@ -55,7 +55,7 @@ pub(super) fn read(mut section: Section<'_>) -> SourceUpstream {
     SourceUpstream { upstream, ca }
 }
 
-fn tls(mut section: Section<'_>) -> (UpstreamTls, Option<At<String>>) {
+fn tls(mut section: TomlSection<'_>) -> (UpstreamTls, Option<Located<String>>) {
     let ca = section.string("ca");
     let tls = UpstreamTls {
         server_name: section.string("server_name").map(|at| at.value),
@@ -68,7 +68,7 @@ fn tls(mut section: Section<'_>) -> (UpstreamTls, Option<At<String>>) {
     (tls, ca)
 }
 
-fn retries(mut section: Section<'_>) -> Retries {
+fn retries(mut section: TomlSection<'_>) -> Retries {
     let default = defaults::RETRIES;
     let retries = Retries {
         attempts_max: number(&mut section, "attempts_max", default.attempts_max),
@@ -78,7 +78,7 @@ fn retries(mut section: Section<'_>) -> Retries {
     retries
 }
 
-fn ejection(mut section: Section<'_>) -> Ejection {
+fn ejection(mut section: TomlSection<'_>) -> Ejection {
     let default = defaults::EJECTION;
     let eject_ms = section.integer("eject_ms");
     let ejection = Ejection {
@@ -94,7 +94,7 @@ fn ejection(mut section: Section<'_>) -> Ejection {
     ejection
 }
 
-fn health(mut section: Section<'_>) -> Option<HealthCheck> {
+fn health(mut section: TomlSection<'_>) -> Option<HealthCheck> {
     let path = section.string("path");
     let path = section.required("path", path, "path = \"/healthz\"");
     let host = section.string("host").map(|at| at.value);
@@ -123,12 +123,15 @@ fn health(mut section: Section<'_>) -> Option<HealthCheck> {
     })
 }
 
-pub(super) fn number(section: &mut Section<'_>, key: &'static str, default: u32) -> u32 {
+pub(super) fn number(section: &mut TomlSection<'_>, key: &'static str, default: u32) -> u32 {
     section.integer_u32(key).map_or(default, |at| at.value)
 }
 
-/// One of the words of an enum.
-pub(super) fn word<T: DeserializeOwned>(section: &mut Section<'_>, key: &'static str) -> Option<T> {
+/// Reads a word of an enum.
+pub(super) fn word<T: DeserializeOwned>(
+    section: &mut TomlSection<'_>,
+    key: &'static str,
+) -> Option<T> {
     let at = section.string(key)?;
     let found = words::parse(&at.value);
     if found.is_none() {

@@ -1,6 +1,7 @@
-//! The directory: who serves and where keys are placed, who has been told, and the ordered leaving of a node.
+//! The directory: who serves and where keys are placed, who was told of the version, and the ordered leaving of a
+//! node.
 
-use super::{Core, Effect, LinkId, fleet::Node, placement};
+use super::{CoreEffect, LinkId, SeedCore, fleet::FleetNode, placement};
 use protoplex_wire::{
     directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
     link::{self, FRAME_BYTES_MAX, FromSeed, LEAVE_MS_MAX, SILENCE_MS_MAX},
@@ -11,35 +12,36 @@ use std::{
     sync::Arc,
 };
 
-/// Members of one frame of a snapshot: half a frame, which leaves room for the slots.
+/// Most bytes of members in one frame of a snapshot: half a frame, which leaves room for the slots.
 const MEMBERS_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 
-/// The directory, and what is between it and the next.
+/// The current directory, and what is needed to make the next version and tell it.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct DirectoryState {
     current: Arc<Directory>,
     /// Changes that led to the current version.
     delta: Option<Arc<Delta>>,
     /// Nodes from before the Seed's restart that have not come back yet.
     remembered: BTreeMap<String, Member>,
     remembered_until_ms: u64,
-    /// Something happened that may change it.
+    /// Whether something happened that may change the directory.
     pub stale: bool,
-    /// Not everybody has been told of the current version.
+    /// Whether somebody has not been told of the current version.
     untold: bool,
-    leaves: BTreeMap<String, Leave>,
+    leaves: BTreeMap<String, LeavingNode>,
 }
 
-/// A node on its way out.
+/// A node that is about to drain.
 #[derive(Clone)]
-struct Leave {
-    /// The first version in which it is cordoned.
+struct LeavingNode {
+    /// The first version in which the node is cordoned.
     version: Option<u64>,
     deadline_ms: u64,
 }
 
-impl State {
-    /// The version starts at the clock, so that it rises over restarts even where the old one is lost.
+impl DirectoryState {
+    /// Starts from the directory that was remembered. The version starts at the clock, so that it rises over restarts
+    /// even where the old one is lost.
     pub(super) fn new(known: Directory, now_ms: u64) -> Self {
         let current = Directory {
             version: now_ms.max(known.version + 1),
@@ -56,7 +58,7 @@ impl State {
         }
     }
 
-    /// Nobody of before the Seed's restart is still on the way back: who is not here now is not waited for.
+    /// Whether no node from before the Seed's restart is still on the way back: who is not here now is not waited for.
     pub(super) fn is_settled(&self) -> bool {
         self.remembered.is_empty()
     }
@@ -72,12 +74,12 @@ impl State {
         self.stale = true;
     }
 
-    /// A node did not understand what it was told.
+    /// Notes that a node needs the whole directory again.
     pub(super) fn wanted(&mut self) {
         self.untold = true;
     }
 
-    /// The whole, in frames of which only the last says that it is all.
+    /// The whole directory, in frames of which only the last says that it is all.
     fn snapshot(&self, format: u32) -> Vec<FromSeed> {
         let frame = |members, last: bool| FromSeed::Directory {
             version: self.current.version,
@@ -123,7 +125,7 @@ impl State {
     }
 }
 
-fn member(node: &Node) -> Member {
+fn member(node: &FleetNode) -> Member {
     let hello = &node.hello;
     let capacity = match hello.capacity {
         0 => hello.children,
@@ -139,7 +141,7 @@ fn member(node: &Node) -> Member {
     }
 }
 
-impl Core {
+impl SeedCore {
     #[cfg(test)]
     pub(super) fn directory_now(&self) -> &Directory {
         &self.directory.current
@@ -165,9 +167,9 @@ impl Core {
     }
 
     /// Nodes that serve, and whether each answers for the builds that the others route by.
-    fn serving(&self) -> Vec<(&String, &Node, bool)> {
+    fn serving(&self) -> Vec<(&String, &FleetNode, bool)> {
         let (builds, later) = self.named();
-        let is_fit = |name: &String, node: &Node| {
+        let is_fit = |name: &String, node: &FleetNode| {
             later.contains(name) || builds.iter().all(|build| node.holds(*build))
         };
         let serving = self.nodes.iter().filter(|(_, node)| node.serves());
@@ -176,8 +178,9 @@ impl Core {
             .collect()
     }
 
-    /// One that came back with an old build is left out until it has the one that the others route by, where others
-    /// of its role have it, and be it one that leaves. Nodes with keys keep them all the same.
+    /// Members that may be relayed to. A node that came back with an old build is left out until it has the one that
+    /// the others route by, where others of its role have it, even one that leaves. Nodes with keys keep them all the
+    /// same.
     fn usable(&self) -> BTreeMap<String, Member> {
         let serving = self.serving();
         let fit: BTreeSet<Role> = serving
@@ -199,12 +202,12 @@ impl Core {
             .collect()
     }
 
-    /// Roles of which every node that stays has yet to get the build of the others: those that leave wait for that.
+    /// Roles of which every node that stays has yet to get the build of the others: nodes that leave wait for that.
     fn catching_up(&self) -> BTreeSet<Role> {
         let serving = self.serving();
         let stay = serving.iter().filter(|(_, node, _)| !node.hello.leaving);
         let (fit, unfit): (Vec<_>, Vec<_>) = stay.partition(|(.., is_fit)| *is_fit);
-        let role = |(_, node, _): &&(&String, &Node, bool)| node.hello.role;
+        let role = |(_, node, _): &&(&String, &FleetNode, bool)| node.hello.role;
         let fit: BTreeSet<Role> = fit.iter().map(role).collect();
         unfit
             .iter()
@@ -228,7 +231,8 @@ impl Core {
         state.delta = fits.then(|| Arc::new(delta));
         state.current = Arc::new(next);
         state.untold = true;
-        self.out.push(Effect::Remember(Arc::clone(&state.current)));
+        self.out
+            .push(CoreEffect::Remember(Arc::clone(&state.current)));
     }
 
     fn tell_directory(&mut self) {
@@ -241,7 +245,7 @@ impl Core {
                 .directory
                 .frames(node.told, node.hello.directory_format);
             node.told = version;
-            let send = |message| Effect::Send {
+            let send = |message| CoreEffect::Send {
                 link: *link,
                 message,
             };
@@ -256,14 +260,14 @@ impl Core {
         };
         node.hello.leaving = true;
         self.directory.stale = true;
-        let leave = Leave {
+        let leave = LeavingNode {
             version: None,
             deadline_ms: self.now_ms + LEAVE_MS_MAX,
         };
         self.directory.leaves.insert(name.to_owned(), leave);
     }
 
-    /// Lets go of every leaving node that nobody else can have anything new for. Not the proxies alone are waited
+    /// Sends `left` to every leaving node that nobody else can have anything new for. Not the proxies alone are waited
     /// for: edge handlers relay on every role.
     pub(super) fn let_go(&mut self) {
         if self.directory.leaves.is_empty() {

@@ -3,38 +3,38 @@
 use protoplex_wire::{
     BuildId, ReleaseId,
     signature::Envelope,
-    status::{Hold, NodeAnswer, Outcome, ReleaseRecord},
+    status::{Hold, NodeAnswer, ReleaseOutcome, ReleaseRecord},
 };
 use serde::{Deserialize, Serialize};
 
 /// Releases that the history keeps: a rollback may go to any of them.
 pub const HISTORY_MAX: usize = 100;
-/// The only form so far.
+/// The only format of the state so far.
 pub const FORMAT: u32 = 1;
 
-/// Persisted as a whole before any effect that depends on it.
+/// State that is persisted as a whole before any effect that depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durable {
-    /// [`FORMAT`].
+    /// Format of the state: [`FORMAT`].
     pub format: u32,
     /// Epoch of the last release.
     pub epoch: u64,
-    /// Sequence of the last release. Neither ever falls, failed releases included.
+    /// Sequence of the last release. Epoch and sequence never fall, failed releases included.
     pub sequence: u64,
     /// Build that the fleet is ordered to run.
-    pub active: Option<Active>,
-    /// Secret of the fleet, 64 hexadecimal digits.
+    pub active: Option<ActiveBuild>,
+    /// Secret of the fleet that authenticates build tokens, 64 hexadecimal digits.
     pub hop_key: String,
-    /// Oldest first, at most [`HISTORY_MAX`].
+    /// Records of releases, the oldest first, at most [`HISTORY_MAX`].
     pub history: Vec<ReleaseRecord>,
-    /// A node came with a release that is not in here; until an operator has decided, nothing is ordered.
+    /// The hold: a node came with a release that is not in here, and nothing is ordered until an operator has decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
 }
 
 /// A build that was checked and may be released.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Build {
+pub struct CheckedBuild {
     /// Id of the build.
     pub id: BuildId,
     /// Name of the build.
@@ -43,17 +43,17 @@ pub struct Build {
     pub envelope: Envelope,
 }
 
-/// The fleet's standing order.
+/// The fleet's standing order: the active build and its release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Active {
-    /// Nodes that come are given the build under this number.
+pub struct ActiveBuild {
+    /// Release under which nodes that come are given the build.
     pub release: ReleaseId,
-    /// The build.
-    pub build: Build,
+    /// Build that every node should run.
+    pub build: CheckedBuild,
 }
 
 pub(super) fn is_running(record: &ReleaseRecord) -> bool {
-    record.outcome == Outcome::Running
+    record.outcome == ReleaseOutcome::Running
 }
 
 impl Durable {
@@ -83,7 +83,7 @@ impl Durable {
         self.active.as_ref().map(|active| active.build.id)
     }
 
-    /// The build of a release, where that is still known.
+    /// Build of a release, where that is still known.
     pub(super) fn build_of(&self, release: ReleaseId) -> Option<BuildId> {
         let active = self.active.as_ref().filter(|a| a.release == release);
         let record = || self.history.iter().find(|r| r.release == release);
@@ -110,7 +110,7 @@ impl Durable {
 
     pub(super) fn rollback_target(&self) -> Option<BuildId> {
         let active = self.active_build();
-        let promoted = |r: &&ReleaseRecord| r.outcome == Outcome::Promoted;
+        let promoted = |r: &&ReleaseRecord| r.outcome == ReleaseOutcome::Promoted;
         let mut builds = self.history.iter().rev().filter(promoted).map(|r| r.build);
         builds.find(|build| Some(*build) != active)
     }
@@ -123,7 +123,7 @@ impl Durable {
 
     pub(super) fn end_running(&mut self, reason: &str) {
         for record in self.history.iter_mut().filter(|r| is_running(r)) {
-            record.outcome = Outcome::Reverted;
+            record.outcome = ReleaseOutcome::Reverted;
             record.reason = Some(reason.to_owned());
         }
     }
@@ -132,7 +132,7 @@ impl Durable {
     pub(super) fn end(
         &mut self,
         release: ReleaseId,
-        outcome: Outcome,
+        outcome: ReleaseOutcome,
         reason: Option<String>,
         now_ms: u64,
         answers: Vec<NodeAnswer>,

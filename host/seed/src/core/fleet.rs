@@ -1,8 +1,8 @@
-//! Nodes that are here, and bringing one that fell behind to the active build.
+//! Nodes that have a link or had one, and bringing a node that fell behind to the active build.
 
 use super::{
-    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, Core, Effect, LinkId, NODES_MAX, TEXT_BYTES_MAX,
-    durable::Build,
+    AWAY_MS_MAX, CATCH_UP_RETRY_MS, CHILDREN_MAX, CoreEffect, LinkId, NODES_MAX, SeedCore,
+    TEXT_BYTES_MAX, durable::CheckedBuild,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
@@ -15,45 +15,45 @@ use protoplex_wire::{
 /// Builds that a node keeps loaded: the active one, two before it, and one that is prepared.
 const BUILDS_LOADED_MAX: usize = 4;
 
-/// A node that is or was here.
+/// A node that has a link or had one.
 #[derive(Clone)]
-pub(super) struct Node {
-    /// `active` and `release` are kept up to date.
+pub(super) struct FleetNode {
+    /// First message of the node's link, in which `active` and `release` are kept up to date.
     pub hello: Hello,
     pub link: Option<LinkId>,
     heard_ms: u64,
     beat: Heartbeat,
-    /// The highest release it was told of: it refuses lower ones.
+    /// The highest release that the node was told of: it refuses lower ones.
     pub fence: ReleaseId,
-    /// Builds that it prepared or switched to on its link, newest first, and the one that it came with: it answers
-    /// requests of those.
+    /// Builds that the node prepared or switched to on its link, newest first, and the one that it came with: it
+    /// answers requests of those.
     loaded: Vec<BuildId>,
     /// An order outside of the rollout's two phases.
-    pub task: Option<Task>,
+    pub task: Option<NodeTask>,
     retry_ms: u64,
-    /// The version of the directory that was sent last on its link; 0 is none.
+    /// Version of the directory that was sent last on the node's link; 0 is none.
     pub told: u64,
-    /// The version that it acknowledged last.
+    /// Version of the directory that the node acknowledged last.
     pub acked: u64,
 }
 
-/// A single node on its way to a build.
+/// An order to a single node, outside of the rollout's two phases, to run a build.
 #[derive(Clone)]
-pub(super) struct Task {
+pub(super) struct NodeTask {
     pub release: ReleaseId,
-    build: Build,
+    build: CheckedBuild,
     activating: bool,
     deadline_ms: u64,
 }
 
-/// End of a task without success.
-pub(super) struct Failure {
+/// Failure of an order to one node.
+pub(super) struct TaskFailure {
     pub stage: Option<Stage>,
     pub reason: String,
     pub elapsed_ms: u64,
 }
 
-impl Node {
+impl FleetNode {
     pub(super) fn status(&self, now_ms: u64) -> NodeStatus {
         NodeStatus {
             node: self.hello.node.clone(),
@@ -79,7 +79,7 @@ impl Node {
         self.link.is_some() && self.hello.active.is_some() && self.beat.children_ready > 0
     }
 
-    /// Whether it answers requests that another node routed by this build.
+    /// Whether the node answers requests that another node routed by this build.
     pub(super) fn holds(&self, build: BuildId) -> bool {
         self.loaded.contains(&build)
     }
@@ -91,14 +91,14 @@ impl Node {
         }
     }
 
-    /// PREPARED: every child has loaded the build.
+    /// Notes a PREPARED: every child has loaded the build.
     fn prepared(&mut self, build: BuildId) {
         self.loaded.retain(|other| *other != build);
         self.loaded.insert(0, build);
         self.loaded.truncate(BUILDS_LOADED_MAX);
     }
 
-    /// An ACK: every child runs the build.
+    /// Notes an ACK: every child runs the build.
     pub(super) fn switched(&mut self, release: ReleaseId, build: BuildId) {
         self.hello.active = Some(build);
         self.prepared(build);
@@ -106,7 +106,8 @@ impl Node {
         self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
     }
 
-    /// Until the first heartbeat, an older node with a build is believed to serve it.
+    /// Heartbeat that is presumed until the first one: a node of a version that does not count its children is
+    /// believed to serve its build.
     fn presumed_beat(hello: &Hello) -> Heartbeat {
         let presumed = match hello.active {
             Some(_) => hello.children,
@@ -119,10 +120,10 @@ impl Node {
     }
 }
 
-impl Core {
+impl SeedCore {
     pub(super) fn hello(&mut self, link: LinkId, hello: Hello) {
         if let Err(reason) = self.admit(&hello) {
-            self.out.push(Effect::Close { link, reason });
+            self.out.push(CoreEffect::Close { link, reason });
             return;
         }
         let name = hello.node.clone();
@@ -134,7 +135,7 @@ impl Core {
         }
         if let Some(old) = self.nodes.get(&name).and_then(|node| node.link) {
             let reason = "the node opened another link".to_owned();
-            self.out.push(Effect::Close { link: old, reason });
+            self.out.push(CoreEffect::Close { link: old, reason });
             self.gone(old);
         }
         self.directory.came_back(&name);
@@ -142,10 +143,10 @@ impl Core {
         if self.is_strange(&hello) {
             self.begin_hold(&hello);
         }
-        let node = Node {
+        let node = FleetNode {
             link: Some(link),
             heard_ms: self.now_ms,
-            beat: Node::presumed_beat(&hello),
+            beat: FleetNode::presumed_beat(&hello),
             fence: hello.release,
             loaded: hello.active.into_iter().collect(),
             task: None,
@@ -227,7 +228,7 @@ impl Core {
                     false => Err("a link is one node's, of one role".to_owned()),
                 };
                 if let Err(reason) = admitted {
-                    self.out.push(Effect::Close { link, reason });
+                    self.out.push(CoreEffect::Close { link, reason });
                     self.gone(link);
                 } else if let Some(node) = self.nodes.get_mut(&name) {
                     node.hello.addresses = hello.addresses;
@@ -267,7 +268,7 @@ impl Core {
                 reason,
                 elapsed_ms,
             } => {
-                let failure = Failure {
+                let failure = TaskFailure {
                     stage: Some(stage),
                     reason,
                     elapsed_ms,
@@ -290,8 +291,8 @@ impl Core {
         self.rollout_left(&name);
     }
 
-    /// Whether a node may be forgotten: it is not here, and what it has taken is below what the next order will be.
-    fn is_forgettable(&self, node: &Node) -> bool {
+    /// Whether a node may be forgotten: it has no link, and what it has taken is below what the next order will be.
+    fn is_forgettable(&self, node: &FleetNode) -> bool {
         node.link.is_none() && node.fence <= self.durable.last()
     }
 
@@ -301,10 +302,11 @@ impl Core {
         longest.map(|(name, _)| name.clone())
     }
 
-    /// Names of nodes that have left for good: there would be no room for others some day.
+    /// Forgets nodes that have left for good: there would be no room for others some day.
     pub(super) fn forget_long_gone(&mut self) {
         let oldest_ms = self.now_ms.saturating_sub(AWAY_MS_MAX);
-        let is_long_gone = |node: &Node| node.heard_ms < oldest_ms && self.is_forgettable(node);
+        let is_long_gone =
+            |node: &FleetNode| node.heard_ms < oldest_ms && self.is_forgettable(node);
         let names = self.nodes.iter().filter(|(_, node)| is_long_gone(node));
         for name in names.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.nodes.remove(&name);
@@ -319,7 +321,7 @@ impl Core {
 
     pub(super) fn silence(&mut self) {
         let now_ms = self.now_ms;
-        let silent = |node: &Node| now_ms.saturating_sub(node.heard_ms) > SILENCE_MS_MAX;
+        let silent = |node: &FleetNode| now_ms.saturating_sub(node.heard_ms) > SILENCE_MS_MAX;
         let links: Vec<_> = self
             .nodes
             .values()
@@ -328,12 +330,12 @@ impl Core {
             .collect();
         for link in links {
             let reason = format!("nothing heard for {SILENCE_MS_MAX} ms");
-            self.out.push(Effect::Close { link, reason });
+            self.out.push(CoreEffect::Close { link, reason });
             self.gone(link);
         }
     }
 
-    /// Every node that does not run the active build is brought to it.
+    /// Brings every node that does not run the active build to it.
     pub(super) fn sweep(&mut self) {
         if self.holds() {
             return;
@@ -342,7 +344,7 @@ impl Core {
             return;
         };
         let now_ms = self.now_ms;
-        let behind = |node: &Node| {
+        let behind = |node: &FleetNode| {
             node.link.is_some() && node.hello.active != Some(active) && node.retry_ms <= now_ms
         };
         let names: Vec<_> = self
@@ -383,19 +385,19 @@ impl Core {
         self.start_active_task(name);
     }
 
-    /// Prepare, then activate, what is active, on one node.
+    /// Orders one node to prepare the active build, and then to activate it.
     pub(super) fn start_active_task(&mut self, name: &str) {
         if let Some(active) = self.durable.active.clone() {
             self.start_task(name, active.release, active.build);
         }
     }
 
-    pub(super) fn start_task(&mut self, name: &str, release: ReleaseId, build: Build) {
+    pub(super) fn start_task(&mut self, name: &str, release: ReleaseId, build: CheckedBuild) {
         let deadline_ms = self.now_ms + self.plan.prepare_timeout_ms;
         let Some(node) = self.nodes.get_mut(name) else {
             return;
         };
-        node.task = Some(Task {
+        node.task = Some(NodeTask {
             release,
             build: build.clone(),
             activating: false,
@@ -404,7 +406,7 @@ impl Core {
         self.order_prepare(name, release, &build);
     }
 
-    pub(super) fn order_prepare(&mut self, name: &str, release: ReleaseId, build: &Build) {
+    pub(super) fn order_prepare(&mut self, name: &str, release: ReleaseId, build: &CheckedBuild) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.fence = node.fence.max(release);
         }
@@ -429,7 +431,7 @@ impl Core {
         true
     }
 
-    /// The directory may have it now, where it lacked the build of the others.
+    /// Notes that a node has prepared a build: where it lacked the build of the others, the directory may have it now.
     pub(super) fn has_prepared(&mut self, name: &str, build: BuildId) {
         if let Some(node) = self.nodes.get_mut(name) {
             node.prepared(build);
@@ -448,12 +450,12 @@ impl Core {
         }
     }
 
-    fn task_of(&mut self, name: &str, release: ReleaseId) -> Option<&mut Task> {
+    fn task_of(&mut self, name: &str, release: ReleaseId) -> Option<&mut NodeTask> {
         let task = self.nodes.get_mut(name)?.task.as_mut()?;
         (task.release == release).then_some(task)
     }
 
-    /// A task that failed is taken up again after [`CATCH_UP_RETRY_MS`].
+    /// Ends a failed task of a node, which is tried again after [`CATCH_UP_RETRY_MS`].
     fn end_task(&mut self, name: &str, release: ReleaseId) {
         let retry_ms = self.now_ms + CATCH_UP_RETRY_MS;
         if self.task_of(name, release).is_some()
@@ -466,7 +468,7 @@ impl Core {
 
     pub(super) fn catch_up_deadlines(&mut self) {
         let now_ms = self.now_ms;
-        let late = |node: &Node| {
+        let late = |node: &FleetNode| {
             node.task
                 .as_ref()
                 .filter(|t| t.deadline_ms <= now_ms)
@@ -479,7 +481,7 @@ impl Core {
             .collect();
         for (name, release) in names {
             self.end_task(&name, release);
-            let failure = Failure {
+            let failure = TaskFailure {
                 stage: None,
                 reason: "it did not answer in time".to_owned(),
                 elapsed_ms: self.plan.prepare_timeout_ms,

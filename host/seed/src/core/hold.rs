@@ -1,25 +1,25 @@
-//! A node that knows more than its Seed. A Seed that was started from an older copy of its disk must not lead the fleet
-//! back to what that copy says: it holds, which is to say that it orders nothing by itself, until an operator decides.
+//! The hold, for a node that knows more than its Seed. A Seed that was started from an older copy of its disk must not
+//! lead the fleet back to what that copy says: it orders nothing by itself until an operator decides.
 
 use super::{
-    Core, EPOCH_AHEAD_MAX, Effect, Refusal, RequestId, SEQUENCE_MAX,
-    durable::{Active, Build},
+    CoreEffect, EPOCH_AHEAD_MAX, OrderRefusal, RequestId, SEQUENCE_MAX, SeedCore,
+    durable::{ActiveBuild, CheckedBuild},
 };
 use protoplex_wire::{
     ReleaseId,
     link::{FromSeed, Hello},
-    status::{Answer, Hold, NodeAnswer, Outcome, ReleaseEvent},
+    status::{AnswerKind, Hold, NodeAnswer, ReleaseEvent, ReleaseOutcome},
 };
 
-impl Core {
+impl SeedCore {
     /// Whether nothing may be ordered that no operator has asked for.
     pub(super) fn holds(&self) -> bool {
         self.durable.hold.is_some()
     }
 
-    /// A release that no Seed with this disk, or a later copy of it, can have handed out. An epoch counts how often a
-    /// Seed had to begin anew: a word that is further ahead than that can be is not believed. What counts is the
-    /// distance alone: a disk on which an older version let one word raise the epoch to 2^53 goes on from there.
+    /// Refuses a release that no Seed with this disk, or a later copy of it, can have handed out. An epoch counts how
+    /// often a Seed had to begin anew: a word that is further ahead than that can be is not believed. What counts is
+    /// the distance alone: a disk on which an older version let one word raise the epoch to 2^53 goes on from there.
     pub(super) fn check_release(&self, release: ReleaseId) -> Result<(), String> {
         let most = self.durable.epoch.saturating_add(EPOCH_AHEAD_MAX);
         if release.sequence > SEQUENCE_MAX {
@@ -37,8 +37,8 @@ impl Core {
         }
     }
 
-    /// Whether a node has taken what this Seed has not ordered: a number above all of ours, or one of ours for another
-    /// build. Of an epoch before ours an operator has decided already.
+    /// Whether a node has taken what this Seed has not ordered: a number above all of the Seed's, or one of them for
+    /// another build. An epoch before the current one does not count: an operator has decided already.
     pub(super) fn is_strange(&self, hello: &Hello) -> bool {
         let known = self.durable.build_of(hello.release);
         let is_another = known.zip(hello.release_build).is_some_and(|(a, b)| a != b);
@@ -46,7 +46,8 @@ impl Core {
             || (is_another && hello.release.epoch == self.durable.epoch)
     }
 
-    /// A release was promoted. It ends the hold if it was ordered in the knowledge of it, which its epoch shows.
+    /// Ends the hold after a release was promoted, if that was ordered in the knowledge of the hold, which its epoch
+    /// shows.
     pub(super) fn end_hold(&mut self, release: ReleaseId) {
         let hold = self.durable.hold.as_ref();
         if hold.is_some_and(|hold| release.epoch > hold.release.epoch) {
@@ -54,7 +55,7 @@ impl Core {
         }
     }
 
-    /// Holds because of what a node said.
+    /// Begins a hold because of what a node said.
     pub(super) fn begin_hold(&mut self, hello: &Hello) {
         let known = self.durable.last();
         let before = self.durable.hold.as_ref();
@@ -68,13 +69,13 @@ impl Core {
             known: before.map_or(known, |hold| hold.known),
         };
         self.change().hold = Some(hold.clone());
-        self.out.push(Effect::Held(hold));
+        self.out.push(CoreEffect::Held(hold));
         if self.rollout.is_none() {
             self.abandon_tasks();
         }
     }
 
-    /// Nodes that were on their way to what is active here stay where they are.
+    /// Abandons the tasks of nodes that were on their way to what is active here: they stay where they are.
     fn abandon_tasks(&mut self) {
         let tasks = self.nodes.iter_mut().filter_map(|(name, node)| {
             let task = node.task.take()?;
@@ -85,7 +86,8 @@ impl Core {
         }
     }
 
-    /// The first order after a hold begins gets a number above all that nodes have taken: they would refuse it.
+    /// Raises the epoch above all that nodes have taken, for the first order after a hold begins: they would refuse a
+    /// lower number.
     pub(super) fn rise_above_nodes(&mut self) {
         let Some(hold) = &self.durable.hold else {
             return;
@@ -97,10 +99,10 @@ impl Core {
         }
     }
 
-    /// Makes what the nodes run the active build. They are given it anew, under our number.
-    pub(super) fn adopt(&mut self, request: RequestId, build: Build) {
+    /// Makes what the nodes run the active build. They are given it anew, under a number of this Seed's.
+    pub(super) fn adopt(&mut self, request: RequestId, build: CheckedBuild) {
         if let Err(refusal) = self.may_adopt(&build) {
-            self.out.push(Effect::Refused { request, refusal });
+            self.out.push(CoreEffect::Refused { request, refusal });
             return;
         }
         let release = self.begin_record(&build);
@@ -109,38 +111,39 @@ impl Core {
         let nodes: Vec<String> = runs.map(|(name, _)| name.clone()).collect();
         let answers = nodes.iter().map(|node| NodeAnswer {
             node: node.clone(),
-            answer: Answer::Ack,
+            answer: AnswerKind::Ack,
             elapsed_ms: 0,
         });
         let answers = answers.collect();
-        self.out.push(Effect::Accepted { request, release });
-        self.out.push(Effect::Emit(ReleaseEvent::Started {
+        self.out.push(CoreEffect::Accepted { request, release });
+        self.out.push(CoreEffect::Emit(ReleaseEvent::Started {
             release,
             build: build.id,
             nodes,
         }));
-        self.change().active = Some(Active { release, build });
+        self.change().active = Some(ActiveBuild { release, build });
         self.end_hold(release);
-        self.end_record(release, Outcome::Promoted, None, answers);
+        self.end_record(release, ReleaseOutcome::Promoted, None, answers);
         for name in self.links.values().cloned().collect::<Vec<_>>() {
             self.catch_up(&name);
         }
     }
 
-    fn may_adopt(&self, build: &Build) -> Result<(), Refusal> {
+    fn may_adopt(&self, build: &CheckedBuild) -> Result<(), OrderRefusal> {
         if let Some(rollout) = &self.rollout {
-            return Err(Refusal::Busy {
+            return Err(OrderRefusal::Busy {
                 running: rollout.release,
             });
         }
         if !self.holds() {
-            return Err(Refusal::NotHeld);
+            return Err(OrderRefusal::NotHeld);
         }
-        let runs =
-            |node: &super::fleet::Node| node.link.is_some() && node.hello.active == Some(build.id);
+        let runs = |node: &super::fleet::FleetNode| {
+            node.link.is_some() && node.hello.active == Some(build.id)
+        };
         match self.nodes.values().any(runs) {
             true => Ok(()),
-            false => Err(Refusal::NotRunning(build.id)),
+            false => Err(OrderRefusal::NotRunning(build.id)),
         }
     }
 }

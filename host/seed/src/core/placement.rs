@@ -1,32 +1,32 @@
-//! Where keys are placed: which child of which live node has each slot.
+//! Placement of keys: which child of which live node has each slot.
 //!
 //! Rendezvous hashing, weighted by capacity, made sticky: a slot stays where it is while its owner is healthy, except
 //! that a node that comes takes what it wins, and at most its fair share. Within a node, children share its slots by
 //! rendezvous as well. See Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998, and for
 //! the weights Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005.
 
-use protoplex_wire::directory::{Member, Place, SLOTS, Slots, hash};
+use protoplex_wire::directory::{Member, SLOTS, SlotOwner, Slots, hash};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// A node that may have slots.
-struct Owner {
+/// A node that may be given slots.
+struct SlotCandidate {
     name: Arc<str>,
     children: u16,
     capacity: f64,
     cordoned: bool,
 }
 
-/// Changes the table for the nodes that there are now.
+/// Changes the slot table for the nodes that there are now.
 pub(super) fn place(
     slots: &mut Slots,
     before: &BTreeMap<String, Member>,
     members: &BTreeMap<String, Member>,
 ) {
     let owners = owners(members);
-    let by_name: HashMap<&str, &Owner> = owners.iter().map(|o| (&*o.name, o)).collect();
+    let by_name: HashMap<&str, &SlotCandidate> = owners.iter().map(|o| (&*o.name, o)).collect();
     let had: BTreeSet<Arc<str>> = slots.placed().map(|(_, p)| Arc::clone(&p.node)).collect();
     let mut free = Vec::new();
     for slot in 0..SLOTS {
@@ -44,7 +44,7 @@ pub(super) fn place(
     }
     // Before the free ones are given away, so that what a newcomer wins of those is not counted against its share.
     let capacity: f64 = owners.iter().map(|owner| owner.capacity).sum();
-    let newcomer = |owner: &&Owner| !owner.cordoned && !had.contains(&owner.name);
+    let newcomer = |owner: &&SlotCandidate| !owner.cordoned && !had.contains(&owner.name);
     for newcomer in owners.iter().filter(newcomer) {
         let share = (f64::from(SLOTS) * newcomer.capacity / capacity).ceil() as usize;
         let mut won: Vec<(f64, u16)> = Vec::new();
@@ -69,14 +69,14 @@ pub(super) fn place(
 }
 
 /// Nodes that take keys and are not about to leave; or those that are, where there is no other: they still serve.
-fn owners(members: &BTreeMap<String, Member>) -> Vec<Owner> {
+fn owners(members: &BTreeMap<String, Member>) -> Vec<SlotCandidate> {
     let live = members
         .iter()
         .filter(|(_, m)| m.role.spec().takes_slots && !m.child_addresses.is_empty());
     let (open, cordoned): (Vec<_>, Vec<_>) = live.partition(|(_, member)| !member.cordoned);
     let all = if open.is_empty() { cordoned } else { open };
     all.into_iter()
-        .map(|(name, member)| Owner {
+        .map(|(name, member)| SlotCandidate {
             name: name.as_str().into(),
             children: children(members, name),
             capacity: f64::from(member.capacity.max(1)),
@@ -90,13 +90,13 @@ fn children(members: &BTreeMap<String, Member>, name: &str) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
 }
 
-fn winner(owners: &[Owner], slot: u16) -> Option<&Owner> {
+fn winner(owners: &[SlotCandidate], slot: u16) -> Option<&SlotCandidate> {
     owners
         .iter()
         .max_by(|a, b| a.score(slot).total_cmp(&b.score(slot)))
 }
 
-impl Owner {
+impl SlotCandidate {
     /// Score of an owner for a slot: of all owners, the one with the highest wins; each wins in proportion to its
     /// capacity.
     fn score(&self, slot: u16) -> f64 {
@@ -106,10 +106,10 @@ impl Owner {
         -self.capacity / uniform.ln()
     }
 
-    fn place(&self, slot: u16) -> Place {
+    fn place(&self, slot: u16) -> SlotOwner {
         let (slot, name) = (slot.to_le_bytes(), self.name.as_bytes());
         let score = |child: &u16| hash(&[name, &[0], &slot, &child.to_le_bytes()]);
-        Place {
+        SlotOwner {
             node: Arc::clone(&self.name),
             child: (0..self.children).max_by_key(score).unwrap_or(0),
         }

@@ -3,15 +3,15 @@
 //! It ends by itself in every case: each phase has a deadline, and so has the way back.
 
 use super::{
-    Core, Effect, Order, Refusal,
-    durable::{Active, Build},
-    fleet::Failure,
+    CoreEffect, OrderRefusal, PendingOrder, SeedCore,
+    durable::{ActiveBuild, CheckedBuild},
+    fleet::TaskFailure,
 };
 use protoplex_wire::{
     BuildId, ReleaseId,
     link::FromSeed,
     manifest::Role,
-    status::{Answer, Away, NodeAnswer, Outcome, ReleaseEvent, ReleaseRecord},
+    status::{AnswerKind, AwayNode, NodeAnswer, ReleaseEvent, ReleaseOutcome, ReleaseRecord},
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 #[derive(Clone)]
 pub(super) struct Rollout {
     pub release: ReleaseId,
-    build: Build,
-    phase: Phase,
-    /// Nodes of the running wave that have not answered its phase yet.
+    build: CheckedBuild,
+    phase: RolloutPhase,
+    /// Nodes of the running wave that have not answered the phase yet.
     waiting: BTreeSet<String>,
     /// All nodes of the running wave.
     wave: BTreeSet<String>,
@@ -34,7 +34,7 @@ pub(super) struct Rollout {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
+enum RolloutPhase {
     Preparing,
     Activating,
     /// The nodes that were told to switch go back to the build before, by a release of its own.
@@ -44,23 +44,23 @@ enum Phase {
     },
 }
 
-impl Core {
+impl SeedCore {
     pub(super) fn order(
         &mut self,
-        Order {
+        PendingOrder {
             request,
             build,
             made_against,
-        }: Order,
+        }: PendingOrder,
     ) {
         if let Err(refusal) = self.may_order(made_against) {
-            self.out.push(Effect::Refused { request, refusal });
+            self.out.push(CoreEffect::Refused { request, refusal });
             return;
         }
         let release = self.begin_record(&build);
-        self.out.push(Effect::Accepted { request, release });
+        self.out.push(CoreEffect::Accepted { request, release });
         let names: Vec<_> = self.staying().into_iter().collect();
-        self.out.push(Effect::Emit(ReleaseEvent::Started {
+        self.out.push(CoreEffect::Emit(ReleaseEvent::Started {
             release,
             build: build.id,
             nodes: names.clone(),
@@ -69,7 +69,7 @@ impl Core {
         self.rollout = Some(Rollout {
             release,
             build,
-            phase: Phase::Preparing,
+            phase: RolloutPhase::Preparing,
             waiting: BTreeSet::new(),
             wave: BTreeSet::new(),
             waves: names.chunks(size).map(<[String]>::to_vec).collect(),
@@ -80,15 +80,15 @@ impl Core {
         self.next_wave();
     }
 
-    fn may_order(&self, made_against: Option<Option<BuildId>>) -> Result<(), Refusal> {
+    fn may_order(&self, made_against: Option<Option<BuildId>>) -> Result<(), OrderRefusal> {
         if let Some(rollout) = &self.rollout {
-            return Err(Refusal::Busy {
+            return Err(OrderRefusal::Busy {
                 running: rollout.release,
             });
         }
         let active = self.durable.active_build();
         match made_against {
-            Some(made_against) if made_against != active => Err(Refusal::Conflict {
+            Some(made_against) if made_against != active => Err(OrderRefusal::Conflict {
                 active,
                 made_against,
             }),
@@ -96,7 +96,7 @@ impl Core {
         }
     }
 
-    pub(super) fn begin_record(&mut self, build: &Build) -> ReleaseId {
+    pub(super) fn begin_record(&mut self, build: &CheckedBuild) -> ReleaseId {
         let started_unix_ms = self.now_ms;
         let previous = self.durable.active_build();
         self.rise_above_nodes();
@@ -107,7 +107,7 @@ impl Core {
             build: build.id,
             name: build.name.clone(),
             previous,
-            outcome: Outcome::Running,
+            outcome: ReleaseOutcome::Running,
             reason: None,
             started_unix_ms,
             elapsed_ms: 0,
@@ -118,7 +118,7 @@ impl Core {
         release
     }
 
-    /// Nodes that are here and not about to drain: one that is may be gone before it can answer.
+    /// Nodes that are here and not about to drain: one that drains may be gone before it can answer.
     fn staying(&self) -> BTreeSet<String> {
         let stays = |name: &&String| {
             self.nodes
@@ -143,7 +143,7 @@ impl Core {
             self.promote();
             return;
         };
-        rollout.phase = Phase::Preparing;
+        rollout.phase = RolloutPhase::Preparing;
         rollout.deadline_ms = deadline_ms;
         rollout.waiting = wave.clone();
         rollout.wave = wave.clone();
@@ -168,8 +168,8 @@ impl Core {
         if self.answered(
             name,
             release,
-            &Phase::Preparing,
-            Answer::Prepared,
+            &RolloutPhase::Preparing,
+            AnswerKind::Prepared,
             elapsed_ms,
         ) {
             self.activate();
@@ -178,7 +178,7 @@ impl Core {
 
     pub(super) fn rollout_acked(&mut self, name: &str, release: ReleaseId, elapsed_ms: u64) {
         let waited = self.rollout.as_ref().is_some_and(|rollout| {
-            rollout.phase == Phase::Activating
+            rollout.phase == RolloutPhase::Activating
                 && rollout.release == release
                 && rollout.waiting.contains(name)
         });
@@ -188,19 +188,25 @@ impl Core {
                 node.switched(release, build);
             }
         }
-        if self.answered(name, release, &Phase::Activating, Answer::Ack, elapsed_ms) {
+        if self.answered(
+            name,
+            release,
+            &RolloutPhase::Activating,
+            AnswerKind::Ack,
+            elapsed_ms,
+        ) {
             self.next_wave();
         }
         self.gone_back(name, release);
     }
 
-    /// Counts an answer, and tells whether it was the last one of the phase.
+    /// Counts an answer. Returns whether it was the last one of the phase.
     fn answered(
         &mut self,
         name: &str,
         release: ReleaseId,
-        phase: &Phase,
-        answer: Answer,
+        phase: &RolloutPhase,
+        answer: AnswerKind,
         elapsed_ms: u64,
     ) -> bool {
         let Some(rollout) = &mut self.rollout else {
@@ -214,7 +220,7 @@ impl Core {
         last
     }
 
-    fn record(&mut self, name: &str, answer: Answer, elapsed_ms: u64) {
+    fn record(&mut self, name: &str, answer: AnswerKind, elapsed_ms: u64) {
         let answer = NodeAnswer {
             node: name.to_owned(),
             answer,
@@ -223,7 +229,7 @@ impl Core {
         if let Some(rollout) = &mut self.rollout {
             rollout.answers.insert(name.to_owned(), answer.clone());
         }
-        self.out.push(Effect::Emit(ReleaseEvent::Node(answer)));
+        self.out.push(CoreEffect::Emit(ReleaseEvent::Node(answer)));
     }
 
     fn activate(&mut self) {
@@ -231,7 +237,7 @@ impl Core {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        rollout.phase = Phase::Activating;
+        rollout.phase = RolloutPhase::Activating;
         rollout.deadline_ms = deadline_ms;
         rollout.waiting = rollout.wave.clone();
         rollout.switching.extend(rollout.wave.iter().cloned());
@@ -241,19 +247,19 @@ impl Core {
         self.directory.stale = true;
         self.refresh_directory();
         self.out
-            .push(Effect::Emit(ReleaseEvent::Activating { release }));
+            .push(CoreEffect::Emit(ReleaseEvent::Activating { release }));
         for name in wave {
             self.send(&name, FromSeed::Activate { release, build });
         }
     }
 
-    /// A node of the wave came back while the others switch: it has switched, or it is led there again.
-    /// Tells whether the rollout looks after this node.
+    /// Takes back a node of the wave that comes while the others switch: it has switched, or it is led there again.
+    /// Returns whether the rollout looks after this node.
     pub(super) fn rejoin_rollout(&mut self, name: &str) -> bool {
         let Some(rollout) = &self.rollout else {
             return false;
         };
-        if rollout.phase != Phase::Activating || !rollout.waiting.contains(name) {
+        if rollout.phase != RolloutPhase::Activating || !rollout.waiting.contains(name) {
             return false;
         }
         let (release, build) = (rollout.release, rollout.build.clone());
@@ -269,8 +275,8 @@ impl Core {
         true
     }
 
-    /// A node refused, or missed the deadline of an order of its own.
-    pub(super) fn rollout_failed(&mut self, name: &str, release: ReleaseId, failure: Failure) {
+    /// Takes note that a node refused, or missed the deadline of an order of its own.
+    pub(super) fn rollout_failed(&mut self, name: &str, release: ReleaseId, failure: TaskFailure) {
         let Some(rollout) = &self.rollout else {
             return;
         };
@@ -280,13 +286,13 @@ impl Core {
                 None => format!("node {name}: {}", failure.reason),
             };
             let answer = match failure.stage {
-                Some(stage) => Answer::Nack {
+                Some(stage) => AnswerKind::Nack {
                     stage,
                     reason: failure.reason,
                 },
-                None => Answer::Missing,
+                None => AnswerKind::Missing,
             };
-            let forward = !matches!(rollout.phase, Phase::Reverting { .. });
+            let forward = !matches!(rollout.phase, RolloutPhase::Reverting { .. });
             if forward {
                 self.record(name, answer, failure.elapsed_ms);
                 self.revert(reason);
@@ -296,27 +302,28 @@ impl Core {
         self.gone_back(name, release);
     }
 
-    /// A node left. While preparing that ends the release; one that is switching may come back until the deadline.
+    /// Takes note that a node left. While the wave prepares, that ends the release; a node that is switching may come
+    /// back until the deadline.
     pub(super) fn rollout_left(&mut self, name: &str) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
         match rollout.phase.clone() {
-            Phase::Preparing if rollout.wave.contains(name) => {
-                self.record(name, Answer::Missing, 0);
+            RolloutPhase::Preparing if rollout.wave.contains(name) => {
+                self.record(name, AnswerKind::Missing, 0);
                 self.revert(format!("node {name} left while it prepared the build"));
             }
-            Phase::Reverting { release, .. } => self.gone_back(name, release),
+            RolloutPhase::Reverting { release, .. } => self.gone_back(name, release),
             _ => {}
         }
     }
 
-    /// A node is about to drain: the release goes on without it. It is led along when it comes back.
+    /// Goes on without a node that is about to drain. It is brought along when it comes back.
     pub(super) fn rollout_without(&mut self, name: &str) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        if let Phase::Reverting { release, .. } = rollout.phase {
+        if let RolloutPhase::Reverting { release, .. } = rollout.phase {
             return self.gone_back(name, release);
         }
         rollout.switching.remove(name);
@@ -324,8 +331,11 @@ impl Core {
             return;
         }
         let was_last = rollout.waiting.remove(name) && rollout.waiting.is_empty();
-        let (none, preparing) = (rollout.wave.is_empty(), rollout.phase == Phase::Preparing);
-        self.record(name, Answer::Missing, 0);
+        let (none, preparing) = (
+            rollout.wave.is_empty(),
+            rollout.phase == RolloutPhase::Preparing,
+        );
+        self.record(name, AnswerKind::Missing, 0);
         match (was_last, preparing) {
             (false, _) => {}
             (true, true) if !none => self.activate(),
@@ -340,7 +350,7 @@ impl Core {
         let mut builds: Vec<_> = active.into_iter().collect();
         let mut later = BTreeSet::new();
         if let Some(rollout) = &self.rollout
-            && rollout.phase != Phase::Preparing
+            && rollout.phase != RolloutPhase::Preparing
         {
             builds.push(rollout.build.id);
             later.extend(rollout.waves.iter().flatten());
@@ -355,16 +365,16 @@ impl Core {
         };
         let late: Vec<String> = rollout.waiting.iter().cloned().collect();
         let (doing, timeout_ms) = match &rollout.phase {
-            Phase::Preparing => ("prepare", self.plan.prepare_timeout_ms),
-            Phase::Activating => ("activate", self.plan.activate_timeout_ms),
-            Phase::Reverting { reason, .. } => {
+            RolloutPhase::Preparing => ("prepare", self.plan.prepare_timeout_ms),
+            RolloutPhase::Activating => ("activate", self.plan.activate_timeout_ms),
+            RolloutPhase::Reverting { reason, .. } => {
                 let reason = format!("{reason}; not back yet: {}", late.join(", "));
-                self.conclude(Outcome::Reverted, Some(reason));
+                self.conclude(ReleaseOutcome::Reverted, Some(reason));
                 return;
             }
         };
         for name in &late {
-            self.record(name, Answer::Missing, timeout_ms);
+            self.record(name, AnswerKind::Missing, timeout_ms);
         }
         self.revert(format!(
             "no answer to {doing} within {timeout_ms} ms from {}",
@@ -372,8 +382,8 @@ impl Core {
         ));
     }
 
-    /// The way back. Nodes that only prepared forget it; those that were told to switch get the build before,
-    /// which they still hold, under a number above this release's.
+    /// Reverts the release. Nodes that only prepared forget the build; those that were told to switch get the build
+    /// before, which they still hold, under a number above this release's.
     fn revert(&mut self, reason: String) {
         let connected: BTreeSet<String> = self.links.values().cloned().collect();
         let timeout_ms = self.plan.prepare_timeout_ms + self.plan.activate_timeout_ms;
@@ -405,18 +415,18 @@ impl Core {
             let reason = format!(
                 "{reason}; the Seed does not know what its nodes ran before, so these stay on the new build: {names}"
             );
-            self.conclude(Outcome::Reverted, Some(reason));
+            self.conclude(ReleaseOutcome::Reverted, Some(reason));
             return;
         }
         if self.durable.active.is_none() || back.is_empty() {
-            self.conclude(Outcome::Reverted, Some(reason));
+            self.conclude(ReleaseOutcome::Reverted, Some(reason));
             return;
         }
         let durable = self.change();
         durable.renew_active();
         let release = durable.last();
         if let Some(rollout) = &mut self.rollout {
-            rollout.phase = Phase::Reverting { release, reason };
+            rollout.phase = RolloutPhase::Reverting { release, reason };
             rollout.deadline_ms = deadline_ms;
             rollout.waiting = back.clone();
         }
@@ -425,37 +435,37 @@ impl Core {
         }
     }
 
-    /// A node is back on the build before, or will not be for now: it is not waited for.
+    /// Stops waiting for a node that is back on the build before, or will not be for now.
     fn gone_back(&mut self, name: &str, back: ReleaseId) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };
-        let Phase::Reverting { release, reason } = &rollout.phase else {
+        let RolloutPhase::Reverting { release, reason } = &rollout.phase else {
             return;
         };
         if *release != back || !rollout.waiting.remove(name) || !rollout.waiting.is_empty() {
             return;
         }
         let reason = reason.clone();
-        self.conclude(Outcome::Reverted, Some(reason));
+        self.conclude(ReleaseOutcome::Reverted, Some(reason));
     }
 
     fn promote(&mut self) {
         let Some(rollout) = &self.rollout else {
             return;
         };
-        let active = Active {
+        let active = ActiveBuild {
             release: rollout.release,
             build: rollout.build.clone(),
         };
         let release = active.release;
         self.change().active = Some(active);
         self.end_hold(release);
-        self.conclude(Outcome::Promoted, None);
+        self.conclude(ReleaseOutcome::Promoted, None);
     }
 
-    /// Records the end, tells it, and looks after the nodes that came meanwhile.
-    fn conclude(&mut self, outcome: Outcome, reason: Option<String>) {
+    /// Records the end of the release, tells it, and looks after the nodes that came meanwhile.
+    fn conclude(&mut self, outcome: ReleaseOutcome, reason: Option<String>) {
         let Some(rollout) = self.rollout.take() else {
             return;
         };
@@ -468,13 +478,13 @@ impl Core {
     pub(super) fn end_record(
         &mut self,
         release: ReleaseId,
-        outcome: Outcome,
+        outcome: ReleaseOutcome,
         reason: Option<String>,
         answers: Vec<NodeAnswer>,
     ) {
         let now_ms = self.now_ms;
         let away = match outcome {
-            Outcome::Promoted => self.away(&answers),
+            ReleaseOutcome::Promoted => self.away(&answers),
             _ => Vec::new(),
         };
         let unreached = self.unreached(&away, &answers);
@@ -482,26 +492,27 @@ impl Core {
         if let Some(record) = ended {
             (record.away, record.unreached) = (away, unreached);
             let record = record.clone();
-            self.out.push(Effect::Emit(ReleaseEvent::Finished(record)));
+            self.out
+                .push(CoreEffect::Emit(ReleaseEvent::Finished(record)));
         }
     }
 
-    /// Nodes that have not switched, though they are the fleet's.
-    fn away(&self, answers: &[NodeAnswer]) -> Vec<Away> {
+    /// Nodes of the fleet that have not switched.
+    fn away(&self, answers: &[NodeAnswer]) -> Vec<AwayNode> {
         let switched = switched(answers);
         let away = self
             .nodes
             .iter()
             .filter(|(name, _)| !switched.contains(name));
-        away.map(|(name, node)| Away {
+        away.map(|(name, node)| AwayNode {
             node: name.clone(),
             role: node.hello.role,
         })
         .collect()
     }
 
-    /// Roles of those of which no node has switched.
-    fn unreached(&self, away: &[Away], answers: &[NodeAnswer]) -> Vec<Role> {
+    /// Roles of the `away` nodes, where no node of the role has switched.
+    fn unreached(&self, away: &[AwayNode], answers: &[NodeAnswer]) -> Vec<Role> {
         let nodes = switched(answers).into_iter();
         let roles: BTreeSet<Role> = nodes
             .filter_map(|name| Some(self.nodes.get(name)?.hello.role))
@@ -512,7 +523,7 @@ impl Core {
 }
 
 fn switched(answers: &[NodeAnswer]) -> BTreeSet<&String> {
-    let switched = |answer: &&NodeAnswer| answer.answer == Answer::Ack;
+    let switched = |answer: &&NodeAnswer| answer.answer == AnswerKind::Ack;
     let nodes = answers.iter().filter(switched);
     nodes.map(|answer| &answer.node).collect()
 }

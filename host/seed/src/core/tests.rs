@@ -6,7 +6,7 @@ use protoplex_wire::{
     link::{Heartbeat, SILENCE_MS_MAX},
     release::Stage,
     signature::Envelope,
-    status::Outcome,
+    status::ReleaseOutcome,
 };
 
 mod directory;
@@ -14,29 +14,29 @@ mod fleet;
 mod hold;
 mod random;
 
-use fleet::{Behaviour, Fleet, build};
+use fleet::{Behaviour, SimFleet, build};
 
 #[test]
 fn a_release_is_prepared_everywhere_before_anything_switches() {
-    let mut fleet = Fleet::new(&["a", "b"]);
+    let mut fleet = SimFleet::new(&["a", "b"]);
     fleet.order("one", None);
     assert_eq!(fleet.orders("a"), ["prepare 1.1"]);
     fleet.deliver("a");
     assert_eq!(fleet.orders("a"), ["prepare 1.1"], "b has not prepared yet");
     fleet.settle();
     assert_eq!(fleet.orders("a"), ["prepare 1.1", "activate 1.1"]);
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     assert_eq!(fleet.core.status().active, Some(build("one").id));
 }
 
 #[test]
 fn a_nack_while_preparing_abandons_and_leaves_the_build_before() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.behave("b", Behaviour::NackPrepare);
     fleet.order("two", None);
     fleet.settle();
     let record = fleet.last_record();
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let reason = record.reason.expect("a reason");
     assert!(
         reason.contains("node b") && reason.contains("compile"),
@@ -51,12 +51,12 @@ fn a_nack_while_preparing_abandons_and_leaves_the_build_before() {
 }
 
 #[test]
-fn a_nack_while_activating_takes_everyone_back_under_a_higher_number() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+fn a_nack_while_activating_reverts_under_a_higher_number() {
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.behave("b", Behaviour::NackActivate);
     fleet.order("two", None);
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     assert!(fleet.orders("a").ends_with(&[
         "activate 1.2".into(),
         "prepare 1.3".into(),
@@ -72,14 +72,14 @@ fn a_nack_while_activating_takes_everyone_back_under_a_higher_number() {
 #[test]
 fn a_silent_node_ends_the_release_at_the_deadline() {
     for behaviour in [Behaviour::MutePrepare, Behaviour::MuteActivate] {
-        let mut fleet = Fleet::running(&["a", "b"], "one");
+        let mut fleet = SimFleet::running(&["a", "b"], "one");
         fleet.behave("b", behaviour);
         fleet.order("two", None);
         fleet.settle();
         assert!(fleet.core.status().running.is_some());
         fleet.pass(2_000);
         let record = fleet.last_record();
-        assert_eq!(record.outcome, Outcome::Reverted, "{behaviour:?}");
+        assert_eq!(record.outcome, ReleaseOutcome::Reverted, "{behaviour:?}");
         let reason = record.reason.expect("a reason");
         assert!(
             reason.contains("no answer") && reason.contains('b'),
@@ -93,11 +93,11 @@ fn a_silent_node_ends_the_release_at_the_deadline() {
 
 #[test]
 fn a_node_that_leaves_while_preparing_ends_the_release() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.order("two", None);
     fleet.leave("b");
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.join("b");
     fleet.settle();
     fleet.all_run("one");
@@ -105,7 +105,7 @@ fn a_node_that_leaves_while_preparing_ends_the_release() {
 
 #[test]
 fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.behave("b", Behaviour::MuteActivate);
     fleet.order("two", None);
     fleet.settle();
@@ -113,7 +113,7 @@ fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
     fleet.behave("b", Behaviour::Well);
     fleet.join("b");
     fleet.settle();
-    assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
     fleet.all_run("two");
 }
 
@@ -121,18 +121,18 @@ fn a_node_that_comes_back_while_the_others_switch_is_led_along() {
 fn a_node_that_drains_keeps_no_release_waiting() {
     // Before it has prepared, and before it has switched.
     for behaviour in [Behaviour::MutePrepare, Behaviour::MuteActivate] {
-        let mut fleet = Fleet::running(&["a", "b"], "one");
+        let mut fleet = SimFleet::running(&["a", "b"], "one");
         fleet.behave("b", behaviour);
         fleet.order("two", None);
         fleet.settle();
         assert!(fleet.core.status().running.is_some());
         fleet.say("b", FromNode::Leaving);
         fleet.settle();
-        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
         // Nor one that begins while it is still here.
         fleet.order("three", None);
         fleet.settle();
-        assert_eq!(fleet.last_record().outcome, Outcome::Promoted);
+        assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Promoted);
         fleet.leave("b");
         fleet.behave("b", Behaviour::Well);
         fleet.join("b");
@@ -142,15 +142,15 @@ fn a_node_that_drains_keeps_no_release_waiting() {
 }
 
 #[test]
-fn a_node_that_lacks_the_build_of_the_others_is_sent_nothing_until_it_has_it() {
-    let usable = |fleet: &Fleet| {
+fn a_node_without_the_others_build_is_sent_nothing_until_then() {
+    let usable = |fleet: &SimFleet| {
         let directory = fleet.core.directory_now();
         directory.members.keys().cloned().collect::<Vec<_>>()
     };
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.leave("b");
     fleet.order("two", None);
-    // It comes while the other one prepares, too late for that.
+    // Node b comes while node a prepares, too late for that.
     fleet.join("b");
     assert_eq!(usable(&fleet), ["a", "b"]);
     while fleet.deliver("a") {}
@@ -184,7 +184,7 @@ fn a_node_that_lacks_the_build_of_the_others_is_sent_nothing_until_it_has_it() {
 
 #[test]
 fn a_release_that_overtakes_a_catch_up_takes_nobody_out() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.leave("b");
     fleet.order("two", None);
     fleet.settle();
@@ -203,7 +203,7 @@ fn a_release_that_overtakes_a_catch_up_takes_nobody_out() {
 
 #[test]
 fn silence_is_leaving() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     fleet.behave("a", Behaviour::Dead);
     fleet.pass(SILENCE_MS_MAX + 500);
     assert_eq!(fleet.core.status().nodes_connected, 0);
@@ -212,17 +212,17 @@ fn silence_is_leaving() {
 
 #[test]
 fn a_seed_that_stood_still_blames_nobody_for_silence() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     fleet.now_ms += 60_000;
-    fleet.event(Event::Tick);
+    fleet.event(CoreEvent::Tick);
     assert_eq!(fleet.core.status().nodes_connected, 1);
 }
 
 #[test]
 fn an_order_without_nodes_stands_for_those_who_come() {
-    let mut fleet = Fleet::new(&[]);
+    let mut fleet = SimFleet::new(&[]);
     fleet.order("one", Some(None));
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     fleet.join("a");
     fleet.settle();
     fleet.all_run("one");
@@ -230,31 +230,34 @@ fn an_order_without_nodes_stands_for_those_who_come() {
 }
 
 #[test]
-fn orders_are_refused_while_one_runs_and_when_made_against_another_build() {
-    let mut fleet = Fleet::running(&["a"], "one");
+fn orders_are_refused_while_one_runs_or_against_another_build() {
+    let mut fleet = SimFleet::running(&["a"], "one");
     fleet.order("two", Some(None));
     let refusal = fleet.refusals.pop().expect("refused");
-    assert!(matches!(refusal, Refusal::Conflict { .. }));
+    assert!(matches!(refusal, OrderRefusal::Conflict { .. }));
     assert!(refusal.to_string().contains(&build("one").id.to_string()));
     fleet.order("two", Some(Some(build("one").id)));
     fleet.order("three", None);
-    assert!(matches!(fleet.refusals.pop(), Some(Refusal::Busy { .. })));
+    assert!(matches!(
+        fleet.refusals.pop(),
+        Some(OrderRefusal::Busy { .. })
+    ));
     fleet.settle();
     fleet.all_run("two");
 }
 
 #[test]
 fn a_release_of_the_active_build_is_a_release() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     fleet.order("one", None);
     fleet.settle();
     assert_eq!(fleet.last_record().release.sequence, 2);
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
 }
 
 #[test]
-fn a_rollback_goes_to_the_last_promoted_build_that_is_not_active() {
-    let mut fleet = Fleet::running(&["a"], "one");
+fn a_rollback_goes_to_the_last_promoted_inactive_build() {
+    let mut fleet = SimFleet::running(&["a"], "one");
     fleet.order("two", None);
     fleet.settle();
     assert_eq!(fleet.core.rollback_target(), Some(build("one").id));
@@ -265,7 +268,7 @@ fn a_rollback_goes_to_the_last_promoted_build_that_is_not_active() {
 
 #[test]
 fn a_seed_that_lost_its_data_goes_above_what_nodes_hold() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.lose_data();
     fleet.settle();
     fleet.all_hold("one");
@@ -284,33 +287,33 @@ fn a_seed_that_lost_its_data_goes_above_what_nodes_hold() {
 
 #[test]
 fn a_release_cut_by_a_restart_is_reverted() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.order("two", None);
     fleet.deliver("a");
     fleet.deliver("b");
     fleet.deliver("a"); // a has switched, b has not.
     fleet.restart();
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.settle();
     fleet.all_run("one");
 }
 
 #[test]
 fn waves_go_one_after_another_and_come_back_together() {
-    let mut fleet = Fleet::running(&["a", "b", "c"], "one");
+    let mut fleet = SimFleet::running(&["a", "b", "c"], "one");
     fleet.core.plan.wave_nodes_max = 1;
     fleet.behave("c", Behaviour::NackPrepare);
     fleet.order("two", None);
     fleet.settle();
     assert!(fleet.orders("a").contains(&"activate 1.2".to_owned()));
     assert!(!fleet.orders("c").contains(&"activate 1.2".to_owned()));
-    assert_eq!(fleet.last_record().outcome, Outcome::Reverted);
+    assert_eq!(fleet.last_record().outcome, ReleaseOutcome::Reverted);
     fleet.all_run("one");
 }
 
 #[test]
-fn the_directory_follows_the_fleet_and_outlives_a_restart_of_the_seed() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+fn the_directory_follows_the_fleet_and_outlives_a_seed_restart() {
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     assert_eq!(fleet.directory("a"), 2);
     fleet.leave("b");
     assert_eq!(fleet.directory("a"), 1);
@@ -325,7 +328,7 @@ fn the_directory_follows_the_fleet_and_outlives_a_restart_of_the_seed() {
 
 #[test]
 fn an_order_after_a_restart_waits_for_the_nodes_of_before() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.restart_without_nodes();
     fleet.order("two", None);
     fleet.join("a");
@@ -339,7 +342,7 @@ fn an_order_after_a_restart_waits_for_the_nodes_of_before() {
 
 #[test]
 fn an_order_after_a_restart_does_not_wait_for_ever() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.restart_without_nodes();
     fleet.join("a");
     fleet.order("two", None);
@@ -350,7 +353,7 @@ fn an_order_after_a_restart_does_not_wait_for_ever() {
 
 #[test]
 fn children_that_stop_serving_leave_the_directory() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     let beat = Heartbeat::default();
     fleet.say("b", FromNode::Heartbeat(beat));
     assert_eq!(fleet.directory("a"), 1);
@@ -358,11 +361,11 @@ fn children_that_stop_serving_leave_the_directory() {
 
 #[test]
 fn a_node_that_left_long_ago_is_forgotten() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     fleet.leave("b");
-    let days = |fleet: &mut Fleet, ms| {
+    let days = |fleet: &mut SimFleet, ms| {
         fleet.now_ms += ms;
-        fleet.event(Event::Tick);
+        fleet.event(CoreEvent::Tick);
         fleet.core.nodes(fleet.now_ms).len()
     };
     assert_eq!(days(&mut fleet, AWAY_MS_MAX / 2), 2);
@@ -377,7 +380,7 @@ fn a_node_that_left_long_ago_is_forgotten() {
             ..Heartbeat::default()
         };
         fleet.say("a", FromNode::Heartbeat(beat));
-        fleet.event(Event::Tick);
+        fleet.event(CoreEvent::Tick);
     }
     let nodes = fleet.core.nodes(fleet.now_ms);
     assert_eq!(nodes.len(), 1);
@@ -389,19 +392,21 @@ fn a_node_that_left_long_ago_is_forgotten() {
 
 #[test]
 fn names_of_nodes_that_left_make_room_for_others() {
-    let mut fleet = Fleet::running(&["a"], "one");
-    let come = |fleet: &mut Fleet, number: usize, link| {
+    let mut fleet = SimFleet::running(&["a"], "one");
+    let come = |fleet: &mut SimFleet, number: usize, link| {
         let hello = fleet::hello(&format!("n{number}"));
         fleet
             .core
-            .step(Event::NodeHello { link, hello }, fleet.now_ms)
+            .step(CoreEvent::NodeHello { link, hello }, fleet.now_ms)
     };
     for number in 0..NODES_MAX + 10 {
         fleet.now_ms += 1;
         let effects = come(&mut fleet, number, 1_000);
-        let refused = effects.iter().any(|e| matches!(e, Effect::Close { .. }));
+        let refused = effects
+            .iter()
+            .any(|e| matches!(e, CoreEffect::Close { .. }));
         assert!(!refused, "{number}");
-        fleet.event(Event::NodeGone { link: 1_000 });
+        fleet.event(CoreEvent::NodeGone { link: 1_000 });
     }
     let nodes = fleet.core.nodes(fleet.now_ms);
     assert_eq!(nodes.len(), NODES_MAX);
@@ -412,13 +417,13 @@ fn names_of_nodes_that_left_make_room_for_others() {
     );
 }
 
-/// The Seed's word to a node that comes on a link of that number: why it is refused, or nothing.
-fn refusal(fleet: &mut Fleet, name: &str, link: LinkId) -> Option<String> {
+/// Returns why a node that opens this link is refused; `None` when it is not.
+fn refusal(fleet: &mut SimFleet, name: &str, link: LinkId) -> Option<String> {
     let hello = fleet::hello(name);
-    let event = Event::NodeHello { link, hello };
+    let event = CoreEvent::NodeHello { link, hello };
     let effects = fleet.core.step(event, fleet.now_ms);
     effects.into_iter().find_map(|effect| match effect {
-        Effect::Close {
+        CoreEffect::Close {
             link: closed,
             reason,
         } if closed == link => Some(reason),
@@ -428,21 +433,21 @@ fn refusal(fleet: &mut Fleet, name: &str, link: LinkId) -> Option<String> {
 
 #[test]
 fn a_node_above_the_most_is_refused_until_another_leaves() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     let most = LinkId::try_from(NODES_MAX).expect("a small number");
     // They come on links of their own numbers; `a` is one of them.
     for number in 1..most {
         let refused = refusal(&mut fleet, &format!("n{number}"), 1_000 + number);
         assert_eq!(refused, None, "{number}");
     }
-    let here = |fleet: &Fleet| fleet.core.status().nodes_connected as usize;
+    let here = |fleet: &SimFleet| fleet.core.status().nodes_connected as usize;
     assert_eq!(here(&fleet), NODES_MAX);
     for name in ["new", "newer"] {
         let refused = refusal(&mut fleet, name, 10_000).expect("there is no room");
         assert!(refused.contains(&NODES_MAX.to_string()), "{refused}");
     }
     assert_eq!(here(&fleet), NODES_MAX, "nobody was let go for it");
-    let known = |fleet: &Fleet, name: &str| {
+    let known = |fleet: &SimFleet, name: &str| {
         let nodes = fleet.core.nodes(fleet.now_ms);
         nodes.iter().any(|node| node.node == name)
     };
@@ -450,7 +455,7 @@ fn a_node_above_the_most_is_refused_until_another_leaves() {
     // One that is here may come by another link, and is not one more.
     assert_eq!(refusal(&mut fleet, "n7", 10_001), None);
     assert_eq!(here(&fleet), NODES_MAX);
-    fleet.event(Event::NodeGone { link: 1_008 });
+    fleet.event(CoreEvent::NodeGone { link: 1_008 });
     assert_eq!(refusal(&mut fleet, "new", 10_002), None);
     assert_eq!(here(&fleet), NODES_MAX);
     assert!(known(&fleet, "new") && !known(&fleet, "n8"));
@@ -458,9 +463,9 @@ fn a_node_above_the_most_is_refused_until_another_leaves() {
 
 #[test]
 fn a_node_of_another_world_is_not_let_in() {
-    let mut fleet = Fleet::new(&[]);
+    let mut fleet = SimFleet::new(&[]);
     let mut hello = fleet::hello("x");
     hello.release.epoch = u64::MAX;
-    let effects = fleet.core.step(Event::NodeHello { link: 9, hello }, 1);
-    assert!(matches!(effects[..], [Effect::Close { .. }]));
+    let effects = fleet.core.step(CoreEvent::NodeHello { link: 9, hello }, 1);
+    assert!(matches!(effects[..], [CoreEffect::Close { .. }]));
 }

@@ -1,14 +1,14 @@
 //! The one task that owns the core: feeds it events, runs its effects in order.
 
 use crate::{
-    core::{Build, Core, Effect, Event, LinkId, Refusal, RequestId},
-    store::{Needed, Store, StoreError},
+    core::{CheckedBuild, CoreEffect, CoreEvent, LinkId, OrderRefusal, RequestId, SeedCore},
+    store::{NeededBuilds, SeedStore, StoreError},
 };
 use bytes::Bytes;
 use protoplex_wire::{
     BuildId,
     link::{self, FromNode, Hello},
-    status::{NodeStatus, Outcome, ReleaseEvent, ReleaseRecord, SeedStatus},
+    status::{NodeStatus, ReleaseEvent, ReleaseOutcome, ReleaseRecord, SeedStatus},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -18,11 +18,11 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-/// Between two ticks that tell the core the time.
+/// Time between two ticks that tell the core the time.
 const TICK: Duration = Duration::from_millis(100);
-/// Events that may wait; senders wait beyond.
+/// Most events that may wait; senders wait beyond.
 const EVENTS_MAX: usize = 1_024;
-/// Frames that may wait for a node; a node that does not read is cut off beyond.
+/// Most frames that may wait for a node; a node that does not read is cut off beyond.
 const OUTBOX_FRAMES_MAX: usize = 256;
 
 /// Milliseconds since 1970 that never run backwards: the wall clock at start, then the monotonic one.
@@ -47,47 +47,51 @@ impl Clock {
     }
 }
 
-/// State that every request may look at.
-pub(super) struct View {
+/// Copy of the core's state, for requests that look at it.
+pub(super) struct CoreView {
     pub status: SeedStatus,
     pub nodes: Vec<NodeStatus>,
-    /// Newest first.
+    /// Records of releases, the newest first.
     pub releases: Vec<ReleaseRecord>,
     pub rollback_target: Option<BuildId>,
 }
 
-/// Events of one release, until `finished`. At most a few for each node.
-pub(super) type Follow = mpsc::UnboundedReceiver<ReleaseEvent>;
+/// Receiver of the events of one release, until `finished`. At most a few for each node.
+pub(super) type ReleaseFollower = mpsc::UnboundedReceiver<ReleaseEvent>;
 
 /// The sending end of a link, as the actor holds it.
-struct Outbox {
+struct LinkOutbox {
     frames: mpsc::Sender<Bytes>,
     end: CancellationToken,
 }
 
-enum Command {
-    Hello(LinkId, Box<Hello>, Outbox),
+enum ActorCommand {
+    Hello(LinkId, Box<Hello>, LinkOutbox),
     Frame(LinkId, FromNode),
     Gone(LinkId),
     Order(
-        Build,
+        CheckedBuild,
         Option<Option<BuildId>>,
-        oneshot::Sender<Result<Follow, Refusal>>,
+        oneshot::Sender<Result<ReleaseFollower, OrderRefusal>>,
     ),
-    Adopt(Build, oneshot::Sender<Result<Follow, Refusal>>),
-    View(oneshot::Sender<View>),
-    Needed(oneshot::Sender<Needed>),
+    Adopt(
+        CheckedBuild,
+        oneshot::Sender<Result<ReleaseFollower, OrderRefusal>>,
+    ),
+    View(oneshot::Sender<CoreView>),
+    Needed(oneshot::Sender<NeededBuilds>),
 }
 
-/// The way to the actor. Its calls fail only when the Seed is stopping.
+/// Handle of the actor. Calls fail only when the Seed is stopping.
 #[derive(Clone)]
-pub(super) struct Seed {
-    commands: mpsc::Sender<(Command, u64)>,
+pub(super) struct SeedHandle {
+    commands: mpsc::Sender<(ActorCommand, u64)>,
     clock: Clock,
 }
 
-impl Seed {
-    /// A link began. Returns the frames to send on it; it has ended when they end, or when `end` is cancelled.
+impl SeedHandle {
+    /// Tells the actor that a link began. Returns the frames to send on it; it has ended when they end, or when `end`
+    /// is cancelled.
     pub(super) async fn hello(
         &self,
         link: LinkId,
@@ -95,82 +99,90 @@ impl Seed {
         end: CancellationToken,
     ) -> mpsc::Receiver<Bytes> {
         let (frames, queue) = mpsc::channel(OUTBOX_FRAMES_MAX);
-        self.tell(Command::Hello(
+        self.tell(ActorCommand::Hello(
             link,
             Box::new(hello),
-            Outbox { frames, end },
+            LinkOutbox { frames, end },
         ))
         .await;
         queue
     }
 
     pub(super) async fn frame(&self, link: LinkId, frame: FromNode) {
-        self.tell(Command::Frame(link, frame)).await;
+        self.tell(ActorCommand::Frame(link, frame)).await;
     }
 
     pub(super) async fn gone(&self, link: LinkId) {
-        self.tell(Command::Gone(link)).await;
+        self.tell(ActorCommand::Gone(link)).await;
     }
 
     /// Orders a release; `None` when the Seed is stopping.
     pub(super) async fn order(
         &self,
-        build: Build,
+        build: CheckedBuild,
         made_against: Option<Option<BuildId>>,
-    ) -> Option<Result<Follow, Refusal>> {
+    ) -> Option<Result<ReleaseFollower, OrderRefusal>> {
         let (answer, answered) = oneshot::channel();
-        self.tell(Command::Order(build, made_against, answer)).await;
+        self.tell(ActorCommand::Order(build, made_against, answer))
+            .await;
         answered.await.ok()
     }
 
-    /// Orders that what the nodes run is the fleet's build; `None` when the Seed is stopping.
-    pub(super) async fn adopt(&self, build: Build) -> Option<Result<Follow, Refusal>> {
+    /// Orders that what the nodes run becomes the fleet's build; `None` when the Seed is stopping.
+    pub(super) async fn adopt(
+        &self,
+        build: CheckedBuild,
+    ) -> Option<Result<ReleaseFollower, OrderRefusal>> {
         let (answer, answered) = oneshot::channel();
-        self.tell(Command::Adopt(build, answer)).await;
+        self.tell(ActorCommand::Adopt(build, answer)).await;
         answered.await.ok()
     }
 
-    /// State to look at; `None` when the Seed is stopping.
-    pub(super) async fn view(&self) -> Option<View> {
+    /// Copies the state of the core; `None` when the Seed is stopping.
+    pub(super) async fn view(&self) -> Option<CoreView> {
         let (answer, answered) = oneshot::channel();
-        self.tell(Command::View(answer)).await;
+        self.tell(ActorCommand::View(answer)).await;
         answered.await.ok()
     }
 
-    /// The builds that must not be removed; `None` when the Seed is stopping.
-    pub(super) async fn needed(&self) -> Option<Needed> {
+    /// Collects the builds that must not be removed; `None` when the Seed is stopping.
+    pub(super) async fn needed(&self) -> Option<NeededBuilds> {
         let (answer, answered) = oneshot::channel();
-        self.tell(Command::Needed(answer)).await;
+        self.tell(ActorCommand::Needed(answer)).await;
         answered.await.ok()
     }
 
-    /// Stamped here, so that time in the queue is nobody's silence.
-    async fn tell(&self, command: Command) {
+    /// Sends a command with the time of now, so that time in the queue is nobody's silence.
+    async fn tell(&self, command: ActorCommand) {
         let now_ms = self.clock.now_ms();
         // A closed channel means that the Seed is stopping, and then nothing is owed to anyone.
         let _ = self.commands.send((command, now_ms)).await;
     }
 }
 
-/// The task's state.
-pub(super) struct Actor {
-    core: Core,
-    store: Arc<Store>,
+/// The task that owns the core, with the links and orders that its effects go to.
+pub(super) struct CoreActor {
+    core: SeedCore,
+    store: Arc<SeedStore>,
     clock: Clock,
-    commands: mpsc::Receiver<(Command, u64)>,
-    links: HashMap<LinkId, Outbox>,
-    orders: HashMap<RequestId, oneshot::Sender<Result<Follow, Refusal>>>,
+    commands: mpsc::Receiver<(ActorCommand, u64)>,
+    links: HashMap<LinkId, LinkOutbox>,
+    orders: HashMap<RequestId, oneshot::Sender<Result<ReleaseFollower, OrderRefusal>>>,
     followers: Vec<mpsc::UnboundedSender<ReleaseEvent>>,
     requests: RequestId,
 }
 
-pub(super) fn start(core: Core, store: Arc<Store>, clock: Clock) -> (Seed, Actor) {
+pub(super) fn start(
+    core: SeedCore,
+    store: Arc<SeedStore>,
+    clock: Clock,
+) -> (SeedHandle, CoreActor) {
     let (sender, commands) = mpsc::channel(EVENTS_MAX);
-    let seed = Seed {
+    let seed = SeedHandle {
         commands: sender,
         clock,
     };
-    let actor = Actor {
+    let actor = CoreActor {
         core,
         store,
         clock,
@@ -183,11 +195,12 @@ pub(super) fn start(core: Core, store: Arc<Store>, clock: Clock) -> (Seed, Actor
     (seed, actor)
 }
 
-impl Actor {
-    /// Runs until `shutdown`. Its end closes every link: nothing more is said, least of all that nodes went.
-    pub(super) async fn run(mut self, effects: Vec<Effect>, shutdown: CancellationToken) {
+impl CoreActor {
+    /// Runs until `shutdown`. The end of the task closes every link: nothing more is said, least of all that nodes
+    /// went.
+    pub(super) async fn run(mut self, effects: Vec<CoreEffect>, shutdown: CancellationToken) {
         if let Err(error) = self.perform(effects).await {
-            tracing::error!(%error, "the state cannot be written");
+            tracing::error!(%error, "the Seed's state cannot be written at its start; free the disk of its data folder");
         }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -195,7 +208,7 @@ impl Actor {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                _ = ticks.tick() => self.event(Event::Tick, self.tick_ms()).await,
+                _ = ticks.tick() => self.event(CoreEvent::Tick, self.tick_ms()).await,
                 command = self.commands.recv() => match command {
                     Some((command, now_ms)) => self.command(command, now_ms).await,
                     None => return,
@@ -204,7 +217,7 @@ impl Actor {
         }
     }
 
-    /// Now, but not later than what already waits in the queue was heard.
+    /// Time of a tick: now, but not later than what already waits in the queue was heard.
     fn tick_ms(&self) -> u64 {
         match self.commands.is_empty() {
             true => self.clock.now_ms(),
@@ -212,41 +225,44 @@ impl Actor {
         }
     }
 
-    async fn command(&mut self, command: Command, now_ms: u64) {
+    async fn command(&mut self, command: ActorCommand, now_ms: u64) {
         match command {
-            Command::Hello(link, hello, outbox) => {
-                tracing::info!(node = hello.node, role = %hello.role, active = ?hello.active, release = %hello.release, "a node came");
+            ActorCommand::Hello(link, hello, outbox) => {
+                tracing::info!(node = hello.node, role = %hello.role, active = ?hello.active, release = %hello.release, "a node opened its link");
                 self.links.insert(link, outbox);
                 let hello = *hello;
-                self.event(Event::NodeHello { link, hello }, now_ms).await;
+                self.event(CoreEvent::NodeHello { link, hello }, now_ms)
+                    .await;
             }
-            Command::Frame(link, frame) => {
-                self.event(Event::NodeFrame { link, frame }, now_ms).await;
+            ActorCommand::Frame(link, frame) => {
+                self.event(CoreEvent::NodeFrame { link, frame }, now_ms)
+                    .await;
             }
-            Command::Gone(link) => {
+            ActorCommand::Gone(link) => {
                 self.close(link);
-                self.event(Event::NodeGone { link }, now_ms).await;
+                self.event(CoreEvent::NodeGone { link }, now_ms).await;
             }
-            Command::Order(build, made_against, answer) => {
+            ActorCommand::Order(build, made_against, answer) => {
                 self.requests += 1;
                 let request = self.requests;
                 self.orders.insert(request, answer);
-                let event = Event::Order {
+                let event = CoreEvent::Order {
                     request,
                     build,
                     made_against,
                 };
                 self.event(event, now_ms).await;
             }
-            Command::Adopt(build, answer) => {
+            ActorCommand::Adopt(build, answer) => {
                 self.requests += 1;
                 let request = self.requests;
                 self.orders.insert(request, answer);
-                self.event(Event::Adopt { request, build }, now_ms).await;
+                self.event(CoreEvent::Adopt { request, build }, now_ms)
+                    .await;
             }
-            Command::View(answer) => {
+            ActorCommand::View(answer) => {
                 let history = &self.core.durable().history;
-                let view = View {
+                let view = CoreView {
                     status: self.core.status(),
                     nodes: self.core.nodes(self.clock.now_ms()),
                     releases: history.iter().rev().cloned().collect(),
@@ -255,18 +271,18 @@ impl Actor {
                 // Who asked may have left.
                 let _ = answer.send(view);
             }
-            Command::Needed(answer) => {
+            ActorCommand::Needed(answer) => {
                 let _ = answer.send(self.needed());
             }
         }
     }
 
-    fn needed(&self) -> Needed {
+    fn needed(&self) -> NeededBuilds {
         let durable = self.core.durable();
         let running = durable
             .history
             .iter()
-            .filter(|record| record.outcome == Outcome::Running);
+            .filter(|record| record.outcome == ReleaseOutcome::Running);
         let nodes = self.core.nodes(self.clock.now_ms());
         let always = durable
             .active_build()
@@ -276,31 +292,33 @@ impl Actor {
             .chain(nodes.iter().filter_map(|node| node.active));
         let mut seen = HashSet::new();
         let released = durable.history.iter().rev().map(|record| record.build);
-        Needed {
+        NeededBuilds {
             always: always.collect(),
             released: released.filter(|build| seen.insert(*build)).collect(),
         }
     }
 
-    /// One step. When the disk refuses, the core is what it was before: the event has not happened.
-    async fn event(&mut self, event: Event, now_ms: u64) {
+    /// Gives one event to the core. When the disk refuses, the core is what it was before: the event has not happened.
+    async fn event(&mut self, event: CoreEvent, now_ms: u64) {
         let undo = match &event {
-            Event::NodeFrame {
+            CoreEvent::NodeFrame {
                 frame: FromNode::Heartbeat(_) | FromNode::DirectoryAck { .. },
                 ..
             } => None, // Never persists, and comes often.
             _ => Some(self.core.clone()),
         };
         let (link, request) = match &event {
-            Event::NodeHello { link, .. } => (Some(*link), None),
-            Event::Order { request, .. } | Event::Adopt { request, .. } => (None, Some(*request)),
+            CoreEvent::NodeHello { link, .. } => (Some(*link), None),
+            CoreEvent::Order { request, .. } | CoreEvent::Adopt { request, .. } => {
+                (None, Some(*request))
+            }
             _ => (None, None),
         };
         let effects = self.core.step(event, now_ms);
         let Err(error) = self.perform(effects).await else {
             return;
         };
-        tracing::error!(%error, "the state cannot be written; the event is put back");
+        tracing::error!(%error, "the Seed's state cannot be written, so an event is undone; free the disk of its data folder");
         if let Some(undo) = undo {
             self.core = undo;
         }
@@ -308,39 +326,43 @@ impl Actor {
             self.close(link);
         }
         if let Some(answer) = request.and_then(|request| self.orders.remove(&request)) {
-            let _ = answer.send(Err(Refusal::Storage(error.to_string())));
+            let _ = answer.send(Err(OrderRefusal::Storage(error.to_string())));
         }
     }
 
     /// Runs effects in order. The disk comes first, so that an error means that nothing was done.
-    async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), StoreError> {
+    async fn perform(&mut self, effects: Vec<CoreEffect>) -> Result<(), StoreError> {
         for effect in effects {
             match effect {
-                Effect::Persist(state) => {
+                CoreEffect::Persist(state) => {
                     self.on_disk(move |store| store.save_state(&state)).await?
                 }
-                Effect::Remember(known) => {
+                CoreEffect::Remember(known) => {
                     if let Err(error) = self.on_disk(move |store| store.save_known(&known)).await {
-                        tracing::warn!(%error, "the directory is not remembered");
+                        tracing::warn!(%error, "the directory cannot be written down; after a restart the Seed waits for no node of it");
                     }
                 }
-                Effect::Send { link, message } => self.send(link, link::encode(&message).into()),
-                Effect::Close { link, reason } => {
-                    tracing::warn!(link, reason, "a link is closed");
+                CoreEffect::Send { link, message } => {
+                    self.send(link, link::encode(&message).into())
+                }
+                CoreEffect::Close { link, reason } => {
+                    tracing::warn!(link, reason, "the Seed closes a node's link");
                     self.close(link);
                 }
-                Effect::Accepted { request, release } => {
-                    tracing::info!(%release, "a release begins");
+                CoreEffect::Accepted { request, release } => {
+                    tracing::info!(%release, "a release order was accepted");
                     self.accepted(request);
                 }
-                Effect::Refused { request, refusal } => {
-                    tracing::info!(%refusal, "an order is refused");
+                CoreEffect::Refused { request, refusal } => {
+                    tracing::info!(%refusal, "a release order was refused");
                     if let Some(answer) = self.orders.remove(&request) {
                         let _ = answer.send(Err(refusal));
                     }
                 }
-                Effect::Emit(event) => self.emit(event),
-                Effect::Held(hold) => tracing::error!(%hold, "the Seed orders nothing by itself"),
+                CoreEffect::Emit(event) => self.emit(event),
+                CoreEffect::Held(hold) => {
+                    tracing::error!(%hold, "the Seed holds and orders nothing by itself: a node has a release that it does not know; push, roll back or adopt")
+                }
             }
         }
         Ok(())
@@ -348,7 +370,7 @@ impl Actor {
 
     async fn on_disk(
         &self,
-        write: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+        write: impl FnOnce(&SeedStore) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
         let written = tokio::task::spawn_blocking(move || write(&store)).await;
@@ -365,10 +387,14 @@ impl Actor {
             return;
         };
         if frame.len() > link::FRAME_BYTES_MAX {
-            tracing::error!(link, bytes = frame.len(), "a frame is too long to be sent");
+            tracing::error!(
+                link,
+                bytes = frame.len(),
+                "a message to a node is longer than a frame and was not sent"
+            );
         } else if outbox.frames.try_send(frame).is_err() {
-            tracing::warn!(link, "a node does not read its link");
-            // Its reader ends, and says that the link is gone.
+            tracing::warn!(link, "a node does not read its link, which is closed");
+            // The link's reader ends, and says that the link is gone.
             outbox.end.cancel();
         }
     }
@@ -406,12 +432,14 @@ fn log(event: &ReleaseEvent) {
             build,
             nodes,
         } => {
-            tracing::info!(%release, %build, nodes = nodes.len(), "preparing");
+            tracing::info!(%release, %build, nodes = nodes.len(), "a release begins: its nodes prepare the build");
         }
         ReleaseEvent::Node(answer) => {
-            tracing::info!(node = answer.node, answer = ?answer.answer, elapsed_ms = answer.elapsed_ms, "a node answered");
+            tracing::info!(node = answer.node, answer = ?answer.answer, elapsed_ms = answer.elapsed_ms, "a node answered an order of a release");
         }
-        ReleaseEvent::Activating { release } => tracing::info!(%release, "activating"),
+        ReleaseEvent::Activating { release } => {
+            tracing::info!(%release, "all nodes of a release are prepared, and are told to activate")
+        }
         ReleaseEvent::Finished(record) => {
             let reason = record.reason.as_deref().unwrap_or_default();
             tracing::info!(release = %record.release, outcome = ?record.outcome, reason, elapsed_ms = record.elapsed_ms, "a release ended");

@@ -1,12 +1,12 @@
-//! The routes of the Seed's port, and those of the operator that need no room of their own.
+//! Routes of the Seed's port, and those handlers of an operator's requests that need no module of their own.
 
 use super::{
-    Shared,
-    actor::{Follow, View},
+    SeedContext,
+    actor::{CoreView, ReleaseFollower},
     blobs,
     fault::ApiFault,
     gc, link,
-    peer::{Member, Operator},
+    peer::{MemberPeer, OperatorPeer},
 };
 use axum::{
     Json, Router,
@@ -29,12 +29,12 @@ use protoplex_wire::{
 use serde::de::DeserializeOwned;
 use std::{convert::Infallible, sync::Arc};
 
-/// A JSON body above this is refused: a question about 60,000 blobs fits.
+/// Most bytes of a JSON body: a question about 60,000 blobs fits.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-type App = State<Arc<Shared>>;
+type App = State<Arc<SeedContext>>;
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<SeedContext>) -> Router {
     Router::new()
         .route("/v1/link", post(link::link))
         .route("/v1/blobs/missing", post(blobs::missing))
@@ -52,7 +52,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// A JSON body, whatever its type is called.
+/// Reads a JSON body, whatever its content type is called.
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiFault> {
     let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
     let bytes = bytes
@@ -63,17 +63,17 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiFault>
 
 async fn submit(
     State(shared): App,
-    Operator(operator): Operator,
+    OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Json<BuildAccepted>, ApiFault> {
     let envelope: Envelope = json(body).await?;
-    tracing::info!(operator, build = %envelope.build, "a build is submitted");
+    tracing::info!(operator, build = %envelope.build, "an operator submitted a build");
     shared.builds.submit(envelope).await.map(Json)
 }
 
 async fn build(
     State(shared): App,
-    _: Member,
+    _: MemberPeer,
     Path(id): Path<String>,
 ) -> Result<Json<BuildView>, ApiFault> {
     shared.builds.view(blobs::digest(&id)?).await.map(Json)
@@ -81,17 +81,17 @@ async fn build(
 
 async fn release(
     State(shared): App,
-    Operator(operator): Operator,
+    OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Response, ApiFault> {
     let order: ReleaseOrder = json(body).await?;
-    tracing::info!(operator, build = %order.build, "a release is ordered");
+    tracing::info!(operator, build = %order.build, "an operator ordered a release");
     follow(&shared, order.build, order.made_against).await
 }
 
 async fn rollback(
     State(shared): App,
-    Operator(operator): Operator,
+    OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Response, ApiFault> {
     let order: RollbackOrder = json(body).await?;
@@ -102,56 +102,59 @@ async fn rollback(
             "no other build was ever promoted, so there is nothing to go back to",
         )
     })?;
-    tracing::info!(operator, build = %to, "a rollback is ordered");
+    tracing::info!(operator, build = %to, "an operator ordered a rollback");
     follow(&shared, to, Some(view.status.active)).await
 }
 
 async fn adopt(
     State(shared): App,
-    Operator(operator): Operator,
+    OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Response, ApiFault> {
     let order: AdoptOrder = json(body).await?;
-    tracing::info!(operator, build = %order.build, "adopting what the nodes run is ordered");
+    tracing::info!(operator, build = %order.build, "an operator ordered to adopt the build that nodes run");
     let build = shared.builds.releasable(order.build).await?;
     let events = shared.seed.adopt(build).await;
-    Ok(answered(events.ok_or_else(ApiFault::stopping)??))
+    Ok(ndjson(events.ok_or_else(ApiFault::stopping)??))
 }
 
 /// Orders a release and answers with its events. A client that leaves only stops watching.
 async fn follow(
-    shared: &Shared,
+    shared: &SeedContext,
     build: BuildId,
     made_against: Option<Option<BuildId>>,
 ) -> Result<Response, ApiFault> {
     let build = shared.builds.releasable(build).await?;
     let events = shared.seed.order(build, made_against).await;
-    Ok(answered(events.ok_or_else(ApiFault::stopping)??))
+    Ok(ndjson(events.ok_or_else(ApiFault::stopping)??))
 }
 
-fn answered(events: Follow) -> Response {
+fn ndjson(events: ReleaseFollower) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     (headers, Body::from_stream(lines(events))).into_response()
 }
 
-fn lines(mut events: Follow) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
+fn lines(mut events: ReleaseFollower) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
     let encode = |event| Ok(Bytes::from(protoplex_wire::link::encode(&event)));
     stream::poll_fn(move |cx| events.poll_recv(cx).map(|event| event.map(encode)))
 }
 
-async fn view(shared: &Shared) -> Result<View, ApiFault> {
+async fn view(shared: &SeedContext) -> Result<CoreView, ApiFault> {
     shared.seed.view().await.ok_or_else(ApiFault::stopping)
 }
 
-async fn releases(State(shared): App, _: Operator) -> Result<Json<Vec<ReleaseRecord>>, ApiFault> {
+async fn releases(
+    State(shared): App,
+    _: OperatorPeer,
+) -> Result<Json<Vec<ReleaseRecord>>, ApiFault> {
     Ok(Json(view(&shared).await?.releases))
 }
 
-async fn nodes(State(shared): App, _: Operator) -> Result<Json<Vec<NodeStatus>>, ApiFault> {
+async fn nodes(State(shared): App, _: OperatorPeer) -> Result<Json<Vec<NodeStatus>>, ApiFault> {
     Ok(Json(view(&shared).await?.nodes))
 }
 
-async fn status(State(shared): App, _: Member) -> Result<Json<SeedStatus>, ApiFault> {
+async fn status(State(shared): App, _: MemberPeer) -> Result<Json<SeedStatus>, ApiFault> {
     Ok(Json(view(&shared).await?.status))
 }
 

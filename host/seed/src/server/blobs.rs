@@ -1,9 +1,9 @@
 //! `/v1/blobs`: content in and out, verified both ways.
 
 use super::{
-    Shared,
+    SeedContext,
     fault::ApiFault,
-    peer::{Member, Operator},
+    peer::{MemberPeer, OperatorPeer},
 };
 use crate::store::{BLOB_BYTES_MAX, BlobError, BlobWriter};
 use axum::{
@@ -26,14 +26,14 @@ use tokio_util::io::ReaderStream;
 
 /// Bytes that are read from disk at once.
 const READ_BYTES: usize = 128 << 10;
-/// Chunks of an upload that may wait for the disk; the client waits beyond.
+/// Most chunks of an upload that may wait for the disk; the client waits beyond.
 const UPLOAD_CHUNKS_MAX: usize = 16;
-/// An upload that brings nothing for this long is given up.
+/// Time after which an upload that brings nothing is given up.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// A question about more blobs than a build may have assets is refused.
+/// Most blobs of one question: a build may have fewer assets.
 const WANTED_MAX: usize = 100_000;
 
-/// Runs what blocks where it may.
+/// Runs blocking work on a thread for that.
 pub(super) async fn blocking<T, E>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ApiFault>
@@ -58,10 +58,10 @@ pub(super) fn digest(text: &str) -> Result<Digest, ApiFault> {
         })
 }
 
-/// GET and HEAD.
+/// Handler of GET and HEAD for a blob.
 pub(super) async fn get(
-    State(shared): State<Arc<Shared>>,
-    _: Member,
+    State(shared): State<Arc<SeedContext>>,
+    _: MemberPeer,
     Path(text): Path<String>,
 ) -> Result<Response, ApiFault> {
     let digest = digest(&text)?;
@@ -74,10 +74,10 @@ pub(super) async fn get(
     Ok((headers, Body::from_stream(content)).into_response())
 }
 
-/// PUT: hashed while it comes, and seen by nobody before it is whole and right.
+/// Handler of PUT for a blob: hashed while it comes, and seen by nobody before it is whole and right.
 pub(super) async fn put(
-    State(shared): State<Arc<Shared>>,
-    _: Operator,
+    State(shared): State<Arc<SeedContext>>,
+    _: OperatorPeer,
     Path(text): Path<String>,
     body: Body,
 ) -> Result<StatusCode, ApiFault> {
@@ -116,8 +116,8 @@ pub(super) async fn put(
     Ok(StatusCode::CREATED)
 }
 
-/// A push that found the disk full may find room the next time.
-fn make_room(shared: &Shared, error: &BlobError) {
+/// Asks for a collection after a push found the disk full: there may be room the next time.
+fn make_room(shared: &SeedContext, error: &BlobError) {
     if let BlobError::Store(error) = error
         && error.is_full()
     {
@@ -157,10 +157,10 @@ async fn receive(body: Body, chunks: mpsc::Sender<Bytes>) -> Result<(), ApiFault
     }
 }
 
-/// POST `missing`.
+/// Handler of POST `missing`.
 pub(super) async fn missing(
-    State(shared): State<Arc<Shared>>,
-    _: Operator,
+    State(shared): State<Arc<SeedContext>>,
+    _: OperatorPeer,
     body: Body,
 ) -> Result<Json<BlobsMissing>, ApiFault> {
     let wanted: BlobsWanted = super::api::json(body).await?;

@@ -1,7 +1,7 @@
 //! Checks before a build may be released: manifest, signature, blobs, limits, components, in this order.
 
 use super::{DynCheck, blobs::blocking, fault::ApiFault};
-use crate::{core::Build, store::Store};
+use crate::{core::CheckedBuild, store::SeedStore};
 use ed25519_dalek::VerifyingKey;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
@@ -16,18 +16,18 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 
 /// Components that are checked at once: compiling must leave room for the nodes of the same machine.
 const CHECKS_AT_ONCE: usize = 2;
-/// Memory that one handler may fill in one child, all requests at once: more is a slip of the pen.
+/// Bytes of memory that one handler may fill in one child, all requests at once: more is a slip of the pen.
 const HANDLER_MEMORY_BYTES_MAX: u64 = 64 << 30;
-/// Assets live in the memory of every node.
+/// Most bytes of all assets, which live in the memory of every node.
 const ASSETS_BYTES_MAX: u64 = 1 << 30;
 /// Names in the message about missing blobs; the rest is counted.
 const MISSING_NAMED_MAX: usize = 5;
-/// Checks that are remembered; beyond, all are forgotten and done again.
+/// Most checks that are remembered; beyond, all are forgotten and done again.
 const CHECKED_MAX: usize = 10_000;
 
 /// Checks and keeps builds.
-pub(super) struct Builds {
-    store: Arc<Store>,
+pub(super) struct AcceptedBuilds {
+    store: Arc<SeedStore>,
     keys: Vec<VerifyingKey>,
     check: Arc<dyn DynCheck>,
     /// Handlers that passed since the start, by the digest of all that is said of them: an unchanged one is not
@@ -35,9 +35,9 @@ pub(super) struct Builds {
     checked: Mutex<HashSet<Digest>>,
 }
 
-impl Builds {
+impl AcceptedBuilds {
     pub(super) fn new(
-        store: Arc<Store>,
+        store: Arc<SeedStore>,
         keys: Vec<VerifyingKey>,
         check: Arc<dyn DynCheck>,
     ) -> Self {
@@ -68,7 +68,7 @@ impl Builds {
         let (store, build) = (Arc::clone(&self.store), envelope.build);
         let digests: Vec<Digest> = manifest.blobs().into_keys().chain([build]).collect();
         blocking(move || store.accept(&envelope, digests.into_iter())).await?;
-        tracing::info!(%build, name = manifest.name, "a build is accepted");
+        tracing::info!(%build, name = manifest.name, "a build was checked and accepted");
         Ok(BuildAccepted {
             build,
             name: manifest.name,
@@ -76,17 +76,17 @@ impl Builds {
         })
     }
 
-    /// An accepted build that the keys of today still vouch for.
-    pub(super) async fn releasable(&self, build: BuildId) -> Result<Build, ApiFault> {
+    /// Loads an accepted build that the keys of today still vouch for.
+    pub(super) async fn releasable(&self, build: BuildId) -> Result<CheckedBuild, ApiFault> {
         let BuildView { envelope, manifest } = self.view(build).await?;
-        Ok(Build {
+        Ok(CheckedBuild {
             id: build,
             name: manifest.name,
             envelope,
         })
     }
 
-    /// An accepted build.
+    /// Loads an accepted build, with its manifest.
     pub(super) async fn view(&self, build: BuildId) -> Result<BuildView, ApiFault> {
         let store = Arc::clone(&self.store);
         let envelope = blocking(move || store.load_build(build)).await?;
@@ -187,7 +187,7 @@ impl Builds {
     }
 }
 
-/// Sums that each part alone does not show.
+/// Checks sums that each part alone does not show.
 fn check_limits(manifest: &Manifest) -> Result<(), ApiFault> {
     for (name, handler) in &manifest.handlers {
         let at_once = if handler.world.is_edge() {

@@ -1,7 +1,7 @@
-//! Answers to what is not done: one place that maps causes to statuses.
+//! Responses to requests that are not done: one place that maps causes to statuses.
 
 use crate::{
-    core::Refusal,
+    core::OrderRefusal,
     store::{BlobError, StoreError},
 };
 use axum::{
@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use protoplex_wire::status::{ApiCode, ApiError};
 
-/// A status and an [`ApiError`].
+/// An error response: a status and an [`ApiError`].
 #[derive(Debug)]
 pub(super) struct ApiFault {
     status: StatusCode,
@@ -45,7 +45,7 @@ impl ApiFault {
         Self::new(StatusCode::NOT_FOUND, code, message)
     }
 
-    /// A build that is refused for what it is.
+    /// Makes the response for a build that is refused for what it is.
     pub(super) fn build(code: ApiCode, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
@@ -65,21 +65,21 @@ impl IntoResponse for ApiFault {
             tracing::error!(
                 code = self.error.code,
                 message = self.error.message,
-                "a request failed"
+                "a request to the Seed failed"
             );
         }
         (self.status, Json(self.error)).into_response()
     }
 }
 
-impl From<Refusal> for ApiFault {
-    fn from(refusal: Refusal) -> Self {
+impl From<OrderRefusal> for ApiFault {
+    fn from(refusal: OrderRefusal) -> Self {
         let (status, code) = match refusal {
-            Refusal::Busy { .. } => (StatusCode::CONFLICT, ApiCode::Busy),
-            Refusal::Conflict { .. } => (StatusCode::CONFLICT, ApiCode::Conflict),
-            Refusal::NotHeld => (StatusCode::CONFLICT, ApiCode::NotHeld),
-            Refusal::NotRunning(_) => (StatusCode::CONFLICT, ApiCode::NotRunning),
-            Refusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, ApiCode::Storage),
+            OrderRefusal::Busy { .. } => (StatusCode::CONFLICT, ApiCode::Busy),
+            OrderRefusal::Conflict { .. } => (StatusCode::CONFLICT, ApiCode::Conflict),
+            OrderRefusal::NotHeld => (StatusCode::CONFLICT, ApiCode::NotHeld),
+            OrderRefusal::NotRunning(_) => (StatusCode::CONFLICT, ApiCode::NotRunning),
+            OrderRefusal::Storage(_) => (StatusCode::INSUFFICIENT_STORAGE, ApiCode::Storage),
         };
         Self::new(status, code, refusal.to_string())
     }

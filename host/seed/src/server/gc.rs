@@ -1,39 +1,43 @@
 //! Removing what is not kept: after every release, from time to time, when the disk is full, and when an operator says
 //! so. One collection at a time.
 
-use super::{Shared, blobs::blocking, fault::ApiFault, peer::Operator};
-use crate::store::Mode;
+use super::{SeedContext, blobs::blocking, fault::ApiFault, peer::OperatorPeer};
+use crate::store::CollectMode;
 use axum::{Json, body::Body, extract::State};
 use protoplex_wire::status::{GcOrder, GcReport};
 use std::{sync::Arc, time::Duration};
 
-/// Between two looks for what grew old without a release, such as a push that was never finished.
+/// Time between two collections that look for what grew old without a release, such as a push that was never finished.
 const PERIOD: Duration = Duration::from_secs(3_600);
-/// Several releases in a row are collected after once.
+/// Time for which collections are put off, so that several releases in a row are collected after once.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A Seed that has just started does not know yet what its nodes run, and keeps that.
+/// Time before the first collection: a Seed that has just started does not know yet what its nodes run, and keeps
+/// that.
 const FIRST_AFTER: Duration = Duration::from_secs(60);
 
-/// POST `gc`.
+/// Handler of POST `gc`.
 pub(super) async fn gc(
-    State(shared): State<Arc<Shared>>,
-    Operator(operator): Operator,
+    State(shared): State<Arc<SeedContext>>,
+    OperatorPeer(operator): OperatorPeer,
     body: Body,
 ) -> Result<Json<GcReport>, ApiFault> {
     let order: GcOrder = super::api::json(body).await?;
     let mode = match order.dry_run {
-        true => Mode::DryRun,
-        false => Mode::Remove,
+        true => CollectMode::DryRun,
+        false => CollectMode::Remove,
     };
-    tracing::info!(operator, ?mode, "a collection is ordered");
+    tracing::info!(operator, ?mode, "an operator ordered to remove old builds");
     collect(&shared, mode).await.map(Json)
 }
 
 /// Collects until the Seed stops.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<SeedContext>) {
     let store = Arc::clone(&shared.store);
     if let Err(error) = blocking(move || store.reserve()).await {
-        tracing::warn!(error = error.message(), "nothing can be pushed");
+        tracing::warn!(
+            error = error.message(),
+            "the Seed cannot reserve room on its disk, so pushes may fail; free the disk"
+        );
     }
     let mut wait = FIRST_AFTER;
     loop {
@@ -47,32 +51,35 @@ pub(super) async fn run(shared: Arc<Shared>) {
             return;
         }
         wait = PERIOD;
-        if let Err(error) = collect(&shared, Mode::Remove).await {
-            tracing::warn!(error = error.message(), "old builds cannot be removed");
+        if let Err(error) = collect(&shared, CollectMode::Remove).await {
+            tracing::warn!(
+                error = error.message(),
+                "old builds were not removed from the Seed's disk; tried again in an hour"
+            );
         }
     }
 }
 
-async fn collect(shared: &Arc<Shared>, mode: Mode) -> Result<GcReport, ApiFault> {
+async fn collect(shared: &Arc<SeedContext>, mode: CollectMode) -> Result<GcReport, ApiFault> {
     let _one_at_a_time = shared.collecting.lock().await;
     let needed = shared.seed.needed().await.ok_or_else(ApiFault::stopping)?;
     let (store, rules) = (Arc::clone(&shared.store), shared.retention);
     let report = blocking(move || {
         let report = store.collect(&needed, &rules, mode);
         if let Err(error) = store.reserve() {
-            tracing::warn!(%error, "the Seed's disk is full: nothing can be pushed");
+            tracing::warn!(%error, "the Seed's disk is full and nothing can be pushed; free it, or lower `retention`");
         }
         report
     });
     let report = report.await?;
-    if mode == Mode::Remove && (report.blobs > 0 || !report.builds.is_empty()) {
+    if mode == CollectMode::Remove && (report.blobs > 0 || !report.builds.is_empty()) {
         let (builds, kept) = (report.builds.len(), report.kept.builds);
         tracing::info!(
             builds,
             blobs = report.blobs,
             bytes = report.bytes,
             kept,
-            "old builds were removed"
+            "old builds were removed from the Seed's disk"
         );
     }
     Ok(report)

@@ -1,6 +1,6 @@
-//! `POST /v1/link`: a node's stream of frames, both ways.
+//! Handler of `POST /v1/link`: a node's stream of frames, both ways.
 
-use super::{Shared, fault::ApiFault, peer::Node};
+use super::{SeedContext, fault::ApiFault, peer::NodePeer};
 use axum::{
     body::{Body, BodyDataStream},
     extract::State,
@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::stream;
-use protoplex_fleet::lines::Lines;
+use protoplex_fleet::lines::FrameLines;
 use protoplex_wire::link::{self, FrameError, FromNode, Hello};
 use std::{
     collections::BTreeSet,
@@ -22,25 +22,25 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A link that has not said hello by then is refused.
+/// Longest time until a link must have said hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Links since the start, over all Seeds of this process.
+/// Number of the next link, over all Seeds of this process.
 static LINKS: AtomicU64 = AtomicU64::new(1);
 
-type Frames = Lines<BodyDataStream>;
+type LinkFrames = FrameLines<BodyDataStream>;
 
 pub(super) async fn link(
-    State(shared): State<Arc<Shared>>,
-    Node { name, role, hosts }: Node,
+    State(shared): State<Arc<SeedContext>>,
+    NodePeer { name, role, hosts }: NodePeer,
     body: Body,
 ) -> Result<Response, ApiFault> {
-    let mut frames = Lines::new(body.into_data_stream());
+    let mut frames = FrameLines::new(body.into_data_stream());
     let hello = tokio::time::timeout(HELLO_TIMEOUT, hello(&mut frames)).await;
     let hello = hello.map_err(|_| ApiFault::bad_request("no `hello` came in time"))??;
     if (&hello.node, hello.role) != (&name, role) {
         let (said, said_role) = (&hello.node, hello.role);
-        tracing::warn!(node = name, %role, said, %said_role, "a node says another name or role than its certificate");
+        tracing::warn!(node = name, %role, said, %said_role, "a link was refused: `hello` has another name or role than the node's certificate");
         return Err(ApiFault::forbidden(format!(
             "this certificate is {role} node {name}'s, but `hello` says {said_role} node {said}"
         )));
@@ -49,7 +49,7 @@ pub(super) async fn link(
         tracing::warn!(
             node = name,
             address,
-            "a node says an address that its certificate does not name"
+            "a link was refused: `hello` has an address that the node's certificate does not name"
         );
         return Err(ApiFault::forbidden(format!(
             "`hello` says {address}, and the certificate of node {name} is for {} alone; issue it with that name too",
@@ -70,8 +70,8 @@ pub(super) async fn link(
     Ok((headers, Body::from_stream(lines)).into_response())
 }
 
-/// An address that the node's certificate is not good for: requests would be sent to somebody else. One that names no
-/// host in particular leads to no stranger.
+/// Finds an address that the node's certificate is not good for: requests would be sent to somebody else. One that
+/// names no host in particular leads to no stranger.
 fn foreign_address<'a>(hello: &'a Hello, hosts: &BTreeSet<String>) -> Option<&'a str> {
     let addresses = &hello.addresses;
     let all = [
@@ -94,14 +94,14 @@ fn foreign_address<'a>(hello: &'a Hello, hosts: &BTreeSet<String>) -> Option<&'a
     all.find(is_foreign).map(String::as_str)
 }
 
-/// The host of `scheme://host:port`.
+/// Host of `scheme://host:port`.
 fn host_of(url: &str) -> Option<&str> {
     let (_, authority) = url.split_once("://")?;
     let (host, _port) = authority.rsplit_once(':')?;
     Some(host.trim_matches(['[', ']']))
 }
 
-async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {
+async fn hello(frames: &mut LinkFrames) -> Result<Hello, ApiFault> {
     let line = match frames.next().await {
         Some(Ok(line)) => line,
         Some(Err(error)) => return Err(ApiFault::bad_request(error.to_string())),
@@ -114,23 +114,28 @@ async fn hello(frames: &mut Frames) -> Result<Hello, ApiFault> {
     }
 }
 
-/// Reads until the link ends, one way or the other, and tells the Seed.
+/// Reads until the link ends, one way or the other, and tells the actor.
 async fn read(
-    shared: Arc<Shared>,
+    shared: Arc<SeedContext>,
     link: u64,
     node: String,
-    mut frames: Frames,
+    mut frames: LinkFrames,
     end: CancellationToken,
 ) {
     let reason = tokio::select! {
-        reason = pass_on(&shared, link, &node, &mut frames) => reason,
+        reason = forward_frames(&shared, link, &node, &mut frames) => reason,
         () = end.cancelled() => "the Seed ended it".to_owned(),
     };
     tracing::info!(node, link, reason, "a node's link ended");
     shared.seed.gone(link).await;
 }
 
-async fn pass_on(shared: &Shared, link: u64, node: &str, frames: &mut Frames) -> String {
+async fn forward_frames(
+    shared: &SeedContext,
+    link: u64,
+    node: &str,
+    frames: &mut LinkFrames,
+) -> String {
     loop {
         let line = match frames.next().await {
             Some(Ok(line)) => line,
@@ -140,7 +145,12 @@ async fn pass_on(shared: &Shared, link: u64, node: &str, frames: &mut Frames) ->
         match link::decode(&line) {
             Ok(frame) => shared.seed.frame(link, frame).await,
             Err(FrameError::UnknownType(kind)) => {
-                tracing::warn!(node, link, kind, "a message of an unknown type is ignored");
+                tracing::warn!(
+                    node,
+                    link,
+                    kind,
+                    "a node's message of an unknown type was ignored"
+                );
             }
             Err(error @ (FrameError::TooLong(_) | FrameError::Syntax(_))) => {
                 return error.to_string();

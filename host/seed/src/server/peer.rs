@@ -1,29 +1,29 @@
-//! The member at the other end of a connection, by its certificate.
+//! Extractors for the member at the other end of a connection, by its certificate.
 
 use super::fault::ApiFault;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use protoplex_fleet::{Identity, member_port::Peer};
+use protoplex_fleet::{Identity, member_port::PeerCertificate};
 use protoplex_wire::manifest::Role;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// A request of an operator, by name.
-pub(super) struct Operator(pub String);
-/// A request of a node.
-pub(super) struct Node {
+/// Extracts the operator who sent the request, by name.
+pub(super) struct OperatorPeer(pub String);
+/// Extracts the node that sent the request.
+pub(super) struct NodePeer {
     pub name: String,
     pub role: Role,
-    /// Names and addresses of its certificate.
+    /// Names and addresses of the node's certificate.
     pub hosts: Arc<BTreeSet<String>>,
 }
-/// A request of either.
-pub(super) struct Member;
+/// Accepts a request of an operator or a node.
+pub(super) struct MemberPeer;
 
 fn identity(parts: &Parts) -> Option<&Identity> {
-    parts.extensions.get::<Peer>()?.identity.as_ref()
+    parts.extensions.get::<PeerCertificate>()?.identity.as_ref()
 }
 
-impl<S: Sync> FromRequestParts<S> for Operator {
+impl<S: Sync> FromRequestParts<S> for OperatorPeer {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
@@ -36,11 +36,11 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Node {
+impl<S: Sync> FromRequestParts<S> for NodePeer {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {
-        let peer = parts.extensions.get::<Peer>();
+        let peer = parts.extensions.get::<PeerCertificate>();
         match peer.and_then(|peer| Some((peer.identity.as_ref()?, &peer.hosts))) {
             Some((Identity::Node { role, name }, hosts)) => Ok(Self {
                 name: name.clone(),
@@ -55,7 +55,7 @@ impl<S: Sync> FromRequestParts<S> for Node {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Member {
+impl<S: Sync> FromRequestParts<S> for MemberPeer {
     type Rejection = ApiFault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiFault> {

@@ -2,8 +2,8 @@
 
 use super::{ComponentCheck, run};
 use crate::config::SeedConfig;
-use protoplex_fleet::authority::{Authority, Issued, release_key};
-use protoplex_seed_client::{ClientError, Events, LinkReceiver, LinkSender, SeedClient};
+use protoplex_fleet::authority::{Authority, IssuedCertificate, release_key};
+use protoplex_seed_client::{ClientError, LinkReceiver, LinkSender, ReleaseEvents, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
     directory::DIRECTORY_FORMAT,
@@ -25,20 +25,20 @@ mod access;
 mod blobs;
 mod releases;
 
-/// For what never happens; nothing is measured by it.
+/// Timeout for what never happens; nothing is measured by it.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Takes every component, as there is none in these builds.
-struct Trusting;
+/// Accepts every component, as there is none in these builds.
+struct TrustingCheck;
 
-impl ComponentCheck for Trusting {
+impl ComponentCheck for TrustingCheck {
     async fn check(&self, _: &str, _: &Handler, _: &Path) -> Result<(), (Stage, String)> {
         Ok(())
     }
 }
 
 /// A Seed in this process, on a directory that outlives it.
-struct Seed {
+struct TestSeed {
     dir: TempDir,
     timeout: Duration,
     url: String,
@@ -46,7 +46,7 @@ struct Seed {
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl Seed {
+impl TestSeed {
     async fn start(timeout: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (url, stop, task) = start(&dir, timeout).await;
@@ -73,7 +73,7 @@ impl Seed {
         Authority::open_or_create(&self.dir.path().join("pki")).unwrap()
     }
 
-    fn client(&self, who: &Issued) -> SeedClient {
+    fn client(&self, who: &IssuedCertificate) -> SeedClient {
         SeedClient::new(&self.url, &self.authority().identity(who)).unwrap()
     }
 
@@ -85,11 +85,11 @@ impl Seed {
         self.client(&self.authority().issue_node(name, Role::App, &[]).unwrap())
     }
 
-    async fn node(&self, name: &str) -> Node {
+    async fn node(&self, name: &str) -> TestNode {
         self.node_that_held(name, ReleaseId::default()).await
     }
 
-    async fn node_that_held(&self, name: &str, release: ReleaseId) -> Node {
+    async fn node_that_held(&self, name: &str, release: ReleaseId) -> TestNode {
         let client = self.node_client(name);
         let (sender, receiver) = client.link(hello(name, release)).await.unwrap();
         let beat = sender.clone();
@@ -100,7 +100,7 @@ impl Seed {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        let mut node = Node {
+        let mut node = TestNode {
             sender,
             receiver,
             _beats: beats,
@@ -123,7 +123,7 @@ impl Seed {
         Envelope::sign(build, &release_key(&self.dir.path().join("keys")).unwrap())
     }
 
-    async fn order(&self, build: BuildId) -> Result<Events, ClientError> {
+    async fn order(&self, build: BuildId) -> Result<ReleaseEvents, ClientError> {
         let made_against = None;
         let order = ReleaseOrder {
             build,
@@ -142,11 +142,11 @@ async fn start(
     start_as(dir, timeout, issued).await
 }
 
-/// Starts a Seed with the certificate of whomever.
+/// Starts a Seed with the certificate `issued`, whoever it is of.
 async fn start_as(
     dir: &TempDir,
     timeout: Duration,
-    issued: Issued,
+    issued: IssuedCertificate,
 ) -> (String, CancellationToken, JoinHandle<anyhow::Result<()>>) {
     let authority = Authority::open_or_create(&dir.path().join("pki")).unwrap();
     let key = release_key(&dir.path().join("keys")).unwrap();
@@ -166,7 +166,7 @@ async fn start_as(
     };
     let stop = CancellationToken::new();
     let (ready, address) = oneshot::channel();
-    let running = run(config, Trusting, stop.clone(), |address| {
+    let running = run(config, TrustingCheck, stop.clone(), |address| {
         ready.send(address).unwrap();
     });
     let task = tokio::spawn(running);
@@ -174,16 +174,16 @@ async fn start_as(
     (url, stop, task)
 }
 
-/// A node's end of its link. It says what the test says, and a heartbeat now and then.
-struct Node {
+/// A node's end of its link. The node says what the test says, and a heartbeat now and then.
+struct TestNode {
     sender: LinkSender,
     receiver: LinkReceiver,
-    /// They end with it.
+    /// Tasks that send heartbeats; they end with the node.
     _beats: JoinSet<()>,
 }
 
-impl Node {
-    /// The next message that is no directory.
+impl TestNode {
+    /// Receives the next message that is no directory.
     async fn hear(&mut self) -> FromSeed {
         loop {
             let message = tokio::time::timeout(NEVER, self.receiver.next()).await;
@@ -226,7 +226,7 @@ impl Node {
         assert!(self.sender.send(&message).await);
     }
 
-    /// Does what it is told, once.
+    /// Receives an order and does it, once.
     async fn follow(&mut self) -> (ReleaseId, BuildId) {
         let (release, build) = self.hear_prepare().await;
         self.prepared(release).await;
@@ -257,7 +257,7 @@ fn hello(name: &str, release: ReleaseId) -> Hello {
     }
 }
 
-/// A build without handlers: none is needed to be released.
+/// Makes a manifest of a build without handlers: none is needed to be released.
 fn manifest(name: &str) -> Manifest {
     Manifest {
         format: FORMAT,
@@ -271,7 +271,7 @@ fn manifest(name: &str) -> Manifest {
     }
 }
 
-async fn end_of(mut events: Events) -> ReleaseRecord {
+async fn end_of(mut events: ReleaseEvents) -> ReleaseRecord {
     loop {
         let event = tokio::time::timeout(NEVER, events.next()).await;
         if let ReleaseEvent::Finished(record) = event.unwrap().unwrap().unwrap() {

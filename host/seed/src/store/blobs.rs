@@ -1,4 +1,4 @@
-//! Content by digest: `blobs/<2 hex>/<digest>`. Verified when it comes in and when it goes out.
+//! Blobs by digest: `blobs/<2 hex>/<digest>`. Verified when they come in and when they go out.
 
 use super::{StoreError, at, retention::PUSH_TIME_MAX};
 use parking_lot::Mutex;
@@ -16,21 +16,21 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// The largest blob: the largest asset that a manifest may have.
+/// Most bytes of a blob: as many as the largest asset that a manifest may have.
 pub const BLOB_BYTES_MAX: u64 = 256 << 20;
-/// A file that changed this recently is verified again next time, since two changes may bear the same time.
+/// Age below which a file is verified again next time, since two changes may bear the same time.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a blob cannot be had, or not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// Never came.
+    /// The blob never came.
     #[error("there is no blob {0}")]
     Absent(Digest),
-    /// The bytes on disk are not what the name says.
+    /// The bytes on disk do not have the digest of the file's name.
     #[error("blob {0} is damaged on the Seed's disk; push the build again")]
     Damaged(Digest),
-    /// The bytes that came are not what the name says.
+    /// The bytes that came do not have the digest that was announced.
     #[error("the bytes are blob {found}, not {expected}; nothing was kept")]
     OtherContent {
         /// Digest that was announced.
@@ -38,7 +38,7 @@ pub enum BlobError {
         /// Digest of what came.
         found: Digest,
     },
-    /// Too many bytes.
+    /// The blob has so many bytes, more than it may.
     #[error("a blob has at most {0} bytes")]
     TooLarge(u64),
     /// The disk refused.
@@ -46,14 +46,14 @@ pub enum BlobError {
     Store(#[from] StoreError),
 }
 
-/// Stamp by which a file is still the one that was verified.
-type Stamp = (u64, u64, i64, i64);
+/// Identity of a verified file: while it stays the same, so do the bytes.
+type FileStamp = (u64, u64, i64, i64);
 
-/// All blobs.
+/// Store of all blobs.
 #[derive(Clone)]
 pub struct Blobs {
     dir: PathBuf,
-    verified: Arc<Mutex<HashMap<Digest, Stamp>>>,
+    verified: Arc<Mutex<HashMap<Digest, FileStamp>>>,
     /// Blobs of which pushes that may be under way were told that they are here, and when.
     asked: Arc<Mutex<HashMap<Digest, Instant>>>,
 }
@@ -75,13 +75,13 @@ impl Blobs {
         })
     }
 
-    /// Where a blob is, or would be.
+    /// Path where a blob is, or would be.
     pub fn path(&self, digest: Digest) -> PathBuf {
         let name = digest.to_string();
         self.dir.join(&name[..2]).join(name)
     }
 
-    /// Says which of these are absent or damaged. The others stay for as long as a push takes.
+    /// Returns which of `digests` are absent or damaged. The others stay for as long as a push takes.
     ///
     /// # Errors
     /// The disk refuses.
@@ -97,7 +97,7 @@ impl Blobs {
         Ok(missing)
     }
 
-    /// An accepted build holds these from now on.
+    /// Notes that an accepted build holds these blobs from now on.
     pub(super) fn are_held(&self, digests: impl Iterator<Item = Digest>) {
         let mut asked = self.asked.lock();
         for digest in digests {
@@ -147,7 +147,7 @@ impl Blobs {
         }
     }
 
-    /// Opens a blob at its start after verifying it, with its size.
+    /// Opens a blob at its start after verifying it. Returns the file and its size.
     ///
     /// # Errors
     /// Absent, damaged, or the disk refuses.
@@ -166,7 +166,7 @@ impl Blobs {
             return Ok((file, metadata.len()));
         }
         if digest_of(&mut file).map_err(at(&path))? != digest {
-            tracing::error!(%digest, path = %path.display(), "a blob is damaged");
+            tracing::error!(%digest, path = %path.display(), "a blob on the Seed's disk is damaged; push its build again");
             return Err(BlobError::Damaged(digest));
         }
         if settled(&metadata) {
@@ -176,7 +176,7 @@ impl Blobs {
         Ok((file, metadata.len()))
     }
 
-    /// A small blob as a whole.
+    /// Reads a small blob as a whole.
     ///
     /// # Errors
     /// As for [`Self::file`], or it has more than `bytes_max`.
@@ -192,7 +192,7 @@ impl Blobs {
         Ok(content)
     }
 
-    /// Starts to take a blob. Nothing is seen of it before [`BlobWriter::finish`].
+    /// Starts to write a blob. Nobody sees anything of it before [`BlobWriter::finish`].
     ///
     /// # Errors
     /// The disk refuses.
@@ -220,7 +220,7 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Takes some bytes.
+    /// Writes some bytes.
     ///
     /// # Errors
     /// Too many, or the disk refuses.
@@ -232,7 +232,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Verifies, and puts the blob in its place, on disk.
+    /// Verifies the bytes, and puts the blob in its place, on disk.
     ///
     /// # Errors
     /// The bytes are others than announced, or the disk refuses; then nothing changed.
@@ -261,7 +261,7 @@ fn digest_of(file: &mut File) -> io::Result<Digest> {
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
+fn stamp(metadata: &Metadata) -> FileStamp {
     (
         metadata.ino(),
         metadata.len(),

@@ -1,11 +1,11 @@
 //! Retention on the Seed's disk: what releases need, then what is young, then what there is room for. Everything else
 //! is removed, the oldest first. All functions block.
 
-use super::{Store, StoreError, at};
+use super::{SeedStore, StoreError, at};
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::MANIFEST_BYTES_MAX,
-    status::{GcReport, Kept},
+    status::{GcReport, KeptTotals},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -16,9 +16,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A blob that is of no build and was written, or asked for, in this time may belong to a push that is under way.
+/// Time for which a blob that is of no build is kept after it was written, or asked for: it may belong to a push that
+/// is under way.
 pub(super) const PUSH_TIME_MAX: Duration = Duration::from_secs(3_600);
-/// A temporary file that nobody has written to for this long was left behind by a crash.
+/// Age at which a temporary file that nobody has written to counts as left behind by a crash.
 const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Limits on what is kept beside what releases need: the active build, the one a rollback goes to, one that is being
@@ -26,16 +27,18 @@ const LEFTOVER_AFTER: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
-    /// Builds of the newest releases, and after them the newest others, so many of them: what `rollback BUILD` may go to.
+    /// Most builds that are kept: those of the newest releases, and after them the newest others. `rollback BUILD` may
+    /// go to these.
     pub builds_max: usize,
-    /// Builds that were pushed and not released are kept for so many hours, however many they are.
+    /// Hours for which builds that were pushed and not released are kept, however many they are.
     pub unreleased_hours_max: u64,
-    /// Bytes of builds; above it the oldest builds go first. 0 is no limit but the disk's.
+    /// Most bytes of builds; above it the oldest builds go first. 0 is no limit but the disk's.
     pub bytes_max: u64,
 }
 
 impl Default for Retention {
-    /// A fortnight of a team that releases daily; a night between a push and its release; and what a small disk has.
+    /// Keeps a fortnight of a team that releases daily; a night between a push and its release; and what a small disk
+    /// has.
     fn default() -> Self {
         Self {
             builds_max: 20,
@@ -47,39 +50,39 @@ impl Default for Retention {
 
 /// Builds that the control plane knows of.
 #[derive(Clone, Debug, Default)]
-pub struct Needed {
+pub struct NeededBuilds {
     /// Builds that are never removed.
     pub always: HashSet<BuildId>,
     /// Builds of the history, newest first, each once.
     pub released: Vec<BuildId>,
 }
 
-/// Whether anything is removed.
+/// Mode of a collection: its effect on what is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Removes what is not kept.
+pub enum CollectMode {
+    /// What is not kept is removed.
     Remove,
-    /// Only counts what is not kept.
+    /// What is not kept is only counted.
     DryRun,
 }
 
-/// An accepted build, and what it is made of.
-struct Held {
+/// An accepted build, and the blobs that it needs.
+struct StoredBuild {
     build: BuildId,
     age: Duration,
     blobs: HashMap<Digest, u64>,
 }
 
-impl Store {
+impl SeedStore {
     /// Removes what is not kept, or counts it.
     ///
     /// # Errors
     /// The disk refuses. A build whose manifest cannot be read keeps all blobs where they are.
     pub fn collect(
         &self,
-        needed: &Needed,
+        needed: &NeededBuilds,
         rules: &Retention,
-        mode: Mode,
+        mode: CollectMode,
     ) -> Result<GcReport, StoreError> {
         // A build that is accepted meanwhile would not be seen, and its blobs would be nobody's.
         let _no_new_build = self.accepting.lock();
@@ -87,9 +90,9 @@ impl Store {
         let held = self.held(now)?;
         let kept = keep(&held, needed, rules);
         let mut report = GcReport {
-            kept: Kept {
+            kept: KeptTotals {
                 builds: kept.len() as u64,
-                ..Kept::default()
+                ..KeptTotals::default()
             },
             ..GcReport::default()
         };
@@ -98,7 +101,7 @@ impl Store {
                 continue;
             }
             report.builds.push(build);
-            if mode == Mode::Remove {
+            if mode == CollectMode::Remove {
                 remove(&self.build_path(build))?;
             }
         }
@@ -127,11 +130,11 @@ impl Store {
             report.blobs += 1;
             report.bytes += bytes;
             match mode {
-                Mode::Remove => self.blobs.remove(digest, &entry.path()),
-                Mode::DryRun => Ok(()),
+                CollectMode::Remove => self.blobs.remove(digest, &entry.path()),
+                CollectMode::DryRun => Ok(()),
             }
         })?;
-        if mode == Mode::Remove {
+        if mode == CollectMode::Remove {
             for folder in [
                 self.dir.clone(),
                 self.dir.join("builds"),
@@ -144,7 +147,7 @@ impl Store {
     }
 
     /// All accepted builds.
-    fn held(&self, now: SystemTime) -> Result<Vec<Held>, StoreError> {
+    fn held(&self, now: SystemTime) -> Result<Vec<StoredBuild>, StoreError> {
         let folder = self.dir.join("builds");
         let mut held = Vec::new();
         for entry in fs::read_dir(&folder).map_err(at(&folder))? {
@@ -155,7 +158,7 @@ impl Store {
                 continue;
             };
             let (age, _) = age_and_bytes(&entry, now).map_err(at(&entry.path()))?;
-            held.push(Held {
+            held.push(StoredBuild {
                 build,
                 age,
                 blobs: self.blobs_of(build),
@@ -164,7 +167,8 @@ impl Store {
         Ok(held)
     }
 
-    /// The manifest of a build and all that it names, with their sizes. Empty where the manifest cannot be read.
+    /// Digests and sizes of a build's manifest and of all blobs that it names. Empty where the manifest cannot be
+    /// read.
     fn blobs_of(&self, build: BuildId) -> HashMap<Digest, u64> {
         let manifest = self.blobs.read(build, MANIFEST_BYTES_MAX as u64);
         let parsed = manifest.ok().and_then(|text| {
@@ -172,7 +176,7 @@ impl Store {
             Some((text.len() as u64, parsed))
         });
         let Some((bytes, manifest)) = parsed else {
-            tracing::warn!(%build, "the manifest of an accepted build cannot be read; no content is removed");
+            tracing::warn!(%build, "the manifest of an accepted build cannot be read, so no blob is removed");
             return HashMap::new();
         };
         manifest
@@ -183,23 +187,25 @@ impl Store {
     }
 }
 
-/// The builds that stay.
-fn keep(held: &[Held], needed: &Needed, rules: &Retention) -> HashSet<BuildId> {
+/// Chooses the builds that stay.
+fn keep(held: &[StoredBuild], needed: &NeededBuilds, rules: &Retention) -> HashSet<BuildId> {
     let unreleased_max = Duration::from_secs(rules.unreleased_hours_max.saturating_mul(3_600));
     let released: HashSet<&BuildId> = needed.released.iter().collect();
-    let is_waiting = |held: &&Held| !released.contains(&held.build) && held.age < unreleased_max;
+    let is_waiting =
+        |held: &&StoredBuild| !released.contains(&held.build) && held.age < unreleased_max;
     let mut kept: HashSet<BuildId> = held
         .iter()
         .filter(|held| needed.always.contains(&held.build))
         .chain(held.iter().filter(is_waiting))
         .map(|held| held.build)
         .collect();
-    let by_id: HashMap<BuildId, &Held> = held.iter().map(|held| (held.build, held)).collect();
+    let by_id: HashMap<BuildId, &StoredBuild> =
+        held.iter().map(|held| (held.build, held)).collect();
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
     kept.iter()
         .for_each(|build| sizes.extend(&by_id[build].blobs));
     // Those that the history does not name come last: where it was lost, the newest of them are all there is.
-    let mut others: Vec<&Held> = held
+    let mut others: Vec<&StoredBuild> = held
         .iter()
         .filter(|held| !released.contains(&held.build))
         .collect();
@@ -252,10 +258,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn held(name: &str, hours: u64, mib: u64) -> Held {
+    fn held(name: &str, hours: u64, mib: u64) -> StoredBuild {
         let build = Digest::of(name.as_bytes());
         let own = Digest::of(format!("content of {name}").as_bytes());
-        Held {
+        StoredBuild {
             build,
             age: Duration::from_secs(hours * 3_600),
             blobs: [(build, 0), (own, mib * MIB), (Digest::of(b"shared"), MIB)].into(),
@@ -268,8 +274,14 @@ mod tests {
     }
 
     #[track_caller]
-    fn kept(held: &[Held], always: &[&str], released: &[&str], rules: Retention, names: &[&str]) {
-        let needed = Needed {
+    fn kept(
+        held: &[StoredBuild],
+        always: &[&str],
+        released: &[&str],
+        rules: Retention,
+        names: &[&str],
+    ) {
+        let needed = NeededBuilds {
             always: ids(always).into_iter().collect(),
             released: ids(released),
         };
@@ -306,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_limit_in_bytes_the_oldest_go_and_never_what_is_needed() {
+    fn above_the_byte_limit_the_oldest_go_and_never_what_is_needed() {
         let all = ["a", "b", "c", "d"].map(|name| held(name, 90, 10));
         let rules = Retention {
             bytes_max: 31 * MIB,

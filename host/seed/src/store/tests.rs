@@ -1,6 +1,6 @@
 use super::*;
 
-fn put(store: &Store, bytes: &[u8]) -> Digest {
+fn put(store: &SeedStore, bytes: &[u8]) -> Digest {
     let digest = Digest::of(bytes);
     let mut writer = store.blobs().writer(digest, BLOB_BYTES_MAX).unwrap();
     writer.write(bytes).unwrap();
@@ -11,16 +11,19 @@ fn put(store: &Store, bytes: &[u8]) -> Digest {
 #[test]
 fn two_seeds_never_share_a_directory() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::InUse(_))));
+    let store = SeedStore::open(dir.path()).unwrap();
+    assert!(matches!(
+        SeedStore::open(dir.path()),
+        Err(StoreError::InUse(_))
+    ));
     drop(store);
-    Store::open(dir.path()).unwrap();
+    SeedStore::open(dir.path()).unwrap();
 }
 
 #[test]
 fn a_blob_is_what_its_digest_says_or_it_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = SeedStore::open(dir.path()).unwrap();
     let digest = put(&store, b"content");
     assert_eq!(store.blobs().read(digest, 100).unwrap(), b"content");
     assert!(matches!(
@@ -44,7 +47,7 @@ fn a_blob_is_what_its_digest_says_or_it_is_not_there() {
 #[test]
 fn other_bytes_and_too_many_bytes_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = SeedStore::open(dir.path()).unwrap();
     let digest = Digest::of(b"announced");
     let mut writer = store.blobs().writer(digest, 100).unwrap();
     writer.write(b"other").unwrap();
@@ -70,7 +73,7 @@ fn other_bytes_and_too_many_bytes_leave_nothing_behind() {
 #[test]
 fn the_state_comes_back_and_a_damaged_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = SeedStore::open(dir.path()).unwrap();
     let mut state = store.load_state().unwrap();
     assert_eq!(state.hop_key.len(), 64);
     state.sequence = 9;

@@ -9,6 +9,8 @@ mod congestion;
 mod connection;
 mod delivery;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guards;
 mod heads;
 mod request;

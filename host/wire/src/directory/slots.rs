@@ -10,28 +10,28 @@ use std::{collections::BTreeMap, sync::Arc};
 /// a hundred children differ by little, and few enough that the whole table is a frame of some 20 KB.
 pub const SLOTS: u16 = 4_096;
 
-/// Children by node: for each child, in their order, its slots. The form in which the table travels.
+/// Slots of each child in their order, by the node's name. The form in which the table travels.
 pub type Placed = BTreeMap<String, Vec<Vec<u16>>>;
 
 /// The child that owns a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The node.
+pub struct SlotOwner {
+    /// Name of the node.
     pub node: Arc<str>,
-    /// The child.
+    /// Index of the child.
     pub child: u16,
 }
 
 /// A table that names a slot there is not, or one twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SlotFault {
-    /// Too high a number.
+    /// The number of a slot is too high.
     #[error("there is no slot {0}: there are {SLOTS}")]
     Unknown(u16),
-    /// Two owners.
+    /// A slot has two owners.
     #[error("slot {0} is placed twice")]
     Twice(u16),
-    /// Too many children on one node.
+    /// A node has too many children.
     #[error("node {0} has more children than can be numbered")]
     Children(String),
 }
@@ -39,16 +39,16 @@ pub enum SlotFault {
 /// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Placed", try_from = "Placed")]
-pub struct Slots(Vec<Option<Place>>);
+pub struct Slots(Vec<Option<SlotOwner>>);
 
-/// The slot of a key in a namespace. The same on every node, for ever.
+/// Slot of a key in a namespace. The result is the same on every node, for ever.
 pub fn slot_of(namespace: &str, key: &str) -> u16 {
     // 0 stands in no namespace, so that no two pairs are one text.
     (hash(&[namespace.as_bytes(), &[0], key.as_bytes()]) % u64::from(SLOTS)) as u16
 }
 
-/// 64 well mixed bits: FNV-1a, and the finisher of SplitMix64 because FNV's high bits are poor. It has no secret:
-/// who may choose keys may choose where they fall, which the limits of a child have to bear.
+/// 64 well mixed bits: FNV-1a, and the finisher of SplitMix64 because FNV's high bits are poor. The hash has no
+/// secret: who may choose keys may choose where they fall, which the limits of a child have to bear.
 pub fn hash(parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in parts.iter().copied().flatten() {
@@ -66,24 +66,24 @@ impl Default for Slots {
 }
 
 impl Slots {
-    /// The owner of a slot.
+    /// Owner of a slot.
     ///
     /// # Panics
     /// There is no such slot.
-    pub fn place(&self, slot: u16) -> Option<&Place> {
+    pub fn place(&self, slot: u16) -> Option<&SlotOwner> {
         self.0[usize::from(slot)].as_ref()
     }
 
-    /// Gives a slot away.
+    /// Sets the owner of a slot.
     ///
     /// # Panics
     /// There is no such slot.
-    pub fn set(&mut self, slot: u16, place: Option<Place>) {
+    pub fn set(&mut self, slot: u16, place: Option<SlotOwner>) {
         self.0[usize::from(slot)] = place;
     }
 
-    /// Every slot that somebody has.
-    pub fn placed(&self) -> impl Iterator<Item = (u16, &Place)> {
+    /// Slots that have an owner, and who it is.
+    pub fn placed(&self) -> impl Iterator<Item = (u16, &SlotOwner)> {
         let all = (0..SLOTS).zip(&self.0);
         all.filter_map(|(slot, place)| Some((slot, place.as_ref()?)))
     }
@@ -109,8 +109,11 @@ impl Slots {
     }
 }
 
-/// All changes, once they are known to be in order.
-fn changes(placed: &Placed, unplaced: &[u16]) -> Result<BTreeMap<u16, Option<Place>>, SlotFault> {
+/// Collects all changes, once they are known to be in order.
+fn changes(
+    placed: &Placed,
+    unplaced: &[u16],
+) -> Result<BTreeMap<u16, Option<SlotOwner>>, SlotFault> {
     let mut changes = BTreeMap::new();
     let mut change = |slot: u16, place| match changes.insert(slot, place) {
         _ if slot >= SLOTS => Err(SlotFault::Unknown(slot)),
@@ -121,7 +124,7 @@ fn changes(placed: &Placed, unplaced: &[u16]) -> Result<BTreeMap<u16, Option<Pla
         let node: Arc<str> = name.as_str().into();
         for (index, slots) in children.iter().enumerate() {
             let child = u16::try_from(index).map_err(|_| SlotFault::Children(name.clone()))?;
-            let place = Place {
+            let place = SlotOwner {
                 node: Arc::clone(&node),
                 child,
             };
@@ -134,7 +137,7 @@ fn changes(placed: &Placed, unplaced: &[u16]) -> Result<BTreeMap<u16, Option<Pla
     Ok(changes)
 }
 
-fn enter(placed: &mut Placed, place: &Place, slot: u16) {
+fn enter(placed: &mut Placed, place: &SlotOwner, slot: u16) {
     if !placed.contains_key(&*place.node) {
         placed.insert(place.node.to_string(), Vec::new());
     }

@@ -57,7 +57,7 @@ fn is_visible(text: &str) -> bool {
     text.bytes().all(|b| (0x21..0x7f).contains(&b))
 }
 
-/// Faults that `check` finds, as sentences without the subject `section NAME`.
+/// Returns the faults that `check` finds, as sentences without the subject `section NAME`.
 #[cfg(test)]
 fn told(section: &'static str, check: impl FnOnce(&mut Findings<'_>)) -> Vec<String> {
     let mut faults = Vec::new();

@@ -6,88 +6,96 @@ use super::{
     World,
 };
 
-/// A shared instance is replaced after this many requests, so that a slow leak in a guest stays small.
+/// Requests after which a shared instance is replaced, so that a slow leak in a guest stays small.
 pub const SHARED_REQUESTS_MAX: u64 = 100_000;
-/// An instance that serves several requests at once is replaced after this many, for the same reason.
+/// Requests after which an instance that serves several at once is replaced, so that a slow leak in a guest stays
+/// small.
 pub const CONCURRENT_REQUESTS_MAX: u64 = 100_000;
-/// An edge handler computes on heads, so it needs little, and every child holds an instance of each.
+/// Bytes of memory of an edge handler: it computes on heads, so it needs little, and every child holds an instance of
+/// each.
 pub const EDGE_MEMORY_BYTES_MAX: u64 = 16 << 20;
-/// An edge call blocks its child: neighbours wait at most this long.
+/// Milliseconds of CPU time of an edge call, which blocks its child: neighbours wait at most this long.
 pub const EDGE_CPU_MS_MAX: u64 = 5;
-/// Only edge handlers with WASI imports can wait at all.
+/// Milliseconds until an edge handler must have decided; only those with WASI imports can wait at all.
 pub const EDGE_DEADLINE_MS: u64 = 1_000;
-/// Function tables of ordinary guests have hundreds of elements.
+/// Table elements of an edge handler: function tables of ordinary guests have hundreds.
 pub const EDGE_TABLE_ELEMENTS_MAX: u64 = 10_000;
-/// wit-component makes three or four.
+/// Core instances of an edge handler: wit-component makes three or four.
 pub const EDGE_INSTANCES_MAX: u32 = 16;
-/// An inline answer is copied whole; what is larger belongs into an asset.
+/// Bytes of an inline response, which is copied whole; what is larger belongs into an asset.
 pub const EDGE_RESPONSE_BYTES_MAX: u64 = 256 << 10;
-/// Copies out of a guest happen on the child's thread.
+/// Bytes that one host call may copy out of a guest: copies happen on the child's thread.
 pub const HOSTCALL_BYTES_MAX: u64 = 1 << 20;
-/// One child takes on so many requests at once for an edge handler that waits.
+/// Requests in flight in one child for an edge handler that waits.
 pub const EDGE_IN_FLIGHT_MAX: u32 = 128;
-/// An app does real work: JavaScript and Python engines start at 30 to 60 MiB.
+/// Bytes of memory of an app, which does real work: JavaScript and Python engines start at 30 to 60 MiB.
 pub const APP_MEMORY_BYTES_MAX: u64 = 128 << 20;
-/// A page is rendered in far less; an endless loop ends here. Time in which a stream waits gives four times as much back.
+/// Milliseconds of CPU time of an app's request: a page is rendered in far less, and an endless loop ends here. Time
+/// in which a stream waits gives four times as much back.
 pub const APP_CPU_MS_MAX: u64 = 1_000;
-/// Below the 60 seconds of load balancers, so that the visitor gets our answer.
+/// Milliseconds until an app must respond: below the 60 seconds of load balancers, so that the client gets the host's
+/// own response.
 pub const APP_DEADLINE_MS: u64 = 30_000;
-/// Interpreters have tables of tens of thousands of elements.
+/// Table elements of an app: interpreters have tables of tens of thousands.
 pub const APP_TABLE_ELEMENTS_MAX: u64 = 100_000;
-/// Componentized interpreters are several modules with adapters.
+/// Core instances of an app: componentized interpreters are several modules with adapters.
 pub const APP_INSTANCES_MAX: u32 = 64;
-/// 0 is no limit: a stream costs its buffer, however long it is.
+/// Bytes of an app's response body; 0 is no limit: a stream costs its buffer, however long it is.
 pub const APP_RESPONSE_BYTES_MAX: u64 = 0;
-/// At 128 MiB each this bounds a child's memory.
+/// Requests in flight in one child for an app: at 128 MiB each this bounds a child's memory.
 pub const APP_IN_FLIGHT_MAX: u32 = 64;
-/// Requests that may wait for a place before the rest is told 503.
+/// Requests that may wait for a permit before the rest is told 503.
 pub const QUEUE_MAX: u32 = 256;
-/// Responses that may be sent at once for each place: one that streams mostly waits for its client or its guest, and costs
-/// an instance but hardly any CPU time. 256 by the default of `in_flight_max` are a quarter of a child's instances.
+/// Responses that may be sent at once for each of `in_flight_max`: one that streams mostly waits for its client or its
+/// guest, and costs an instance but hardly any CPU time. 256 by the default of `in_flight_max` are a quarter of a
+/// child's instances.
 pub const STREAMS_PER_PLACE: u32 = 4;
-/// Requests that an app's guests have open at once in one child: each takes a descriptor, and four for each place are more
-/// than pages need.
+/// Requests that an app's guests have open at once in one child: each takes a descriptor, and four for each of
+/// `in_flight_max` are more than pages need.
 pub const OUTGOING_MAX: u32 = 256;
-/// `Host` of probes: no name that a route could have.
+/// Value of `Host` in probes: no name that a route could have.
 pub const PROBE_HOST: &str = "probe.invalid";
-/// A server of one's own network accepts in milliseconds; a second is one lost SYN.
+/// Milliseconds until a connection to a server is made: one of the own network accepts in milliseconds; a second is
+/// one lost SYN.
 pub const UPSTREAM_CONNECT_TIMEOUT_MS: u64 = 1_000;
-/// The deadline of app handlers, which an upstream often is.
+/// Milliseconds until the head of a server's response: the deadline of app handlers, which an upstream often is.
 pub const UPSTREAM_FIRST_BYTE_TIMEOUT_MS: u64 = 30_000;
-/// A stream on which nothing moves in either direction for five minutes is taken for dead. Event streams say something
-/// every half minute; a two-way stream of gRPC may have nothing to say for minutes.
+/// Milliseconds after which a stream on which nothing moves in either direction is taken for dead. Event streams say
+/// something every half minute; a two-way stream of gRPC may have nothing to say for minutes.
 pub const UPSTREAM_IDLE_TIMEOUT_MS: u64 = 300_000;
-/// A request that has waited a second for a place is better told 503 than served late.
+/// Milliseconds that a request may wait for a server: after a second it is better told 503 than served late.
 pub const UPSTREAM_QUEUE_TIMEOUT_MS: u64 = 1_000;
-/// Another server mostly answers what one failed on; a fifth more requests is what servers in trouble can bear.
+/// Retries of an upstream: another server mostly answers what one failed on; a fifth more requests is what servers in
+/// trouble can bear.
 pub const RETRIES: Retries = Retries {
     attempts_max: 1,
     budget_percent: 20,
 };
-/// Five failures in a row are no chance; ten seconds are a restart; half of the servers must carry the rest.
+/// Ejection of an upstream's servers: five failures in a row are no chance; ten seconds are a restart; half of the
+/// servers must carry the rest.
 pub const EJECTION: Ejection = Ejection {
     failures: 5,
     eject_ms: 10_000,
     servers_percent_max: 50,
 };
-/// Each child asks each server so often; three misses are then found within fifteen seconds.
+/// Milliseconds between two health checks of a child at a server; three misses are then found within fifteen seconds.
 pub const HEALTH_INTERVAL_MS: u64 = 5_000;
-/// A health page that takes longer is not well.
+/// Milliseconds that a health check may take: a server that needs longer is unhealthy.
 pub const HEALTH_TIMEOUT_MS: u64 = 2_000;
-/// One lost packet or a pause for garbage must not take a server out.
+/// Failed checks in a row that make a server unhealthy: one lost packet or a pause for garbage must not take it out.
 pub const HEALTH_UNHEALTHY_AFTER: u32 = 3;
-/// One lucky answer of a server that is starting must not bring it back.
+/// Passed checks in a row that make a server healthy: one lucky response while it starts must not bring it back.
 pub const HEALTH_HEALTHY_AFTER: u32 = 2;
-/// Connections that share an instance, and its fate: a trap costs so many their state, and an instance of each would cost
-/// every connection some hundred kilobytes.
+/// Connections that share an instance, and its fate: a trap costs so many their state, and an instance for each would
+/// cost every connection some hundred kilobytes.
 pub const CONNECTIONS_PER_INSTANCE: u32 = 64;
 /// Messages a second of one connection, over time: a pointer that is drawn with says something 60 to 120 times a second.
 pub const RECEIVED_PER_S: u32 = 200;
 /// Messages that one connection may be ahead: a page that subscribes to much, or comes back with all that it could not
 /// say meanwhile.
 pub const RECEIVED_BURST: u32 = 1_000;
-/// A connection whose queue is full is some hundred thousand small messages behind; a ping every 25 seconds is below the
-/// 30 after which common middleboxes forget a silent connection.
+/// Limits of a live connection. One whose queue is full is some hundred thousand small messages behind; a ping every
+/// 25 seconds is below the 30 after which common middleboxes forget a silent connection.
 pub const LIVE_LIMITS: LiveLimits = LiveLimits {
     queue_bytes_max: 1 << 20,
     subscriptions_max: 128,
@@ -97,8 +105,8 @@ pub const LIVE_LIMITS: LiveLimits = LiveLimits {
     received_burst_max: None,
     ping_ms: 25_000,
 };
-/// A visitor whose network is away for some minutes, or whose node drains, misses nothing on a channel that is not busier
-/// than this. Nobody is let in or heard that the build does not name.
+/// Rules of a namespace. A client whose network is away for some minutes, or whose node drains, misses nothing on a
+/// channel that is not busier than this. Nobody may subscribe or publish whom the build does not name.
 pub const NAMESPACE: Namespace = Namespace {
     subscribe: Subscribe::Handlers,
     publish: Publish::Handlers,

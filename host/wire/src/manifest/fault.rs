@@ -18,7 +18,7 @@ pub use environment::EnvironmentFault;
 pub use grant::GrantFault;
 pub use handler::HandlerFault;
 pub use live::LiveFault;
-pub use path::{ManifestPath, Segment};
+pub use path::{ManifestPath, PathSegment};
 pub use probe::ProbeFault;
 pub use route::RouteFault;
 pub use upstream::UpstreamFault;
@@ -28,7 +28,7 @@ pub use upstream::UpstreamFault;
 pub struct ManifestFault {
     /// The value that is wrong.
     pub at: ManifestPath,
-    /// What is wrong with it.
+    /// Kind of the fault.
     pub kind: FaultKind,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for ManifestFault {
     }
 }
 
-/// What can be wrong with a value of a manifest. Each section has its own enum.
+/// Kind of a fault in a value of a manifest. Each section has its own enum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultKind {
     /// The manifest is of a later version.
@@ -92,21 +92,21 @@ pub enum FaultKind {
 /// A number out of its range; the key stands before it in a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NumberFault {
-    /// Nothing would ever pass.
+    /// A zero by which nothing would ever pass.
     #[error("is 0, so nothing could ever run; leave it out for the default")]
     Zero,
-    /// More than there may be.
+    /// A number that is too high.
     #[error("is {value}; {most} is the most")]
     TooMuch {
-        /// The number.
+        /// The number that was written.
         value: u64,
         /// The highest that is allowed.
         most: u64,
     },
-    /// Outside a range.
+    /// A number outside a range.
     #[error("is {value}; it must be from {least} to {most}")]
     OutOfRange {
-        /// The number.
+        /// The number that was written.
         value: u64,
         /// The lowest that is allowed.
         least: u64,
@@ -116,7 +116,7 @@ pub enum NumberFault {
     /// A list that is too long.
     #[error("has {count} of them; {most} is the most")]
     TooMany {
-        /// Members of the list.
+        /// Number of members of the list.
         count: u64,
         /// The most that there may be.
         most: u64,
@@ -126,19 +126,19 @@ pub enum NumberFault {
 /// A name that leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownName {
-    /// A route's handler.
+    /// A handler that a route names and the build does not have.
     #[error("there is no handler `{0}`")]
     Handler(String),
-    /// An app handler that a grant names.
+    /// An app handler that a grant names and the build does not have.
     #[error("grants.apps names `{0}`, which is no app handler of the build")]
     App(String),
-    /// An upstream that a grant names.
+    /// An upstream that a grant names and the build does not have.
     #[error("grants.relay names upstream `{0}`, which the build does not have")]
     Upstream(String),
-    /// A setting that a grant names.
+    /// A setting that a grant names and the build does not have.
     #[error("grants.settings names setting `{0}`, which the build does not have")]
     Setting(String),
-    /// A namespace of channels that a grant names.
+    /// A namespace of channels that a grant names and the build does not have.
     #[error("grants.channels names `{0}`, and there is no [live.namespaces.{0}]")]
     Namespace(String),
 }

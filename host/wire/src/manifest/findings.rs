@@ -1,4 +1,4 @@
-//! Where checks put the faults that they find.
+//! Collector of the faults that checks find.
 
 use super::fault::{FaultKind, ManifestFault, ManifestPath, NumberFault};
 use std::{borrow::Cow, ops::RangeInclusive};
@@ -10,13 +10,13 @@ pub(super) struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    /// Begins at the whole manifest.
+    /// Makes a collector that begins at the whole manifest.
     pub(super) fn new(found: &'a mut Vec<ManifestFault>) -> Self {
         let at = ManifestPath::default();
         Self { at, found }
     }
 
-    /// The part at `key`.
+    /// Narrows the collector to the part at `key`.
     pub(super) fn key(&mut self, key: impl Into<Cow<'static, str>>) -> Findings<'_> {
         Findings {
             at: self.at.key(key),
@@ -24,7 +24,7 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// A member of this list, from 0.
+    /// Narrows the collector to a member of this list, from 0.
     pub(super) fn index(&mut self, index: usize) -> Findings<'_> {
         Findings {
             at: self.at.index(index),
@@ -32,7 +32,7 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// A fault of this part.
+    /// Adds a fault of this part.
     pub(super) fn add(&mut self, kind: impl Into<FaultKind>) {
         self.found.push(ManifestFault {
             at: self.at.clone(),
@@ -40,7 +40,7 @@ impl<'a> Findings<'a> {
         });
     }
 
-    /// A fault of the value at `key`.
+    /// Adds a fault of the value at `key`.
     pub(super) fn add_at(&mut self, key: &'static str, kind: impl Into<FaultKind>) {
         self.key(key).add(kind);
     }
@@ -57,13 +57,13 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// A number from 1 to `most`, where 0 would let nothing pass.
+    /// Checks that a number is from 1 to `most`, where 0 would let nothing pass.
     pub(super) fn some_at_most(&mut self, key: &'static str, value: u64, most: u64) {
         self.not_zero(key, value);
         self.at_most(key, value, most);
     }
 
-    /// A number of a range that does not begin at 0.
+    /// Checks that a number lies in a range that does not begin at 0.
     pub(super) fn within(&mut self, key: &'static str, value: u64, range: RangeInclusive<u64>) {
         if !range.contains(&value) {
             let (least, most) = range.into_inner();
@@ -71,7 +71,7 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// A list of at most so many.
+    /// Checks that a list has at most `most` members.
     pub(super) fn few(&mut self, key: &'static str, count: usize, most: usize) {
         if count > most {
             let (count, most) = (count as u64, most as u64);

@@ -1,4 +1,5 @@
-//! Grants: what a handler may use. Each leads somewhere: one that never matches would be found out by a visitor.
+//! Grants: what a handler may use. A grant that could never match is a fault: otherwise a client would be the first to
+//! notice.
 
 use super::{FaultKind, GrantFault, Manifest, UnknownName, findings::Findings};
 use crate::{NoUpstreamRef, OutgoingGrant, UpstreamRef, role::ROLES};
@@ -8,23 +9,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
-    /// Settings it may read; `*` is all.
+    /// Settings that the handler may read; `*` is all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<String>,
-    /// Upstreams it may relay to, built-in ones (`role:app`) included.
+    /// Upstreams that the handler may relay to, built-in ones (`role:app`) included.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relay: Vec<String>,
-    /// Prefixes of assets it may serve.
+    /// Prefixes of assets that the handler may serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assets: Vec<String>,
-    /// App handlers it may run.
+    /// App handlers that the handler may run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apps: Vec<String>,
-    /// Hosts an app may send requests to: `host`, `host:port`, `*.host`, or an address. Private and
-    /// loopback addresses only where named as addresses or by a name listed here with `!private`.
+    /// Hosts that an app may send requests to: `host`, `host:port`, `*.host`, or an address. Private and loopback
+    /// addresses only where named as addresses or by a name listed here with `!private`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outgoing: Vec<String>,
-    /// Namespaces of channels that it may subscribe its connections to and publish in.
+    /// Namespaces of channels in which the handler may subscribe its connections and publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
     /// Protocols other than `websocket` that a relayed connection may be upgraded to, and `connect`: CONNECT may be
@@ -67,7 +68,7 @@ pub(super) fn check(found: &mut Findings<'_>, grants: &Grants, manifest: &Manife
     });
 }
 
-/// Each grant of the list at `key` that has a fault.
+/// Calls `check` for each grant of the list at `key`, and adds the faults that it finds.
 fn each(
     found: &mut Findings<'_>,
     key: &'static str,
@@ -115,7 +116,7 @@ fn relay(to: &str, manifest: &Manifest) -> Result<(), FaultKind> {
     Err(GrantFault::Nothing { key, text, remedy }.into())
 }
 
-/// A token (RFC 9110, section 5.6.2), with or without a version.
+/// Whether a text is a token (RFC 9110, section 5.6.2), with or without a version.
 fn is_protocol(text: &str) -> bool {
     let ok =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&b);

@@ -1,4 +1,4 @@
-//! Channels, as a build describes them.
+//! Section `live` of a manifest: channels, and limits of live connections.
 
 use super::defaults;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// Bytes that a message which waits for a connection takes of its queue besides its content.
 pub const ITEM_BYTES: u64 = 64;
 
-/// Above that size a message costs as much as several: it is inflated, looked at, and copied to a handler or a channel.
+/// Size in bytes above which a message costs as much as several: it is inflated, looked at, and copied to a handler or
+/// a channel.
 pub const MESSAGE_UNIT_BYTES: u64 = 16 << 10;
 
 /// Settings of live nodes.
@@ -32,25 +33,25 @@ pub struct Live {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveLimits {
-    /// Bytes that wait for it.
+    /// Bytes of messages that may wait for the connection.
     pub queue_bytes_max: u64,
-    /// Channels that it is subscribed to.
+    /// Channels that the connection may be subscribed to.
     pub subscriptions_max: u32,
-    /// Bytes of one message that it sends.
+    /// Bytes of one message that the client sends.
     pub received_bytes_max: u64,
-    /// Messages a second that it sends over time; [`defaults::RECEIVED_PER_S`] where nothing is said. Who sends more is read
+    /// Messages a second that the client sends over time; absent: [`defaults::RECEIVED_PER_S`]. Who sends more is read
     /// more slowly, and nothing of it is lost. A message counts once more for each [`MESSAGE_UNIT_BYTES`] of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_per_s_max: Option<u32>,
-    /// Messages that it may be ahead of that rate; [`defaults::RECEIVED_BURST`] where nothing is said.
+    /// Messages that the client may be ahead of that rate; absent: [`defaults::RECEIVED_BURST`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_burst_max: Option<u32>,
-    /// Milliseconds between two signs of life; one that answers none of two in a row is closed.
+    /// Milliseconds between two pings; a connection that answers none of two in a row is closed.
     pub ping_ms: u64,
 }
 
 impl LiveLimits {
-    /// Messages a second, and how many may be ahead of that.
+    /// Rate of received messages a second, and how many may be ahead of that.
     pub fn received_rate(&self) -> (u32, u32) {
         (
             self.received_per_s_max.unwrap_or(defaults::RECEIVED_PER_S),
@@ -65,7 +66,7 @@ pub fn message_cost(bytes: usize) -> u32 {
     u32::try_from(units).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// The channels of a namespace, `NAMESPACE:KEY`.
+/// Rules of the channels of a namespace, `NAMESPACE:KEY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
@@ -77,21 +78,21 @@ pub struct Namespace {
     pub presence: bool,
     /// Policy for messages to those who do not keep up.
     pub overflow: Overflow,
-    /// Messages that a client may ask for again.
+    /// Messages that a channel's history keeps, and a client may ask for again.
     pub history_messages_max: u32,
-    /// Bytes of their contents.
+    /// Bytes of contents that a channel's history keeps.
     pub history_bytes_max: u64,
-    /// Milliseconds since they were published.
+    /// Milliseconds for which a channel's history keeps a message.
     pub history_ms_max: u64,
-    /// Bytes of one message.
+    /// Bytes that one message may have.
     pub message_bytes_max: u64,
     /// Subscribers of one channel in one child.
     pub subscribers_max: u32,
     /// Idempotency keys that a channel remembers.
     pub keys_max: u32,
-    /// For how many milliseconds.
+    /// Milliseconds for which a channel remembers an idempotency key.
     pub keys_ms_max: u64,
-    /// Milliseconds that somebody may be gone before the others are told.
+    /// Milliseconds that a subscriber may be gone before the others are told.
     pub leave_after_ms: u64,
 }
 
@@ -99,11 +100,11 @@ pub struct Namespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subscribe {
-    /// All whose connection a handler took.
+    /// Every client whose connection a handler took.
     Anyone,
-    /// Those with a signed token for the channel.
+    /// Clients with a signed token for the channel.
     Token,
-    /// Nobody: handlers subscribe them.
+    /// No client by itself: handlers subscribe their connections.
     Handlers,
 }
 
@@ -111,9 +112,9 @@ pub enum Subscribe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Publish {
-    /// Those who are subscribed.
+    /// Clients that are subscribed to the channel.
     Subscribers,
-    /// Nobody.
+    /// No client by itself: handlers and the HTTP API publish.
     Handlers,
 }
 

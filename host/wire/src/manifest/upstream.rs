@@ -1,4 +1,4 @@
-//! Servers that requests are relayed to, and how they are used.
+//! Section `upstreams` of a manifest: servers that requests are relayed to, and how they are used.
 
 use super::defaults;
 use serde::{Deserialize, Serialize};
@@ -7,49 +7,50 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
-    /// `host:port` of each server.
+    /// Address of each server, `host:port`.
     pub addresses: Vec<String>,
     /// Protocol that is spoken to the servers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: UpstreamProtocol,
-    /// Verification of TLS servers; system roots and the address's own name where absent.
+    /// Verification of TLS servers; by system roots and the address's own name where nothing is said.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: UpstreamTls,
-    /// Until connected, TLS included.
+    /// Milliseconds until a connection is made, TLS included.
     pub connect_timeout_ms: u64,
-    /// From the end of the request to the head of the response. Time in which the client has to bring more of its
-    /// body does not count.
+    /// Milliseconds from the end of the request to the head of the response. Time in which the client has to bring
+    /// more of its body does not count.
     pub first_byte_timeout_ms: u64,
-    /// Without a byte of either body once the response has begun, and between two writes of a request's body before.
+    /// Milliseconds without a byte of either body once the response has begun, and between two writes of a request's
+    /// body before.
     pub idle_timeout_ms: u64,
-    /// From the request's head to the last byte of the response; 0 is no limit.
+    /// Milliseconds from the request's head to the last byte of the response; 0 is no limit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub total_timeout_ms: u64,
-    /// Which server a request goes to.
+    /// Rule by which a server is chosen for a request.
     #[serde(default, skip_serializing_if = "is_default")]
     pub balance: Balance,
-    /// Requests at once to one server; 0 is no limit.
+    /// Requests in flight to one server; 0 is no limit.
     #[serde(default, skip_serializing_if = "is_default")]
     pub in_flight_max: u32,
-    /// Requests that may wait for a place, when every server is full.
+    /// Requests that may wait when every server has `in_flight_max`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue_max: u32,
-    /// Longest wait in the queue.
+    /// Milliseconds that a request may wait in the queue.
     #[serde(default, skip_serializing_if = "is_default")]
     pub queue_timeout_ms: u64,
     /// Rules by which failed requests are sent again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub retries: Retries,
-    /// Requests of our own that tell which servers are well.
+    /// Health checks: requests of the host's own that tell which servers are healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
     /// Rules by which servers that fail are left out for a while.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ejection: Ejection,
-    /// A server that is new or well again gets its whole share after this; 0 is at once.
+    /// Milliseconds after which a server that is new or healthy again gets its whole share; 0 is at once.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slow_start_ms: u64,
-    /// Said before the first request of each connection. Connections are then one visitor's own.
+    /// PROXY protocol header that begins each connection. A connection then serves one client only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -58,7 +59,7 @@ pub struct Upstream {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpstreamProtocol {
-    /// HTTP/1.1.
+    /// HTTP/1.1 without TLS.
     #[default]
     Http1,
     /// HTTP/2 with prior knowledge, without TLS.
@@ -69,29 +70,29 @@ pub enum UpstreamProtocol {
     HttpsHttp1,
 }
 
-/// Verification of a TLS upstream, by us and of us.
+/// Verification of a TLS upstream's certificate, and the certificate that it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The name in its certificate, and in SNI; the address's host where absent.
+    /// Name in the server's certificate, and in SNI; the address's host where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// PEM of the authorities that it may be certified by; the public web's where absent.
+    /// PEM of the authorities that may have signed the server's certificate; the public web's where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// Present the node's own certificate. Keys of others are secrets, and no part of a build.
+    /// Whether the node's own certificate is presented. Keys of others are secrets, and no part of a build.
     #[serde(default, skip_serializing_if = "is_default")]
     pub node_certificate: bool,
 }
 
-/// Which server a request goes to.
+/// Rule by which a server is chosen for a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Balance {
-    /// The one with the fewest requests in flight.
+    /// The server with the fewest requests in flight.
     #[default]
     LeastLoaded,
-    /// By rendezvous hashing of the decision's key (of the visitor's address where it has none).
+    /// By rendezvous hashing of the decision's key (of the client's address where it has none).
     Key,
 }
 
@@ -99,9 +100,9 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retries {
-    /// Tries after the first one.
+    /// Attempts after the first one.
     pub attempts_max: u32,
-    /// Share of the requests of the last ten seconds, in percent: a server in trouble is not made busier.
+    /// Retries as a share of the requests of the last ten seconds, in percent: a server in trouble is not made busier.
     pub budget_percent: u32,
 }
 
@@ -111,18 +112,18 @@ impl Default for Retries {
     }
 }
 
-/// Requests of our own that tell which servers are well.
+/// Health checks: requests of the host's own that tell which servers are healthy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// Path and query of a GET; anything below 400 is well.
+    /// Path and query of a GET; a response below 400 is a success.
     pub path: String,
-    /// `Host` of it; the address where absent.
+    /// Value of `Host` in the check; the server's address where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// From one to the next.
+    /// Milliseconds from one check to the next.
     pub interval_ms: u64,
-    /// Until the head of its answer.
+    /// Milliseconds until the head of the response to a check.
     pub timeout_ms: u64,
     /// Failures in a row after which a server is left out.
     pub unhealthy_after: u32,
@@ -134,11 +135,11 @@ pub struct HealthCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ejection {
-    /// Failures in a row (no connection, no answer, 502, 503, 504); 0 is never.
+    /// Failures in a row (no connection, no response, 502, 503, 504) after which a server is ejected; 0 is never.
     pub failures: u32,
-    /// The first time; it grows with each ejection in a row, to ten times as much.
+    /// Milliseconds of the first ejection; each further one in a row is longer, up to ten times as much.
     pub eject_ms: u64,
-    /// Share of all servers; at least one may go if there are two or more.
+    /// Percentage of all servers that may be ejected at once; at least one may if there are two or more.
     pub servers_percent_max: u32,
 }
 
@@ -152,14 +153,14 @@ impl Default for Ejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyProtocol {
-    /// The text one.
+    /// Version 1, which is text.
     V1,
-    /// The binary one.
+    /// Version 2, which is binary.
     V2,
 }
 
 impl Default for Upstream {
-    /// No server, and the values of [`defaults`].
+    /// An upstream without servers, with the values of [`defaults`].
     fn default() -> Self {
         Self {
             addresses: Vec::new(),

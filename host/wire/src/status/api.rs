@@ -7,9 +7,9 @@ use std::fmt;
 /// The body of every error of the Seed's and the meta port's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// A word for programs: one of [`ApiCode`], or of another version's.
+    /// Code for programs: a word of [`ApiCode`], or of another version's.
     pub code: String,
-    /// For people: what was wrong and what to do instead.
+    /// Message for people: what was wrong and what to do instead.
     pub message: String,
 }
 
@@ -24,23 +24,23 @@ pub enum ApiCode {
     Busy,
     /// A component does not compile.
     Compile,
-    /// Another build is active than the order was made against.
+    /// Another build is active than the one the order was made against.
     Conflict,
-    /// Content is not what its digest says.
+    /// The content is not what its digest says.
     Digest,
-    /// A blob could not be had.
+    /// A blob could not be fetched.
     Fetch,
     /// The certificate is of somebody who may not ask this.
     Forbidden,
     /// A fault of the server's own.
     Internal,
-    /// More than there may be.
+    /// The request is for more than there may be.
     Limit,
     /// A component imports or exports what its world and grants do not have.
     Link,
     /// The manifest cannot be read, or contradicts itself.
     Manifest,
-    /// The path is asked by another method.
+    /// The path is there for another method.
     Method,
     /// Blobs must be uploaded first.
     MissingBlobs,
@@ -48,11 +48,11 @@ pub enum ApiCode {
     NoRollback,
     /// The Seed does not hold, so nothing is to be adopted.
     NotHeld,
-    /// No node that is here runs the build.
+    /// No connected node runs the build.
     NotRunning,
     /// There is nothing at the path.
     Path,
-    /// A message that is not known, or comes out of order.
+    /// The message is not known, or comes out of order.
     Protocol,
     /// The request cannot be read.
     Request,
@@ -69,7 +69,7 @@ pub enum ApiCode {
 }
 
 impl ApiCode {
-    /// The word that stands in [`ApiError::code`].
+    /// Word of the code, as [`ApiError::code`] has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blob => "blob",
@@ -114,7 +114,7 @@ impl From<ApiCode> for String {
 }
 
 impl From<Stage> for ApiCode {
-    /// The code of a build that fails at a stage of its release.
+    /// Maps a stage at which a build fails to the code for it.
     fn from(stage: Stage) -> Self {
         match stage {
             Stage::Fetch => Self::Fetch,

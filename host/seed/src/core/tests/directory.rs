@@ -1,4 +1,4 @@
-//! Where keys are placed, who is told, and how a node leaves.
+//! Tests of the directory: where keys are placed, who is told, and how a node leaves.
 
 use super::*;
 use crate::core::placement::place;
@@ -22,14 +22,14 @@ fn live(children: u32, capacity: u32) -> Member {
     }
 }
 
-/// A table and its nodes; every change is one version.
+/// A slot table and its nodes; every change is one version.
 #[derive(Default)]
-struct Table {
+struct PlacementTable {
     slots: Slots,
     members: BTreeMap<String, Member>,
 }
 
-impl Table {
+impl PlacementTable {
     fn of(names: &[&str]) -> Self {
         let mut table = Self::default();
         let all = names.iter().map(|name| ((*name).to_owned(), live(2, 2)));
@@ -37,12 +37,12 @@ impl Table {
         table
     }
 
-    /// The slots that moved by it, with the node that had each.
+    /// Changes the nodes. Returns the slots that moved, with the node that had each.
     fn change(&mut self, change: impl FnOnce(&mut BTreeMap<String, Member>)) -> Vec<(u16, String)> {
         let (before, old) = (self.members.clone(), self.slots.clone());
         change(&mut self.members);
         place(&mut self.slots, &before, &self.members);
-        let moved = |(slot, place): (u16, &protoplex_wire::directory::Place)| {
+        let moved = |(slot, place): (u16, &protoplex_wire::directory::SlotOwner)| {
             let stays = self.slots.place(slot) == Some(place);
             (!stays).then(|| (slot, place.node.to_string()))
         };
@@ -58,8 +58,8 @@ impl Table {
 }
 
 #[test]
-fn a_node_that_comes_takes_at_most_its_share_and_nothing_else_moves() {
-    let mut table = Table::of(&["a"]);
+fn a_new_node_takes_at_most_its_share_and_no_other_slot_moves() {
+    let mut table = PlacementTable::of(&["a"]);
     for (number, name) in (2..20).zip(["b", "c", "d", "e", "f", "g", "h", "i", "j", "k"]) {
         let moved = table.change(|members| drop(members.insert(name.into(), live(2, 2))));
         let share = usize::from(SLOTS).div_ceil(number);
@@ -75,7 +75,7 @@ fn a_node_that_comes_takes_at_most_its_share_and_nothing_else_moves() {
 
 #[test]
 fn when_a_node_goes_only_its_slots_move_and_they_spread() {
-    let mut table = Table::of(&["a", "b", "c", "d", "e"]);
+    let mut table = PlacementTable::of(&["a", "b", "c", "d", "e"]);
     let had = table.count("c");
     let moved = table.change(|members| drop(members.remove("c")));
     assert_eq!(moved.len(), had);
@@ -88,14 +88,14 @@ fn when_a_node_goes_only_its_slots_move_and_they_spread() {
             table.count(name)
         );
     }
-    // It comes back, and has what it had, as far as that is no more than its share.
+    // The node comes back, and has what it had, as far as that is no more than its share.
     table.change(|members| drop(members.insert("c".into(), live(2, 2))));
     assert_eq!(table.count("c"), had.min(usize::from(SLOTS).div_ceil(5)));
 }
 
 #[test]
 fn slots_stay_while_their_owners_are_healthy() {
-    let mut table = Table::of(&["a", "b"]);
+    let mut table = PlacementTable::of(&["a", "b"]);
     let app = Member {
         role: Role::App,
         ..live(0, 9)
@@ -118,7 +118,7 @@ fn slots_stay_while_their_owners_are_healthy() {
 
 #[test]
 fn capacity_is_a_share_and_children_share_their_nodes_slots() {
-    let mut table = Table::default();
+    let mut table = PlacementTable::default();
     table.change(|members| {
         members.insert("large".into(), live(6, 6));
         members.insert("small".into(), live(2, 2));
@@ -147,7 +147,7 @@ fn capacity_is_a_share_and_children_share_their_nodes_slots() {
 
 #[test]
 fn a_cordoned_node_loses_its_slots_unless_it_is_the_last() {
-    let mut table = Table::of(&["a", "b"]);
+    let mut table = PlacementTable::of(&["a", "b"]);
     table.change(|members| members.get_mut("a").unwrap().cordoned = true);
     assert_eq!(table.count("b"), usize::from(SLOTS));
     let moved = table.change(|members| members.get_mut("b").unwrap().cordoned = true);
@@ -156,7 +156,7 @@ fn a_cordoned_node_loses_its_slots_unless_it_is_the_last() {
     assert_eq!(table.slots, Slots::default());
 }
 
-impl Fleet {
+impl SimFleet {
     fn current(&self) -> Directory {
         self.core.directory_now().clone()
     }
@@ -174,8 +174,8 @@ impl Fleet {
 fn changes_lead_where_a_snapshot_would_whatever_comes_and_goes() {
     let names = ["live-a", "live-b", "live-c", "live-d", "app", "other"];
     for number in 0..60 {
-        let mut random = super::random::Random(number);
-        let mut fleet = Fleet::running(&names, "one");
+        let mut random = super::random::TestRandom(number);
+        let mut fleet = SimFleet::running(&names, "one");
         for _ in 0..60 {
             let name = random.of(&names);
             match random.below(8) {
@@ -195,7 +195,7 @@ fn changes_lead_where_a_snapshot_would_whatever_comes_and_goes() {
     }
 }
 
-impl Fleet {
+impl SimFleet {
     fn all_know_what_came(&mut self) {
         self.settle();
         for node in self.nodes.values().filter(|node| node.link.is_some()) {
@@ -206,7 +206,7 @@ impl Fleet {
 
 #[test]
 fn a_node_that_missed_a_version_asks_for_the_whole() {
-    let mut fleet = Fleet::running(&["live-a", "live-b", "proxy"], "one");
+    let mut fleet = SimFleet::running(&["live-a", "live-b", "proxy"], "one");
     fleet.settle();
     fleet.leave("live-a");
     fleet.nodes.get_mut("proxy").unwrap().inbox.clear();
@@ -216,7 +216,7 @@ fn a_node_that_missed_a_version_asks_for_the_whole() {
 
 #[test]
 fn a_seed_that_starts_again_leaves_every_key_where_it_is() {
-    let mut fleet = Fleet::running(&["live-a", "live-b"], "one");
+    let mut fleet = SimFleet::running(&["live-a", "live-b"], "one");
     // Not the table that rendezvous alone would make.
     fleet.leave("live-a");
     fleet.join("live-a");
@@ -230,7 +230,7 @@ fn a_seed_that_starts_again_leaves_every_key_where_it_is() {
 
 #[test]
 fn a_leaving_node_is_let_go_when_all_others_have_acknowledged() {
-    let mut fleet = Fleet::running(&["live-a", "live-b", "proxy-1", "proxy-2"], "one");
+    let mut fleet = SimFleet::running(&["live-a", "live-b", "proxy-1", "proxy-2"], "one");
     fleet.settle();
     fleet.say("live-a", FromNode::Leaving);
     let cordoned = fleet.current();
@@ -253,8 +253,8 @@ fn a_leaving_node_is_let_go_when_all_others_have_acknowledged() {
 }
 
 #[test]
-fn a_leaving_node_waits_for_nobody_who_is_gone_and_for_nobody_too_long() {
-    let mut fleet = Fleet::running(&["live-a", "proxy-1", "proxy-2"], "one");
+fn a_leaving_node_waits_for_no_gone_node_and_for_none_too_long() {
+    let mut fleet = SimFleet::running(&["live-a", "proxy-1", "proxy-2"], "one");
     fleet.settle();
     fleet.nodes.get_mut("proxy-1").unwrap().silent = true;
     fleet.say("live-a", FromNode::Leaving);
@@ -267,7 +267,7 @@ fn a_leaving_node_waits_for_nobody_who_is_gone_and_for_nobody_too_long() {
 
 #[test]
 fn a_node_that_comes_back_has_left_nothing() {
-    let mut fleet = Fleet::running(&["live-a", "live-b"], "one");
+    let mut fleet = SimFleet::running(&["live-a", "live-b"], "one");
     fleet.say("live-a", FromNode::Leaving);
     fleet.settle();
     fleet.leave("live-a");
@@ -278,16 +278,16 @@ fn a_node_that_comes_back_has_left_nothing() {
 }
 
 #[test]
-fn an_older_node_gets_addresses_by_role_and_none_of_a_node_that_leaves() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+fn an_older_node_gets_addresses_by_role_without_leaving_nodes() {
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     let hello = Hello {
         directory_format: 0,
         ..fleet::hello("old")
     };
-    let told = |effects: Vec<Effect>| {
+    let told = |effects: Vec<CoreEffect>| {
         let mut last = None;
         for effect in effects {
-            if let Effect::Send {
+            if let CoreEffect::Send {
                 link: 99,
                 message: FromSeed::Directory { nodes, members, .. },
             } = effect
@@ -303,12 +303,12 @@ fn an_older_node_gets_addresses_by_role_and_none_of_a_node_that_leaves() {
         told(
             fleet
                 .core
-                .step(Event::NodeHello { link: 99, hello }, now_ms)
+                .step(CoreEvent::NodeHello { link: 99, hello }, now_ms)
         ),
         Some(2)
     );
     let link = fleet.nodes["a"].link.unwrap();
-    let leaving = Event::NodeFrame {
+    let leaving = CoreEvent::NodeFrame {
         link,
         frame: FromNode::Leaving,
     };
@@ -316,7 +316,7 @@ fn an_older_node_gets_addresses_by_role_and_none_of_a_node_that_leaves() {
 }
 
 #[test]
-fn a_directory_of_thousands_of_nodes_comes_in_frames_within_the_limit() {
+fn a_directory_of_thousands_of_nodes_fits_the_frame_limit() {
     let names: Vec<String> = (0..2_000)
         .map(|n| format!("live-{n}-{}", "x".repeat(200)))
         .collect();
@@ -328,7 +328,7 @@ fn a_directory_of_thousands_of_nodes_comes_in_frames_within_the_limit() {
             .collect(),
         slots: Slots::default(),
     };
-    let mut fleet = Fleet::new(&[]);
+    let mut fleet = SimFleet::new(&[]);
     fleet.know(known.clone());
     fleet.join("proxy");
     fleet.all_know_the_directory();
@@ -337,7 +337,7 @@ fn a_directory_of_thousands_of_nodes_comes_in_frames_within_the_limit() {
 
 #[test]
 fn a_child_count_of_another_world_is_not_let_in() {
-    let mut fleet = Fleet::new(&[]);
+    let mut fleet = SimFleet::new(&[]);
     for hello in [
         Hello {
             child_addresses: vec![String::new(); CHILDREN_MAX + 1],
@@ -352,7 +352,7 @@ fn a_child_count_of_another_world_is_not_let_in() {
             ..fleet::hello("x")
         },
     ] {
-        let effects = fleet.core.step(Event::NodeHello { link: 9, hello }, 1);
-        assert!(matches!(effects[..], [Effect::Close { .. }]));
+        let effects = fleet.core.step(CoreEvent::NodeHello { link: 9, hello }, 1);
+        assert!(matches!(effects[..], [CoreEffect::Close { .. }]));
     }
 }

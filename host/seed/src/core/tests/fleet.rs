@@ -9,7 +9,7 @@ use protoplex_wire::{
 };
 use std::collections::{BTreeSet, VecDeque};
 
-pub const PLAN: Plan = Plan {
+pub const PLAN: RolloutPlan = RolloutPlan {
     prepare_timeout_ms: 1_000,
     activate_timeout_ms: 500,
     wave_nodes_max: usize::MAX,
@@ -25,7 +25,7 @@ pub enum Behaviour {
     Dead,
 }
 
-/// A node as it should be: refuses lower releases for ever, runs only what it has prepared.
+/// A node that behaves as it should: refuses lower releases for ever, runs only what it has prepared.
 pub struct SimNode {
     pub link: Option<LinkId>,
     pub behaviour: Behaviour,
@@ -38,17 +38,17 @@ pub struct SimNode {
     pub active: Option<BuildId>,
     /// The directory that the node has made of snapshots and changes.
     pub directory: Directory,
-    /// Frames of a snapshot that is not all there.
+    /// Frames of a snapshot that is not complete yet.
     part: Directory,
-    /// The node reads the directory, but says nothing about it.
+    /// Whether the node reads the directory, but says nothing about it.
     pub silent: bool,
 }
 
-pub struct Fleet {
-    pub core: Core,
+pub struct SimFleet {
+    pub core: SeedCore,
     pub nodes: BTreeMap<String, SimNode>,
     pub now_ms: u64,
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<OrderRefusal>,
     pub events: Vec<ReleaseEvent>,
     disk: Durable,
     known: Directory,
@@ -56,9 +56,9 @@ pub struct Fleet {
     requests: u64,
 }
 
-pub fn build(name: &str) -> Build {
+pub fn build(name: &str) -> CheckedBuild {
     let id = Digest::of(name.as_bytes());
-    Build {
+    CheckedBuild {
         id,
         name: name.to_owned(),
         envelope: Envelope {
@@ -94,7 +94,7 @@ pub fn hello(name: &str) -> Hello {
     }
 }
 
-/// Names that begin with `live` are of live nodes, others of app nodes.
+/// Role of a node: names that begin with `live` are of live nodes, others of app nodes.
 fn role(name: &str) -> (Role, Vec<String>) {
     match name.strip_prefix("live") {
         Some(_) => (
@@ -107,10 +107,10 @@ fn role(name: &str) -> (Role, Vec<String>) {
     }
 }
 
-impl Fleet {
+impl SimFleet {
     pub fn new(names: &[&str]) -> Self {
         let disk = Durable::new("00".repeat(32));
-        let (core, _) = Core::new(PLAN, disk.clone(), Directory::default(), 1_000);
+        let (core, _) = SeedCore::new(PLAN, disk.clone(), Directory::default(), 1_000);
         let mut fleet = Self {
             core,
             nodes: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Fleet {
         fleet
     }
 
-    /// A fleet that runs a build.
+    /// Makes a fleet that runs a build.
     pub fn running(names: &[&str], first: &str) -> Self {
         let mut fleet = Self::new(names);
         fleet.order(first, None);
@@ -137,26 +137,26 @@ impl Fleet {
         fleet
     }
 
-    pub fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: CoreEvent) {
         let effects = self.core.step(event, self.now_ms);
         self.run(effects);
     }
 
-    fn run(&mut self, effects: Vec<Effect>) {
+    fn run(&mut self, effects: Vec<CoreEffect>) {
         for (index, effect) in effects.into_iter().enumerate() {
             match effect {
-                Effect::Persist(durable) => {
+                CoreEffect::Persist(durable) => {
                     assert_eq!(index, 0, "what depends on the disk comes after it");
                     let (old, new) = (self.disk.last(), durable.last());
                     assert!(new >= old, "the fence fell from {old} to {new}");
                     self.disk = (*durable).clone();
                 }
-                Effect::Remember(known) => self.known = (*known).clone(),
-                Effect::Send { link, message } => self.receive(link, message),
-                Effect::Close { link, .. } => self.cut(link),
-                Effect::Accepted { .. } | Effect::Held(_) => {}
-                Effect::Refused { refusal, .. } => self.refusals.push(refusal),
-                Effect::Emit(event) => self.events.push(event),
+                CoreEffect::Remember(known) => self.known = (*known).clone(),
+                CoreEffect::Send { link, message } => self.receive(link, message),
+                CoreEffect::Close { link, .. } => self.cut(link),
+                CoreEffect::Accepted { .. } | CoreEffect::Held(_) => {}
+                CoreEffect::Refused { refusal, .. } => self.refusals.push(refusal),
+                CoreEffect::Emit(event) => self.events.push(event),
             }
         }
     }
@@ -229,7 +229,7 @@ impl Fleet {
             release_build: node.fence_build,
             ..hello(name)
         };
-        self.event(Event::NodeHello { link, hello });
+        self.event(CoreEvent::NodeHello { link, hello });
     }
 
     pub fn leave(&mut self, name: &str) {
@@ -237,7 +237,7 @@ impl Fleet {
             && let Some(link) = node.link.take()
         {
             node.inbox.clear();
-            self.event(Event::NodeGone { link });
+            self.event(CoreEvent::NodeGone { link });
         }
     }
 
@@ -247,7 +247,7 @@ impl Fleet {
 
     pub fn order(&mut self, name: &str, made_against: Option<Option<BuildId>>) {
         self.requests += 1;
-        self.event(Event::Order {
+        self.event(CoreEvent::Order {
             request: self.requests,
             build: build(name),
             made_against,
@@ -256,11 +256,11 @@ impl Fleet {
 
     pub fn say(&mut self, name: &str, frame: FromNode) {
         if let Some(link) = self.nodes[name].link {
-            self.event(Event::NodeFrame { link, frame });
+            self.event(CoreEvent::NodeFrame { link, frame });
         }
     }
 
-    /// The node reads one message and answers it. False when there was none.
+    /// Lets the node read one message and answer it. Returns false when there was none.
     pub fn deliver(&mut self, name: &str) -> bool {
         let Some(node) = self.nodes.get_mut(name) else {
             return false;
@@ -279,7 +279,7 @@ impl Fleet {
         while names.iter().any(|name| self.deliver(name)) {}
     }
 
-    /// Time goes on, with heartbeats and answers.
+    /// Lets time go on, with heartbeats and answers.
     pub fn pass(&mut self, ms: u64) {
         let end = self.now_ms + ms;
         while self.now_ms < end {
@@ -299,14 +299,15 @@ impl Fleet {
                     }),
                 );
             }
-            self.event(Event::Tick);
+            self.event(CoreEvent::Tick);
             self.settle();
         }
     }
 
     pub fn restart_without_nodes(&mut self) {
         self.now_ms += 100;
-        let (core, effects) = Core::new(PLAN, self.disk.clone(), self.known.clone(), self.now_ms);
+        let (core, effects) =
+            SeedCore::new(PLAN, self.disk.clone(), self.known.clone(), self.now_ms);
         self.core = core;
         self.nodes.values_mut().for_each(|node| {
             node.link = None;
@@ -315,7 +316,7 @@ impl Fleet {
         self.run(effects);
     }
 
-    /// Starts again as a Seed that stopped with this directory.
+    /// Starts the Seed again, as one that stopped with this directory.
     pub fn know(&mut self, known: Directory) {
         self.known = known;
         self.restart_without_nodes();
@@ -334,7 +335,7 @@ impl Fleet {
         self.restart();
     }
 
-    /// The copy that an operator makes of the Seed's disk.
+    /// Copies the Seed's disk, as an operator might.
     pub fn copy(&self) -> Durable {
         self.disk.clone()
     }
@@ -354,7 +355,7 @@ impl Fleet {
 
     pub fn adopt(&mut self, name: &str) {
         self.requests += 1;
-        self.event(Event::Adopt {
+        self.event(CoreEvent::Adopt {
             request: self.requests,
             build: build(name),
         });
@@ -364,7 +365,7 @@ impl Fleet {
         self.nodes[name].seen.clone()
     }
 
-    /// Members that the node knows of, once it has read what came.
+    /// Number of members that the node knows of, once it has read what came.
     pub fn directory(&mut self, name: &str) -> usize {
         self.settle();
         self.nodes[name].directory.members.len()
@@ -374,7 +375,7 @@ impl Fleet {
         self.disk.history.last().expect("a release").clone()
     }
 
-    pub fn last_outcome(&self) -> Outcome {
+    pub fn last_outcome(&self) -> ReleaseOutcome {
         self.last_record().outcome
     }
 

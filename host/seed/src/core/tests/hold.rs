@@ -1,10 +1,10 @@
-//! A Seed that knows less than its nodes: what it does not do, and what ends that.
+//! Tests of a Seed that knows less than its nodes: what it does not do, and what ends that.
 
 use super::*;
 
-/// A fleet whose Seed was copied when it ran `one`, and started from that copy when it ran `three`.
-fn restored() -> Fleet {
-    let mut fleet = Fleet::running(&["a", "b"], "zero");
+/// Makes a fleet whose Seed was copied when it ran `one`, and started from that copy when it ran `three`.
+fn restored() -> SimFleet {
+    let mut fleet = SimFleet::running(&["a", "b"], "zero");
     fleet.order("one", None);
     fleet.settle();
     let copy = fleet.copy();
@@ -18,7 +18,7 @@ fn restored() -> Fleet {
     fleet
 }
 
-fn orders(fleet: &Fleet) -> usize {
+fn orders(fleet: &SimFleet) -> usize {
     fleet.orders("a").len() + fleet.orders("b").len()
 }
 
@@ -52,7 +52,7 @@ fn a_node_that_is_behind_is_led_nowhere_while_the_seed_holds() {
 }
 
 #[test]
-fn a_catch_up_that_has_begun_ends_when_the_seed_hears_that_it_is_behind() {
+fn a_catch_up_ends_when_the_seed_hears_that_it_is_behind() {
     let mut fleet = restored();
     let copy = {
         fleet.adopt("three");
@@ -87,14 +87,17 @@ fn a_catch_up_that_has_begun_ends_when_the_seed_hears_that_it_is_behind() {
 fn adopt_makes_what_the_nodes_run_the_seeds_own() {
     let mut fleet = restored();
     fleet.adopt("one");
-    assert!(matches!(fleet.refusals.pop(), Some(Refusal::NotRunning(_))));
+    assert!(matches!(
+        fleet.refusals.pop(),
+        Some(OrderRefusal::NotRunning(_))
+    ));
     fleet.adopt("three");
     fleet.settle();
     fleet.all_run("three");
     let status = fleet.core.status();
     assert_eq!(status.hold, None);
     assert_eq!(status.release.epoch, 2, "above what the nodes have taken");
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     assert_eq!(fleet.last_record().switched(), 2);
     assert_eq!(fleet.core.rollback_target(), Some(build("one").id));
     // Every node has its number.
@@ -102,11 +105,11 @@ fn adopt_makes_what_the_nodes_run_the_seeds_own() {
     fleet.pass(60_000);
     assert_eq!(fleet.core.status().hold, None);
     fleet.adopt("three");
-    assert_eq!(fleet.refusals.pop(), Some(Refusal::NotHeld));
+    assert_eq!(fleet.refusals.pop(), Some(OrderRefusal::NotHeld));
 }
 
 #[test]
-fn a_push_or_a_rollback_ends_the_hold_above_what_nodes_have_taken() {
+fn a_push_or_rollback_ends_the_hold_above_what_nodes_have_taken() {
     for name in ["four", "zero"] {
         let mut fleet = restored();
         fleet.order(name, Some(Some(build("one").id)));
@@ -121,13 +124,13 @@ fn a_push_or_a_rollback_ends_the_hold_above_what_nodes_have_taken() {
 }
 
 #[test]
-fn a_release_that_fails_in_a_hold_leads_nobody_back_to_the_older_copy() {
+fn a_failed_release_in_a_hold_leads_no_node_to_the_older_copy() {
     for behaviour in [Behaviour::NackPrepare, Behaviour::NackActivate] {
         let mut fleet = restored();
         fleet.behave("b", behaviour);
         fleet.order("four", None);
         fleet.settle();
-        assert_eq!(fleet.last_outcome(), Outcome::Reverted);
+        assert_eq!(fleet.last_outcome(), ReleaseOutcome::Reverted);
         fleet.pass(60_000);
         let older = Some(build("one").id);
         assert!(fleet.nodes.values().all(|node| node.active != older));
@@ -142,7 +145,7 @@ fn a_release_that_fails_in_a_hold_leads_nobody_back_to_the_older_copy() {
 
 #[test]
 fn one_number_for_two_builds_is_a_hold() {
-    let mut fleet = Fleet::running(&["a", "b"], "one");
+    let mut fleet = SimFleet::running(&["a", "b"], "one");
     let copy = fleet.copy();
     fleet.leave("b");
     fleet.order("two", None);
@@ -182,7 +185,7 @@ fn a_release_from_before_the_hold_does_not_end_it() {
     fleet.order("other", None);
     fleet.join("a");
     fleet.settle();
-    assert_eq!(fleet.last_outcome(), Outcome::Promoted);
+    assert_eq!(fleet.last_outcome(), ReleaseOutcome::Promoted);
     fleet.pass(60_000);
     assert!(fleet.core.status().hold.is_some());
     assert_eq!(fleet.nodes["a"].active, Some(build("five").id));
@@ -191,14 +194,14 @@ fn a_release_from_before_the_hold_does_not_end_it() {
 /// Checks what one node's word does to the numbers that the Seed hands out.
 #[test]
 fn one_nodes_word_does_not_move_the_epoch() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     let number = |epoch, sequence| ReleaseId { epoch, sequence };
-    let say = |fleet: &mut Fleet, release| {
+    let say = |fleet: &mut SimFleet, release| {
         let mut hello = fleet::hello("liar");
         hello.release = release;
         fleet
             .core
-            .step(Event::NodeHello { link: 99, hello }, fleet.now_ms)
+            .step(CoreEvent::NodeHello { link: 99, hello }, fleet.now_ms)
     };
     let most = 1 + EPOCH_AHEAD_MAX;
     for release in [
@@ -208,13 +211,16 @@ fn one_nodes_word_does_not_move_the_epoch() {
         number(1, SEQUENCE_MAX + 1),
     ] {
         let effects = say(&mut fleet, release);
-        assert!(matches!(effects[..], [Effect::Close { .. }]), "{release}");
+        assert!(
+            matches!(effects[..], [CoreEffect::Close { .. }]),
+            "{release}"
+        );
         assert_eq!(fleet.core.status().hold, None, "{release}");
     }
     say(&mut fleet, number(most, SEQUENCE_MAX));
     assert!(fleet.core.status().hold.is_some());
     assert_eq!(fleet.core.status().release, number(1, 1));
-    fleet.event(Event::NodeGone { link: 99 });
+    fleet.event(CoreEvent::NodeGone { link: 99 });
     fleet.order("two", None);
     fleet.settle();
     fleet.all_run("two");
@@ -223,10 +229,10 @@ fn one_nodes_word_does_not_move_the_epoch() {
 
 /// The state that an earlier version of the Seed made of one node's word.
 #[test]
-fn a_disk_that_was_poisoned_with_an_epoch_of_2_to_the_53_goes_on() {
+fn a_disk_poisoned_with_an_epoch_of_2_to_the_53_goes_on() {
     let poison = (1 << 53) - 1;
     for epoch in [poison, poison + 1] {
-        let mut fleet = Fleet::running(&["a", "b"], "one");
+        let mut fleet = SimFleet::running(&["a", "b"], "one");
         let disk = Durable {
             epoch,
             ..fleet.copy()
@@ -237,7 +243,7 @@ fn a_disk_that_was_poisoned_with_an_epoch_of_2_to_the_53_goes_on() {
         fleet.settle();
         fleet.all_run("two");
         let copy = fleet.copy();
-        // Its nodes come back with that number on their disks, and it rises above it where an operator ends a hold.
+        // The nodes come back with that number on their disks, and the Seed rises above it when an operator ends a hold.
         fleet.restart();
         fleet.order("three", None);
         fleet.settle();
@@ -262,7 +268,7 @@ fn a_disk_that_was_poisoned_with_an_epoch_of_2_to_the_53_goes_on() {
 /// The way out that the refusal names: the Seed's number is raised by hand, never a node's lowered.
 #[test]
 fn a_seed_far_behind_its_nodes_is_raised_by_hand_and_holds() {
-    let mut fleet = Fleet::running(&["a"], "one");
+    let mut fleet = SimFleet::running(&["a"], "one");
     let copy = fleet.copy();
     let ahead = Durable {
         epoch: 1 << 53,
@@ -281,8 +287,8 @@ fn a_seed_far_behind_its_nodes_is_raised_by_hand_and_holds() {
     let now_ms = fleet.now_ms;
     let effects = fleet
         .core
-        .step(Event::NodeHello { link: 99, hello }, now_ms);
-    let [Effect::Close { reason, .. }] = &effects[..] else {
+        .step(CoreEvent::NodeHello { link: 99, hello }, now_ms);
+    let [CoreEffect::Close { reason, .. }] = &effects[..] else {
         panic!("{effects:?}");
     };
     for text in [

@@ -1,15 +1,15 @@
 //! Random interleavings of orders, answers, failures, departures, restarts and time.
 //!
-//! [`Fleet`] asserts at every step: the disk is written first, the fence never falls, `activate` only reaches a
+//! [`SimFleet`] asserts at every step: the disk is written first, the fence never falls, `activate` only reaches a
 //! node that prepared that release. Here: `activate` of a release only after every PREPARED, ids only rise,
 //! every rollout ends, and in the end every node runs what the Seed says.
 
 use super::*;
 
 /// A small generator of our own, so that a failure is repeated by its number.
-pub struct Random(pub u64);
+pub struct TestRandom(pub u64);
 
-impl Random {
+impl TestRandom {
     pub fn below(&mut self, n: u64) -> u64 {
         self.0 = self
             .0
@@ -40,7 +40,11 @@ const BEHAVIOURS: [Behaviour; 8] = [
 const DELIVERIES_MAX: usize = 10_000;
 
 /// Delivers, in random order, until the rollout has ended.
-fn deliver_to_the_end(fleet: &mut Fleet, random: &mut Random, mut after_each: impl FnMut(&Fleet)) {
+fn deliver_to_the_end(
+    fleet: &mut SimFleet,
+    random: &mut TestRandom,
+    mut after_each: impl FnMut(&SimFleet),
+) {
     for _ in 0..DELIVERIES_MAX {
         if fleet.core.status().running.is_none() {
             return;
@@ -52,8 +56,8 @@ fn deliver_to_the_end(fleet: &mut Fleet, random: &mut Random, mut after_each: im
 }
 
 fn random_run(number: u64) {
-    let mut random = Random(number);
-    let mut fleet = Fleet::new(&NAMES);
+    let mut random = TestRandom(number);
+    let mut fleet = SimFleet::new(&NAMES);
     fleet.core.plan.wave_nodes_max = [1, 2, usize::MAX][random.below(3) as usize];
     let mut copy = fleet.copy();
     for _ in 0..300 {
@@ -88,7 +92,7 @@ fn random_run(number: u64) {
     let status = fleet.core.status();
     assert_eq!(status.hold, None, "an order has ended it");
     assert_eq!(status.running, None, "a rollout did not end");
-    let ended = |r: &protoplex_wire::status::ReleaseRecord| r.outcome != Outcome::Running;
+    let ended = |r: &protoplex_wire::status::ReleaseRecord| r.outcome != ReleaseOutcome::Running;
     assert!(fleet.core.durable().history.iter().all(ended));
     for (name, node) in &fleet.nodes {
         assert!(
@@ -101,8 +105,8 @@ fn random_run(number: u64) {
     }
 }
 
-/// The order in which followers were told: every wave's PREPAREDs, then `activating`; ids rise.
-fn check_events(fleet: &Fleet) {
+/// Checks the order in which followers were told: every wave's PREPAREDs, then `activating`; ids rise.
+fn check_events(fleet: &SimFleet) {
     let history = &fleet.core.durable().history;
     assert!(
         history
@@ -119,10 +123,10 @@ fn check_events(fleet: &Fleet) {
                 failed = false;
             }
             ReleaseEvent::Node(answer) => match answer.answer {
-                protoplex_wire::status::Answer::Prepared => {
+                protoplex_wire::status::AnswerKind::Prepared => {
                     *prepared.entry(&answer.node).or_default() += 1
                 }
-                protoplex_wire::status::Answer::Ack => {}
+                protoplex_wire::status::AnswerKind::Ack => {}
                 _ => failed = true,
             },
             ReleaseEvent::Activating { .. } => {
@@ -131,7 +135,7 @@ fn check_events(fleet: &Fleet) {
             }
             ReleaseEvent::Finished(record) => {
                 assert!(
-                    !failed || record.outcome != Outcome::Promoted,
+                    !failed || record.outcome != ReleaseOutcome::Promoted,
                     "promoted after a failure"
                 );
             }
@@ -150,14 +154,14 @@ fn whatever_happens_every_rollout_ends_and_the_fleet_agrees() {
 #[test]
 fn after_a_nack_every_node_is_ordered_to_run_the_build_before() {
     for number in 0..500 {
-        let mut random = Random(number);
-        let mut fleet = Fleet::running(&NAMES, "one");
+        let mut random = TestRandom(number);
+        let mut fleet = SimFleet::running(&NAMES, "one");
         let behaviour = random.of(&[Behaviour::NackPrepare, Behaviour::NackActivate]);
         fleet.behave(random.of(&NAMES), behaviour);
         fleet.order("two", None);
         deliver_to_the_end(&mut fleet, &mut random, |_| ());
         fleet.settle();
-        assert_eq!(fleet.last_outcome(), Outcome::Reverted);
+        assert_eq!(fleet.last_outcome(), ReleaseOutcome::Reverted);
         fleet.all_run("one");
     }
 }
@@ -165,8 +169,8 @@ fn after_a_nack_every_node_is_ordered_to_run_the_build_before() {
 #[test]
 fn no_node_switches_before_all_have_prepared() {
     for number in 0..500 {
-        let mut random = Random(number);
-        let mut fleet = Fleet::new(&NAMES);
+        let mut random = TestRandom(number);
+        let mut fleet = SimFleet::new(&NAMES);
         fleet.order("one", None);
         deliver_to_the_end(&mut fleet, &mut random, |fleet| {
             let is =

@@ -1,7 +1,7 @@
 //! Permissions, told by certificates.
 
 use super::*;
-use protoplex_seed_client::Streaming;
+use protoplex_seed_client::StreamedResponse;
 use protoplex_wire::{Digest, status::GcOrder};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 use rustls::{
@@ -15,8 +15,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Reads what a client gets that knows the authority but has no certificate of its own.
-async fn ask_without_certificate(seed: &Seed) -> std::io::Result<usize> {
+/// Number of bytes that a client gets that knows the authority but has no certificate of its own.
+async fn ask_without_certificate(seed: &TestSeed) -> std::io::Result<usize> {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(seed.authority().ca()).unwrap();
     roots.add(ca).unwrap();
@@ -38,42 +38,42 @@ async fn ask_without_certificate(seed: &Seed) -> std::io::Result<usize> {
 
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
-    let seed = Seed::start(NEVER).await;
-    let answer = ask_without_certificate(&seed).await;
-    assert!(answer.is_err(), "{answer:?}");
+    let seed = TestSeed::start(NEVER).await;
+    let response = ask_without_certificate(&seed).await;
+    assert!(response.is_err(), "{response:?}");
     seed.operator().status().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
     let foreign = foreign.issue_operator("me").unwrap();
-    let answer = seed.client(&foreign).status().await;
+    let response = seed.client(&foreign).status().await;
     assert!(
-        matches!(answer, Err(ClientError::Unreachable { .. })),
-        "{answer:?}"
+        matches!(response, Err(ClientError::Unreachable { .. })),
+        "{response:?}"
     );
 }
 
 #[tokio::test]
 async fn a_client_refuses_a_seed_of_another_authority() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let elsewhere = tempfile::tempdir().unwrap();
     let foreign = Authority::open_or_create(elsewhere.path()).unwrap();
     let me = seed.authority().issue_operator("me").unwrap();
     let client = SeedClient::new(&seed.url, &foreign.identity(&me)).unwrap();
-    let answer = client.status().await;
+    let response = client.status().await;
     assert!(
-        matches!(answer, Err(ClientError::Unreachable { .. })),
-        "{answer:?}"
+        matches!(response, Err(ClientError::Unreachable { .. })),
+        "{response:?}"
     );
 }
 
 #[tokio::test]
 async fn a_nodes_certificate_cannot_do_what_operators_do() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let build = seed.build("one").await;
     let node = seed.node_client("app-1");
     let order = ReleaseOrder {
@@ -102,7 +102,7 @@ async fn a_nodes_certificate_cannot_do_what_operators_do() {
 
 #[tokio::test]
 async fn a_link_is_for_the_node_of_that_certificate_alone() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let hello = hello("app-1", ReleaseId::default());
     let operator = seed.operator().link(hello.clone()).await;
     assert_refused(operator, 403, "forbidden");
@@ -132,8 +132,8 @@ async fn a_link_is_for_the_node_of_that_certificate_alone() {
     ));
 }
 
-/// A certificate of the fleet's authority with whatever URI name.
-fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
+/// Issues a certificate of the fleet's authority with whatever URI name.
+fn issue_with(seed: &TestSeed, name: &str, uri: &str) -> IssuedCertificate {
     let pki = seed.dir.path().join("pki");
     let text = |file: &str| std::fs::read_to_string(pki.join(file)).unwrap();
     let issuer = KeyPair::from_pem(&text("ca.key")).unwrap();
@@ -144,7 +144,7 @@ fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
-    let issued = Issued {
+    let issued = IssuedCertificate {
         cert: pki.join(format!("{name}.pem")),
         key: pki.join(format!("{name}.key")),
     };
@@ -154,21 +154,21 @@ fn issue_with(seed: &Seed, name: &str, uri: &str) -> Issued {
 }
 
 #[tokio::test]
-async fn a_certificate_of_before_roles_were_in_it_is_refused_with_the_remedy() {
-    let seed = Seed::start(NEVER).await;
+async fn a_certificate_without_a_role_is_refused_with_the_remedy() {
+    let seed = TestSeed::start(NEVER).await;
     let issued = issue_with(&seed, "old", "protoplex://node/old");
-    let answer = seed
+    let response = seed
         .client(&issued)
         .link(hello("old", ReleaseId::default()))
         .await;
-    let error = answer.map(drop).unwrap_err().to_string();
+    let error = response.map(drop).unwrap_err().to_string();
     assert!(error.contains("protoplex up"), "{error}");
 }
 
 /// Every member has a certificate that is good for serving, and only one of them is the Seed.
 #[tokio::test]
 async fn a_client_refuses_a_node_that_answers_for_the_seed() {
-    let mut seed = Seed::start(NEVER).await;
+    let mut seed = TestSeed::start(NEVER).await;
     let node = seed
         .authority()
         .issue_node("app-1", Role::App, &[])
@@ -178,8 +178,8 @@ async fn a_client_refuses_a_node_that_answers_for_the_seed() {
     (seed.url, seed.stop, seed.task) = (url, stop, task);
     let me = seed.authority().issue_operator("me").unwrap();
     for client in [seed.client(&me), seed.node_client("app-2")] {
-        let answer = client.status().await;
-        let error = answer.unwrap_err().to_string();
+        let response = client.status().await;
+        let error = response.unwrap_err().to_string();
         assert!(error.contains("protoplex://node/app/app-1"), "{error}");
     }
     // Who means that node may speak to it, and who means another may not.
@@ -191,7 +191,7 @@ async fn a_client_refuses_a_node_that_answers_for_the_seed() {
 
 #[tokio::test]
 async fn a_certificate_that_is_for_serving_opens_nothing() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     // The Seed's own, which is good for a client too, names neither a node nor an operator.
     let seed_itself = seed.authority().issue_seed(&[]).unwrap();
     let client = seed.client(&seed_itself);
@@ -199,21 +199,21 @@ async fn a_certificate_that_is_for_serving_opens_nothing() {
     assert_refused(client.releases().await, 403, "forbidden");
     // That of the public port is not even a client's.
     let public = seed.authority().issue_public(&[]).unwrap();
-    let answer = seed.client(&public).status().await;
+    let response = seed.client(&public).status().await;
     assert!(
-        matches!(answer, Err(ClientError::Unreachable { .. })),
-        "{answer:?}"
+        matches!(response, Err(ClientError::Unreachable { .. })),
+        "{response:?}"
     );
 }
 
 #[tokio::test]
 async fn what_is_not_there_is_answered_in_words() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let client = seed.operator();
     let status = async |path: &str| {
-        let answer: Streaming = client.get(&format!("{}{path}", seed.url)).await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.collect(1 << 16).await.unwrap();
+        let response: StreamedResponse = client.get(&format!("{}{path}", seed.url)).await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.collect(1 << 16).await.unwrap();
         let error: protoplex_wire::status::ApiError = serde_json::from_slice(&text).unwrap();
         (status, error.code)
     };

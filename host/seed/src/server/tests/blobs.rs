@@ -1,4 +1,4 @@
-//! Blobs by the wire: whole and right, or not at all.
+//! Tests of blobs by the wire: whole and right, or not at all.
 
 use super::*;
 use crate::store::BLOB_BYTES_MAX;
@@ -9,19 +9,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Several times every window and buffer on the way.
+/// A blob that is several times as large as every window and buffer on the way.
 fn large() -> Bytes {
     (0..6_000_000_u32).map(|n| (n >> 3) as u8).collect()
 }
 
-fn incoming(seed: &Seed) -> usize {
+fn incoming(seed: &TestSeed) -> usize {
     let folder = seed.dir.path().join("data/blobs/incoming");
     fs::read_dir(folder).unwrap().count()
 }
 
 #[tokio::test]
-async fn a_large_blob_goes_in_and_out_in_pieces_and_tells_how_far_it_is() {
-    let seed = Seed::start(NEVER).await;
+async fn a_large_blob_goes_in_and_out_in_pieces_with_progress() {
+    let seed = TestSeed::start(NEVER).await;
     let (content, client) = (large(), seed.operator());
     let digest = Digest::of(&content);
     assert_eq!(client.missing(&[digest]).await.unwrap(), [digest]);
@@ -47,7 +47,7 @@ async fn a_large_blob_goes_in_and_out_in_pieces_and_tells_how_far_it_is() {
 
 #[tokio::test]
 async fn other_bytes_than_the_digest_says_are_refused_and_not_kept() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let (content, client) = (large(), seed.operator());
     let digest = Digest::of(&content);
     let truncated = content.slice(..content.len() - 1);
@@ -63,7 +63,7 @@ async fn other_bytes_than_the_digest_says_are_refused_and_not_kept() {
 
 #[tokio::test]
 async fn a_blob_above_the_limit_is_refused_before_it_is_sent() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let client = seed.operator();
     let large = Bytes::from(vec![0; usize::try_from(BLOB_BYTES_MAX).unwrap() + 1]);
     let sent = Arc::new(Mutex::new(0));
@@ -78,8 +78,8 @@ async fn a_blob_above_the_limit_is_refused_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_leaves_nothing_and_can_be_sent_again() {
-    let seed = Seed::start(NEVER).await;
+async fn a_broken_upload_leaves_nothing_and_can_be_sent_again() {
+    let seed = TestSeed::start(NEVER).await;
     let (content, client) = (large(), seed.operator());
     let digest = Digest::of(&content);
     let (half, mut reached) = tokio::sync::mpsc::unbounded_channel();
@@ -100,8 +100,8 @@ async fn an_upload_that_breaks_off_leaves_nothing_and_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_blob_that_was_damaged_on_disk_is_missing_and_never_handed_out() {
-    let seed = Seed::start(NEVER).await;
+async fn a_blob_damaged_on_disk_is_missing_and_never_handed_out() {
+    let seed = TestSeed::start(NEVER).await;
     let client = seed.operator();
     let digest = Digest::of(b"content");
     client

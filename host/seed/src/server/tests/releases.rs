@@ -1,29 +1,29 @@
-//! Releases over real links: deadlines, restarts of the Seed, and numbers that only rise.
+//! Tests of releases over real links: deadlines, restarts of the Seed, and numbers that only rise.
 
 use super::*;
-use protoplex_wire::status::{Answer, Outcome};
+use protoplex_wire::status::{AnswerKind, ReleaseOutcome};
 
-/// Short, since it is waited for; and long enough for those who do answer.
+/// Timeout of a phase. Short, since it is waited for; and long enough for those who do answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_release_is_promoted_when_every_node_has_switched() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let build = seed.build("one").await;
     let (mut a, mut b) = (seed.node("a").await, seed.node("b").await);
     let events = seed.order(build).await.unwrap();
     let (of_a, of_b) = tokio::join!(a.follow(), b.follow());
     assert_eq!(of_a, of_b);
     let record = end_of(events).await;
-    assert_eq!(record.outcome, Outcome::Promoted);
+    assert_eq!(record.outcome, ReleaseOutcome::Promoted);
     assert_eq!(record.release, of_a.0);
     let status = seed.operator().status().await.unwrap();
     assert_eq!(status.active, Some(build));
 }
 
 #[tokio::test]
-async fn a_node_that_never_answers_makes_the_release_revert_by_its_deadline() {
-    let seed = Seed::start(DEADLINE).await;
+async fn a_silent_node_makes_the_release_revert_by_its_deadline() {
+    let seed = TestSeed::start(DEADLINE).await;
     let build = seed.build("one").await;
     let (mut good, mut mute) = (seed.node("good").await, seed.node("mute").await);
     let deadline_ms = u64::try_from(DEADLINE.as_millis()).unwrap();
@@ -32,30 +32,30 @@ async fn a_node_that_never_answers_makes_the_release_revert_by_its_deadline() {
     let (release, _) = good.hear_prepare().await;
     good.prepared(release).await;
     let record = end_of(events).await;
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let said = format!("no answer to prepare within {deadline_ms} ms from mute");
     assert_eq!(record.reason, Some(said));
     assert!(record.elapsed_ms >= deadline_ms, "{record:?}");
     let missing = record.answers.iter().find(|answer| answer.node == "mute");
-    assert_eq!(missing.unwrap().answer, Answer::Missing);
+    assert_eq!(missing.unwrap().answer, AnswerKind::Missing);
     assert!(matches!(good.hear().await, FromSeed::Abandon { .. }));
 
-    // The same for the second phase.
+    // A node that is silent in the second phase is missing as well.
     mute.hear_prepare().await;
     assert!(matches!(mute.hear().await, FromSeed::Abandon { .. }));
     let events = seed.order(build).await.unwrap();
     let (release, _) = mute.hear_prepare().await;
     mute.prepared(release).await;
     let (_, record) = tokio::join!(good.follow(), end_of(events));
-    assert_eq!(record.outcome, Outcome::Reverted);
+    assert_eq!(record.outcome, ReleaseOutcome::Reverted);
     let said = format!("no answer to activate within {deadline_ms} ms from mute");
     assert_eq!(record.reason, Some(said));
     assert_eq!(seed.operator().status().await.unwrap().active, None);
 }
 
 #[tokio::test]
-async fn a_node_that_leaves_while_it_prepares_ends_the_release_at_once() {
-    let seed = Seed::start(NEVER).await;
+async fn a_node_that_leaves_while_preparing_ends_the_release_at_once() {
+    let seed = TestSeed::start(NEVER).await;
     let build = seed.build("one").await;
     let mut node = seed.node("a").await;
     let events = seed.order(build).await.unwrap();
@@ -65,18 +65,18 @@ async fn a_node_that_leaves_while_it_prepares_ends_the_release_at_once() {
     let said = "node a left while it prepared the build".to_owned();
     assert_eq!(
         (record.outcome, record.reason),
-        (Outcome::Reverted, Some(said))
+        (ReleaseOutcome::Reverted, Some(said))
     );
 }
 
 #[tokio::test]
-async fn a_seed_that_restarts_in_a_release_settles_it_and_leads_its_nodes_back() {
-    let mut seed = Seed::start(NEVER).await;
+async fn a_seed_restarted_in_a_release_reverts_it_and_its_nodes() {
+    let mut seed = TestSeed::start(NEVER).await;
     let (one, two) = (seed.build("one").await, seed.build("two").await);
     let mut node = seed.node("a").await;
     let events = seed.order(one).await.unwrap();
     node.follow().await;
-    assert_eq!(end_of(events).await.outcome, Outcome::Promoted);
+    assert_eq!(end_of(events).await.outcome, ReleaseOutcome::Promoted);
 
     // The node has switched, but its ACK never came.
     let _events = seed.order(two).await.unwrap();
@@ -88,7 +88,10 @@ async fn a_seed_that_restarts_in_a_release_settles_it_and_leads_its_nodes_back()
 
     let operator = seed.operator();
     let record = operator.releases().await.unwrap().remove(0);
-    assert_eq!((record.release, record.outcome), (cut, Outcome::Reverted));
+    assert_eq!(
+        (record.release, record.outcome),
+        (cut, ReleaseOutcome::Reverted)
+    );
     let reason = record.reason.unwrap();
     assert!(reason.contains("the Seed stopped"), "{reason}");
     let status = operator.status().await.unwrap();
@@ -107,13 +110,13 @@ async fn a_seed_that_restarts_in_a_release_settles_it_and_leads_its_nodes_back()
 
 #[tokio::test]
 async fn numbers_of_releases_only_rise_over_restarts_and_failures() {
-    let mut seed = Seed::start(DEADLINE).await;
+    let mut seed = TestSeed::start(DEADLINE).await;
     let build = seed.build("one").await;
     let mut last = ReleaseId::default();
     for _ in 0..3 {
         let mute = seed.node("mute").await;
         let record = end_of(seed.order(build).await.unwrap()).await;
-        assert_eq!(record.outcome, Outcome::Reverted);
+        assert_eq!(record.outcome, ReleaseOutcome::Reverted);
         assert!(record.release > last, "{} after {last}", record.release);
         last = record.release;
         drop(mute);
@@ -124,7 +127,7 @@ async fn numbers_of_releases_only_rise_over_restarts_and_failures() {
 
 #[tokio::test]
 async fn a_seed_that_lost_its_data_goes_above_what_a_node_has_taken() {
-    let mut seed = Seed::start(NEVER).await;
+    let mut seed = TestSeed::start(NEVER).await;
     let build = seed.build("one").await;
     let held = ReleaseId {
         epoch: 7,
@@ -134,7 +137,7 @@ async fn a_seed_that_lost_its_data_goes_above_what_a_node_has_taken() {
     let events = seed.order(build).await.unwrap();
     let (release, _) = node.follow().await;
     assert!(release > held, "{release} would be refused for ever");
-    assert_eq!(end_of(events).await.outcome, Outcome::Promoted);
+    assert_eq!(end_of(events).await.outcome, ReleaseOutcome::Promoted);
     drop(node);
     seed.restart().await;
     let status = seed.operator().status().await.unwrap();
@@ -143,7 +146,7 @@ async fn a_seed_that_lost_its_data_goes_above_what_a_node_has_taken() {
 
 #[tokio::test]
 async fn a_node_of_another_fleets_numbers_is_not_let_in() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let held = ReleaseId {
         epoch: u64::MAX,
         sequence: 0,
@@ -156,7 +159,7 @@ async fn a_node_of_another_fleets_numbers_is_not_let_in() {
 
 #[tokio::test]
 async fn a_second_link_of_a_node_ends_the_first() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let mut first = seed.node("a").await;
     let _second = seed.node("a").await;
     let end = async {
@@ -170,7 +173,7 @@ async fn a_second_link_of_a_node_ends_the_first() {
 
 #[tokio::test]
 async fn two_seeds_never_run_on_one_directory() {
-    let seed = Seed::start(NEVER).await;
+    let seed = TestSeed::start(NEVER).await;
     let authority = seed.authority();
     let issued = authority.issue_seed(&[]).unwrap();
     let config = SeedConfig {
@@ -186,7 +189,7 @@ async fn two_seeds_never_run_on_one_directory() {
         retention: Default::default(),
         native_bytes_max: 0,
     };
-    let running = run(config, Trusting, CancellationToken::new(), |_| ());
+    let running = run(config, TrustingCheck, CancellationToken::new(), |_| ());
     let ended = tokio::time::timeout(NEVER, running).await.unwrap();
     let error = ended.unwrap_err().to_string();
     assert!(error.contains("is in use by another Seed"), "{error}");

@@ -1,9 +1,9 @@
-//! Files that can be served.
+//! Check of assets: files that can be served.
 
 use super::Findings;
 use crate::manifest::{Asset, AssetFault};
 
-/// Assets live in the memory of every node.
+/// Most bytes of an asset: assets live in the memory of every node.
 pub const ASSET_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) fn check(found: &mut Findings<'_>, path: &str, asset: &Asset) {

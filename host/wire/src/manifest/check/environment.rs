@@ -3,9 +3,9 @@
 use super::Findings;
 use crate::manifest::{EnvironmentFault, Handler, World};
 
-/// Variables of one handler.
+/// Most variables of one handler.
 const VARIABLES_MAX: usize = 128;
-/// Names and values of one handler together: each instance copies those that it asks for.
+/// Most bytes of all names and values of one handler: each instance copies those that it asks for.
 const BYTES_MAX: usize = 32 << 10;
 
 pub(super) fn check(found: &mut Findings<'_>, handler: &Handler) {

@@ -1,4 +1,4 @@
-//! Handlers that a node can use.
+//! Check of handlers: components and instances that a node can use.
 
 use super::{Findings, environment, limits, probes};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     names::is_name,
 };
 
-/// Compiling takes many times as much memory.
+/// Most bytes of a component: compiling takes many times as much memory.
 pub const COMPONENT_BYTES_MAX: u64 = 128 << 20;
 
 pub(super) fn check(found: &mut Findings<'_>, name: &str, handler: &Handler, manifest: &Manifest) {

@@ -1,23 +1,23 @@
-//! Limits in range: a slip of the pen must not make a node promise what it does not have.
+//! Check of limits: a slip of the pen must not make a node promise what it does not have.
 
 use super::Findings;
 use crate::manifest::Limits;
 
-/// A slot of the instance pool holds as much.
+/// Most bytes of an instance's memory: a slot of the instance pool holds as much.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
-/// A slot of the instance pool holds a table of as many.
+/// Most elements of a table: a slot of the instance pool holds a table of as many.
 const TABLE_ELEMENTS_MAX: u64 = 1 << 20;
-/// Componentized interpreters have dozens.
+/// Most core instances in a component: componentized interpreters have dozens.
 const INSTANCES_MAX: u64 = 1_000;
-/// Ten minutes: beyond it is a batch job, and no request.
+/// Most CPU time in milliseconds: ten minutes. More is a batch job, and no request.
 const CPU_MS_MAX: u64 = 600_000;
-/// An hour, likewise.
+/// Most milliseconds of any wait: an hour. More is a batch job, and no request.
 pub(super) const WAIT_MS_MAX: u64 = 3_600_000;
-/// No copy can be larger than a memory.
+/// Most bytes that one host call may copy: no copy can be larger than a memory.
 const HOSTCALL_BYTES_MAX: u64 = MEMORY_BYTES_MAX;
-/// One child has no room for more at once.
+/// Most requests in flight in one child, which has no room for more at once.
 pub(super) const IN_FLIGHT_MAX: u64 = 100_000;
-/// A request that would wait behind so many is told 503 sooner.
+/// Most requests in a queue: a request that would wait behind so many is told 503 sooner.
 pub(super) const QUEUE_MAX: u64 = 1_000_000;
 
 pub(super) fn check(found: &mut Findings<'_>, limits: &Limits) {

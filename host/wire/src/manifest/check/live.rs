@@ -1,4 +1,4 @@
-//! Channels whose rules can be kept.
+//! Check of the section `live`: channels whose rules can be kept.
 
 use super::{Findings, limits::WAIT_MS_MAX};
 use crate::{
@@ -6,35 +6,35 @@ use crate::{
     names::is_name,
 };
 
-/// Kept for registrations.
+/// Namespace of changed keys, which no build may define.
 const KEYS: &str = "keys";
-/// One connection may hold so much of a child's memory.
+/// Most bytes in a connection's queue: one connection may hold so much of a child's memory.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
-/// Each is a place in two tables.
+/// Most subscriptions of a connection: each is an entry in two tables.
 const SUBSCRIPTIONS_MAX: u64 = 10_000;
-/// A WebSocket message is held whole.
+/// Most bytes of a received message: a WebSocket message is held whole.
 const RECEIVED_BYTES_MAX: u64 = 64 << 20;
-/// A client that sends more in a second is under no rate.
+/// Most messages a second: a client that may send more is under no rate.
 const RECEIVED_PER_S_MAX: u64 = 1_000_000;
-/// More often costs more than what it finds.
+/// Fewest milliseconds between two pings: more often costs more than what it finds.
 const PING_MS_MIN: u64 = 1_000;
-/// Kept for every channel that has one.
+/// Most messages in a history, which is kept for every channel that has one.
 const HISTORY_MESSAGES_MAX: u64 = 100_000;
-/// A day: what is older belongs into a datastore.
+/// Most milliseconds of a history: a day. What is older belongs into a datastore.
 const HISTORY_MS_MAX: u64 = 86_400_000;
-/// Connections of a child.
+/// Most subscribers of a channel in one child: the connections of a child.
 const SUBSCRIBERS_MAX: u64 = 1_000_000;
-/// Kept for every channel.
+/// Most idempotency keys, which are kept for every channel.
 const KEYS_MAX: u64 = 100_000;
 
-/// Each is compared with what every browser says.
+/// Most origins: each is compared with what every browser says.
 const ORIGINS_MAX: usize = 64;
-/// Each is compared with what every client offers.
+/// Most subprotocols: each is compared with what every client offers.
 const SUBPROTOCOLS_MAX: usize = 64;
-/// Ours, which speak of channels.
+/// Beginning of the host's own subprotocols, which speak of channels.
 const OWN_SUBPROTOCOLS: &str = "protoplex.";
 
-/// Checks the section.
+/// Checks the section `live`.
 pub(super) fn check(found: &mut Findings<'_>, live: &Live) {
     check_limits(&mut found.key("limits"), &live.limits);
     check_pages(found, live);
@@ -95,7 +95,7 @@ fn is_origin(text: &str) -> bool {
     !authority.is_empty() && !authority.ends_with(default_port) && authority.bytes().all(is_fine)
 }
 
-/// A token (RFC 9110, section 5.6.2) that is none of ours.
+/// Whether a text is a token (RFC 9110, section 5.6.2) and no subprotocol of the host's own.
 fn is_subprotocol(text: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_token) && !text.starts_with(OWN_SUBPROTOCOLS)

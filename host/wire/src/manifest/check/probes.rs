@@ -1,9 +1,9 @@
-//! Requests of the host's own, for probes and health checks: what no request could be is refused.
+//! Check of the host's own requests, for probes and health checks: what no request could be is refused.
 
 use super::{Findings, is_visible};
 use crate::manifest::ProbeFault;
 
-/// `key` is what a person would call it.
+/// Checks the path of a probe or a health check. `key` is what a person would call it.
 pub(super) fn check_path(found: &mut Findings<'_>, key: &'static str, path: &str) {
     let named = || path.to_owned();
     if !path.starts_with('/') {
@@ -13,7 +13,7 @@ pub(super) fn check_path(found: &mut Findings<'_>, key: &'static str, path: &str
     }
 }
 
-/// `key` is what a person would call it.
+/// Checks the host of a probe or a health check. `key` is what a person would call it.
 pub(super) fn check_host(found: &mut Findings<'_>, key: &'static str, host: Option<&str>) {
     let is_host =
         |host: &&str| !host.is_empty() && !host.contains(['/', '?', '#', '@']) && is_visible(host);

@@ -1,4 +1,4 @@
-//! Routes that a request can take.
+//! Check of routes: some request can take each of them.
 
 use super::{Findings, is_visible, limits::WAIT_MS_MAX};
 use crate::manifest::{Manifest, Route, RouteFault, UnknownName};
@@ -49,7 +49,7 @@ fn check_handler(found: &mut Findings<'_>, route: &Route, manifest: &Manifest) {
     }
 }
 
-/// Keys that must be unique: one handler for each (role, host, path, method).
+/// The requests that a route takes, as unique texts: one for each (role, host, path, method).
 fn requests(route: &Route) -> Vec<String> {
     let host = route.host.as_deref().unwrap_or("any host");
     let one = |method: &str| format!("{} {method} {host}{}", route.role, route.path);

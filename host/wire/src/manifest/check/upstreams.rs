@@ -1,4 +1,4 @@
-//! Upstreams that can be used: limits in range, and nothing that another key makes void.
+//! Check of upstreams: limits in range, and nothing that another key makes void.
 
 use super::{
     Findings,
@@ -10,17 +10,17 @@ use crate::{
     names::{is_address, is_host},
 };
 
-/// One request can remember to have tried so many.
+/// Most servers of an upstream: one request can remember to have tried so many.
 const ADDRESSES_MAX: usize = 64;
-/// A request that failed so often fails.
+/// Most retries of a request: one that failed so often fails.
 const ATTEMPTS_MAX: u64 = 10;
-/// More often is an attack.
+/// Fewest milliseconds between two health checks: more often is an attack.
 const HEALTH_INTERVAL_MS_MIN: u64 = 100;
-/// Checks in a row that still tell anything.
+/// Most health checks in a row that a change may take, so that they still tell anything.
 const CHECKS_MAX: u64 = 100;
-/// Failures in a row that still tell anything.
+/// Most failures in a row before an ejection, so that they still tell anything.
 const FAILURES_MAX: u64 = 10_000;
-/// Dozens of authorities; all of the web's are some 200 KiB.
+/// Most bytes of authorities' certificates: dozens of authorities; all of the web's are some 200 KiB.
 const CA_PEM_BYTES_MAX: usize = 256 << 10;
 
 /// Checks an upstream.
@@ -154,7 +154,7 @@ fn check_tls(found: &mut Findings<'_>, tls: &UpstreamTls, protocol: UpstreamProt
     }
 }
 
-/// The form alone; the certificates are read where they are used.
+/// Whether a text has the form of PEM; the certificates are read where they are used.
 fn is_pem(text: &str) -> bool {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";

@@ -3,18 +3,18 @@
 /// A file that could not be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssetFault {
-    /// No path that a request could have.
+    /// The file's path is none that a request could have.
     #[error("a path starts with `/` and has no `.` or `..` in it")]
     Path,
-    /// A file that is too large.
+    /// The file is too large.
     #[error("the file has {bytes} bytes; {most} is the most")]
     Bytes {
-        /// Size of the file.
+        /// Size of the file in bytes.
         bytes: u64,
-        /// The most that there may be.
+        /// The most bytes that a file may have.
         most: u64,
     },
-    /// A content type that is no header's value.
+    /// The content type is no value of a header.
     #[error("the content type is not printable ASCII")]
     ContentType,
 }

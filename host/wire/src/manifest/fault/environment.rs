@@ -5,17 +5,17 @@ use crate::manifest::World;
 /// An environment that no instance could have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentFault {
-    /// The handler cannot read variables.
+    /// The world of the handler has no environment variables.
     #[error(
         "`environment` needs a handler that imports WASI, and this one is {0}; it reads `settings`"
     )]
     World(World),
-    /// Too many variables.
+    /// There are too many variables.
     #[error("environment has {count} variables; {most} is the most")]
     Variables {
-        /// Variables of the handler.
+        /// Number of variables of the handler.
         count: usize,
-        /// The most that there may be.
+        /// The most variables that a handler may have.
         most: usize,
     },
     /// Names and values are too long together.
@@ -23,10 +23,10 @@ pub enum EnvironmentFault {
     Bytes {
         /// Bytes of all names and values.
         bytes: usize,
-        /// The most that there may be.
+        /// The most bytes that they may have.
         most: usize,
     },
-    /// A name that no variable can have.
+    /// No variable can have this name.
     #[error("environment {0:?} is no name of a variable: it must not be empty nor have `=` in it")]
     Name(String),
     /// The value of the variable of that name has a NUL.

@@ -3,24 +3,24 @@
 /// A grant that could never match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantFault {
-    /// A text of the wrong form.
+    /// The text has the wrong form.
     #[error("grants.{key} has `{text}`; {remedy}")]
     Malformed {
-        /// The kind of grant.
+        /// Kind of the grant, as its key.
         key: &'static str,
         /// The text.
         text: String,
-        /// The form that it must have.
+        /// Form that the text must have.
         remedy: String,
     },
-    /// A text that names nothing there is.
+    /// The text names nothing that the host has.
     #[error("grants.{key} names `{text}`; {remedy}")]
     Nothing {
-        /// The kind of grant.
+        /// Kind of the grant, as its key.
         key: &'static str,
         /// The text.
         text: String,
-        /// What there is.
+        /// Text that says what the host has.
         remedy: String,
     },
 }

@@ -4,67 +4,67 @@ use std::{borrow::Cow, fmt};
 
 /// One step on the way from the whole manifest to one value in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Segment {
+pub enum PathSegment {
     /// A field, or a name in a map.
     Key(Cow<'static, str>),
-    /// A place in a list, from 0.
+    /// Index in a list, from 0.
     Index(usize),
 }
 
-/// The way to one value of a manifest: `handlers`, `router`, `limits`, `cpu_ms_max`. Shown with dots, and with places in
-/// lists from 1, as people count.
+/// Path to one value of a manifest: `handlers`, `router`, `limits`, `cpu_ms_max`. Shown with dots, and with indexes
+/// from 1, as people count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ManifestPath(Vec<Segment>);
+pub struct ManifestPath(Vec<PathSegment>);
 
 impl ManifestPath {
-    /// The value at `key` below this one.
+    /// Path of the value at `key` below this one.
     #[must_use]
     pub fn key(&self, key: impl Into<Cow<'static, str>>) -> Self {
-        self.with(Segment::Key(key.into()))
+        self.with(PathSegment::Key(key.into()))
     }
 
-    /// The value at a place, counted from 0, of this list.
+    /// Path of the member of this list at `index`, from 0.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.with(Segment::Index(index))
+        self.with(PathSegment::Index(index))
     }
 
-    fn with(&self, segment: Segment) -> Self {
+    fn with(&self, segment: PathSegment) -> Self {
         let all = self.0.iter().cloned().chain([segment]);
         Self(all.collect())
     }
 
     /// The steps from the whole manifest, which has none.
-    pub fn segments(&self) -> &[Segment] {
+    pub fn segments(&self) -> &[PathSegment] {
         &self.0
     }
 
-    /// This path, and each that is one step shorter than the last.
+    /// Iterates over this path, and each that is one step shorter than the last.
     pub fn and_above(&self) -> impl Iterator<Item = Self> {
         let lengths = (0..=self.0.len()).rev();
         lengths.map(|length| Self(self.0[..length].to_vec()))
     }
 
-    /// What a person would name first, and the steps below it.
-    fn split(&self) -> (Subject<'_>, &[Segment]) {
-        use Segment::{Index, Key};
+    /// Splits the path into what a person would name first, and the steps below it.
+    fn split(&self) -> (PathSubject<'_>, &[PathSegment]) {
+        use PathSegment::{Index, Key};
         match self.0.as_slice() {
             [Key(list), Index(index), below @ ..] if list == "routes" => {
-                (Subject::Route(*index), below)
+                (PathSubject::Route(*index), below)
             }
             [Key(map), Key(name), below @ ..] => match &**map {
-                "handlers" => (Subject::Named("handler", name), below),
-                "upstreams" => (Subject::Named("upstream", name), below),
-                "assets" => (Subject::Named("asset", name), below),
+                "handlers" => (PathSubject::Named("handler", name), below),
+                "upstreams" => (PathSubject::Named("upstream", name), below),
+                "assets" => (PathSubject::Named("asset", name), below),
                 _ => match below {
                     [Key(member), below @ ..] if name == "namespaces" => {
-                        (Subject::Namespace(map, member), below)
+                        (PathSubject::Namespace(map, member), below)
                     }
-                    _ => (Subject::Section(map), &self.0[1..]),
+                    _ => (PathSubject::Section(map), &self.0[1..]),
                 },
             },
-            [Key(section)] => (Subject::Section(section), &[]),
-            _ => (Subject::Manifest, &self.0),
+            [Key(section)] => (PathSubject::Section(section), &[]),
+            _ => (PathSubject::Manifest, &self.0),
         }
     }
 
@@ -76,9 +76,9 @@ impl ManifestPath {
     /// The path within its subject, as people write it: without places in lists, and without the table `limits`.
     pub(super) fn written_key(&self) -> String {
         let steps = self.split().1.iter().filter_map(|step| match step {
-            Segment::Key(key) if key == "limits" => None,
-            Segment::Key(key) => Some(&**key),
-            Segment::Index(_) => None,
+            PathSegment::Key(key) if key == "limits" => None,
+            PathSegment::Key(key) => Some(&**key),
+            PathSegment::Index(_) => None,
         });
         steps.collect::<Vec<_>>().join(".")
     }
@@ -91,8 +91,8 @@ impl fmt::Display for ManifestPath {
                 f.write_str(".")?;
             }
             match segment {
-                Segment::Key(key) => f.write_str(key)?,
-                Segment::Index(index) => write!(f, "{}", index + 1)?,
+                PathSegment::Key(key) => f.write_str(key)?,
+                PathSegment::Index(index) => write!(f, "{}", index + 1)?,
             }
         }
         Ok(())
@@ -100,19 +100,19 @@ impl fmt::Display for ManifestPath {
 }
 
 /// The part of a manifest that a fault is told of.
-enum Subject<'a> {
+enum PathSubject<'a> {
     Manifest,
-    /// A route by its place, from 0.
+    /// A route by its index, from 0.
     Route(usize),
-    /// A kind of thing, and its name.
+    /// A kind of thing, and the name of one.
     Named(&'static str, &'a str),
     /// A section, and one of its namespaces.
     Namespace(&'a str, &'a str),
-    /// Any other section.
+    /// A section of the manifest without names.
     Section(&'a str),
 }
 
-impl fmt::Display for Subject<'_> {
+impl fmt::Display for PathSubject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest => Ok(()),

@@ -6,23 +6,23 @@ pub enum ProbeFault {
     /// The path is not absolute.
     #[error("{key} `{path}` must start with `/`")]
     NoSlash {
-        /// The key.
+        /// Key of the fault: `probe.path` for example.
         key: &'static str,
         /// The path.
         path: String,
     },
-    /// The path has what must be escaped.
+    /// The path has characters that must be escaped.
     #[error("{key} `{path}`: write path and query as they stand on a request line")]
     Path {
-        /// The key.
+        /// Key of the fault: `probe.path` for example.
         key: &'static str,
         /// The path.
         path: String,
     },
-    /// The host is no `Host`.
+    /// The host could not be the value of `Host`.
     #[error("{key} `{host}` must be a name, with or without a port")]
     Host {
-        /// The key.
+        /// Key of the fault: `health.host` for example.
         key: &'static str,
         /// The host.
         host: String,
