@@ -118,10 +118,10 @@ def table(head, rows):
 
 
 def node_settings(faults):
-    """Limits on clients: fields of `AdmissionLimits` and `HttpLimits`, and which of them a node's configuration can change."""
+    """Limits on clients: fields of `NetLimits` and `HttpLimits`, and which of them a node's configuration can change."""
     settings = struct("host/control/src/ingress.rs", "IngressLimits")
     rows = []
-    for path, limits in (("host/net/src/limits.rs", "AdmissionLimits"), ("host/server/src/limits.rs", "HttpLimits")):
+    for path, limits in (("host/net/src/limits.rs", "NetLimits"), ("host/server/src/limits.rs", "HttpLimits")):
         values = defaults(path, limits)
         for name, why in struct(path, limits).items():
             setting = next((known for known in (name, f"{name}_ms") if known in settings), None)

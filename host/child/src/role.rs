@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use http::StatusCode;
 use protoplex_control::{child_files::ChildFiles, messages::ChildConfig};
 use protoplex_http::{Answer, Body, Head};
-use protoplex_net::{AdmissionLimits, TlsHandoff};
+use protoplex_net::{NetLimits, TlsHandoff};
 use protoplex_wire::directory::Directory;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ pub struct RoleStart<'a> {
     /// Certificates, keys and secrets.
     pub files: &'a ChildFiles,
     /// Limits on clients, for this child.
-    pub limits: &'a AdmissionLimits,
+    pub limits: &'a NetLimits,
     /// Builds, directory, relays and metrics of the child.
     pub child: &'a Arc<ChildContext>,
 }

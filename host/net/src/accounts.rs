@@ -5,7 +5,7 @@
 //! exempt. Exempt are ranges that the operator names (this machine, by default) and the nodes of the fleet, whose
 //! clients were counted where they came in.
 
-use crate::{AddressRange, AdmissionLimits, address_range::any_contains, counters::RefusalCause};
+use crate::{AddressRange, NetLimits, address_range::any_contains, counters::RefusalCause};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{HashMap, HashSet},
@@ -94,7 +94,7 @@ pub struct OverLimit {
 
 impl Accounts {
     /// Makes an empty table of accounts.
-    pub fn new(limits: &AdmissionLimits) -> Self {
+    pub fn new(limits: &NetLimits) -> Self {
         let interval_ns = 1_000_000_000 / u64::from(limits.address_requests_per_s.max(1));
         Self {
             limits: AddressLimits {
@@ -253,8 +253,8 @@ fn key(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn accounts(change: impl FnOnce(&mut AdmissionLimits)) -> Accounts {
-        let mut limits = AdmissionLimits::default();
+    fn accounts(change: impl FnOnce(&mut NetLimits)) -> Accounts {
+        let mut limits = NetLimits::default();
         change(&mut limits);
         Accounts::new(&limits)
     }

@@ -1,8 +1,8 @@
 //! All connections of a process: by which listeners they came, how many there are, and how they are told to go.
 
 use crate::{
-    Account, Accounts, AdmissionLimits, ConnectionCounters, ConnectionPermit, OverLimit,
-    RefusalCause, RequestPermit, Trust, address_range::any_contains,
+    Account, Accounts, ConnectionCounters, ConnectionPermit, NetLimits, OverLimit, RefusalCause,
+    RequestPermit, Trust, address_range::any_contains,
 };
 use rustls::ServerConfig;
 use std::{
@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Default)]
 pub struct ConnectionSettings {
     /// Limits on what clients may take.
-    pub limits: AdmissionLimits,
+    pub limits: NetLimits,
     /// Forwarders that are believed.
     pub trust: Trust,
     /// TLS of listeners. Without it, those with TLS close every connection.
@@ -33,7 +33,7 @@ pub struct ConnectionSettings {
 pub struct Connections(Arc<ConnectionsInner>);
 
 struct ConnectionsInner {
-    limits: AdmissionLimits,
+    limits: NetLimits,
     trust: Trust,
     tls: Option<TlsAcceptor>,
     accounts: Accounts,
@@ -146,7 +146,7 @@ impl Connections {
 
     /// Limits of connections.
     #[inline]
-    pub(crate) fn limits(&self) -> &AdmissionLimits {
+    pub(crate) fn limits(&self) -> &NetLimits {
         &self.0.limits
     }
 

@@ -1,6 +1,6 @@
 //! From sockets to connections: accepts, admits, counts and drains them, whatever is spoken on them.
 //!
-//! In: listeners, and a [`Protocol`]. Out: to that protocol each admitted [`AdmittedConnection`], behind its PROXY header and its
+//! In: listeners, and a [`Protocol`]. Out: to that protocol each admitted [`AcceptedConnection`], behind its PROXY header and its
 //! TLS handshake. What is said on a connection is not known here.
 
 mod accept;
@@ -33,13 +33,13 @@ pub use address_range::{AddressRange, any_contains};
 pub use connections::{ConnectionSettings, Connections};
 pub use counters::{ConnectionCounters, RefusalCause};
 pub use guards::{GaugeGuard, OwnedGaugeGuard};
-pub use limits::AdmissionLimits;
+pub use limits::NetLimits;
 pub use listen::ListenHandle;
 pub use pace::{PaceMeter, PaceRule};
 pub use peer::{Peer, Trust};
 pub use probe::probe;
 pub use protocol::{
-    AdmittedConnection, ConnectionStream, ConnectionTask, Entrance, Protocol, Security, TlsHandoff,
+    AcceptedConnection, ConnectionStream, ConnectionTask, Entrance, Protocol, Security, TlsHandoff,
 };
 pub use shares::{Rate, Share, Shares, SharesFull};
 pub use splice::{Splice, Spliced};

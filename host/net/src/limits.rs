@@ -8,7 +8,7 @@ const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// Limits on what clients may take of a child by connections.
 #[derive(Clone, Debug)]
-pub struct AdmissionLimits {
+pub struct NetLimits {
     /// TLS handshake: a slow phone on a bad network needs seconds, an attacker would take for ever.
     pub handshake_timeout: Duration,
     /// Longest wait from accept to the first byte.
@@ -42,7 +42,7 @@ pub struct AdmissionLimits {
     pub drain_window: Duration,
 }
 
-impl Default for AdmissionLimits {
+impl Default for NetLimits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),

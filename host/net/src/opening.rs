@@ -1,7 +1,7 @@
 //! Opens an accepted connection: its PROXY header, its TLS handshake, and then its protocol.
 
 use crate::{
-    AdmittedConnection, ConnectionPermit, ConnectionStream, ConnectionTask, Connections, Entrance,
+    AcceptedConnection, ConnectionPermit, ConnectionStream, ConnectionTask, Connections, Entrance,
     Peer, Protocol, RefusalCause, Security, address_range::any_contains, proxy_protocol,
 };
 use std::{net::SocketAddr, sync::Arc};
@@ -109,7 +109,7 @@ pub(crate) async fn serve<P: Protocol>(
             ConnectionStream::Tls(Box::pin(handshake(all, all.tls()?, stream, leaving)).await?)
         }
     };
-    let onward = protocol.serve(AdmittedConnection { stream, peer }).await?;
+    let onward = protocol.serve(AcceptedConnection { stream, peer }).await?;
     Some(LeftProtocol { onward, of_address })
 }
 

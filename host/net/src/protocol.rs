@@ -19,7 +19,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     /// Never dropped before it is ready, unless the process ends. [`Peer::leaving`] tells when to go.
     fn serve(
         &self,
-        connection: AdmittedConnection,
+        connection: AcceptedConnection,
     ) -> impl Future<Output = Option<ConnectionTask>> + Send;
 
     /// Response to a plain client for whom there is no room, before its connection is closed. A TLS client is told
@@ -30,7 +30,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
 }
 
 /// An admitted connection, behind its PROXY header and its TLS handshake.
-pub struct AdmittedConnection {
+pub struct AcceptedConnection {
     /// Byte stream of the connection.
     pub stream: ConnectionStream,
     /// Other end of the connection.

@@ -2,7 +2,7 @@
 //! streams that share a connection, and what a node of the fleet relays. Bounded as connections are, by number and by
 //! address.
 
-use crate::{Accounts, AdmissionLimits, ConnectionPermit};
+use crate::{Accounts, ConnectionPermit, NetLimits};
 use std::{
     collections::HashSet,
     net::IpAddr,
@@ -91,7 +91,7 @@ impl Rate {
 
 impl Shares {
     /// Makes an empty count, with the limits of connections.
-    pub fn new(limits: &AdmissionLimits) -> Self {
+    pub fn new(limits: &NetLimits) -> Self {
         Self {
             accounts: Accounts::new(limits),
             held: Arc::default(),
@@ -171,8 +171,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn shares(change: impl FnOnce(&mut AdmissionLimits)) -> Shares {
-        let mut limits = AdmissionLimits::default();
+    fn shares(change: impl FnOnce(&mut NetLimits)) -> Shares {
+        let mut limits = NetLimits::default();
         change(&mut limits);
         Shares::new(&limits)
     }

@@ -2,7 +2,7 @@
 
 use crate::{Service, context::ServerContext, http1, http2, secured::Secured};
 use protoplex_http::Scheme;
-use protoplex_net::{AdmittedConnection, ConnectionStream, ConnectionTask, Protocol};
+use protoplex_net::{AcceptedConnection, ConnectionStream, ConnectionTask, Protocol};
 use std::sync::Arc;
 
 /// Response to plain HTTP for which there is no room.
@@ -20,8 +20,8 @@ impl<S> Clone for HttpProtocol<S> {
 }
 
 impl<S: Service> Protocol for HttpProtocol<S> {
-    async fn serve(&self, connection: AdmittedConnection) -> Option<ConnectionTask> {
-        let AdmittedConnection { stream, peer } = connection;
+    async fn serve(&self, connection: AcceptedConnection) -> Option<ConnectionTask> {
+        let AcceptedConnection { stream, peer } = connection;
         match stream {
             ConnectionStream::Plain(socket) => {
                 http1::serve(&self.0, socket, Scheme::Http, peer).await

@@ -40,7 +40,7 @@ impl HeadLimits {
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
     /// Limits of connections, whatever is spoken on them.
-    pub net: net::AdmissionLimits,
+    pub net: net::NetLimits,
     /// Longest time from a head's first byte to its last.
     pub head_timeout: Duration,
     /// Longest time between requests; above the 60 s of common load balancers, which must be the ones to close.
@@ -205,7 +205,7 @@ impl HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            net: net::AdmissionLimits::default(),
+            net: net::NetLimits::default(),
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

@@ -1,5 +1,6 @@
 //! One upstream: its servers, their connections, and a request's attempts at them.
 
+mod attempt;
 mod http1;
 mod http2;
 mod load;
@@ -20,6 +21,7 @@ use super::{
     servers::{AttemptOutcome, Lease, Servers, Unavailable},
     tls::UpstreamTlsError,
 };
+use attempt::{Attempt, ConnectionNeeds, ConnectionOrStream, FailedAttempt, Resend};
 use bytes::Bytes;
 use http::{StatusCode, uri::Authority};
 use protoplex_http::{BodyError, BodyPace, Reply, ReplyBody, Scheme};
@@ -67,72 +69,6 @@ pub struct Group {
     tasks: TaskTracker,
     /// Ends the health checks.
     _checks: Option<DropGuard>,
-}
-
-/// An attempt that ended without a response.
-struct FailedAttempt {
-    error: RelayError,
-    cause: FailureCause,
-    resend: Resend,
-    /// The connection had been idle, and the server may just have closed it, or said goodbye on it.
-    is_stale: bool,
-}
-
-/// Whether a request may be sent again after an attempt without a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resend {
-    /// Never: a server may have acted on the request, or the body is not here any more.
-    Never,
-    /// Where the request is repeatable: a server may have acted on it, and no byte of a response came.
-    IfRepeatable,
-    /// Always: nothing of the request can have reached a server that acts on it.
-    Unsent,
-    /// Always: the server said that it did nothing about the request (`REFUSED_STREAM`, `GOAWAY`).
-    Refused,
-}
-
-impl FailedAttempt {
-    fn new(error: RelayError, cause: FailureCause, resend: Resend) -> Self {
-        Self {
-            error,
-            cause,
-            resend,
-            is_stale: false,
-        }
-    }
-
-    fn may_resend(&self, request: &Outbound) -> bool {
-        match self.resend {
-            Resend::Never => false,
-            Resend::IfRepeatable => request.is_repeatable(),
-            Resend::Unsent | Resend::Refused => true,
-        }
-    }
-}
-
-/// A request on its way through its attempts.
-struct Attempt<'a> {
-    request: &'a mut Outbound,
-    /// The head as HTTP/1.1 has it, for whichever server.
-    head: &'a Bytes,
-    deadlines: &'a mut ResponseDeadlines,
-    started: Instant,
-    /// The attempt has to open a connection: an idle one was stale.
-    is_fresh: bool,
-}
-
-/// What a request needs of a new connection.
-#[derive(Clone, Copy)]
-struct ConnectionNeeds {
-    client: SocketAddr,
-    /// Whether the request asks for another protocol.
-    upgrades: bool,
-}
-
-/// What a request is sent on.
-enum ConnectionOrStream {
-    Http1(ServerConnection),
-    Http2(StreamPermit),
 }
 
 impl Group {

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use protoplex_child::reply;
 use protoplex_handler::LiveHandler;
 use protoplex_http::Reply;
-use protoplex_net::{AdmissionLimits, Share, Shares, SharesFull};
+use protoplex_net::{NetLimits, Share, Shares, SharesFull};
 use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -30,7 +30,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Nobody is here yet.
-    pub(super) fn new(limits: &AdmissionLimits) -> Self {
+    pub(super) fn new(limits: &NetLimits) -> Self {
         Self {
             shares: Shares::new(limits),
             by_address: AtomicU64::new(0),

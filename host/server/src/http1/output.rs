@@ -79,8 +79,7 @@ where
         if framing == ReplyFraming::Close {
             self.reset_at_close(true);
         }
-        let mut left = length.unwrap_or(u64::MAX);
-        let mut last = None;
+        let (mut left, mut last) = (length.unwrap_or(u64::MAX), None);
         loop {
             if let (ReplyFraming::Length(_), true, Some(body)) =
                 (framing, intake.finished, body.as_socket())

@@ -372,9 +372,9 @@ async fn a_head_that_ends_http2_is_recorded_and_counted() {
 async fn a_head_that_http2_never_ends_is_recorded_and_counted() {
     let limit = std::time::Duration::from_millis(60);
     let (heard, settings) = heard(HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             first_byte_timeout: limit,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         idle_timeout: limit,
         ..HttpLimits::default()

@@ -17,9 +17,9 @@ fn hello(_: &Head<'_>, _: Body) -> Answer {
 #[tokio::test]
 async fn a_client_that_says_nothing_is_let_go() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             first_byte_timeout: TINY,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };
@@ -129,9 +129,9 @@ async fn a_client_with_an_early_answer_that_falls_silent_is_closed() {
 #[tokio::test]
 async fn a_drain_waits_for_no_client_that_only_sends_on() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             drain_window: TINY,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };
@@ -259,9 +259,9 @@ async fn a_client_that_takes_nothing_is_given_up() {
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_given_up() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             handshake_timeout: TINY,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };
@@ -376,9 +376,9 @@ async fn a_route_or_a_node_of_ours_may_let_a_body_pause_longer() {
 async fn a_body_may_come_as_slowly_as_it_likes_until_it_is_crowded() {
     for (connections_max, status) in [(16, 200), (2, 408)] {
         let limits = HttpLimits {
-            net: net::AdmissionLimits {
+            net: net::NetLimits {
                 connections_max,
-                ..net::AdmissionLimits::default()
+                ..net::NetLimits::default()
             },
             body_grace: TINY,
             ..HttpLimits::default()

@@ -23,9 +23,9 @@ fn get() -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             first_byte_timeout: TINY,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         // As long as a client may take for its goodbye.
         idle_timeout: TINY,

@@ -234,9 +234,9 @@ async fn a_trusted_forwarder_names_the_client_of_each_request() {
 
 fn limited(change: impl FnOnce(&mut HttpLimits)) -> ServerSettings {
     let mut limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };

@@ -13,9 +13,9 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 #[tokio::test]
 async fn more_connections_than_allowed_are_told_so_at_once() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             connections_max: 2,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };
@@ -47,11 +47,11 @@ async fn more_connections_than_allowed_are_told_so_at_once() {
 #[tokio::test]
 async fn heads_that_are_refused_count_against_their_address() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
             address_requests_per_s: 1,
             address_burst_requests: 3,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         ..HttpLimits::default()
     };
@@ -80,11 +80,11 @@ async fn heads_that_are_refused_count_against_their_address() {
 #[tokio::test]
 async fn heads_refused_by_h2_count_against_the_clients_rate() {
     let limits = HttpLimits {
-        net: net::AdmissionLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
             address_requests_per_s: 1,
             address_burst_requests: 3,
-            ..net::AdmissionLimits::default()
+            ..net::NetLimits::default()
         },
         head_bytes_max: 1_000,
         ..HttpLimits::default()
