@@ -2,60 +2,22 @@
 
 mod answer;
 mod ask;
-mod hear;
-mod local;
 mod moving;
+mod receive;
 mod serve;
-
-pub(crate) use local::Local;
 
 use crate::{
     Answer, Child, Frame, Message, Position, Refusal, Ring, Rules,
-    connections::Connections,
-    directory::Directory,
-    frame::Body,
+    context::MeshContext,
     limits::{ANSWER_DEADLINE_MS, QUESTIONS_MAX},
-    links::Links,
+    local::Local,
     owned::Owned,
-    rules::Namespaces,
 };
 use bytes::Bytes;
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
-
-/// State of the child that a channel touches besides itself.
-pub(crate) struct Around<T, R> {
-    /// Number by which this child is known to others.
-    pub id: u64,
-    pub rules: Namespaces,
-    pub epochs: Box<dyn FnMut() -> u64 + Send>,
-    pub connections: Connections<R>,
-    pub directory: Directory,
-    pub links: Links,
-    pub answers: Vec<(T, Answer)>,
-    /// Channels in which somebody may be answered at the end of this call.
-    pub ready: Vec<Arc<str>>,
-    /// The last number of a request to another child.
-    pub numbers: u64,
-    /// Bytes of all publications that wait for owners.
-    pub publishes_bytes: usize,
-    /// Bytes of all frames that wait for channels to be taken over.
-    pub pulled_bytes: usize,
-}
-
-impl<T, R> Around<T, R> {
-    pub fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    pub fn send(&mut self, child: Child, channel: &Arc<str>, body: Body) {
-        let from = (self.directory.version, self.id);
-        self.links.send(child, from, channel, body);
-    }
-}
 
 /// A subscription that has no answer yet.
 pub(crate) struct Waiting<T> {
@@ -105,7 +67,7 @@ impl Stage {
 /// State of a channel that another child owns.
 pub(crate) struct Mirror {
     stage: Stage,
-    /// Where its stream stands for the subscribers here; none before the first answer.
+    /// The stream up to the position that the subscribers here have; none before the first answer.
     ring: Option<Ring>,
     members: BTreeSet<Arc<str>>,
     repeat_at_ms: u64,
@@ -149,7 +111,7 @@ impl Role {
     }
 }
 
-/// See the module.
+/// A channel in this child: its subscribers here, its role, and requests that have no answer yet.
 pub(crate) struct Channel<T> {
     pub local: Local,
     pub role: Role,
@@ -159,12 +121,12 @@ pub(crate) struct Channel<T> {
     sent: usize,
     sent_to: Option<Child>,
     questions: Vec<Question<T>>,
-    /// The owner is not asked before.
+    /// Time before which the owner is not asked again.
     retry_at_ms: u64,
 }
 
 impl<T: Copy> Channel<T> {
-    /// One of which nothing is known.
+    /// A channel of which nothing is known yet.
     pub fn new(name: Arc<str>, rules: Rules) -> Self {
         Self {
             local: Local::new(name, rules),
@@ -187,7 +149,7 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// Whether nobody would miss it.
+    /// Whether the channel can be forgotten without a loss.
     pub fn is_idle(&self) -> bool {
         let here = !self.local.subscribers.is_empty()
             || !self.waiting.is_empty()
@@ -201,10 +163,10 @@ impl<T: Copy> Channel<T> {
             }
     }
 
-    /// A connection wants its messages; it is answered at the end of this call, or later.
+    /// Subscribes a connection; the answer comes at the end of this call, or later.
     pub fn subscribe<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         (ticket, id): (T, u64),
         from: Option<Position>,
@@ -215,7 +177,7 @@ impl<T: Copy> Channel<T> {
             return Err(Refusal::TooManySubscribers(most));
         }
         let name = &self.local.name;
-        around.connections.subscribe(id, name, member.clone());
+        context.connections.subscribe(id, name, member.clone());
         self.waiting.push(Waiting {
             ticket,
             id,
@@ -225,14 +187,14 @@ impl<T: Copy> Channel<T> {
             found: None,
         });
         if let Some(member) = member {
-            self.arrive(around, now_ms, member);
+            self.arrive(context, now_ms, member);
         }
-        self.flush(around, now_ms);
-        around.ready.push(Arc::clone(&self.local.name));
+        self.flush(context, now_ms);
+        context.ready.push(Arc::clone(&self.local.name));
         Ok(())
     }
 
-    /// A connection waits for its answer for as long as it is there.
+    /// Lets a connection wait for its answer without a deadline.
     pub fn wait_on(&mut self, id: u64) {
         let mut waiting = self.waiting.iter_mut();
         if let Some(waiting) = waiting.find(|waiting| waiting.id == id) {
@@ -240,68 +202,68 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// A connection wants no more of it, having had this subscription.
+    /// Ends the subscription of a connection.
     pub fn unsubscribe<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         id: u64,
         was: crate::connections::Subscription,
         refusal: Refusal,
     ) {
         match was.index {
-            Some(index) => self.local.remove(around, index),
+            Some(index) => self.local.remove(context, index),
             None => {
                 let position = self.waiting.iter().position(|waiting| waiting.id == id);
                 if let Some(position) = position {
                     let ticket = self.waiting.remove(position).ticket;
                     let answer = Answer::Subscribed(Err(refusal));
-                    around.answers.push((ticket, answer));
+                    context.answers.push((ticket, answer));
                 }
             }
         }
         if let Some(member) = was.member {
-            self.depart(around, now_ms, member);
+            self.depart(context, now_ms, member);
         }
-        self.let_go(around);
+        self.release(context);
     }
 
-    /// A connection is another member than it was, by the subscription that it has, or waits for.
+    /// Changes the member of a connection's subscription.
     pub fn set_member<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         id: u64,
         member: Option<Arc<str>>,
     ) {
-        let known = around.connections.subscription(id, &self.local.name);
+        let known = context.connections.subscription(id, &self.local.name);
         let Some(known) = known.filter(|known| known.member != member) else {
             return;
         };
         let was = std::mem::replace(&mut known.member, member.clone());
         if let Some(member) = member {
-            self.arrive(around, now_ms, member);
+            self.arrive(context, now_ms, member);
         }
         if let Some(was) = was {
-            self.depart(around, now_ms, was);
+            self.depart(context, now_ms, was);
         }
     }
 
-    /// Somebody asks who is there.
-    pub fn ask_members<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, ticket: T) {
+    /// Asks for the members of the channel.
+    pub fn ask_members<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, ticket: T) {
         if self.questions.len() >= QUESTIONS_MAX {
             let answer = Answer::Members(Err(Refusal::Unavailable));
-            return around.answers.push((ticket, answer));
+            return context.answers.push((ticket, answer));
         }
         self.questions.push(Question {
             ticket,
-            number: around.number(),
+            number: context.number(),
             deadline_ms: now_ms + ANSWER_DEADLINE_MS,
             asked: None,
         });
-        around.ready.push(Arc::clone(&self.local.name));
+        context.ready.push(Arc::clone(&self.local.name));
         if !self.is_live() {
-            self.flush(around, now_ms);
+            self.flush(context, now_ms);
         }
     }
 
@@ -309,7 +271,7 @@ impl<T: Copy> Channel<T> {
         matches!(self.role, Role::Owner(_))
     }
 
-    /// Whether it is ours, and something was published.
+    /// Whether this child owns the channel, and something was published.
     pub fn has_begun(&self) -> bool {
         matches!(&self.role, Role::Owner(owned) if owned.ring.position().offset > 0)
     }
@@ -322,15 +284,15 @@ impl<T: Copy> Channel<T> {
         }
     }
 
-    /// To be called now and then.
-    pub fn tick<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
-        self.expire(around, now_ms);
+    /// Gives up what waits for too long, and repeats what others have to know; called some times a second.
+    pub fn tick<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
+        self.expire(context, now_ms);
         match &mut self.role {
-            Role::Owner(owned) => owned.tick(&self.local, around, now_ms),
-            Role::Pulling(_) => self.pull(around, now_ms),
+            Role::Owner(owned) => owned.tick(&self.local, context, now_ms),
+            Role::Pulling(_) => self.pull(context, now_ms),
             Role::Away(_) => {
-                self.repeat(around, now_ms);
-                self.flush(around, now_ms);
+                self.repeat(context, now_ms);
+                self.flush(context, now_ms);
             }
         }
     }

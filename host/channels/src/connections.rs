@@ -6,9 +6,9 @@ use std::{collections::HashMap, sync::Arc};
 /// A connection of this child; never used again.
 pub type ConnectionId = u64;
 
-/// Items of a connection's queue besides messages.
+/// An item of a connection's queue that is not a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said<R> {
+pub enum QueueItem<R> {
     /// A notice of a channel.
     Notice(Notice),
     /// An item that the caller put there.
@@ -19,12 +19,12 @@ pub enum Said<R> {
 pub(crate) struct Subscription {
     pub number: u32,
     pub member: Option<Arc<str>>,
-    /// Among the channel's subscribers; `None` while it waits for its answer.
+    /// Index among the channel's subscribers; `None` while the subscription waits for its answer.
     pub index: Option<usize>,
 }
 
 struct Connection<R> {
-    outbox: Outbox<Said<R>>,
+    outbox: Outbox<QueueItem<R>>,
     limits: ConnectionLimits,
     /// The caller has been told to close it; nothing more is for it.
     overflowed: bool,
@@ -40,16 +40,16 @@ struct Place<R> {
 
 /// Connections that the caller has to wake or close.
 #[derive(Debug, Default)]
-pub(crate) struct Stirred {
+pub(crate) struct Woken {
     pub wake: Vec<ConnectionId>,
     pub close: Vec<ConnectionId>,
 }
 
-/// See the module.
+/// All connections of this child.
 pub(crate) struct Connections<R> {
     places: Vec<Place<R>>,
     free: Vec<usize>,
-    pub stirred: Stirred,
+    pub woken: Woken,
 }
 
 fn place(id: ConnectionId) -> (usize, u32) {
@@ -62,7 +62,7 @@ impl<R> Connections<R> {
         Self {
             places: Vec::new(),
             free: Vec::new(),
-            stirred: Stirred::default(),
+            woken: Woken::default(),
         }
     }
 
@@ -104,7 +104,7 @@ impl<R> Connections<R> {
         subscriptions
     }
 
-    /// Whether it may subscribe to one more channel.
+    /// Checks that a connection may subscribe to one more channel.
     pub fn may_subscribe(&self, id: ConnectionId, channel: &str) -> Result<(), Refusal> {
         let connection = self.get(id).ok_or(Refusal::NoConnection)?;
         if connection.subscriptions.contains_key(channel) {
@@ -157,7 +157,7 @@ impl<R> Connections<R> {
         connection.is_some_and(|known| known.subscriptions.contains_key(channel))
     }
 
-    pub fn next(&mut self, id: ConnectionId) -> Option<Item<Said<R>>> {
+    pub fn next(&mut self, id: ConnectionId) -> Option<Item<QueueItem<R>>> {
         self.get_mut(id)?.outbox.pop()
     }
 
@@ -190,10 +190,10 @@ impl<R> Connections<R> {
             Notice::Presence(_, Change::Joined(member) | Change::Left(member)) => member.len(),
             Notice::Reset(..) => 0,
         };
-        self.say(id, Said::Notice(notice), bytes);
+        self.queue_item(id, QueueItem::Notice(notice), bytes);
     }
 
-    pub fn say(&mut self, id: ConnectionId, said: Said<R>, bytes: usize) {
+    pub fn queue_item(&mut self, id: ConnectionId, said: QueueItem<R>, bytes: usize) {
         self.queue(id, |outbox| match outbox.reply(said, bytes) {
             true => Queued::Yes,
             false => Queued::Overflowed,
@@ -201,7 +201,7 @@ impl<R> Connections<R> {
     }
 
     /// Puts something into a connection's queue, and notes what follows from that.
-    fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox<Said<R>>) -> Queued) {
+    fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox<QueueItem<R>>) -> Queued) {
         let (index, generation) = place(id);
         let place = self.places.get_mut(index);
         let Some(connection) = place
@@ -214,9 +214,9 @@ impl<R> Connections<R> {
         let was_empty = connection.outbox.is_empty();
         if put(&mut connection.outbox) == Queued::Overflowed {
             connection.overflowed = true;
-            self.stirred.close.push(id);
+            self.woken.close.push(id);
         } else if was_empty && !connection.outbox.is_empty() {
-            self.stirred.wake.push(id);
+            self.woken.wake.push(id);
         }
     }
 
@@ -251,7 +251,7 @@ mod tests {
         connections.close(first);
         let second = connections.open(limits);
         assert_ne!(first, second);
-        connections.say(first, Said::Reply(()), 1);
+        connections.queue_item(first, QueueItem::Reply(()), 1);
         assert!(connections.next(second).is_none());
         assert_eq!(connections.backlog(first), None);
         assert_eq!(connections.len(), 1);

@@ -23,12 +23,12 @@ pub(crate) struct Given {
     pub from: Option<Child>,
 }
 
-/// See the module.
+/// The owners of channels, now and a short while ago.
 pub(crate) struct Directory {
     pub me: Child,
     pub version: u64,
     owner: Option<Owner>,
-    /// With the time until which it was the newest, and its version.
+    /// Former directories: the time until which each was the newest, its version, and its owners.
     past: VecDeque<(u64, u64, Owner)>,
     given: HashMap<Arc<str>, Given>,
     /// States of channels that were here: their epochs, in each the last move, and when that was.

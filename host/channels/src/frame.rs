@@ -5,7 +5,7 @@ mod encoding;
 pub use encoding::{FRAME_BYTES_MAX, FrameError};
 
 use crate::{
-    Change, ITEM_BYTES, Position, Published, Refusal, presence::Whereabouts, recent::Known,
+    Change, ITEM_BYTES, Position, Published, Refusal, presence::Whereabouts, recent::KnownKey,
     requests::Answered,
 };
 use bytes::Bytes;
@@ -71,7 +71,7 @@ pub(crate) enum Body {
     Subscribed {
         serial: u64,
         position: Position,
-        missed: Option<Vec<Kept>>,
+        missed: Option<Vec<KeptMessage>>,
         members: Vec<Arc<str>>,
     },
     Message {
@@ -83,7 +83,7 @@ pub(crate) enum Body {
     Recovered {
         request: u64,
         position: Position,
-        missed: Option<Vec<Kept>>,
+        missed: Option<Vec<KeptMessage>>,
     },
     MembersAre {
         request: u64,
@@ -119,7 +119,7 @@ pub(crate) enum Body {
 
 /// A message of the history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct KeptMessage {
     pub age_ms: u64,
     #[serde(skip)]
     pub data: Bytes,
@@ -131,8 +131,8 @@ pub(crate) struct Handover {
     /// Number of its handovers in this epoch; tells a repeated handover from one that returns.
     pub moves: u64,
     pub position: Position,
-    pub kept: Vec<Kept>,
-    pub keys: Vec<Known>,
+    pub kept: Vec<KeptMessage>,
+    pub keys: Vec<KnownKey>,
     pub requests: Vec<Answered>,
     pub members: Vec<Whereabouts<Arc<str>>>,
 }
@@ -142,12 +142,12 @@ pub(crate) struct Handover {
 struct WrongData;
 
 impl Frame {
-    /// The channel that it is of.
+    /// The channel of the frame.
     pub fn channel(&self) -> &Arc<str> {
         &self.channel
     }
 
-    /// Whether it asks for nothing but to hear of a channel of that namespace: it changes nothing, and names nobody.
+    /// Whether the frame only asks for the messages of a channel of that namespace: it changes nothing, and names nobody.
     pub fn is_registration(&self, namespace: &str) -> bool {
         let is_of = |namespace| {
             let key = self.channel.strip_prefix(namespace);
@@ -204,7 +204,7 @@ impl Frame {
     /// The frame with the contents of its messages, in order: as many as it has messages.
     fn with_data(mut self, data: impl IntoIterator<Item = Bytes>) -> Result<Self, WrongData> {
         let mut all = data.into_iter();
-        let kept: &mut [Kept] = match &mut self.body {
+        let kept: &mut [KeptMessage] = match &mut self.body {
             Body::Publish { data, .. } | Body::Message { data, .. } => {
                 *data = all.next().ok_or(WrongData)?;
                 &mut []
@@ -224,7 +224,7 @@ impl Frame {
         }
     }
 
-    /// About what it costs while it waits.
+    /// Bytes, about, that the frame costs while it waits.
     pub(crate) fn bytes(&self) -> usize {
         let names = |names: &[Arc<str>]| names.iter().map(|name| name.len()).sum::<usize>();
         ITEM_BYTES

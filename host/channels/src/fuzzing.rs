@@ -2,7 +2,8 @@
 //! short random test call the same function.
 
 use crate::{
-    Child, ConnectionLimits, Effects, Frame, History, Memory, Mesh, Overflow, Patience, Rules,
+    Child, ConnectionLimits, Effects, Frame, History, Memory, Mesh, Overflow, PresenceDelays,
+    Rules,
     limits::{HELD_BYTES_MAX, PUBLISHES_BYTES_MAX, PULLED_BYTES_MAX},
 };
 use bytes::{Buf, Bytes};
@@ -53,7 +54,7 @@ fn mesh(setting: u8) -> Mesh<u8> {
             keys_max: 4,
             age_ms_max: 10_000,
         },
-        patience: Patience {
+        presence: PresenceDelays {
             leave_after_ms: 1_000,
             expires_after_ms: 10_000,
         },

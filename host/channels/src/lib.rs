@@ -4,6 +4,7 @@
 
 mod channel;
 mod connections;
+mod context;
 mod directory;
 mod frame;
 #[doc(hidden)]
@@ -11,6 +12,7 @@ mod frame;
 pub mod fuzzing;
 pub mod limits;
 mod links;
+mod local;
 mod mesh;
 mod message;
 mod outbox;
@@ -22,14 +24,14 @@ mod requests;
 mod ring;
 mod rules;
 
-pub use connections::{ConnectionId, Said};
+pub use connections::{ConnectionId, QueueItem};
 pub use directory::Child;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError};
 pub use mesh::{Effects, Mesh};
 pub use message::{Form, Message};
-pub use outbox::{ITEM_BYTES, Item, Outbox, Overflow, Queued, Subscription};
+pub use outbox::{ITEM_BYTES, Item, Outbox, Overflow, Queued, SubscriptionNumber};
 pub use position::{NoPosition, Position};
-pub use presence::{Change, Patience, Presence};
+pub use presence::{Change, Presence, PresenceDelays};
 pub use recent::{Memory, Recent};
 pub use ring::{History, Ring};
 pub use rules::{Answer, ConnectionLimits, Notice, Published, Refusal, Rules, Subscribed};

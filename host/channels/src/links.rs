@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-/// See the module.
+/// Links that are up or wanted, and frames to send.
 pub(crate) struct Links {
     up: HashSet<Child>,
     /// The numbers by which children know themselves.
@@ -43,7 +43,7 @@ impl Links {
         self.origins.remove(&child)
     }
 
-    pub fn heard(&mut self, child: Child, origin: u64) {
+    pub fn set_origin(&mut self, child: Child, origin: u64) {
         self.origins.insert(child, origin);
     }
 

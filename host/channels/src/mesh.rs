@@ -13,15 +13,12 @@ mod moving;
 mod offers;
 
 use crate::{
-    Answer, Child, ConnectionId, ConnectionLimits, Frame, Item, Position, Refusal, Rules, Said,
-    channel::{Around, Channel},
-    connections::Connections,
-    directory::Directory,
-    links::Links,
-    rules::Namespaces,
+    Answer, Child, ConnectionId, ConnectionLimits, Frame, Item, Position, QueueItem, Refusal,
+    Rules, channel::Channel, connections::Connections, context::MeshContext, directory::Directory,
+    links::Links, rules::Namespaces,
 };
 use bytes::Bytes;
-use held::Held;
+use held::HeldFrames;
 use offers::Offers;
 use std::{
     collections::HashMap,
@@ -33,11 +30,11 @@ use std::{
 /// Effects that the caller has to carry out after an event, in any order, but before the next event.
 #[derive(Debug)]
 pub struct Effects<T> {
-    /// These have something to write, and had nothing before.
+    /// Connections that have something to write, and had nothing before.
     pub wake: Vec<ConnectionId>,
-    /// These did not keep up, on a channel whose messages may not be missed.
+    /// Connections that did not keep up, on a channel whose messages may not be missed.
     pub close: Vec<ConnectionId>,
-    /// Each ticket is answered once.
+    /// Answers to tickets; each ticket has one.
     pub answers: Vec<(T, Answer)>,
     /// Frames for links that are up, in order.
     pub send: Vec<(Child, Frame)>,
@@ -70,17 +67,17 @@ impl BuildHasher for Seed {
     }
 }
 
-/// See the module. A channel is named `NAMESPACE:KEY`. `T` is a ticket for an answer, `R` what the caller itself writes
+/// All channels of one child. A channel is named `NAMESPACE:KEY`. `T` is a ticket for an answer, `R` what the caller itself writes
 /// to connections. Time is in milliseconds, and never goes back.
 pub struct Mesh<T, R = ()> {
     channels: HashMap<Arc<str>, Channel<T>, Seed>,
-    around: Around<T, R>,
-    held: Held,
+    context: MeshContext<T, R>,
+    held: HeldFrames,
     offers: Offers,
 }
 
 impl<T: Copy, R> Mesh<T, R> {
-    /// Without channels, connections or a directory. `epochs` gives a number that was never given before, in no child,
+    /// A mesh without channels, connections or a directory. `epochs` gives a number that was never given before, in no child,
     /// also not before a restart: 64 random bits.
     pub fn new(
         rules: impl IntoIterator<Item = (Box<str>, Rules)>,
@@ -89,7 +86,7 @@ impl<T: Copy, R> Mesh<T, R> {
     ) -> Self {
         Self {
             channels: HashMap::with_hasher(Seed(epochs())),
-            around: Around {
+            context: MeshContext {
                 id: epochs(),
                 rules: Namespaces::new(rules),
                 epochs: Box::new(epochs),
@@ -102,19 +99,19 @@ impl<T: Copy, R> Mesh<T, R> {
                 publishes_bytes: 0,
                 pulled_bytes: 0,
             },
-            held: Held::default(),
+            held: HeldFrames::default(),
             offers: Offers::default(),
         }
     }
 
-    /// Other rules, as from a new build. A channel whose namespace has none any more takes nothing new of this child, like
+    /// Sets other rules, as from a new build. A channel whose namespace has none any more takes nothing new of this child, like
     /// one that never was; to end the subscriptions to it is the caller's. Until nobody would miss it, it stays by its old
     /// rules: children that have not heard of the new ones yet are served, and its stream goes on if its namespace comes
     /// back.
     pub fn set_rules(&mut self, rules: impl IntoIterator<Item = (Box<str>, Rules)>) {
-        self.around.rules = Namespaces::new(rules);
+        self.context.rules = Namespaces::new(rules);
         for (name, channel) in &mut self.channels {
-            if let Ok(rules) = self.around.rules.of(name) {
+            if let Ok(rules) = self.context.rules.of(name) {
                 channel.set_rules(rules);
             }
         }
@@ -122,31 +119,31 @@ impl<T: Copy, R> Mesh<T, R> {
 
     /// Channels and connections.
     pub fn counts(&self) -> (usize, usize) {
-        (self.channels.len(), self.around.connections.len())
+        (self.channels.len(), self.context.connections.len())
     }
 
     /// Bytes, about, of what waits for other children: for their answers, their channels, or their directories.
     pub fn waiting_bytes(&self) -> usize {
-        self.around.publishes_bytes + self.around.pulled_bytes + self.held.bytes()
+        self.context.publishes_bytes + self.context.pulled_bytes + self.held.bytes()
     }
 
-    /// A connection was opened.
+    /// Adds a connection.
     pub fn open(&mut self, limits: ConnectionLimits) -> ConnectionId {
-        self.around.connections.open(limits)
+        self.context.connections.open(limits)
     }
 
-    /// A connection is gone. What waited for it is dropped: it asks again from where it was.
+    /// Removes a connection. What waited for it is dropped: the client asks again from its last position.
     pub fn close(&mut self, now_ms: u64, id: ConnectionId) -> Effects<T> {
-        for (name, was) in self.around.connections.close(id) {
+        for (name, was) in self.context.connections.close(id) {
             if let Some(channel) = self.channels.get_mut(&name) {
                 let refusal = Refusal::NoConnection;
-                channel.unsubscribe(&mut self.around, now_ms, id, was, refusal);
+                channel.unsubscribe(&mut self.context, now_ms, id, was, refusal);
             }
         }
         self.effects(now_ms)
     }
 
-    /// A connection wants the messages of a channel: from now on, or from where it was. `member` is who it is to others.
+    /// Subscribes a connection to a channel: from now on, or from a position. `member` is the name that others see.
     /// The answer has to be put into the connection's queue, if at all, before the next event.
     pub fn subscribe(
         &mut self,
@@ -157,10 +154,10 @@ impl<T: Copy, R> Mesh<T, R> {
         from: Option<Position>,
         member: Option<Arc<str>>,
     ) -> Effects<T> {
-        let may = self.around.connections.may_subscribe(id, name);
+        let may = self.context.connections.may_subscribe(id, name);
         let subscribed = may.and_then(|()| {
-            let (channel, around) = self.channel(now_ms, name)?;
-            channel.subscribe(around, now_ms, (ticket, id), from, member)
+            let (channel, context) = self.channel(now_ms, name)?;
+            channel.subscribe(context, now_ms, (ticket, id), from, member)
         });
         if let Err(refusal) = subscribed {
             self.answer(ticket, Answer::Subscribed(Err(refusal)));
@@ -168,32 +165,30 @@ impl<T: Copy, R> Mesh<T, R> {
         self.effects(now_ms)
     }
 
-    /// A connection that waits to be subscribed is not refused for the time that it takes. For those of whom nobody would
-    /// ask again.
+    /// Lets a subscription wait for its answer without a deadline, where nobody would ask again.
     pub fn wait_on(&mut self, id: ConnectionId, name: &str) {
         if let Some(channel) = self.channels.get_mut(name) {
             channel.wait_on(id);
         }
     }
 
-    /// A connection wants no more of a channel. Whether it was subscribed, or had asked to be.
+    /// Ends a subscription. Returns whether there was one, answered or not.
     pub fn unsubscribe(
         &mut self,
         now_ms: u64,
         id: ConnectionId,
         name: &Arc<str>,
     ) -> (bool, Effects<T>) {
-        let was = self.around.connections.unsubscribe(id, name);
+        let was = self.context.connections.unsubscribe(id, name);
         let known = was.is_some();
         if let (Some(was), Some(channel)) = (was, self.channels.get_mut(name)) {
             let refusal = Refusal::Unsubscribed;
-            channel.unsubscribe(&mut self.around, now_ms, id, was, refusal);
+            channel.unsubscribe(&mut self.context, now_ms, id, was, refusal);
         }
         (known, self.effects(now_ms))
     }
 
-    /// A connection that is subscribed, or has asked to be, is somebody else to others on that channel from here on, or
-    /// nobody. Its subscription stays as it is: nothing that waits for it, and nothing that comes, is missed.
+    /// Changes the name that others see of a subscription, or takes it away. The subscription goes on, and misses nothing.
     pub fn set_member(
         &mut self,
         now_ms: u64,
@@ -202,7 +197,7 @@ impl<T: Copy, R> Mesh<T, R> {
         member: Option<Arc<str>>,
     ) -> Effects<T> {
         if let Some(channel) = self.channels.get_mut(name) {
-            channel.set_member(&mut self.around, now_ms, id, member);
+            channel.set_member(&mut self.context, now_ms, id, member);
         }
         self.effects(now_ms)
     }
@@ -217,8 +212,8 @@ impl<T: Copy, R> Mesh<T, R> {
         idempotency_key: Option<&str>,
     ) -> Effects<T> {
         match self.channel(now_ms, name) {
-            Ok((channel, around)) => {
-                channel.publish(around, now_ms, ticket, data, idempotency_key);
+            Ok((channel, context)) => {
+                channel.publish(context, now_ms, ticket, data, idempotency_key);
             }
             Err(refusal) => self.answer(ticket, Answer::Published(Err(refusal))),
         }
@@ -228,7 +223,7 @@ impl<T: Copy, R> Mesh<T, R> {
     /// Asks who is on a channel, whether or not anybody here is.
     pub fn members(&mut self, now_ms: u64, ticket: T, name: &Arc<str>) -> Effects<T> {
         match self.channel(now_ms, name) {
-            Ok((channel, around)) => channel.ask_members(around, now_ms, ticket),
+            Ok((channel, context)) => channel.ask_members(context, now_ms, ticket),
             Err(refusal) => self.answer(ticket, Answer::Members(Err(refusal))),
         }
         self.effects(now_ms)
@@ -236,39 +231,39 @@ impl<T: Copy, R> Mesh<T, R> {
 
     /// Puts the caller's own reply of so many bytes into a connection's queue.
     pub fn reply(&mut self, id: ConnectionId, reply: R, bytes: usize) -> Effects<T> {
-        let connections = &mut self.around.connections;
-        connections.say(id, Said::Reply(reply), bytes);
+        let connections = &mut self.context.connections;
+        connections.queue_item(id, QueueItem::Reply(reply), bytes);
         self.take_effects()
     }
 
     /// The next thing to write to a connection.
-    pub fn next(&mut self, id: ConnectionId) -> Option<Item<Said<R>>> {
-        self.around.connections.next(id)
+    pub fn next(&mut self, id: ConnectionId) -> Option<Item<QueueItem<R>>> {
+        self.context.connections.next(id)
     }
 
     /// Bytes that wait for a connection, and messages that were dropped for it.
     pub fn backlog(&self, id: ConnectionId) -> Option<(usize, u64)> {
-        self.around.connections.backlog(id)
+        self.context.connections.backlog(id)
     }
 
     /// Bytes that a connection's queue has room for, [`crate::ITEM_BYTES`] for each item included.
     pub fn room(&self, id: ConnectionId) -> usize {
-        self.around.connections.room(id)
+        self.context.connections.room(id)
     }
 
     /// To be called some times a second: gives up what waits for too long, tries again what did not work, tells who has
     /// left, and forgets what nobody can ask for any more.
     pub fn tick(&mut self, now_ms: u64) -> Effects<T> {
-        self.around.directory.trim(now_ms);
-        self.around.links.trim(now_ms);
+        self.context.directory.trim(now_ms);
+        self.context.links.trim(now_ms);
         self.expire_held(now_ms);
         self.offer(now_ms);
         for channel in self.channels.values_mut() {
-            channel.tick(&mut self.around, now_ms);
+            channel.tick(&mut self.context, now_ms);
         }
         let effects = self.effects(now_ms);
-        // One that others may still have is not dropped, or it would be asked for again, and waited for.
-        let directory = &self.around.directory;
+        // A channel that others may still have is not dropped, or it would be asked for again, and waited for.
+        let directory = &self.context.directory;
         self.channels.retain(|name, channel| {
             let known = channel.has_begun() || channel.is_owned() && directory.has_moved(name);
             !channel.is_idle() || known && !directory.before(name).is_empty()
@@ -281,42 +276,42 @@ impl<T: Copy, R> Mesh<T, R> {
         &mut self,
         now_ms: u64,
         name: &Arc<str>,
-    ) -> Result<(&mut Channel<T>, &mut Around<T, R>), Refusal> {
-        let rules = self.around.rules.of(name)?;
+    ) -> Result<(&mut Channel<T>, &mut MeshContext<T, R>), Refusal> {
+        let rules = self.context.rules.of(name)?;
         if !self.channels.contains_key(name) {
             let channel = Channel::new(Arc::clone(name), rules);
             self.channels.insert(Arc::clone(name), channel);
             self.place_channel(now_ms, name);
         }
         let channel = self.channels.get_mut(name);
-        Ok((channel.ok_or(Refusal::NoNamespace)?, &mut self.around))
+        Ok((channel.ok_or(Refusal::NoNamespace)?, &mut self.context))
     }
 
     fn answer(&mut self, ticket: T, answer: Answer) {
-        self.around.answers.push((ticket, answer));
+        self.context.answers.push((ticket, answer));
     }
 
-    /// Ends a call.
+    /// Ends a call: gives the answers that are due, and takes all effects.
     fn effects(&mut self, now_ms: u64) -> Effects<T> {
-        for name in mem::take(&mut self.around.ready) {
+        for name in mem::take(&mut self.context.ready) {
             if let Some(channel) = self.channels.get_mut(&name) {
-                channel.answer(&mut self.around, now_ms);
+                channel.answer(&mut self.context, now_ms);
             }
         }
         self.take_effects()
     }
 
     fn take_effects(&mut self) -> Effects<T> {
-        let Around {
+        let MeshContext {
             connections,
             links,
             answers,
             ..
-        } = &mut self.around;
-        let stirred = mem::take(&mut connections.stirred);
+        } = &mut self.context;
+        let woken = mem::take(&mut connections.woken);
         Effects {
-            wake: stirred.wake,
-            close: stirred.close,
+            wake: woken.wake,
+            close: woken.close,
             answers: mem::take(answers),
             send: mem::take(&mut links.send),
             connect: mem::take(&mut links.connect),

@@ -18,14 +18,14 @@ pub enum Overflow {
     Disconnect,
 }
 
-/// A channel, as one connection knows it.
-pub type Subscription = u32;
+/// Number of a subscription at its connection, by which queued messages name their channel.
+pub type SubscriptionNumber = u32;
 
 /// A waiting item, in the order in which it is written.
 #[derive(Debug)]
 pub enum Item<R> {
     /// A message of a subscription.
-    Message(Subscription, Arc<Message>),
+    Message(SubscriptionNumber, Arc<Message>),
     /// An answer to this connection, with its size in bytes, which nothing may drop.
     Reply(R, usize),
 }
@@ -41,7 +41,7 @@ pub enum Queued {
     Overflowed,
 }
 
-/// See the module. `R` is a reply, whatever its transport makes of it.
+/// The bounded queue of one connection. `R` is an item of the caller, whatever the transport makes of it.
 #[derive(Debug)]
 pub struct Outbox<R> {
     items: VecDeque<Item<R>>,
@@ -51,7 +51,7 @@ pub struct Outbox<R> {
 }
 
 impl<R> Outbox<R> {
-    /// An empty one.
+    /// An empty queue of at most so many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             items: VecDeque::new(),
@@ -96,7 +96,7 @@ impl<R> Outbox<R> {
     /// A message waits, as far as the channel's policy goes.
     pub fn message(
         &mut self,
-        subscription: Subscription,
+        subscription: SubscriptionNumber,
         message: &Arc<Message>,
         overflow: Overflow,
     ) -> Queued {
@@ -137,7 +137,7 @@ impl<R> Outbox<R> {
     }
 
     /// Takes waiting messages of a subscription out, oldest first, for which `goes` says so of their size.
-    fn forget(&mut self, subscription: Subscription, mut goes: impl FnMut(usize) -> bool) {
+    fn forget(&mut self, subscription: SubscriptionNumber, mut goes: impl FnMut(usize) -> bool) {
         let bytes = &mut self.bytes;
         self.items.retain(|item| {
             let size = size(item);

@@ -2,33 +2,34 @@
 
 use crate::{
     Change, Child, Position, Presence, Published, Recent, Ring, Rules,
-    channel::{Around, Local},
+    context::MeshContext,
     frame::{Body, Handover},
     limits::{REPEAT_MS_MAX, REPEATS},
+    local::Local,
     requests::Requests,
 };
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// See the module.
+/// A channel at its owner: stream, members, idempotency keys, and the children that mirror it.
 pub(crate) struct Owned {
     pub ring: Ring,
     pub requests: Requests,
     pub presence: Presence<Arc<str>>,
     recent: Recent,
-    /// Children that mirror it, and when each last said so.
+    /// Children that mirror the channel, and when each last said so.
     mirrors: Vec<(Child, u64)>,
     /// The count that [`Handover::moves`] carries.
     moves: u64,
 }
 
 impl Owned {
-    /// A new one. `epoch` must never have been used for this channel.
+    /// A new channel. `epoch` must never have been used for this channel.
     pub fn new(epoch: u64, rules: &Rules) -> Self {
         Self {
             ring: Ring::new(epoch, rules.history),
             requests: Requests::default(),
-            presence: Presence::new(rules.patience),
+            presence: Presence::new(rules.presence),
             recent: Recent::new(rules.memory),
             mirrors: Vec::new(),
             moves: 0,
@@ -39,7 +40,7 @@ impl Owned {
         Self {
             ring: Ring::at(now_ms, handed.position, rules.history, handed.kept),
             requests: Requests::of(handed.requests, now_ms),
-            presence: Presence::of(rules.patience, handed.members, now_ms),
+            presence: Presence::of(rules.presence, handed.members, now_ms),
             recent: Recent::of(rules.memory, handed.keys, now_ms),
             mirrors: Vec::new(),
             moves: handed.moves,
@@ -64,14 +65,14 @@ impl Owned {
     pub fn set_rules(&mut self, rules: &Rules) {
         self.ring.set_history(rules.history);
         self.recent.set_memory(rules.memory);
-        self.presence.set_patience(rules.patience);
+        self.presence.set_delays(rules.presence);
     }
 
     /// Publishes; when it returns, the message has its place for good.
     pub fn publish<T, R>(
         &mut self,
         local: &Local,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         data: Bytes,
         key: Option<&str>,
@@ -86,26 +87,26 @@ impl Owned {
         if let Some(key) = key {
             self.recent.remember(now_ms, key, position);
         }
-        local.deliver(around, &message);
+        local.deliver(context, &message);
         for (child, _) in &self.mirrors {
             let data = message.data.clone();
-            around.send(*child, &local.name, Body::Message { position, data });
+            context.send(*child, &local.name, Body::Message { position, data });
         }
         let repeated = false;
         Published { position, repeated }
     }
 
     /// Tells all who are on the channel of somebody who came or left.
-    pub fn tell<T, R>(
+    pub fn announce<T, R>(
         &self,
         local: &Local,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         changes: impl IntoIterator<Item = Change<Arc<str>>>,
     ) {
         for change in changes {
-            local.tell(around, &change);
+            local.announce(context, &change);
             for (child, _) in &self.mirrors {
-                around.send(*child, &local.name, Body::Presence(change.clone()));
+                context.send(*child, &local.name, Body::Presence(change.clone()));
             }
         }
     }
@@ -135,22 +136,22 @@ impl Owned {
         &mut self,
         now_ms: u64,
         from: Option<Position>,
-    ) -> Option<Vec<crate::frame::Kept>> {
+    ) -> Option<Vec<crate::frame::KeptMessage>> {
         self.ring.kept_since(now_ms, from?)
     }
 
-    pub fn tick<T, R>(&mut self, local: &Local, around: &mut Around<T, R>, now_ms: u64) {
+    pub fn tick<T, R>(&mut self, local: &Local, context: &mut MeshContext<T, R>, now_ms: u64) {
         self.ring.trim(now_ms);
         self.recent.trim(now_ms);
         self.requests.trim(now_ms);
         for member in local.here.keys() {
-            self.presence.report(now_ms, around.id, member);
+            self.presence.report(now_ms, context.id, member);
         }
         let silent_ms = REPEAT_MS_MAX * REPEATS;
         self.mirrors
             .retain(|(_, heard_ms)| now_ms.saturating_sub(*heard_ms) <= silent_ms);
         let left = self.presence.tick(now_ms);
-        self.tell(local, around, left);
+        self.announce(local, context, left);
     }
 
     /// Whether nobody would miss it. One without history may still have given out positions: whoever comes back with one

@@ -20,7 +20,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// Not `EPOCH-OFFSET`, with a hexadecimal epoch and a decimal offset.
+/// The text is not `EPOCH-OFFSET`, with a hexadecimal epoch and a decimal offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoPosition;
 

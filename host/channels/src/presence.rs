@@ -1,4 +1,4 @@
-//! Members of a channel. One who comes back at once never left, and one with three windows open is there once.
+//! Members of a channel. A member who comes back at once never left, and one with three windows open is there once.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -6,16 +6,16 @@ use std::{
     hash::Hash,
 };
 
-/// Delays of presence.
+/// Delays by which presence is debounced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct PresenceDelays {
     /// Milliseconds that somebody may be gone before the others are told.
     pub leave_after_ms: u64,
     /// Milliseconds after which one whose node says nothing any more counts as gone.
     pub expires_after_ms: u64,
 }
 
-/// A change that the others are told.
+/// A change of presence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change<M> {
     /// Somebody came.
@@ -26,7 +26,7 @@ pub enum Change<M> {
 
 #[derive(Debug)]
 struct Member {
-    /// By node: when that was last heard to have it.
+    /// When each node last reported the member.
     at: HashMap<u64, u64>,
     gone_since: Option<u64>,
 }
@@ -43,20 +43,20 @@ pub(crate) struct Whereabouts<M> {
 /// milliseconds that never go back.
 #[derive(Debug)]
 pub struct Presence<M> {
-    patience: Patience,
+    delays: PresenceDelays,
     members: HashMap<M, Member>,
 }
 
 impl<M: Clone + Eq + Hash + Ord> Presence<M> {
-    /// Nobody.
-    pub fn new(patience: Patience) -> Self {
+    /// A channel without members.
+    pub fn new(delays: PresenceDelays) -> Self {
         Self {
-            patience,
+            delays,
             members: HashMap::new(),
         }
     }
 
-    /// Whether nobody is there, and nobody's leaving has still to be told.
+    /// Whether there is no member, and no leaving that is still to be announced.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -110,7 +110,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
         Some(Change::Joined(member.clone()))
     }
 
-    pub(crate) fn of(patience: Patience, handed: Vec<Whereabouts<M>>, now_ms: u64) -> Self {
+    pub(crate) fn of(delays: PresenceDelays, handed: Vec<Whereabouts<M>>, now_ms: u64) -> Self {
         let ago = |age_ms: u64| now_ms.saturating_sub(age_ms);
         let members = handed.into_iter().map(|handed| {
             let at = handed.at.into_iter();
@@ -121,7 +121,7 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
             (handed.member, member)
         });
         Self {
-            patience,
+            delays,
             members: members.collect(),
         }
     }
@@ -140,9 +140,9 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
         members.collect()
     }
 
-    /// Other patience from now on.
-    pub(crate) fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+    /// Other delays from now on.
+    pub(crate) fn set_delays(&mut self, delays: PresenceDelays) {
+        self.delays = delays;
     }
 
     /// A node does not have a member any more.
@@ -161,10 +161,10 @@ impl<M: Clone + Eq + Hash + Ord> Presence<M> {
 
     /// Members that have been gone for long enough, in order. To be called now and then.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Change<M>> {
-        let Patience {
+        let PresenceDelays {
             leave_after_ms,
             expires_after_ms,
-        } = self.patience;
+        } = self.delays;
         let mut left = Vec::new();
         self.members.retain(|name, member| {
             member
@@ -199,7 +199,7 @@ impl Member {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience {
+    const DELAYS: PresenceDelays = PresenceDelays {
         leave_after_ms: 100,
         expires_after_ms: 1_000,
     };
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn one_who_comes_back_in_time_never_left() {
-        let mut presence = Presence::new(PATIENCE);
+        let mut presence = Presence::new(DELAYS);
         assert_eq!(presence.report(0, 1, &"ann"), Some(Change::Joined("ann")));
         assert_eq!(presence.report(0, 1, &"ann"), None);
         presence.gone(10, 1, &"ann");
@@ -226,8 +226,8 @@ mod tests {
     }
 
     #[test]
-    fn those_of_a_node_that_dies_or_falls_silent_leave_and_others_stay() {
-        let mut presence = Presence::new(PATIENCE);
+    fn members_of_a_dead_or_silent_node_leave_and_others_stay() {
+        let mut presence = Presence::new(DELAYS);
         presence.report(0, 1, &"ann");
         presence.report(0, 2, &"ann");
         presence.report(0, 2, &"bob");

@@ -13,15 +13,15 @@ pub struct Memory {
     pub age_ms_max: u64,
 }
 
-/// An answer to a key, as it is handed over.
+/// A key and its answer, as they are handed over to a new owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Known {
+pub(crate) struct KnownKey {
     key: Box<str>,
     answer: Position,
     age_ms: u64,
 }
 
-/// See the module.
+/// The idempotency keys of a channel, and the answer to each.
 #[derive(Debug)]
 pub struct Recent {
     memory: Memory,
@@ -30,7 +30,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// None yet.
+    /// No keys.
     pub fn new(memory: Memory) -> Self {
         Self {
             memory,
@@ -39,7 +39,7 @@ impl Recent {
         }
     }
 
-    pub(crate) fn of(memory: Memory, handed: Vec<Known>, now_ms: u64) -> Self {
+    pub(crate) fn of(memory: Memory, handed: Vec<KnownKey>, now_ms: u64) -> Self {
         let mut recent = Self::new(memory);
         for handed in handed {
             let at_ms = now_ms.saturating_sub(handed.age_ms);
@@ -49,10 +49,10 @@ impl Recent {
         recent
     }
 
-    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Known> {
+    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<KnownKey> {
         self.trim(now_ms);
         let known = self.order.iter().filter_map(|(at_ms, key)| {
-            Some(Known {
+            Some(KnownKey {
                 key: key.clone(),
                 answer: *self.known.get(key)?,
                 age_ms: now_ms.saturating_sub(*at_ms),
@@ -61,7 +61,7 @@ impl Recent {
         known.collect()
     }
 
-    /// Other bounds from now on.
+    /// Sets other limits.
     pub(crate) fn set_memory(&mut self, memory: Memory) {
         self.memory = memory;
     }

@@ -23,7 +23,7 @@ struct Sender {
     heard_ms: u64,
 }
 
-/// See the module.
+/// Answers to publications of other children, by the sender's number.
 #[derive(Debug, Default)]
 pub(crate) struct Requests(HashMap<u64, Sender>);
 

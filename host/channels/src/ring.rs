@@ -1,6 +1,6 @@
 //! The messages of a channel that may still be asked for again, bounded by number, size and age.
 
-use crate::{Message, Position, frame::Kept};
+use crate::{Message, Position, frame::KeptMessage};
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -15,7 +15,7 @@ pub struct History {
     pub age_ms_max: u64,
 }
 
-/// See the module. Time comes from outside, in milliseconds that never go back.
+/// The stream of a channel up to its last message, and the messages that are kept. Time comes from outside, in milliseconds that never go back.
 #[derive(Debug)]
 pub struct Ring {
     history: History,
@@ -25,7 +25,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// An empty one. `epoch` must never have been used for this channel.
+    /// A stream without messages. `epoch` must never have been used for this channel.
     pub fn new(epoch: u64, history: History) -> Self {
         Self {
             history,
@@ -35,18 +35,23 @@ impl Ring {
         }
     }
 
-    /// One that stands at `last`, with what is kept up to there.
-    pub(crate) fn at(now_ms: u64, last: Position, history: History, kept: Vec<Kept>) -> Self {
+    /// A stream whose last message is at `last`, with the messages that are kept up to there.
+    pub(crate) fn at(
+        now_ms: u64,
+        last: Position,
+        history: History,
+        kept: Vec<KeptMessage>,
+    ) -> Self {
         let mut ring = Self::new(last.epoch, history);
         ring.last.offset = last.offset.saturating_sub(kept.len() as u64);
-        for Kept { age_ms, data } in kept {
+        for KeptMessage { age_ms, data } in kept {
             ring.push_aged(now_ms, age_ms, data);
         }
         ring.last = last;
         ring
     }
 
-    /// Other bounds from now on.
+    /// Sets other limits.
     pub(crate) fn set_history(&mut self, history: History) {
         self.history = history;
     }
@@ -78,18 +83,21 @@ impl Ring {
     }
 
     /// Messages of [`Ring::since`] with their ages, to be told to another child.
-    pub(crate) fn kept_since(&mut self, now_ms: u64, from: Position) -> Option<Vec<Kept>> {
+    pub(crate) fn kept_since(&mut self, now_ms: u64, from: Position) -> Option<Vec<KeptMessage>> {
         let missed = self.since(now_ms, from)?.len();
         let skipped = self.kept.len() - missed;
-        let kept = self.kept.range(skipped..).map(|(at_ms, message)| Kept {
-            age_ms: now_ms.saturating_sub(*at_ms),
-            data: message.data.clone(),
-        });
+        let kept = self
+            .kept
+            .range(skipped..)
+            .map(|(at_ms, message)| KeptMessage {
+                age_ms: now_ms.saturating_sub(*at_ms),
+                data: message.data.clone(),
+            });
         Some(kept.collect())
     }
 
     /// All that is kept.
-    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<Kept> {
+    pub(crate) fn hand_over(&mut self, now_ms: u64) -> Vec<KeptMessage> {
         self.trim(now_ms);
         let offset = self.last.offset - self.kept.len() as u64;
         let from = Position {
@@ -179,7 +187,7 @@ mod tests {
         let mut ring = filled(&[60, 60]);
         check(&mut ring, 0, 1, Some(&[2]));
         check(&mut ring, 0, 0, None);
-        // One that is too large to be kept was still published.
+        // A message that is too large to be kept was still published.
         let mut large = filled(&[101]);
         check(&mut large, 0, 0, None);
         check(&mut large, 0, 1, Some(&[]));

@@ -1,6 +1,6 @@
 //! Rules for channels and connections, and the answers that follow from them.
 
-use crate::{Change, History, Memory, Message, Overflow, Patience, Position};
+use crate::{Change, History, Memory, Message, Overflow, Position, PresenceDelays};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,14 +14,14 @@ pub struct Rules {
     /// Time in which publishers may repeat themselves.
     pub memory: Memory,
     /// Delays by which presence is debounced.
-    pub patience: Patience,
+    pub presence: PresenceDelays,
     /// Bytes of one message.
     pub message_bytes_max: usize,
     /// Subscribers of one channel in this child.
     pub subscribers_max: usize,
 }
 
-/// By namespace.
+/// Rules by namespace.
 pub(crate) struct Namespaces(HashMap<Box<str>, Rules>);
 
 impl Namespaces {
@@ -51,17 +51,17 @@ pub struct ConnectionLimits {
 pub enum Refusal {
     /// There is no such connection (any more).
     NoConnection,
-    /// A channel without rules.
+    /// The channel's namespace has no rules.
     NoNamespace,
     /// The connection is subscribed already.
     Subscribed,
     /// The subscription was ended before there was an answer.
     Unsubscribed,
-    /// Above [`ConnectionLimits::subscriptions_max`].
+    /// The connection is at [`ConnectionLimits::subscriptions_max`].
     TooManySubscriptions(usize),
-    /// Above [`Rules::subscribers_max`].
+    /// The channel is at [`Rules::subscribers_max`].
     TooManySubscribers(usize),
-    /// Above [`Rules::message_bytes_max`].
+    /// The message is above [`Rules::message_bytes_max`].
     TooLarge {
         /// Bytes that came.
         bytes: usize,
@@ -78,7 +78,7 @@ pub enum Refusal {
 pub struct Subscribed {
     /// The channel, in messages of this connection.
     pub subscription: u32,
-    /// Where its stream stands after `missed`.
+    /// Position of the stream after `missed`.
     pub position: Position,
     /// Whether nothing lies between the position that was named and `missed`; `None` where none was named.
     pub recovered: Option<bool>,
@@ -91,9 +91,9 @@ pub struct Subscribed {
 /// The answer to a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// Where it stands.
+    /// Position of the message.
     pub position: Position,
-    /// The same key had been used before: nothing was published now.
+    /// Whether the key had been used before: then nothing was published now.
     pub repeated: bool,
 }
 

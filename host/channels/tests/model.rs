@@ -4,7 +4,7 @@
 
 use protoplex_channels::{
     Answer, Change, Child, ConnectionId, ConnectionLimits, Effects, History, Item, Memory, Mesh,
-    Notice, Overflow, Patience, Position, Refusal, Rules, Said,
+    Notice, Overflow, Position, PresenceDelays, QueueItem, Refusal, Rules,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -33,7 +33,7 @@ fn rules(overflow: Overflow) -> Rules {
             keys_max: 16,
             age_ms_max: 300,
         },
-        patience: Patience {
+        presence: PresenceDelays {
             leave_after_ms: LEAVE_AFTER_MS,
             expires_after_ms: 10_000,
         },
@@ -280,7 +280,8 @@ impl Model {
                 return;
             };
             let of = match &item {
-                Item::Message(of, _) | Item::Reply(Said::Notice(Notice::Presence(of, _)), _) => *of,
+                Item::Message(of, _)
+                | Item::Reply(QueueItem::Notice(Notice::Presence(of, _)), _) => *of,
                 Item::Reply(..) => panic!("the stream was never reset"),
             };
             // What waited when it unsubscribed is not meant for it any more.
@@ -301,10 +302,10 @@ impl Model {
                     assert!(now.offset > before.offset, "{name}");
                     seen.position = Some(now);
                 }
-                Item::Reply(Said::Notice(Notice::Presence(_, Change::Joined(who))), _) => {
+                Item::Reply(QueueItem::Notice(Notice::Presence(_, Change::Joined(who))), _) => {
                     assert!(seen.members.insert(who), "who is there cannot join");
                 }
-                Item::Reply(Said::Notice(Notice::Presence(_, Change::Left(who))), _) => {
+                Item::Reply(QueueItem::Notice(Notice::Presence(_, Change::Left(who))), _) => {
                     assert!(seen.members.remove(&who), "who is not there cannot leave");
                 }
                 Item::Reply(..) => unreachable!(),

@@ -44,7 +44,7 @@ impl FileLog {
     /// Starts the thread. A file that cannot be opened is tried again: it keeps nobody from serving.
     ///
     /// # Errors
-    /// No thread.
+    /// The thread cannot be started.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (queue, messages) = sync_channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -115,7 +115,7 @@ struct Writer {
     is_mid_line: bool,
     dropped: Arc<AtomicU64>,
     /// Dropped lines that the log has told of.
-    told: u64,
+    logged: u64,
 }
 
 impl Writer {
@@ -128,14 +128,14 @@ impl Writer {
             failing: false,
             is_mid_line: false,
             dropped,
-            told: 0,
+            logged: 0,
         };
         writer.open();
         writer.is_mid_line = ends_within_a_line(path);
         writer
     }
 
-    /// Until the log is dropped.
+    /// Writes lines until the log is dropped.
     fn run(&mut self, messages: &Receiver<Message>) {
         loop {
             match messages.recv_timeout(REOPEN_PERIOD) {
@@ -203,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// Whole lines; those that do not get out are counted.
+    /// Writes whole lines, and counts those that cannot be written.
     fn write_lines(&mut self) -> io::Result<()> {
         let mut left = &self.lines[..];
         let mut write = || {
@@ -237,7 +237,7 @@ impl Writer {
     fn recovered(&mut self) {
         if std::mem::take(&mut self.failing) {
             let dropped = self.dropped.load(Relaxed);
-            let lines = dropped - std::mem::replace(&mut self.told, dropped);
+            let lines = dropped - std::mem::replace(&mut self.logged, dropped);
             tracing::warn!(path = %self.path.display(), lines, "the access log is written again; lines were lost");
         }
     }
@@ -249,7 +249,7 @@ impl Writer {
         }
     }
 
-    /// Somebody moved the file away: a new one is begun.
+    /// Begins a new file where the old one was moved away.
     fn reopen(&mut self) {
         if self.looked.elapsed() < REOPEN_PERIOD {
             return;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn each_request_is_a_line_of_json_and_nothing_a_client_says_makes_another() {
+    fn each_request_is_one_json_line_whatever_the_client_sends() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("access.log");
         let log = FileLog::open(&file).expect("it opens");

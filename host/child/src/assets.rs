@@ -12,7 +12,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-/// By path.
+/// The assets of a build, by path.
 pub(super) type Assets = HashMap<String, ServedAsset>;
 
 /// Maps a sealed memfd.

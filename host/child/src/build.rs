@@ -2,7 +2,6 @@
 
 use super::{
     assets::{self, Assets},
-    builds::Held,
     metrics::{HandlerMetrics, Metrics},
     relay,
     relay_grant::RelayGrant,
@@ -44,7 +43,7 @@ pub(super) struct Loader<'a> {
     /// Native code by component.
     pub(super) native: &'a HashMap<Digest, File>,
     /// Builds whose unchanged handlers are carried over, warm.
-    pub(super) held: &'a Held,
+    pub(super) loaded: &'a [Arc<LoadedBuild>],
 }
 
 /// Routes, compiled handlers, grants, settings and assets of a build: immutable, but for what ends it.
@@ -53,58 +52,58 @@ pub struct LoadedBuild {
     pub id: BuildId,
     /// Finds the handler for a request.
     pub router: Router,
-    /// Its handlers, by the index that routes have for them.
-    pub handlers: Vec<Arc<Slot>>,
+    /// The build's handlers, by the index that routes have for them.
+    pub handlers: Vec<Arc<LoadedHandler>>,
     pub(super) assets: Assets,
     pub(super) upstreams: Upstreams,
     /// The manifest.
     pub manifest: Manifest,
-    /// Until the head of a response of `role:app`.
+    /// Timeout for the head of a response of `role:app`.
     pub(super) first_byte_of_apps: Duration,
-    /// Ends what outlives the drain deadline after a switch.
-    cut: ArcSwap<CancellationToken>,
+    /// Cancelled at the next drain deadline after a switch away from the build.
+    deadline: ArcSwap<CancellationToken>,
     /// Number of switches away from the build.
     switches: AtomicU64,
-    /// Set by a switch away from it, until the drain deadline passes.
+    /// Set by a switch away from the build, until the drain deadline passes.
     draining: AtomicBool,
 }
 
-/// A handler as this build uses it.
-pub struct Slot {
+/// A handler with its grants, limits and metrics, as one build uses it.
+pub struct LoadedHandler {
     /// Name in the manifest.
     pub name: String,
     pub(super) grants: Grants,
     pub(super) response_bytes_max: u64,
-    /// Its code, by the kind of its world.
+    /// Compiled code, by the kind of its world.
     pub code: Code,
-    /// What calls of it may read.
+    /// What the handler's calls may read: name, build, settings, grants.
     pub context: Arc<HandlerContext>,
-    /// Counters of its name.
+    /// Counters by the handler's name, which outlive the build.
     pub metrics: Arc<HandlerMetrics>,
     /// Relays that the handler's grants allow.
     pub(super) relays: Vec<Arc<RelayGrant>>,
 }
 
-/// Code of a handler.
+/// The compiled code of a handler, by the kind of its world.
 #[derive(Clone)]
 pub enum Code {
-    /// Decides on heads.
+    /// An edge handler, which decides on heads.
     Edge(Arc<EdgeHandler>),
-    /// Answers whole requests.
+    /// An app handler, which answers whole requests.
     App(Arc<AppHandler>),
-    /// Hears of connections.
+    /// A live handler, which is called with the events of connections.
     Live(Arc<LiveHandler>),
 }
 
 impl Code {
-    /// Whether it is that app handler.
+    /// Whether this is the code of that app handler.
     pub(super) fn is_app(&self, app: &Arc<AppHandler>) -> bool {
         matches!(self, Self::App(own) if Arc::ptr_eq(own, app))
     }
 }
 
 impl LoadedBuild {
-    /// Reads, maps and links; nothing runs yet.
+    /// Loads a build: reads, maps and links; no guest runs yet.
     pub(super) fn load(
         loader: &Loader<'_>,
         id: BuildId,
@@ -117,7 +116,7 @@ impl LoadedBuild {
         let mut handlers = Vec::new();
         for (name, handler) in &manifest.handlers {
             let context = HandlerContext::new(name, handler, id, &manifest);
-            handlers.push(Arc::new(Slot {
+            handlers.push(Arc::new(LoadedHandler {
                 name: name.clone(),
                 grants: handler.grants.clone(),
                 response_bytes_max: handler.limits.response_bytes_max,
@@ -128,7 +127,7 @@ impl LoadedBuild {
             }));
         }
         let router = Router::new(loader.role, &manifest.routes, |route| {
-            let mut names = handlers.iter().map(|slot| &slot.name);
+            let mut names = handlers.iter().map(|handler| &handler.name);
             let handler = names.position(|name| *name == route.handler)?;
             let host = route.host.as_deref();
             let metrics = loader.metrics.route(host, &route.path, &route.handler);
@@ -147,58 +146,60 @@ impl LoadedBuild {
             upstreams,
             first_byte_of_apps: relay::first_byte_of_apps(&manifest),
             manifest,
-            cut: ArcSwap::from_pointee(CancellationToken::new()),
+            deadline: ArcSwap::from_pointee(CancellationToken::new()),
             switches: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         })
     }
 
-    pub(super) fn handler(&self, name: &str) -> Option<&Slot> {
-        let mut handlers = self.handlers.iter().map(|slot| &**slot);
-        handlers.find(|slot| slot.name == name)
+    pub(super) fn handler(&self, name: &str) -> Option<&LoadedHandler> {
+        let mut handlers = self.handlers.iter().map(|handler| &**handler);
+        handlers.find(|handler| handler.name == name)
     }
 
-    /// Cancelled when what began before now has to end.
-    pub(super) fn cut_token(&self) -> CancellationToken {
-        CancellationToken::clone(&self.cut.load())
+    /// The token that is cancelled when requests which began before now have to end.
+    pub(super) fn deadline_token(&self) -> CancellationToken {
+        CancellationToken::clone(&self.deadline.load())
     }
 
-    /// Ends whatever still runs on it. Requests that begin later (on an internal hop) are not affected.
-    pub(super) fn cut(&self) {
+    /// Ends whatever still runs on the build. Internal requests that name it later are not affected.
+    pub(super) fn expire(&self) {
         self.draining.store(false, SeqCst);
-        self.cut.swap(Arc::new(CancellationToken::new())).cancel();
+        self.deadline
+            .swap(Arc::new(CancellationToken::new()))
+            .cancel();
     }
 
-    /// Marks a switch away from it; returns how many there have been.
+    /// Marks a switch away from the build. Returns how many there have been.
     pub(super) fn switched_away(&self) -> u64 {
         self.draining.store(true, SeqCst);
         self.switches.fetch_add(1, Relaxed) + 1
     }
 
-    /// Whether it was switched away from, and its drain deadline is still to come.
+    /// Whether there was a switch away from the build whose drain deadline is still to come.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(SeqCst)
     }
 
-    /// Whether no later switch went away from it.
+    /// Whether that was the last switch away from the build.
     pub(super) fn was_last(&self, switch: u64) -> bool {
         self.switches.load(Relaxed) == switch
     }
 
-    /// Drops instances that only this build uses.
-    pub(super) fn cool(&self, except: &LoadedBuild) {
-        for slot in &self.handlers {
+    /// Drops idle instances that only this build uses, and `except` does not.
+    pub(super) fn trim_pools(&self, except: &LoadedBuild) {
+        for handler in &self.handlers {
             let is_kept = except
                 .handlers
                 .iter()
-                .any(|other| match (&slot.code, &other.code) {
+                .any(|other| match (&handler.code, &other.code) {
                     (Code::Edge(ours), Code::Edge(theirs)) => Arc::ptr_eq(ours, theirs),
                     (Code::Live(ours), Code::Live(theirs)) => Arc::ptr_eq(ours, theirs),
                     _ => false,
                 });
-            match &slot.code {
-                Code::Edge(edge) if !is_kept => edge.cool(),
-                Code::Live(live) if !is_kept => live.cool(),
+            match &handler.code {
+                Code::Edge(edge) if !is_kept => edge.trim_pool(),
+                Code::Live(live) if !is_kept => live.trim_pool(),
                 _ => {}
             }
         }
@@ -208,7 +209,7 @@ impl LoadedBuild {
 impl Loader<'_> {
     /// The upstreams of a build; unchanged ones are carried over.
     fn upstreams(&self, manifest: &Manifest) -> Result<Upstreams, BuildFault> {
-        let held: Vec<_> = self.held.all().map(|build| &build.upstreams).collect();
+        let held: Vec<_> = self.loaded.iter().map(|build| &build.upstreams).collect();
         let upstreams = Upstreams::new(&manifest.upstreams, &held, self.means);
         upstreams.map_err(|reason| BuildFault {
             stage: Stage::Limit,
@@ -238,13 +239,13 @@ impl Loader<'_> {
     fn code(&self, handler: &Handler, context: &HandlerContext) -> Result<Code, BuildFault> {
         let (name, world) = (context.handler.as_str(), handler.world);
         let unchanged = self
-            .held
-            .all()
+            .loaded
+            .iter()
             .filter(|build| build.manifest.handlers.get(name) == Some(handler))
             .filter_map(|build| build.handler(name))
-            .find(|slot| !world.is_app() || slot.context.settings == context.settings);
-        if let Some(slot) = unchanged {
-            return Ok(slot.code.clone());
+            .find(|handler| !world.is_app() || handler.context.settings == context.settings);
+        if let Some(handler) = unchanged {
+            return Ok(handler.code.clone());
         }
         let native = self
             .native
@@ -304,7 +305,7 @@ impl LoadedBuild {
             upstreams: Upstreams::default(),
             first_byte_of_apps: relay::first_byte_of_apps(&manifest),
             manifest,
-            cut: ArcSwap::default(),
+            deadline: ArcSwap::default(),
             switches: AtomicU64::new(0),
             draining: AtomicBool::new(false),
         }

@@ -12,28 +12,29 @@ const PREVIOUS_MAX: usize = 2;
 /// The builds that are loaded at one moment. It is replaced as a whole: a request that names a build finds it during a
 /// switch too.
 #[derive(Clone, Default)]
-pub struct Held {
+pub struct LoadedBuilds {
     /// The build for a request that names none.
     pub active: Option<Arc<LoadedBuild>>,
-    /// Newest first, without the active one.
+    /// Builds that were active before, newest first.
     previous: Vec<Arc<LoadedBuild>>,
     prepared: Vec<Arc<LoadedBuild>>,
 }
 
-impl Held {
+impl LoadedBuilds {
     /// A build that is still loaded.
     pub(super) fn named(&self, id: &BuildId) -> Option<&Arc<LoadedBuild>> {
         self.all().find(|build| build.id == *id)
     }
 
-    /// Whether that is the build for a request that names none.
+    /// Whether a build is the one for requests that name none.
     pub(super) fn is_active(&self, build: &Arc<LoadedBuild>) -> bool {
         self.active
             .as_ref()
             .is_some_and(|active| Arc::ptr_eq(active, build))
     }
 
-    /// Whether another build answers since. One that is only prepared here may be active elsewhere already.
+    /// Whether a build was active before the present one. A build that is only prepared here may be active elsewhere
+    /// already.
     pub fn is_past(&self, build: &Arc<LoadedBuild>) -> bool {
         self.previous.iter().any(|past| Arc::ptr_eq(past, build))
     }
@@ -47,18 +48,18 @@ impl Held {
     }
 }
 
-/// One writer, the child's control loop; any number of readers.
+/// The builds of a child behind one pointer: the control loop writes it, every request reads it.
 #[derive(Default)]
-pub struct Builds(ArcSwap<Held>);
+pub struct Builds(ArcSwap<LoadedBuilds>);
 
 impl Builds {
     /// The builds that are loaded now.
-    pub fn now(&self) -> Guard<Arc<Held>> {
+    pub fn now(&self) -> Guard<Arc<LoadedBuilds>> {
         self.0.load()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Held)) {
-        let mut held = Held::clone(&self.now());
+    fn change(&self, change: impl FnOnce(&mut LoadedBuilds)) {
+        let mut held = LoadedBuilds::clone(&self.now());
         change(&mut held);
         self.0.store(Arc::new(held));
     }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_builds_before_stay_loaded_and_going_back_switches_to_the_same_one() {
+    fn two_previous_builds_stay_loaded_and_rollback_reuses_them() {
         let builds = Builds::default();
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| Arc::new(LoadedBuild::empty(name)));
         for build in [&a, &b, &c] {

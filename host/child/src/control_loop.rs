@@ -1,4 +1,4 @@
-//! A child's life: it obeys its parent's messages, reports, and drains when the parent says so or is gone.
+//! A child's life: it carries out its parent's messages, reports, and drains when the parent says so or is gone.
 
 mod ending;
 mod orders;
@@ -20,11 +20,11 @@ pub(super) async fn run(config: ChildConfig, start_role: StartRole) -> anyhow::R
     let mut child = Child::start(config, start_role)?;
     let mut beats = pin!(beat(
         Arc::clone(&child.channel),
-        Arc::clone(&child.shared),
+        Arc::clone(&child.context),
         Arc::clone(&child.server),
     ));
     let end = tokio::select! {
-        ended = child.obey_all() => ended?,
+        ended = child.apply_all() => ended?,
         // A beat notices that the parent is gone in the middle of an order, too.
         () = &mut beats => End::Orphaned,
     };
@@ -37,9 +37,9 @@ pub(super) async fn run(config: ChildConfig, start_role: StartRole) -> anyhow::R
         return Ok(());
     }
     let mut finished = pin!(child.finish());
-    let told = async {
+    let orders = async {
         tokio::select! {
-            ended = child.obey_draining() => ended,
+            ended = child.apply_while_draining() => ended,
             () = beats => Ok(()),
         }
     };
@@ -47,12 +47,12 @@ pub(super) async fn run(config: ChildConfig, start_role: StartRole) -> anyhow::R
         biased;
         cut = &mut finished => cut,
         // A parent that is gone is no reason to leave anybody without an answer.
-        _ = told => {
+        _ = orders => {
             child.shut();
             finished.await
         }
     };
     tracing::info!(cut, "a child drained");
-    child.say(&FromChild::Drained { cut }).await;
+    child.send(&FromChild::Drained { cut }).await;
     Ok(())
 }

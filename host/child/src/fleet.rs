@@ -20,7 +20,7 @@ use std::{
 /// Time that a relay waits for the first healthy node of a role: nodes come and go, and the directory is a moment
 /// behind.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// After a wait in vain, what needs that role is refused at once for so long, unless the directory changes: visitors
+/// After a wait in vain, what needs that role is refused at once for so long, unless the directory changes: clients
 /// of something that is down would pile up.
 const REFUSE_MAX: Duration = Duration::from_secs(1);
 /// A slot that no child has.
@@ -62,9 +62,9 @@ pub(super) struct Fleet {
     next: AtomicUsize,
     /// Children of live nodes that have a slot.
     children: Vec<Authority>,
-    /// For each slot its place in `children`.
+    /// Index in `children` of each slot's owner.
     slots: Vec<u16>,
-    /// When the first relay began to wait for what is not there.
+    /// When the first relay began to wait, for each kind of node that is missing.
     waits: Mutex<BTreeMap<Awaited, Instant>>,
 }
 
@@ -124,7 +124,7 @@ impl Fleet {
 
     /// Time that a relay may wait for what is not there. All that miss the same share one wait, and after it none waits
     /// for a while.
-    pub(super) fn patience(&self, target: &FleetTarget, now: Instant) -> Duration {
+    pub(super) fn wait_timeout(&self, target: &FleetTarget, now: Instant) -> Duration {
         let mut waits = self.waits.lock();
         let over = WAIT_MAX + REFUSE_MAX;
         waits.retain(|_, since| now.saturating_duration_since(*since) < over);
@@ -133,7 +133,7 @@ impl Fleet {
     }
 }
 
-/// Where a node takes what others relay. One of before there was a listener for that does so on its public port.
+/// The address at which a node takes internal requests: the public port, where the node names no internal one.
 fn relay_url(addresses: &Addresses) -> &str {
     match addresses.internal.as_str() {
         "" => &addresses.http,
@@ -207,7 +207,7 @@ mod tests {
         }
         let mut slots = Slots::default();
         for slot in 0..SLOTS {
-            let place = protoplex_wire::directory::SlotOwner {
+            let place = protoplex_wire::directory::ChildId {
                 node: format!("live-{}", slot % nodes).into(),
                 child: slot / nodes % children,
             };
@@ -282,23 +282,23 @@ mod tests {
     }
 
     #[test]
-    fn all_that_miss_the_same_share_one_wait_and_then_none_waits_for_a_while() {
+    fn relays_without_a_node_share_one_wait_then_fail_at_once() {
         let (fleet, start) = (Fleet::default(), Instant::now());
         let after = |ms| start + Duration::from_millis(ms);
         let other = FleetTarget::Live {
             namespace: "other".to_owned(),
         };
-        assert_eq!(fleet.patience(&chat(), start), WAIT_MAX);
+        assert_eq!(fleet.wait_timeout(&chat(), start), WAIT_MAX);
         assert_eq!(
-            fleet.patience(&other, after(400)),
+            fleet.wait_timeout(&other, after(400)),
             WAIT_MAX - Duration::from_millis(400)
         );
         assert_eq!(
-            fleet.patience(&FleetTarget::Role(Role::App), after(400)),
+            fleet.wait_timeout(&FleetTarget::Role(Role::App), after(400)),
             WAIT_MAX
         );
-        assert_eq!(fleet.patience(&chat(), after(1_500)), Duration::ZERO);
-        assert_eq!(fleet.patience(&chat(), after(2_100)), WAIT_MAX);
+        assert_eq!(fleet.wait_timeout(&chat(), after(1_500)), Duration::ZERO);
+        assert_eq!(fleet.wait_timeout(&chat(), after(2_100)), WAIT_MAX);
     }
 
     /// Prints, and asserts nothing about time: machines differ.

@@ -1,7 +1,7 @@
 //! How many nodes of the fleet a request has passed. A handler that relays to the role of its own node sends a request
 //! round in circles: each turn costs as much as a request, so it is ended after a few.
 
-use super::decide::Request;
+use super::request::Request;
 use protoplex_http::Internal;
 
 /// Relays from node to node that one request may take (508 above it). A proxy, an app, and one that it asks are two.
@@ -13,7 +13,7 @@ pub(super) fn next(request: &Request<'_>) -> Option<u32> {
     (taken < HOPS_MAX).then_some(taken + 1)
 }
 
-/// One at least: it came from a node. An origin that is not believed may hide any number.
+/// Relays that an internal request has taken: one at least, and the most where its origin is not believed.
 fn taken(internal: &Internal<'_>) -> u32 {
     match (internal.relays, internal.origin) {
         (Some(relays), _) => relays.max(1),
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn relays_are_counted_from_one_and_an_origin_not_believed_is_too_many() {
+    fn relays_count_from_one_and_a_false_origin_is_too_many() {
         let origin = Some(&b"https 192.0.2.1 4711 0123456789abcdef 1"[..]);
         for (origin, relays, count) in [
             (origin, Some(1), 1),

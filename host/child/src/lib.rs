@@ -4,28 +4,28 @@
 //! reads no file but what the parent hands it, and knows nothing of the Seed.
 
 mod access_log;
-mod app;
 mod assets;
 pub mod build;
 pub mod builds;
+pub mod context;
 mod control_loop;
-pub mod decide;
-mod edits;
+mod decide;
+mod drain_deadline;
 mod fleet;
 mod forwarded;
 mod hops;
 mod inherited;
 pub mod metrics;
 mod origin;
-mod outlive;
 mod owned_head;
 mod probe;
 mod relay;
 mod relay_grant;
 pub mod reply;
+pub mod request;
 pub mod role;
 pub mod route;
-pub mod service;
+mod service;
 mod upstream;
 
 use anyhow::Context;

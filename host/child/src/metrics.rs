@@ -2,13 +2,14 @@
 
 mod decision_kind;
 mod named;
+mod role_metrics;
 mod route;
 mod text;
 
 pub use decision_kind::DecisionKind;
+pub use role_metrics::{Labelled, RoleMetrics, Sample};
 pub(super) use route::{Moment, RouteMetrics};
 
-use super::role::RoleMetrics;
 use named::Named;
 use parking_lot::Mutex;
 use protoplex_upstream::{Load, UpstreamCounters};
@@ -80,9 +81,6 @@ pub(super) struct Metrics {
     routes: Named<RouteName, RouteMetrics>,
 }
 
-/// Name, help and value of a metric without labels of its own.
-pub type Sample = (&'static str, &'static str, u64);
-
 /// What others know, at the moment of a scrape.
 pub(super) struct Seen<'a> {
     pub(super) child: usize,
@@ -91,7 +89,7 @@ pub(super) struct Seen<'a> {
     pub(super) refused: Vec<(&'static str, u64)>,
     /// What the role of the child shows of itself.
     pub(super) role: RoleMetrics,
-    /// By the name of the upstream.
+    /// Load by the name of the upstream.
     pub(super) loads: BTreeMap<String, Load>,
 }
 

@@ -1,9 +1,8 @@
 //! Warm-up: every handler of a build makes an instance, and answers its probe, before the build takes traffic.
 
 use super::{
-    app,
-    build::{Code, LoadedBuild, Slot},
-    decide,
+    build::{Code, LoadedBuild, LoadedHandler},
+    decide::{app, check},
 };
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -32,36 +31,35 @@ pub(super) async fn warm(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
 }
 
 async fn warm_all(build: &Arc<LoadedBuild>) -> Result<(), BuildFault> {
-    let mut patience = BODIES_READ_MAX;
-    for slot in &build.handlers {
-        let warmed = match &slot.code {
+    let mut time_left = BODIES_READ_MAX;
+    for handler in &build.handlers {
+        let warmed = match &handler.code {
             Code::Edge(edge) => edge.warm().await,
             Code::App(app) => app.warm().await,
             Code::Live(live) => live.warm(),
         };
-        warmed.map_err(|error| fault(slot, "made no instance", &error.to_string()))?;
-        let handler = &build.manifest.handlers[&slot.name];
-        if let Some(probe) = &handler.probe {
-            let ran = run(build, slot, probe, &mut patience).await;
-            ran.map_err(|why| fault(slot, &probe.path, &why))?;
+        warmed.map_err(|error| fault(handler, "made no instance", &error.to_string()))?;
+        if let Some(probe) = &build.manifest.handlers[&handler.name].probe {
+            let ran = run(build, handler, probe, &mut time_left).await;
+            ran.map_err(|why| fault(handler, &probe.path, &why))?;
         }
     }
     Ok(())
 }
 
-fn fault(slot: &Slot, what: &str, why: &str) -> BuildFault {
+fn fault(handler: &LoadedHandler, what: &str, why: &str) -> BuildFault {
     BuildFault {
         stage: Stage::WarmUp,
-        reason: format!("handler `{}`, {what}: {why}", slot.name),
+        reason: format!("handler `{}`, {what}: {why}", handler.name),
     }
 }
 
 /// Asks a handler as a client would, and looks at all of its answer.
 async fn run(
     build: &Arc<LoadedBuild>,
-    slot: &Slot,
+    handler: &LoadedHandler,
     probe: &Probe,
-    patience: &mut Duration,
+    time_left: &mut Duration,
 ) -> Result<(), String> {
     let said = |error: HandlerError| error.to_string();
     // Host and path are what a handler would see of a client's request.
@@ -88,23 +86,23 @@ async fn run(
         request_id: "probe",
         hop: Default::default(),
     };
-    let decision = match &slot.code {
-        Code::Edge(edge) if edge.is_sync() => edge.decide(&head, &slot.context).map_err(said)?,
+    let decision = match &handler.code {
+        Code::Edge(edge) if edge.is_sync() => edge.decide(&head, &handler.context).map_err(said)?,
         Code::Edge(edge) => {
-            let decision = edge.decide_later(&head, &slot.context).await;
+            let decision = edge.decide_later(&head, &handler.context).await;
             decision.map_err(said)?
         }
         // Nobody is connected for a probe.
         Code::Live(_) => return Ok(()),
-        Code::App(handler) => {
+        Code::App(app_handler) => {
             let request = app::request(&head, Body::empty(), false).map_err(said)?;
             // A cut is heard of by reading.
-            let reply = app::run(Arc::clone(handler), request, head.client, |_| {}).await;
-            return read(reply.map_err(said)?, patience).await;
+            let reply = app::run(Arc::clone(app_handler), request, head.client, |_| {}).await;
+            return read(reply.map_err(said)?, time_left).await;
         }
     };
     // Nothing is relayed for a probe.
-    match decide::check(build, slot, &head, decision).map_err(said)? {
+    match check::check(build, handler, &head, decision).map_err(said)? {
         Some(status) => healthy(status),
         None => Ok(()),
     }
@@ -117,8 +115,8 @@ fn healthy(status: StatusCode) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads an app's answer to its end, or as long as there is patience left.
-async fn read(reply: Reply, patience: &mut Duration) -> Result<(), String> {
+/// Reads an app's answer to its end, or for as long as there is time left.
+async fn read(reply: Reply, time_left: &mut Duration) -> Result<(), String> {
     healthy(reply.status)?;
     let ReplyBody::Stream(mut body) = reply.body else {
         return Ok(());
@@ -130,7 +128,7 @@ async fn read(reply: Reply, patience: &mut Duration) -> Result<(), String> {
         Ok(())
     };
     let started = Instant::now();
-    let read = tokio::time::timeout(*patience, all).await;
-    *patience = patience.saturating_sub(started.elapsed());
+    let read = tokio::time::timeout(*time_left, all).await;
+    *time_left = time_left.saturating_sub(started.elapsed());
     read.unwrap_or(Ok(()))
 }

@@ -1,19 +1,24 @@
-//! Relaying: the servers of upstreams and of the fleet, and what a client hears when there is no response.
+//! Servers that relays of all builds share: nodes of the fleet, by the directory, and addresses that grants name. The
+//! servers of an upstream are the build's.
 
-use super::reply;
-use http::{StatusCode, uri::Authority};
+use super::{
+    fleet::{Fleet, FleetTarget},
+    relay_grant::Destination,
+};
+use http::uri::Authority;
 use parking_lot::Mutex;
-use protoplex_http::{BodyError, Reply};
-use protoplex_upstream::{Group, Load, Outbound, RelayError, UpstreamContext};
+use protoplex_fleet::build_token::{BuildToken, BuildTokenFault};
+use protoplex_upstream::{Group, Load, UpstreamContext};
 use protoplex_wire::{
-    Manifest, UpstreamRef,
+    BuildId, Manifest, UpstreamRef,
     manifest::{Ejection, Role, Upstream, defaults},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
+use tokio::sync::watch;
 
 /// Servers that no upstream of a build names: nodes of the fleet, and addresses that grants name. Above this the
 /// unused ones are forgotten.
@@ -26,26 +31,111 @@ const APP_MARGIN: Duration = Duration::from_secs(5);
 /// Name in metrics for servers that no upstream names.
 const ADDRESSES: &str = "(addresses)";
 
-/// The servers of a child.
-pub(super) struct Relay {
-    pub(super) means: Arc<UpstreamContext>,
-    servers: Mutex<HashMap<Authority, Arc<Group>>>,
-    /// Nodes of the fleet that a role's requests go to.
-    roles: Mutex<HashMap<Role, Arc<Group>>>,
+/// The servers that one relay goes to.
+pub(super) struct Servers {
+    pub(super) group: Arc<Group>,
+    /// Names the build to a node of the fleet; other servers get none.
+    pub(super) token: Option<Arc<BuildToken>>,
 }
 
-impl Relay {
+/// All servers of a child that no upstream of a build names.
+pub(super) struct RelayServers {
+    pub(super) means: Arc<UpstreamContext>,
+    /// The directory as relays read it.
+    fleet: watch::Sender<Fleet>,
+    by_address: Mutex<HashMap<Authority, Arc<Group>>>,
+    /// Nodes of the fleet that a role's requests go to.
+    by_role: Mutex<HashMap<Role, Arc<Group>>>,
+}
+
+impl RelayServers {
     pub(super) fn new(means: UpstreamContext) -> Self {
         Self {
             means: Arc::new(means),
-            servers: Mutex::default(),
-            roles: Mutex::default(),
+            fleet: watch::Sender::new(Fleet::default()),
+            by_address: Mutex::default(),
+            by_role: Mutex::default(),
         }
     }
 
-    /// The directory has changed.
-    pub(super) fn set_roles<'a>(&self, roles: impl Iterator<Item = (Role, &'a [Authority])>) {
-        let mut known = self.roles.lock();
+    /// Reads the token by which a node of the fleet says which build a request belongs to.
+    pub(super) fn verify(&self, token: &[u8]) -> Result<Arc<BuildToken>, BuildTokenFault> {
+        self.fleet.borrow().hop_key.verify(token, SystemTime::now())
+    }
+
+    /// Finds the servers for a relay. Nodes of the fleet that are not there yet are waited for.
+    pub(super) async fn find(
+        &self,
+        build: &BuildId,
+        to: &Destination,
+        key: Option<&str>,
+    ) -> Option<Servers> {
+        let (group, token) = match to {
+            Destination::Upstream(group) => (Arc::clone(group), None),
+            Destination::Server(server) => (self.server(server)?, None),
+            Destination::Fleet(target) => {
+                return match self.nodes_now(build, target, key) {
+                    // On the heap: no request carries what a wait would need.
+                    None => Box::pin(self.nodes_later(build, target, key)).await,
+                    found => found,
+                };
+            }
+        };
+        Some(Servers { group, token })
+    }
+
+    fn nodes_now(
+        &self,
+        build: &BuildId,
+        target: &FleetTarget,
+        key: Option<&str>,
+    ) -> Option<Servers> {
+        let (authority, token) = {
+            let fleet = self.fleet.borrow();
+            (
+                fleet.find(target, key).cloned()?,
+                fleet.hop_key.make(build, SystemTime::now())?,
+            )
+        };
+        let nodes = match target {
+            FleetTarget::Role(role) => self.by_role.lock().get(role).cloned(),
+            FleetTarget::Live { .. } => None,
+        };
+        Some(Servers {
+            group: nodes.or_else(|| self.server(&authority))?,
+            token: Some(token),
+        })
+    }
+
+    async fn nodes_later(
+        &self,
+        build: &BuildId,
+        target: &FleetTarget,
+        key: Option<&str>,
+    ) -> Option<Servers> {
+        let mut fleet = self.fleet.subscribe();
+        let now = Instant::now();
+        let until = now + fleet.borrow().wait_timeout(target, now);
+        loop {
+            // A directory that came before `subscribe` counts, too.
+            if let Some(found) = self.nodes_now(build, target, key) {
+                return Some(found);
+            }
+            tokio::time::timeout_at(until.into(), fleet.changed())
+                .await
+                .ok()?
+                .ok()?;
+        }
+    }
+
+    /// Relays go by this directory from here on.
+    pub(super) fn set_fleet(&self, fleet: Fleet) {
+        self.set_roles(fleet.roles());
+        self.fleet.send_replace(fleet);
+    }
+
+    fn set_roles<'a>(&self, roles: impl Iterator<Item = (Role, &'a [Authority])>) {
+        let mut known = self.by_role.lock();
         let mut next = HashMap::new();
         for (role, nodes) in roles {
             let upstream = fleet_upstream(nodes);
@@ -55,20 +145,17 @@ impl Relay {
             };
             match group {
                 Ok(group) => drop(next.insert(role, group)),
-                Err(error) => tracing::error!(%role, %error, "nodes cannot be relayed to"),
+                Err(error) => {
+                    tracing::error!(%role, %error, "the nodes of a role cannot be used as an upstream; relays to the role fail")
+                }
             }
         }
         *known = next;
     }
 
-    /// The nodes of a role.
-    pub(super) fn role(&self, role: Role) -> Option<Arc<Group>> {
-        self.roles.lock().get(&role).cloned()
-    }
-
-    /// A single server, by its address.
-    pub(super) fn server(&self, authority: &Authority) -> Option<Arc<Group>> {
-        let mut servers = self.servers.lock();
+    /// The one server of an address.
+    fn server(&self, authority: &Authority) -> Option<Arc<Group>> {
+        let mut servers = self.by_address.lock();
         if let Some(group) = servers.get(authority) {
             return Some(Arc::clone(group));
         }
@@ -90,12 +177,12 @@ impl Relay {
 
     /// Loads of the nodes of each role, and of all other servers together.
     pub(super) fn loads(&self) -> BTreeMap<String, Load> {
-        let roles = self.roles.lock();
+        let roles = self.by_role.lock();
         let roles = roles.iter().map(|(role, group)| (role, group.load()));
         let mut loads: BTreeMap<_, _> = roles
             .map(|(role, load)| (UpstreamRef::Role(*role).to_string(), load))
             .collect();
-        let servers = self.servers.lock();
+        let servers = self.by_address.lock();
         if !servers.is_empty() {
             let sum = loads.entry(ADDRESSES.to_owned()).or_default();
             servers.values().for_each(|group| *sum += group.load());
@@ -105,8 +192,8 @@ impl Relay {
 
     /// Closes what is idle for too long.
     pub(super) fn sweep(&self) {
-        let mut groups: Vec<_> = self.servers.lock().values().cloned().collect();
-        groups.extend(self.roles.lock().values().cloned());
+        let mut groups: Vec<_> = self.by_address.lock().values().cloned().collect();
+        groups.extend(self.by_role.lock().values().cloned());
         groups.iter().for_each(|group| group.sweep());
     }
 }
@@ -128,27 +215,6 @@ pub(super) fn first_byte_of_apps(manifest: &Manifest) -> Duration {
     // An app's request waits for a place as long as for its answer.
     let allowed = 2 * Duration::from_millis(deadline_ms.unwrap_or_default());
     (allowed + APP_MARGIN).max(Duration::from_millis(FIRST_BYTE_TIMEOUT_MS))
-}
-
-/// Sends the request and answers with the response, or with 502, 503 or 504.
-pub(super) async fn send(group: &Arc<Group>, outbound: Outbound, request_id: &str) -> Reply {
-    let sent = if outbound.method == http::Method::CONNECT {
-        Box::pin(group.tunnel(outbound)).await
-    } else {
-        group.send(outbound).await
-    };
-    sent.unwrap_or_else(|error| {
-        tracing::warn!(request = request_id, %error, "a relay failed");
-        match error {
-            RelayError::Unavailable(_) => reply::unavailable(request_id),
-            RelayError::Broken { .. } => reply::status(StatusCode::BAD_GATEWAY, request_id),
-            RelayError::TooSlow { .. } => reply::status(StatusCode::GATEWAY_TIMEOUT, request_id),
-            RelayError::Client(BodyError::TooSlow) => {
-                reply::status(StatusCode::REQUEST_TIMEOUT, request_id)
-            }
-            RelayError::Client(_) => reply::status(StatusCode::BAD_REQUEST, request_id),
-        }
-    })
 }
 
 #[cfg(test)]
@@ -186,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hop_to_apps_leaves_room_for_the_longest_deadline_of_the_build() {
+    fn relays_to_apps_wait_for_the_longest_deadline_of_the_build() {
         let text = br#"{"format":1,"handlers":{},"name":"n","routes":[]}"#;
         let mut manifest = Manifest::parse(text).unwrap();
         for (deadline_ms, seconds) in [(None, 60), (Some(30_000), 65), (Some(120_000), 245)] {

@@ -14,7 +14,7 @@ pub(super) struct RelayGrant {
     pub(super) counters: Arc<UpstreamCounters>,
 }
 
-/// Where a relay goes.
+/// The destination of a relay.
 pub(super) enum Destination {
     /// The servers of an upstream of the build.
     Upstream(Arc<Group>),
@@ -59,7 +59,7 @@ impl RelayGrant {
         matches!(self.to, Destination::Fleet(_))
     }
 
-    /// Whether it goes to any node that runs apps.
+    /// Whether the relay goes to any node that runs apps.
     pub(super) fn is_to_apps(&self) -> bool {
         matches!(self.to, Destination::Fleet(FleetTarget::Role(Role::App)))
     }
@@ -69,7 +69,7 @@ impl RelayGrant {
         matches!(self.to, Destination::Fleet(FleetTarget::Live { .. }))
     }
 
-    /// Whether it goes to that server, named by its address.
+    /// Whether the relay goes to that server, named by its address.
     pub(super) fn is_to_server(&self, server: &Authority) -> bool {
         matches!(&self.to, Destination::Server(own) if own == server)
     }

@@ -2,7 +2,9 @@
 //!
 //! A child knows no role by name. It is started with one [`RoleService`], and asks it at the few places below.
 
-use super::{build::LoadedBuild, decide::Request, metrics::Sample, reply, service::ChildContext};
+use super::{
+    build::LoadedBuild, context::ChildContext, metrics::RoleMetrics, reply, request::Request,
+};
 use futures::future::BoxFuture;
 use http::StatusCode;
 use protoplex_control::{child_files::ChildFiles, messages::ChildConfig};
@@ -29,33 +31,13 @@ pub struct RoleStart<'a> {
 /// Its files or its part of the configuration cannot be used.
 pub type StartRole = fn(&RoleStart<'_>) -> anyhow::Result<Arc<dyn RoleService>>;
 
-/// Metrics that a role adds to those of its child.
-#[derive(Default)]
-pub struct RoleMetrics {
-    /// Values of this moment.
-    pub gauges: Vec<Sample>,
-    /// Counts since the child's start.
-    pub counters: Vec<Sample>,
-    /// Clients that were refused, by cause.
-    pub refused: Vec<(&'static str, u64)>,
-    /// Families with a label of their own.
-    pub labelled: Vec<Labelled>,
-}
-
-/// A gauge with one label.
-pub struct Labelled {
-    /// Name of the family.
-    pub name: &'static str,
-    /// What it measures.
-    pub help: &'static str,
-    /// Name of the label.
-    pub label: &'static str,
-    /// Values by the label's.
-    pub samples: Vec<(String, u64)>,
-}
-
 /// The service of a role in one child. Every method has a default that does nothing, and none may block.
 pub trait RoleService: Send + Sync {
+    /// Prefix of the paths that [`Self::own_request`] answers; a role without one is never asked.
+    fn own_paths(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Answers a request of the role's own, whatever the routes of the build say.
     ///
     /// # Errors
@@ -64,7 +46,8 @@ pub trait RoleService: Send + Sync {
         Err(body)
     }
 
-    /// Answers a request of something that outlives the route by which it was begun.
+    /// Answers a request of a connection that outlives the route by which it was begun. Only a role that keeps connections
+    /// ([`protoplex_wire::role::RoleSpec::keeps_connections`]) is asked.
     ///
     /// # Errors
     /// Gives back any other request.

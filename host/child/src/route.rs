@@ -9,7 +9,7 @@ use protoplex_http::{ClientPace, Head, Scheme, normal};
 use protoplex_wire::manifest::{Role, Route};
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
-/// Where a route leads.
+/// The target of a route.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// Index of the handler.
@@ -45,7 +45,7 @@ pub enum Found<'a> {
 #[derive(Debug, Default)]
 pub struct Router {
     exact_hosts: HashMap<String, Paths>,
-    /// By suffix with its dot: `.example.com`.
+    /// Wildcard hosts by their suffix with its dot: `.example.com`.
     wildcard_hosts: HashMap<String, Paths>,
     /// Length of the longest of those suffixes: no longer one of a host needs to be looked up.
     suffix_bytes_max: usize,
@@ -55,7 +55,7 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Paths {
     exact: HashMap<String, Methods>,
-    /// By prefix without `/*`; the empty one is `/*`.
+    /// Paths that end in `/*`, without that; the empty one is `/*`.
     prefixes: HashMap<String, Methods>,
 }
 
@@ -66,7 +66,7 @@ struct Methods {
 }
 
 impl Router {
-    /// `target` says where a route leads.
+    /// Makes the router of a role; `target` resolves a route.
     pub(super) fn new<'a>(
         role: Role,
         routes: impl IntoIterator<Item = &'a Route>,
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_dots_is_looked_up_no_more_often_than_a_wildcard_is_long() {
+    fn a_host_of_dots_costs_at_most_a_lookup_per_wildcard_byte() {
         let routes = ["*.example.com", "*.b.example.com"];
         let routes = routes.map(|host| route(Some(host), "/*", &[], "4"));
         let router = Router::new(Role::Proxy, &routes, target);

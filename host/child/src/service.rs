@@ -1,44 +1,32 @@
 //! A request's way through a child: build, route, handler, decision, reply.
 
 use super::{
-    build::{Code, Slot},
-    builds::Builds,
-    decide::{self, Request},
-    fleet::Fleet,
-    metrics::{Metrics, Moment, RouteMetrics},
+    build::Code,
+    context::ChildContext,
+    decide,
+    metrics::{Moment, RouteMetrics},
     origin,
-    relay::Relay,
+    owned_head::OwnedHead,
     reply,
+    request::Request,
     role::RoleService,
     route::Found,
 };
 use http::StatusCode;
-use protoplex_fleet::build_token::{BuildToken, BuildTokenFault};
-use protoplex_handler::HandlerError;
+use protoplex_handler::{Decision, HandlerError};
 use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
 use protoplex_server::{Origin, Service};
-use protoplex_wire::role::RoleSpec;
 use std::{
     future::Future,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::SystemTime,
 };
-use tokio::sync::watch;
-
-/// What every request of a child, and its role, may reach.
-pub struct ChildContext {
-    pub(super) role: &'static RoleSpec,
-    /// The builds that are loaded.
-    pub builds: Builds,
-    pub(super) fleet: watch::Sender<Fleet>,
-    pub(super) relay: Relay,
-    pub(super) metrics: Metrics,
-}
 
 /// The service that connections call.
 pub(super) struct Requests {
-    pub(super) child: Arc<ChildContext>,
-    pub(super) role: Arc<dyn RoleService>,
+    context: Arc<ChildContext>,
+    role: Arc<dyn RoleService>,
+    /// Prefix of the paths that the role answers itself.
+    own_paths: Option<&'static str>,
 }
 
 impl Service for Requests {
@@ -72,37 +60,50 @@ impl Service for Requests {
     }
 
     fn origin(&self, internal: &Internal<'_>, fields: &[HeaderField<'_>]) -> Option<Origin> {
-        let token = self.child.named(internal.token).ok()?;
+        let token = self.context.servers.verify(internal.token).ok()?;
         origin::read(internal.origin?, &token, fields)
     }
 }
 
 impl Requests {
+    pub(super) fn new(context: Arc<ChildContext>, role: Arc<dyn RoleService>) -> Self {
+        let own_paths = role.own_paths();
+        Self {
+            context,
+            role,
+            own_paths,
+        }
+    }
+
     fn answer(&self, head: &Head<'_>, mut body: Body) -> Answer {
-        let shared = &self.child;
-        match self.role.own_request(head, body) {
-            Ok(answer) => return answer,
-            Err(back) => body = back,
+        let context = &self.context;
+        if let Some(prefix) = self.own_paths
+            && head.path.starts_with(prefix)
+        {
+            match self.role.own_request(head, body) {
+                Ok(answer) => return answer,
+                Err(back) => body = back,
+            }
         }
         let started = Moment::now();
-        shared.metrics.requests.fetch_add(1, Relaxed);
-        let held = shared.builds.now();
+        context.metrics.requests.fetch_add(1, Relaxed);
+        let held = context.builds.now();
         let internal = head.hop.internal;
         let from_our_node = internal.is_some_and(|said| said.relays.is_some());
-        let named = match internal.map(|said| shared.named(said.token)) {
+        let named = match internal.map(|said| context.servers.verify(said.token)) {
             None => None,
             Some(Ok(token)) => {
                 match from_our_node {
-                    true => say(head, ClientPace::JudgedBefore),
-                    false => shared.note_no_origin(head),
+                    true => set_pace(head, ClientPace::JudgedBefore),
+                    false => note_no_origin(context, head),
                 }
                 Some(token.build)
             }
             Some(Err(fault)) => {
-                shared.metrics.hop_tokens_refused.fetch_add(1, Relaxed);
+                context.metrics.hop_tokens_refused.fetch_add(1, Relaxed);
                 tracing::warn!(%fault, request = head.request_id, "an internal request is refused; answered 503");
                 let answer = Answer::Ready(reply::unavailable(head.request_id));
-                return shared.counted(&shared.metrics.unrouted, started, answer);
+                return counted(context, &context.metrics.unrouted, started, answer);
             }
         };
         let build = match &named {
@@ -118,7 +119,7 @@ impl Requests {
             }),
             None => {
                 if let Some(id) = named {
-                    shared.metrics.hop_misses.fetch_add(1, Relaxed);
+                    context.metrics.hop_misses.fetch_add(1, Relaxed);
                     tracing::warn!(
                         build = id.short(),
                         request = head.request_id,
@@ -126,28 +127,30 @@ impl Requests {
                     );
                 }
                 let answer = Answer::Ready(reply::unavailable(head.request_id));
-                (&shared.metrics.unrouted, answer)
+                (&context.metrics.unrouted, answer)
             }
         };
-        shared.counted(route, started, answer)
+        counted(context, route, started, answer)
     }
 
-    /// The answer, and where it is counted.
-    fn routed<'a>(&'a self, request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
-        let shared = &self.child;
+    /// The answer, and the counters that it goes into.
+    fn routed<'a>(&'a self, mut request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
+        let context = &self.context;
         let id = request.head.request_id;
         let router = &request.build.router;
         let found = router.find(request.head);
-        let request = match self.role.session_request(request) {
-            Err(request) => request,
-            Ok(answer) => {
-                let metrics = match &found {
-                    Found::Route(target) => &target.metrics,
-                    _ => &shared.metrics.unrouted,
-                };
-                return (metrics, answer);
+        if context.role.keeps_connections {
+            match self.role.session_request(request) {
+                Err(back) => request = back,
+                Ok(answer) => {
+                    let metrics = match &found {
+                        Found::Route(target) => &target.metrics,
+                        _ => &context.metrics.unrouted,
+                    };
+                    return (metrics, answer);
+                }
             }
-        };
+        }
         let nowhere = match found {
             // Some servers would read it as what another handler guards.
             Found::Route(target) if router.is_ambiguous(request.head, target) => {
@@ -155,80 +158,76 @@ impl Requests {
             }
             Found::Route(target) => {
                 if let Some(said) = target.pace {
-                    say(request.head, said);
+                    set_pace(request.head, said);
                 }
                 return (&target.metrics, self.by_handler(target.handler, request));
             }
             Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
             Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
         };
-        (&shared.metrics.unrouted, Answer::Ready(nowhere))
+        (&context.metrics.unrouted, Answer::Ready(nowhere))
     }
 
     fn by_handler(&self, index: usize, request: Request<'_>) -> Answer {
-        let shared = &self.child;
+        let context = &self.context;
         let (head, build) = (request.head, request.build);
-        let slot = &build.handlers[index];
+        let handler = &build.handlers[index];
         if let Some(notes) = head.notes {
             notes.write(|noted| {
-                noted.handler.clone_from(&slot.name);
+                noted.handler.clone_from(&handler.name);
                 noted.build = build.id.short();
             });
         }
-        match &slot.code {
-            Code::Edge(edge) if edge.is_sync() => match edge.decide(head, &slot.context) {
-                Ok(decision) => decide::act(shared, slot, request, decision),
-                Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
-            },
+        let answer = match &handler.code {
+            Code::Edge(edge) if edge.is_sync() => edge
+                .decide(head, &handler.context)
+                .and_then(|decision| decide::act(context, handler, request, decision)),
             Code::Edge(edge) => {
-                let decision = edge.decide_later(head, &slot.context);
-                decide_later(shared, index, request, decision)
+                let decision = edge.decide_later(head, &handler.context);
+                return decide_later(context, index, request, decision);
             }
-            Code::Live(_) => self.role.connect(index, request),
-            Code::App(_) => decide::run_app(shared, index, request).unwrap_or_else(|error| {
-                Answer::Ready(shared.failed(slot, &error, head.request_id))
-            }),
-        }
+            Code::Live(_) => return self.role.connect(index, request),
+            Code::App(_) => decide::app::run_at(context, index, request),
+        };
+        answer
+            .unwrap_or_else(|error| Answer::Ready(context.failed(handler, &error, head.request_id)))
     }
 }
 
 /// Tells the connection how fast the client has to be; what was said first holds.
-fn say(head: &Head<'_>, pace: ClientPace) {
+fn set_pace(head: &Head<'_>, pace: ClientPace) {
     if let Some(said) = head.hop.pace {
         let _ = said.set(pace);
     }
 }
 
-/// The asynchronous way needs a head of its own: the connection's buffer is reused meanwhile.
+/// Answers by a handler that may suspend. It keeps a copy of the head: the connection reuses its buffer meanwhile.
 fn decide_later(
-    shared: &Arc<ChildContext>,
+    context: &Arc<ChildContext>,
     index: usize,
     request: Request<'_>,
-    decision: impl Future<Output = Result<protoplex_handler::Decision, HandlerError>> + Send + 'static,
+    decision: impl Future<Output = Result<Decision, HandlerError>> + Send + 'static,
 ) -> Answer {
-    let (shared, build) = (Arc::clone(shared), Arc::clone(request.build));
-    let owned = super::owned_head::OwnedHead::new(request.head);
+    let (context, build) = (Arc::clone(context), Arc::clone(request.build));
+    let owned = OwnedHead::new(request.head);
     let (body, from_our_node) = (request.body, request.from_our_node);
     Answer::Later(Box::pin(async move {
         let decision = decision.await;
         let later = {
-            let slot = &build.handlers[index];
+            let handler = &build.handlers[index];
             let fields = owned.fields();
             let head = owned.head(&fields);
-            match decision {
-                Ok(decision) => decide::act(
-                    &shared,
-                    slot,
-                    Request {
-                        head: &head,
-                        body,
-                        build: &build,
-                        from_our_node,
-                    },
-                    decision,
-                ),
-                Err(error) => Answer::Ready(shared.failed(slot, &error, head.request_id)),
-            }
+            let request = Request {
+                head: &head,
+                body,
+                build: &build,
+                from_our_node,
+            };
+            let answer =
+                decision.and_then(|decision| decide::act(&context, handler, request, decision));
+            answer.unwrap_or_else(|error| {
+                Answer::Ready(context.failed(handler, &error, head.request_id))
+            })
         };
         // A relay may outlive the build.
         drop(build);
@@ -239,61 +238,38 @@ fn decide_later(
     }))
 }
 
-impl ChildContext {
-    /// The token by which a node of ours says which build a request belongs to.
-    fn named(&self, token: &[u8]) -> Result<Arc<BuildToken>, BuildTokenFault> {
-        self.fleet.borrow().hop_key.verify(token, SystemTime::now())
-    }
+/// Counts and logs an internal request whose origin is not believed. It is answered as its sender's own.
+fn note_no_origin(context: &ChildContext, head: &Head<'_>) {
+    context.metrics.hop_origins_refused.fetch_add(1, Relaxed);
+    let (request, sender) = (head.request_id, head.client);
+    tracing::warn!(request, %sender, "an internal request's origin is none that a node of this fleet wrote for it; its sender counts as the client");
+}
 
-    /// Counts and logs an internal request whose origin is not believed. It is answered as its sender's own.
-    fn note_no_origin(&self, head: &Head<'_>) {
-        self.metrics.hop_origins_refused.fetch_add(1, Relaxed);
-        let (request, sender) = (head.request_id, head.client);
-        tracing::warn!(request, %sender, "an internal request's origin is none that a node of this fleet wrote for it; its sender counts as the client");
-    }
-
-    /// The one log line of a failed call, and what the client sees.
-    pub fn failed(&self, slot: &Slot, error: &HandlerError, request_id: &str) -> Reply {
-        self.note_failure(slot, error, request_id);
-        reply::handler_error(error, request_id)
-    }
-
-    /// Counts and logs a failed call, also one whose response has begun.
-    pub(super) fn note_failure(&self, slot: &Slot, error: &HandlerError, request_id: &str) {
-        slot.metrics.count_error(error.kind());
-        if error.is_fatal() {
-            self.metrics.traps.fetch_add(1, Relaxed);
+/// Counts the reply, when it is there, for its route, and 5xx for the child.
+fn counted(
+    context: &Arc<ChildContext>,
+    route: &Arc<RouteMetrics>,
+    started: Moment,
+    answer: Answer,
+) -> Answer {
+    let count = move |context: &ChildContext, route: &RouteMetrics, reply: &Reply| {
+        route.count(reply.status, started);
+        if reply.status.is_server_error() {
+            context.metrics.errors.fetch_add(1, Relaxed);
         }
-        let build = slot.context.build.short();
-        tracing::warn!(handler = slot.name, build, request = request_id, kind = error.kind(), reason = %error, "a handler failed");
-    }
-
-    /// Counts answers, and 5xx among them.
-    fn counted(
-        self: &Arc<Self>,
-        route: &Arc<RouteMetrics>,
-        started: Moment,
-        answer: Answer,
-    ) -> Answer {
-        let count = move |shared: &Self, route: &RouteMetrics, reply: &Reply| {
-            route.count(reply.status, started);
-            if reply.status.is_server_error() {
-                shared.metrics.errors.fetch_add(1, Relaxed);
-            }
-        };
-        match answer {
-            Answer::Ready(reply) => {
-                count(self, route, &reply);
-                Answer::Ready(reply)
-            }
-            Answer::Later(reply) => {
-                let (shared, route) = (Arc::clone(self), Arc::clone(route));
-                Answer::Later(Box::pin(async move {
-                    let reply = reply.await;
-                    count(&shared, &route, &reply);
-                    reply
-                }))
-            }
+    };
+    match answer {
+        Answer::Ready(reply) => {
+            count(context, route, &reply);
+            Answer::Ready(reply)
+        }
+        Answer::Later(reply) => {
+            let (context, route) = (Arc::clone(context), Arc::clone(route));
+            Answer::Later(Box::pin(async move {
+                let reply = reply.await;
+                count(&context, &route, &reply);
+                reply
+            }))
         }
     }
 }

@@ -43,7 +43,7 @@ impl Upstreams {
         self.0.get(name)
     }
 
-    /// Whether that group is one of them.
+    /// Whether a group is one of this build's.
     pub(super) fn has(&self, group: &Arc<Group>) -> bool {
         self.0.values().any(|own| Arc::ptr_eq(own, group))
     }
@@ -83,7 +83,7 @@ mod tests {
     use std::time::Instant;
 
     #[tokio::test]
-    async fn a_group_of_several_builds_is_there_once_and_the_names_are_bounded() {
+    async fn shared_groups_count_once_and_upstream_labels_are_bounded() {
         let means = UpstreamContext::default();
         let upstream = |address: &str| Upstream {
             addresses: vec![address.to_owned()],

@@ -185,7 +185,7 @@ pub struct Beat {
     pub traps: u64,
     /// Requests being answered now.
     pub in_flight: u64,
-    /// Open connections.
+    /// Connections open now.
     pub connections: u64,
 }
 

@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A listener whose connections are served in tasks of their own.
 pub struct AcceptLoop {
-    /// The port.
+    /// Listening socket of the port.
     pub listener: TcpListener,
     /// Limits of connections that hold their permit.
     pub limits: AdmissionLimits,

@@ -29,7 +29,7 @@ pub struct PortAdmission {
 #[derive(Default)]
 struct AdmissionEntries {
     next: u64,
-    /// The oldest first.
+    /// Admitted connections, the oldest first.
     all: VecDeque<AdmittedConnection>,
 }
 

@@ -105,7 +105,7 @@ impl Authority {
         self.issue(
             name,
             Some(identity.to_string()),
-            &local(names),
+            &with_localhost(names),
             CertificateUse::Both,
         )
     }
@@ -118,7 +118,7 @@ impl Authority {
         self.issue(
             "seed",
             Some(Identity::Seed.to_string()),
-            &local(names),
+            &with_localhost(names),
             CertificateUse::Both,
         )
     }
@@ -144,7 +144,7 @@ impl Authority {
     /// # Errors
     /// As for a node.
     pub fn issue_public(&self, names: &[String]) -> Result<IssuedCertificate> {
-        let mut all = local(names);
+        let mut all = with_localhost(names);
         all.push("*.localhost".to_owned());
         self.issue("public", None, &all, CertificateUse::Server)
     }
@@ -171,7 +171,7 @@ impl Authority {
             key: self.dir.join(format!("{file}.key")),
         };
         let names: BTreeSet<String> = names.iter().cloned().chain(uri).collect();
-        if self.still_good(&issued, &names) {
+        if self.is_valid(&issued, &names) {
             return Ok(issued);
         }
         let key = KeyPair::generate()?;
@@ -183,7 +183,7 @@ impl Authority {
     }
 
     /// Whether the issued certificate has these names, the authority's signature, its own key, and time left.
-    fn still_good(&self, issued: &IssuedCertificate, names: &BTreeSet<String>) -> bool {
+    fn is_valid(&self, issued: &IssuedCertificate, names: &BTreeSet<String>) -> bool {
         let (Ok(cert), Ok(key)) = (fs::read(&issued.cert), fs::read_to_string(&issued.key)) else {
             return false;
         };
@@ -211,13 +211,13 @@ enum CertificateUse {
     Both,
 }
 
-fn local(names: &[String]) -> Vec<String> {
+fn with_localhost(names: &[String]) -> Vec<String> {
     let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     local.into_iter().chain(names.iter().cloned()).collect()
 }
 
 fn params(name: &str, names: &BTreeSet<String>, use_: CertificateUse) -> Result<CertificateParams> {
-    let mut params = dated(name, CERTIFICATE_DAYS)?;
+    let mut params = params_valid_for(name, CERTIFICATE_DAYS)?;
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => SanType::IpAddress(address),
@@ -240,7 +240,7 @@ fn params(name: &str, names: &BTreeSet<String>, use_: CertificateUse) -> Result<
 }
 
 /// Parameters of a certificate that is valid from yesterday: clocks of a fleet differ.
-fn dated(name: &str, days: i64) -> Result<CertificateParams> {
+fn params_valid_for(name: &str, days: i64) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::days(1);
@@ -255,7 +255,7 @@ fn dated(name: &str, days: i64) -> Result<CertificateParams> {
 
 fn create_authority(cert: &Path, key: &Path) -> Result<()> {
     let pair = KeyPair::generate()?;
-    let mut params = dated("Protoplex fleet", AUTHORITY_DAYS)?;
+    let mut params = params_valid_for("Protoplex fleet", AUTHORITY_DAYS)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&pair)?;

@@ -25,7 +25,7 @@ pub enum Identity {
     },
     /// An operator.
     Operator {
-        /// The name.
+        /// Name of the operator.
         name: String,
     },
 }
@@ -108,7 +108,7 @@ pub(crate) fn host(name: &GeneralName<'_>) -> Option<String> {
 /// Member to which a client means to speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// The Seed.
+    /// The fleet's Seed.
     Seed,
     /// The node of a name, whatever its role.
     NodeNamed(String),

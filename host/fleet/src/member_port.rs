@@ -52,7 +52,7 @@ const WINDOW_BYTES: u32 = 2 << 20;
 pub struct MemberPort {
     /// Name of the port, for the log.
     pub name: &'static str,
-    /// The port.
+    /// Listening socket of the port.
     pub listener: TcpListener,
     /// TLS that asks clients for a certificate, see [`server_config`](crate::mutual_tls::server_config).
     pub tls: Arc<ServerConfig>,
@@ -137,19 +137,19 @@ struct MemberServer {
 }
 
 impl MemberServer {
-    async fn connection(self: Arc<Self>, stream: TcpStream, handshake: AdmissionPermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, permit: AdmissionPermit) {
         let port = self.name;
         let from = stream.peer_addr();
         let from = from.map(|from| from.to_string()).unwrap_or_default();
-        let shaken = tokio::select! {
-            shaken = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)) => shaken,
-            () = handshake.revoked() => {
+        let handshake = tokio::select! {
+            handshake = timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)) => handshake,
+            () = permit.revoked() => {
                 tracing::debug!(port, from, "a TLS handshake was cut off to make room for newer ones");
                 return;
             }
             () = self.shutdown.cancelled() => return,
         };
-        drop(handshake);
+        drop(permit);
         let Ok(_permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let most = self.connections_max;
             tracing::warn!(
@@ -160,7 +160,7 @@ impl MemberServer {
             );
             return;
         };
-        match shaken {
+        match handshake {
             Ok(Ok(stream)) => self.requests(stream, &from).await,
             Ok(Err(error)) => tracing::info!(%error, port, from, "a TLS handshake failed"),
             Err(_) => tracing::info!(port, from, "a TLS handshake took too long and was cut off"),

@@ -28,7 +28,7 @@ pub enum TlsSetupError {
     Unreadable {
         /// Path of the file.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the system.
         error: io::Error,
     },
     /// The file holds no certificate in PEM.

@@ -29,7 +29,7 @@ const INTERVAL_MAX_NS: u64 = 4_000_000;
 /// CPU time that comes back, once a response has its head, for as much time in which the guest waits. A stream may use
 /// four fifths of a core as long as its client takes it; one that never waits has its budget and no more.
 const GIVEN_BACK_PER_WAIT: u64 = 4;
-/// No clock shows it.
+/// Value for a moment that no clock shows.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The CPU time of one store, since its last reset. Shared with whoever polls it.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gap_between_two_ticks_is_charged_as_a_few_milliseconds() {
+    fn a_long_gap_between_ticks_is_charged_as_some_milliseconds() {
         let meter = CpuMeter::default();
         meter.reset();
         meter.tick();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn time_in_polls_too_short_for_a_tick_is_counted_after_the_first_few() {
+    async fn polls_shorter_than_a_tick_are_charged_after_the_first_few() {
         let meter = CpuMeter::default();
         meter.reset();
         let run = async {

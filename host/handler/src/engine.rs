@@ -99,7 +99,7 @@ impl Runtime {
     /// Reserves the pools and starts the ticker.
     ///
     /// # Errors
-    /// Where the address space has no room for the pool: there is no silent fall-back to slow allocation.
+    /// The address space has no room for the pool: there is no silent fall-back to slow allocation.
     pub fn start(config: RuntimeConfig) -> anyhow::Result<Self> {
         let engines = Engines::new(config).map_err(|error| {
             anyhow::anyhow!(
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_without_room_in_the_address_space_is_refused_and_says_what_to_do() {
+    fn a_pool_above_the_address_space_is_refused_with_a_remedy() {
         let refused = Runtime::start(RuntimeConfig::of(1_000_000)).err();
         let text = format!("{:#}", refused.expect("4 PiB do not fit"));
         for words in ["1000000 instances", "address space", "lower instances_max"] {

@@ -182,7 +182,7 @@ mod tests {
     const LIVE: [&str; 3] = ["opened", "received", "closed"];
 
     #[test]
-    fn an_edge_handler_is_asynchronous_by_imports_from_other_packages() {
+    fn imports_of_other_packages_make_edge_handlers_asynchronous() {
         for (imports, world, awaited) in [
             (vec![LOG, TYPES], World::Edge, vec![]),
             (vec![LOG, WASI, TYPES], World::EdgeWasi, vec![WASI]),

@@ -25,7 +25,7 @@ pub struct Linkers {
 }
 
 impl Linkers {
-    /// For the engines of a process.
+    /// Makes the linkers of a process, for its engines.
     ///
     /// # Errors
     /// Never in practice: two definitions of one name.
@@ -37,7 +37,7 @@ impl Linkers {
         })
     }
 
-    /// For a runtime.
+    /// Makes the linkers for a runtime.
     ///
     /// # Errors
     /// Never in practice: two definitions of one name.

@@ -36,7 +36,7 @@ pub(crate) enum Purpose {
     Connection,
 }
 
-/// One of the two pools, and how large it is.
+/// A pool of instances, and its size.
 #[derive(Clone)]
 pub(crate) struct Pool {
     pub(crate) engine: Engine,
@@ -56,7 +56,7 @@ impl Pool {
         of(Purpose::Connection, self.instances_max)
     }
 
-    /// Whether one more instance may be made.
+    /// Admits one more instance, unless the pool has no slot for that purpose.
     ///
     /// # Errors
     /// The instances that are left are not for that. A warm-up is never refused here, only by the pool itself.

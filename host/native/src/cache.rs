@@ -105,7 +105,7 @@ impl NativeCache {
     }
 
     async fn compile(&self, component: &Digest, wasm: &Path) -> Result<Vec<u8>, BuildFault> {
-        let _turn = self
+        let _permit = self
             .compiling
             .acquire()
             .await
@@ -113,7 +113,7 @@ impl NativeCache {
         let path = self.path(component);
         let lock_path = path.with_extension("lock");
         let locked = tokio::task::spawn_blocking(move || lock(&lock_path)).await;
-        let _single = locked
+        let _file_lock = locked
             .map_err(|error| fault(error.to_string()))?
             .map_err(|error| fault(error.to_string()))?;
         if let Some(payload) = self.read(component) {

@@ -3,7 +3,7 @@
 
 use super::{
     native_files::NativeFiles,
-    store::{read_blob, write_blob},
+    store::{blob_path, read_blob, write_blob},
 };
 use ed25519_dalek::VerifyingKey;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-/// Blobs that are fetched at once.
+/// Blobs of a build that are fetched from the Seed at once.
 const FETCHES_MAX: usize = 4;
 
 /// A build that children can be given.
@@ -33,12 +33,20 @@ pub(super) struct ReadyBuild {
     pub(super) native: BTreeMap<Digest, Arc<OwnedFd>>,
 }
 
+/// Where a build's blobs may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BlobSource {
+    Disk,
+    /// The Seed is asked for what the disk lacks.
+    DiskOrSeed,
+}
+
 /// Makes builds ready.
 pub(super) struct Builder {
     pub(super) dir: PathBuf,
     pub(super) native: NativeFiles,
     pub(super) trusted: Vec<VerifyingKey>,
-    /// `None` where only the disk may be asked.
+    /// `None` where there is no Seed to ask.
     pub(super) seed: Option<SeedClient>,
 }
 
@@ -50,25 +58,25 @@ fn fault(stage: Stage, reason: impl ToString) -> BuildFault {
 }
 
 impl Builder {
-    /// Everything of a build, verified, compiled and on disk.
+    /// Makes everything of a build ready: verified, compiled and on disk. What the disk lacks is had from `source`.
     ///
     /// # Errors
     /// The stage that failed, and why. Nothing that was held before changes.
     pub(super) async fn make(
         &self,
         envelope: &Envelope,
-        online: bool,
+        source: BlobSource,
     ) -> Result<ReadyBuild, BuildFault> {
         let id = envelope.build;
         envelope
             .verify(id, &self.trusted)
             .map_err(|error| fault(Stage::Signature, error))?;
-        let canonical = self.blob(&id, MANIFEST_BYTES_MAX as u64, online).await?;
+        let canonical = self.blob(&id, MANIFEST_BYTES_MAX as u64, source).await?;
         let manifest = Manifest::parse(&canonical).map_err(|error| fault(Stage::Digest, error))?;
         let blobs: Vec<_> = manifest.blobs().into_iter().collect();
         stream::iter(blobs)
             .map(|(digest, bytes)| async move {
-                let blob = self.blob(&digest, bytes, online).await?;
+                let blob = self.blob(&digest, bytes, source).await?;
                 if blob.len() as u64 != bytes {
                     let reason = format!(
                         "blob {digest} has {} bytes; the manifest says {bytes}",
@@ -83,7 +91,7 @@ impl Builder {
             .await?;
         let mut native = BTreeMap::new();
         for (name, handler) in &manifest.handlers {
-            let wasm = self.blob_path(&handler.component);
+            let wasm = blob_path(&self.dir, &handler.component);
             let code = self.native.load(&handler.component, &wasm).await;
             let code = code.map_err(|error| BuildFault {
                 reason: format!("handler `{name}`: {}", error.reason),
@@ -105,22 +113,18 @@ impl Builder {
         })
     }
 
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.dir.join("blobs").join(&name[..2]).join(name)
-    }
-
-    /// From disk if it is there and right, else from the Seed.
+    /// Reads a blob from disk if it is there and right, else from the Seed if `source` allows it.
     async fn blob(
         &self,
         digest: &Digest,
         bytes_max: u64,
-        online: bool,
+        source: BlobSource,
     ) -> Result<Vec<u8>, BuildFault> {
         if let Some(bytes) = read_blob(&self.dir, digest) {
             return Ok(bytes);
         }
-        let Some(seed) = self.seed.as_ref().filter(|_| online) else {
+        let from_seed = source == BlobSource::DiskOrSeed;
+        let Some(seed) = self.seed.as_ref().filter(|_| from_seed) else {
             return Err(fault(
                 Stage::Fetch,
                 format!("blob {digest} is not on this node's disk"),
@@ -179,7 +183,7 @@ mod tests {
         let build = Digest::of(b"a manifest");
         let stage = async |envelope: &Envelope| {
             let builder = builder(dir.path(), &ours);
-            let made = builder.make(envelope, false).await;
+            let made = builder.make(envelope, BlobSource::Disk).await;
             made.err().map(|fault| fault.stage)
         };
         let good = Envelope::sign(build, &signing_key(&ours).unwrap());
@@ -200,11 +204,11 @@ mod tests {
         let key = "11".repeat(32);
         let builder = builder(dir.path(), &key);
         let build = Digest::of(b"a manifest");
-        let path = builder.blob_path(&build);
+        let path = blob_path(&builder.dir, &build);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "another manifest").unwrap();
         let envelope = Envelope::sign(build, &signing_key(&key).unwrap());
-        let made = builder.make(&envelope, false).await;
+        let made = builder.make(&envelope, BlobSource::Disk).await;
         assert_eq!(made.err().map(|fault| fault.stage), Some(Stage::Fetch));
     }
 }

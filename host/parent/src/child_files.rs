@@ -18,7 +18,7 @@ use std::{
 /// It cannot; says what is wrong.
 pub type CheckSecrets = fn(&SideFile) -> anyhow::Result<()>;
 
-/// Where the files are.
+/// Where the files are that children need.
 #[derive(Clone, Debug)]
 pub(crate) struct FilePaths {
     member: FleetIdentity,
@@ -45,8 +45,8 @@ impl FilePaths {
         }
     }
 
-    /// Files of the certificates of the HTTPS port.
-    pub(crate) fn of_certificates(&self) -> Vec<PathBuf> {
+    /// All files of the certificates of the HTTPS port.
+    pub(crate) fn certificates(&self) -> Vec<PathBuf> {
         let pairs = std::iter::once(&self.public).chain(&self.by_name);
         pairs
             .flat_map(|(cert, key)| [cert.clone(), key.clone()])
@@ -76,7 +76,7 @@ impl FilePaths {
     }
 }
 
-/// The parent's copy: the last contents that were right.
+/// The parent's copy of the files: the last contents that were right.
 pub(crate) struct FileKeeper {
     paths: FilePaths,
     files: ChildFiles,
@@ -178,7 +178,7 @@ impl FileKeeper {
         &self.sealed
     }
 
-    /// The same, for children that inherit it.
+    /// Descriptor of the sealed memory file, for children that inherit it.
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.sealed.as_raw_fd()
     }

@@ -6,13 +6,13 @@ use protoplex_wire::manifest::Role;
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
 
-/// Read once, at start, before anything binds.
+/// Settings of a node. They are read once, at start, before anything binds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// Unique in the fleet, for example `proxy-1`.
     pub name: String,
-    /// Its role.
+    /// What the node does in the fleet.
     pub role: Role,
     /// Blobs, last good build, fence. Owned by this node alone.
     pub data: PathBuf,
@@ -24,33 +24,33 @@ pub struct NodeConfig {
     pub ca: PathBuf,
     /// PEM of this node's certificate (SAN `localhost`, its addresses, and URI `protoplex://node/<role>/<name>`).
     pub cert: PathBuf,
-    /// Its key.
+    /// PEM of the key of this node's certificate.
     pub key: PathBuf,
     /// PEM of the HTTPS port's certificate.
     pub tls_cert: PathBuf,
-    /// Its key.
+    /// PEM of the key of the HTTPS port's certificate.
     pub tls_key: PathBuf,
     /// Public keys of release keys whose builds may run here, 64 hexadecimal digits each.
     pub release_keys: Vec<String>,
-    /// Address to bind.
+    /// Address that all ports bind.
     pub bind: IpAddr,
     /// Address that the public ports, `http_port` and `https_port`, bind instead, and `health_port`, which says no more
     /// than whether the node serves: `::` takes IPv4, too. Other nodes come by `bind` where this is every address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_bind: Option<IpAddr>,
-    /// 0 is any free port.
+    /// Port of plain HTTP for clients; 0 is any free port.
     pub http_port: u16,
-    /// 0 is any free port.
+    /// Port of HTTPS for clients; 0 is any free port.
     pub https_port: u16,
-    /// 0 is any free port.
+    /// Port of liveness and readiness for load balancers; 0 is any free port.
     pub health_port: u16,
-    /// 0 is any free port.
+    /// Port of status, metrics and logs for members of the fleet; 0 is any free port.
     pub meta_port: u16,
     /// Child processes; at least 2, so that one can adopt another's sockets.
     pub children: usize,
     /// Threads of each child; 1 for all roles but app.
     pub threads: usize,
-    /// Where other nodes relay to this one; 0 is any free port.
+    /// Port on which other nodes relay to this one; 0 is any free port.
     #[serde(default)]
     pub relay_port: u16,
     /// Roles that take keys: first of the ports on which other nodes reach each child, one after another; 0 is any free
@@ -60,7 +60,7 @@ pub struct NodeConfig {
     /// Where the node stands; nodes relay to their own region first. Empty is nowhere in particular.
     #[serde(default)]
     pub region: String,
-    /// Its share of the keys, against that of other nodes that take some; 0 is one for each child.
+    /// The node's share of the keys, against that of other nodes that take some; 0 is one for each child.
     #[serde(default)]
     pub capacity: u32,
     /// Instances that each child may have at once, of all handlers and of two builds at peak; 0 is 1,000.
@@ -75,7 +75,7 @@ pub struct NodeConfig {
     pub native_bytes_max: u64,
     /// How long requests in flight may go on after a drain began.
     pub drain_timeout_ms: u64,
-    /// What stands between visitors and handlers; all of it may be left out.
+    /// What stands between clients and handlers; all of it may be left out.
     #[serde(default)]
     pub ingress: Ingress,
 }

@@ -1,19 +1,20 @@
-//! The Seed link: connect, say hello, pass messages on, connect again. Its loss stops nothing.
+//! The Seed link: connect, say hello, forward messages to the actor, connect again. A link that is lost stops nothing.
 
 use protoplex_seed_client::{ClientError, LinkSender, SeedClient};
 use protoplex_wire::{
-    link::{FrameError, FromNode, FromSeed, HEARTBEAT_MS, Hello},
+    link::{FromNode, FromSeed, HEARTBEAT_MS, Hello, LinkFrameError},
     release::Stage,
 };
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// The first pause between two tries; each is shortened by chance, so that a fleet does not come back at once.
+/// The first pause between two attempts to reach the Seed; each is shortened by chance, so that a fleet does not come back
+/// at once.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest pause between two tries: a Seed that is back is found within seconds.
+/// The longest pause between two attempts: a Seed that is back is found within seconds.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// An event of the link for the parent.
+/// An event of the link for the actor.
 pub(super) enum LinkEvent {
     /// The link asks who this node is. Asked before each connection.
     WhoAreWe(oneshot::Sender<Hello>),
@@ -27,17 +28,17 @@ pub(super) enum LinkEvent {
     Lost,
 }
 
-/// Runs until `events` closes.
+/// Keeps a link to the Seed until `events` closes.
 pub(super) async fn run(client: SeedClient, events: mpsc::Sender<LinkEvent>) {
     let mut pause = RETRY_MIN;
     loop {
         match connection(&client, &events).await {
             Ok(()) => pause = RETRY_MIN,
             Err(error @ ClientError::Unreachable { .. }) => {
-                tracing::debug!(%error, "the Seed cannot be reached");
+                tracing::debug!(%error, "the Seed cannot be reached; another attempt follows");
             }
             // Trying again does not help before somebody has done what it says.
-            Err(error) => tracing::warn!(%error, "the Seed does not take this node's link"),
+            Err(error) => tracing::warn!(%error, "the Seed refuses this node's link"),
         }
         if events.send(LinkEvent::Lost).await.is_err() {
             return;
@@ -67,7 +68,7 @@ async fn connection(
         let event = tokio::select! {
             said = receiver.next() => match said {
                 Some(Ok(said)) => LinkEvent::Said(said),
-                Some(Err(ClientError::Frame(FrameError::UnknownType(kind)))) => {
+                Some(Err(ClientError::Frame(LinkFrameError::UnknownType(kind)))) => {
                     let reason = format!("message type `{kind}` is not known here");
                     sender.send(&FromNode::Nack { release, stage: Stage::Protocol, reason, elapsed_ms: 0 }).await;
                     continue;
@@ -83,7 +84,7 @@ async fn connection(
             },
             _ = beats.tick() => {
                 if sender.is_full() {
-                    tracing::warn!("the Seed does not read its link");
+                    tracing::warn!("the Seed does not read its link, which is given up");
                     return Ok(());
                 }
                 LinkEvent::Beat

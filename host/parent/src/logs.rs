@@ -4,16 +4,24 @@ use parking_lot::Mutex;
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::broadcast;
 
-/// Lines that are kept: a few minutes of a quiet node, the moment of a fault on a busy one.
+/// Lines of the children's logs that are kept: a few minutes of a quiet node, the moment of a fault on a busy one.
 const LINES_MAX: usize = 2_000;
-/// Bytes that are kept.
+/// Bytes of the children's logs that are kept.
 const BYTES_MAX: usize = 1 << 20;
-/// A follower that is this many lines behind loses some.
+/// A follower of the logs that is this many lines behind loses some.
 const FOLLOW_LINES_MAX: usize = 1_024;
 
-/// A ring of lines.
+/// The lines that are kept.
+#[derive(Default)]
+struct Ring {
+    lines: VecDeque<Arc<str>>,
+    /// Bytes of all lines together.
+    bytes: usize,
+}
+
+/// A ring of recent lines, and whoever follows them.
 pub(super) struct Logs {
-    ring: Mutex<(VecDeque<Arc<str>>, usize)>,
+    ring: Mutex<Ring>,
     live: broadcast::Sender<Arc<str>>,
 }
 
@@ -30,13 +38,13 @@ impl Logs {
     pub(super) fn push(&self, line: &str) {
         let line: Arc<str> = line.into();
         let mut ring = self.ring.lock();
-        ring.1 += line.len();
-        ring.0.push_back(Arc::clone(&line));
-        while ring.0.len() > LINES_MAX || ring.1 > BYTES_MAX {
-            let Some(oldest) = ring.0.pop_front() else {
+        ring.bytes += line.len();
+        ring.lines.push_back(Arc::clone(&line));
+        while ring.lines.len() > LINES_MAX || ring.bytes > BYTES_MAX {
+            let Some(oldest) = ring.lines.pop_front() else {
                 break;
             };
-            ring.1 -= oldest.len();
+            ring.bytes -= oldest.len();
         }
         // Nobody may be following.
         let _ = self.live.send(line);
@@ -45,9 +53,9 @@ impl Logs {
     /// The last `count` lines, and those that follow.
     pub(super) fn read(&self, count: usize) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         let ring = self.ring.lock();
-        let skip = ring.0.len().saturating_sub(count);
+        let skip = ring.lines.len().saturating_sub(count);
         (
-            ring.0.iter().skip(skip).cloned().collect(),
+            ring.lines.iter().skip(skip).cloned().collect(),
             self.live.subscribe(),
         )
     }

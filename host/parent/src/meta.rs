@@ -1,6 +1,6 @@
 //! The meta port: metrics, status, drain and the children's recent log, for members of the fleet.
 
-use super::{actor::Actor, logs::Logs, store::read_blob};
+use super::{logs::Logs, store::read_blob};
 use axum::{
     Json, Router,
     body::Body,
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// Lines that `/logs` shows where nobody says how many.
 const LOG_LINES: usize = 100;
 
-/// A question to the parent.
+/// A question to the actor. Who asked may be gone when it is answered.
 pub(super) enum Question {
     Metrics(oneshot::Sender<String>),
     Status(oneshot::Sender<serde_json::Value>),
@@ -28,7 +28,7 @@ pub(super) enum Question {
 }
 
 #[derive(Clone)]
-struct Meta {
+struct MetaPort {
     questions: mpsc::Sender<Question>,
     logs: Arc<Logs>,
     /// The folder of the node's store.
@@ -49,7 +49,7 @@ pub(super) fn router(
         .route("/logs", get(show_logs))
         .route("/builds/{id}", get(envelope))
         .route("/blobs/{digest}", get(blob))
-        .with_state(Meta {
+        .with_state(MetaPort {
             questions,
             logs,
             folder: folder.into(),
@@ -57,22 +57,7 @@ pub(super) fn router(
         })
 }
 
-impl Actor {
-    pub(super) async fn question(&mut self, question: Question) {
-        match question {
-            // Who asked may be gone.
-            Question::Status(answer) => drop(answer.send(self.status())),
-            Question::Metrics(answer) => self.scrape(answer).await,
-            Question::Envelope(build, answer) => {
-                let held = &self.store.state().held;
-                let envelope = held.iter().find(|envelope| envelope.build == build);
-                drop(answer.send(envelope.cloned()));
-            }
-        }
-    }
-}
-
-impl Meta {
+impl MetaPort {
     async fn ask<T>(
         &self,
         question: impl FnOnce(oneshot::Sender<T>) -> Question,
@@ -86,23 +71,23 @@ impl Meta {
     }
 }
 
-async fn metrics(State(meta): State<Meta>) -> Result<Response, StatusCode> {
+async fn metrics(State(meta): State<MetaPort>) -> Result<Response, StatusCode> {
     let text = meta.ask(Question::Metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn status(State(meta): State<Meta>) -> Result<Response, StatusCode> {
+async fn status(State(meta): State<MetaPort>) -> Result<Response, StatusCode> {
     Ok(Json(meta.ask(Question::Status).await?).into_response())
 }
 
-async fn drain(State(meta): State<Meta>) -> StatusCode {
+async fn drain(State(meta): State<MetaPort>) -> StatusCode {
     meta.shutdown.cancel();
     StatusCode::ACCEPTED
 }
 
-/// The signature of a build that this node holds: for a Seed that has lost it.
+/// The signature of a build that this node holds, for a Seed that has lost it.
 async fn envelope(
-    State(meta): State<Meta>,
+    State(meta): State<MetaPort>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<Response, StatusCode> {
     let id = id.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
@@ -111,9 +96,9 @@ async fn envelope(
         .ok_or(StatusCode::NOT_FOUND)
 }
 
-/// Content that this node holds, likewise. Checked before it is said.
+/// A blob that this node holds, for a Seed that has lost it. Its digest is checked before it is said.
 async fn blob(
-    State(meta): State<Meta>,
+    State(meta): State<MetaPort>,
     UrlPath(digest): UrlPath<String>,
 ) -> Result<Vec<u8>, StatusCode> {
     let digest = digest.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
@@ -129,7 +114,7 @@ struct LogQuery {
     lines: Option<usize>,
 }
 
-async fn show_logs(State(meta): State<Meta>, Query(query): Query<LogQuery>) -> Response {
+async fn show_logs(State(meta): State<MetaPort>, Query(query): Query<LogQuery>) -> Response {
     let (past, live) = meta.logs.read(query.lines.unwrap_or(LOG_LINES));
     let line = |line: Arc<str>| Ok::<_, Infallible>(format!("{line}\n"));
     let past = stream::iter(past).map(line);

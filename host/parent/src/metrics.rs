@@ -1,8 +1,8 @@
 //! The node's metrics: what its children count, put together, and what only the parent knows.
 
-use super::actor::Actor;
-use protoplex_control::messages::ToChild;
+use crate::supervisor::Supervisor;
 use protoplex_telemetry::log_output;
+use protoplex_wire::ReleaseId;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -12,99 +12,110 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Time that an answer waits for the children.
+/// Time that an answer to a question for metrics waits for the children.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Questions that a child may have open: one that answers none is not asked more.
-const OPEN_MAX: u32 = 4;
-
 /// A question that children are answering.
-pub(super) struct Scrape {
+struct Scrape {
     answer: oneshot::Sender<String>,
+    /// Children that were asked.
     expected: usize,
     texts: Vec<String>,
     since: Instant,
 }
 
 impl Scrape {
-    /// Whether it is answered without those that have said nothing.
+    /// Whether the question is answered without the children that have said nothing.
     fn is_late(&self) -> bool {
         self.since.elapsed() > TIMEOUT
     }
 }
 
-impl Actor {
+/// Owner of the question for metrics that is open. A new one takes the place of one that was not answered.
+#[derive(Default)]
+pub(crate) struct Scraper {
+    scrape: Option<Scrape>,
+}
+
+impl Scraper {
     /// Asks the children that serve.
-    pub(super) async fn scrape(&mut self, answer: oneshot::Sender<String>) {
-        let serving: Vec<_> = (0..self.seats.len())
-            .filter(|&index| {
-                self.seats[index].serves() && self.seats[index].scrapes_open < OPEN_MAX
-            })
-            .collect();
+    pub(crate) fn ask(
+        &mut self,
+        answer: oneshot::Sender<String>,
+        supervisor: &mut Supervisor,
+        release: ReleaseId,
+    ) {
+        let expected = supervisor.ask_metrics();
         self.scrape = Some(Scrape {
             answer,
-            expected: serving.len(),
+            expected,
             texts: Vec::new(),
             since: Instant::now(),
         });
-        for index in &serving {
-            self.seats[*index].scrapes_open += 1;
-            self.send(*index, &ToChild::Metrics, &[]);
-        }
-        if serving.is_empty() {
-            self.finish_scrape();
+        if expected == 0 {
+            self.finish(supervisor, release);
         }
     }
 
-    /// One child's answer.
-    pub(super) fn child_metrics(&mut self, index: usize, fds: Vec<OwnedFd>) {
-        if !self.seats[index].answered_last_scrape() {
+    /// Takes a child's answer, the first of `files`.
+    pub(crate) fn child_answered(
+        &mut self,
+        child: usize,
+        files: Vec<OwnedFd>,
+        supervisor: &mut Supervisor,
+        release: ReleaseId,
+    ) {
+        if !supervisor.answered_last_scrape(child) {
             return;
         }
         let Some(scrape) = &mut self.scrape else {
             return;
         };
         let mut text = String::new();
-        if let Some(fd) = fds.into_iter().next() {
-            let mut file = File::from(fd);
+        if let Some(file) = files.into_iter().next() {
+            let mut file = File::from(file);
             let _ = file.rewind();
             let _ = file.read_to_string(&mut text);
         }
         scrape.texts.push(text);
         if scrape.texts.len() >= scrape.expected {
-            self.finish_scrape();
+            self.finish(supervisor, release);
         }
     }
 
     /// Answers with what there is, when it was waited for long enough.
-    pub(super) fn tick_scrape(&mut self) {
+    pub(crate) fn tick(&mut self, supervisor: &Supervisor, release: ReleaseId) {
         if self.scrape.as_ref().is_some_and(Scrape::is_late) {
-            self.finish_scrape();
+            self.finish(supervisor, release);
         }
     }
 
-    fn finish_scrape(&mut self) {
-        let Some(Scrape {
-            answer, mut texts, ..
-        }) = self.scrape.take()
-        else {
+    fn finish(&mut self, supervisor: &Supervisor, release: ReleaseId) {
+        let Some(scrape) = self.scrape.take() else {
             return;
         };
-        let release = self.store.state().release;
-        let restarts: u64 = self.seats.iter().map(|seat| seat.restarts).sum();
-        let serving = self.seats.iter().filter(|seat| seat.serves()).count();
-        texts.push(format!(
-            "# HELP protoplex_children_serving Children that answer requests.\n# TYPE protoplex_children_serving gauge\n\
-             protoplex_children_serving {serving}\n\
-             # HELP protoplex_child_restarts_total Children that were started again.\n\
-             # TYPE protoplex_child_restarts_total counter\nprotoplex_child_restarts_total {restarts}\n\
-             # HELP protoplex_release_sequence The highest release taken, within its epoch.\n\
-             # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n\
-             # HELP protoplex_log_lines_lost Lines of the log that could not be written.\n\
-             # TYPE protoplex_log_lines_lost gauge\nprotoplex_log_lines_lost{{child=\"parent\"}} {}\n",
-            release.epoch, release.sequence, log_output::lost()
-        ));
-        let _ = answer.send(merge(&texts));
+        let mut texts = scrape.texts;
+        texts.push(parent_metrics(supervisor, release));
+        // Who asked may be gone.
+        let _ = scrape.answer.send(merge(&texts));
     }
+}
+
+/// What only the parent knows.
+fn parent_metrics(supervisor: &Supervisor, release: ReleaseId) -> String {
+    let (serving, restarts) = (supervisor.serving(), supervisor.restarts());
+    format!(
+        "# HELP protoplex_children_serving Children that answer requests.\n# TYPE protoplex_children_serving gauge\n\
+         protoplex_children_serving {serving}\n\
+         # HELP protoplex_child_restarts_total Children that were started again.\n\
+         # TYPE protoplex_child_restarts_total counter\nprotoplex_child_restarts_total {restarts}\n\
+         # HELP protoplex_release_sequence The highest release taken, within its epoch.\n\
+         # TYPE protoplex_release_sequence gauge\nprotoplex_release_sequence{{epoch=\"{}\"}} {}\n\
+         # HELP protoplex_log_lines_lost Lines of the log that could not be written.\n\
+         # TYPE protoplex_log_lines_lost gauge\nprotoplex_log_lines_lost{{child=\"parent\"}} {}\n",
+        release.epoch,
+        release.sequence,
+        log_output::lost()
+    )
 }
 
 /// Puts the samples of each family of several texts together, with one HELP and TYPE.
@@ -138,7 +149,28 @@ fn merge(texts: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::merge;
+    use super::*;
+    use crate::testing::supervisor;
+
+    #[test]
+    fn a_question_is_answered_once_every_serving_child_has_answered() {
+        let mut supervisor = supervisor(2);
+        let _queues = [supervisor.fake_child(0), supervisor.fake_child(1)];
+        let (mut scraper, release) = (Scraper::default(), ReleaseId::default());
+        let (answer, mut text) = oneshot::channel();
+        scraper.ask(answer, &mut supervisor, release);
+        let alone = text.try_recv().expect("nobody is waited for");
+        assert!(alone.contains("protoplex_children_serving 0"), "{alone}");
+        assert!(supervisor.activated(0) && supervisor.activated(1));
+        let (answer, mut text) = oneshot::channel();
+        scraper.ask(answer, &mut supervisor, release);
+        for child in [0, 1] {
+            assert!(text.try_recv().is_err(), "child {child} is waited for");
+            scraper.child_answered(child, Vec::new(), &mut supervisor, release);
+        }
+        let both = text.try_recv().unwrap();
+        assert!(both.contains("protoplex_children_serving 2"), "{both}");
+    }
 
     #[test]
     fn families_of_several_children_are_merged_under_one_help() {

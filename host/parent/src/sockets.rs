@@ -9,15 +9,17 @@ use tokio::net::TcpListener;
 /// Connections that may wait to be accepted, for each socket.
 const BACKLOG: i32 = 4096;
 
+/// Sockets that listen on one port, between which the kernel balances.
+pub(super) struct SharedPort {
+    pub(super) sockets: Vec<Socket>,
+    pub(super) address: SocketAddr,
+}
+
 /// Binds `count` sockets to one port; 0 takes any free one.
 ///
 /// # Errors
 /// Names the address that cannot be had.
-pub(super) fn reuse_port(
-    bind: IpAddr,
-    port: u16,
-    count: usize,
-) -> anyhow::Result<(Vec<Socket>, SocketAddr)> {
+pub(super) fn shared_port(bind: IpAddr, port: u16, count: usize) -> anyhow::Result<SharedPort> {
     let mut address = SocketAddr::new(bind, port);
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
@@ -26,7 +28,7 @@ pub(super) fn reuse_port(
         address = listen(&socket, address)?;
         sockets.push(socket);
     }
-    Ok((sockets, address))
+    Ok(SharedPort { sockets, address })
 }
 
 /// Binds one socket that no other process shares; 0 takes any free port.
@@ -63,7 +65,7 @@ fn listen(socket: &Socket, address: SocketAddr) -> anyhow::Result<SocketAddr> {
     address.context("a TCP socket has an address")
 }
 
-/// Where other nodes reach what was bound to an address: to every address is none that they could name.
+/// Where other nodes reach what was bound to an address. They could not name "every address", and come by `otherwise`.
 pub(super) fn reached(bound: SocketAddr, otherwise: IpAddr) -> SocketAddr {
     match bound.ip().is_unspecified() {
         true => SocketAddr::new(otherwise, bound.port()),
@@ -71,25 +73,33 @@ pub(super) fn reached(bound: SocketAddr, otherwise: IpAddr) -> SocketAddr {
     }
 }
 
+/// Sockets of which each has a port of its own.
+#[derive(Default)]
+pub(super) struct SeparatePorts {
+    pub(super) sockets: Vec<Socket>,
+    /// Where each socket is reached, `http://address:port`.
+    pub(super) addresses: Vec<String>,
+}
+
 /// Binds one socket for each child, each to a port of its own, `port` and those after it; 0 takes any free ones.
 ///
 /// # Errors
 /// Names the address that cannot be had.
-pub(super) fn internal(
+pub(super) fn separate_ports(
     bind: IpAddr,
     port: u16,
     children: usize,
-) -> anyhow::Result<(Vec<Socket>, Vec<String>)> {
-    let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
+) -> anyhow::Result<SeparatePorts> {
+    let mut bound = SeparatePorts::default();
     for child in 0..children {
         let port = match port {
             0 => 0,
             first => u16::try_from(usize::from(first) + child)
                 .context("the internal ports end above 65535")?,
         };
-        let (socket, address) = reuse_port(bind, port, 1)?;
-        sockets.extend(socket);
-        addresses.push(format!("http://{address}"));
+        let SharedPort { sockets, address } = shared_port(bind, port, 1)?;
+        bound.sockets.extend(sockets);
+        bound.addresses.push(format!("http://{address}"));
     }
-    Ok((sockets, addresses))
+    Ok(bound)
 }

@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Builds that are held: the active one and two before it.
+/// Builds that a node holds on disk: the active one and two before it.
 const HELD_MAX: usize = 3;
 
-/// The durable state.
+/// What a node must not forget, `state.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct NodeState {
     /// The highest release that was ever taken: a lower one is refused for ever.
     pub release: ReleaseId,
     /// The build that was ordered under that number: another one is refused.
@@ -30,11 +30,11 @@ pub struct State {
 /// The folder of one node.
 pub struct Store {
     dir: PathBuf,
-    state: State,
+    state: NodeState,
 }
 
 impl Store {
-    /// Opens or makes it.
+    /// Opens a node's folder, or makes it.
     ///
     /// # Errors
     /// When the folder cannot be used or `state.json` cannot be read; it says what to do.
@@ -57,19 +57,9 @@ impl Store {
         })
     }
 
-    /// The durable state.
-    pub fn state(&self) -> &State {
+    /// What is on disk.
+    pub fn state(&self) -> &NodeState {
         &self.state
-    }
-
-    /// Where a blob lies.
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        blob_path(&self.dir, digest)
-    }
-
-    /// The folder.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// Takes a release: from now on, lower ones are refused, and other builds under this number.
@@ -80,7 +70,7 @@ impl Store {
         if release == self.state.release && self.state.release_build == Some(build) {
             return Ok(());
         }
-        let state = State {
+        let state = NodeState {
             release,
             release_build: Some(build),
             ..self.state.clone()
@@ -103,7 +93,7 @@ impl Store {
         self.write(state)
     }
 
-    fn write(&mut self, state: State) -> anyhow::Result<()> {
+    fn write(&mut self, state: NodeState) -> anyhow::Result<()> {
         write_json(&self.dir.join("state.json"), &state)?;
         self.state = state;
         Ok(())
@@ -146,12 +136,13 @@ impl Store {
     }
 }
 
-fn blob_path(dir: &Path, digest: &Digest) -> PathBuf {
+/// The file of a blob in a node's folder.
+pub fn blob_path(dir: &Path, digest: &Digest) -> PathBuf {
     let name = digest.to_string();
     dir.join("blobs").join(&name[..2]).join(name)
 }
 
-/// A blob, if it is there and is what its name says.
+/// Reads a blob, if it is there and is what its name says.
 pub fn read_blob(dir: &Path, digest: &Digest) -> Option<Vec<u8>> {
     let bytes = fs::read(blob_path(dir, digest)).ok()?;
     if Digest::of(&bytes) == *digest {

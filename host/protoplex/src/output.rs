@@ -57,9 +57,9 @@ pub fn is_watched() -> bool {
 /// Stream that a text is written to: each may be a terminal, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputStream {
-    /// Data.
+    /// Stream of data.
     Stdout,
-    /// Everything else than data.
+    /// Stream of everything else.
     Stderr,
 }
 

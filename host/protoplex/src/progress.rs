@@ -16,7 +16,7 @@ pub enum EventFormat {
     Json,
     /// A line for each answer of a node.
     Text,
-    /// Refusals only.
+    /// Refusals of nodes only.
     Quiet,
 }
 

@@ -18,7 +18,7 @@ pub const DATA_FILE: &str = "up.json";
 pub struct RunningUp {
     /// The Seed's URL.
     pub seed: String,
-    /// The nodes.
+    /// Nodes of the fleet.
     pub nodes: Vec<RunningNode>,
     /// PEM of the authority.
     pub ca: PathBuf,
@@ -26,7 +26,7 @@ pub struct RunningUp {
     pub cert: PathBuf,
     /// Private key of the operator's certificate.
     pub key: PathBuf,
-    /// The data folder.
+    /// Data folder of the fleet.
     pub data: PathBuf,
     /// The release key that signs development builds.
     pub release_key: PathBuf,

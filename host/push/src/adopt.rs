@@ -19,7 +19,7 @@ const ENVELOPE_BYTES_MAX: u64 = 16 << 10;
 ///
 /// # Errors
 /// [`PushError::Refused`] when no node has all of it, with what is missing, or when the Seed refuses the build.
-pub async fn give_back(
+pub async fn upload_missing(
     client: &SeedClient,
     nodes: &[NodeStatus],
     build: BuildId,

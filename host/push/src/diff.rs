@@ -20,7 +20,7 @@ pub enum ChangeKind {
     Changed,
 }
 
-/// One difference.
+/// One difference between two builds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Kind of the difference.
@@ -63,7 +63,8 @@ pub fn diff(old: &Manifest, new: &Manifest) -> Diff {
         |_, _| String::new(),
         &mut found,
     );
-    let detail = |old: &String, new: &String| format!("{} → {}", shown(old), shown(new));
+    let detail =
+        |old: &String, new: &String| format!("{} → {}", short_value(old), short_value(new));
     compare("setting", &old.settings, &new.settings, detail, &mut found);
     Diff(found)
 }
@@ -130,7 +131,7 @@ fn handler_detail(old: &Handler, new: &Handler) -> String {
 }
 
 /// A setting's value, short enough for a line.
-fn shown(value: &str) -> String {
+fn short_value(value: &str) -> String {
     let mut short: String = value.chars().take(40).collect();
     if short.len() < value.len() {
         short.push('…');

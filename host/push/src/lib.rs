@@ -13,7 +13,7 @@ mod source;
 mod strict;
 mod words;
 
-pub use adopt::give_back;
+pub use adopt::upload_missing;
 pub use fault::{SourceFault, SourceFaults, nearest};
 pub use package::{Blob, Inspect, Inspected, Package, SOURCE_BYTES_MAX, locate, package};
 use protoplex_wire::manifest::defaults;

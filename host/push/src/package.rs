@@ -67,7 +67,7 @@ impl Blob {
 /// A build, ready to be signed and sent.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// The canonical manifest.
+    /// The build's canonical manifest.
     pub manifest: Manifest,
     /// Blobs that the manifest names; the manifest itself is not among them.
     pub blobs: BTreeMap<Digest, Blob>,
@@ -176,13 +176,13 @@ fn assemble(
     match package.manifest.check() {
         Ok(()) => {
             for Slip { at, text } in strict::slips(&package.manifest, |at| report.line_of(at)) {
-                tell(report, &at, text);
+                report_at(report, &at, text);
             }
         }
         Err(ManifestError::Inconsistent(faults)) => {
             for fault in faults {
-                let hint = hint(&package.manifest, &fault.kind);
-                tell(report, &fault.at, format!("{fault}{hint}"));
+                let hint = nearest_hint(&package.manifest, &fault.kind);
+                report_at(report, &fault.at, format!("{fault}{hint}"));
             }
         }
         Err(other) => report.fault(0, other.to_string()),
@@ -245,7 +245,7 @@ fn read_component(report: &FaultReport, manifest: &Path, at: &Located<String>) -
                 io::ErrorKind::NotFound => format!(
                     "component `{}` is not there; run `just build-guests` to make it{}",
                     at.value,
-                    looked_for(manifest, &at.value)
+                    searched_paths(manifest, &at.value)
                 ),
                 _ => format!("component `{}` cannot be read: {error}", at.value),
             };
@@ -266,7 +266,7 @@ fn read_authorities(report: &FaultReport, manifest: &Path, at: &Located<String>)
             io::ErrorKind::NotFound => format!(
                 "tls.ca `{}` is not there{}",
                 at.value,
-                looked_for(manifest, &at.value)
+                searched_paths(manifest, &at.value)
             ),
             io::ErrorKind::InvalidData => format!("tls.ca `{}` is no PEM", at.value),
             _ => format!("tls.ca `{}` cannot be read: {error}", at.value),
@@ -288,7 +288,7 @@ fn add_assets(
         let text = format!(
             "directory `{}` is not there; make it, or leave [assets] out{}",
             directory.value,
-            looked_for(manifest, &directory.value)
+            searched_paths(manifest, &directory.value)
         );
         report.fault(directory.line, text);
         return;
@@ -320,7 +320,7 @@ fn candidates(manifest: &Path, named: &str) -> [PathBuf; 2] {
 }
 
 /// Text that says where a path of the manifest was looked for, for a message that it is not there.
-fn looked_for(manifest: &Path, named: &str) -> String {
+fn searched_paths(manifest: &Path, named: &str) -> String {
     if Path::new(named).is_absolute() {
         return String::new();
     }
@@ -345,7 +345,7 @@ fn note(name: &str, inspection: &Inspected) -> Option<String> {
 }
 
 /// Reports a fault of the finished manifest at the line that it comes from.
-fn tell(report: &FaultReport, at: &ManifestPath, text: String) {
+fn report_at(report: &FaultReport, at: &ManifestPath, text: String) {
     let at = source::written_at(at);
     if !report.is_unread(&at) {
         report.fault(report.line_of(&at).unwrap_or(0), text);
@@ -353,7 +353,7 @@ fn tell(report: &FaultReport, at: &ManifestPath, text: String) {
 }
 
 /// Text that names the nearest name that the build has, for one that it has not.
-fn hint(manifest: &Manifest, kind: &FaultKind) -> String {
+fn nearest_hint(manifest: &Manifest, kind: &FaultKind) -> String {
     fn among<'a, T>(name: &str, known: &'a BTreeMap<String, T>) -> Option<&'a str> {
         nearest(name, known.keys().map(String::as_str))
     }

@@ -36,11 +36,11 @@ pub enum ClientError {
     /// The content has so many bytes, more than the caller takes.
     #[error("the content has over {0} bytes")]
     TooLarge(u64),
-    /// A line of the link that is no known message. After [`FrameError::UnknownType`] the link goes on.
+    /// A line of the link that is no known message. After [`LinkFrameError::UnknownType`] the link goes on.
     ///
-    /// [`FrameError::UnknownType`]: protoplex_wire::link::FrameError::UnknownType
+    /// [`LinkFrameError::UnknownType`]: protoplex_wire::link::LinkFrameError::UnknownType
     #[error(transparent)]
-    Frame(#[from] protoplex_wire::link::FrameError),
+    Frame(#[from] protoplex_wire::link::LinkFrameError),
     /// The certificates or the key of this side cannot be used.
     #[error(transparent)]
     Identity(#[from] TlsSetupError),

@@ -19,7 +19,7 @@ pub struct SeedConfig {
     pub key: PathBuf,
     /// Public keys of release keys, 64 hexadecimal digits each.
     pub release_keys: Vec<String>,
-    /// Address to bind.
+    /// Address to bind the port on.
     pub bind: IpAddr,
     /// Port to bind; 0 is any free one.
     pub port: u16,

@@ -79,7 +79,7 @@ pub enum CoreEvent {
     NodeFrame {
         /// Number of the link.
         link: LinkId,
-        /// The message.
+        /// Message that the node sent.
         frame: FromNode,
     },
     /// A link ended.
@@ -103,7 +103,7 @@ pub enum CoreEvent {
         /// A checked build, which the order is for.
         build: CheckedBuild,
     },
-    /// Time passed.
+    /// Time passed, and deadlines may be over.
     Tick,
 }
 
@@ -118,7 +118,7 @@ pub enum CoreEffect {
     Send {
         /// Number of the link.
         link: LinkId,
-        /// The message.
+        /// Message for the node.
         message: FromSeed,
     },
     /// End a link.
@@ -264,7 +264,7 @@ impl SeedCore {
 
     fn finish_step(&mut self) -> Vec<CoreEffect> {
         self.refresh_directory();
-        self.let_go();
+        self.send_left();
         while self.directory.is_settled()
             && let Some(order) = self.waiting.pop_front()
         {
@@ -281,7 +281,7 @@ impl SeedCore {
         let gap = self.now_ms.saturating_sub(self.tick_ms);
         self.tick_ms = self.now_ms;
         if gap > TICK_GAP_MS_MAX {
-            self.forgive(gap);
+            self.discount_gap(gap);
         }
         self.silence();
         self.catch_up_deadlines();

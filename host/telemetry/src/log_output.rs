@@ -134,7 +134,7 @@ impl LogFile {
     }
 
     /// Opens the file where none is open, or another one has its name.
-    fn look(&mut self) {
+    fn reopen_if_moved(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < LOOK_PERIOD) {
             return;
         }
@@ -169,7 +169,7 @@ pub fn ends_within_a_line(path: &Path) -> bool {
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.look();
+        self.reopen_if_moved();
         let Some(file) = &mut self.file else {
             return Stderr.write(bytes);
         };
@@ -284,7 +284,7 @@ impl<W: Write> LogPump<W> {
                 std::mem::swap(&mut waiting.bytes, &mut batch);
                 waiting.is_writing = true;
             }
-            self.tell();
+            self.log_lost_lines();
             let lost = self.write(&batch);
             self.shared.lost.fetch_add(lost, Relaxed);
             batch.clear();
@@ -293,7 +293,7 @@ impl<W: Write> LogPump<W> {
     }
 
     /// Logs how many lines were lost since that was last said.
-    fn tell(&mut self) {
+    fn log_lost_lines(&mut self) {
         let lost = self.shared.lost.load(Relaxed);
         if lost == self.told {
             return;

@@ -14,7 +14,7 @@ use super::{
     deadlines::ResponseDeadlines,
     exchange::ServerConnection,
     grpc::GrpcCall,
-    h2::{Checkout, Http2Pool, StreamPermit},
+    h2::{Checkout, Http2Pool},
     health,
     outbound::Outbound,
     pool::Http1Pool,
@@ -22,7 +22,6 @@ use super::{
     tls::UpstreamTlsError,
 };
 use attempt::{Attempt, ConnectionNeeds, ConnectionOrStream, FailedAttempt, Resend};
-use bytes::Bytes;
 use http::{StatusCode, uri::Authority};
 use protoplex_http::{BodyError, BodyPace, Reply, ReplyBody, Scheme};
 use protoplex_wire::manifest::Upstream;

@@ -7,16 +7,16 @@
 
 mod budget;
 mod choice;
+mod hash;
 mod health;
-mod key_hash;
 mod lease;
 mod queue;
 mod server;
 #[cfg(test)]
 mod tests;
 
+pub use hash::key_hash;
 pub use health::{AttemptOutcome, ServerHealth};
-pub use key_hash::key_hash;
 pub use lease::Lease;
 
 use super::counters::FailureCause;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 mod slots;
 
-pub use slots::{Placed, SLOTS, SlotFault, SlotOwner, Slots, hash, slot_of};
+pub use slots::{ChildId, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
 
 /// The form in which a node takes the directory; 0 is that of nodes before there were members.
 pub const DIRECTORY_FORMAT: u32 = 1;
@@ -57,7 +57,7 @@ pub struct Delta {
     /// Nodes that came or changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Member>,
-    /// Nodes that went.
+    /// Names of the nodes that went.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,
     /// Slots that moved, under the child that has them now.

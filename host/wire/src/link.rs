@@ -122,7 +122,7 @@ fn is_zero(number: &u32) -> bool {
 /// State of a node, as its sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// Children that serve.
+    /// Children that serve now.
     pub children_ready: u32,
     /// Requests since the node's start.
     pub requests: u64,
@@ -139,7 +139,7 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromSeed {
-    /// Answer to `hello`.
+    /// Answer to `hello`, with the fleet's secret.
     Welcome {
         /// Secret of the fleet that authenticates a build id between its nodes, 64 hexadecimal digits.
         hop_key: String,
@@ -190,7 +190,7 @@ pub enum FromSeed {
 
 /// Why a line is no message.
 #[derive(Debug, thiserror::Error)]
-pub enum FrameError {
+pub enum LinkFrameError {
     /// The line is longer than [`FRAME_BYTES_MAX`].
     #[error("a frame of {0} bytes; {FRAME_BYTES_MAX} is the most")]
     TooLong(usize),
@@ -213,14 +213,14 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// An unknown type is told from a malformed frame, since it is answered and not fatal.
-pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
+pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, LinkFrameError> {
     #[derive(Deserialize)]
     struct MessageTag {
         #[serde(rename = "type")]
         kind: String,
     }
     if line.len() > FRAME_BYTES_MAX {
-        return Err(FrameError::TooLong(line.len()));
+        return Err(LinkFrameError::TooLong(line.len()));
     }
     serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<MessageTag>(line) {
         // A known type with an unknown value somewhere inside is malformed, not unknown.
@@ -229,8 +229,8 @@ pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
                 .to_string()
                 .starts_with(&format!("unknown variant `{}`", tag.kind)) =>
         {
-            FrameError::UnknownType(tag.kind)
+            LinkFrameError::UnknownType(tag.kind)
         }
-        _ => FrameError::Syntax(error),
+        _ => LinkFrameError::Syntax(error),
     })
 }

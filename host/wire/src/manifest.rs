@@ -249,7 +249,7 @@ pub struct Asset {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncodedAsset {
-    /// The coded bytes.
+    /// Digest of the coded bytes.
     pub digest: Digest,
     /// Number of the coded bytes.
     pub bytes: u64,

@@ -9,9 +9,9 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Decides and relays.
+    /// Runs edge handlers for clients, and relays.
     Proxy,
-    /// Serves files.
+    /// Serves files of the build.
     Fileserver,
     /// Runs `wasi:http` handlers.
     App,
@@ -31,7 +31,7 @@ pub enum Threads {
 /// Facts of a role.
 #[derive(Debug)]
 pub struct RoleSpec {
-    /// The role.
+    /// Role that the row is of.
     pub role: Role,
     /// Name in manifests, certificates and on the command line.
     pub name: &'static str,

@@ -5,7 +5,7 @@
 use protoplex_wire::{
     Digest, Manifest,
     directory::{self, Delta, Directory},
-    link::{self, FrameError, FromNode, FromSeed},
+    link::{self, FromNode, FromSeed, LinkFrameError},
     status::{
         AdoptOrder, ApiError, NodeStatus, ReleaseEvent, ReleaseOrder, ReleaseRecord, RollbackOrder,
         SeedStatus,
@@ -125,7 +125,7 @@ fn unknown_fields_are_ignored_and_unknown_types_told_apart() {
     assert!(matches!(link::decode(line), Ok(FromSeed::Abandon { .. })));
     let line = br#"{"type":"hibernate","release":{"epoch":1,"sequence":2}}"#;
     match link::decode::<FromSeed>(line) {
-        Err(FrameError::UnknownType(kind)) => assert_eq!(kind, "hibernate"),
+        Err(LinkFrameError::UnknownType(kind)) => assert_eq!(kind, "hibernate"),
         other => panic!("{other:?}"),
     }
     for line in [
@@ -134,12 +134,12 @@ fn unknown_fields_are_ignored_and_unknown_types_told_apart() {
         b"no json",
         br#"{"type":"nack","release":{"epoch":1,"sequence":2},"stage":"moon","reason":"","elapsed_ms":0}"#,
     ] {
-        assert!(matches!(link::decode::<FromNode>(line), Err(FrameError::Syntax(_) | FrameError::UnknownType(_))));
+        assert!(matches!(link::decode::<FromNode>(line), Err(LinkFrameError::Syntax(_) | LinkFrameError::UnknownType(_))));
     }
     let nack = br#"{"type":"nack","release":{"epoch":1,"sequence":2},"stage":"moon","reason":"","elapsed_ms":0}"#;
     assert!(matches!(
         link::decode::<FromNode>(nack),
-        Err(FrameError::Syntax(_))
+        Err(LinkFrameError::Syntax(_))
     ));
 }
 
@@ -148,7 +148,7 @@ fn a_frame_over_the_limit_is_refused_unread() {
     let line = vec![b' '; link::FRAME_BYTES_MAX + 1];
     assert!(matches!(
         link::decode::<FromSeed>(&line),
-        Err(FrameError::TooLong(_))
+        Err(LinkFrameError::TooLong(_))
     ));
 }
 

@@ -1,18 +1,18 @@
 //! Answers to those who wait, when there is one.
 
-use super::{Around, Channel, Mirror, Role, Stage, Waiting};
+use super::{Channel, MeshContext, Mirror, Role, Stage, Waiting};
 use crate::{Answer, Refusal, Subscribed, frame::Body};
 use std::sync::Arc;
 
 impl<T: Copy> Channel<T> {
     /// Gives the answers that can be given now. The last thing in a call, so that nothing of a subscription is queued
     /// before the caller has its answer.
-    pub fn answer<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    pub fn answer<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         for mut waiting in std::mem::take(&mut self.waiting) {
-            match self.answer_one(around, now_ms, &mut waiting) {
+            match self.answer_one(context, now_ms, &mut waiting) {
                 Some(answer) => {
                     let answer = Answer::Subscribed(Ok(answer));
-                    around.answers.push((waiting.ticket, answer));
+                    context.answers.push((waiting.ticket, answer));
                 }
                 None => self.waiting.push(waiting),
             }
@@ -20,7 +20,7 @@ impl<T: Copy> Channel<T> {
         if self.is_live() {
             for question in std::mem::take(&mut self.questions) {
                 let answer = Answer::Members(Ok(self.members()));
-                around.answers.push((question.ticket, answer));
+                context.answers.push((question.ticket, answer));
             }
         }
     }
@@ -35,7 +35,7 @@ impl<T: Copy> Channel<T> {
 
     fn answer_one<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         waiting: &mut Waiting<T>,
     ) -> Option<Subscribed> {
@@ -58,16 +58,16 @@ impl<T: Copy> Channel<T> {
                 let asks = missed.is_none() && from.epoch == position.epoch;
                 if let Some(owner) = owner.filter(|_| asks) {
                     if waiting.asked.is_none() {
-                        let request = around.number();
+                        let request = context.number();
                         waiting.asked = Some(request);
-                        around.send(owner, &self.local.name, Body::Recover { request, from });
+                        context.send(owner, &self.local.name, Body::Recover { request, from });
                     }
                     return None;
                 }
                 Some(missed)
             }
         };
-        let subscription = self.local.insert(around, waiting.id)?;
+        let subscription = self.local.insert(context, waiting.id)?;
         Some(Subscribed {
             subscription,
             position,
@@ -77,21 +77,21 @@ impl<T: Copy> Channel<T> {
         })
     }
 
-    /// Whoever has waited for too long is refused.
-    pub(super) fn expire<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    /// Refuses what has waited for too long.
+    pub(super) fn expire<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         let late = |waiting: &Waiting<T>| now_ms >= waiting.deadline_ms;
         while let Some(late) = self.waiting.iter().position(late) {
             let id = self.waiting[late].id;
-            if let Some(was) = around.connections.unsubscribe(id, &self.local.name) {
-                self.unsubscribe(around, now_ms, id, was, Refusal::Unavailable);
+            if let Some(was) = context.connections.unsubscribe(id, &self.local.name) {
+                self.unsubscribe(context, now_ms, id, was, Refusal::Unavailable);
             }
         }
         while let Some(first) = self.publishes.front()
             && now_ms >= first.deadline_ms
         {
-            self.settle(around, 0, Err(Refusal::Unavailable));
+            self.answer_publication(context, 0, Err(Refusal::Unavailable));
         }
-        let answers = &mut around.answers;
+        let answers = &mut context.answers;
         self.questions.retain(|question| {
             let late = now_ms >= question.deadline_ms;
             if late {

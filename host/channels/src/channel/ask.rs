@@ -1,6 +1,6 @@
 //! Questions of a child that does not own a channel to its owner.
 
-use super::{Around, Channel, Mirror, Publishing, Role, Stage};
+use super::{Channel, MeshContext, Mirror, Publishing, Role, Stage};
 use crate::{
     Answer, Change, Child, ITEM_BYTES, Published, Refusal, Ring,
     frame::Body,
@@ -15,7 +15,7 @@ impl<T: Copy> Channel<T> {
     /// A publication of this child; it is answered in this call where the channel is ours.
     pub fn publish<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         ticket: T,
         data: Bytes,
@@ -25,27 +25,27 @@ impl<T: Copy> Channel<T> {
         let answer = if bytes > max {
             Err(Refusal::TooLarge { bytes, max })
         } else if let Role::Owner(owned) = &mut self.role {
-            Ok(owned.publish(&self.local, around, now_ms, data, key))
+            Ok(owned.publish(&self.local, context, now_ms, data, key))
         } else if self.publishes.len() >= PUBLISHES_MAX
-            || around.publishes_bytes + ITEM_BYTES + bytes > PUBLISHES_BYTES_MAX
+            || context.publishes_bytes + ITEM_BYTES + bytes > PUBLISHES_BYTES_MAX
         {
             Err(Refusal::Unavailable)
         } else {
-            around.publishes_bytes += ITEM_BYTES + bytes;
+            context.publishes_bytes += ITEM_BYTES + bytes;
             self.publishes.push_back(Publishing {
                 ticket,
-                number: around.number(),
+                number: context.number(),
                 key: key.map(Into::into),
                 data,
                 deadline_ms: now_ms + ANSWER_DEADLINE_MS,
             });
-            return self.flush(around, now_ms);
+            return self.flush(context, now_ms);
         };
-        around.answers.push((ticket, Answer::Published(answer)));
+        context.answers.push((ticket, Answer::Published(answer)));
     }
 
     /// Sends the owner what it has not been sent, if there is a link.
-    pub fn flush<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    pub fn flush<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         let Role::Away(mirror) = &mut self.role else {
             return;
         };
@@ -57,16 +57,16 @@ impl<T: Copy> Channel<T> {
         {
             return;
         }
-        let owner = around.directory.owner(&self.local.name);
-        let Some(owner) = owner.filter(|owner| *owner != around.directory.me) else {
+        let owner = context.directory.owner(&self.local.name);
+        let Some(owner) = owner.filter(|owner| *owner != context.directory.me) else {
             return;
         };
-        if !around.links.up(now_ms, owner) {
+        if !context.links.up(now_ms, owner) {
             return;
         }
         let name = &self.local.name;
         if subscribes {
-            let serial = around.number();
+            let serial = context.number();
             mirror.stage = Stage::Asked(owner, serial);
             let first = || self.waiting.iter().find_map(|waiting| waiting.from);
             let from = mirror.ring.as_ref().map(Ring::position).or_else(first);
@@ -78,7 +78,7 @@ impl<T: Copy> Channel<T> {
                 members: self.local.members(),
                 others: others.cloned().collect(),
             };
-            around.send(owner, name, subscribe);
+            context.send(owner, name, subscribe);
         }
         let settled = self.publishes.front().map_or(0, |first| first.number);
         for publishing in self.publishes.range(self.sent..) {
@@ -88,19 +88,19 @@ impl<T: Copy> Channel<T> {
                 key: publishing.key.clone(),
                 data: publishing.data.clone(),
             };
-            around.send(owner, name, publish);
+            context.send(owner, name, publish);
         }
         self.sent = self.publishes.len();
         self.sent_to = Some(owner);
         for question in self.questions.iter_mut().filter(|one| one.asked.is_none()) {
             question.asked = Some(owner);
             let request = question.number;
-            around.send(owner, name, Body::Members { request });
+            context.send(owner, name, Body::Members { request });
         }
     }
 
     /// Gives up what was asked of a child that will not answer: there is no link any more, or the channel is not there.
-    pub fn unasked<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, by: Child) {
+    pub fn withdraw<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, by: Child) {
         if let Some(mirror) = self.role.mirror()
             && mirror.stage.at() == Some(by)
         {
@@ -113,82 +113,92 @@ impl<T: Copy> Channel<T> {
         for question in &mut self.questions {
             question.asked = question.asked.filter(|asked| *asked != by);
         }
-        if around.directory.owner(&self.local.name) == Some(by) {
+        if context.directory.owner(&self.local.name) == Some(by) {
             self.retry_at_ms = now_ms + RETRY_MS;
         }
-        self.flush(around, now_ms);
+        self.flush(context, now_ms);
     }
 
     /// There is a link, or another owner: no reason to wait.
-    pub fn ask_at_once<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    pub fn ask_at_once<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         self.retry_at_ms = 0;
-        self.flush(around, now_ms);
+        self.flush(context, now_ms);
     }
 
-    /// A mirror that nobody here looks at ends.
-    pub(super) fn let_go<R>(&mut self, around: &mut Around<T, R>) {
+    /// Ends a mirror without subscribers.
+    pub(super) fn release<R>(&mut self, context: &mut MeshContext<T, R>) {
         let Role::Away(mirror) = &mut self.role else {
             return;
         };
         if self.local.subscribers.is_empty() && self.waiting.is_empty() {
             if let Some(at) = mirror.stage.at() {
                 let stays = false;
-                around.send(at, &self.local.name, Body::Unsubscribe { stays });
+                context.send(at, &self.local.name, Body::Unsubscribe { stays });
             }
             *mirror = Mirror::new();
         }
     }
 
-    /// Says again, now and then, that this mirror lives and whom it has.
-    pub(super) fn repeat<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    /// Repeats, now and then, that this mirror is alive, and which members it has.
+    pub(super) fn repeat<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         let Role::Away(mirror) = &mut self.role else {
             return;
         };
         if let Stage::Live(at) = mirror.stage
             && now_ms >= mirror.repeat_at_ms
         {
-            let expires_ms = self.local.rules.patience.expires_after_ms;
+            let expires_ms = self.local.rules.presence.expires_after_ms;
             mirror.repeat_at_ms = now_ms + (expires_ms / REPEATS).min(REPEAT_MS_MAX);
             let members = self.local.members();
-            around.send(at, &self.local.name, Body::Here { members });
+            context.send(at, &self.local.name, Body::Here { members });
         }
     }
 
-    /// A member has a first connection here.
-    pub(super) fn arrive<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, member: Arc<str>) {
+    /// Adds a connection of a member.
+    pub(super) fn arrive<R>(
+        &mut self,
+        context: &mut MeshContext<T, R>,
+        now_ms: u64,
+        member: Arc<str>,
+    ) {
         if !self.local.count(&member) {
             return;
         }
         match &mut self.role {
             Role::Owner(owned) => {
-                let change = owned.presence.report(now_ms, around.id, &member);
-                owned.tell(&self.local, around, change);
+                let change = owned.presence.report(now_ms, context.id, &member);
+                owned.announce(&self.local, context, change);
             }
             Role::Away(mirror) => {
                 if mirror.members.insert(Arc::clone(&member)) {
                     let change = Change::Joined(Arc::clone(&member));
-                    self.local.tell(around, &change);
+                    self.local.announce(context, &change);
                 }
                 if let Some(at) = mirror.stage.at() {
                     let here = true;
-                    around.send(at, &self.local.name, Body::Member { member, here });
+                    context.send(at, &self.local.name, Body::Member { member, here });
                 }
             }
             Role::Pulling(_) => {}
         }
     }
 
-    /// A member has one connection less here.
-    pub(super) fn depart<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, member: Arc<str>) {
+    /// Removes a connection of a member.
+    pub(super) fn depart<R>(
+        &mut self,
+        context: &mut MeshContext<T, R>,
+        now_ms: u64,
+        member: Arc<str>,
+    ) {
         if !self.local.uncount(&member) {
             return;
         }
         match &mut self.role {
-            Role::Owner(owned) => owned.presence.gone(now_ms, around.id, &member),
+            Role::Owner(owned) => owned.presence.gone(now_ms, context.id, &member),
             Role::Away(mirror) => {
                 if let Some(at) = mirror.stage.at() {
                     let here = false;
-                    around.send(at, &self.local.name, Body::Member { member, here });
+                    context.send(at, &self.local.name, Body::Member { member, here });
                 }
             }
             Role::Pulling(_) => {}
@@ -196,17 +206,17 @@ impl<T: Copy> Channel<T> {
     }
 
     /// An answer to the publication at that place in the queue.
-    pub(super) fn settle<R>(
+    pub(super) fn answer_publication<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         index: usize,
         answer: Result<Published, Refusal>,
     ) {
         if let Some(publishing) = self.publishes.remove(index) {
             self.sent -= usize::from(index < self.sent);
-            around.publishes_bytes -= ITEM_BYTES + publishing.data.len();
+            context.publishes_bytes -= ITEM_BYTES + publishing.data.len();
             let answer = Answer::Published(answer);
-            around.answers.push((publishing.ticket, answer));
+            context.answers.push((publishing.ticket, answer));
         }
     }
 }

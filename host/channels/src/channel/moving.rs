@@ -1,6 +1,6 @@
 //! Moves of a channel to a child, and away from it.
 
-use super::{Around, Channel, Mirror, Pulling, Role, Stage};
+use super::{Channel, MeshContext, Mirror, Pulling, Role, Stage};
 use crate::{
     Answer, Child, ITEM_BYTES, Ring,
     frame::{Body, Handover},
@@ -17,12 +17,12 @@ use std::{
 impl<T: Copy> Channel<T> {
     /// The channel is ours, by the directory, and another child may have it. `offered` says that it is on its way out
     /// from here, so that where it is will be heard without asking.
-    pub fn claim<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, offered: bool) {
+    pub fn claim<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, offered: bool) {
         let Role::Away(mirror) = &mut self.role else {
             return;
         };
         let mirror = mem::replace(mirror, Mirror::new());
-        let before = around.directory.before(&self.local.name);
+        let before = context.directory.before(&self.local.name);
         let nobody = before.is_empty() && !offered;
         self.role = Role::Pulling(Box::new(Pulling {
             mirror,
@@ -31,59 +31,59 @@ impl<T: Copy> Channel<T> {
             queue: VecDeque::new(),
         }));
         if nobody {
-            self.begin(around, now_ms);
+            self.begin(context, now_ms);
         } else {
-            self.pull(around, now_ms);
+            self.pull(context, now_ms);
         }
     }
 
     /// Asks whoever may have it, and waits no longer than it should.
-    pub fn pull<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    pub fn pull<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         let Role::Pulling(pulling) = &mut self.role else {
             return;
         };
         if now_ms >= pulling.deadline_ms {
-            return self.begin(around, now_ms);
+            return self.begin(context, now_ms);
         }
         for (child, asked) in pulling.from.iter_mut().filter(|(_, asked)| !asked) {
-            if around.links.up(now_ms, *child) {
+            if context.links.up(now_ms, *child) {
                 *asked = true;
-                let versions = around.directory.versions();
-                around.send(*child, &self.local.name, Body::Pull { versions });
+                let versions = context.directory.versions();
+                context.send(*child, &self.local.name, Body::Pull { versions });
             }
         }
     }
 
-    /// That child has nothing of it. Whether nobody is left who may.
-    pub fn nothing<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, child: Child) {
+    /// Takes a child's word that it has nothing of the channel; begins a new epoch when no child is left that may have it.
+    pub fn nothing<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, child: Child) {
         let Role::Pulling(pulling) = &mut self.role else {
             return;
         };
         let before = pulling.from.len();
         pulling.from.retain(|(from, _)| *from != child);
         if pulling.from.is_empty() && before > 0 {
-            self.begin(around, now_ms);
+            self.begin(context, now_ms);
         }
     }
 
-    /// A new life of the channel. Who was there before is given the time to say so again.
-    fn begin<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
-        let mut owned = Owned::new((around.epochs)(), &self.local.rules);
+    /// Begins a new epoch. Members of before are given time to be reported again.
+    fn begin<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
+        let mut owned = Owned::new((context.epochs)(), &self.local.rules);
         if let Some(mirror) = self.role.mirror() {
             for member in &mirror.members {
                 owned.presence.expect(now_ms, member);
             }
         }
-        self.install(around, now_ms, owned);
+        self.install(context, now_ms, owned);
     }
 
-    /// A channel was handed over.
-    pub fn take<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, handed: Handover) {
+    /// Takes over a channel that was handed over.
+    pub fn take<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, handed: Handover) {
         let owned = Owned::of(now_ms, &self.local.rules, handed);
-        self.install(around, now_ms, owned);
+        self.install(context, now_ms, owned);
     }
 
-    fn install<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, mut owned: Owned) {
+    fn install<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, mut owned: Owned) {
         let (mirror, queue) = match &mut self.role {
             Role::Owner(_) => return,
             Role::Pulling(pulling) => (&mut pulling.mirror, mem::take(&mut pulling.queue)),
@@ -92,63 +92,68 @@ impl<T: Copy> Channel<T> {
         let mirror = mem::replace(mirror, Mirror::new());
         if let Some(at) = mirror.stage.at() {
             let stays = true;
-            around.send(at, &self.local.name, Body::Unsubscribe { stays });
+            context.send(at, &self.local.name, Body::Unsubscribe { stays });
         }
         if let Some(ring) = &mirror.ring {
             let position = owned.ring.position();
             match owned.ring.since(now_ms, ring.position()) {
-                Some(missed) => missed.for_each(|message| self.local.deliver(around, message)),
-                None => self.local.reset(around, position),
+                Some(missed) => missed.for_each(|message| self.local.deliver(context, message)),
+                None => self.local.reset(context, position),
             }
         }
         let members = self.local.members();
-        owned.presence.report_all(now_ms, around.id, &members);
+        owned.presence.report_all(now_ms, context.id, &members);
         let now: BTreeSet<_> = owned.presence.members().into_iter().collect();
-        self.local.tell_difference(around, &mirror.members, &now);
+        self.local
+            .announce_difference(context, &mirror.members, &now);
         self.role = Role::Owner(Box::new(owned));
         self.waiting.iter_mut().for_each(|one| one.asked = None);
-        self.publish_queued(around, now_ms);
+        self.publish_queued(context, now_ms);
         for (child, frame) in queue {
-            around.pulled_bytes -= frame.bytes();
-            self.serve(around, now_ms, child, &frame);
+            context.pulled_bytes -= frame.bytes();
+            self.serve(context, now_ms, child, &frame);
         }
-        around.ready.push(Arc::clone(&self.local.name));
+        context.ready.push(Arc::clone(&self.local.name));
     }
 
     /// Publishes what waited for another owner: it may have reached that one, and be in what it handed over.
-    fn publish_queued<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) {
+    fn publish_queued<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64) {
         let Role::Owner(owned) = &mut self.role else {
             return;
         };
         (self.sent, self.sent_to) = (0, None);
         for publishing in mem::take(&mut self.publishes) {
-            around.publishes_bytes -= ITEM_BYTES + publishing.data.len();
+            context.publishes_bytes -= ITEM_BYTES + publishing.data.len();
             let number = publishing.number;
-            let answer = match owned.requests.came(now_ms, around.id, number, number) {
+            let answer = match owned.requests.came(now_ms, context.id, number, number) {
                 Request::Again(answer) => Ok(answer),
                 Request::Late => Err(crate::Refusal::Unavailable),
                 Request::New => {
                     let (data, key) = (publishing.data, publishing.key.as_deref());
-                    Ok(owned.publish(&self.local, around, now_ms, data, key))
+                    Ok(owned.publish(&self.local, context, now_ms, data, key))
                 }
             };
             // A copy of it that is still under way is late from now on.
             owned
                 .requests
-                .came(now_ms, around.id, number + 1, number + 1);
+                .came(now_ms, context.id, number + 1, number + 1);
             let answer = Answer::Published(answer);
-            around.answers.push((publishing.ticket, answer));
+            context.answers.push((publishing.ticket, answer));
         }
     }
 
     /// State that another child needs to own the channel. From now on it is not ours: whoever mirrors it is told, and
     /// those who are here go on as its mirror.
-    pub fn hand_over<R>(&mut self, around: &mut Around<T, R>, now_ms: u64) -> Option<Handover> {
+    pub fn hand_over<R>(
+        &mut self,
+        context: &mut MeshContext<T, R>,
+        now_ms: u64,
+    ) -> Option<Handover> {
         let Role::Owner(owned) = &mut self.role else {
             return None;
         };
         let handover = owned.hand_over(now_ms);
-        Self::send_away(&self.local.name, around, owned.mirrors());
+        Self::announce_moved(&self.local.name, context, owned.mirrors());
         let history = self.local.rules.history;
         let kept = handover.kept.clone();
         self.role = Role::Away(Mirror {
@@ -158,42 +163,42 @@ impl<T: Copy> Channel<T> {
             repeat_at_ms: 0,
         });
         self.retry_at_ms = 0;
-        self.let_go(around);
+        self.release(context);
         Some(handover)
     }
 
     /// Gives up a channel that was to be ours, and is another's by a newer directory.
-    pub fn not_ours<R>(&mut self, around: &mut Around<T, R>) {
+    pub fn not_ours<R>(&mut self, context: &mut MeshContext<T, R>) {
         if let Role::Pulling(pulling) = &mut self.role {
             let mut mirror = mem::replace(&mut pulling.mirror, Mirror::new());
             // Its owner has not heard who came and left meanwhile.
             mirror.repeat_at_ms = 0;
             let asked: BTreeSet<_> = pulling.queue.iter().map(|(child, _)| *child).collect();
             let bytes = pulling.queue.iter().map(|(_, frame)| frame.bytes());
-            around.pulled_bytes -= bytes.sum::<usize>();
-            Self::send_away(&self.local.name, around, asked);
+            context.pulled_bytes -= bytes.sum::<usize>();
+            Self::announce_moved(&self.local.name, context, asked);
             self.role = Role::Away(mirror);
-            self.let_go(around);
-            around.ready.push(Arc::clone(&self.local.name));
+            self.release(context);
+            context.ready.push(Arc::clone(&self.local.name));
         }
     }
 
-    /// The directory says whose it is, and that is not this child.
-    pub fn owned_by<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, owner: Child) {
-        self.not_ours(around);
+    /// Mirrors a channel that another child owns, by the directory.
+    pub fn owned_by<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, owner: Child) {
+        self.not_ours(context);
         if let Role::Away(mirror) = &mut self.role
             && let Some(at) = mirror.stage.at().filter(|at| *at != owner)
         {
             let stays = true;
-            around.send(at, &self.local.name, Body::Unsubscribe { stays });
-            self.unasked(around, now_ms, at);
+            context.send(at, &self.local.name, Body::Unsubscribe { stays });
+            self.withdraw(context, now_ms, at);
         }
         if let Some(at) = self.sent_to.filter(|at| *at != owner) {
-            self.unasked(around, now_ms, at);
+            self.withdraw(context, now_ms, at);
         }
         for question in &mut self.questions {
             question.asked = question.asked.filter(|asked| *asked == owner);
         }
-        self.ask_at_once(around, now_ms);
+        self.ask_at_once(context, now_ms);
     }
 }

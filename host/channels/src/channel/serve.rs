@@ -1,6 +1,6 @@
 //! Services of an owner to the children that mirror its channel or publish to it.
 
-use super::{Around, Channel, Role};
+use super::{Channel, MeshContext, Role};
 use crate::{
     Child, Frame, Refusal,
     frame::Body,
@@ -14,29 +14,29 @@ impl<T: Copy> Channel<T> {
     /// this is neither.
     pub fn asked<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         child: Child,
         frame: &Frame,
     ) -> bool {
         match &mut self.role {
-            Role::Owner(_) => self.serve(around, now_ms, child, frame),
+            Role::Owner(_) => self.serve(context, now_ms, child, frame),
             Role::Away(_) => return false,
             Role::Pulling(pulling) => {
                 let bytes = frame.bytes();
                 if pulling.queue.len() >= PULLED_FRAMES_MAX
-                    || around.pulled_bytes + bytes > PULLED_BYTES_MAX
+                    || context.pulled_bytes + bytes > PULLED_BYTES_MAX
                 {
                     match frame.body {
                         Body::Publish { number, .. } => {
                             let answer = Err(Refusal::Unavailable);
                             let published = Body::Published { number, answer };
-                            around.send(child, &self.local.name, published);
+                            context.send(child, &self.local.name, published);
                         }
-                        _ => around.send(child, &self.local.name, Body::Moved),
+                        _ => context.send(child, &self.local.name, Body::Moved),
                     }
                 } else {
-                    around.pulled_bytes += bytes;
+                    context.pulled_bytes += bytes;
                     pulling.queue.push_back((child, frame.clone()));
                 }
             }
@@ -46,7 +46,7 @@ impl<T: Copy> Channel<T> {
 
     pub(super) fn serve<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         child: Child,
         frame: &Frame,
@@ -62,7 +62,7 @@ impl<T: Copy> Channel<T> {
                 members,
                 others,
             } => {
-                // It is told of them in the answer.
+                // The answer carries them.
                 owned.not_mirrored_by(child);
                 let mut changes = owned.presence.report_all(now_ms, origin, members);
                 if from.is_some_and(|from| from.epoch != owned.epoch()) {
@@ -72,7 +72,7 @@ impl<T: Copy> Channel<T> {
                         .filter_map(|m| owned.presence.expect(now_ms, m));
                     changes.extend(expected);
                 }
-                owned.tell(local, around, changes);
+                owned.announce(local, context, changes);
                 owned.mirror(now_ms, child);
                 let subscribed = Body::Subscribed {
                     serial: *serial,
@@ -80,7 +80,7 @@ impl<T: Copy> Channel<T> {
                     missed: owned.since(now_ms, *from),
                     members: owned.presence.members(),
                 };
-                around.send(child, &local.name, subscribed);
+                context.send(child, &local.name, subscribed);
             }
             Body::Unsubscribe { stays } => {
                 owned.not_mirrored_by(child);
@@ -90,14 +90,14 @@ impl<T: Copy> Channel<T> {
             }
             Body::Here { members } => {
                 if !owned.is_mirrored_by(now_ms, child) {
-                    return around.send(child, &local.name, Body::Moved);
+                    return context.send(child, &local.name, Body::Moved);
                 }
                 let changes = owned.presence.report_all(now_ms, origin, members);
-                owned.tell(local, around, changes);
+                owned.announce(local, context, changes);
             }
             Body::Member { member, here: true } => {
                 let change = owned.presence.report(now_ms, origin, member);
-                owned.tell(local, around, change);
+                owned.announce(local, context, change);
             }
             Body::Member { member, .. } => owned.presence.gone(now_ms, origin, member),
             Body::Recover { request, from } => {
@@ -106,20 +106,20 @@ impl<T: Copy> Channel<T> {
                     position: owned.ring.position(),
                     missed: owned.since(now_ms, Some(*from)),
                 };
-                around.send(child, &local.name, recovered);
+                context.send(child, &local.name, recovered);
             }
             Body::Members { request } => {
                 let (request, members) = (*request, owned.presence.members());
-                around.send(child, &local.name, Body::MembersAre { request, members });
+                context.send(child, &local.name, Body::MembersAre { request, members });
             }
-            Body::Publish { .. } => self.publish_for(around, now_ms, child, frame),
+            Body::Publish { .. } => self.publish_for(context, now_ms, child, frame),
             _ => {}
         }
     }
 
     fn publish_for<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         child: Child,
         frame: &Frame,
@@ -143,24 +143,24 @@ impl<T: Copy> Channel<T> {
             Request::New if bytes > max => Err(Refusal::TooLarge { bytes, max }),
             Request::New => {
                 let (local, data) = (&self.local, data.clone());
-                let answer = owned.publish(local, around, now_ms, data, key.as_deref());
+                let answer = owned.publish(local, context, now_ms, data, key.as_deref());
                 owned.requests.answered(frame.origin, *number, answer);
                 Ok(answer)
             }
         };
         let number = *number;
         let published = Body::Published { number, answer };
-        around.send(child, &self.local.name, published);
+        context.send(child, &self.local.name, published);
     }
 
     /// A child has no link any more; what it asked it asks again.
-    pub fn unlinked<R>(&mut self, around: &mut Around<T, R>, now_ms: u64, child: Child) {
+    pub fn unlinked<R>(&mut self, context: &mut MeshContext<T, R>, now_ms: u64, child: Child) {
         match &mut self.role {
             Role::Owner(owned) => owned.not_mirrored_by(child),
             Role::Pulling(pulling) => {
                 pulling.queue.retain(|(from, frame)| {
                     let stays = *from != child;
-                    around.pulled_bytes -= if stays { 0 } else { frame.bytes() };
+                    context.pulled_bytes -= if stays { 0 } else { frame.bytes() };
                     stays
                 });
                 for (from, asked) in &mut pulling.from {
@@ -169,33 +169,33 @@ impl<T: Copy> Channel<T> {
             }
             Role::Away(_) => {}
         }
-        self.unasked(around, now_ms, child);
-        self.ask_at_once(around, now_ms);
+        self.withdraw(context, now_ms, child);
+        self.ask_at_once(context, now_ms);
     }
 
     /// A child is dead; `origin` is how it called itself, where that is known.
     pub fn gone<R>(
         &mut self,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         now_ms: u64,
         child: Child,
         origin: Option<u64>,
     ) {
-        self.unlinked(around, now_ms, child);
+        self.unlinked(context, now_ms, child);
         if let (Role::Owner(owned), Some(origin)) = (&mut self.role, origin) {
             owned.presence.node_gone(now_ms, origin);
         }
-        self.nothing(around, now_ms, child);
+        self.nothing(context, now_ms, child);
     }
 
-    /// All who are told of a channel are told that it is elsewhere.
-    pub(super) fn send_away<R>(
+    /// Tells all children that mirror a channel that it is owned elsewhere.
+    pub(super) fn announce_moved<R>(
         name: &Arc<str>,
-        around: &mut Around<T, R>,
+        context: &mut MeshContext<T, R>,
         children: impl IntoIterator<Item = Child>,
     ) {
         for child in children {
-            around.send(child, name, Body::Moved);
+            context.send(child, name, Body::Moved);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Body, Kept};
+    use crate::frame::{Body, KeptMessage};
 
     fn frame(body: Body) -> Frame {
         Frame {
@@ -97,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_read_as_it_was_written_and_no_beginning_of_it_is_one() {
-        let kept = |text: &'static str| Kept {
+    fn frames_round_trip_and_no_prefix_of_a_frame_is_read() {
+        let kept = |text: &'static str| KeptMessage {
             age_ms: 1,
             data: text.into(),
         };

@@ -7,17 +7,17 @@ use std::sync::Arc;
 impl<T: Copy, R> Mesh<T, R> {
     /// The channel of a connection's subscription, as messages in its queue name it; `None` once it has ended.
     pub fn channel_of(&self, id: ConnectionId, subscription: u32) -> Option<&Arc<str>> {
-        self.around.connections.channel_of(id, subscription)
+        self.context.connections.channel_of(id, subscription)
     }
 
     /// The channels that a connection is subscribed to, or has asked to be, in no order.
     pub fn subscriptions(&self, id: ConnectionId) -> impl Iterator<Item = &Arc<str>> {
-        self.around.connections.channels(id)
+        self.context.connections.channels(id)
     }
 
-    /// Whether a connection is subscribed to a channel, or has asked to be.
+    /// Whether a connection has a subscription to a channel, answered or not.
     pub fn is_subscribed(&self, id: ConnectionId, channel: &str) -> bool {
-        self.around.connections.is_subscribed(id, channel)
+        self.context.connections.is_subscribed(id, channel)
     }
 }
 

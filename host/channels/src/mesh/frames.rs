@@ -1,41 +1,41 @@
 //! Frames from other children.
 
-use super::{Effects, Mesh, held::Waits};
+use super::{Effects, Mesh, held::HeldFrame};
 use crate::{Child, Frame, frame::Body};
 use std::sync::Arc;
 
 impl<T: Copy, R> Mesh<T, R> {
     /// There is a link to a child. Until [`Mesh::unlinked`], what either side sends comes in order.
     pub fn linked(&mut self, now_ms: u64, child: Child) -> Effects<T> {
-        self.around.links.linked(child);
+        self.context.links.linked(child);
         // First what it may have to take over, then what it is asked of that.
         self.offer(now_ms);
         for channel in self.channels.values_mut() {
-            channel.pull(&mut self.around, now_ms);
-            channel.ask_at_once(&mut self.around, now_ms);
+            channel.pull(&mut self.context, now_ms);
+            channel.ask_at_once(&mut self.context, now_ms);
         }
         self.effects(now_ms)
     }
 
     /// The link to a child broke; what was under way may be lost.
     pub fn unlinked(&mut self, now_ms: u64, child: Child) -> Effects<T> {
-        self.around.links.unlinked(child);
+        self.context.links.unlinked(child);
         self.held.forget(child);
         self.offers.unlinked(child);
         for channel in self.channels.values_mut() {
-            channel.unlinked(&mut self.around, now_ms, child);
+            channel.unlinked(&mut self.context, now_ms, child);
         }
         self.effects(now_ms)
     }
 
     /// A child's process is dead, and all that it had is lost.
     pub fn gone(&mut self, now_ms: u64, child: Child) -> Effects<T> {
-        let origin = self.around.links.gone(child);
-        self.around.directory.gone(now_ms, child);
+        let origin = self.context.links.gone(child);
+        self.context.directory.gone(now_ms, child);
         self.held.forget(child);
         self.offers.gone(child);
         for channel in self.channels.values_mut() {
-            channel.gone(&mut self.around, now_ms, child, origin);
+            channel.gone(&mut self.context, now_ms, child, origin);
         }
         self.offer(now_ms);
         self.effects(now_ms)
@@ -43,15 +43,15 @@ impl<T: Copy, R> Mesh<T, R> {
 
     /// A frame came by the link to a child.
     pub fn received(&mut self, now_ms: u64, child: Child, frame: Frame) -> Effects<T> {
-        if self.around.links.is_up(child) {
-            self.around.links.heard(child, frame.origin);
-            self.hear(now_ms, now_ms, child, frame);
+        if self.context.links.is_up(child) {
+            self.context.links.set_origin(child, frame.origin);
+            self.process(now_ms, now_ms, child, frame);
         }
         self.effects(now_ms)
     }
 
-    /// A frame that came, now or a while ago.
-    pub(super) fn hear(&mut self, now_ms: u64, since_ms: u64, child: Child, frame: Frame) {
+    /// Processes a frame that came now, or since `since_ms` waited for a newer directory.
+    pub(super) fn process(&mut self, now_ms: u64, since_ms: u64, child: Child, frame: Frame) {
         match frame.body {
             Body::Subscribe { .. }
             | Body::Unsubscribe { .. }
@@ -67,12 +67,12 @@ impl<T: Copy, R> Mesh<T, R> {
             | Body::MembersAre { .. }
             | Body::Published { .. }
             | Body::Moved => match self.channels.get_mut(&frame.channel) {
-                Some(channel) => channel.hear(&mut self.around, now_ms, child, frame.body),
+                Some(channel) => channel.receive(&mut self.context, now_ms, child, frame.body),
                 None if matches!(frame.body, Body::Message { .. } | Body::Presence(_)) => {
                     // Nobody here looks at it any more.
                     let stays = false;
                     let name = &frame.channel;
-                    self.around.send(child, name, Body::Unsubscribe { stays });
+                    self.context.send(child, name, Body::Unsubscribe { stays });
                 }
                 None => {}
             },
@@ -97,7 +97,7 @@ impl<T: Copy, R> Mesh<T, R> {
                     | Body::Members { .. }
                     | Body::Publish { .. }
             );
-            let directory = &self.around.directory;
+            let directory = &self.context.directory;
             if begins
                 && !self.channels.contains_key(&name)
                 && directory.owner(&name) == Some(directory.me)
@@ -106,28 +106,28 @@ impl<T: Copy, R> Mesh<T, R> {
                 drop(self.channel(now_ms, &name));
             }
             if let Some(channel) = self.channels.get_mut(&name)
-                && channel.asked(&mut self.around, now_ms, child, &frame)
+                && channel.asked(&mut self.context, now_ms, child, &frame)
             {
                 return;
             }
         }
-        let ahead = frame.version > self.around.directory.version;
+        let ahead = frame.version > self.context.directory.version;
         let ends = matches!(frame.body, Body::Unsubscribe { .. });
         if (waits || ahead && !ends) && self.held.has_room(&frame) {
-            self.held.push(Waits {
+            self.held.push(HeldFrame {
                 since_ms,
                 child,
                 frame,
             });
         } else if !ends {
-            self.around.send(child, &name, Body::Moved);
+            self.context.send(child, &name, Body::Moved);
         }
     }
 
-    /// A newer directory has come: what waited for it is looked at again.
-    pub(super) fn hear_held(&mut self, now_ms: u64) {
+    /// Processes the frames that waited for a newer directory.
+    pub(super) fn process_held(&mut self, now_ms: u64) {
         for waits in self.held.take() {
-            self.hear(now_ms, waits.since_ms, waits.child, waits.frame);
+            self.process(now_ms, waits.since_ms, waits.child, waits.frame);
         }
     }
 
@@ -141,7 +141,7 @@ impl<T: Copy, R> Mesh<T, R> {
                 },
                 _ => Body::Moved,
             };
-            self.around.send(late.child, &name, answer);
+            self.context.send(late.child, &name, answer);
         }
     }
 }

@@ -6,22 +6,22 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// A frame, whose it is, and since when it waits.
-pub(super) struct Waits {
+/// A frame that waits, with its sender and the time of its arrival.
+pub(super) struct HeldFrame {
     pub since_ms: u64,
     pub child: Child,
     pub frame: Frame,
 }
 
-/// See the module.
+/// Frames that wait for a newer directory, in the order in which they came.
 #[derive(Default)]
-pub(super) struct Held {
-    frames: VecDeque<Waits>,
+pub(super) struct HeldFrames {
+    frames: VecDeque<HeldFrame>,
     bytes: usize,
 }
 
-impl Held {
-    /// Whether something of that child and channel waits already: what comes later waits as well, to keep its order.
+impl HeldFrames {
+    /// Whether a frame of that child and channel waits already: later ones wait as well, to keep their order.
     pub fn has(&self, child: Child, channel: &str) -> bool {
         let mut frames = self.frames.iter();
         frames.any(|waits| waits.child == child && *waits.frame.channel == *channel)
@@ -35,19 +35,19 @@ impl Held {
         self.bytes
     }
 
-    pub fn push(&mut self, waits: Waits) {
+    pub fn push(&mut self, waits: HeldFrame) {
         self.bytes += waits.frame.bytes();
         self.frames.push_back(waits);
     }
 
-    /// All, to be looked at again.
-    pub fn take(&mut self) -> VecDeque<Waits> {
+    /// Takes all frames, to be processed again.
+    pub fn take(&mut self) -> VecDeque<HeldFrame> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
     }
 
-    /// One that has waited for long enough.
-    pub fn late(&mut self, now_ms: u64) -> Option<Waits> {
+    /// Takes a frame that has waited for too long.
+    pub fn late(&mut self, now_ms: u64) -> Option<HeldFrame> {
         let first = self.frames.front()?;
         if now_ms.saturating_sub(first.since_ms) < HELD_MS {
             return None;

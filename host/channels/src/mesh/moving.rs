@@ -1,6 +1,6 @@
 //! Channels that move, because the directory says so: the old owner offers them, and the new one asks for them.
 
-use super::{Effects, Mesh, held::Waits, offers::Offer};
+use super::{Effects, Mesh, held::HeldFrame, offers::Offer};
 use crate::{
     Child, Frame,
     channel::{Channel, Role},
@@ -21,13 +21,13 @@ impl<T: Copy, R> Mesh<T, R> {
         owner: impl Fn(&str) -> Option<Child> + Send + 'static,
     ) -> Effects<T> {
         let owner = Box::new(owner);
-        if self.around.directory.place(now_ms, version, owner) {
+        if self.context.directory.place(now_ms, version, owner) {
             let names: Vec<_> = self.channels.keys().cloned().collect();
             for name in names {
                 self.place_channel(now_ms, &name);
             }
             self.offer(now_ms);
-            self.hear_held(now_ms);
+            self.process_held(now_ms);
         }
         self.effects(now_ms)
     }
@@ -40,30 +40,30 @@ impl<T: Copy, R> Mesh<T, R> {
 
     /// Makes of a channel what the directory says.
     pub(super) fn place_channel(&mut self, now_ms: u64, name: &Arc<str>) {
-        let owner = self.around.directory.owner(name);
+        let owner = self.context.directory.owner(name);
         let (Some(channel), Some(owner)) = (self.channels.get_mut(name), owner) else {
             return; // Whoever has it keeps it until there is somebody else.
         };
-        let ours = owner == self.around.directory.me;
+        let ours = owner == self.context.directory.me;
         match channel.role {
             Role::Owner(_) if ours => {}
             Role::Owner(_) => {
-                let version = self.around.directory.version;
+                let version = self.context.directory.version;
                 self.hand_over(now_ms, name, (owner, version));
             }
             Role::Away(_) if ours => {
                 let offered = self.offers.get(name).is_some();
-                channel.claim(&mut self.around, now_ms, offered);
+                channel.claim(&mut self.context, now_ms, offered);
                 self.take_back(now_ms, name);
             }
             Role::Pulling(_) if ours => {}
-            Role::Away(_) | Role::Pulling(_) => channel.owned_by(&mut self.around, now_ms, owner),
+            Role::Away(_) | Role::Pulling(_) => channel.owned_by(&mut self.context, now_ms, owner),
         }
     }
 
     fn hand_over(&mut self, now_ms: u64, name: &Arc<str>, (to, version): (Child, u64)) {
         let channel = self.channels.get_mut(name);
-        let handover = channel.and_then(|channel| channel.hand_over(&mut self.around, now_ms));
+        let handover = channel.and_then(|channel| channel.hand_over(&mut self.context, now_ms));
         let Some(handover) = handover else { return };
         let given = Given {
             to,
@@ -71,7 +71,7 @@ impl<T: Copy, R> Mesh<T, R> {
             at_ms: now_ms,
             from: None,
         };
-        let directory = &mut self.around.directory;
+        let directory = &mut self.context.directory;
         directory.give(name, given);
         directory.has(now_ms, name, (handover.position.epoch, handover.moves));
         let offer = Offer {
@@ -84,7 +84,7 @@ impl<T: Copy, R> Mesh<T, R> {
         self.offers.insert(name, offer);
         self.offer_one(now_ms, name);
         if let Some(channel) = self.channels.get_mut(name) {
-            channel.ask_at_once(&mut self.around, now_ms);
+            channel.ask_at_once(&mut self.context, now_ms);
         }
     }
 
@@ -102,20 +102,20 @@ impl<T: Copy, R> Mesh<T, R> {
         let Some(offer) = self.offers.get(name) else {
             return;
         };
-        let owner = self.around.directory.owner(name);
+        let owner = self.context.directory.owner(name);
         if let Some(owner) = owner.filter(|_| !offer.sent) {
             offer.to = owner;
         }
-        if !offer.on_link && self.around.links.up(now_ms, offer.to) {
+        if !offer.on_link && self.context.links.up(now_ms, offer.to) {
             (offer.sent, offer.on_link) = (true, true);
             let handover = Box::new(offer.handover.clone());
-            self.around.send(offer.to, name, Body::Handover(handover));
+            self.context.send(offer.to, name, Body::Handover(handover));
         }
     }
 
     /// Takes back a channel that nobody can have taken, if the directory says that it is ours.
     fn take_back(&mut self, now_ms: u64, name: &Arc<str>) -> bool {
-        let ours = self.around.directory.owner(name) == Some(self.around.directory.me);
+        let ours = self.context.directory.owner(name) == Some(self.context.directory.me);
         let Some(offer) = self.offers.get(name) else {
             return false;
         };
@@ -129,18 +129,18 @@ impl<T: Copy, R> Mesh<T, R> {
 
     fn install(&mut self, now_ms: u64, name: &Arc<str>, handover: Handover) -> bool {
         self.offers.remove(name);
-        let directory = &mut self.around.directory;
+        let directory = &mut self.context.directory;
         directory.not_given(name);
         directory.has(now_ms, name, (handover.position.epoch, handover.moves));
         if !self.channels.contains_key(name) {
-            let Ok(rules) = self.around.rules.of(name) else {
+            let Ok(rules) = self.context.rules.of(name) else {
                 return false;
             };
             let channel = Channel::new(Arc::clone(name), rules);
             self.channels.insert(Arc::clone(name), channel);
         }
         if let Some(channel) = self.channels.get_mut(name) {
-            channel.take(&mut self.around, now_ms, handover);
+            channel.take(&mut self.context, now_ms, handover);
         }
         true
     }
@@ -154,7 +154,7 @@ impl<T: Copy, R> Mesh<T, R> {
             }
             Body::Nothing if self.offers.get(&name).is_none() => {
                 if let Some(channel) = self.channels.get_mut(&name) {
-                    channel.nothing(&mut self.around, now_ms, child);
+                    channel.nothing(&mut self.context, now_ms, child);
                 }
             }
             Body::Handover(_) => self.handed(now_ms, since_ms, child, frame),
@@ -162,12 +162,12 @@ impl<T: Copy, R> Mesh<T, R> {
                 self.offers.remove(&name);
             }
             Body::Declined { epoch, moves } if self.is_offered(child, &name, (epoch, moves)) => {
-                self.around.directory.not_given(&name);
+                self.context.directory.not_given(&name);
                 if let Some(offer) = self.offers.get(&name) {
                     (offer.sent, offer.on_link) = (false, false);
                 }
                 // To whom it was declined for may not be known here yet: the next tick tries again.
-                let to = self.around.directory.owner(&name);
+                let to = self.context.directory.owner(&name);
                 if !self.take_back(now_ms, &name) && to != Some(child) {
                     self.offer_one(now_ms, &name);
                 }
@@ -189,15 +189,15 @@ impl<T: Copy, R> Mesh<T, R> {
         name: &Arc<str>,
         (version, known): (u64, Vec<u64>),
     ) {
-        let ahead = version > self.around.directory.version;
-        let owner = self.around.directory.owner(name);
-        let ours = owner == Some(self.around.directory.me);
+        let ahead = version > self.context.directory.version;
+        let owner = self.context.directory.owner(name);
+        let ours = owner == Some(self.context.directory.me);
         let has = self.channels.get(name).is_some_and(Channel::is_owned);
         if has && ahead {
             return self.hand_over(now_ms, name, (child, version));
         }
         let offered = self.offers.get(name).map(|offer| offer.to);
-        let directory = &self.around.directory;
+        let directory = &self.context.directory;
         let from = offered
             .or_else(|| directory.given_to_other(name, child))
             .or_else(|| directory.between(name, child, &known));
@@ -210,7 +210,7 @@ impl<T: Copy, R> Mesh<T, R> {
                 at_ms: now_ms,
                 from,
             };
-            self.around.directory.give(name, given);
+            self.context.directory.give(name, given);
             self.place_channel(now_ms, name);
             self.offer_one(now_ms, name);
         }
@@ -218,7 +218,7 @@ impl<T: Copy, R> Mesh<T, R> {
             true => Body::Elsewhere,
             false => Body::Nothing,
         };
-        self.around.send(child, name, answer);
+        self.context.send(child, name, answer);
     }
 
     /// A channel comes.
@@ -228,12 +228,12 @@ impl<T: Copy, R> Mesh<T, R> {
         };
         let name = Arc::clone(&frame.channel);
         let (epoch, moves) = (handover.position.epoch, handover.moves);
-        let ours = self.around.directory.owner(&name) == Some(self.around.directory.me);
+        let ours = self.context.directory.owner(&name) == Some(self.context.directory.me);
         let had = self.has_had(&name, (epoch, moves));
-        let takes = ours && self.around.rules.of(&name).is_ok();
-        let waits = frame.version > self.around.directory.version && self.held.has_room(&frame);
+        let takes = ours && self.context.rules.of(&name).is_ok();
+        let waits = frame.version > self.context.directory.version && self.held.has_room(&frame);
         if !had && !takes && waits {
-            return self.held.push(Waits {
+            return self.held.push(HeldFrame {
                 since_ms,
                 child,
                 frame,
@@ -250,15 +250,15 @@ impl<T: Copy, R> Mesh<T, R> {
         {
             self.install(now_ms, &name, *handover);
         } else if !had {
-            // Whoever asks here for it has to wait for it.
-            self.around.directory.seen(now_ms, &name, child);
+            // Requests for the channel have to wait for it.
+            self.context.directory.seen(now_ms, &name, child);
         }
-        self.around.send(child, &name, answer);
+        self.context.send(child, &name, answer);
     }
 
-    /// Whether that state of a channel was taken before, or comes too late.
+    /// Whether that state of a channel was taken before, or comes too late to be taken.
     fn has_had(&self, name: &str, state: (u64, u64)) -> bool {
         let is_here = self.channels.get(name).is_some_and(Channel::is_owned);
-        is_here || self.around.directory.has_had(name, state)
+        is_here || self.context.directory.has_had(name, state)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{Child, frame::Handover, limits::OFFER_MS};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// One of them.
+/// A channel that is offered to its new owner.
 pub(super) struct Offer {
     pub to: Child,
     pub handover: Handover,
@@ -14,7 +14,7 @@ pub(super) struct Offer {
     pub on_link: bool,
 }
 
-/// See the module.
+/// The channels that are offered to their new owners, by name.
 #[derive(Default)]
 pub(super) struct Offers(BTreeMap<Arc<str>, Offer>);
 

@@ -2,7 +2,7 @@
 
 use protoplex_channels::{
     Answer, Child, ConnectionId, ConnectionLimits, Effects, Frame, History, Item, Memory, Mesh,
-    Notice, Overflow, Patience, Position, Published, Refusal, Rules, Said, Subscribed,
+    Notice, Overflow, Position, PresenceDelays, Published, QueueItem, Refusal, Rules, Subscribed,
 };
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,7 +17,7 @@ pub const RULES: Rules = Rules {
         keys_max: 10,
         age_ms_max: 1_000_000,
     },
-    patience: Patience {
+    presence: PresenceDelays {
         leave_after_ms: 1_000,
         expires_after_ms: 9_000,
     },
@@ -30,7 +30,7 @@ pub const LIMITS: ConnectionLimits = ConnectionLimits {
     subscriptions_max: 10,
 };
 
-/// See the module. The children are 0, 1, and so on; tickets count up.
+/// Several children whose frames the test delivers. The children are 0, 1, and so on; tickets count up.
 pub struct Fleet {
     pub meshes: Vec<Mesh<u32>>,
     pub now_ms: u64,
@@ -228,9 +228,11 @@ impl Fleet {
         let items = std::iter::from_fn(|| mesh.next(id));
         let words = items.map(|item| match item {
             Item::Message(_, message) => String::from_utf8_lossy(&message.data).into_owned(),
-            Item::Reply(Said::Notice(Notice::Reset(_, at)), _) => format!("reset {}", at.offset),
-            Item::Reply(Said::Notice(Notice::Presence(_, change)), _) => format!("{change:?}"),
-            Item::Reply(Said::Reply(()), _) => "reply".to_owned(),
+            Item::Reply(QueueItem::Notice(Notice::Reset(_, at)), _) => {
+                format!("reset {}", at.offset)
+            }
+            Item::Reply(QueueItem::Notice(Notice::Presence(_, change)), _) => format!("{change:?}"),
+            Item::Reply(QueueItem::Reply(()), _) => "reply".to_owned(),
         });
         words.collect()
     }

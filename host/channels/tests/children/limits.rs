@@ -76,7 +76,7 @@ fn other_rules_hold_for_channels_that_are_there() {
 }
 
 #[test]
-fn a_channel_without_rules_is_like_none_and_goes_on_when_they_are_back() {
+fn a_channel_without_rules_is_refused_until_they_are_back() {
     let mut fleet = Fleet::new(2);
     let (here, away) = (fleet.open(0), fleet.open(1));
     fleet.subscribe(0, here, None, Some("ann"));

@@ -138,7 +138,7 @@ fn who_waits_for_an_owner_out_of_reach_is_refused_in_time() {
 }
 
 #[test]
-fn who_cannot_ask_again_waits_for_an_owner_for_as_long_as_it_takes() {
+fn subscriptions_of_handlers_wait_for_an_owner_without_limit() {
     let mut fleet = Fleet::new(2);
     fleet.unlink(0, 1);
     let [patient, other] = [fleet.open(1), fleet.open(1)];
@@ -178,7 +178,7 @@ fn a_ticket_of_a_connection_that_goes_is_answered() {
 }
 
 #[test]
-fn who_is_there_is_the_same_everywhere_and_who_comes_back_elsewhere_never_left() {
+fn presence_agrees_on_all_children_and_survives_reconnects() {
     let mut fleet = Fleet::new(3);
     let watch = fleet.open(2);
     fleet.subscribe(2, watch, None, Some("eve"));

@@ -103,7 +103,7 @@ fn what_comes_while_a_channel_moves_waits_for_it() {
 }
 
 #[test]
-fn a_channel_that_nobody_asks_for_is_offered_and_what_was_lost_is_offered_again() {
+fn moved_channels_are_offered_until_they_are_taken() {
     let mut fleet = Fleet::new(2);
     let first = fleet.publish(0, "one", None);
     let first = fleet.published(first).expect("published");
@@ -170,7 +170,7 @@ fn what_nobody_takes_is_not_offered_for_ever() {
 }
 
 #[test]
-fn a_new_owner_that_cannot_reach_the_old_one_begins_anew_and_says_so() {
+fn without_the_old_owner_a_new_epoch_begins_and_is_announced() {
     let mut fleet = Fleet::new(3);
     let id = fleet.open(2);
     fleet.subscribe(2, id, None, Some("ann"));
@@ -287,7 +287,7 @@ fn an_owner_whose_question_was_lost_asks_again() {
 }
 
 #[test]
-fn an_owner_between_two_that_the_new_one_never_heard_of_is_waited_for() {
+fn a_new_owner_waits_for_an_owner_it_never_heard_of() {
     let mut fleet = Fleet::new(3);
     fleet.place(0, 2, 1);
     fleet.place(1, 2, 1);
@@ -306,7 +306,7 @@ fn an_owner_between_two_that_the_new_one_never_heard_of_is_waited_for() {
 }
 
 #[test]
-fn a_channel_that_moved_is_not_forgotten_while_others_may_still_know_it() {
+fn moved_channels_are_kept_while_others_may_know_them() {
     let mut fleet = Fleet::new(2);
     for mesh in &mut fleet.meshes {
         let mut rules = RULES;
@@ -326,7 +326,7 @@ fn a_channel_that_moved_is_not_forgotten_while_others_may_still_know_it() {
 }
 
 #[test]
-fn a_frame_from_the_future_waits_for_its_directory_but_not_for_ever() {
+fn frames_wait_for_their_directory_until_a_deadline() {
     let mut fleet = Fleet::new(3);
     fleet.place(2, 2, 1);
     let ticket = fleet.publish(2, "one", None);
@@ -350,7 +350,7 @@ fn a_frame_from_the_future_waits_for_its_directory_but_not_for_ever() {
 }
 
 #[test]
-fn a_process_that_takes_the_place_of_one_that_drains_gets_its_channels() {
+fn the_successor_of_a_draining_process_gets_its_channels() {
     let mut fleet = Fleet::new(2);
     let first = fleet.publish(0, "one", None);
     let first = fleet.published(first).expect("published");

@@ -2,7 +2,7 @@
 
 use crate::{Seen, truth::Truth};
 use protoplex_channels::{
-    Change, Child, ConnectionId, Item, Message, Notice, Position, Said, Subscribed,
+    Change, Child, ConnectionId, Item, Message, Notice, Position, QueueItem, Subscribed,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ pub struct View {
     pub members: BTreeSet<Arc<str>>,
 }
 
-/// See the module.
+/// A client of the random runs, and what it has received.
 pub struct Client {
     pub name: Arc<str>,
     pub at: Option<(Child, ConnectionId)>,
@@ -65,10 +65,16 @@ impl Client {
     }
 
     /// The client reads something.
-    pub fn reads(&mut self, truth: &mut Truth, seen: &mut Seen, calm: bool, item: Item<Said<u64>>) {
+    pub fn reads(
+        &mut self,
+        truth: &mut Truth,
+        seen: &mut Seen,
+        calm: bool,
+        item: Item<QueueItem<u64>>,
+    ) {
         match item {
-            Item::Reply(Said::Reply(ticket), _) => self.answered(truth, seen, calm, ticket),
-            Item::Reply(Said::Notice(Notice::Presence(of, change)), _) => {
+            Item::Reply(QueueItem::Reply(ticket), _) => self.answered(truth, seen, calm, ticket),
+            Item::Reply(QueueItem::Notice(Notice::Presence(of, change)), _) => {
                 let Some((_, view)) = self.view(of) else {
                     return;
                 };
@@ -81,7 +87,7 @@ impl Client {
                     }
                 }
             }
-            Item::Reply(Said::Notice(Notice::Reset(of, position)), _) => {
+            Item::Reply(QueueItem::Notice(Notice::Reset(of, position)), _) => {
                 let Some((name, view)) = self.view(of) else {
                     return;
                 };

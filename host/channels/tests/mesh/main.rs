@@ -76,14 +76,14 @@ fn runs(weather: Weather) -> Seen {
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_while_channels_move_and_links_break() {
+fn moves_and_broken_links_lose_and_double_nothing() {
     let seen = runs(Weather::Calm);
     assert!(seen.published > 10_000 && seen.repeated > 1_000, "{seen:?}");
     assert!(seen.recovered > 5_000 && seen.drained > 100, "{seen:?}");
 }
 
 #[test]
-fn what_is_said_is_true_while_children_die_and_cannot_reach_each_other() {
+fn answers_stay_true_while_children_die_or_are_partitioned() {
     let seen = runs(Weather::Wild);
     assert!(
         seen.published > 10_000 && seen.recovered > 1_000,

@@ -14,7 +14,7 @@ pub struct Publication {
     pub at_ms: u64,
 }
 
-/// See the module.
+/// All that was published and acknowledged, to compare with.
 #[derive(Default)]
 pub struct Truth {
     log: HashMap<(Arc<str>, Position), u64>,

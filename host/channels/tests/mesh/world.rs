@@ -9,7 +9,7 @@ use crate::{
     truth::{KEYS_MS, Publication, Truth},
 };
 use protoplex_channels::{
-    Answer, Child, Effects, Frame, History, Memory, Mesh, Overflow, Patience, Rules,
+    Answer, Child, Effects, Frame, History, Memory, Mesh, Overflow, PresenceDelays, Rules,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -98,7 +98,7 @@ fn rules(weather: Weather, overflow: Overflow) -> Rules {
             keys_max: 10_000,
             age_ms_max: KEYS_MS,
         },
-        patience: Patience {
+        presence: PresenceDelays {
             leave_after_ms: LEAVE_AFTER_MS,
             expires_after_ms: EXPIRES_AFTER_MS,
         },

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The parent said `drain`, and shuts the sockets.
-    Told,
+    Drained,
     /// The parent is gone. Nobody starts another child for the sockets that this one holds.
     Orphaned,
 }
@@ -38,13 +38,13 @@ impl Child {
     pub(super) fn finish(&self) -> impl Future<Output = u64> + use<> {
         let timeout = Duration::from_millis(self.config.drain_timeout_ms);
         let limits = self.config.ingress.limits(self.config.children, timeout);
-        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let (server, context) = (Arc::clone(&self.server), Arc::clone(&self.context));
         let role = Arc::clone(&self.role);
         let log = self.access_log.clone();
         async move {
             server.drain();
             role.drain(limits.net.drain_window);
-            shared.relay.means.stop.cancel();
+            context.servers.means.stop.cancel();
             let cut = match awake::timeout(timeout, server.drained()).await {
                 Some(()) => 0,
                 None => server.in_flight() as u64,

@@ -1,4 +1,4 @@
-//! Obeys the parent's messages, one after another, until it says `drain` or is gone.
+//! Carries out the parent's messages, one after another, until it says `drain` or is gone.
 
 use super::{ending::End, start::Child};
 use crate::{fleet::Fleet, inherited::whole_directory};
@@ -9,29 +9,29 @@ use protoplex_control::{
     messages::{FromChild, ToChild},
 };
 use protoplex_net::TicketSecret;
-use std::{fs::File, os::fd::OwnedFd};
+use std::{fs::File, ops::ControlFlow, os::fd::OwnedFd};
 
 /// Reasons are cut here: a packet has room for them, however they are escaped.
 const REASON_BYTES_MAX: usize = 16 << 10;
 
 impl Child {
-    /// Obeys until the parent says `drain`, or is gone.
-    pub(super) async fn obey_all(&mut self) -> anyhow::Result<End> {
-        self.say(&FromChild::Started).await;
+    /// Carries out messages until the parent says `drain`, or is gone.
+    pub(super) async fn apply_all(&mut self) -> anyhow::Result<End> {
+        self.send(&FromChild::Started).await;
         loop {
             let received = self.channel.receive_with::<ToChild>(&self.reserve).await?;
             let Some((message, fds)) = received else {
                 return Ok(End::Orphaned);
             };
-            if !self.obey(message, fds).await? {
-                return Ok(End::Told);
+            if self.apply(message, fds).await?.is_break() {
+                return Ok(End::Drained);
             }
             self.reserve.refill();
         }
     }
 
-    /// Obeys only what concerns requests in flight, until the parent is gone.
-    pub(super) async fn obey_draining(&mut self) -> anyhow::Result<()> {
+    /// Carries out only messages that concern requests in flight, until the parent is gone.
+    pub(super) async fn apply_while_draining(&mut self) -> anyhow::Result<()> {
         while let Some((message, fds)) = self.channel.receive_with(&self.reserve).await? {
             match message {
                 ToChild::Native { .. }
@@ -40,15 +40,19 @@ impl Child {
                 | ToChild::Adopt { .. }
                 | ToChild::Disown { .. }
                 | ToChild::Drain => {}
-                message => drop(self.obey(message, fds).await?),
+                message => drop(self.apply(message, fds).await?),
             }
             self.reserve.refill();
         }
         Ok(())
     }
 
-    /// Obeys one message. Returns whether to go on.
-    async fn obey(&mut self, message: ToChild, fds: Vec<OwnedFd>) -> anyhow::Result<bool> {
+    /// Carries out one message.
+    async fn apply(
+        &mut self,
+        message: ToChild,
+        fds: Vec<OwnedFd>,
+    ) -> anyhow::Result<ControlFlow<()>> {
         match message {
             ToChild::Native { component } => {
                 if let Some(fd) = fds.into_iter().next() {
@@ -69,14 +73,14 @@ impl Child {
                         }
                     }
                 };
-                self.say(&answer).await;
+                self.send(&answer).await;
             }
             ToChild::Activate { release, build } => {
                 let answer = self.activate(release, build);
-                self.say(&answer).await;
+                self.send(&answer).await;
             }
             ToChild::Abandon { build, .. } => {
-                self.shared.builds.abandon(&build);
+                self.context.builds.abandon(&build);
                 self.forget_native();
             }
             ToChild::Directory { hop_key } => {
@@ -88,20 +92,12 @@ impl Child {
             ToChild::DirectoryDelta(delta) => match self.directory.apply(&delta) {
                 Ok(()) => self.relay_by_directory().await,
                 Err(error) => {
-                    tracing::error!(%error, "the whole directory is asked for");
-                    self.say(&FromChild::DirectoryWanted).await;
+                    tracing::error!(%error, "a change of the directory does not fit; asking the parent for the whole directory");
+                    self.send(&FromChild::DirectoryWanted).await;
                 }
             },
             ToChild::Certificates => self.take_files(fds.into_iter().next()),
-            ToChild::Tickets { epoch, secret } => {
-                let mut bytes = [0; 32];
-                hex::decode_to_slice(&secret, &mut bytes).context("the tickets' secret")?;
-                let secret = TicketSecret {
-                    epoch,
-                    secret: bytes,
-                };
-                self.certificates.set_ticket_secret(secret);
-            }
+            ToChild::Tickets { epoch, secret } => self.set_tickets(epoch, &secret)?,
             ToChild::Adopt { index } => match self.listen(index) {
                 // Those who come to a sibling wait for its successor, and those who are here stay.
                 Err(error) if index != self.config.index => tracing::error!(
@@ -113,9 +109,20 @@ impl Child {
             },
             ToChild::Disown { index } => self.stop_listening(index),
             ToChild::Metrics => self.send_metrics().await,
-            ToChild::Drain => return Ok(false),
+            ToChild::Drain => return Ok(ControlFlow::Break(())),
         }
-        Ok(true)
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Encrypts session tickets of TLS by this secret from now on.
+    fn set_tickets(&self, epoch: u64, secret: &str) -> anyhow::Result<()> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(secret, &mut bytes).context("the tickets' secret")?;
+        self.certificates.set_ticket_secret(TicketSecret {
+            epoch,
+            secret: bytes,
+        });
+        Ok(())
     }
 
     /// New handshakes and tokens go by what the parent has read now. If that cannot be used, by what came before.
@@ -141,9 +148,8 @@ impl Child {
         let nodes = ingress::addresses(&self.directory.by_role());
         self.role.directory_changed(&self.directory, &nodes);
         self.server.set_fleet(nodes);
-        self.shared.relay.set_roles(fleet.roles());
-        self.shared.fleet.send_replace(fleet);
+        self.context.servers.set_fleet(fleet);
         let version = self.directory.version;
-        self.say(&FromChild::Directory { version }).await;
+        self.send(&FromChild::Directory { version }).await;
     }
 }

@@ -2,8 +2,9 @@
 
 use super::start::Child;
 use crate::{
+    context::ChildContext,
     metrics::{Metrics, Seen},
-    service::{ChildContext, Requests},
+    service::Requests,
     upstream,
 };
 use protoplex_control::{
@@ -28,21 +29,21 @@ const SWEEP_BEATS: u64 = 20;
 /// Says that this process lives, however long an order takes. Returns when the parent is gone.
 pub(super) async fn beat(
     channel: Arc<ControlSocket>,
-    shared: Arc<ChildContext>,
+    context: Arc<ChildContext>,
     server: Arc<Server<Requests>>,
 ) {
     let mut ticks = tokio::time::interval(BEAT_PERIOD);
     for beats in 0_u64.. {
         ticks.tick().await;
         if beats % SWEEP_BEATS == 0 {
-            shared.relay.sweep();
-            shared
+            context.servers.sweep();
+            context
                 .builds
                 .now()
                 .all()
                 .for_each(|build| build.upstreams.sweep());
         }
-        let beat = FromChild::Beat(beat_of(&shared.metrics, &server));
+        let beat = FromChild::Beat(beat_of(&context.metrics, &server));
         if channel.send(&beat, &[]).await.is_err() {
             return;
         }
@@ -62,16 +63,16 @@ fn beat_of(metrics: &Metrics, server: &Server<Requests>) -> Beat {
 impl Child {
     /// Sends the text of this child's metrics as a sealed file.
     pub(super) async fn send_metrics(&self) {
-        let beat = beat_of(&self.shared.metrics, &self.server);
+        let beat = beat_of(&self.context.metrics, &self.server);
         let build = self
-            .shared
+            .context
             .builds
             .now()
             .active
             .as_ref()
             .map(|build| build.id.to_string())
             .unwrap_or_default();
-        let means = &self.shared.relay.means;
+        let means = &self.context.servers.means;
         let gauges = vec![
             (
                 "protoplex_in_flight",
@@ -114,11 +115,11 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
-        let mut loads = self.shared.relay.loads();
-        let held = self.shared.builds.now();
+        let mut loads = self.context.servers.loads();
+        let held = self.context.builds.now();
         upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
         drop(held);
-        let text = self.shared.metrics.text(&Seen {
+        let text = self.context.metrics.text(&Seen {
             child: self.config.index,
             build: &build,
             gauges,
@@ -140,7 +141,7 @@ impl Child {
             Err(error) => Err(io::Error::from(error.kind())),
         };
         if let Err(error) = sent {
-            tracing::warn!(%error, "this child's metrics cannot be told");
+            tracing::warn!(%error, "this child's metrics could not be sent to the parent");
         }
     }
 }

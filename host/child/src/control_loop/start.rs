@@ -3,12 +3,12 @@
 use crate::{
     access_log::FileLog,
     builds::Builds,
-    fleet::Fleet,
+    context::ChildContext,
     inherited::inherited,
     metrics::Metrics,
-    relay::Relay,
+    relay::RelayServers,
     role::{RoleService, RoleStart, StartRole},
-    service::{ChildContext, Requests},
+    service::Requests,
 };
 use anyhow::Context;
 use protoplex_control::{
@@ -24,7 +24,6 @@ use protoplex_server::{ALPN, Server, ServerSettings};
 use protoplex_upstream::{NodeCertificate, UpstreamContext};
 use protoplex_wire::{Digest, directory::Directory};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
-use tokio::sync::watch;
 
 /// Accept loops on the sockets of one child, this one or a sibling.
 pub(super) struct Listening {
@@ -40,7 +39,7 @@ pub(super) struct Child {
     pub(super) channel: Arc<ControlSocket>,
     pub(super) runtime: Runtime,
     pub(super) linkers: Linkers,
-    pub(super) shared: Arc<ChildContext>,
+    pub(super) context: Arc<ChildContext>,
     pub(super) role: Arc<dyn RoleService>,
     pub(super) server: Arc<Server<Requests>>,
     pub(super) certificates: Arc<Certificates>,
@@ -77,18 +76,17 @@ impl Child {
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let limits = config.ingress.limits(config.children, drain_timeout);
         let trust = config.ingress.trust();
-        let shared = Arc::new(ChildContext {
+        let context = Arc::new(ChildContext {
             role: config.role.spec(),
             builds: Builds::default(),
-            fleet: watch::Sender::new(Fleet::default()),
-            relay: Relay::new(means),
+            servers: RelayServers::new(means),
             metrics: Metrics::default(),
         });
         let role = start_role(&RoleStart {
             config: &config,
             files: &files,
             limits: &limits.net,
-            child: &shared,
+            child: &context,
         })?;
         let access_log = match &config.ingress.access_log {
             Some(path) => Some(Arc::new(FileLog::open(path).with_context(|| {
@@ -104,10 +102,7 @@ impl Child {
         };
         let connections_max = settings.limits.net.connections_max;
         let server = Arc::new(Server::new(
-            Arc::new(Requests {
-                child: Arc::clone(&shared),
-                role: Arc::clone(&role),
-            }),
+            Arc::new(Requests::new(Arc::clone(&context), Arc::clone(&role))),
             settings,
         ));
         tracing::info!(
@@ -123,7 +118,7 @@ impl Child {
             channel,
             runtime,
             linkers,
-            shared,
+            context,
             role,
             server,
             certificates,
@@ -137,9 +132,9 @@ impl Child {
     }
 
     /// Sends a message to the parent. A parent that is gone is noticed where its messages are received.
-    pub(super) async fn say(&self, message: &FromChild) {
+    pub(super) async fn send(&self, message: &FromChild) {
         if let Err(error) = self.channel.send(message, &[]).await {
-            tracing::warn!(%error, "the parent cannot be told");
+            tracing::warn!(%error, "a message to the parent could not be sent");
         }
     }
 }

@@ -22,7 +22,7 @@ impl Child {
         id: BuildId,
         fds: Vec<OwnedFd>,
     ) -> Result<(), BuildFault> {
-        if self.shared.builds.now().named(&id).is_some() {
+        if self.context.builds.now().named(&id).is_some() {
             return Ok(());
         }
         let [manifest, pack] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| BuildFault {
@@ -32,19 +32,19 @@ impl Child {
                 fds.len()
             ),
         })?;
-        let held = Arc::clone(&self.shared.builds.now());
+        let loaded: Vec<_> = self.context.builds.now().all().cloned().collect();
         let loader = Loader {
             role: self.config.role,
-            means: &self.shared.relay.means,
+            means: &self.context.servers.means,
             runtime: &self.runtime,
             linkers: &self.linkers,
-            metrics: &self.shared.metrics,
+            metrics: &self.context.metrics,
             native: &self.native,
-            held: &held,
+            loaded: &loaded,
         };
         let build = Arc::new(LoadedBuild::load(&loader, id, manifest, pack)?);
         probe::warm(&build).await?;
-        self.shared.builds.add_prepared(build);
+        self.context.builds.add_prepared(build);
         Ok(())
     }
 
@@ -57,28 +57,28 @@ impl Child {
             stage,
             reason,
         };
-        let old = match self.shared.builds.activate(&id) {
+        let old = match self.context.builds.activate(&id) {
             Ok(old) => old,
             Err(reason) => return failed(Stage::Protocol, reason),
         };
         let took = started.elapsed();
-        let metrics = &self.shared.metrics;
+        let metrics = &self.context.metrics;
         metrics.swaps.fetch_add(1, Relaxed);
         metrics
             .swap_ns
             .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        if let Some(new) = &self.shared.builds.now().active {
+        if let Some(new) = &self.context.builds.now().active {
             self.role.build_activated(new);
         }
-        if let (Some(old), Some(new)) = (old, &self.shared.builds.now().active) {
+        if let (Some(old), Some(new)) = (old, &self.context.builds.now().active) {
             tracing::info!(
                 build = id.short(),
                 before = old.id.short(),
                 took_us = took.as_micros(),
-                "switched"
+                "switched to another build"
             );
-            old.cool(new);
-            self.cut_after_drain(old);
+            old.trim_pools(new);
+            self.expire_after_drain(old);
         }
         self.forget_native();
         match self.listen(self.config.index) {
@@ -89,35 +89,35 @@ impl Child {
 
     /// Ends what the old build still does when its drain deadline passes, unless it answered again since: then what it
     /// does may have begun a moment ago.
-    fn cut_after_drain(&self, old: Arc<LoadedBuild>) {
+    fn expire_after_drain(&self, old: Arc<LoadedBuild>) {
         let role = Arc::clone(&self.role);
-        let (shared, timeout) = (
-            Arc::clone(&self.shared),
+        let (context, timeout) = (
+            Arc::clone(&self.context),
             Duration::from_millis(self.config.drain_timeout_ms),
         );
-        let (switch, id, cut) = (old.switched_away(), old.id, old.cut_token());
+        let (switch, id, deadline) = (old.switched_away(), old.id, old.deadline_token());
         let old = Arc::downgrade(&old);
         tokio::spawn(async move {
             tokio::time::sleep(timeout).await;
-            let now = shared.builds.now();
+            let now = context.builds.now();
             if now.active.as_ref().is_some_and(|now| now.id == id) {
                 return;
             }
             match old.upgrade() {
                 Some(old) if old.was_last(switch) => {
-                    old.cut();
+                    old.expire();
                     role.build_expired(&old);
                 }
                 Some(_) => {}
                 // Its requests do not keep it loaded.
-                None => cut.cancel(),
+                None => deadline.cancel(),
             }
         });
     }
 
     /// Closes the files of native code that no held build uses: loaded code is mapped, and needs no file.
     pub(super) fn forget_native(&mut self) {
-        let held = self.shared.builds.now();
+        let held = self.context.builds.now();
         let used: HashSet<Digest> = held
             .all()
             .flat_map(|build| {

@@ -1,7 +1,10 @@
 //! Checks a decision without acting on it, for probes.
 
-use super::{Allowed, Request, allowed, granted_asset, granted_relay, outbound, refused};
-use crate::build::{Code, LoadedBuild, Slot};
+use super::{Allowed, allowed, asset, outbound::outbound, refused::refused, relay};
+use crate::{
+    build::{Code, LoadedBuild, LoadedHandler},
+    request::Request,
+};
 use http::StatusCode;
 use protoplex_handler::{Decision, HandlerError, RelayDecision};
 use protoplex_http::{Body, Head};
@@ -14,49 +17,53 @@ use std::sync::Arc;
 /// that the build does not have.
 pub(crate) fn check(
     build: &Arc<LoadedBuild>,
-    slot: &Slot,
+    handler: &LoadedHandler,
     head: &Head<'_>,
     decision: Decision,
 ) -> Result<Option<StatusCode>, HandlerError> {
-    if let Decision::Asset(asset) = &decision
-        && granted_asset(slot, build, &asset.path)?.is_none()
+    if let Decision::Asset(file) = &decision
+        && asset::granted(handler, build, &file.path)?.is_none()
     {
         return refused(format!(
             "the build has no asset `{}`; add the file, or probe another path",
-            asset.path
+            file.path
         ));
     }
-    match allowed(slot, build, head, decision)? {
+    match allowed(handler, build, head, decision)? {
         Allowed::Reply(reply) => return Ok(Some(reply.status)),
-        Allowed::Relay(relay) => check_relay(build, slot, head, &relay)?,
-        Allowed::App(index) => check_app(build, slot, index)?,
+        Allowed::Relay(decision) => check_relay(build, handler, head, &decision)?,
+        Allowed::App(index) => check_app(build, handler, index)?,
     }
     Ok(None)
 }
 
 fn check_relay(
     build: &Arc<LoadedBuild>,
-    slot: &Slot,
+    handler: &LoadedHandler,
     head: &Head<'_>,
-    relay: &RelayDecision,
+    decision: &RelayDecision,
 ) -> Result<(), HandlerError> {
-    let grant = granted_relay(slot, relay)?;
+    let grant = relay::granted(handler, decision)?;
     let request = Request {
         head,
         body: Body::empty(),
         build,
         from_our_node: false,
     };
-    outbound(slot, &request, relay, Arc::clone(&grant.counters)).map(drop)
+    outbound(handler, &request, decision, Arc::clone(&grant.counters)).map(drop)
 }
 
-fn check_app(build: &LoadedBuild, slot: &Slot, index: usize) -> Result<(), HandlerError> {
+fn check_app(
+    build: &LoadedBuild,
+    handler: &LoadedHandler,
+    index: usize,
+) -> Result<(), HandlerError> {
     let app = &build.handlers[index];
     if !matches!(app.code, Code::App(_)) {
         return refused(format!("`{}` is no app handler", app.name));
     }
     let routes = &build.manifest.routes;
-    let mut routed = routes.iter().filter(|route| route.handler == slot.name);
+    let mut routed = routes.iter().filter(|route| route.handler == handler.name);
     if !routed.any(|route| route.role.spec().runs_apps) {
         return refused("`app` decisions are for routes of role app; relay to `role:app` instead");
     }

@@ -52,7 +52,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
     #[test]
-    fn above_the_most_names_count_as_one_and_names_that_nobody_uses_make_room() {
+    fn names_above_the_limit_share_a_counter_and_unused_ones_go() {
         let named = Named::<&str, AtomicU64>::new(2);
         let (a, b) = (named.of("a"), named.of("b"));
         a.fetch_add(1, Relaxed);

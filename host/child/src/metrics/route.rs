@@ -41,7 +41,7 @@ pub(crate) struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// The head of a reply is there.
+    /// Counts a reply whose head is there.
     pub(crate) fn count(&self, status: StatusCode, since: Moment) {
         self.add(status, since.elapsed());
     }
@@ -65,7 +65,7 @@ impl RouteMetrics {
         CLASSES.into_iter().zip(counts)
     }
 
-    /// For each bound how many took at most that, and then how many there are.
+    /// Cumulative counts of the histogram: for each bound the requests that took at most that, then all of them.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = u64> {
         self.buckets.iter().scan(0, |sum, bucket| {
             *sum += bucket.load(Relaxed);

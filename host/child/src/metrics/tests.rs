@@ -82,7 +82,7 @@ fn a_family_has_one_head_and_all_its_samples_follow_it() {
 }
 
 #[test]
-fn however_many_routes_are_pushed_the_text_is_bounded_and_every_request_is_in_it() {
+fn metrics_stay_bounded_and_complete_with_any_number_of_routes() {
     let metrics = Metrics::default();
     let held: Vec<_> = (0..3 * ROUTES_LABELLED_MAX)
         .map(|n| metrics.route(None, &format!("/{n}"), "h"))

@@ -21,7 +21,7 @@ pub enum Effect {
     Disconnect(u16, String),
     /// Messages of a channel, and whether its user is shown there.
     Subscribe(String, bool),
-    /// No more of them.
+    /// The end of a subscription to a channel.
     Unsubscribe(String),
     /// Whether its user is shown.
     Presence(String, bool),

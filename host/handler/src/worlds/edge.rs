@@ -90,7 +90,7 @@ impl EdgeHandler {
                     return Err(error);
                 }
                 Err(error) => {
-                    tracing::debug!(handler = context.handler, %error, "asking a fresh instance")
+                    tracing::debug!(handler = context.handler, %error, "a reused edge instance failed; the call is repeated on a fresh one")
                 }
             }
         }
@@ -174,7 +174,7 @@ impl EdgeHandler {
     }
 
     /// Drops idle instances: the handler's build does not answer requests any more.
-    pub fn cool(&self) {
+    pub fn trim_pool(&self) {
         self.idle.lock().clear();
         self.idle_async.lock().clear();
     }

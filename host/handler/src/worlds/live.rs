@@ -51,7 +51,7 @@ impl LiveHandler {
         }
     }
 
-    /// Whether it remembers connections.
+    /// Whether the handler keeps state for each connection.
     pub fn is_stateful(&self) -> bool {
         matches!(self.linked, LinkedLive::Stateful(_))
     }
@@ -223,7 +223,7 @@ impl LiveHandler {
     }
 
     /// Drops the idle instance: the handler's build does not answer any more.
-    pub fn cool(&self) {
+    pub fn trim_pool(&self) {
         *self.idle.lock() = None;
     }
 

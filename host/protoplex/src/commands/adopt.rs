@@ -9,7 +9,7 @@ use crate::{
     target::FoundSeed,
 };
 use anyhow::Result;
-use protoplex_push::{PushError, follow, give_back};
+use protoplex_push::{PushError, follow, upload_missing};
 use protoplex_wire::{
     BuildId,
     status::{ApiCode, NodeStatus},
@@ -34,7 +34,7 @@ pub async fn run(args: &cli::AdoptArgs) -> Result<CommandExit> {
     nodes.retain(|node| node.active == Some(build));
     // The one that knows most first.
     nodes.sort_by_key(|node| node.node != hold.node);
-    give_back(&client, &nodes, build).await?;
+    upload_missing(&client, &nodes, build).await?;
     let format = EventFormat::of(&args.following);
     let events = client.adopt(build).await.map_err(PushError::from)?;
     let timeout = args.following.timeout();

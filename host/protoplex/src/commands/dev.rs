@@ -65,7 +65,7 @@ pub async fn run(args: &cli::DevArgs) -> Result<CommandExit> {
         args.file.display()
     ));
     while let Some(changed) = next_change(&mut watch, &mut events).await {
-        session.react(&changed).await;
+        session.rebuild_and_push(&changed).await;
     }
     Ok(CommandExit::Done)
 }
@@ -90,7 +90,7 @@ impl DevSession<'_> {
         folders.collect()
     }
 
-    async fn react(&self, changed: &BTreeSet<PathBuf>) {
+    async fn rebuild_and_push(&self, changed: &BTreeSet<PathBuf>) {
         let start = Instant::now();
         if let Some(first) = changed.first() {
             let more = match changed.len() {
@@ -113,7 +113,7 @@ impl DevSession<'_> {
                 } else {
                     names.join(", ")
                 };
-                said("built", &what, step);
+                print_step("built", &what, step);
             }
         }
         self.push(start).await;
@@ -121,7 +121,7 @@ impl DevSession<'_> {
 
     async fn push(&self, start: Instant) {
         match self.try_push().await {
-            Ok(true) => said("total", "", start),
+            Ok(true) => print_step("total", "", start),
             Ok(false) => {}
             Err(error) => output::say(format_args!("{error:#}")),
         }
@@ -136,7 +136,7 @@ impl DevSession<'_> {
             output::say("nothing that the build holds has changed");
             return Ok(false);
         }
-        said("packaged", &package.id().short(), step);
+        print_step("packaged", &package.id().short(), step);
         let step = Instant::now();
         let options = PushOptions {
             made_against: Some(active),
@@ -149,14 +149,14 @@ impl DevSession<'_> {
             other => anyhow::Error::new(other).context("pushing"),
         })?;
         if let ReleaseEnd::Promoted(record) = &end {
-            said("pushed", &format!("{} nodes", record.switched()), step);
+            print_step("pushed", &format!("{} nodes", record.switched()), step);
         }
         Ok(finish(&end, EventFormat::Quiet, PUSH_TIMEOUT) == CommandExit::Done)
     }
 }
 
 /// Prints a step and how long it took: `built    router                 612 ms`
-fn said(step: &str, what: &str, since: Instant) {
+fn print_step(step: &str, what: &str, since: Instant) {
     output::say(format_args!(
         "{step:<8} {what:<24} {:>6} ms",
         since.elapsed().as_millis()

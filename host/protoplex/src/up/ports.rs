@@ -41,15 +41,15 @@ const POLL: Duration = Duration::from_millis(50);
 /// The ports of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePorts {
-    /// Plain HTTP.
+    /// Port of plain HTTP.
     pub http: u16,
-    /// TLS.
+    /// Port of HTTPS.
     pub https: u16,
-    /// Liveness and readiness.
+    /// Port of liveness and readiness.
     pub health: u16,
-    /// Mutual TLS.
+    /// Meta port, by mutual TLS.
     pub meta: u16,
-    /// Plain HTTP for other nodes.
+    /// Port of the internal listener: plain HTTP for other nodes.
     pub relay: u16,
 }
 
@@ -88,7 +88,7 @@ pub struct ReservedPorts {
 }
 
 impl ReservedPorts {
-    /// The base.
+    /// The base of the reserved ports.
     pub fn base(&self) -> u16 {
         self.base
     }
@@ -129,14 +129,14 @@ async fn wait_free(base: u16, nodes: &[bool], wait_timeout: Duration) -> Result<
             Err(taken) => taken,
         };
         if error.kind() != io::ErrorKind::AddrInUse || start.elapsed() > wait_timeout {
-            bail!(cannot(port, &error));
+            bail!(port_error(port, &error));
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
 /// Text that says why a port cannot be had, and what helps.
-fn cannot(port: u16, error: &io::Error) -> String {
+fn port_error(port: u16, error: &io::Error) -> String {
     let no_descriptors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     let remedy = match error.raw_os_error() {
         Some(code) if no_descriptors.contains(&code) => {
@@ -157,7 +157,7 @@ fn free_base(nodes: &[bool]) -> Result<ReservedPorts> {
             Ok(reserved) => return Ok(reserved),
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => {}
             // Other ports would not help.
-            Err((port, error)) => bail!(cannot(port, &error)),
+            Err((port, error)) => bail!(port_error(port, &error)),
         }
     }
     None.with_context(|| format!("no free ports between {FREE_START} and {FREE_END}"))

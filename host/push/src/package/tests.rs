@@ -478,7 +478,7 @@ fn a_path_is_beside_its_manifest_whatever_lies_elsewhere() {
     // Tests run in this crate's folder.
     assert!(Path::new("Cargo.toml").exists());
     assert_eq!(locate(&manifest, "Cargo.toml"), own.join("Cargo.toml"));
-    let said = looked_for(&manifest, "Cargo.toml");
+    let said = searched_paths(&manifest, "Cargo.toml");
     assert!(
         said.ends_with("the one in the current folder does not count)"),
         "{said}"

@@ -19,17 +19,17 @@ const ADDRESS_PARTS: u32 = 4;
 /// Time for which a child is said to be crowded after it had no room.
 const CROWDED: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Counts live connections, and refuses those above the shares of the child and of each address.
 pub(super) struct Admission {
     pub(super) shares: Shares,
     by_address: AtomicU64,
     by_child: AtomicU64,
-    /// On the clock of `shares`; 0 before that ever happened.
+    /// When the child was last full, on the clock of `shares`; 0 if it never was.
     full_at_ns: AtomicU64,
 }
 
 impl Admission {
-    /// Nobody is here yet.
+    /// Shares of a child without connections.
     pub(super) fn new(limits: &NetLimits) -> Self {
         Self {
             shares: Shares::new(limits),
@@ -67,7 +67,7 @@ impl Admission {
         })
     }
 
-    /// Whether somebody was sent away a short while ago because the child had no room.
+    /// Whether a client was refused a short while ago because the child had no room.
     pub(super) fn is_crowded(&self) -> bool {
         let full_at_ns = self.full_at_ns.load(Relaxed);
         let since = self.shares.now_ns().saturating_sub(full_at_ns);

@@ -2,6 +2,7 @@
 
 use super::{
     Live,
+    arguments::{ChannelArguments, PublishArguments},
     commands::{is_channel, no_channel},
     encode,
     error_code::ErrorCode,
@@ -16,10 +17,8 @@ use protoplex_channels::{Answer, Refusal};
 use protoplex_child::reply;
 use protoplex_handler::NAME_BYTES_MAX;
 use protoplex_http::{Answer as HttpAnswer, Body, Head, Reply, ReplyBody, StreamError};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use std::{
-    borrow::Cow,
     future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -31,9 +30,9 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-/// Where all of it is.
-const PREFIX: &str = "/_live/";
-/// For pages.
+/// Prefix of all these paths.
+pub(crate) const PREFIX: &str = "/_live/";
+/// The client library for pages.
 const CLIENT: &str = include_str!("client.js");
 /// Messages of one request.
 const BATCH_MAX: usize = 1_000;
@@ -123,7 +122,7 @@ fn changes(live: &Arc<Live>, head: &Head<'_>) -> Reply {
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let changes = Changes {
         registration: Live::register(live, key),
-        leave: Box::pin(live.told_to_go()),
+        leave: Box::pin(live.drain_moment()),
         pings,
     };
     reply.body = ReplyBody::Stream(changes.boxed_unsync());
@@ -198,29 +197,11 @@ fn client(head: &Head<'_>) -> Reply {
         )
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToPublish<'a> {
-    #[serde(borrow)]
-    channel: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(borrow)]
-    key: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OfChannel<'a> {
-    #[serde(borrow)]
-    channel: Cow<'a, str>,
-}
-
 /// One message or an array of them; each has an answer of its own, in their order.
 async fn publish(live: &Live, body: &[u8]) -> Reply {
-    let all = match serde_json::from_slice::<Vec<ToPublish<'_>>>(body) {
+    let all = match serde_json::from_slice::<Vec<PublishArguments<'_>>>(body) {
         Ok(all) => all,
-        Err(_) => match serde_json::from_slice::<ToPublish<'_>>(body) {
+        Err(_) => match serde_json::from_slice::<PublishArguments<'_>>(body) {
             Ok(one) => vec![one],
             Err(error) => {
                 return bad(&format!(
@@ -253,7 +234,7 @@ fn refused(refusal: &Refusal) -> Value {
     error(code, &message)
 }
 
-fn begin(live: &Live, one: &ToPublish<'_>) -> Result<oneshot::Receiver<Answer>, Value> {
+fn begin(live: &Live, one: &PublishArguments<'_>) -> Result<oneshot::Receiver<Answer>, Value> {
     let key = one.key.as_deref();
     if !is_channel(&one.channel) {
         return Err(error(ErrorCode::BadRequest, &no_channel()));
@@ -279,7 +260,7 @@ fn published(answer: Result<Answer, oneshot::error::RecvError>) -> Value {
 }
 
 async fn presence(live: &Live, body: &[u8]) -> Reply {
-    match serde_json::from_slice::<OfChannel<'_>>(body) {
+    match serde_json::from_slice::<ChannelArguments<'_>>(body) {
         Ok(of) if !is_channel(&of.channel) => {
             json_reply(&error(ErrorCode::BadRequest, &no_channel()))
         }

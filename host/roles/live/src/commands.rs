@@ -1,15 +1,26 @@
 //! Commands of clients of the channel protocol.
 
-use super::{Out, client::Speaker, encode, error_code::ErrorCode, hub::Ticket};
+use super::{
+    Live, Out,
+    arguments::{ChannelArguments, PublishArguments},
+    client::{Client, Handle},
+    encode,
+    error_code::ErrorCode,
+    hub::Ticket,
+};
 use bytes::Bytes;
 use protoplex_channels::Position;
 use protoplex_handler::{LiveMessage, NAME_BYTES_MAX};
+use protoplex_net::Rate;
 use protoplex_wire::manifest::{Namespace, Publish, Subscribe};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
-/// One command as it came. A verb with `null` is there: what it says is for the verb.
+/// A command as the client sent it. A verb whose value is `null` counts as there; the verb judges the value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope<'a> {
@@ -37,11 +48,11 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>,
 
 /// The one verb of a command.
 enum Verb<'a> {
-    Subscribe(ToSubscribe<'a>),
-    Unsubscribe(OfChannel<'a>),
-    Publish(ToPublish<'a>),
-    Presence(OfChannel<'a>),
-    Refresh(ToRefresh<'a>),
+    Subscribe(SubscribeArguments<'a>),
+    Unsubscribe(ChannelArguments<'a>),
+    Publish(PublishArguments<'a>),
+    Presence(ChannelArguments<'a>),
+    Refresh(RefreshArguments<'a>),
     Send(&'a RawValue),
     Ping,
 }
@@ -98,14 +109,7 @@ struct Empty {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfChannel<'a> {
-    #[serde(borrow)]
-    channel: std::borrow::Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToSubscribe<'a> {
+struct SubscribeArguments<'a> {
     #[serde(borrow)]
     channel: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
@@ -116,18 +120,7 @@ struct ToSubscribe<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ToPublish<'a> {
-    #[serde(borrow)]
-    channel: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(borrow)]
-    key: Option<std::borrow::Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ToRefresh<'a> {
+struct RefreshArguments<'a> {
     #[serde(borrow)]
     channel: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
@@ -139,7 +132,7 @@ pub(super) fn no_channel() -> String {
     format!("a channel is NAMESPACE:KEY, of at most {NAME_BYTES_MAX} bytes")
 }
 
-/// Whether that is a name of a channel, of whatever namespace.
+/// Whether a text is the name of a channel, of whatever namespace.
 pub(super) fn is_channel(name: &str) -> bool {
     let parts = name.split_once(':');
     parts.is_some_and(|(namespace, key)| !namespace.is_empty() && !key.is_empty())
@@ -184,15 +177,63 @@ fn leading_id(beginning: &[u8]) -> Option<u64> {
     std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
-impl Speaker<'_> {
-    /// Does what a client says; the answer waits for it with everything else. Nothing of a handler that failed is said:
-    /// the connection ends.
+impl Handle {
+    /// The way in for what the client sends.
+    pub(super) fn input(&self) -> ClientInput<'_> {
+        ClientInput {
+            live: &self.live,
+            client: &self.client,
+        }
+    }
+}
+
+/// Takes what a client sends.
+#[derive(Clone, Copy)]
+pub(super) struct ClientInput<'a> {
+    pub(super) live: &'a Live,
+    pub(super) client: &'a Client,
+}
+
+impl ClientInput<'_> {
+    pub(super) fn live(&self) -> &Live {
+        self.live
+    }
+
+    /// Takes messages of the client, as a rate counts them, and says how long it has to wait before more is taken.
+    ///
+    /// # Errors
+    /// That would be longer than the longest wait: they are refused, and this is how long to stay away.
+    pub(super) fn charge(
+        &self,
+        rate: &Rate,
+        cost: u32,
+        wait_max: Duration,
+    ) -> Result<Duration, Duration> {
+        let own = (rate, &self.client.messages_full_at_ns);
+        let shares = &self.live().admission.shares;
+        let wait = shares.charge(&self.client.share, own, cost, wait_max);
+        if wait != Ok(Duration::ZERO) {
+            self.live().counters.held_back.fetch_add(1, Relaxed);
+        }
+        wait
+    }
+
+    /// Gives a message of the client to its handler. Returns whether the handler took it.
+    pub(super) fn received(&self, message: LiveMessage<'_>) -> bool {
+        self.live().counters.received.fetch_add(1, Relaxed);
+        self.live.received(self.client, message)
+    }
+}
+
+impl ClientInput<'_> {
+    /// Runs a command, and queues its answer behind everything else. A failure of the handler has no answer: the
+    /// connection ends.
     pub(super) fn command(&self, text: &str) {
         let read = serde_json::from_str::<Envelope<'_>>(text);
         let id = read.as_ref().map_or_else(|_| id_of(text), |known| known.id);
-        let obeyed = read.map_err(|error| no_command(&error));
-        let obeyed = obeyed.and_then(|known| self.obey(id, known.verb()?));
-        match obeyed {
+        let done = read.map_err(|error| no_command(&error));
+        let done = done.and_then(|known| self.run(id, known.verb()?));
+        match done {
             Ok(answer) => answer.into_iter().for_each(|answer| self.answer(answer)),
             Err(Fault { code, message }) => self.answer(encode::error(id, code, &message)),
         }
@@ -211,10 +252,10 @@ impl Speaker<'_> {
     }
 
     fn answer(&self, object: Bytes) {
-        self.live().say(self.client, Out::Object(object));
+        self.live().queue(self.client, Out::Object(object));
     }
 
-    fn obey(&self, id: Option<u64>, verb: Verb<'_>) -> Result<Option<Bytes>, Fault> {
+    fn run(&self, id: Option<u64>, verb: Verb<'_>) -> Result<Option<Bytes>, Fault> {
         let needed = || id.ok_or_else(|| Fault::new(ErrorCode::BadRequest, "a command has an id"));
         match verb {
             Verb::Subscribe(asked) => self.subscribe(needed()?, &asked).map(|()| None),
@@ -231,7 +272,7 @@ impl Speaker<'_> {
                 let channel = self.channel(&of.channel)?;
                 let ticket = Ticket::Client(self.client.id, Some(id));
                 let live = self.live();
-                live.tell(|hub, now_ms| hub.members(now_ms, ticket, &channel));
+                live.apply(|hub, now_ms| hub.members(now_ms, ticket, &channel));
                 Ok(None)
             }
             Verb::Refresh(asked) => {
@@ -242,14 +283,14 @@ impl Speaker<'_> {
                 Ok(Some(encode::ok(id)))
             }
             Verb::Send(value) => {
-                let heard = self.received(LiveMessage::Text(value.get()));
-                Ok(id.filter(|_| heard).map(encode::ok))
+                let is_taken = self.received(LiveMessage::Text(value.get()));
+                Ok(id.filter(|_| is_taken).map(encode::ok))
             }
             Verb::Ping => Ok(Some(encode::ok(needed()?))),
         }
     }
 
-    fn subscribe(&self, id: u64, asked: &ToSubscribe<'_>) -> Result<(), Fault> {
+    fn subscribe(&self, id: u64, asked: &SubscribeArguments<'_>) -> Result<(), Fault> {
         let channel: Arc<str> = asked.channel.as_ref().into();
         let namespace = self.namespace(&channel)?;
         let mut exp = None;
@@ -278,7 +319,7 @@ impl Speaker<'_> {
         Ok(())
     }
 
-    fn publish(&self, id: u64, asked: &ToPublish<'_>) -> Result<(), Fault> {
+    fn publish(&self, id: u64, asked: &PublishArguments<'_>) -> Result<(), Fault> {
         let channel: Arc<str> = asked.channel.as_ref().into();
         let namespace = self.namespace(&channel)?;
         if namespace.publish == Publish::Handlers {

@@ -2,16 +2,16 @@
 
 use super::{
     Live, Out, PROTOCOL,
-    client::{Client, Handle},
+    client::{Client, Handle, Opened},
     connection_limits, encode, events, origins, poll,
     websocket::{self, Deflate},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use protoplex_child::{
     build::{Code, LoadedBuild},
-    decide::Request,
     metrics::DecisionKind,
     reply,
+    request::Request,
 };
 use protoplex_handler::{Outcome, Transport};
 use protoplex_http::{Answer, Head, HeaderLines, Reply, ReplyBody, Switch};
@@ -46,21 +46,18 @@ pub(crate) fn of_session<'a>(
     request: Request<'a>,
 ) -> Result<Answer, Request<'a>> {
     let head = request.head;
-    if !live.role.spec().keeps_connections {
-        return Err(request);
-    }
     let is_poll = head.method == "GET" && wants_poll(head);
     if !is_poll && head.method != "POST" {
         return Err(request);
     }
     let session = head.header_str(SESSION_HEADER);
-    let client = session.and_then(|session| live.of_session(session));
+    let client = session.and_then(|session| live.connections.of_session(session));
     let (Some(session), Some(client)) = (session, client) else {
         return Err(request);
     };
     let (build, handler) = {
         let state = client.state.lock();
-        (Arc::clone(&state.build), state.slot().name.clone())
+        (Arc::clone(&state.build), state.handler().name.clone())
     };
     if let Some(notes) = head.notes {
         notes.write(|noted| {
@@ -201,7 +198,7 @@ fn by_websocket(live: &Arc<Live>, index: usize, request: &Request<'_>) -> Result
     Ok(reply)
 }
 
-/// Asks the handler. The connection is open as long as the handle lives.
+/// Asks the handler whether it lets a client in. The connection is open until the handle is dropped.
 fn open(
     live: &Arc<Live>,
     index: usize,
@@ -210,8 +207,8 @@ fn open(
     is_raw: bool,
 ) -> Result<Handle, Reply> {
     let (head, build) = (request.head, request.build);
-    let slot = &build.handlers[index];
-    let Code::Live(handler) = &slot.code else {
+    let loaded = &build.handlers[index];
+    let Code::Live(handler) = &loaded.code else {
         return Err(reply::status(
             StatusCode::INTERNAL_SERVER_ERROR,
             head.request_id,
@@ -224,49 +221,45 @@ fn open(
         .admit(head.client, handler, head.request_id)?;
     let generation = generation_of(live, build);
     let id = live.hub().open(connection_limits(&limits));
-    let opened = handler.opened(id, head, transport, &slot.context);
-    let turned_away = |reply| {
-        live.tell(|hub, now_ms| hub.close(now_ms, id));
+    let opened = handler.opened(id, head, transport, &loaded.context);
+    let abandon = |reply| {
+        live.apply(|hub, now_ms| hub.close(now_ms, id));
         reply
     };
     let (session, effects) = match opened {
         Ok((session, Outcome::Effects(effects))) => (session, effects),
         Ok((_, Outcome::Refused { status, reason })) => {
-            slot.metrics.count(DecisionKind::Live);
-            return Err(turned_away(refused(status, reason, head.request_id)));
+            loaded.metrics.count(DecisionKind::Live);
+            return Err(abandon(refused(status, reason, head.request_id)));
         }
         Err(error) => {
-            return Err(turned_away(live.child.failed(
-                slot,
-                &error,
-                head.request_id,
-            )));
+            return Err(abandon(live.child.failed(loaded, &error, head.request_id)));
         }
     };
-    slot.metrics.count(DecisionKind::Live);
-    let client = Arc::new(Client::new(
+    loaded.metrics.count(DecisionKind::Live);
+    let client = Arc::new(Client::new(Opened {
         id,
         transport,
         is_raw,
-        (head.client, share),
-        (Arc::clone(build), index),
-        (session, generation),
-    ));
-    live.clients.lock().insert(id, Arc::clone(&client));
-    if let Some(session) = &client.session_id {
-        live.sessions.lock().insert(session.clone(), id);
-    }
+        address: head.client,
+        share,
+        build: Arc::clone(build),
+        handler_index: index,
+        session,
+        generation,
+    }));
+    live.connections.add(&client);
     let handle = Handle {
         live: Arc::clone(live),
         client,
     };
     handle.welcome(effects, &limits);
-    live.send_late_comer_away(&handle.client);
+    live.send_away_if_draining(&handle.client);
     Ok(handle)
 }
 
-/// When a connection that is opened on a build was last looked at. One on a build before the active one was not yet:
-/// it has to move like those that were there at the switch.
+/// The generation of a connection that is opened on a build. On a build before the active one it is an older one, so that
+/// the connection moves like those that were there at the switch.
 fn generation_of(live: &Live, build: &Arc<LoadedBuild>) -> u64 {
     // Read first: of a switch in between, one of the two tells.
     let generation = live.generation.load(Relaxed);
@@ -277,7 +270,7 @@ fn generation_of(live: &Live, build: &Arc<LoadedBuild>) -> u64 {
 }
 
 impl Handle {
-    /// Tells the client where it is, and does what the handler wants for a beginning.
+    /// Queues the welcome, and does what the handler asked for when it let the client in.
     fn welcome(&self, effects: Vec<protoplex_handler::Effect>, limits: &LiveLimits) {
         let (live, client) = (self.live(), &self.client);
         let mut state = client.state.lock();
@@ -287,13 +280,13 @@ impl Handle {
                 _ => None,
             });
             let welcome = encode::welcome(client.session_id.as_deref(), user, limits);
-            live.say(client, Out::Object(welcome));
+            live.queue(client, Out::Object(welcome));
         }
         live.act(client, &mut state, effects);
         state.is_new = false;
         // A hop may have brought it to a build that was switched away from; whoever goes through all connections has
         // been there.
-        live.settle(client, &mut state);
+        live.follow_build(client, &mut state);
     }
 }
 

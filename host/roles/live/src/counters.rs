@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Connections that are named in the metrics: enough to find who is slow, and few samples.
 const BACKLOGS_MAX: usize = 5;
-/// Below this a connection has just not been written to yet.
+/// Smallest backlog that is shown: a smaller one has just not been written yet.
 const BACKLOG_BYTES_MIN: usize = 64 << 10;
 
 /// Counts of events since the child's start.
@@ -35,8 +35,8 @@ pub(super) struct Counters {
 impl Live {
     /// Numbers of this moment.
     pub(super) fn gauges(&self) -> [Sample; 5] {
-        let clients: Vec<_> = self.clients.lock().keys().copied().collect();
-        let hub = self.hub.lock();
+        let clients = self.connections.ids();
+        let hub = self.hub();
         let (channels, connections) = hub.counts();
         let waiting = clients.iter().filter_map(|id| hub.backlog(*id));
         let waiting: usize = waiting.map(|(bytes, _)| bytes).sum();
@@ -59,12 +59,12 @@ impl Live {
             (
                 "protoplex_channels_links",
                 "Links to other children.",
-                self.links.len() as u64,
+                self.channels.links.len() as u64,
             ),
             (
                 "protoplex_channels_tokens",
                 "Subscriptions that end when their token does.",
-                self.expiries.lock().len() as u64,
+                self.connections.expiries.len() as u64,
             ),
         ]
     }
@@ -119,8 +119,8 @@ impl Live {
 
     /// The connections for which most waits, by address, transport and number: those that do not keep up.
     pub(super) fn backlogs(&self) -> Vec<(String, u64)> {
-        let clients: Vec<_> = self.clients.lock().values().cloned().collect();
-        let hub = self.hub.lock();
+        let clients = self.connections.all();
+        let hub = self.hub();
         let waiting = clients.iter().filter_map(|client| {
             let (bytes, _) = hub.backlog(client.id)?;
             (bytes >= BACKLOG_BYTES_MIN).then_some((bytes, client))

@@ -5,7 +5,7 @@ use super::{Out, error_code::ErrorCode, hub::LiveItem};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use protoplex_channels::{
-    Change, Form, Item, Message, Notice, Position, Refusal, Said, Subscribed,
+    Change, Form, Item, Message, Notice, Position, QueueItem, Refusal, Subscribed,
 };
 use protoplex_websocket::{Opcode, deflate, frame};
 use protoplex_wire::manifest::LiveLimits;
@@ -28,23 +28,23 @@ pub(super) fn welcome(session: Option<&str>, user: Option<&str>, limits: &LiveLi
     }}))
 }
 
-/// To `id`, that it was done.
+/// Answers command `id`: done.
 pub(super) fn ok(id: u64) -> Bytes {
     object(json!({"id": id, "ok": {}}))
 }
 
-/// To `id`, who is there.
+/// Answers command `id` with the members of a channel.
 pub(super) fn members(id: u64, members: &[Arc<str>]) -> Bytes {
     let members: Vec<&str> = members.iter().map(|member| &**member).collect();
     object(json!({"id": id, "ok": {"members": members}}))
 }
 
-/// To `id`, where its message stands.
+/// Answers command `id` with the position of its message.
 pub(super) fn published(id: u64, position: Position) -> Bytes {
     object(json!({"id": id, "ok": {"position": position.to_string()}}))
 }
 
-/// To `id`, why it was not done.
+/// Answers command `id` with the reason why it was not done.
 pub(super) fn error(id: Option<u64>, code: ErrorCode, message: &str) -> Bytes {
     object(json!({"id": id, "error": {"code": code, "message": message}}))
 }
@@ -180,19 +180,19 @@ impl Spoken {
         }
     }
 
-    /// One item as frames. An end is for the caller.
+    /// Encodes an item as frames; the error is the code and reason of the connection's end.
     pub(super) fn frames(self, item: LiveItem, of: Channel<'_>) -> Result<Bytes, (u16, String)> {
         match item {
             Item::Message(number, message)
-            | Item::Reply(Said::Reply(Out::Missed(number, message)), _) => {
+            | Item::Reply(QueueItem::Reply(Out::Missed(number, message)), _) => {
                 Ok(self.message(&message, || of(number)))
             }
-            Item::Reply(Said::Notice(_), _) if self.is_raw => Ok(Bytes::new()),
-            Item::Reply(Said::Notice(said), _) => Ok(match of(number_of(&said)) {
+            Item::Reply(QueueItem::Notice(_), _) if self.is_raw => Ok(Bytes::new()),
+            Item::Reply(QueueItem::Notice(said), _) => Ok(match of(number_of(&said)) {
                 Some(channel) => self.frame(Opcode::Text, &notice(&channel, &said)),
                 None => Bytes::new(),
             }),
-            Item::Reply(Said::Reply(out), _) => match out {
+            Item::Reply(QueueItem::Reply(out), _) => match out {
                 Out::Object(bytes) | Out::Text(bytes) => Ok(self.frame(Opcode::Text, &bytes)),
                 Out::Binary(bytes) => Ok(self.frame(Opcode::Binary, &bytes)),
                 Out::Retry(_) if self.is_raw => Ok(Bytes::new()),
@@ -244,26 +244,26 @@ pub(super) enum Text {
     Message(Bytes, String),
     /// An item of a subscription that has ended.
     Nothing,
-    /// With which code and reason.
+    /// The end of the connection, with code and reason.
     End(u16, String),
 }
 
-/// One item as an object.
+/// Encodes an item as an object of the channel protocol.
 pub(super) fn text(item: LiveItem, of: Channel<'_>) -> Text {
     match item {
         Item::Message(number, message)
-        | Item::Reply(Said::Reply(Out::Missed(number, message)), _) => match of(number) {
+        | Item::Reply(QueueItem::Reply(Out::Missed(number, message)), _) => match of(number) {
             Some(channel) => {
                 let id = format!("{channel}@{}", message.position);
                 Text::Message(message_object(&channel, &message).into(), id)
             }
             None => Text::Nothing,
         },
-        Item::Reply(Said::Notice(said), _) => match of(number_of(&said)) {
+        Item::Reply(QueueItem::Notice(said), _) => match of(number_of(&said)) {
             Some(channel) => Text::Object(notice(&channel, &said)),
             None => Text::Nothing,
         },
-        Item::Reply(Said::Reply(out), _) => match out {
+        Item::Reply(QueueItem::Reply(out), _) => match out {
             Out::Object(bytes) | Out::Text(bytes) | Out::Binary(bytes) => Text::Object(bytes),
             Out::Retry(after_ms) => Text::Object(retry(after_ms)),
             Out::Close(code, reason) => Text::End(code, reason),
@@ -272,7 +272,8 @@ pub(super) fn text(item: LiveItem, of: Channel<'_>) -> Text {
     }
 }
 
-/// One item as an event of `text/event-stream`, by whose id a client can go on. An end is for the caller.
+/// Encodes an item as an event of `text/event-stream`, by whose id a client can go on; the error is the code and reason of
+/// the connection's end.
 pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Result<Bytes, (u16, String)> {
     if let Item::Message(_, message) = &item
         && let Some(made) = message.made(Form::Event)
@@ -284,7 +285,7 @@ pub(super) fn event(item: LiveItem, of: Channel<'_>) -> Result<Bytes, (u16, Stri
         _ => None,
     };
     let mut event = Vec::new();
-    if let Item::Reply(Said::Reply(Out::Retry(after_ms)), _) = &item {
+    if let Item::Reply(QueueItem::Reply(Out::Retry(after_ms)), _) = &item {
         // For clients that come back by themselves.
         event = format!("retry: {after_ms}\n").into_bytes();
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// See the module.
+/// Why a command, or an item of the HTTP API, was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum ErrorCode {
@@ -16,7 +16,7 @@ pub(super) enum ErrorCode {
     TooLarge,
     /// More subscriptions or subscribers than there may be.
     TooMany,
-    /// It may be possible later.
+    /// Not possible now; a later try may be.
     Unavailable,
     /// There is no such namespace.
     Unknown,

@@ -66,7 +66,7 @@ impl Events {
                 }
             }
         }
-        // Who holds the state of a connection may ask for the channels, and never the other way round.
+        // `ends` locks the state of the client, which comes before the hub.
         drop(hub);
         if let Some((code, reason)) = end {
             self.over = true;

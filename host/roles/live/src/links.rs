@@ -4,17 +4,24 @@
 mod table;
 mod wire;
 
-use super::{Live, hub::Hub, watch};
+use super::{
+    Live,
+    hub::{Hub, Ticket},
+    watch,
+};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use protoplex_channels::{Child, Effects, Frame};
 use protoplex_control::awake;
 use protoplex_fleet::{
     identity::{self, Expected},
     mutual_tls::{self, MemberFiles},
 };
-use protoplex_wire::{directory::Directory, manifest::Role};
+use protoplex_wire::{
+    directory::{ChildId, Directory},
+    manifest::Role,
+};
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::{
     io,
@@ -23,7 +30,7 @@ use std::{
     time::Duration,
 };
 pub(super) use table::ME;
-use table::{Dialled, Linked, Place, Table};
+use table::{DialledBy, LinkRequest, NewLink, Table};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -33,9 +40,9 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use wire::Hello;
 
-/// Until a connection stands, with its handshake and greeting.
+/// Timeout for a link to come up, handshake and greeting included.
 const LINK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two signs of life on a link.
+/// Time between two heartbeats on a link without frames.
 const BEAT: Duration = Duration::from_millis(500);
 /// Longest silence of a link: well below the time that a new owner waits for a channel.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -44,29 +51,43 @@ const WAITING_MAX: usize = 16 << 10;
 /// Bytes gathered for one write.
 const GATHER_BYTES: usize = 256 << 10;
 
-/// See the module.
+/// The links of this child. Their table is locked under the hub: see [`Live`].
 #[derive(Default)]
 pub(super) struct Links {
     table: Mutex<Table>,
     identity: OnceLock<Identity>,
 }
 
+/// What a link proves and says of this child.
 struct Identity {
-    me: Place,
-    /// A number of this process alone.
+    place: ChildId,
+    /// A random number of this process, by which others notice a restart.
     process: u64,
     connector: TlsConnector,
     acceptor: TlsAcceptor,
     live: Weak<Live>,
 }
 
+/// The child at the other end of a link, as its certificate and its greeting say.
+struct Peer {
+    place: ChildId,
+    role: Role,
+    /// The peer's random number: another one is another process.
+    process: u64,
+}
+
 impl Links {
-    /// Frames for links that stand, and links that are wanted.
-    pub(super) fn send(&self, frames: Vec<(Child, Frame)>, wanted: Vec<Child>) {
+    /// Locks the table while the hub is locked, which `_hub` proves.
+    fn table_under(&self, _hub: &Hub) -> MutexGuard<'_, Table> {
+        self.table.lock()
+    }
+
+    /// Queues frames for the links that are up, and dials the ones that are wanted.
+    pub(super) fn send(&self, hub: &Hub, frames: Vec<(Child, Frame)>, wanted: Vec<Child>) {
         if frames.is_empty() && wanted.is_empty() {
             return;
         }
-        let mut table = self.table.lock();
+        let mut table = self.table_under(hub);
         for (child, frame) in frames {
             let Some(frames) = table.frames(child) else {
                 continue;
@@ -74,7 +95,7 @@ impl Links {
             let sent = match frame.encode() {
                 Ok(frame) => frames.try_send(frame).is_ok(),
                 Err(error) => {
-                    tracing::error!(%error, channel = %frame.channel(), "a frame cannot be sent");
+                    tracing::error!(%error, channel = %frame.channel(), "a frame for another child cannot be encoded; its link is restarted");
                     false
                 }
             };
@@ -93,7 +114,7 @@ impl Links {
         }
     }
 
-    /// Links that stand.
+    /// Number of links that are up.
     pub(super) fn len(&self) -> usize {
         self.table.lock().links()
     }
@@ -108,13 +129,13 @@ impl Live {
     ///
     /// # Errors
     /// They cannot be used.
-    pub(super) fn introduce(
+    pub(super) fn set_identity(
         live: &Arc<Live>,
-        (node, child): (&str, u16),
+        place: ChildId,
         files: &MemberFiles,
     ) -> anyhow::Result<()> {
         let identity = Identity {
-            me: (node.into(), child),
+            place,
             process: rand::random(),
             connector: TlsConnector::from(mutual_tls::client_config(
                 files,
@@ -124,21 +145,22 @@ impl Live {
             live: Arc::downgrade(live),
         };
         // Once in a process.
-        let _ = live.links.identity.set(identity);
+        let _ = live.channels.links.identity.set(identity);
         Ok(())
     }
 
     /// Takes the owners of channels from a directory.
     pub(super) fn take_directory(&self, directory: &Directory) {
-        let Some(identity) = self.links.identity.get() else {
+        let links = &self.channels.links;
+        let Some(identity) = links.identity.get() else {
             return;
         };
-        let gone = self.links.table.lock().take(directory);
-        self.tell(|hub, now_ms| {
-            let mut table = self.links.table.lock();
-            table::place(&mut table, &identity.me, hub, now_ms)
+        let gone = links.table.lock().take(directory);
+        self.apply(|hub, now_ms| {
+            let mut table = links.table_under(hub);
+            table::place(&mut table, &identity.place, hub, now_ms)
         });
-        self.mourn(gone);
+        self.forget_children(gone);
     }
 
     /// Channels that other children have not taken yet, though they are theirs.
@@ -146,99 +168,117 @@ impl Live {
         self.hub().handing_over()
     }
 
-    fn mourn(&self, gone: Vec<Child>) {
+    /// Tells the channels of children that are gone for good.
+    fn forget_children(&self, gone: Vec<Child>) {
         for child in gone {
-            self.tell(|hub, now_ms| hub.gone(now_ms, child));
+            self.apply(|hub, now_ms| hub.gone(now_ms, child));
         }
     }
 
-    /// Somebody speaks TLS on this child's own listener. Returns when it is known who. The link itself is no visitor's
-    /// connection: a drain does not wait for its end, and hands channels over by it.
+    /// Takes a link from a TLS connection on this child's own listener. Returns when the peer is known. A drain does not
+    /// wait for the link's end: channels are handed over by it.
     pub(super) async fn answer_link(live: Arc<Live>, stream: TcpStream) {
         match accept(&live, stream).await {
-            Ok((place, role, process, io)) => drop(tokio::spawn(async move {
-                let by = (process, Dialled::ByThem, role);
-                if let Err(error) = Self::run(&live, &place, by, io).await {
-                    tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a link broke");
+            Ok((peer, io)) => drop(tokio::spawn(async move {
+                if let Err(error) = Self::run_link(&live, &peer, DialledBy::Them, io).await {
+                    let ChildId { node, child } = &peer.place;
+                    tracing::debug!(%node, child, error = format!("{error:#}"), "a link to another child broke");
                 }
             })),
             Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "a link was not taken");
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "a link that another child dialled was refused"
+                );
             }
         }
     }
 
-    /// A link stands: its frames are heard until it breaks.
-    async fn run(
+    /// Runs a link whose ends know each other, until it breaks.
+    async fn run_link(
         live: &Arc<Live>,
-        place: &Place,
-        (process, dialled, role): (u64, Dialled, Role),
+        peer: &Peer,
+        dialled_by: DialledBy,
         io: impl AsyncRead + AsyncWrite + Send + 'static,
     ) -> anyhow::Result<()> {
-        let identity = live.links.identity()?;
+        let identity = live.channels.links.identity()?;
         let (sender, frames) = mpsc::channel(WAITING_MAX);
-        let smaller = identity.me < *place;
-        let mut linked = None;
-        live.tell(|hub, now_ms| {
-            let mut table = live.links.table.lock();
-            linked = table.link(place, process, (dialled, smaller), sender);
-            match &linked {
-                Some(linked) => live.begin((hub, now_ms), &mut table, &identity.me, linked),
+        let links = &live.channels.links;
+        let ChildId { node, child } = &peer.place;
+        let own = &identity.place;
+        let request = LinkRequest {
+            place: &peer.place,
+            process: peer.process,
+            dialled_by,
+            is_smaller: (&own.node, own.child) < (node, *child),
+            frames: sender,
+        };
+        let mut link = None;
+        live.apply(|hub, now_ms| {
+            let mut table = links.table_under(hub);
+            link = table.link(request);
+            match &link {
+                Some(link) => live.begin_link(hub, now_ms, &mut table, link),
                 None => Effects::default(),
             }
         });
-        // The other link is kept, by both sides.
-        let Some(Linked { child, link, .. }) = linked else {
+        // Without one, both sides keep the other link.
+        let Some(link) = link else {
             return Ok(());
         };
-        tracing::debug!(node = %place.0, child = place.1, "a link stands");
+        tracing::debug!(%node, child, "a link to another child is up");
         let (read, write) = tokio::io::split(io);
         let ended = tokio::select! {
-            ended = hear(live, (child, link, role), read) => ended,
-            ended = speak(frames, write) => ended,
+            ended = read_loop(live, &link, peer.role, read) => ended,
+            ended = write_loop(frames, write) => ended,
         };
         let mut gone = Vec::new();
-        live.tell(|hub, now_ms| {
-            let (was_up, forgotten) = live.links.table.lock().unlink(child, link);
-            gone = forgotten;
-            match was_up {
-                true => hub.unlinked(now_ms, child),
-                false => Effects::default(),
-            }
-        });
-        live.mourn(gone);
+        live.apply(
+            |hub, now_ms| match links.table_under(hub).unlink(link.child, link.id) {
+                Some(forgotten) => {
+                    gone = forgotten;
+                    hub.unlinked(now_ms, link.child)
+                }
+                None => Effects::default(),
+            },
+        );
+        live.forget_children(gone);
         Ok(ended?)
     }
 
-    /// Tells the hub of a new link, and of what it means.
-    fn begin(
+    /// Tells the hub of a new link: that one before it broke, that a process before it is gone, and that it is up.
+    fn begin_link(
         &self,
-        (hub, now_ms): (&mut Hub, u64),
+        hub: &mut Hub,
+        now_ms: u64,
         table: &mut Table,
-        me: &Place,
-        linked: &Linked,
-    ) -> Effects<super::hub::Ticket> {
+        link: &NewLink,
+    ) -> Effects<Ticket> {
         let mut effects = Effects::default();
-        if linked.replaced {
-            let before = linked.gone.unwrap_or(linked.child);
+        if link.replaced {
+            let before = link.gone.unwrap_or(link.child);
             let unlinked = hub.unlinked(now_ms, before);
-            effects.extend(self.hand_on(hub, unlinked));
+            effects.extend(self.queue_answers(hub, unlinked));
         }
-        if let Some(gone) = linked.gone {
+        if let Some(gone) = link.gone
+            && let Some(identity) = self.channels.links.identity.get()
+        {
             let gone = hub.gone(now_ms, gone);
-            effects.extend(self.hand_on(hub, gone));
-            let placed = table::place(table, me, hub, now_ms);
-            effects.extend(self.hand_on(hub, placed));
+            effects.extend(self.queue_answers(hub, gone));
+            let placed = table::place(table, &identity.place, hub, now_ms);
+            effects.extend(self.queue_answers(hub, placed));
         }
-        let linked = hub.linked(now_ms, linked.child);
-        effects.extend(self.hand_on(hub, linked));
+        let linked = hub.linked(now_ms, link.child);
+        effects.extend(self.queue_answers(hub, linked));
         effects
     }
 }
 
-async fn hear(
+/// Gives the frames of a link to the channels, until it breaks, or another link takes its place.
+async fn read_loop(
     live: &Live,
-    (child, link, role): (Child, u64, Role),
+    link: &NewLink,
+    role: Role,
     read: impl AsyncRead + Unpin,
 ) -> io::Result<()> {
     let mut read = BufReader::new(read);
@@ -246,19 +286,20 @@ async fn hear(
         let frame = awake::timeout(SILENCE_MAX, wire::read(&mut read)).await;
         let frame = frame.ok_or(io::ErrorKind::TimedOut)??;
         let Some(frame) = frame else { continue };
-        if !live.links.table.lock().is_up(child, link) {
+        let links = &live.channels.links;
+        if !links.table.lock().is_up(link.child, link.id) {
             return Ok(());
         }
         if role != Role::Live && !frame.is_registration(watch::NAMESPACE) {
-            tracing::debug!(%role, channel = &**frame.channel(), "a node that keeps no channels may only hear of keys");
+            tracing::debug!(%role, channel = &**frame.channel(), "a frame was dropped: a node of this role may only register for keys");
             continue;
         }
-        live.tell(|hub, now_ms| hub.received(now_ms, child, frame));
+        live.apply(|hub, now_ms| hub.received(now_ms, link.child, frame));
     }
 }
 
-/// Until nobody has anything to say on it any more.
-async fn speak(
+/// Writes frames, and a sign of life where there are none, until the sender of frames is dropped.
+async fn write_loop(
     mut frames: mpsc::Receiver<Bytes>,
     mut write: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -280,48 +321,67 @@ async fn speak(
     }
 }
 
-async fn dial(live: Arc<Live>, place: Place, address: Arc<str>) {
+async fn dial(live: Arc<Live>, place: ChildId, address: Arc<str>) {
     if let Err(error) = dialled(&live, &place, &address).await {
-        tracing::debug!(node = %place.0, child = place.1, error = format!("{error:#}"), "a child was not reached");
+        tracing::debug!(node = %place.node, child = place.child, error = format!("{error:#}"), "a link to another child cannot be dialled");
     }
 }
 
-async fn dialled(live: &Arc<Live>, place: &Place, address: &str) -> anyhow::Result<()> {
-    let identity = live.links.identity()?;
+/// Dials a child, and runs the link.
+async fn dialled(live: &Arc<Live>, place: &ChildId, address: &str) -> anyhow::Result<()> {
+    let identity = live.channels.links.identity()?;
     let greeted = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let address: SocketAddr = address.parse()?;
         let name = ServerName::from(address.ip());
         let mut tls = identity.connector.connect(name, stream).await?;
-        let role = role_of(tls.get_ref().1.peer_certificates(), &place.0)?;
-        ensure!(role == Role::Live, "{} is a node of role {role}", place.0);
+        let role = role_of(tls.get_ref().1.peer_certificates(), &place.node)?;
+        ensure!(
+            role == Role::Live,
+            "{} is a node of role {role}",
+            place.node
+        );
         wire::write_hello(&mut tls, &hello(identity, place)).await?;
         let hello = wire::read_hello(&mut tls).await?;
         check(&hello, identity, place)?;
-        anyhow::Ok((hello.process, tls))
+        let peer = Peer {
+            place: place.clone(),
+            role,
+            process: hello.process,
+        };
+        anyhow::Ok((peer, tls))
     };
     let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
-    let (process, tls) = greeted.context("it says nothing")??;
-    Live::run(live, place, (process, Dialled::ByUs, Role::Live), tls).await
+    let (peer, tls) = greeted.context("no greeting in time")??;
+    Live::run_link(live, &peer, DialledBy::Us, tls).await
 }
 
+/// Takes a connection that another child has dialled.
 async fn accept(
     live: &Arc<Live>,
     stream: TcpStream,
-) -> anyhow::Result<(Place, Role, u64, TlsStream<TcpStream>)> {
-    let identity = live.links.identity()?;
+) -> anyhow::Result<(Peer, TlsStream<TcpStream>)> {
+    let identity = live.channels.links.identity()?;
     let greeted = async {
         let mut tls = identity.acceptor.accept(stream).await?;
         let theirs = wire::read_hello(&mut tls).await?;
         let role = role_of(tls.get_ref().1.peer_certificates(), &theirs.node)?;
-        let place: Place = (theirs.node.as_str().into(), theirs.child);
+        let place = ChildId {
+            node: theirs.node.as_str().into(),
+            child: theirs.child,
+        };
         check(&theirs, identity, &place)?;
         wire::write_hello(&mut tls, &hello(identity, &place)).await?;
-        anyhow::Ok((place, role, theirs.process, tls))
+        let peer = Peer {
+            place,
+            role,
+            process: theirs.process,
+        };
+        anyhow::Ok((peer, tls))
     };
     let greeted = awake::timeout(LINK_TIMEOUT, greeted).await;
-    greeted.context("it says nothing")?
+    greeted.context("no greeting in time")?
 }
 
 /// The role of the node at the other end, which must have that name by its certificate. Any node may dial, because each
@@ -333,18 +393,18 @@ fn role_of(certificates: Option<&[CertificateDer<'_>]>, name: &str) -> anyhow::R
     }
 }
 
-fn hello(identity: &Identity, to: &Place) -> Hello {
+fn hello(identity: &Identity, to: &ChildId) -> Hello {
     Hello {
         protocol: wire::PROTOCOL,
-        node: identity.me.0.to_string(),
-        child: identity.me.1,
+        node: identity.place.node.to_string(),
+        child: identity.place.child,
         process: identity.process,
-        to_node: to.0.to_string(),
-        to_child: to.1,
+        to_node: to.node.to_string(),
+        to_child: to.child,
     }
 }
 
-fn check(hello: &Hello, identity: &Identity, place: &Place) -> anyhow::Result<()> {
+fn check(hello: &Hello, identity: &Identity, place: &ChildId) -> anyhow::Result<()> {
     let ours = (hello.to_node.as_str(), hello.to_child);
     ensure!(
         hello.protocol == wire::PROTOCOL,
@@ -352,10 +412,10 @@ fn check(hello: &Hello, identity: &Identity, place: &Place) -> anyhow::Result<()
         hello.protocol
     );
     ensure!(
-        ours == (&*identity.me.0, identity.me.1),
+        ours == (&*identity.place.node, identity.place.child),
         "{ours:?} is meant"
     );
     let theirs = (hello.node.as_str(), hello.child);
-    ensure!(theirs == (&*place.0, place.1), "{theirs:?} answers");
+    ensure!(theirs == (&*place.node, place.child), "{theirs:?} answers");
     Ok(())
 }

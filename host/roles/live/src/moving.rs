@@ -6,7 +6,7 @@
 
 use super::{
     Live, Out,
-    client::{Client, State},
+    client::{Client, ClientState},
     close,
 };
 use protoplex_child::{
@@ -25,11 +25,11 @@ use std::{
 const SLICE: Duration = Duration::from_millis(1);
 
 impl Live {
-    /// Another build answers from here on. Its connections follow, a few at a time; subscriptions that it refuses end.
+    /// Moves all connections to the build that answers from here on, a few at a time; subscriptions that it refuses end.
     pub(super) fn switched(live: &Arc<Live>, build: &LoadedBuild) {
         let narrowed = live.set_rules(build.manifest.live.as_ref());
         live.generation.fetch_add(1, Relaxed);
-        let clients: Vec<_> = live.clients.lock().values().cloned().collect();
+        let clients = live.connections.all();
         if clients.is_empty() {
             return;
         }
@@ -40,7 +40,7 @@ impl Live {
                 if narrowed {
                     live.end_refused(&client);
                 }
-                live.settle(&client, &mut client.state.lock());
+                live.follow_build(&client, &mut client.state.lock());
                 if since.elapsed() > SLICE {
                     tokio::task::yield_now().await;
                     since = Instant::now();
@@ -49,32 +49,32 @@ impl Live {
         });
     }
 
-    /// The drain deadline of a build has passed: who is still with it is opened again with the one that answers now.
+    /// Opens connections that are still on a build whose drain deadline has passed again, with the one that answers now.
     pub(super) fn leave_build(live: &Arc<Live>, old: &LoadedBuild) {
-        let clients: Vec<_> = live.clients.lock().values().cloned().collect();
+        let clients = live.connections.all();
         for client in clients {
             let mut state = client.state.lock();
             if state.build.id != old.id {
                 continue;
             }
             // Nobody may have come by since the switch: then what it remembers can still be taken along.
-            live.settle(&client, &mut state);
+            live.follow_build(&client, &mut state);
             if state.build.id != old.id {
                 continue;
             }
             let active = live.child.builds.now().active.clone();
             let to = active.and_then(|build| Some((destination(&build, &state)?, build)));
-            let Some((slot, build)) = to else {
+            let Some((index, build)) = to else {
                 let reason = "nothing handles this connection any more".to_owned();
-                live.say(&client, Out::Close(close::GOING_AWAY, reason));
+                live.queue(&client, Out::Close(close::GOING_AWAY, reason));
                 continue;
             };
-            (state.build, state.slot) = (build, slot);
+            (state.build, state.handler_index) = (build, index);
             if live
                 .reopen(&client, &mut state, Again::NotRestored)
                 .is_none()
             {
-                live.say(
+                live.queue(
                     &client,
                     Out::Close(close::FAILED, "its handler failed".to_owned()),
                 );
@@ -82,8 +82,8 @@ impl Live {
         }
     }
 
-    /// Goes to the build that answers now, if another did when this was last looked at.
-    pub(super) fn settle(&self, client: &Client, state: &mut State) {
+    /// Moves a client to the build that answers now, if there was a switch since this was last called.
+    pub(super) fn follow_build(&self, client: &Client, state: &mut ClientState) {
         let generation = self.generation.load(Relaxed);
         if state.generation == generation {
             return;
@@ -95,34 +95,34 @@ impl Live {
         if Arc::ptr_eq(&active, &state.build) {
             return;
         }
-        let Some(slot) = destination(&active, state) else {
+        let Some(index) = destination(&active, state) else {
             return;
         };
-        let Code::Live(new) = &active.handlers[slot].code else {
+        let Code::Live(new) = &active.handlers[index].code else {
             return;
         };
         let new = Arc::clone(new);
-        let moved = match Arc::ptr_eq(&new, &state.handler()) {
+        let moved = match Arc::ptr_eq(&new, &state.live_handler()) {
             true => Moved::Whole,
-            false => carry_over(&new, &active.handlers[slot].context, state),
+            false => carry_over(&new, &active.handlers[index].context, state),
         };
-        let (old, name) = (state.build.id.short(), state.slot().name.clone());
+        let (old, name) = (state.build.id.short(), state.handler().name.clone());
         let again = match moved {
             Moved::Not(error) => {
                 self.counters.not_moved.fetch_add(1, Relaxed);
                 let request = state.session.request_id();
-                tracing::warn!(handler = name, build = active.id.short(), request, reason = %error, "a connection stays with build {old} until its drain deadline");
+                tracing::warn!(handler = name, build = active.id.short(), request, reason = %error, old, "the new build cannot take over a connection; it stays with the old build until the drain deadline");
                 return;
             }
             Moved::Whole => None,
             Moved::Afresh(again) => Some(again),
         };
         self.counters.moved.fetch_add(1, Relaxed);
-        (state.build, state.slot) = (active, slot);
+        (state.build, state.handler_index) = (active, index);
         if let Some(again) = again
             && self.reopen(client, state, again).is_none()
         {
-            self.say(
+            self.queue(
                 client,
                 Out::Close(close::FAILED, "its handler failed".to_owned()),
             );
@@ -143,10 +143,10 @@ enum Moved {
 fn carry_over(
     new: &LiveHandler,
     context: &Arc<protoplex_handler::HandlerContext>,
-    state: &mut State,
+    state: &mut ClientState,
 ) -> Moved {
-    let old = state.handler();
-    let own = Arc::clone(&state.slot().context);
+    let old = state.live_handler();
+    let own = Arc::clone(&state.handler().context);
     match old.save(&mut state.session, &own) {
         Ok(Some(saved)) if new.is_stateful() => {
             match new.restore(&mut state.session, &saved, context) {
@@ -167,7 +167,7 @@ fn carry_over(
 }
 
 /// The handler that a build has for a connection.
-fn destination(build: &LoadedBuild, state: &State) -> Option<usize> {
+fn destination(build: &LoadedBuild, state: &ClientState) -> Option<usize> {
     let head = Head {
         method: "GET",
         path: state.session.path(),
@@ -184,8 +184,8 @@ fn destination(build: &LoadedBuild, state: &State) -> Option<usize> {
     };
     match build.router.find(&head) {
         Found::Route(target) => {
-            let slot = build.handlers.get(target.handler)?;
-            matches!(slot.code, Code::Live(_)).then_some(target.handler)
+            let handler = build.handlers.get(target.handler)?;
+            matches!(handler.code, Code::Live(_)).then_some(target.handler)
         }
         _ => None,
     }

@@ -2,7 +2,7 @@
 //! pages of its own host, and of the origins that the build lists. Clients that are no browsers send no `Origin`.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use protoplex_child::{decide::Request, reply};
+use protoplex_child::{reply, request::Request};
 use protoplex_http::{Answer, Head, Reply, Scheme, normal};
 
 /// Any origin, where no answer depends on who asks.
@@ -15,7 +15,7 @@ const METHODS: &str = "GET, POST";
 /// Whether a page of the origin that a request names may read the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
-    /// No browser asks, or a page of this host.
+    /// The request is of no browser, or of a page of this host.
     Own,
     /// A page of an origin that the build lists.
     Listed(HeaderValue),
@@ -31,7 +31,7 @@ impl Allowed {
     /// Looks where a request comes from.
     ///
     /// # Errors
-    /// From a page of an origin that is not listed.
+    /// The request is of a page whose origin is not listed.
     pub(super) fn of(
         origins: &[String],
         head: &Head<'_>,
@@ -130,7 +130,7 @@ pub(super) fn refused(head: &Head<'_>) -> Reply {
         .with(header::VARY, HeaderValue::from_static("origin"))
 }
 
-/// Where a request on a live route comes from.
+/// The origin of a request on a live route.
 pub(super) fn of_request(request: &Request<'_>) -> Result<Allowed, Foreign> {
     let live = request.build.manifest.live.as_ref();
     let origins = live.map_or(&[][..], |live| &live.origins);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_origin_is_named_in_the_answer_and_any_other_only_where_all_are_listed() {
+    fn cors_names_a_listed_origin_and_others_only_by_wildcard() {
         let origin = [("origin", "https://app.test")];
         let listed = Allowed::Listed(HeaderValue::from_static("https://app.test"));
         let listed_alone = of(&["https://app.test"], "example.test", &origin, false);

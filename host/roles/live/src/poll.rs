@@ -39,9 +39,9 @@ const ACK_HEADER: &str = "protoplex-ack";
 
 /// Connections of clients that poll, by session.
 #[derive(Default)]
-pub(super) struct Polls(Mutex<HashMap<Box<str>, Arc<Polled>>>);
+pub(super) struct Polls(Mutex<HashMap<Box<str>, Arc<PollSession>>>);
 
-struct Polled {
+struct PollSession {
     handle: Handle,
     batches: Mutex<Batches>,
 }
@@ -63,7 +63,7 @@ impl Polls {
             true => CROWDED_ABSENCE_MAX,
             false => ABSENCE_MAX,
         };
-        let gone = |polled: &Arc<Polled>| {
+        let gone = |polled: &Arc<PollSession>| {
             let batches = polled.batches.lock();
             batches.waiting == 0 && batches.seen.elapsed() > absence_max
         };
@@ -84,7 +84,7 @@ pub(super) fn begin(live: &Arc<Live>, handle: Handle) -> Reply {
     let Some(session) = handle.client.session_id.clone() else {
         return Reply::empty(StatusCode::INTERNAL_SERVER_ERROR);
     };
-    let polled = Polled {
+    let polled = PollSession {
         handle,
         batches: Mutex::new(Batches {
             last: (0, Bytes::new()),
@@ -93,13 +93,17 @@ pub(super) fn begin(live: &Arc<Live>, handle: Handle) -> Reply {
             waiting: 0,
         }),
     };
-    live.polls.0.lock().insert(session, Arc::new(polled));
+    live.connections
+        .polls
+        .0
+        .lock()
+        .insert(session, Arc::new(polled));
     json(objects)
 }
 
 /// Answers with what happened since; waits for it.
 pub(super) fn next(live: &Arc<Live>, session: &str, head: &Head<'_>) -> Answer {
-    let polled = live.polls.0.lock().get(session).cloned();
+    let polled = live.connections.polls.0.lock().get(session).cloned();
     let Some(polled) = polled else {
         return Answer::Ready(gone());
     };
@@ -121,7 +125,7 @@ pub(super) fn next(live: &Arc<Live>, session: &str, head: &Head<'_>) -> Answer {
             .await
             .unwrap_or((None, false));
         if is_over {
-            live.polls.0.lock().remove(&session);
+            live.connections.polls.0.lock().remove(&session);
             if batch.is_none() {
                 return gone();
             }
@@ -135,10 +139,10 @@ pub(super) fn next(live: &Arc<Live>, session: &str, head: &Head<'_>) -> Answer {
 }
 
 /// A request that waits; a session that has one is not idle, and is seen when it ends.
-struct Waiting(Arc<Polled>);
+struct Waiting(Arc<PollSession>);
 
 impl Waiting {
-    fn new(polled: Arc<Polled>) -> Self {
+    fn new(polled: Arc<PollSession>) -> Self {
         polled.batches.lock().waiting += 1;
         Self(polled)
     }
@@ -152,7 +156,7 @@ impl Drop for Waiting {
     }
 }
 
-impl Polled {
+impl PollSession {
     /// The next batch, or the last one again, and whether the connection is over.
     fn poll_batch(
         &self,
@@ -206,7 +210,7 @@ fn gather(handle: &Handle) -> (Bytes, bool) {
             break;
         }
     }
-    // Who holds the state of a connection may ask for the channels, and never the other way round.
+    // `ends` locks the state of the client, which comes before the hub.
     drop(hub);
     out.push(b']');
     live.counters.delivered.fetch_add(messages, Relaxed);
@@ -230,7 +234,7 @@ pub(super) fn commands(live: &Arc<Live>, client: Arc<Client>, body: Body) -> Ans
         let Ok(text) = std::str::from_utf8(&body) else {
             return Reply::text(StatusCode::BAD_REQUEST, "commands are JSON\n");
         };
-        let speaker = super::client::Speaker {
+        let input = super::commands::ClientInput {
             live: &live,
             client: &client,
         };
@@ -242,13 +246,13 @@ pub(super) fn commands(live: &Arc<Live>, client: Arc<Client>, body: Body) -> Ans
         let cost = commands.iter().map(|command| message_cost(command.len()));
         let cost = cost.fold(0, u32::saturating_add);
         let (per_s, burst) = limits.received_rate();
-        match speaker.charge(&Rate::new(per_s, burst), cost, HELD_BACK_MAX) {
+        match input.charge(&Rate::new(per_s, burst), cost, HELD_BACK_MAX) {
             Ok(Duration::ZERO) => {}
             Ok(wait) => tokio::time::sleep(wait).await,
             Err(away) => return too_many(away),
         }
         for turn in commands.chunks(TURN_COMMANDS_MAX) {
-            turn.iter().for_each(|command| speaker.command(command));
+            turn.iter().for_each(|command| input.command(command));
             if commands.len() > TURN_COMMANDS_MAX {
                 tokio::task::yield_now().await;
             }

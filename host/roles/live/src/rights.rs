@@ -6,7 +6,7 @@
 
 use super::{
     Live, Out,
-    client::{Client, State},
+    client::{Client, ClientState},
     encode,
     error_code::ErrorCode,
 };
@@ -33,7 +33,7 @@ fn strictness(namespace: Option<&Namespace>) -> u8 {
 /// Why a subscription is not allowed any more: a word for programs, and one for people.
 fn refused(
     rules: &manifest::Live,
-    state: &State,
+    state: &ClientState,
     channel: &str,
 ) -> Option<(ErrorCode, &'static str)> {
     let name = channel.split(':').next().unwrap_or_default();
@@ -65,7 +65,7 @@ impl Live {
             };
             self.leave(client, &mut state, &channel);
             if !client.is_raw {
-                self.say(client, Out::Object(encode::ended(&channel, code, message)));
+                self.queue(client, Out::Object(encode::ended(&channel, code, message)));
             }
         }
     }

@@ -5,14 +5,15 @@ use anyhow::Context;
 use futures::future::BoxFuture;
 use protoplex_child::{
     build::LoadedBuild,
-    decide::Request,
-    role::{Labelled, RoleMetrics, RoleService, RoleStart},
+    metrics::{Labelled, RoleMetrics},
+    request::Request,
+    role::{RoleService, RoleStart},
 };
 use protoplex_control::{child_files::ChildFiles, messages::HAND_OVER_MAX};
 use protoplex_fleet::SideFile;
 use protoplex_http::{Answer, Body, Head};
 use protoplex_net::TlsHandoff;
-use protoplex_wire::directory::Directory;
+use protoplex_wire::directory::{ChildId, Directory};
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 /// Between two looks whether other children have taken this child's channels.
@@ -21,7 +22,7 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(20);
 /// Connections, channels and links of one child. Children of other roles keep no channel, and hear of changed keys.
 struct LiveRole(Arc<Live>);
 
-/// Starts it, without anybody. The rules of channels come with the first build.
+/// Starts the role in a child, without connections. The rules of channels come with the first build.
 ///
 /// # Errors
 /// The secrets or the node's own certificate cannot be used.
@@ -35,7 +36,11 @@ pub fn start(start: &RoleStart<'_>) -> anyhow::Result<Arc<dyn RoleService>> {
         admission,
     ));
     let index = u16::try_from(start.config.index).context("there are fewer children")?;
-    Live::introduce(&live, (&start.config.node, index), &start.files.member)?;
+    let place = ChildId {
+        node: start.config.node.as_str().into(),
+        child: index,
+    };
+    Live::set_identity(&live, place, &start.files.member)?;
     let ticking = Arc::clone(&live);
     // Ticks go on while the child drains.
     tokio::spawn(async move { ticking.tick_all().await });
@@ -56,6 +61,10 @@ fn secrets_of(files: &ChildFiles) -> anyhow::Result<Secrets> {
 }
 
 impl RoleService for LiveRole {
+    fn own_paths(&self) -> Option<&'static str> {
+        Some(builtin::PREFIX)
+    }
+
     fn own_request(&self, head: &Head<'_>, body: Body) -> Result<Answer, Body> {
         builtin::answer(&self.0, head, body)
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Below this a key can be guessed by trying.
+/// Smallest key: a shorter one can be guessed by trying.
 const SECRET_BYTES_MIN: usize = 16;
 
 /// Seconds that the clock of whoever signs tokens may be ahead of ours: what is valid from now on there is so here.
@@ -23,11 +23,11 @@ struct File {
     token_key: Option<String>,
     /// Issuer whose tokens count (`iss`); anybody's who has the key, where nothing is said.
     token_issuer: Option<String>,
-    /// For whom they must be (`aud`); for anybody, where nothing is said.
+    /// The audience (`aud`) that tokens must name; where none is set, any token is taken.
     token_audience: Option<String>,
 }
 
-/// See the module.
+/// The fleet's secrets for tokens of clients and of back ends.
 #[derive(Default)]
 pub(crate) struct Secrets {
     api_token: Option<String>,

@@ -6,7 +6,8 @@
 use super::{Live, Out, hub::Ticket};
 use bytes::Bytes;
 use protoplex_channels::{
-    ConnectionId, ConnectionLimits, History, Item, Memory, Notice, Overflow, Patience, Rules, Said,
+    ConnectionId, ConnectionLimits, History, Item, Memory, Notice, Overflow, PresenceDelays,
+    QueueItem, Rules,
 };
 use std::{
     sync::{Arc, Weak},
@@ -31,7 +32,7 @@ pub(super) const RULES: Rules = Rules {
         keys_max: 100,
         age_ms_max: 300_000,
     },
-    patience: Patience {
+    presence: PresenceDelays {
         leave_after_ms: 0,
         expires_after_ms: super::PRESENCE_EXPIRES_MS,
     },
@@ -39,7 +40,7 @@ pub(super) const RULES: Rules = Rules {
     subscribers_max: 100_000,
 };
 
-/// Limits on what may wait for one who registered, and is worth more than to begin again.
+/// Limits on what may wait for one registration: above them it is cheaper to begin again.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     queue_bytes_max: 1 << 20,
     subscriptions_max: 1,
@@ -50,12 +51,12 @@ const LIMITS: ConnectionLimits = ConnectionLimits {
 pub(crate) enum Change {
     /// The key changed, in the publisher's words.
     Changed(Bytes),
-    /// Something may have changed unheard: what is kept of the key is to be dropped. Said once in the beginning, when
+    /// Something may have changed unheard: what is kept of the key is to be dropped. Returned once in the beginning, when
     /// changes are heard from then on, so that what was kept before is not kept for ever.
     Lost,
 }
 
-/// One who registered; its drop is its end.
+/// A registration for the changes of a key, until it is dropped.
 pub(crate) struct Registration {
     live: Weak<Live>,
     id: ConnectionId,
@@ -67,7 +68,7 @@ impl Live {
     pub(crate) fn register(live: &Arc<Live>, key: &str) -> Registration {
         let channel: Arc<str> = format!("{NAMESPACE}:{key}").into();
         let id = live.hub().open(LIMITS);
-        live.watchers.lock().insert(id, None);
+        live.connections.set_watcher(id, None);
         let registration = Registration {
             live: Arc::downgrade(live),
             id,
@@ -77,24 +78,17 @@ impl Live {
         registration
     }
 
-    /// Wakes one who registered.
-    pub(super) fn stir_watcher(&self, id: ConnectionId) {
-        if let Some(Some(waker)) = self.watchers.lock().get(&id) {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// One who registered did not keep up: it hears that something is lost.
+    /// Closes the connection of a registration that did not keep up; its next change is [`Change::Lost`].
     pub(super) fn end_watcher(&self, id: ConnectionId) {
-        self.tell(|hub, now_ms| hub.close(now_ms, id));
-        self.stir_watcher(id);
+        self.apply(|hub, now_ms| hub.close(now_ms, id));
+        self.connections.wake_watcher(id);
     }
 }
 
 impl Registration {
     fn subscribe(&self, live: &Live) {
         let ticket = Ticket::Watch(self.id);
-        live.tell(|hub, now_ms| hub.subscribe(now_ms, ticket, self.id, &self.channel, None, None));
+        live.apply(|hub, now_ms| hub.subscribe(now_ms, ticket, self.id, &self.channel, None, None));
     }
 
     /// The next change of the key.
@@ -102,26 +96,25 @@ impl Registration {
         let Some(live) = self.live.upgrade() else {
             return Poll::Pending;
         };
-        live.watchers
-            .lock()
-            .insert(self.id, Some(cx.waker().clone()));
+        live.connections
+            .set_watcher(self.id, Some(cx.waker().clone()));
         loop {
             let item = live.hub().next(self.id);
             return Poll::Ready(match item {
                 None if live.hub().backlog(self.id).is_some() => return Poll::Pending,
                 None => {
-                    live.watchers.lock().remove(&self.id);
+                    live.connections.remove_watcher(self.id);
                     self.id = live.hub().open(LIMITS);
-                    live.watchers.lock().insert(self.id, None);
+                    live.connections.set_watcher(self.id, None);
                     self.subscribe(&live);
                     Change::Lost
                 }
                 Some(Item::Message(_, message)) => Change::Changed(message.data.clone()),
-                Some(Item::Reply(Said::Notice(Notice::Reset(..)), _)) => Change::Lost,
+                Some(Item::Reply(QueueItem::Notice(Notice::Reset(..)), _)) => Change::Lost,
                 // It hears of the key from here on.
-                Some(Item::Reply(Said::Reply(Out::Object(_)), _)) => Change::Lost,
+                Some(Item::Reply(QueueItem::Reply(Out::Object(_)), _)) => Change::Lost,
                 // Nobody took the subscription: it is asked for again.
-                Some(Item::Reply(Said::Reply(Out::Close(..)), _)) => {
+                Some(Item::Reply(QueueItem::Reply(Out::Close(..)), _)) => {
                     self.subscribe(&live);
                     Change::Lost
                 }
@@ -134,8 +127,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(live) = self.live.upgrade() {
-            live.watchers.lock().remove(&self.id);
-            live.tell(|hub, now_ms| hub.close(now_ms, self.id));
+            live.connections.remove_watcher(self.id);
+            live.apply(|hub, now_ms| hub.close(now_ms, self.id));
         }
     }
 }

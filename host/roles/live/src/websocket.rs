@@ -37,9 +37,9 @@ const FRAMES_MAX: u32 = 65_536;
 const DISCARDED_BYTES_MAX: u64 = 16 << 20;
 /// Time that a client may take nothing of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time that a client which is told to go may take to say goodbye.
+/// Time that a client may take to answer a closing frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Signs of life that a client may leave unanswered.
+/// Pings that a client may leave unanswered.
 const UNANSWERED_MAX: u32 = 2;
 
 thread_local! {
@@ -89,7 +89,7 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
         held_back: None,
         timer: Box::pin(tokio::time::sleep(ping)),
         leave: Some(switched.leave),
-        goodbye: None,
+        closing: None,
     });
     let ended = poll_fn(|cx| socket.poll(&handle, cx)).await;
     let (code, reason) = ended.unwrap_or((close::BROKEN, "it broke".into()));
@@ -104,7 +104,7 @@ struct Socket {
     out: Vec<u8>,
     /// Bytes of `out` that are written.
     written: usize,
-    /// Since when the client takes nothing.
+    /// When the client stopped to take bytes.
     blocked: Option<Instant>,
     ping: Duration,
     unanswered: u32,
@@ -118,20 +118,28 @@ struct Socket {
     held_back: Option<Pin<Box<Sleep>>>,
     timer: Pin<Box<Sleep>>,
     leave: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Once a closing frame is on its way: with what, and until when the other one is waited for.
-    goodbye: Option<(u16, String, Instant)>,
+    /// Set once a closing frame was queued.
+    closing: Option<Closing>,
+}
+
+/// A closing frame that is under way.
+struct Closing {
+    code: u16,
+    reason: String,
+    /// Deadline for the client's closing frame.
+    until: Instant,
 }
 
 /// Progress of writing what waits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wrote {
-    /// All of it.
+    /// Everything that waited was written.
     All,
     /// The part that was gathered at once was written; there may be more.
     Some,
 }
 
-/// With which code and reason it ended.
+/// Code and reason of the connection's end.
 type End = io::Result<(u16, String)>;
 
 impl Socket {
@@ -144,9 +152,9 @@ impl Socket {
             handle.live().send_away(&handle.client);
         }
         if let Some((code, reason)) = handle.client.killed()
-            && self.goodbye.is_none()
+            && self.closing.is_none()
         {
-            self.say_goodbye(code, reason);
+            self.begin_close(code, reason);
             // It will not take it, and others may need the room.
             let (mut hub, id) = (handle.live().hub(), handle.client.id);
             while hub.next(id).is_some() {}
@@ -211,7 +219,7 @@ impl Socket {
                 }
                 return Poll::Ready(Ok(Wrote::Some));
             }
-            if self.goodbye.is_none() {
+            if self.closing.is_none() {
                 self.gather(handle);
             }
             if self.out.is_empty() {
@@ -233,7 +241,7 @@ impl Socket {
             match frames {
                 Ok(frames) => self.out.extend_from_slice(&frames),
                 Err((code, reason)) => {
-                    self.say_goodbye(code, &reason);
+                    self.begin_close(code, &reason);
                     break;
                 }
             }
@@ -241,7 +249,7 @@ impl Socket {
         live.counters.delivered.fetch_add(messages, Relaxed);
     }
 
-    /// One event of the client, or more bytes of it. With how the connection ended, when it has.
+    /// Takes one event of the client, or more bytes of one. Returns code and reason when the connection has ended.
     fn poll_event(
         &mut self,
         handle: &Handle,
@@ -252,7 +260,7 @@ impl Socket {
         }
         if let Some(wait) = &mut self.held_back {
             // Who is told to go is heard all the same.
-            if self.goodbye.is_none() {
+            if self.closing.is_none() {
                 std::task::ready!(wait.as_mut().poll(cx));
             }
             self.held_back = None;
@@ -270,15 +278,16 @@ impl Socket {
             }
             Err(violation) => {
                 self.is_broken = true;
-                if self.goodbye.is_none() {
-                    self.say_goodbye(violation.code, violation.reason);
+                if self.closing.is_none() {
+                    self.begin_close(violation.code, violation.reason);
                 }
                 Poll::Ready(Ok(None))
             }
         }
     }
 
-    /// Drops what follows a violation: it cannot be read, but must not turn into a reset that eats our goodbye.
+    /// Drops what follows a violation: it cannot be read, but must not turn into a reset, by which the client would lose our
+    /// closing frame.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<(u16, String)>>> {
         // That nothing comes from us any more; the client ends it then.
         let _ = Pin::new(&mut self.io).poll_shutdown(cx);
@@ -304,7 +313,7 @@ impl Socket {
     }
 
     fn take(&mut self, handle: &Handle, event: FrameEvent) -> Option<(u16, String)> {
-        if self.goodbye.is_some() && !matches!(event, FrameEvent::Close(..)) {
+        if self.closing.is_some() && !matches!(event, FrameEvent::Close(..)) {
             return None;
         }
         self.count(handle, &event);
@@ -313,17 +322,17 @@ impl Socket {
                 // The reader has looked at it.
                 let text = std::str::from_utf8(&text).unwrap_or_default();
                 match self.spoken.is_raw {
-                    true => drop(handle.speaker().received(LiveMessage::Text(text))),
-                    false => handle.speaker().command(text),
+                    true => drop(handle.input().received(LiveMessage::Text(text))),
+                    false => handle.input().command(text),
                 }
             }
             FrameEvent::Binary(bytes) if self.spoken.is_raw => {
-                handle.speaker().received(LiveMessage::Binary(&bytes));
+                handle.input().received(LiveMessage::Binary(&bytes));
             }
             FrameEvent::TooLarge { beginning, bytes } => {
-                handle.speaker().too_large(&beginning, bytes);
+                handle.input().too_large(&beginning, bytes);
             }
-            FrameEvent::Binary(_) => self.say_goodbye(1003, "a command is text"),
+            FrameEvent::Binary(_) => self.begin_close(close::UNSUPPORTED, "a command is text"),
             FrameEvent::Ping(content) => self.queue(frame(Opcode::Pong, false, &content)),
             FrameEvent::Part | FrameEvent::Pong(_) => {}
             FrameEvent::Close(code, reason) => return self.closed(code, &reason),
@@ -342,7 +351,7 @@ impl Socket {
         };
         self.turn_bytes = self.turn_bytes.saturating_add(bytes);
         let cost = message_cost(bytes);
-        let wait = handle.speaker().charge(&self.rate, cost, Duration::MAX);
+        let wait = handle.input().charge(&self.rate, cost, Duration::MAX);
         // What has come is handled; what follows has to wait.
         let wait = wait.unwrap_or_else(|away| away);
         if !wait.is_zero() {
@@ -350,10 +359,10 @@ impl Socket {
         }
     }
 
-    /// The client says goodbye, first or in answer.
+    /// Handles a closing frame of the client, the first one or the answer to ours.
     fn closed(&mut self, code: Option<u16>, reason: &[u8]) -> Option<(u16, String)> {
-        let end = match self.goodbye.take() {
-            Some((code, reason, _)) => (code, reason),
+        let end = match self.closing.take() {
+            Some(closing) => (closing.code, closing.reason),
             None => {
                 self.queue(close_frame(code.unwrap_or(close::NORMAL), ""));
                 let reason = String::from_utf8_lossy(reason).into_owned();
@@ -361,21 +370,30 @@ impl Socket {
             }
         };
         // Our frame goes out where the socket takes it; the client closes when it has it.
-        self.goodbye = Some((end.0, end.1.clone(), Instant::now()));
+        let (code, reason) = end;
+        self.closing = Some(Closing {
+            code,
+            reason,
+            until: Instant::now(),
+        });
         self.wake_by(Instant::now());
         None
     }
 
-    fn say_goodbye(&mut self, code: u16, reason: &str) {
+    fn begin_close(&mut self, code: u16, reason: &str) {
         self.queue(close_frame(code, reason));
         let until = Instant::now() + CLOSE_TIMEOUT;
-        self.goodbye = Some((code, reason.to_owned(), until));
+        self.closing = Some(Closing {
+            code,
+            reason: reason.to_owned(),
+            until,
+        });
         self.wake_by(until);
     }
 
     fn ended(&mut self) -> (u16, String) {
-        match self.goodbye.take() {
-            Some((code, reason, _)) => (code, reason),
+        match self.closing.take() {
+            Some(closing) => (closing.code, closing.reason),
             None => (close::BROKEN, "the client went away".to_owned()),
         }
     }
@@ -390,12 +408,12 @@ impl Socket {
         }
     }
 
-    /// Signs of life, and who gives none.
+    /// Sends pings, and ends a connection whose client answers none.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             std::task::ready!(self.timer.as_mut().poll(cx));
             let now = Instant::now();
-            if let Some((_, _, until)) = &self.goodbye {
+            if let Some(Closing { until, .. }) = &self.closing {
                 if *until <= now {
                     return Poll::Ready(Ok(self.ended()));
                 }

@@ -75,7 +75,7 @@ impl DirectoryState {
     }
 
     /// Notes that a node needs the whole directory again.
-    pub(super) fn wanted(&mut self) {
+    pub(super) fn mark_untold(&mut self) {
         self.untold = true;
     }
 
@@ -269,7 +269,7 @@ impl SeedCore {
 
     /// Sends `left` to every leaving node that nobody else can have anything new for. Not the proxies alone are waited
     /// for: edge handlers relay on every role.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn send_left(&mut self) {
         if self.directory.leaves.is_empty() {
             return;
         }

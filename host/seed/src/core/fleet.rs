@@ -140,7 +140,7 @@ impl SeedCore {
         }
         self.directory.came_back(&name);
         self.links.insert(link, name.clone());
-        if self.is_strange(&hello) {
+        if self.is_ahead(&hello) {
             self.begin_hold(&hello);
         }
         let node = FleetNode {
@@ -240,7 +240,7 @@ impl SeedCore {
             FromNode::DirectoryAck { version } => node.acked = version,
             FromNode::DirectoryWanted { .. } => {
                 node.told = 0;
-                self.directory.wanted();
+                self.directory.mark_untold();
             }
             FromNode::Leaving => {
                 self.leaving(&name);
@@ -313,7 +313,7 @@ impl SeedCore {
         }
     }
 
-    pub(super) fn forgive(&mut self, gap_ms: u64) {
+    pub(super) fn discount_gap(&mut self, gap_ms: u64) {
         for node in self.nodes.values_mut() {
             node.heard_ms += gap_ms;
         }

@@ -39,7 +39,7 @@ impl SeedCore {
 
     /// Whether a node has taken what this Seed has not ordered: a number above all of the Seed's, or one of them for
     /// another build. An epoch before the current one does not count: an operator has decided already.
-    pub(super) fn is_strange(&self, hello: &Hello) -> bool {
+    pub(super) fn is_ahead(&self, hello: &Hello) -> bool {
         let known = self.durable.build_of(hello.release);
         let is_another = known.zip(hello.release_build).is_some_and(|(a, b)| a != b);
         hello.release > self.durable.last()

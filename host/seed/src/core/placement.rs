@@ -5,7 +5,7 @@
 //! rendezvous as well. See Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998, and for
 //! the weights Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005.
 
-use protoplex_wire::directory::{Member, SLOTS, SlotOwner, Slots, hash};
+use protoplex_wire::directory::{ChildId, Member, SLOTS, Slots, hash};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -106,10 +106,10 @@ impl SlotCandidate {
         -self.capacity / uniform.ln()
     }
 
-    fn place(&self, slot: u16) -> SlotOwner {
+    fn place(&self, slot: u16) -> ChildId {
         let (slot, name) = (slot.to_le_bytes(), self.name.as_bytes());
         let score = |child: &u16| hash(&[name, &[0], &slot, &child.to_le_bytes()]);
-        SlotOwner {
+        ChildId {
             node: Arc::clone(&self.name),
             child: (0..self.children).max_by_key(score).unwrap_or(0),
         }

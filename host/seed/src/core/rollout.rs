@@ -197,7 +197,7 @@ impl SeedCore {
         ) {
             self.next_wave();
         }
-        self.gone_back(name, release);
+        self.node_reverted(name, release);
     }
 
     /// Counts an answer. Returns whether it was the last one of the phase.
@@ -299,7 +299,7 @@ impl SeedCore {
                 return;
             }
         }
-        self.gone_back(name, release);
+        self.node_reverted(name, release);
     }
 
     /// Takes note that a node left. While the wave prepares, that ends the release; a node that is switching may come
@@ -313,7 +313,7 @@ impl SeedCore {
                 self.record(name, AnswerKind::Missing, 0);
                 self.revert(format!("node {name} left while it prepared the build"));
             }
-            RolloutPhase::Reverting { release, .. } => self.gone_back(name, release),
+            RolloutPhase::Reverting { release, .. } => self.node_reverted(name, release),
             _ => {}
         }
     }
@@ -324,7 +324,7 @@ impl SeedCore {
             return;
         };
         if let RolloutPhase::Reverting { release, .. } = rollout.phase {
-            return self.gone_back(name, release);
+            return self.node_reverted(name, release);
         }
         rollout.switching.remove(name);
         if !rollout.wave.remove(name) {
@@ -436,7 +436,7 @@ impl SeedCore {
     }
 
     /// Stops waiting for a node that is back on the build before, or will not be for now.
-    fn gone_back(&mut self, name: &str, back: ReleaseId) {
+    fn node_reverted(&mut self, name: &str, back: ReleaseId) {
         let Some(rollout) = &mut self.rollout else {
             return;
         };

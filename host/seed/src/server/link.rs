@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 use protoplex_fleet::lines::FrameLines;
-use protoplex_wire::link::{self, FrameError, FromNode, Hello};
+use protoplex_wire::link::{self, FromNode, Hello, LinkFrameError};
 use std::{
     collections::BTreeSet,
     convert::Infallible,
@@ -144,7 +144,7 @@ async fn forward_frames(
         };
         match link::decode(&line) {
             Ok(frame) => shared.seed.frame(link, frame).await,
-            Err(FrameError::UnknownType(kind)) => {
+            Err(LinkFrameError::UnknownType(kind)) => {
                 tracing::warn!(
                     node,
                     link,
@@ -152,7 +152,7 @@ async fn forward_frames(
                     "a node's message of an unknown type was ignored"
                 );
             }
-            Err(error @ (FrameError::TooLong(_) | FrameError::Syntax(_))) => {
+            Err(error @ (LinkFrameError::TooLong(_) | LinkFrameError::Syntax(_))) => {
                 return error.to_string();
             }
         }

@@ -41,7 +41,7 @@ pub enum BlobError {
     /// The blob has so many bytes, more than it may.
     #[error("a blob has at most {0} bytes")]
     TooLarge(u64),
-    /// The disk refused.
+    /// The disk refused to read or write.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

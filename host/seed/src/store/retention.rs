@@ -146,7 +146,7 @@ impl SeedStore {
         Ok(report)
     }
 
-    /// All accepted builds.
+    /// Reads all accepted builds.
     fn held(&self, now: SystemTime) -> Result<Vec<StoredBuild>, StoreError> {
         let folder = self.dir.join("builds");
         let mut held = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{
     Servers,
-    key_hash::mixed,
+    hash::mixed,
     server::{UpstreamServer, WEIGHT_BITS, WEIGHT_FULL},
 };
 use std::sync::atomic::Ordering::Relaxed;

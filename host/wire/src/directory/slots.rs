@@ -13,9 +13,9 @@ pub const SLOTS: u16 = 4_096;
 /// Slots of each child in their order, by the node's name. The form in which the table travels.
 pub type Placed = BTreeMap<String, Vec<Vec<u16>>>;
 
-/// The child that owns a slot.
+/// A child of a node, such as the owner of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SlotOwner {
+pub struct ChildId {
     /// Name of the node.
     pub node: Arc<str>,
     /// Index of the child.
@@ -39,7 +39,7 @@ pub enum SlotFault {
 /// The owner of each slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Placed", try_from = "Placed")]
-pub struct Slots(Vec<Option<SlotOwner>>);
+pub struct Slots(Vec<Option<ChildId>>);
 
 /// Slot of a key in a namespace. The result is the same on every node, for ever.
 pub fn slot_of(namespace: &str, key: &str) -> u16 {
@@ -70,7 +70,7 @@ impl Slots {
     ///
     /// # Panics
     /// There is no such slot.
-    pub fn place(&self, slot: u16) -> Option<&SlotOwner> {
+    pub fn place(&self, slot: u16) -> Option<&ChildId> {
         self.0[usize::from(slot)].as_ref()
     }
 
@@ -78,12 +78,12 @@ impl Slots {
     ///
     /// # Panics
     /// There is no such slot.
-    pub fn set(&mut self, slot: u16, place: Option<SlotOwner>) {
+    pub fn set(&mut self, slot: u16, place: Option<ChildId>) {
         self.0[usize::from(slot)] = place;
     }
 
     /// Slots that have an owner, and who it is.
-    pub fn placed(&self) -> impl Iterator<Item = (u16, &SlotOwner)> {
+    pub fn placed(&self) -> impl Iterator<Item = (u16, &ChildId)> {
         let all = (0..SLOTS).zip(&self.0);
         all.filter_map(|(slot, place)| Some((slot, place.as_ref()?)))
     }
@@ -110,10 +110,7 @@ impl Slots {
 }
 
 /// Collects all changes, once they are known to be in order.
-fn changes(
-    placed: &Placed,
-    unplaced: &[u16],
-) -> Result<BTreeMap<u16, Option<SlotOwner>>, SlotFault> {
+fn changes(placed: &Placed, unplaced: &[u16]) -> Result<BTreeMap<u16, Option<ChildId>>, SlotFault> {
     let mut changes = BTreeMap::new();
     let mut change = |slot: u16, place| match changes.insert(slot, place) {
         _ if slot >= SLOTS => Err(SlotFault::Unknown(slot)),
@@ -124,7 +121,7 @@ fn changes(
         let node: Arc<str> = name.as_str().into();
         for (index, slots) in children.iter().enumerate() {
             let child = u16::try_from(index).map_err(|_| SlotFault::Children(name.clone()))?;
-            let place = SlotOwner {
+            let place = ChildId {
                 node: Arc::clone(&node),
                 child,
             };
@@ -137,7 +134,7 @@ fn changes(
     Ok(changes)
 }
 
-fn enter(placed: &mut Placed, place: &SlotOwner, slot: u16) {
+fn enter(placed: &mut Placed, place: &ChildId, slot: u16) {
     if !placed.contains_key(&*place.node) {
         placed.insert(place.node.to_string(), Vec::new());
     }

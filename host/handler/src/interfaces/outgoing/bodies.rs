@@ -36,7 +36,7 @@ impl Progress {
         })))
     }
 
-    /// Something was sent, or the last of it.
+    /// Notes that a piece of the request was sent, or its end.
     pub(super) fn made(&self) {
         *self.0.lock() = Sending {
             last: Instant::now(),
@@ -49,7 +49,7 @@ impl Progress {
         self.0.lock().awaits_guest = true;
     }
 
-    /// When the response is late that may take so long.
+    /// The deadline of a response that may take so long.
     pub(super) fn deadline(&self, first_byte: Duration) -> Instant {
         let sending = self.0.lock();
         let since = match sending.awaits_guest {

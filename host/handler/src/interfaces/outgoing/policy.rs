@@ -10,7 +10,7 @@ use wasmtime_wasi_http::Error;
 pub(crate) struct Policy(Vec<OutgoingGrant>);
 
 impl Policy {
-    /// From `grants.outgoing`. What is no grant, which a checked manifest does not have, allows nothing.
+    /// Reads `grants.outgoing`. An entry that cannot be read, which a checked manifest does not have, allows nothing.
     pub(crate) fn new(grants: &[String]) -> Self {
         let grants = grants.iter().filter_map(|text| text.parse().ok());
         Self(grants.collect())
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_special_purpose_are_not_public_however_they_are_written() {
+    fn special_purpose_addresses_are_not_public_in_any_notation() {
         for address in [
             "0.0.0.0",
             "0.1.2.3",

@@ -22,7 +22,7 @@ use tokio::{runtime::Handle, task::JoinSet, time::MissedTickBehavior};
 /// Time that a guest may go on for after its response has ended, to log for instance.
 const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
 /// Between two lines that tell of work that was ended: clients that leave may come by the thousand.
-const TOLD_PERIOD: Duration = Duration::from_secs(10);
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 /// Between two looks whether an instance has expired.
 const CHECK_PERIOD: Duration = Duration::from_millis(250);
 
@@ -36,9 +36,9 @@ pub(super) struct Background {
 /// Work that was ended because the allowance was used up.
 #[derive(Default)]
 struct Ended {
-    /// Since the last line.
+    /// Guests that were ended since the last log line.
     times: u64,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl Background {
@@ -60,9 +60,9 @@ impl Background {
     pub(super) fn note_ended(&self, handler: &str) {
         let mut ended = self.ended.lock();
         ended.times += 1;
-        if ended.told.is_none_or(|told| told.elapsed() >= TOLD_PERIOD) {
+        if ended.logged_at.is_none_or(|at| at.elapsed() >= LOG_PERIOD) {
             let times = std::mem::take(&mut ended.times);
-            ended.told = Some(Instant::now());
+            ended.logged_at = Some(Instant::now());
             tracing::warn!(
                 handler,
                 times,

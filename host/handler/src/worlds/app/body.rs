@@ -21,7 +21,7 @@ const WHOLE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// The body of a response.
 pub enum AppBody {
-    /// All of it was there at once, and its instance is free again.
+    /// The whole body was there at once, and its instance is free again.
     Whole(Bytes),
     /// A body that is still being made. Reading it is what drives the instance. Its error says why it is not whole.
     Stream(UnsyncBoxBody<Bytes, HandlerError>),
@@ -144,7 +144,7 @@ impl DrivenBody {
 }
 
 impl Rest {
-    /// Whether it may have written something.
+    /// Polls what is left of a response. Returns whether the guest may have written something.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         // It is taken out first: one that panics is gone, and not polled again.
         let Some(mut drive) = self.drive.take() else {

@@ -116,7 +116,7 @@ async fn run(
             tracing::debug!(
                 handler = &*instances.factory.guest.name,
                 error = format!("{error:#}"),
-                "an instance was thrown away"
+                "an app instance failed, and was discarded"
             );
             joint.died(|track| {
                 error_of::call(&error, &instances.factory.guest.limits, track.take_hit())
@@ -286,7 +286,7 @@ async fn call_p2(
     Ok(())
 }
 
-/// Where a response goes, once.
+/// Takes the response of one request.
 struct Answering {
     track: Arc<RequestTrack>,
     joint: Arc<Joint>,

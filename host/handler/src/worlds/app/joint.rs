@@ -87,7 +87,7 @@ struct JointState {
     /// There is room.
     open: bool,
     driver: Option<Waker>,
-    /// When the last request came, or the last of them was over.
+    /// When the last request came, or the last one in progress ended.
     since: Instant,
 }
 
@@ -170,7 +170,7 @@ impl Joint {
         first
     }
 
-    /// From here on the driver is a task of its own, and has to be woken.
+    /// Marks the driver as a task of its own, which has to be woken.
     pub(super) fn go_apart(&self) {
         self.state.lock().apart = true;
     }

@@ -29,11 +29,11 @@ pub(super) struct Runner {
     expires: AtomicBool,
 }
 
-/// Where a request runs.
+/// The task that drives a request.
 pub(super) enum Running {
     /// Here.
     Here(Drive),
-    /// In a task; nobody else may tell what became of it.
+    /// In a task of its own, which alone reports the outcome.
     Apart(Arc<Joint>),
     /// Nowhere any more.
     Over,

@@ -31,9 +31,9 @@ struct Left {
 /// counts it.
 #[derive(Debug, Default)]
 struct ClientTime {
-    /// Without the wait that goes on.
+    /// Time waited so far, without a wait in progress.
     total: Duration,
-    /// When the wait that goes on began.
+    /// When the wait in progress began.
     since: Option<Instant>,
 }
 
@@ -72,7 +72,7 @@ impl RequestTrack {
         };
     }
 
-    /// Whether nobody waits for the response any more.
+    /// Whether the client of the request is gone.
     pub(super) fn has_left(&self) -> bool {
         self.left.lock().has_left
     }

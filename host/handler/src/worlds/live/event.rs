@@ -12,7 +12,7 @@ pub enum Transport {
     WebSocket,
     /// `text/event-stream`, with requests for what the client has to say.
     EventStream,
-    /// One request after another.
+    /// Long polling: one request after another.
     LongPoll,
 }
 
@@ -37,7 +37,7 @@ pub enum LiveMessage<'a> {
 /// The guest's outcome of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// To be done, in order.
+    /// Effects that the host carries out, in order.
     Effects(Vec<Effect>),
     /// The client is not let in.
     Refused {

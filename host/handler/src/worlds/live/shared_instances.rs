@@ -39,9 +39,9 @@ pub(super) struct ConnectionPlace<I = LiveInstance> {
 /// Connections that one instance may have.
 #[derive(Clone, Copy)]
 pub(super) struct ConnectionLimits {
-    /// At once.
+    /// Connections at the same time.
     pub(super) connections_max: u32,
-    /// All together.
+    /// Connections in the whole life of the instance.
     pub(super) ever_max: u64,
 }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_goes_with_its_last_connection_and_when_it_had_enough() {
+    fn instances_end_with_their_last_connection_or_at_their_limit() {
         let mut world = World::new();
         let first = world.place();
         let instance = Arc::downgrade(&first.shared);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_died_takes_nobody_and_a_busy_one_is_not_waited_for() {
+    fn dead_instances_take_nobody_and_busy_ones_are_not_awaited() {
         let mut world = World::new();
         let dead = world.place();
         *dead.shared.instance.lock() = None;

@@ -1,9 +1,9 @@
 //! The other children: by place, by the number that the channels know them by, and the link to each.
 
-use super::super::hub::Hub;
+use super::super::hub::{Hub, Ticket};
 use bytes::Bytes;
 use protoplex_channels::Child;
-use protoplex_wire::directory::{Directory, SLOTS, slot_of};
+use protoplex_wire::directory::{ChildId, Directory, SLOTS, slot_of};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -16,54 +16,64 @@ const RETRY: Duration = Duration::from_millis(200);
 /// A slot that nobody has.
 const NOBODY: u32 = u32::MAX;
 
-/// Where a child is: on which node, and its index there.
-pub(super) type Place = (Arc<str>, u16);
-
 /// The side that has dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialled {
-    ByUs,
-    ByThem,
+pub(super) enum DialledBy {
+    Us,
+    Them,
 }
 
-/// A link that stands.
-struct Up {
+/// A link that is up.
+struct Link {
     id: u64,
-    dialled: Dialled,
+    dialled_by: DialledBy,
     /// `None` once it is to end.
     frames: Option<mpsc::Sender<Bytes>>,
 }
 
-/// State of a child that is known.
-struct Known {
+/// Another child, by its place.
+struct OtherChild {
     number: Child,
-    /// Number of the process that last spoke from there.
+    /// Random number of the process that was last linked from there.
     process: Option<u64>,
     /// `host:port`, where the directory names it.
     address: Option<Arc<str>>,
-    up: Option<Up>,
+    link: Option<Link>,
     dialled_at: Option<Instant>,
 }
 
-/// See the module.
+/// All other children that the directory names, or that are linked.
 #[derive(Default)]
 pub(super) struct Table {
-    known: HashMap<Place, Known>,
-    places: HashMap<Child, Place>,
+    others: HashMap<ChildId, OtherChild>,
+    places: HashMap<Child, ChildId>,
     children_ever: u32,
     links_ever: u64,
-    /// The directory of before, for children that it knows by another process now.
-    slots: Arc<[Option<Place>]>,
+    /// Owner of each slot, by the last directory.
+    slots: Arc<[Option<ChildId>]>,
     version: u64,
 }
 
-/// The outcome of a new link.
-pub(super) struct Linked {
+/// A link that two children ask for.
+pub(super) struct LinkRequest<'a> {
+    pub(super) place: &'a ChildId,
+    /// Random number of the process at the other end.
+    pub(super) process: u64,
+    pub(super) dialled_by: DialledBy,
+    /// Whether this child's place comes before the other's: of two links that were dialled at once, both sides keep the
+    /// one that the smaller dialled.
+    pub(super) is_smaller: bool,
+    /// Takes frames for the other child.
+    pub(super) frames: mpsc::Sender<Bytes>,
+}
+
+/// A link that has come up.
+pub(super) struct NewLink {
     pub(super) child: Child,
-    pub(super) link: u64,
-    /// A link of before that is over.
+    pub(super) id: u64,
+    /// Whether it took the place of another link.
     pub(super) replaced: bool,
-    /// A process that is dead: another one answers in its place.
+    /// The child's number before, where another process answers in its place now.
     pub(super) gone: Option<Child>,
 }
 
@@ -71,18 +81,18 @@ pub(super) struct Linked {
 pub(in super::super) const ME: Child = Child(0);
 
 impl Table {
-    fn enter(&mut self, place: &Place) -> &mut Known {
+    fn enter(&mut self, place: &ChildId) -> &mut OtherChild {
         let ever = &mut self.children_ever;
         let places = &mut self.places;
-        self.known.entry(place.clone()).or_insert_with(|| {
+        self.others.entry(place.clone()).or_insert_with(|| {
             *ever += 1;
             let number = Child(*ever);
             places.insert(number, place.clone());
-            Known {
+            OtherChild {
                 number,
                 process: None,
                 address: None,
-                up: None,
+                link: None,
                 dialled_at: None,
             }
         })
@@ -92,12 +102,12 @@ impl Table {
     pub(super) fn take(&mut self, directory: &Directory) -> Vec<Child> {
         let slots = (0..SLOTS).map(|slot| {
             let place = directory.slots.place(slot)?;
-            Some((Arc::clone(&place.node), place.child))
+            Some(place.clone())
         });
         self.slots = slots.collect();
         self.version = directory.version;
-        for known in self.known.values_mut() {
-            known.address = None;
+        for other in self.others.values_mut() {
+            other.address = None;
         }
         for (name, member) in &directory.members {
             let node: Arc<str> = name.as_str().into();
@@ -105,18 +115,21 @@ impl Table {
                 let Some(address) = address.strip_prefix("http://") else {
                     continue;
                 };
-                let place = (Arc::clone(&node), index);
+                let place = ChildId {
+                    node: Arc::clone(&node),
+                    child: index,
+                };
                 self.enter(&place).address = Some(address.into());
             }
         }
         self.forget()
     }
 
-    /// Forgets who is neither named nor linked to.
+    /// Forgets children that are neither named nor linked.
     fn forget(&mut self) -> Vec<Child> {
-        let gone = |known: &Known| known.address.is_none() && known.up.is_none();
-        let gone = self.known.extract_if(|_, known| gone(known));
-        let gone: Vec<_> = gone.map(|(_, known)| known.number).collect();
+        let gone = |other: &OtherChild| other.address.is_none() && other.link.is_none();
+        let gone = self.others.extract_if(|_, other| gone(other));
+        let gone: Vec<_> = gone.map(|(_, other)| other.number).collect();
         for child in &gone {
             self.places.remove(child);
         }
@@ -126,7 +139,7 @@ impl Table {
     /// Owners of channels, for the hub.
     pub(super) fn place(
         &mut self,
-        me: &Place,
+        me: &ChildId,
     ) -> (u64, impl Fn(&str) -> Option<Child> + Send + 'static) {
         let slots = Arc::clone(&self.slots);
         let owners = slots.iter().map(|place| match place {
@@ -144,65 +157,65 @@ impl Table {
     }
 
     /// The place and address of a child that is to be dialled now.
-    pub(super) fn dial(&mut self, child: Child) -> Option<(Place, Arc<str>)> {
+    pub(super) fn dial(&mut self, child: Child) -> Option<(ChildId, Arc<str>)> {
         let place = self.places.get(&child)?.clone();
-        let known = self.known.get_mut(&place)?;
-        let is_due = known.dialled_at.is_none_or(|at| at.elapsed() >= RETRY);
-        if known.up.is_some() || !is_due {
+        let other = self.others.get_mut(&place)?;
+        let is_due = other.dialled_at.is_none_or(|at| at.elapsed() >= RETRY);
+        if other.link.is_some() || !is_due {
             return None;
         }
-        known.dialled_at = Some(Instant::now());
-        Some((place, known.address.clone()?))
+        other.dialled_at = Some(Instant::now());
+        Some((place, other.address.clone()?))
     }
 
-    /// A link to a child stands, or is refused where there is a better one. `smaller` is whether this child's place comes
-    /// before the other's: of two that were dialled at once, both sides keep the one that the smaller dialled.
-    pub(super) fn link(
-        &mut self,
-        place: &Place,
-        process: u64,
-        (dialled, smaller): (Dialled, bool),
-        frames: mpsc::Sender<Bytes>,
-    ) -> Option<Linked> {
+    /// Takes a link, or refuses it where there is a better one.
+    pub(super) fn link(&mut self, request: LinkRequest<'_>) -> Option<NewLink> {
+        let LinkRequest {
+            place,
+            process,
+            dialled_by,
+            is_smaller,
+            frames,
+        } = request;
         self.enter(place);
-        let known = self.known.get_mut(place)?;
-        let other = known.process.is_some_and(|known| known != process);
-        let by_the_smaller = (dialled == Dialled::ByUs) == smaller;
-        let is_better = |up: &Up| up.dialled == dialled || by_the_smaller;
-        if !other && known.up.as_ref().is_some_and(|up| !is_better(up)) {
+        let other = self.others.get_mut(place)?;
+        let is_restarted = other.process.is_some_and(|known| known != process);
+        let by_the_smaller = (dialled_by == DialledBy::Us) == is_smaller;
+        let is_better = |link: &Link| link.dialled_by == dialled_by || by_the_smaller;
+        if !is_restarted && other.link.as_ref().is_some_and(|link| !is_better(link)) {
             return None;
         }
-        let replaced = known.up.take().is_some();
-        let before = known.number;
+        let replaced = other.link.take().is_some();
+        let before = other.number;
         let mut gone = None;
-        if other {
+        if is_restarted {
             gone = Some(before);
             self.children_ever += 1;
-            known.number = Child(self.children_ever);
+            other.number = Child(self.children_ever);
             self.places.remove(&before);
-            self.places.insert(known.number, place.clone());
+            self.places.insert(other.number, place.clone());
         }
-        known.process = Some(process);
+        other.process = Some(process);
         self.links_ever += 1;
-        known.up = Some(Up {
+        other.link = Some(Link {
             id: self.links_ever,
-            dialled,
+            dialled_by,
             frames: Some(frames),
         });
-        Some(Linked {
-            child: known.number,
-            link: self.links_ever,
+        Some(NewLink {
+            child: other.number,
+            id: self.links_ever,
             replaced,
             gone,
         })
     }
 
-    /// Whether a link is the one that stands.
+    /// Whether that link of the child is the one that is up.
     pub(super) fn is_up(&self, child: Child, link: u64) -> bool {
         self.up(child).is_some_and(|up| up.id == link)
     }
 
-    /// Where frames for a child go.
+    /// The sender of frames for a child, where a link to it is up.
     pub(super) fn frames(&self, child: Child) -> Option<&mpsc::Sender<Bytes>> {
         self.up(child)?.frames.as_ref()
     }
@@ -210,46 +223,42 @@ impl Table {
     /// Ends the link of a child, as soon as its tasks notice.
     pub(super) fn hang_up(&mut self, child: Child) {
         let place = self.places.get(&child);
-        if let Some(up) = place.and_then(|place| self.known.get_mut(place)?.up.as_mut()) {
-            up.frames = None;
+        if let Some(link) = place.and_then(|place| self.others.get_mut(place)?.link.as_mut()) {
+            link.frames = None;
         }
     }
 
-    fn up(&self, child: Child) -> Option<&Up> {
-        self.known.get(self.places.get(&child)?)?.up.as_ref()
+    fn up(&self, child: Child) -> Option<&Link> {
+        self.others.get(self.places.get(&child)?)?.link.as_ref()
     }
 
-    /// A link is over; whether it was the one that stood, and who is forgotten for it.
-    pub(super) fn unlink(&mut self, child: Child, link: u64) -> (bool, Vec<Child>) {
+    /// Takes out a link that has broken. Returns the children that are forgotten for it, or `None` where another link is
+    /// up.
+    pub(super) fn unlink(&mut self, child: Child, link: u64) -> Option<Vec<Child>> {
         if !self.is_up(child, link) {
-            return (false, Vec::new());
+            return None;
         }
-        let known = self
-            .places
-            .get(&child)
-            .and_then(|place| self.known.get_mut(place));
-        if let Some(known) = known {
-            known.up = None;
+        let place = self.places.get(&child);
+        if let Some(other) = place.and_then(|place| self.others.get_mut(place)) {
+            other.link = None;
         }
-        (true, self.forget())
+        Some(self.forget())
     }
 
-    /// Links that stand.
+    /// Number of links that are up.
     pub(super) fn links(&self) -> usize {
-        self.known
-            .values()
-            .filter(|known| known.up.is_some())
-            .count()
+        let links = self.others.values().filter(|other| other.link.is_some());
+        links.count()
     }
 }
 
-/// Tells the hub whose each channel is.
+/// Gives the hub the owners of channels.
 pub(super) fn place(
     table: &mut Table,
-    me: &Place,
+    me: &ChildId,
     hub: &mut Hub,
     now_ms: u64,
-) -> protoplex_channels::Effects<super::super::hub::Ticket> {
+) -> protoplex_channels::Effects<Ticket> {
     let (version, owner) = table.place(me);
     hub.place(now_ms, version, owner)
 }

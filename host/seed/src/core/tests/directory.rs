@@ -42,7 +42,7 @@ impl PlacementTable {
         let (before, old) = (self.members.clone(), self.slots.clone());
         change(&mut self.members);
         place(&mut self.slots, &before, &self.members);
-        let moved = |(slot, place): (u16, &protoplex_wire::directory::SlotOwner)| {
+        let moved = |(slot, place): (u16, &protoplex_wire::directory::ChildId)| {
             let stays = self.slots.place(slot) == Some(place);
             (!stays).then(|| (slot, place.node.to_string()))
         };

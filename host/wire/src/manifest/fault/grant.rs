@@ -8,7 +8,7 @@ pub enum GrantFault {
     Malformed {
         /// Kind of the grant, as its key.
         key: &'static str,
-        /// The text.
+        /// Text of the grant.
         text: String,
         /// Form that the text must have.
         remedy: String,
@@ -18,7 +18,7 @@ pub enum GrantFault {
     Nothing {
         /// Kind of the grant, as its key.
         key: &'static str,
-        /// The text.
+        /// Text of the grant.
         text: String,
         /// Text that says what the host has.
         remedy: String,

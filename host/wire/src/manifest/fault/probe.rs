@@ -8,7 +8,7 @@ pub enum ProbeFault {
     NoSlash {
         /// Key of the fault: `probe.path` for example.
         key: &'static str,
-        /// The path.
+        /// Path that was written.
         path: String,
     },
     /// The path has characters that must be escaped.
@@ -16,7 +16,7 @@ pub enum ProbeFault {
     Path {
         /// Key of the fault: `probe.path` for example.
         key: &'static str,
-        /// The path.
+        /// Path that was written.
         path: String,
     },
     /// The host could not be the value of `Host`.
@@ -24,7 +24,7 @@ pub enum ProbeFault {
     Host {
         /// Key of the fault: `health.host` for example.
         key: &'static str,
-        /// The host.
+        /// Host that was written.
         host: String,
     },
 }

@@ -68,7 +68,7 @@ fn a_run_ends_only_when_every_body_has() {
 }
 
 #[test]
-fn a_death_is_told_to_every_request_whose_body_goes_on_and_to_no_other() {
+fn a_trap_fails_exactly_the_requests_with_unfinished_bodies() {
     let (joint, first) = waiting(4, 100);
     let second = incoming();
     let other = Arc::clone(&second.track);
@@ -82,7 +82,7 @@ fn a_death_is_told_to_every_request_whose_body_goes_on_and_to_no_other() {
 }
 
 #[test]
-fn time_is_counted_for_answers_and_after_them_but_not_while_a_body_streams() {
+fn cpu_time_counts_before_and_after_but_not_during_streams() {
     let (joint, track) = waiting(1, 1);
     let (none, long) = (Duration::ZERO, Duration::from_secs(600));
     assert!(joint.is_overdue(none, long));
@@ -129,7 +129,7 @@ fn a_request_whose_client_left_before_it_began_is_not_begun() {
 }
 
 #[test]
-fn work_after_a_response_outlives_clients_that_leave_within_the_allowance() {
+fn work_after_a_response_outlives_the_client_within_limits() {
     let allowance = Places::new(8, 0);
     for has_place in [true, false] {
         let (joint, first) = waiting(4, 100);

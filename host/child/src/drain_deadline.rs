@@ -1,8 +1,8 @@
-//! Requests that outlive their build. A switch ends what still needs the old build when its drain deadline passes, and
-//! nothing else: a relay goes on while a build that answers has its upstream unchanged, an app's response while one has
+//! The drain deadline of a build, for one request. A switch ends what still needs the old build when that deadline passes,
+//! and nothing else: a relay goes on while a build that answers has its upstream unchanged, an app's response while one has
 //! its handler.
 
-use super::{build::LoadedBuild, builds::Held, reply, service::ChildContext};
+use super::{build::LoadedBuild, builds::LoadedBuilds, context::ChildContext, reply};
 use bytes::Bytes;
 use http::uri::Authority;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -30,40 +30,94 @@ pub(super) enum Needs {
     App(Arc<AppHandler>),
 }
 
-/// The end of a request by its build's drain deadline. Holding it does not keep the build loaded.
-pub(super) struct Lifetime {
+/// Ends a request at its build's drain deadline. Holding this does not keep the build loaded.
+pub(super) struct DrainDeadline {
     needs: Needs,
     /// Cancelled at the drain deadline of the build that it goes by now.
-    cut: CancellationToken,
+    passed: CancellationToken,
 }
 
-impl Lifetime {
+impl DrainDeadline {
     pub(super) fn new(build: &LoadedBuild, needs: Needs) -> Self {
-        let cut = build.cut_token();
-        Self { needs, cut }
+        let passed = build.deadline_token();
+        Self { needs, passed }
     }
 
     /// Returns when the request has to end: the drain deadlines of all builds that have what it needs have passed.
-    async fn over(&mut self, shared: &ChildContext) {
+    async fn over(&mut self, context: &ChildContext) {
         if matches!(self.needs, Needs::Nothing) {
             return std::future::pending().await;
         }
         loop {
-            self.cut.cancelled().await;
-            match self.needs.token(&shared.builds.now()) {
-                Some(next) => self.cut = next,
+            self.passed.cancelled().await;
+            match self.needs.token(&context.builds.now()) {
+                Some(next) => self.passed = next,
                 None => return,
             }
         }
     }
+
+    /// Waits for a reply until the deadline; its body ends by then, too.
+    pub(super) async fn until(
+        mut self,
+        context: &Arc<ChildContext>,
+        request_id: &str,
+        reply: Pin<&mut impl Future<Output = Reply>>,
+    ) -> Reply {
+        let mut reply = {
+            let over = pin!(self.over(context));
+            tokio::select! {
+                biased;
+                reply = reply => reply,
+                () = over => {
+                    note_passed(context, request_id);
+                    return reply::unavailable(request_id);
+                }
+            }
+        };
+        if matches!(self.needs, Needs::Nothing) {
+            return reply;
+        }
+        let over = || {
+            let (context, request_id) = (Arc::clone(context), request_id.to_owned());
+            Box::pin(async move {
+                self.over(&context).await;
+                note_passed(&context, &request_id);
+            })
+        };
+        reply.body = match reply.body {
+            ReplyBody::Stream(inner) => {
+                let limited = UntilDeadline {
+                    inner,
+                    over: over(),
+                };
+                ReplyBody::Stream(limited.boxed_unsync())
+            }
+            ReplyBody::Relay(mut body) => {
+                body.end_with(over());
+                ReplyBody::Relay(body)
+            }
+            body => body,
+        };
+        reply
+    }
+}
+
+/// Counts and logs a request that was ended by its build's drain deadline.
+fn note_passed(context: &ChildContext, request_id: &str) {
+    context.metrics.cut.fetch_add(1, Relaxed);
+    tracing::warn!(
+        request = request_id,
+        "a request outlived its build's drain deadline and was cut"
+    );
 }
 
 impl Needs {
     /// Cancelled at the deadline of a build that has all of this, if one answers or drains.
-    fn token(&self, held: &Held) -> Option<CancellationToken> {
+    fn token(&self, held: &LoadedBuilds) -> Option<CancellationToken> {
         held.all().find_map(|build| {
             // Taken before it is looked at: a deadline that passes in between cancels it.
-            let token = build.cut_token();
+            let token = build.deadline_token();
             (held.is_active(build) || build.is_draining()).then_some(())?;
             self.are_in(build).then_some(token)
         })
@@ -74,76 +128,24 @@ impl Needs {
             Self::Nothing => true,
             Self::Upstream(group) => build.upstreams.has(group),
             Self::Server(server) => {
-                let mut relays = build.handlers.iter().flat_map(|slot| &slot.relays);
+                let mut relays = build.handlers.iter().flat_map(|handler| &handler.relays);
                 relays.any(|grant| grant.is_to_server(server))
             }
-            Self::App(app) => build.handlers.iter().any(|slot| slot.code.is_app(app)),
+            Self::App(app) => build
+                .handlers
+                .iter()
+                .any(|handler| handler.code.is_app(app)),
         }
-    }
-}
-
-impl ChildContext {
-    /// Waits for a reply, at most as long as its request may last; its body is cut at that time, too.
-    pub(super) async fn until_cut(
-        self: &Arc<Self>,
-        mut lifetime: Lifetime,
-        request_id: &str,
-        reply: Pin<&mut impl Future<Output = Reply>>,
-    ) -> Reply {
-        let mut reply = {
-            let over = pin!(lifetime.over(self));
-            tokio::select! {
-                biased;
-                reply = reply => reply,
-                () = over => {
-                    self.count_cut(request_id);
-                    return reply::unavailable(request_id);
-                }
-            }
-        };
-        if matches!(lifetime.needs, Needs::Nothing) {
-            return reply;
-        }
-        let over = || {
-            let (shared, request_id) = (Arc::clone(self), request_id.to_owned());
-            Box::pin(async move {
-                lifetime.over(&shared).await;
-                shared.count_cut(&request_id);
-            })
-        };
-        reply.body = match reply.body {
-            ReplyBody::Stream(inner) => {
-                let cut = Cut {
-                    inner,
-                    over: over(),
-                };
-                ReplyBody::Stream(cut.boxed_unsync())
-            }
-            ReplyBody::Relay(mut body) => {
-                body.end_with(over());
-                ReplyBody::Relay(body)
-            }
-            body => body,
-        };
-        reply
-    }
-
-    fn count_cut(&self, request_id: &str) {
-        self.metrics.cut.fetch_add(1, Relaxed);
-        tracing::warn!(
-            request = request_id,
-            "a request outlived its build's drain deadline and was cut"
-        );
     }
 }
 
 /// A streamed body that ends with an error when its request has to end.
-struct Cut {
+struct UntilDeadline {
     inner: UnsyncBoxBody<Bytes, StreamError>,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl HttpBody for Cut {
+impl HttpBody for UntilDeadline {
     type Data = Bytes;
     type Error = StreamError;
 

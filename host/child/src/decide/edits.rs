@@ -1,7 +1,10 @@
 //! A handler's edits of a relayed request's headers: `set-headers`, each replacing any of its name, and then
 //! `remove-headers`. One place for all protocols.
 
-use super::decide::{own_header, refused, trimmed};
+use super::{
+    refused::refused,
+    respond::{own_header, trimmed},
+};
 use protoplex_handler::{HandlerError, RelayDecision};
 use protoplex_http::{field, target};
 
