@@ -118,12 +118,12 @@ def table(head, rows):
 
 
 def node_settings(faults):
-    """Limits on clients: fields of `Limits`, and which of them a node's configuration can change."""
+    """Limits on clients: fields of `NetLimits` and `HttpLimits`, and which of them a node's configuration can change."""
     settings = struct("host/control/src/ingress.rs", "IngressLimits")
     rows = []
-    for path in ("host/net/src/limits.rs", "host/server/src/limits.rs"):
-        values = defaults(path, "Limits")
-        for name, why in struct(path, "Limits").items():
+    for path, limits in (("host/net/src/limits.rs", "NetLimits"), ("host/server/src/limits.rs", "HttpLimits")):
+        values = defaults(path, limits)
+        for name, why in struct(path, limits).items():
             setting = next((known for known in (name, f"{name}_ms") if known in settings), None)
             settings.pop(setting, None)
             if name in ("h2", "net"):
@@ -131,7 +131,7 @@ def node_settings(faults):
             if name not in values and name not in LISTS:
                 faults.append(f"{path}: `{name}` has no default that can be read")
             rows.append((f"`{name}`", LISTS.get(name) or value_of(name, values.get(name, "")), f"`{setting}`" if setting else "", why))
-    faults += [f"host/control/src/ingress.rs: `{name}` sets no limit of `Limits`" for name in settings]
+    faults += [f"host/control/src/ingress.rs: `{name}` sets no limit of a client" for name in settings]
     http2 = defaults("host/server/src/limits.rs", "Http2Limits")
     for name, why in struct("host/server/src/limits.rs", "Http2Limits").items():
         rows.append((f"`h2.{name}`", value_of(name, http2[name]), "", why))

@@ -268,7 +268,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_http::Noted;
+    use protoplex_http::AccessFields;
     use std::time::SystemTime;
 
     fn access(path: &str) -> Access {
@@ -283,9 +283,9 @@ mod tests {
             status: Some(200),
             bytes: 5,
             duration: Duration::from_micros(7),
-            noted: Noted {
+            noted: AccessFields {
                 handler: "router".to_owned(),
-                ..Noted::default()
+                ..AccessFields::default()
             },
             refused: None,
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use protoplex_control::messages::asset_offsets;
 use protoplex_handler::BuildFault;
-use protoplex_http::asset::Asset;
+use protoplex_http::asset::ServedAsset;
 use protoplex_wire::{Digest, Manifest, release::Stage};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The assets of a build, by path.
-pub(super) type Assets = HashMap<String, Asset>;
+pub(super) type Assets = HashMap<String, ServedAsset>;
 
 /// Maps a sealed memfd.
 pub(super) fn map_fd(fd: &OwnedFd) -> io::Result<Mmap> {
@@ -48,7 +48,7 @@ pub(super) fn map(manifest: &Manifest, pack: OwnedFd) -> Result<Assets, BuildFau
             .gzip
             .as_ref()
             .map(|gzip| slice(&pack, &offsets, &gzip.digest, gzip.bytes));
-        let made = Asset::new(body, gzip, &asset.content_type, &asset.digest.to_string());
+        let made = ServedAsset::new(body, gzip, &asset.content_type, &asset.digest.to_string());
         assets.insert(
             path.clone(),
             made.ok_or_else(|| fault(format!("asset `{path}`: bad content type")))?,

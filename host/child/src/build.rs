@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use protoplex_handler::{
     AppHandler, BuildFault, EdgeHandler, HandlerContext, Linkers, LiveHandler, Runtime,
 };
-use protoplex_upstream::Means;
+use protoplex_upstream::UpstreamContext;
 use protoplex_wire::{
     BuildId, Digest, Manifest,
     manifest::{Grants, Handler, Role},
@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 /// Means to load a build besides its own files.
 pub(super) struct Loader<'a> {
     pub(super) role: Role,
-    pub(super) means: &'a Means,
+    pub(super) means: &'a UpstreamContext,
     pub(super) runtime: &'a Runtime,
     pub(super) linkers: &'a Linkers,
     pub(super) metrics: &'a Metrics,

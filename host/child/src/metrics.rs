@@ -12,7 +12,7 @@ pub(super) use route::{Moment, RouteMetrics};
 
 use named::Named;
 use parking_lot::Mutex;
-use protoplex_upstream::{Counters, Load};
+use protoplex_upstream::{Load, UpstreamCounters};
 use route::BOUNDS_MS;
 use std::{
     collections::BTreeMap,
@@ -75,7 +75,7 @@ pub(super) struct Metrics {
     /// Nanoseconds that switches took, all together.
     pub(super) swap_ns: AtomicU64,
     pub(super) handlers: Named<String, HandlerMetrics>,
-    pub(super) upstreams: Named<String, Counters>,
+    pub(super) upstreams: Named<String, UpstreamCounters>,
     /// Requests that no route takes.
     pub(super) unrouted: Arc<RouteMetrics>,
     routes: Named<RouteName, RouteMetrics>,
@@ -330,7 +330,7 @@ impl Metrics {
             "Servers by upstream, as this child knows them.",
             |load| {
                 vec![
-                    ("well", load.well),
+                    ("well", load.healthy),
                     ("unhealthy", load.unhealthy),
                     ("ejected", load.ejected),
                 ]

@@ -6,7 +6,7 @@ use hmac::{Hmac, Mac};
 use protoplex_fleet::build_token::BuildToken;
 use protoplex_http::{
     Head, HeaderField, Scheme,
-    forward::{self, Told},
+    forward::{self, ClientField},
 };
 use protoplex_server::Origin;
 use sha2::Sha256;
@@ -42,7 +42,11 @@ pub(super) fn read(value: &[u8], token: &BuildToken, fields: &[HeaderField<'_>])
 
 /// The MAC of an origin's text and the lines that tell of the client. None of them has a line's end in it, so what is
 /// hashed reads in one way.
-fn mac<'a>(text: &[u8], token: &BuildToken, told: impl Iterator<Item = Told<'a>>) -> Hmac<Sha256> {
+fn mac<'a>(
+    text: &[u8],
+    token: &BuildToken,
+    told: impl Iterator<Item = ClientField<'a>>,
+) -> Hmac<Sha256> {
     let mut mac = token.origin_mac();
     mac.update(text);
     for line in told {

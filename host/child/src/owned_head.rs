@@ -1,6 +1,6 @@
 //! A head that outlives the connection's buffer.
 
-use protoplex_http::{Head, HeaderField, Hop, Interims, Internal, Notes, Scheme};
+use protoplex_http::{AccessNotes, Head, HeaderField, Hop, Interims, Internal, Scheme};
 use std::net::IpAddr;
 
 pub(super) struct OwnedHead {
@@ -17,7 +17,7 @@ pub(super) struct OwnedHead {
     interims: Option<Interims>,
     internal: Option<OwnedInternal>,
     forwarder: Option<IpAddr>,
-    notes: Option<Notes>,
+    notes: Option<AccessNotes>,
     headers: Vec<(String, Vec<u8>)>,
 }
 

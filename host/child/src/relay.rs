@@ -8,7 +8,7 @@ use super::{
 use http::uri::Authority;
 use parking_lot::Mutex;
 use protoplex_fleet::build_token::{BuildToken, BuildTokenFault};
-use protoplex_upstream::{Group, Load, Means};
+use protoplex_upstream::{Group, Load, UpstreamContext};
 use protoplex_wire::{
     BuildId, Manifest, UpstreamRef,
     manifest::{Ejection, Role, Upstream, defaults},
@@ -40,7 +40,7 @@ pub(super) struct Servers {
 
 /// All servers of a child that no upstream of a build names.
 pub(super) struct RelayServers {
-    pub(super) means: Arc<Means>,
+    pub(super) means: Arc<UpstreamContext>,
     /// The directory as relays read it.
     fleet: watch::Sender<Fleet>,
     by_address: Mutex<HashMap<Authority, Arc<Group>>>,
@@ -49,7 +49,7 @@ pub(super) struct RelayServers {
 }
 
 impl RelayServers {
-    pub(super) fn new(means: Means) -> Self {
+    pub(super) fn new(means: UpstreamContext) -> Self {
         Self {
             means: Arc::new(means),
             fleet: watch::Sender::new(Fleet::default()),

@@ -2,7 +2,7 @@
 
 use super::{fleet::FleetTarget, metrics::Metrics, upstream::Upstreams};
 use http::uri::Authority;
-use protoplex_upstream::{Counters, Group};
+use protoplex_upstream::{Group, UpstreamCounters};
 use protoplex_wire::{UpstreamRef, manifest::Role};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub(super) struct RelayGrant {
     /// The entry, as the manifest and decisions have it.
     pub(super) name: String,
     pub(super) to: Destination,
-    pub(super) counters: Arc<Counters>,
+    pub(super) counters: Arc<UpstreamCounters>,
 }
 
 /// The destination of a relay.

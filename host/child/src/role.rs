@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use http::StatusCode;
 use protoplex_control::{child_files::ChildFiles, messages::ChildConfig};
 use protoplex_http::{Answer, Body, Head};
-use protoplex_net::{Limits, TlsHandoff};
+use protoplex_net::{NetLimits, TlsHandoff};
 use protoplex_wire::directory::Directory;
 use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub struct RoleStart<'a> {
     /// Certificates, keys and secrets.
     pub files: &'a ChildFiles,
     /// Limits on clients, for this child.
-    pub limits: &'a Limits,
+    pub limits: &'a NetLimits,
     /// Builds, directory, relays and metrics of the child.
     pub child: &'a Arc<ChildContext>,
 }

@@ -1,7 +1,7 @@
 //! Where relays go that name an upstream of the build. Built-in ones are the fleet's.
 
 use super::metrics::{OTHER, UPSTREAMS_LABELLED_MAX};
-use protoplex_upstream::{Group, Load, Means};
+use protoplex_upstream::{Group, Load, UpstreamContext};
 use protoplex_wire::manifest::Upstream;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,7 +20,7 @@ impl Upstreams {
     pub(super) fn new(
         upstreams: &BTreeMap<String, Upstream>,
         held: &[&Self],
-        means: &Means,
+        means: &UpstreamContext,
     ) -> Result<Self, String> {
         let group = |name: &String, upstream: &Upstream| {
             let mut known = held.iter().filter_map(|other| other.0.get(name));
@@ -68,7 +68,7 @@ pub(super) fn add_loads<'a>(
         }
         let mut load = group.load();
         if !groups.is_empty() {
-            (load.well, load.unhealthy, load.ejected) = (0, 0, 0);
+            (load.healthy, load.unhealthy, load.ejected) = (0, 0, 0);
         }
         groups.push(group);
         let is_known = loads.contains_key(name) || loads.len() < UPSTREAMS_LABELLED_MAX;
@@ -84,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn shared_groups_count_once_and_upstream_labels_are_bounded() {
-        let means = Means::default();
+        let means = UpstreamContext::default();
         let upstream = |address: &str| Upstream {
             addresses: vec![address.to_owned()],
             ..Upstream::default()
@@ -101,8 +101,8 @@ mod tests {
         let _lease = group.servers().pick(None, 0, Instant::now()).unwrap();
         let mut loads = BTreeMap::new();
         add_loads(&mut loads, [&same, &first, &many].into_iter());
-        assert_eq!((loads["a"].well, loads["a"].in_flight), (1, 1));
+        assert_eq!((loads["a"].healthy, loads["a"].in_flight), (1, 1));
         assert_eq!(loads.len(), UPSTREAMS_LABELLED_MAX + 1);
-        assert_eq!(loads[OTHER].well, UPSTREAMS_LABELLED_MAX + 1);
+        assert_eq!(loads[OTHER].healthy, UPSTREAMS_LABELLED_MAX + 1);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::descriptors;
 use protoplex_net::{AddressRange, Trust};
-use protoplex_server::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, LINE_BYTES_LIMIT, Limits};
+use protoplex_server::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, HttpLimits, LINE_BYTES_LIMIT};
 use protoplex_wire::{manifest::Role, status::Addresses};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::{
@@ -47,7 +47,7 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Limits of a node for its clients. Where one is left out, the default of [`Limits`] holds. Numbers of connections
+/// Limits of a node for its clients. Where one is left out, the default of [`HttpLimits`] holds. Numbers of connections
 /// and requests are the node's and divided over its children, as the kernel divides connections.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -219,7 +219,7 @@ impl Ingress {
     }
 
     /// Limits of one child, which are its share of the node's. Idle connections are gone by half the drain's deadline.
-    pub fn limits(&self, children: usize, drain_timeout: Duration) -> Limits {
+    pub fn limits(&self, children: usize, drain_timeout: Duration) -> HttpLimits {
         let mut limits = self.limits.of_child(children);
         let by_descriptors = descriptors::connections(descriptors::limit());
         limits.net.connections_max = limits.net.connections_max.min(by_descriptors);
@@ -229,7 +229,7 @@ impl Ingress {
 }
 
 impl IngressLimits {
-    fn of_child(&self, children: usize) -> Limits {
+    fn of_child(&self, children: usize) -> HttpLimits {
         fn set<T: Clone>(limit: &mut T, said: Option<&T>) {
             if let Some(said) = said {
                 *limit = said.clone();
@@ -241,7 +241,7 @@ impl IngressLimits {
         };
         let time = |said: Option<u64>| said.map(Duration::from_millis);
         let connections = self.connections_max;
-        let mut limits = Limits::default();
+        let mut limits = HttpLimits::default();
         set(
             &mut limits.net.connections_max,
             connections
@@ -347,7 +347,7 @@ mod tests {
         let larger: Ingress = serde_json::from_str(larger).expect("it parses");
         let larger = larger.limits(2, Duration::from_secs(1));
         assert_eq!((larger.line_bytes_max, larger.headers_max), (61_440, 256));
-        assert_eq!(limits.head_timeout, Limits::default().head_timeout);
+        assert_eq!(limits.head_timeout, HttpLimits::default().head_timeout);
         for bad in [
             r#"{"limits":{"adress_connections_max":9}}"#,
             r#"{"trust_forwarded_from":["10.0.0.0/33"]}"#,

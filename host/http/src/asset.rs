@@ -3,31 +3,33 @@
 use crate::{Head, Reply, ReplyBody};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use std::fmt;
 
 /// Digits of the content's digest in an `ETag`.
 const ETAG_DIGITS: usize = 32;
 
-/// A file and its coded form, with everything that can be made beforehand.
+/// An asset with its gzip form, and the headers that can be made beforehand.
 #[derive(Clone, Debug)]
-pub struct Asset {
-    plain: Form,
-    gzip: Option<Form>,
+pub struct ServedAsset {
+    plain: AssetForm,
+    gzip: Option<AssetForm>,
     content_type: HeaderValue,
 }
 
 #[derive(Clone, Debug)]
-struct Form {
+struct AssetForm {
     body: Bytes,
     etag: HeaderValue,
 }
 
-impl Asset {
-    /// `digest` is the hexadecimal digest of the uncoded content. `None` where an argument is no header value.
+impl ServedAsset {
+    /// Makes an asset of its content. `digest` is the hexadecimal digest of the uncoded content. `None` where an
+    /// argument is no header value.
     pub fn new(body: Bytes, gzip: Option<Bytes>, content_type: &str, digest: &str) -> Option<Self> {
         let digits = digest.get(..ETAG_DIGITS).unwrap_or(digest);
         let form = |body, suffix: &str| {
             let etag = HeaderValue::from_str(&format!("\"{digits}{suffix}\"")).ok()?;
-            Some(Form { body, etag })
+            Some(AssetForm { body, etag })
         };
         let gzip = match gzip {
             Some(gzip) => Some(form(gzip, "-gz")?),
@@ -41,16 +43,13 @@ impl Asset {
     }
 }
 
-/// Answers a request for it. `status` replaces 200 where no condition or range makes another.
-pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
+/// Answers a request for an asset. `status` replaces 200 where no condition or range makes another.
+pub fn reply(asset: &ServedAsset, head: &Head<'_>, status: Option<u16>) -> Reply {
     if head.method != "GET" && !head.is_head() {
         return Reply::text(StatusCode::METHOD_NOT_ALLOWED, "405 Method Not Allowed\n")
             .with(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    let gzip = asset
-        .gzip
-        .as_ref()
-        .filter(|_| accepts_gzip(head.header_list("accept-encoding")));
+    let gzip = (asset.gzip.as_ref()).filter(|_| accepts_gzip(head.header_list("accept-encoding")));
     let form = gzip.unwrap_or(&asset.plain);
     let mut reply = Reply::empty(StatusCode::OK);
     reply.headers.reserve(8);
@@ -66,63 +65,69 @@ pub fn reply(asset: &Asset, head: &Head<'_>, status: Option<u16>) -> Reply {
         reply.status = status;
         return reply;
     }
+    let length = form.body.len() as u64;
+    let range = if plain && head.method == "GET" {
+        range(head, &form.etag, length)
+    } else {
+        RangeOutcome::Whole
+    };
+    if let RangeOutcome::Unsatisfiable = range {
+        add(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        add(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        reply.status = StatusCode::RANGE_NOT_SATISFIABLE;
+        add_content_range(&mut reply, format_args!("bytes */{length}"));
+        return reply;
+    }
     add(header::CONTENT_TYPE, asset.content_type.clone());
     add(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
     add(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let length = form.body.len() as u64;
-    let range = if plain && head.method == "GET" {
-        range(head, &form.etag, length)
-    } else {
-        Range::Whole
-    };
-    if let Range::Unsatisfiable = range {
-        reply.status = StatusCode::RANGE_NOT_SATISFIABLE;
-        reply
-            .headers
-            .retain(|(name, _)| *name != header::CONTENT_TYPE);
-        if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
-            reply.headers.push((header::CONTENT_RANGE, value));
-        }
-        return reply;
-    }
     if gzip.is_some() {
-        reply
-            .headers
-            .push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        add(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     match range {
-        Range::Part(first, last) => {
-            reply.status = StatusCode::PARTIAL_CONTENT;
-            if let Ok(value) = HeaderValue::from_str(&format!("bytes {first}-{last}/{length}")) {
-                reply.headers.push((header::CONTENT_RANGE, value));
-            }
-            let (first, last) = (usize::try_from(first), usize::try_from(last));
-            let part = first
-                .ok()
-                .zip(last.ok())
-                .map(|(first, last)| form.body.slice(first..=last));
-            reply.body = ReplyBody::Full(part.unwrap_or_default());
+        RangeOutcome::Part(first, last) => set_part(&mut reply, &form.body, first, last),
+        _ if head.is_head() => {
+            let bytes = Some(length);
+            reply.body = ReplyBody::Absent { bytes };
+            reply.status = whole_status(status);
         }
         _ => {
-            reply.status = status
-                .and_then(|status| StatusCode::from_u16(status).ok())
-                .unwrap_or(StatusCode::OK);
-            reply.body = if head.is_head() {
-                ReplyBody::Absent {
-                    bytes: Some(length),
-                }
-            } else {
-                ReplyBody::Full(form.body.clone())
-            };
+            reply.body = ReplyBody::Full(form.body.clone());
+            reply.status = whole_status(status);
         }
     }
     reply
 }
 
-/// 412 or 304, in the order of RFC 9110, section 13.2.2.
+/// Status of an asset that is sent whole.
+fn whole_status(status: Option<u16>) -> StatusCode {
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    status.unwrap_or(StatusCode::OK)
+}
+
+/// Makes the reply one of a part: the bytes from `first` to `last`, both included.
+fn set_part(reply: &mut Reply, body: &Bytes, first: u64, last: u64) {
+    let length = body.len();
+    reply.status = StatusCode::PARTIAL_CONTENT;
+    add_content_range(reply, format_args!("bytes {first}-{last}/{length}"));
+    let bounds = (usize::try_from(first).ok()).zip(usize::try_from(last).ok());
+    let part = bounds.map(|(first, last)| body.slice(first..=last));
+    reply.body = ReplyBody::Full(part.unwrap_or_default());
+}
+
+fn add_content_range(reply: &mut Reply, range: fmt::Arguments<'_>) {
+    if let Ok(value) = HeaderValue::from_str(&range.to_string()) {
+        reply.headers.push((header::CONTENT_RANGE, value));
+    }
+}
+
+/// Status that the request's conditions make: 412 or 304, in the order of RFC 9110, section 13.2.2.
 fn condition(head: &Head<'_>, etag: &HeaderValue) -> Option<StatusCode> {
     let wants_another = head.header("if-match").is_some()
         && !head
@@ -132,7 +137,7 @@ fn condition(head: &Head<'_>, etag: &HeaderValue) -> Option<StatusCode> {
         return Some(StatusCode::PRECONDITION_FAILED);
     }
     let has_this = head.header_list("if-none-match").any(|tag| {
-        // What is weakly the same will do (RFC 9110, section 8.8.3.2).
+        // A weak tag matches here (RFC 9110, section 8.8.3.2).
         let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
         tag == b"*" || tag == etag.as_bytes()
     });
@@ -140,17 +145,17 @@ fn condition(head: &Head<'_>, etag: &HeaderValue) -> Option<StatusCode> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+enum RangeOutcome {
     Whole,
     Part(u64, u64),
     Unsatisfiable,
 }
 
-/// A single range; several, or none that can be read, are the whole (RFC 9110, section 14.2).
-fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
+/// Reads a single range. Several ranges, or none that can be read, are the whole (RFC 9110, section 14.2).
+fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> RangeOutcome {
     let mut lines = head.header_lines("range");
     let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Range::Whole;
+        return RangeOutcome::Whole;
     };
     let text = std::str::from_utf8(line).unwrap_or_default();
     let Some(text) = text
@@ -158,13 +163,13 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
         .filter(|(unit, _)| unit.trim_start().eq_ignore_ascii_case("bytes"))
         .map(|(_, ranges)| ranges)
     else {
-        return Range::Whole;
+        return RangeOutcome::Whole;
     };
     if head
         .header("if-range")
         .is_some_and(|tag| tag.trim_ascii() != etag.as_bytes())
     {
-        return Range::Whole;
+        return RangeOutcome::Whole;
     }
     let number = |text: &str| {
         text.bytes()
@@ -173,7 +178,7 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
             .flatten()
     };
     let Some((first, last)) = text.trim().split_once('-') else {
-        return Range::Whole;
+        return RangeOutcome::Whole;
     };
     match (
         first.is_empty(),
@@ -181,19 +186,21 @@ fn range(head: &Head<'_>, etag: &HeaderValue, length: u64) -> Range {
         last.is_empty(),
         number(last),
     ) {
-        (true, _, false, Some(0)) => Range::Unsatisfiable,
-        (true, _, false, Some(_)) if length == 0 => Range::Unsatisfiable,
-        (true, _, false, Some(count)) => Range::Part(length.saturating_sub(count), length - 1),
-        (false, Some(first), true, _) if first < length => Range::Part(first, length - 1),
+        (true, _, false, Some(0)) => RangeOutcome::Unsatisfiable,
+        (true, _, false, Some(_)) if length == 0 => RangeOutcome::Unsatisfiable,
+        (true, _, false, Some(count)) => {
+            RangeOutcome::Part(length.saturating_sub(count), length - 1)
+        }
+        (false, Some(first), true, _) if first < length => RangeOutcome::Part(first, length - 1),
         (false, Some(first), false, Some(last)) if first <= last && first < length => {
-            Range::Part(first, last.min(length - 1))
+            RangeOutcome::Part(first, last.min(length - 1))
         }
         (false, Some(first), _, last)
             if first >= length && last.is_none_or(|last| last >= first) =>
         {
-            Range::Unsatisfiable
+            RangeOutcome::Unsatisfiable
         }
-        _ => Range::Whole,
+        _ => RangeOutcome::Whole,
     }
 }
 
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn ask_as(status: Option<u16>, method: &str, headers: &[(&str, &str)]) -> Reply {
-        let asset = Asset::new(
+        let asset = ServedAsset::new(
             Bytes::from_static(b"0123456789"),
             Some(Bytes::from_static(b"gz")),
             "text/plain",

@@ -1,4 +1,4 @@
-//! The body of a request, pulled by whoever needs it.
+//! Body of a request, pulled by whoever needs it.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -23,7 +23,7 @@ pub enum BodyError {
     /// Chunk framing that cannot be trusted.
     #[error("the client's body is malformed: {0}")]
     Malformed(String),
-    /// Slower than the limit.
+    /// The client was slower than its limit allows.
     #[error("the client's body came too slowly")]
     TooSlow,
 }
@@ -31,44 +31,44 @@ pub enum BodyError {
 /// Pace at which a client has to bring a body that somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Pace {
+pub enum BodyPace {
     /// The client owes the body: nothing else happens before it is there.
     Owed,
     /// The body is one side of a conversation: whoever listens is not held up by a silence, and may speak next.
     TwoWay,
-    /// The response has begun: how long silence may last is for whoever sends that to say.
+    /// The response has begun. Whoever sends it says how long silence may last.
     Answered,
 }
 
-/// The pace of one body, shared by its connection and whoever takes the body.
+/// Pace of one body, shared by its connection and whoever takes the body.
 #[derive(Clone, Debug, Default)]
-pub struct Pacing(Arc<AtomicU8>);
+pub struct SharedPace(Arc<AtomicU8>);
 
-impl Pacing {
-    /// The pace that holds.
-    pub fn pace(&self) -> Pace {
+impl SharedPace {
+    /// Pace that holds now.
+    pub fn pace(&self) -> BodyPace {
         match self.0.load(Relaxed) {
-            0 => Pace::Owed,
-            1 => Pace::TwoWay,
-            _ => Pace::Answered,
+            0 => BodyPace::Owed,
+            1 => BodyPace::TwoWay,
+            _ => BodyPace::Answered,
         }
     }
 
     /// Sets a pace, unless a later one holds already.
-    pub fn advance(&self, pace: Pace) {
+    pub fn advance(&self, pace: BodyPace) {
         self.0.fetch_max(pace as u8, Relaxed);
     }
 }
 
-/// The body of a request. Dropping it is allowed at any time: the connection then drains or closes.
+/// Body of a request. Dropping it is allowed at any time: the connection then drains or closes.
 pub struct Body {
     frames: Option<UnsyncBoxBody<Bytes, BodyError>>,
-    /// `None` where the client owes it to its end, or nobody measures.
-    pacing: Option<Pacing>,
+    /// `None` where the client owes the body to its end, or nobody measures.
+    pacing: Option<SharedPace>,
 }
 
 impl Body {
-    /// No body.
+    /// Makes the body of a request that has none.
     pub fn empty() -> Self {
         Self {
             frames: None,
@@ -76,7 +76,7 @@ impl Body {
         }
     }
 
-    /// A stream of frames.
+    /// Makes a body of a stream of frames.
     pub fn new<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
@@ -87,8 +87,8 @@ impl Body {
         }
     }
 
-    /// A stream of frames whose client has to keep a pace.
-    pub fn paced<B>(body: B, pacing: Pacing) -> Self
+    /// Makes a body of a stream of frames whose client has to keep a pace.
+    pub fn paced<B>(body: B, pacing: SharedPace) -> Self
     where
         B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
     {
@@ -104,13 +104,13 @@ impl Body {
     }
 
     /// Tells the connection what the client owes from now on.
-    pub fn advance(&self, pace: Pace) {
+    pub fn advance(&self, pace: BodyPace) {
         if let Some(pacing) = &self.pacing {
             pacing.advance(pace);
         }
     }
 
-    /// This body with its trailers passed through `edit`.
+    /// Returns this body with its trailers passed through `edit`.
     #[must_use]
     pub fn with_trailers(
         mut self,
@@ -128,7 +128,7 @@ impl Body {
     }
 }
 
-/// Frames whose trailers are edited. Unlike a `map_frame`, it knows the length that the frames have.
+/// Frames whose trailers are edited. Unlike `map_frame`, this knows the length that the frames have.
 struct EditedTrailers<F> {
     frames: UnsyncBoxBody<Bytes, BodyError>,
     edit: F,

@@ -4,21 +4,21 @@ use crate::trailers::{self, may_trail};
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Extensions of one chunk; nobody uses them, attackers do.
+/// Most bytes of the extensions of one chunk; nobody uses them, attackers do.
 const EXTENSION_BYTES_MAX: usize = 256;
-/// Extensions of a whole body: a byte of content shall not cost hundreds of others.
+/// Most bytes of extensions in a whole body: a byte of content shall not cost hundreds of others.
 const EXTENSIONS_BYTES_MAX: usize = 16 << 10;
-/// 64 bits.
+/// Most digits of a size: 64 bits.
 const SIZE_DIGITS_MAX: usize = 16;
-/// A size line: the digits, the extension and CR.
+/// Most bytes of a size line: the digits, the extension and CR.
 const SIZE_LINE_BYTES_MAX: usize = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 1;
-/// No body is larger.
+/// Largest size of a chunk; no body is larger.
 const CHUNK_BYTES_MAX: u64 = 1 << 53;
-/// Bytes that are handed over at once.
+/// Most bytes that are handed over at once.
 const PIECE_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Clone, Debug)]
-enum State {
+enum ChunkState {
     Size,
     Data(u64),
     DataEnd,
@@ -26,31 +26,31 @@ enum State {
     Done,
 }
 
-/// The side that writes the chunks. Two readers of a request may take it for two requests, so a client's are read strictly. A
-/// server's are read by nobody but us, who write them anew.
+/// Side that writes the chunks. Two readers of a request may take it for two requests, so a client's chunks are read
+/// strictly. A server's are read by nobody but us, who write them anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
-    /// Keeps to the standard, or is refused.
+pub enum ChunkWriter {
+    /// A client keeps to the standard, or is refused.
     Client,
-    /// May pad a size: zeros before it, spaces and tabs behind it.
+    /// A server may pad a size: zeros before it, spaces and tabs behind it.
     Server,
 }
 
-/// Decodes from a buffer that grows.
+/// Decoder of one body, from a buffer that grows.
 #[derive(Clone, Debug)]
-pub struct Decoder {
-    writer: Writer,
-    state: State,
-    /// Headers that followed the last chunk and concern no connection.
+pub struct ChunkDecoder {
+    writer: ChunkWriter,
+    state: ChunkState,
+    /// Trailers that followed the last chunk, without those that may be none.
     trailers: Option<Box<HeaderMap>>,
-    trailers_size: trailers::Size,
-    /// Bytes of extensions so far, and of padding.
+    trailers_size: trailers::TrailersSize,
+    /// Bytes of extensions and padding so far.
     extensions_bytes: usize,
 }
 
-/// The content of the buffer.
+/// What a call of [`ChunkDecoder::decode`] found in the buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decoded {
+pub enum DecodedChunk {
     /// A piece of the body.
     Data(Bytes),
     /// The buffer holds nothing whole any more.
@@ -59,19 +59,19 @@ pub enum Decoded {
     End,
 }
 
-impl Decoder {
-    /// Begins before the first chunk.
-    pub fn new(writer: Writer) -> Self {
+impl ChunkDecoder {
+    /// Makes a decoder that stands before the first chunk.
+    pub fn new(writer: ChunkWriter) -> Self {
         Self {
             writer,
-            state: State::Size,
+            state: ChunkState::Size,
             trailers: None,
-            trailers_size: trailers::Size::default(),
+            trailers_size: trailers::TrailersSize::default(),
             extensions_bytes: 0,
         }
     }
 
-    /// The trailers, once, after the end.
+    /// Takes the trailers, once, after the end.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take().map(|trailers| *trailers)
     }
@@ -87,16 +87,16 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what it can out of the buffer.
+    /// Takes as much as it can out of the buffer.
     ///
     /// # Errors
-    /// The bytes are no chunks, or a limit of theirs is exceeded.
-    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Decoded, &'static str> {
+    /// The bytes are no chunks, or exceed a limit.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<DecodedChunk, &'static str> {
         loop {
             match &mut self.state {
-                State::Size => {
+                ChunkState::Size => {
                     let Some(line) = line(buffer, SIZE_LINE_BYTES_MAX)? else {
-                        return Ok(Decoded::NeedsMore);
+                        return Ok(DecodedChunk::NeedsMore);
                     };
                     let (size, extension) = size(&line, self.writer)?;
                     self.extensions_bytes += extension;
@@ -104,53 +104,53 @@ impl Decoder {
                         return Err("the chunks' extensions are too long");
                     }
                     self.state = match size {
-                        0 => State::Trailers(0),
-                        size => State::Data(size),
+                        0 => ChunkState::Trailers(0),
+                        size => ChunkState::Data(size),
                     };
                 }
-                State::Data(left) => {
+                ChunkState::Data(left) => {
                     if buffer.is_empty() {
-                        return Ok(Decoded::NeedsMore);
+                        return Ok(DecodedChunk::NeedsMore);
                     }
                     let take = (buffer.len() as u64).min(*left).min(PIECE_BYTES_MAX);
                     *left -= take;
                     if *left == 0 {
-                        self.state = State::DataEnd;
+                        self.state = ChunkState::DataEnd;
                     }
-                    return Ok(Decoded::Data(
+                    return Ok(DecodedChunk::Data(
                         buffer
                             .split_to(usize::try_from(take).unwrap_or(usize::MAX))
                             .freeze(),
                     ));
                 }
-                State::DataEnd => {
+                ChunkState::DataEnd => {
                     if buffer.len() < 2 {
-                        return Ok(Decoded::NeedsMore);
+                        return Ok(DecodedChunk::NeedsMore);
                     }
                     if &buffer[..2] != b"\r\n" {
                         return Err("a chunk is longer than its size");
                     }
                     buffer.advance(2);
-                    self.state = State::Size;
+                    self.state = ChunkState::Size;
                 }
-                State::Trailers(seen) => {
+                ChunkState::Trailers(seen) => {
                     let Some(line) = line(buffer, trailers::BYTES_MAX - *seen)? else {
-                        return Ok(Decoded::NeedsMore);
+                        return Ok(DecodedChunk::NeedsMore);
                     };
                     if line.is_empty() {
-                        self.state = State::Done;
+                        self.state = ChunkState::Done;
                     } else {
                         *seen = (*seen + line.len() + 2).min(trailers::BYTES_MAX);
                         self.keep_trailer(&line)?;
                     }
                 }
-                State::Done => return Ok(Decoded::End),
+                ChunkState::Done => return Ok(DecodedChunk::End),
             }
         }
     }
 }
 
-/// One line without its CRLF.
+/// Takes one line out of the buffer, without its CRLF.
 fn line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, &'static str> {
     match buffer.iter().position(|&byte| byte == b'\n') {
         Some(at) if at > max => Err("a chunk's line is too long"),
@@ -170,11 +170,11 @@ fn line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, &'static str
     }
 }
 
-/// The size that a line announces, and how long its extension is, with what pads it.
-fn size(line: &[u8], writer: Writer) -> Result<(u64, usize), &'static str> {
+/// Reads a size line: the size, and the length of its extension and padding.
+fn size(line: &[u8], writer: ChunkWriter) -> Result<(u64, usize), &'static str> {
     let (line, padding) = match writer {
-        Writer::Client => (line, 0),
-        Writer::Server => {
+        ChunkWriter::Client => (line, 0),
+        ChunkWriter::Server => {
             let bare = unpadded(line);
             (bare, line.len() - bare.len())
         }
@@ -201,7 +201,7 @@ fn size(line: &[u8], writer: Writer) -> Result<(u64, usize), &'static str> {
     }
 }
 
-/// A size line without zeros before the size, but the last one, and without white space at its end.
+/// Takes padding off a size line: zeros before the size but the last one, and white space at the end.
 fn unpadded(mut line: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = line {
         line = rest;
@@ -214,7 +214,7 @@ fn unpadded(mut line: &[u8]) -> &[u8] {
     line
 }
 
-/// Nothing, or a semicolon (spaces may stand before it) and text.
+/// Whether bytes are an extension: nothing, or a semicolon (spaces may stand before it) and text.
 fn is_extension(bytes: &[u8]) -> bool {
     let start = bytes.iter().position(|byte| !is_space(*byte));
     match start {

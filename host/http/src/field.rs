@@ -3,26 +3,26 @@
 
 use http::HeaderValue;
 
-/// Headers that the host alone says of a message besides hop-by-hop ones. `Trailer` is a server's or an app's, passed on
-/// with its trailers: what else makes a message has none.
+/// Headers that the host alone writes, besides hop-by-hop ones. `Trailer` is a server's or an app's, passed on with its
+/// trailers: what else makes a message has none.
 const OWN: [&str; 3] = ["date", "x-request-id", "trailer"];
 
-/// What a header is to a relay.
+/// Kind of a header, as a relay has to treat it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FieldKind {
     Host,
-    /// Of the connection that it came on.
+    /// The header concerns the connection that it came on.
     Hop,
-    /// Who the visitor is.
+    /// The header tells of the client.
     Forwarding,
-    /// Headers by which nodes of the fleet tell each other something.
+    /// The header is one by which nodes of the fleet tell each other something.
     Internal,
     TraceParent,
     TraceState,
     Plain,
 }
 
-/// Names of headers that are [`Kind::Forwarding`]. A position is the header's number in MACs: append, do not reorder.
+/// Names of headers that are [`FieldKind::Forwarding`]. A position is the header's number in MACs: append, do not reorder.
 const TOLD_OF_CLIENT: [&str; 5] = [
     "forwarded",
     "x-forwarded-for",
@@ -31,45 +31,46 @@ const TOLD_OF_CLIENT: [&str; 5] = [
     "x-request-id",
 ];
 
-/// Told by the length first: most names are none of these, and are let through after one comparison of numbers. A name
-/// with `_` for `-` is the same: to servers that make variables of headers, as CGI does, it is.
+/// Finds the kind of a header, by the length of its name first: most names are none of these, and are let through after
+/// one comparison of numbers. A name with `_` for `-` counts as the same: to servers that make variables of headers, as
+/// CGI does, it is.
 #[inline]
-pub(crate) fn kind(name: &str) -> Kind {
-    let candidates: &[(&str, Kind)] = match name.len() {
-        2 => &[("te", Kind::Hop)],
-        4 => &[("host", Kind::Host)],
-        6 => &[("expect", Kind::Hop)],
-        7 => &[("upgrade", Kind::Hop)],
-        9 => &[("forwarded", Kind::Forwarding)],
+pub(crate) fn kind(name: &str) -> FieldKind {
+    let candidates: &[(&str, FieldKind)] = match name.len() {
+        2 => &[("te", FieldKind::Hop)],
+        4 => &[("host", FieldKind::Host)],
+        6 => &[("expect", FieldKind::Hop)],
+        7 => &[("upgrade", FieldKind::Hop)],
+        9 => &[("forwarded", FieldKind::Forwarding)],
         10 => &[
-            ("connection", Kind::Hop),
-            ("keep-alive", Kind::Hop),
-            ("tracestate", Kind::TraceState),
+            ("connection", FieldKind::Hop),
+            ("keep-alive", FieldKind::Hop),
+            ("tracestate", FieldKind::TraceState),
         ],
-        11 => &[("traceparent", Kind::TraceParent)],
-        12 => &[("x-request-id", Kind::Forwarding)],
-        14 => &[("content-length", Kind::Hop)],
+        11 => &[("traceparent", FieldKind::TraceParent)],
+        12 => &[("x-request-id", FieldKind::Forwarding)],
+        14 => &[("content-length", FieldKind::Hop)],
         15 => &[
-            ("x-forwarded-for", Kind::Forwarding),
-            ("protoplex-build", Kind::Internal),
+            ("x-forwarded-for", FieldKind::Forwarding),
+            ("protoplex-build", FieldKind::Internal),
         ],
         16 => &[
-            ("proxy-connection", Kind::Hop),
-            ("x-forwarded-host", Kind::Forwarding),
-            ("protoplex-origin", Kind::Internal),
+            ("proxy-connection", FieldKind::Hop),
+            ("x-forwarded-host", FieldKind::Forwarding),
+            ("protoplex-origin", FieldKind::Internal),
         ],
         17 => &[
-            ("transfer-encoding", Kind::Hop),
-            ("x-forwarded-proto", Kind::Forwarding),
+            ("transfer-encoding", FieldKind::Hop),
+            ("x-forwarded-proto", FieldKind::Forwarding),
         ],
-        18 => &[("proxy-authenticate", Kind::Hop)],
-        19 => &[("proxy-authorization", Kind::Hop)],
+        18 => &[("proxy-authenticate", FieldKind::Hop)],
+        19 => &[("proxy-authorization", FieldKind::Hop)],
         _ => &[],
     };
     candidates
         .iter()
         .find(|(known, _)| is_alike(known, name))
-        .map_or(Kind::Plain, |(_, kind)| *kind)
+        .map_or(FieldKind::Plain, |(_, kind)| *kind)
 }
 
 /// Whether two names of headers are one, without case, to a server that takes `_` for `-`.
@@ -85,17 +86,17 @@ pub fn is_alike(one: &str, other: &str) -> bool {
 
 /// Whether a name passes for one that the platform writes, or that frames a message, by `_` for `-`.
 pub fn is_disguised(name: &str) -> bool {
-    name.contains('_') && kind(name) != Kind::Plain
+    name.contains('_') && kind(name) != FieldKind::Plain
 }
 
 /// Whether nodes of the fleet tell each other something by this header, which nobody else may.
 pub(crate) fn is_internal(name: &str) -> bool {
-    kind(name) == Kind::Internal
+    kind(name) == FieldKind::Internal
 }
 
-/// The number of a header that tells of the client; `None` for all others, also for those that only look like it.
+/// Number of a header that tells of the client; `None` for all others, also for those that only look like one.
 pub(crate) fn told_of_client(name: &str) -> Option<u8> {
-    let name = (kind(name) == Kind::Forwarding && !name.contains('_')).then_some(name)?;
+    let name = (kind(name) == FieldKind::Forwarding && !name.contains('_')).then_some(name)?;
     let known = TOLD_OF_CLIENT.iter();
     let at = known.take_while(|known| !known.eq_ignore_ascii_case(name));
     Some(at.count() as u8)
@@ -104,7 +105,7 @@ pub(crate) fn told_of_client(name: &str) -> Option<u8> {
 /// Whether a header concerns one connection alone, framing included.
 #[inline]
 pub fn is_hop_by_hop(name: &str) -> bool {
-    kind(name) == Kind::Hop
+    kind(name) == FieldKind::Hop
 }
 
 /// Whether a handler must leave this header to the host.
@@ -120,8 +121,8 @@ pub fn names_header(value: &[u8]) -> bool {
     !value.eq_ignore_ascii_case(b"keep-alive") && !value.eq_ignore_ascii_case(b"close")
 }
 
-/// A value without white space at its ends: HTTP/1.1 takes it off on the next hop, and in HTTP/2 it is malformed
-/// (RFC 9113, section 8.2.1).
+/// Takes white space off the ends of a value: HTTP/1.1 takes it off on the next hop, and in HTTP/2 it is malformed (RFC
+/// 9113, section 8.2.1).
 pub fn trimmed(value: HeaderValue) -> HeaderValue {
     let bare = trim(value.as_bytes());
     match bare.len() == value.len() {
@@ -130,7 +131,7 @@ pub fn trimmed(value: HeaderValue) -> HeaderValue {
     }
 }
 
-/// Bytes of a header's value without white space at its ends.
+/// Takes white space off the ends of a value's bytes.
 pub fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;

@@ -1,4 +1,5 @@
-//! Headers of requests that go on: what belongs to one connection is taken out, what tells of the client is ours.
+//! Headers of requests that are relayed: those of one connection are taken out, those that tell of the client are
+//! written anew.
 
 mod client;
 mod element;
@@ -8,14 +9,14 @@ mod trace;
 
 pub use element::{Element, address, elements, scheme};
 pub use lines::request_lines;
-pub use told::{Told, told, told_in};
+pub use told::{ClientField, told, told_in};
 
 use crate::{Head, field::is_hop_by_hop};
-use client::{joined, visitor_fields};
+use client::{client_fields, joined};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use trace::{is_traceparent, new_trace};
 
-/// Takes out hop-by-hop headers, those that `Connection` names, and the framing.
+/// Takes out hop-by-hop headers, headers that `Connection` names, and the framing.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = headers
         .get_all(header::CONNECTION)
@@ -30,11 +31,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Says who the visitor is: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and a `traceparent` where there
-/// is no valid one. What the request said of it goes, unless it came from a trusted forwarder: that is kept, and this
-/// hop added.
+/// Writes the headers that tell of the client: `X-Forwarded-*`, `Forwarded` (RFC 7239), the request id, and a
+/// `traceparent` where there is no valid one. What the request said of the client goes, unless it came from a trusted
+/// forwarder: that is kept, and this hop added.
 pub fn overwrite_forwarded(head: &Head<'_>, headers: &mut HeaderMap) {
-    let said = visitor_fields(head, |name| {
+    let said = client_fields(head, |name| {
         joined(headers.get_all(name).iter().map(HeaderValue::as_bytes))
     });
     let id = ("x-request-id", head.request_id.to_owned());
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_visitor_says_of_itself_is_overwritten() {
+    fn what_the_client_says_of_itself_is_overwritten() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-forwarded-for", "6.6.6.6"),

@@ -1,10 +1,10 @@
 //! Properties that must hold for any bytes at all. A fuzz target (`just fuzz`) and a short random test call the same
 //! function.
 
-use crate::chunked::{Decoded, Decoder, Writer};
+use crate::chunked::{ChunkDecoder, ChunkWriter, DecodedChunk};
 use bytes::BytesMut;
 
-/// Chunks: the same content and the same verdict, however the bytes are cut.
+/// Checks the decoder of chunks: the same content and the same verdict, however the bytes are cut.
 pub fn chunks(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else {
         return;
@@ -19,17 +19,20 @@ pub fn chunks(data: &[u8]) {
     );
 }
 
-/// The content and the end: `Some(true)` whole, `Some(false)` unfinished, `None` refused.
+/// Decodes pieces: the content, and `Some(true)` where the body is whole, `Some(false)` unfinished, `None` refused.
 fn decoded(pieces: &[&[u8]]) -> (Vec<u8>, Option<bool>) {
-    let (mut decoder, mut buffer, mut content) =
-        (Decoder::new(Writer::Client), BytesMut::new(), Vec::new());
+    let (mut decoder, mut buffer, mut content) = (
+        ChunkDecoder::new(ChunkWriter::Client),
+        BytesMut::new(),
+        Vec::new(),
+    );
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
             match decoder.decode(&mut buffer) {
-                Ok(Decoded::Data(data)) => content.extend_from_slice(&data),
-                Ok(Decoded::NeedsMore) => break,
-                Ok(Decoded::End) => return (content, Some(true)),
+                Ok(DecodedChunk::Data(data)) => content.extend_from_slice(&data),
+                Ok(DecodedChunk::NeedsMore) => break,
+                Ok(DecodedChunk::End) => return (content, Some(true)),
                 Err(_) => return (content, None),
             }
         }

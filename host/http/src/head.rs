@@ -1,14 +1,14 @@
-//! The head of a request: a view of borrows, so that nothing is copied that nobody asks for.
+//! Head of a request: a view of borrows, so that nothing is copied that nobody asks for.
 
-use crate::{ClientPace, Interims, Notes};
+use crate::{AccessNotes, ClientPace, Interims};
 use std::{net::IpAddr, sync::OnceLock};
 
-/// The header by which a node of the fleet tells another which build a request belongs to. Connections take it from
-/// every head: no handler sees it, and nobody else is believed who sends it.
+/// Header by which a node of the fleet tells another which build a request belongs to. Connections take it out of every
+/// head: no handler sees it, and nobody else is believed who sends it.
 pub const BUILD_HEADER: &str = "protoplex-build";
 
-/// The header that stands beside [`BUILD_HEADER`] and tells where the request came in, under a MAC of its own. Taken
-/// from every head as that is.
+/// Header beside [`BUILD_HEADER`] that tells where the request came into the fleet, under a MAC of its own. Connections
+/// take it out of every head.
 pub const ORIGIN_HEADER: &str = "protoplex-origin";
 
 /// Headers that a node of the fleet adds to a request that it passes on.
@@ -22,17 +22,17 @@ pub struct Internal<'a> {
     pub relays: Option<u32>,
 }
 
-/// How the visitor came.
+/// Scheme that the client used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// Plain.
+    /// No TLS.
     Http,
-    /// TLS.
+    /// Inside TLS.
     Https,
 }
 
 impl Scheme {
-    /// `http` or `https`.
+    /// Name of the scheme: `http` or `https`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -44,9 +44,9 @@ impl Scheme {
 /// One header line. Names are as the client wrote them; compare without case.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderField<'a> {
-    /// Token characters only.
+    /// Name: token characters only.
     pub name: &'a str,
-    /// Visible ASCII, spaces, tabs and bytes from 0x80.
+    /// Value: visible ASCII, spaces, tabs and bytes from 0x80.
     pub value: &'a [u8],
 }
 
@@ -54,50 +54,50 @@ pub struct HeaderField<'a> {
 /// one authority, and the path starts with `/` (or is `*` for OPTIONS).
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
-    /// `GET`.
+    /// Method, such as `GET`.
     pub method: &'a str,
     /// Path and query.
     pub path: &'a str,
     /// Host and port as the client named them; empty only in HTTP/1.0.
     pub authority: &'a str,
-    /// How the visitor came.
+    /// Scheme that the client used.
     pub scheme: Scheme,
-    /// 10, 11 or 20.
+    /// Version of HTTP: 10, 11 or 20.
     pub version: u8,
-    /// In order; `Host` included in HTTP/1, [`BUILD_HEADER`] and [`ORIGIN_HEADER`] never.
+    /// Header lines in order: `Host` included in HTTP/1, [`BUILD_HEADER`] and [`ORIGIN_HEADER`] never.
     pub headers: &'a [HeaderField<'a>],
-    /// The visitor, or the last untrusted hop.
+    /// Address of the client, or of the last untrusted hop.
     pub client: IpAddr,
-    /// The visitor's port; 0 where a forwarder told no more than the address.
+    /// Port of the client; 0 where a forwarder told no more than the address.
     pub client_port: u16,
-    /// The trusted forwarder that sent it, where one did: what its forwarding headers say holds.
+    /// Trusted forwarder that sent the request, if one did: what its forwarding headers say holds.
     pub forwarder: Option<IpAddr>,
-    /// Id of this request, in the answer and the log; 16 hexadecimal digits.
+    /// Id of this request, in the response and the log; 16 hexadecimal digits.
     pub request_id: &'a str,
-    /// For the access log, where there is one.
-    pub notes: Option<&'a Notes>,
-    /// What it says of its own connection.
+    /// Fields of the access log that the service fills in, where there is a log.
+    pub notes: Option<&'a AccessNotes>,
+    /// What the request says of its own connection.
     pub hop: Hop<'a>,
 }
 
-/// What a request says of its own connection: for relays, which say the like of another.
+/// What a request says of its own connection: relays say the like of another connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hop<'a> {
-    /// The protocol that the client wants to go on with: that of `Upgrade` with `Connection: upgrade`, or of an
-    /// extended CONNECT (RFC 8441).
+    /// Protocol that the client wants to go on with: that of `Upgrade` with `Connection: upgrade`, or of an extended
+    /// CONNECT (RFC 8441).
     pub upgrade: Option<&'a str>,
-    /// The client waits for `100 Continue` before it sends its body.
+    /// Whether the client waits for `100 Continue` before it sends its body.
     pub expects_continue: bool,
     /// Headers of another node of the fleet; none on public listeners.
     pub internal: Option<Internal<'a>>,
-    /// Where interim answers go, if the client can be told.
+    /// Where interim responses go, if the client can be told.
     pub interims: Option<&'a Interims>,
-    /// Where the service says how fast the client has to be, if not as usual.
+    /// Where the service sets the pace that the client has to keep, if not the usual one.
     pub pace: Option<&'a OnceLock<ClientPace>>,
 }
 
 impl<'a> Head<'a> {
-    /// The first value of a header, by lower-case name.
+    /// Finds the first value of a header, by lower-case name.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers
             .iter()
@@ -105,8 +105,8 @@ impl<'a> Head<'a> {
             .map(|h| h.value)
     }
 
-    /// All values of a header, by lower-case name, in order. What is a list may stand in several lines, which are one list
-    /// (RFC 9110, section 5.3).
+    /// Finds all values of a header, by lower-case name, in order. A list may stand in several lines, which are one
+    /// list (RFC 9110, section 5.3).
     pub fn header_lines<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.headers
             .iter()
@@ -114,7 +114,7 @@ impl<'a> Head<'a> {
             .map(|h| h.value)
     }
 
-    /// Members of a header that is a list of tokens, without spaces around them, those of all its lines.
+    /// Finds the members of a header that is a list of tokens, without spaces around them, in all its lines.
     pub fn header_list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a [u8]> + 's {
         self.header_lines(name)
             .flat_map(|line| line.split(|&byte| byte == b','))
@@ -122,13 +122,13 @@ impl<'a> Head<'a> {
             .filter(|member| !member.is_empty())
     }
 
-    /// The first value of a header that is ASCII text.
+    /// Finds the first value of a header, if that is ASCII text.
     pub fn header_str(&self, name: &str) -> Option<&'a str> {
         self.header(name)
             .and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The host without its port, as written.
+    /// Host without its port, as written.
     pub fn host(&self) -> &'a str {
         match self.authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -136,14 +136,14 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The path without its query.
+    /// Path without its query.
     pub fn path_only(&self) -> &'a str {
         self.path
             .split_once('?')
             .map_or(self.path, |(path, _)| path)
     }
 
-    /// Whether the answer must have no body.
+    /// Whether the response must have no body.
     pub fn is_head(&self) -> bool {
         self.method == "HEAD"
     }

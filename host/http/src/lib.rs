@@ -24,15 +24,15 @@ mod switch;
 pub mod target;
 pub mod trailers;
 
-pub use body::{Body, BodyError, Pace, Pacing};
+pub use body::{Body, BodyError, BodyPace, SharedPace};
 pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Internal, ORIGIN_HEADER, Scheme};
 pub use interim::{Interim, Interims};
-pub use lines::{Lines, fields};
-pub use notes::{Noted, Notes};
+pub use lines::{HeaderLines, fields};
+pub use notes::{AccessFields, AccessNotes};
 pub use pace::ClientPace;
 pub use reply::{Answer, RelayBody, Reply, ReplyBody, SocketBody, SocketRest, StreamError, Tunnel};
 pub use response_head::{
     RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
     check_response_head,
 };
-pub use switch::{Duplex, Onward, Switch, Switched};
+pub use switch::{Duplex, Switch, SwitchTask, Switched};

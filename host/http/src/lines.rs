@@ -1,11 +1,12 @@
 //! Header lines as they stand on the wire: what a relay passes on is copied once, and never turned into a map.
 
-/// `name: value` with CRLF behind each. Whoever pushes has checked names and values: no control characters.
+/// Header lines: `name: value` with CRLF behind each. Whoever pushes has checked names and values: no control
+/// characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lines(Vec<u8>);
+pub struct HeaderLines(Vec<u8>);
 
-impl Lines {
-    /// None yet, with room.
+impl HeaderLines {
+    /// Makes an empty list with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
         Self(Vec::with_capacity(bytes))
     }
@@ -18,12 +19,12 @@ impl Lines {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    /// All of them.
+    /// All lines as bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Whether there is no line.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -33,13 +34,13 @@ impl Lines {
         self.0.iter().filter(|&&byte| byte == b'\n').count()
     }
 
-    /// Names and values, in order.
+    /// Names and values of the lines, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         fields(&self.0)
     }
 }
 
-/// Names and values of lines that [`Lines`] wrote.
+/// Names and values of lines that [`HeaderLines`] wrote.
 pub fn fields(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     lines
         .split(|&byte| byte == b'\n')
@@ -56,7 +57,7 @@ mod tests {
 
     #[test]
     fn what_was_pushed_comes_back() {
-        let mut lines = Lines::default();
+        let mut lines = HeaderLines::default();
         lines.push(b"a", b"1: 2");
         lines.push(b"b", b"");
         assert_eq!(lines.as_bytes(), b"a: 1: 2\r\nb: \r\n");

@@ -11,11 +11,12 @@ use std::{borrow::Cow, net::Ipv6Addr};
 /// Why a path has no normal form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathFault {
-    /// `%00`: no name has it in it, and what reads C strings ends there.
+    /// `%00`: no name has it, and what reads C strings ends there.
     Nul,
 }
 
-/// Path and query in normal form; the query stays as it is. A path that is in it costs one look at its bytes.
+/// Brings path and query into normal form; the query stays as it is. A path that is in normal form costs one look at
+/// its bytes.
 ///
 /// # Errors
 /// The path has no normal form.
@@ -43,7 +44,7 @@ fn is_plain(path: &[u8]) -> bool {
     })
 }
 
-/// Without escapes of unreserved characters, and with upper-case digits in the others.
+/// Takes out escapes of unreserved characters, and makes the digits of the others upper-case.
 fn unescaped(path: &str) -> Result<String, PathFault> {
     let mut made = String::with_capacity(path.len());
     let mut rest = path;
@@ -71,7 +72,7 @@ fn unescaped(path: &str) -> Result<String, PathFault> {
     Ok(made)
 }
 
-/// The byte that an escape at the beginning stands for.
+/// Reads an escape at the beginning of a text: the byte that it stands for.
 fn escape(text: &[u8]) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     match text {
@@ -84,7 +85,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Segments without `.`, `..` and empty ones. Above the root there is nothing.
+/// Takes out segments that are `.`, `..` or empty. Above the root there is nothing.
 fn without_dots(path: &str) -> String {
     let mut made = String::with_capacity(path.len());
     let mut ends_in_slash = true;
@@ -105,9 +106,9 @@ fn without_dots(path: &str) -> String {
     made
 }
 
-/// A path in normal form as the most lenient server reads it, where that is another: escaped separators and `\` are
-/// separators, parameters (`;v=1`) are no part of a segment, and what becomes of dots then counts. A server that does
-/// read it so must not be asked for what another route guards.
+/// Reads a path in normal form as the most lenient server does; `None` where that makes no difference. Escaped
+/// separators and `\` are separators, parameters (`;v=1`) are no part of a segment, and what becomes of dots then
+/// counts. A server that does read it so must not be asked for what another route guards.
 pub fn lenient(path: &str) -> Option<String> {
     if !path.bytes().any(|byte| matches!(byte, b'%' | b';')) {
         return None;
@@ -119,7 +120,7 @@ pub fn lenient(path: &str) -> Option<String> {
     (bare != path).then_some(bare)
 }
 
-/// The name that a path's escapes stand for, read once. `None` where that is no text, or where an escape stands for a
+/// Name that a path's escapes stand for, read once. `None` where that is no text, or where an escape stands for a
 /// separator: whoever looked at the path saw none there.
 pub fn unescape(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains('%') {
@@ -142,11 +143,11 @@ pub fn unescape(path: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// Host and port in normal form: lower case, without the dot of the root behind the name, without the scheme's own port
-/// or an empty one, the port without zeros before it, an IPv6 address as RFC 5952 writes it.
+/// Brings host and port into normal form: lower case, without the dot of the root behind the name, without the scheme's
+/// own port or an empty one, the port without zeros before it, an IPv6 address as RFC 5952 writes it.
 ///
-/// A fixed point: each hop normalises, and must match the name that the hop before it matched. What is no authority, which
-/// connections refuse, stays as it is, but for dots at its end.
+/// The form is a fixed point: each hop normalises, and must match the name that the hop before it matched. What is no
+/// authority, which connections refuse, stays as it is, but for dots at its end.
 pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
     if is_plain_authority(authority.as_bytes(), scheme) {
         return Cow::Borrowed(authority);
@@ -184,7 +185,8 @@ pub fn authority(authority: &str, scheme: Scheme) -> Cow<'_, str> {
     }
 }
 
-/// Most authorities: a name in lower case without a dot at its end, alone or with a port that is not the scheme's own.
+/// Whether an authority is plain, as most are: a name in lower case without a dot at its end, alone or with a port that
+/// is not the scheme's own.
 fn is_plain_authority(authority: &[u8], scheme: Scheme) -> bool {
     let is_of_name = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
     let host = authority.iter().take_while(|byte| is_of_name(byte)).count();

@@ -1,30 +1,30 @@
-//! Notes of a service on a request, beyond its reply, for the access log.
+//! What a service tells the access log of a request, beyond its reply.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A slip of paper that goes with a request whose node keeps an access log. Clones write on the same one.
+/// Access-log fields of a request in progress, where its node keeps a log. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Notes(Arc<Mutex<Noted>>);
+pub struct AccessNotes(Arc<Mutex<AccessFields>>);
 
-/// The notes on one request. Empty where nothing was said.
+/// Access-log fields that the service filled in. Empty where it said nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Noted {
-    /// The handler that was asked.
+pub struct AccessFields {
+    /// Handler that was asked.
     pub handler: String,
     /// Id of the build that answered.
     pub build: String,
-    /// Where the request was relayed to.
+    /// Name of the upstream that the request was relayed to.
     pub upstream: String,
 }
 
-impl Notes {
-    /// Writes on it.
-    pub fn write(&self, write: impl FnOnce(&mut Noted)) {
+impl AccessNotes {
+    /// Changes the fields.
+    pub fn write(&self, write: impl FnOnce(&mut AccessFields)) {
         write(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes what was written.
-    pub fn take(&self) -> Noted {
+    /// Takes the fields.
+    pub fn take(&self) -> AccessFields {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

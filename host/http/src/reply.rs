@@ -1,6 +1,6 @@
 //! The reply to a request, and when it is ready.
 
-use crate::{Duplex, Lines, Switch};
+use crate::{Duplex, HeaderLines, Switch};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as HttpBody;
@@ -13,61 +13,62 @@ use std::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-/// The answer of a service to a request head: now, or later.
+/// What a service returns for a request's head: a reply, or its future.
 pub enum Answer {
-    /// Written in the same turn, without a task or an allocation for a future.
+    /// A reply that is written in the same turn, without a task or an allocation for a future.
     Ready(Reply),
-    /// Polled by the connection; dropped when the client goes away.
+    /// A reply that is not there yet. The connection polls the future, and drops it when the client goes away.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
-/// A reply. The connection adds `date`, framing (`content-length`, `transfer-encoding`), `connection` and the
-/// request id; framing and hop-by-hop headers in `headers` are dropped by it.
+/// A reply. The connection adds `date`, framing (`content-length`, `transfer-encoding`), `connection` and the request
+/// id; it drops framing and hop-by-hop headers in `headers`.
 #[derive(Debug)]
 pub struct Reply {
     /// The status.
     pub status: StatusCode,
-    /// In order; names may repeat.
+    /// Headers in order; names may repeat.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// More headers, of an upstream: end to end ones only, without framing.
-    pub lines: Lines,
+    /// Headers of an upstream's response: end-to-end ones only, without framing.
+    pub lines: HeaderLines,
     /// Whether `lines` has a `date`: an upstream's is kept.
     pub dated: bool,
     /// The body.
     pub body: ReplyBody,
-    /// Close the connection after this reply.
+    /// Whether to close the connection after this reply.
     pub close: bool,
 }
 
 /// The body of a reply.
 pub enum ReplyBody {
-    /// None: `content-length: 0` where the status allows a body.
+    /// No body: `content-length: 0` where the status allows one.
     Empty,
-    /// All of it, from memory.
+    /// A body from memory.
     Full(Bytes),
-    /// The answer to HEAD (or a 304) where the length of the absent body is known.
+    /// No body, but the length of the one that is absent: for HEAD, or a 304.
     Absent {
         /// The value of `content-length`, where it is known.
         bytes: Option<u64>,
     },
-    /// A stream. An error of it cuts the connection, since the status is gone already.
+    /// A stream of frames. An error of it cuts the connection, since the status is gone already.
     Stream(UnsyncBoxBody<Bytes, StreamError>),
-    /// The response of an upstream's connection.
+    /// Body of an upstream's response.
     Relay(Box<dyn RelayBody>),
-    /// With 101, or 2xx to a CONNECT: no body, but the server's end of a tunnel, to which the client's connection goes on.
+    /// No body, but the server's end of a tunnel, to which the client's connection goes on. With 101, or 2xx to a
+    /// CONNECT.
     Tunnel(Tunnel),
-    /// With 101, or 2xx to an extended CONNECT: no body, but the connection itself, for whoever takes it over.
+    /// No body, but the connection itself, for whoever takes it over. With 101, or 2xx to an extended CONNECT.
     Switch(Switch),
 }
 
-/// The body of a response that a server behind is sending, so that it can be moved by better means than frames.
+/// Body of a response that a server behind is sending, so that it can be moved by better means than frames.
 pub trait RelayBody: HttpBody<Data = Bytes, Error = StreamError> + Send + Unpin + 'static {
-    /// Gets on with what is left of the request while the client takes nothing of the body: it may take none before it
-    /// has said all it has to say.
+    /// Sends more of the request while the client takes nothing of the body: the client may take none before it has
+    /// said all it has to say.
     fn poll_request(&mut self, _cx: &mut Context<'_>) {}
     /// Ends the body with an error when the future is done.
     fn end_with(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>);
-    /// The body as bytes of a socket, where it may be that.
+    /// The body as bytes of a socket, if it can be that.
     fn as_socket(&mut self) -> Option<&mut dyn SocketBody> {
         None
     }
@@ -75,19 +76,19 @@ pub trait RelayBody: HttpBody<Data = Bytes, Error = StreamError> + Send + Unpin 
 
 /// A body whose rest may be nothing but the next bytes of a plain socket, to be moved without being read.
 pub trait SocketBody: Send {
-    /// The rest, if it is that by now.
+    /// Rest of the body, if it is nothing but bytes of a socket by now.
     fn rest(&mut self) -> Option<SocketRest<'_>>;
-    /// When a body that brings nothing is given up.
+    /// Deadline of a body that brings nothing from now on.
     fn idle_at(&self) -> Instant;
     /// Ready when the body has to end early, see [`RelayBody::end_with`].
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Bytes that are left of a body, and where they come from.
+/// Rest of a body, and the socket that it comes from.
 pub struct SocketRest<'a> {
-    /// The server's socket.
+    /// Socket to the server.
     pub socket: &'a TcpStream,
-    /// How many are left. Whoever takes some out of the socket counts them down.
+    /// Bytes that are left. Whoever takes some out of the socket counts them down.
     pub left: &'a mut u64,
 }
 
@@ -99,7 +100,7 @@ pub struct Tunnel {
     pub early: Bytes,
 }
 
-/// The error of a streamed body; the connection logs it once.
+/// Error of a streamed body; the connection logs it once.
 pub type StreamError = Box<dyn std::error::Error + Send + Sync>;
 
 impl fmt::Debug for ReplyBody {
@@ -117,19 +118,19 @@ impl fmt::Debug for ReplyBody {
 }
 
 impl Reply {
-    /// A reply without headers or body.
+    /// Makes a reply without headers or body.
     pub fn empty(status: StatusCode) -> Self {
         Self {
             status,
             headers: Vec::new(),
-            lines: Lines::default(),
+            lines: HeaderLines::default(),
             dated: false,
             body: ReplyBody::Empty,
             close: false,
         }
     }
 
-    /// A short text.
+    /// Makes a reply of a short text.
     pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         Self::empty(status)
             .with(

@@ -1,16 +1,17 @@
-//! The largest head of a response that goes on to a client: one measure for servers and handlers, so that what a node
+//! Largest head of a response that goes on to a client: one measure for servers and handlers, so that what a node
 //! answers, the node before it passes on.
 
 use crate::Reply;
 
-/// Header lines of a response, whoever makes it: a server of either protocol, an app or an edge handler. Lines that
-/// concern its connection do not count. A page with its cookies and preloads has some dozen; nginx relays 200 as well.
+/// Most header lines of a response, whoever makes it: a server of either protocol, an app or an edge handler. Lines
+/// that concern its connection do not count. A page with its cookies and preloads has some dozen; nginx relays 200 as
+/// well.
 pub const RESPONSE_HEADERS_MAX: usize = 256;
-/// Bytes of those lines as HTTP/1.1 writes them: many cookies are set at once where somebody logs in, each of 4 KiB at
-/// most.
+/// Most bytes of a response's header lines, as HTTP/1.1 writes them: many cookies are set at once where somebody logs
+/// in, each of 4 KiB at most.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 128 << 10;
-/// Whether the head of a response that goes on to a client is within [`RESPONSE_HEADERS_MAX`] and
-/// [`RESPONSE_HEAD_BYTES_MAX`]. One measure for servers and handlers: what a node answers, the node before it passes on.
+/// Checks the head of a response that goes on to a client against [`RESPONSE_HEADERS_MAX`] and
+/// [`RESPONSE_HEAD_BYTES_MAX`].
 ///
 /// # Errors
 /// The head has more lines or bytes than that; the text names the limit.
@@ -29,7 +30,7 @@ pub fn check_response_head(reply: &Reply) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Said of a head with more than [`RESPONSE_HEADERS_MAX`] lines.
+/// Error of a head with more lines or bytes than its limit allows.
 pub const RESPONSE_TOO_MANY_LINES: &str = "its head has too many lines (RESPONSE_HEADERS_MAX)";
-/// Said of a head with more than [`RESPONSE_HEAD_BYTES_MAX`] bytes.
+/// Error of a head with more lines or bytes than its limit allows.
 pub const RESPONSE_TOO_LARGE: &str = "its head is too large (RESPONSE_HEAD_BYTES_MAX)";

@@ -7,18 +7,19 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The task that goes on when the reply is out. The connection counts as open until it is done.
-pub type Onward = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Task of a connection that goes on with another protocol, once the reply is out. The connection counts as open until
+/// it is done.
+pub type SwitchTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One end of a connection, whatever carries it. A plain socket is known as such, so that bytes can be moved without
 /// being read.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// The socket, if nothing stands between it and the bytes.
+    /// Socket, if nothing stands between it and the bytes.
     fn tcp(&self) -> Option<&TcpStream> {
         None
     }
 
-    /// The socket underneath, whatever stands between it and the bytes.
+    /// Socket underneath, whatever stands between it and the bytes.
     fn socket(&self) -> Option<&TcpStream> {
         self.tcp()
     }
@@ -41,21 +42,21 @@ impl Duplex for Box<dyn Duplex> {
     }
 }
 
-/// The connection, behind its answer.
+/// A client's connection behind the reply that switches it to another protocol.
 pub struct Switched {
-    /// The connection; no bytes of HTTP are read from it or written to it from here on.
+    /// Byte stream of the connection; no bytes of HTTP are read from it or written to it from here on.
     pub io: Box<dyn Duplex>,
     /// Bytes that the client sent already.
     pub early: Bytes,
-    /// Ready when the connection has to go, at a moment of its own where many have to.
+    /// Ready when the connection has to close, at a moment of its own where many have to.
     pub leave: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Takes the connection over.
-pub struct Switch(Box<dyn FnOnce(Switched) -> Onward + Send>);
+/// Takes a client's connection over, once the reply is out.
+pub struct Switch(Box<dyn FnOnce(Switched) -> SwitchTask + Send>);
 
 impl Switch {
-    /// Calls `onward` when the answer is out.
+    /// Makes a switch that calls `onward` with the connection when the reply is out.
     pub fn new<F>(onward: impl FnOnce(Switched) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -63,8 +64,8 @@ impl Switch {
         Self(Box::new(|switched| Box::pin(onward(switched))))
     }
 
-    /// Starts the task that goes on when the reply is out.
-    pub fn onward(self, switched: Switched) -> Onward {
+    /// Calls what takes the connection over, and returns its task.
+    pub fn onward(self, switched: Switched) -> SwitchTask {
         (self.0)(switched)
     }
 }

@@ -1,12 +1,12 @@
 //! The target of a request, checked byte by byte: its authority and its path.
 
-/// `*` is the server as a whole, and only OPTIONS asks for it.
+/// Whether a target is `*`: the server as a whole, which only OPTIONS asks for.
 pub fn is_star(method: &str, target: &str) -> bool {
     target == "*" && method == "OPTIONS"
 }
 
-/// A path with its query: visible ASCII. What browsers send unescaped is let through, as the URL standard has it;
-/// what would mean something else to the next reader (`\` as `/`, a fragment) is not.
+/// Whether a target is a path with its query: visible ASCII. What browsers send unescaped is let through, as the URL
+/// standard has it; what would mean something else to the next reader (`\` as `/`, a fragment) is not.
 #[inline]
 pub fn is_path(target: &str) -> bool {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -19,8 +19,8 @@ pub fn is_path(target: &str) -> bool {
         && query.bytes().all(visible)
 }
 
-/// A host, and a port behind a colon. No user, no escapes, no empty host or label: servers that take off the dot of the
-/// root take off one, or all.
+/// Whether a text is a host, with or without a port behind a colon. No user, no escapes, no empty host or label:
+/// servers that take off the dot of the root take off one, or all.
 #[inline]
 pub fn is_authority(value: &str) -> bool {
     let (host, rest) = match value.strip_prefix('[') {
@@ -33,7 +33,7 @@ pub fn is_authority(value: &str) -> bool {
     is_name(host.as_bytes()) && is_port(rest)
 }
 
-/// Whether it has nothing but what names have, and no label of it is empty, besides that of the root at its end (RFC 1034,
+/// Whether a host has nothing but what names have, and no empty label besides that of the root at its end (RFC 1034,
 /// section 3.1).
 fn is_name(host: &[u8]) -> bool {
     let mut before = b'.';
@@ -46,7 +46,7 @@ fn is_name(host: &[u8]) -> bool {
     }) && !host.is_empty()
 }
 
-/// Nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3).
+/// Whether a text is nothing, or a colon and a port, which may be empty (RFC 3986, section 3.2.3).
 fn is_port(rest: &str) -> bool {
     match rest.strip_prefix(':') {
         Some("") => true,

@@ -9,10 +9,10 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// All trailers of a message, names and values: what clients of gRPC take of a status with its details. Heads, which
-/// carry cookies, may be larger.
+/// Most bytes of a message's trailers, names and values: what clients of gRPC take of a status with its details. Heads,
+/// which carry cookies, may be larger.
 pub(crate) const BYTES_MAX: usize = 16 << 10;
-/// Trailer lines of a message, as many as header lines of a request.
+/// Most trailer lines of a message, as many as header lines of a request.
 const LINES_MAX: usize = 100;
 /// Bytes of an HTTP/1.1 line besides name and value.
 const LINE_BYTES: usize = 4;
@@ -59,7 +59,8 @@ const NEVER: [&str; 36] = [
     "warning",
     "allow",
 ];
-/// Names that begin with these, likewise: what describes a body, who the client is, and what nodes say to each other.
+/// Beginnings of names that are never trailers: what describes a body, who the client is, and what nodes say to each
+/// other.
 const NEVER_PREFIXES: [&str; 5] = ["content-", "x-forwarded-", "proxy-", "sec-", "protoplex-"];
 
 /// Whether a field may be a trailer. A name with `_` for `-` counts as the same: programs with headers in environment
@@ -79,11 +80,11 @@ fn is_allowed(name: &str) -> bool {
         && !NEVER_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Takes out what may not be a trailer.
+/// Takes out fields that may not be trailers.
 ///
 /// # Errors
 /// The trailers that are left are too large.
-pub fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
+pub fn check(trailers: &mut HeaderMap) -> Result<(), TrailersTooLarge> {
     let gone = trailers.keys().filter(|name| !may_trail(name));
     let gone: Vec<HeaderName> = gone.cloned().collect();
     for name in gone {
@@ -92,7 +93,7 @@ pub fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
     for value in trailers.values_mut() {
         *value = trimmed(std::mem::replace(value, HeaderValue::from_static("")));
     }
-    let mut size = Size::default();
+    let mut size = TrailersSize::default();
     trailers
         .iter()
         .try_for_each(|(name, value)| size.add(name.as_str().len() + value.len()))
@@ -101,31 +102,31 @@ pub fn check(trailers: &mut HeaderMap) -> Result<(), TooLarge> {
 /// More trailers than a message may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its trailers are too large")]
-pub struct TooLarge;
+pub struct TrailersTooLarge;
 
 /// Size of a message's trailers so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Size {
+pub(crate) struct TrailersSize {
     bytes: usize,
     lines: usize,
 }
 
-impl Size {
-    /// Adds one of so many bytes, name and value.
+impl TrailersSize {
+    /// Counts a trailer of so many bytes, name and value.
     ///
     /// # Errors
     /// The trailers are too large.
-    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), TooLarge> {
+    pub(crate) fn add(&mut self, bytes: usize) -> Result<(), TrailersTooLarge> {
         self.bytes += bytes + LINE_BYTES;
         self.lines += 1;
         if self.bytes > BYTES_MAX || self.lines > LINES_MAX {
-            return Err(TooLarge);
+            return Err(TrailersTooLarge);
         }
         Ok(())
     }
 }
 
-/// The body without trailers of those names: a head that sets or removes a header means its trailer, too.
+/// Returns the body without trailers of these names: a head that sets or removes a header means its trailer, too.
 pub fn without_trailers<'a>(body: Body, names: impl Iterator<Item = &'a str>) -> Body {
     if body.is_absent() {
         return body;
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_have_as_many_lines_and_bytes_as_a_head_may_and_no_more() {
+    fn trailers_have_a_limit_of_lines_and_of_bytes() {
         let trailers = |lines: usize, bytes: usize| {
             let lines = (0..lines).map(|at| {
                 let name = HeaderName::try_from(format!("x-{at:04}")).expect("a name");
@@ -226,9 +227,12 @@ mod tests {
             lines.collect::<HeaderMap>()
         };
         assert_eq!(check(&mut trailers(100, 100)), Ok(()));
-        assert_eq!(check(&mut trailers(101, 1)), Err(TooLarge));
+        assert_eq!(check(&mut trailers(101, 1)), Err(TrailersTooLarge));
         assert_eq!(check(&mut trailers(1, (16 << 10) - 10)), Ok(()));
-        assert_eq!(check(&mut trailers(1, (16 << 10) - 9)), Err(TooLarge));
+        assert_eq!(
+            check(&mut trailers(1, (16 << 10) - 9)),
+            Err(TrailersTooLarge)
+        );
     }
 
     #[test]

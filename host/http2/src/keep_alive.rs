@@ -1,4 +1,4 @@
-//! Whether the other side of a connection still lives: after a silence it is asked, and has to answer.
+//! Keep-alive: after a silence the other side of a connection is pinged, and has to answer.
 
 use h2::{Ping, PingPong};
 use protoplex_net::Timer;
@@ -12,31 +12,32 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The answer to a ping on the wire.
+/// Bytes of the answer to a ping.
 const PONG_BYTES: u64 = 17;
 
-/// The questions to the other side of one connection.
+/// Pings of one connection.
 pub struct KeepAlive {
     pings: PingPong,
-    /// A silence of this long makes us ask.
+    /// Silence after which a ping is sent.
     interval: Duration,
-    /// Interval as long as the other side answers pings and says nothing else.
+    /// Interval while the other side answers pings and says nothing else.
     quiet_interval: Duration,
-    /// Nothing but the answer to a ping came last.
+    /// Whether nothing but the answer to a ping came last.
     quiet: bool,
-    /// Then something has to come within this.
+    /// Longest wait for something to come after a ping.
     timeout: Duration,
     timer: Timer,
-    /// Bytes that came on the connection.
+    /// Counter of the bytes that came on the connection.
     heard: Arc<AtomicU64>,
     heard_before: u64,
-    /// The silence that counts began here, or the question was asked.
+    /// Begin of the silence that counts, or of the wait for an answer.
     since: Instant,
     asked: bool,
 }
 
 impl KeepAlive {
-    /// Asks after a silence of `interval`; something has to come within `timeout` then. `heard` counts the bytes that came.
+    /// Pings after a silence of `interval`; something has to come within `timeout` then. `heard` counts the bytes that
+    /// came.
     pub fn new(
         pings: PingPong,
         heard: Arc<AtomicU64>,
@@ -57,33 +58,33 @@ impl KeepAlive {
         }
     }
 
-    /// Starts keep-alive, and asks at once: see [`Self::poll_answered`].
+    /// Starts keep-alive, and pings at once: see [`Self::poll_answered`].
     pub fn greeting(
         mut pings: PingPong,
         heard: Arc<AtomicU64>,
         interval: Duration,
         timeout: Duration,
     ) -> Self {
-        // Fails for a connection that is over.
+        // Fails for a connection that is over, which its task notices.
         let _ = pings.send_ping(Ping::opaque());
         Self::new(pings, heard, interval, timeout)
     }
 
-    /// Asks whoever answers pings and says nothing else less often from then on: some servers take many pings on a
-    /// silent connection for an attack.
+    /// Pings less often from the moment on at which the other side answers pings and says nothing else: some servers
+    /// take many pings on a silent connection for an attack.
     pub fn seldom_in_quiet(mut self, interval: Duration) -> Self {
         self.quiet_interval = interval;
         self
     }
 
-    /// Asks now. Whether nothing was asked before that has no answer yet.
+    /// Sends a ping now. Returns whether no other was on its way.
     pub fn ask(&mut self, cx: &mut Context<'_>) -> bool {
         // An answer that nobody has looked at is in the way of the next question.
         let _ = self.pings.poll_pong(cx);
         self.pings.send_ping(Ping::opaque()).is_ok() && self.pings.poll_pong(cx).is_pending()
     }
 
-    /// Ready once when what was asked last is answered.
+    /// Ready once when the last ping is answered.
     pub fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.pings.poll_pong(cx).map(drop)
     }
@@ -108,13 +109,13 @@ impl KeepAlive {
                 return Poll::Ready(());
             }
             (self.asked, self.since) = (true, Instant::now());
-            // Takes the answer to the last one, if it came. One that is still out is as good as another.
+            // Takes the answer to the last ping, if it came. One that is still out is as good as another.
             let _ = self.pings.poll_pong(cx);
             let _ = self.pings.send_ping(Ping::opaque());
         }
     }
 
-    /// The silence begins now: something came, or nothing was expected to.
+    /// Begins the silence anew: something came, or nothing was expected to.
     pub fn excuse(&mut self) {
         (self.asked, self.quiet, self.since) = (false, false, Instant::now());
     }

@@ -10,8 +10,8 @@ mod stream_io;
 mod windows;
 
 pub use keep_alive::KeepAlive;
-pub use pipe::{Pipe, ResetReason, Unsent};
-pub use received::{Broken, Received};
+pub use pipe::{Pipe, PipeError, ResetReason};
+pub use received::{ReceiveError, ReceivedBody};
 pub use stream_io::StreamIo;
 pub use windows::{Receiving, WindowBudget, WindowSizes, Windows};
 

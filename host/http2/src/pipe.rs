@@ -1,6 +1,6 @@
 //! A body on its way out on a stream, as fast as the other side takes it.
 
-use crate::received::Broken;
+use crate::received::ReceiveError;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as HttpBody;
@@ -10,18 +10,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Why a body did not get out whole.
+/// Why a body was not sent whole.
 #[derive(Debug)]
-pub enum Unsent<E> {
+pub enum PipeError<E> {
     /// The stream was reset, or its connection is gone.
     Peer,
-    /// The body itself: the stream is reset for it.
+    /// The body failed: the stream is reset for it.
     Body(E),
 }
 
 /// Why a stream is reset whose body failed, in the words of HTTP/2.
 pub trait ResetReason {
-    /// The reason.
+    /// Reason code of the reset.
     fn reset_reason(&self) -> Reason;
 }
 
@@ -36,10 +36,12 @@ impl ResetReason for BodyError {
 }
 
 impl ResetReason for StreamError {
-    /// The reason that the server behind gave, where it says the same to a client: `REFUSED_STREAM`, say, would not.
+    /// Passes the server's reason on, where it says the same to a client: `REFUSED_STREAM`, say, would not.
     fn reset_reason(&self) -> Reason {
         let said = match self.downcast_ref() {
-            Some(Broken::Stream(error)) if error.is_remote() && error.is_reset() => error.reason(),
+            Some(ReceiveError::Stream(error)) if error.is_remote() && error.is_reset() => {
+                error.reason()
+            }
             _ => None,
         };
         said.filter(|reason| matches!(*reason, Reason::CANCEL | Reason::ENHANCE_YOUR_CALM))
@@ -47,7 +49,7 @@ impl ResetReason for StreamError {
     }
 }
 
-impl<E> From<h2::Error> for Unsent<E> {
+impl<E> From<h2::Error> for PipeError<E> {
     fn from(_: h2::Error) -> Self {
         Self::Peer
     }
@@ -57,11 +59,11 @@ impl<E> From<h2::Error> for Unsent<E> {
 pub struct Pipe<B: HttpBody> {
     body: B,
     stream: SendStream<Bytes>,
-    /// Waits for room; with whether it is the last.
+    /// Piece that waits for room, and whether it is the last.
     piece: Option<(Bytes, bool)>,
-    /// Something was taken of the body, so that it cannot be sent again.
+    /// Whether something was taken of the body, so that it cannot be sent again.
     begun: bool,
-    /// Bytes that were handed over.
+    /// Number of bytes that were handed over.
     handed: u64,
     /// Error that the body ended with; the stream is about to be reset for it.
     error: Option<B::Error>,
@@ -71,7 +73,7 @@ impl<B> Pipe<B>
 where
     B: HttpBody<Data = Bytes, Error: ResetReason> + Unpin,
 {
-    /// Nothing is handed over yet.
+    /// Joins a body and a stream; nothing is handed over yet.
     pub fn new(body: B, stream: SendStream<Bytes>) -> Self {
         Self {
             body,
@@ -83,18 +85,18 @@ where
         }
     }
 
-    /// Gets on as far as it can. Ready when all of it is handed over.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent<B::Error>>> {
+    /// Sends as much as the other side takes. Ready when all of it is handed over.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PipeError<B::Error>>> {
         loop {
             if self.stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Unsent::Peer));
+                return Poll::Ready(Err(PipeError::Peer));
             }
             if let Some(error) = self.error.take() {
                 self.stream.send_reset(error.reset_reason());
-                return Poll::Ready(Err(Unsent::Body(error)));
+                return Poll::Ready(Err(PipeError::Body(error)));
             }
             if let Some((data, ends)) = &mut self.piece {
-                // No more than there is room for: what h2 buffers is not seen to be taken.
+                // Handed over is no more than there is room for: what h2 buffers is not seen to be taken.
                 let room = ready!(poll_room(&mut self.stream, data.len(), cx))?;
                 let part = data.split_to(room.min(data.len()));
                 let (is_last, is_whole) = (*ends && data.is_empty(), data.is_empty());
@@ -108,7 +110,7 @@ where
                 }
                 self.piece = None;
             }
-            // Only now: room that is held for a body that brings nothing is taken from other streams.
+            // Asked for only now: room that is held for a body that brings nothing is taken from other streams.
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
                 self.stream.send_data(Bytes::new(), true)?;
                 return Poll::Ready(Ok(()));
@@ -141,38 +143,38 @@ where
 }
 
 impl<B: HttpBody> Pipe<B> {
-    /// What goes out.
+    /// Body that goes out.
     pub fn body(&self) -> &B {
         &self.body
     }
 
-    /// What goes out.
+    /// Body that goes out.
     pub fn body_mut(&mut self) -> &mut B {
         &mut self.body
     }
 
-    /// Whether there is something that the other side has no room for.
+    /// Whether a piece waits for room.
     pub fn waits_for_room(&self) -> bool {
         self.piece.is_some()
     }
 
-    /// Gives the stream up.
+    /// Resets the stream.
     pub fn reset(&mut self, reason: Reason) {
         self.stream.send_reset(reason);
     }
 
-    /// Bytes that were handed over so far.
+    /// Number of bytes handed over so far.
     pub fn handed(&self) -> u64 {
         self.handed
     }
 
-    /// The body, if nothing of it was taken.
+    /// Returns the body, if nothing of it was taken.
     pub fn untouched(self) -> Option<B> {
         (!self.begun).then_some(self.body)
     }
 }
 
-/// Ready when the other side takes at least a byte, with how many of `bytes` it takes.
+/// Ready when the other side takes at least a byte, with the number of `bytes` that it takes.
 #[inline]
 pub(crate) fn poll_room(
     stream: &mut SendStream<Bytes>,

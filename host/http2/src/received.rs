@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::trailers::{self, TooLarge};
+use protoplex_http::trailers::{self, TrailersTooLarge};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
@@ -12,25 +12,26 @@ use std::{
 
 /// Why a message's body ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum ReceiveError {
     /// The stream was reset, or its connection is gone.
     #[error("{0}")]
     Stream(#[from] h2::Error),
-    /// More of them than a message may have.
+    /// The message has more trailers than it may have.
     #[error("{0}")]
-    Trailers(#[from] TooLarge),
+    Trailers(#[from] TrailersTooLarge),
 }
 
-/// Data, then trailers: those that may be some. What was given out opens the window again.
-pub struct Received {
+/// Body of a message that comes on a stream: data, then the trailers that may be some. What was taken out opens the
+/// window again.
+pub struct ReceivedBody {
     stream: RecvStream,
-    /// Bytes left of the announced length; `h2` sees to it that it is kept.
+    /// Bytes left of the announced length, which `h2` enforces.
     left: Option<u64>,
     no_more_data: bool,
 }
 
-impl Received {
-    /// `headers` are those of its message.
+impl ReceivedBody {
+    /// Takes the body of a message with these headers.
     pub fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
         let announced = headers.get(header::CONTENT_LENGTH);
         Self {
@@ -41,18 +42,18 @@ impl Received {
     }
 }
 
-impl HttpBody for Received {
+impl HttpBody for ReceivedBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = ReceiveError;
 
     #[inline]
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         if !self.no_more_data {
             if let Some(data) = ready!(self.stream.poll_data(cx)?) {
-                // Fails for a stream that is over.
+                // Fails for a stream that is over, where no window is needed.
                 let _ = self.stream.flow_control().release_capacity(data.len());
                 let bytes = data.len() as u64;
                 self.left = self.left.map(|left| left.saturating_sub(bytes));
@@ -67,7 +68,7 @@ impl HttpBody for Received {
         Poll::Ready(Some(
             checked
                 .map(|()| Frame::trailers(trailers))
-                .map_err(Broken::from),
+                .map_err(ReceiveError::from),
         ))
     }
 

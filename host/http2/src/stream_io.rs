@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct StreamIo {
     send: SendStream<Bytes>,
     receive: RecvStream,
-    /// Came, and was not read yet.
+    /// Bytes that came, and were not read yet.
     came: Bytes,
 }
 
@@ -49,7 +49,7 @@ impl AsyncRead for StreamIo {
         let bytes = self.came.len().min(buffer.remaining());
         buffer.put_slice(&self.came[..bytes]);
         self.came.advance(bytes);
-        // Fails for a stream that is over.
+        // Fails for a stream that is over, where no window is needed.
         let _ = self.receive.flow_control().release_capacity(bytes);
         Poll::Ready(Ok(()))
     }
@@ -71,7 +71,7 @@ impl AsyncWrite for StreamIo {
         Poll::Ready(Ok(taken))
     }
 
-    /// The connection's task does it.
+    /// Ready at once: the connection's task flushes.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

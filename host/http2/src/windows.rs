@@ -1,10 +1,11 @@
-//! Bytes that the other side of a connection may send before it hears that we took them: as much as is on its way in a
-//! round trip, so that a distant client's upload, or a distant server's response, is as fast as its line. A window is only
-//! a promise; bytes of it take memory here while whoever wants the body is slower than the sender.
+//! Windows: bytes that the other side of a connection may send before it hears that we took them. They are as much as
+//! is on its way in a round trip, so that a distant client's upload, or a distant server's response, is as fast as its
+//! line. A window is only a promise; bytes of it take memory here while whoever wants the body is slower than the
+//! sender.
 //!
 //! A round trip is measured with a ping behind the data. If what came meanwhile nearly filled the window, the window
-//! was what the sender waited for, and is doubled. One window for each stream and one for all streams of the connection,
-//! as every stream's alone would let many streams hold many times as much.
+//! was what the sender waited for, and is doubled. There is one window for each stream and one for all streams of the
+//! connection, since every stream's alone would let many streams hold many times as much.
 
 use crate::keep_alive::KeepAlive;
 use bytes::Bytes;
@@ -22,9 +23,9 @@ use tokio::{
     time::Instant,
 };
 
-/// The largest window that HTTP/2 knows (RFC 9113, section 6.9.1).
+/// Largest window of HTTP/2 (RFC 9113, section 6.9.1).
 const WINDOW_BYTES_MAX: u32 = i32::MAX as u32;
-/// A connection that brought nothing for so long gives back what it was given.
+/// Time after which a connection that brought nothing gives back what its windows grew by.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Most bytes that come between two measurements: a sender that is near, or slow, is not asked again and again.
@@ -48,7 +49,7 @@ pub struct WindowSizes {
 }
 
 impl WindowSizes {
-    /// The window of all streams together where each has so much.
+    /// Window of all streams together, where each has `stream_bytes`.
     pub fn connection_bytes(&self, stream_bytes: u32) -> u32 {
         stream_bytes.max(self.connection_bytes)
     }
@@ -87,27 +88,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Receiving for client::Connection<IO, By
     }
 }
 
-/// A connection's windows.
+/// Windows of one connection.
 pub struct Windows {
     sizes: WindowSizes,
     budget: Arc<WindowBudget>,
     /// Window of each stream.
     stream_bytes: u32,
-    /// Share of the budget.
+    /// Bytes that were taken of the budget.
     lent_bytes: usize,
-    /// Bytes that had come when the ping went out that is on its way.
+    /// Bytes that had come when the ping was sent that is on its way.
     measuring_since: Option<u64>,
-    /// Bytes that had come when the last one was answered.
+    /// Bytes that had come when the last ping was answered.
     measured: u64,
-    /// Bytes that had come when something came last, and when that was.
+    /// Bytes that had come when something came last, and the time of that.
     seen: u64,
     seen_at: Instant,
-    /// Bytes that have to come before the next one.
+    /// Bytes that have to come before the next ping.
     pause_bytes: u64,
 }
 
 impl Windows {
-    /// Begins with the least sizes, and lends of `budget` to grow.
+    /// Begins with the least sizes. `budget` bounds what the windows of many connections grow by.
     pub fn new(sizes: WindowSizes, budget: &Arc<WindowBudget>) -> Self {
         Self {
             sizes,
@@ -122,8 +123,8 @@ impl Windows {
         }
     }
 
-    /// Measures, and opens or shuts. To be polled after the connection: `received` bytes have come on it so far, and
-    /// `is_used` says whether it has streams.
+    /// Measures, and widens or narrows the windows. To be polled after the connection: `received` bytes have come on it
+    /// so far, and `is_used` says whether it has streams.
     pub fn poll(
         &mut self,
         received: u64,
@@ -144,7 +145,7 @@ impl Windows {
             }
             self.measuring_since = None;
             self.measured = received;
-            // Two thirds: what was released in the meantime let more come than the window has.
+            // Two thirds are enough: what was released in the meantime let more come than the window has.
             let filled = (received - since) * 3 >= u64::from(self.stream_bytes) * 2;
             if filled && self.set(self.stream_bytes.saturating_mul(2), connection) {
                 self.pause_bytes = self.stream_bytes.into();
@@ -190,7 +191,7 @@ impl Drop for Windows {
 }
 
 impl WindowBudget {
-    /// Gives back `old` bytes for `new` ones. Whether there are as many.
+    /// Exchanges `old` bytes for `new` ones. Returns whether there were as many.
     fn exchange(&self, old: usize, new: usize, most: usize) -> bool {
         let changed = |lent: usize| {
             let lent = lent.saturating_sub(old) + new;

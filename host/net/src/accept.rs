@@ -1,7 +1,7 @@
-//! The accept loop: a permit for each connection, and a task.
+//! The accept loop: takes a permit for each connection, and spawns its task.
 
 use crate::{
-    Cause, Connections, Entrance, OwnedGaugeGuard, Protocol, Security,
+    Connections, Entrance, OwnedGaugeGuard, Protocol, RefusalCause, Security,
     address_range::any_contains,
     opening::{self, Opening, canonical},
     shed,
@@ -11,14 +11,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// After an accept that failed and left nothing to do about it.
+/// Pause after an accept that failed and left nothing to do about it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// One listener, as its accept loop has it.
-pub(crate) struct Listener<P> {
+/// A listening socket, and what each connection accepted on it gets.
+pub(crate) struct OpenListener<P> {
     pub(crate) socket: TcpListener,
     pub(crate) entrance: Entrance,
-    /// Cancelled when connections that came by it have to go.
+    /// Cancelled when the connections accepted here have to go.
     pub(crate) leaving: CancellationToken,
     pub(crate) protocol: P,
 }
@@ -30,18 +30,18 @@ pub async fn accept_all(
     mut each: impl FnMut(TcpStream, SocketAddr),
     mut shed: impl FnMut(),
 ) {
-    let mut spare = shed::Spare::new();
+    let mut spare = shed::SpareDescriptor::new();
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => each(stream, canonical(peer)),
-            // The client's doing, and no reason to keep the next one waiting.
+            // The client broke the connection off: no reason to keep the next one waiting.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // It was shut by somebody who shares it: nobody comes here any more.
+            // The socket was shut by a process that shares it: nobody comes here any more.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
                 if spare.may_log() {
                     let port = socket.local_addr().map_or(0, |address| address.port());
-                    tracing::warn!(%error, port, "a connection was not accepted");
+                    tracing::warn!(%error, port, "a connection could not be accepted; the listener goes on");
                 }
                 if shed::is_exhaustion(&error) && spare.shed(socket) {
                     shed();
@@ -53,34 +53,39 @@ pub async fn accept_all(
     }
 }
 
-/// Accepts for a listener until its socket is shut.
-pub(crate) async fn accept<P: Protocol>(all: &Connections, at: &Listener<P>) {
+/// Accepts and admits connections until the socket is shut.
+pub(crate) async fn accept<P: Protocol>(all: &Connections, at: &OpenListener<P>) {
     let each = |stream, peer| admit(all, at, stream, peer);
     accept_all(&at.socket, each, || {
-        all.counters().count(Cause::Descriptors)
+        all.counters().count(RefusalCause::Descriptors)
     })
     .await;
 }
 
-/// On drain: lets in the connections that are in the kernel's backlog already; they are told to go with their first
+/// On drain: admits the connections that are in the kernel's backlog already. They are told to go with their first
 /// response.
-pub(crate) fn accept_rest<P: Protocol>(all: &Connections, at: &Listener<P>) {
+pub(crate) fn accept_rest<P: Protocol>(all: &Connections, at: &OpenListener<P>) {
     while let Some(Ok((stream, peer))) = at.socket.accept().now_or_never() {
         admit(all, at, stream, canonical(peer));
     }
 }
 
-/// Starts the task of a connection, if there is room for it.
-fn admit<P: Protocol>(all: &Connections, at: &Listener<P>, stream: TcpStream, address: SocketAddr) {
+/// Starts the task of a connection, if there is room for it; turns it away if not.
+fn admit<P: Protocol>(
+    all: &Connections,
+    at: &OpenListener<P>,
+    stream: TcpStream,
+    address: SocketAddr,
+) {
     let Ok(permit) = Arc::clone(all.permits()).try_acquire_owned() else {
-        all.counters().count(Cause::ConnectionsMax);
+        all.counters().count(RefusalCause::ConnectionsMax);
         let busy = match at.entrance.security {
             Security::Tls => &[],
             Security::Plain | Security::Either(_) => at.protocol.busy(),
         };
         return shed::turn_away(stream, busy);
     };
-    // Whom a balancer speaks for is not known yet.
+    // A balancer's connection is counted once its PROXY header has named the client.
     let is_announced =
         !at.entrance.is_internal && any_contains(&all.trust().proxy_protocol_from, address.ip());
     let of_address = if is_announced {
@@ -89,7 +94,7 @@ fn admit<P: Protocol>(all: &Connections, at: &Listener<P>, stream: TcpStream, ad
         all.admit_connection(address.ip())
     };
     let Ok(of_address) = of_address else {
-        return all.counters().count(Cause::AddressConnections);
+        return all.counters().count(RefusalCause::AddressConnections);
     };
     // Not fatal: the connection is slower.
     let _ = stream.set_nodelay(true);
@@ -107,8 +112,8 @@ fn admit<P: Protocol>(all: &Connections, at: &Listener<P>, stream: TcpStream, ad
         } else {
             opening::serve(&opening, stream, address, of_address).await
         };
-        if let Some(opening::Left { onward, of_address }) = left {
-            // In a task of its own, which is as large as that needs, and not as a request does.
+        if let Some(opening::LeftProtocol { onward, of_address }) = left {
+            // A task of its own, as large as the next protocol needs, and not as a request does.
             opening.all.tasks().spawn(async move {
                 onward.await;
                 drop((permit, counted, of_address));

@@ -5,7 +5,7 @@
 //! exempt. Exempt are ranges that the operator names (this machine, by default) and the nodes of the fleet, whose
 //! clients were counted where they came in.
 
-use crate::{AddressRange, Limits, address_range::any_contains, counters::Cause};
+use crate::{AddressRange, NetLimits, address_range::any_contains, counters::RefusalCause};
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{HashMap, HashSet},
@@ -17,26 +17,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The account of one address.
+/// Account of one address: its connections, its requests in flight and its rates.
 #[derive(Default)]
 pub struct Account {
     connections: AtomicU32,
     in_flight: AtomicU32,
-    /// When the bucket of requests is full again, in nanoseconds since the table was made (GCRA: one word in the
-    /// place of a level and a time).
+    /// Time at which the bucket of requests is full again, in nanoseconds since the table was made (GCRA: one word in
+    /// the place of a level and a time).
     full_at_ns: AtomicU64,
-    /// When the bucket of messages is full again: of what goes on between requests.
+    /// Time at which the bucket of messages between requests is full again.
     messages_full_at_ns: AtomicU64,
 }
 
 impl Account {
-    /// The level of its messages, for the rate that they are under.
+    /// Level of the address's messages, for the rate that they are under.
     pub fn messages_full_at_ns(&self) -> &AtomicU64 {
         &self.messages_full_at_ns
     }
 }
 
-/// All accounts of a child.
+/// Accounts of all addresses that connect to a child.
 pub struct Accounts {
     limits: AddressLimits,
     started: Instant,
@@ -47,7 +47,7 @@ pub struct Accounts {
 struct AddressLimits {
     connections_max: u32,
     in_flight_max: u32,
-    /// Between two requests at the full rate.
+    /// Time between two requests at the full rate.
     interval_ns: u64,
     /// Time by which an address may be ahead of that rate.
     burst_ns: u64,
@@ -59,7 +59,7 @@ struct AddressLimits {
 pub struct ConnectionPermit(Arc<Account>);
 
 impl ConnectionPermit {
-    /// Account of its address.
+    /// Account of the address that holds the connection.
     pub fn account(&self) -> &Arc<Account> {
         &self.0
     }
@@ -83,18 +83,18 @@ impl Drop for RequestPermit {
     }
 }
 
-/// A request above what its address may ask for.
+/// Refusal of a request above a limit of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverLimit {
-    /// Which of its limits.
-    pub cause: Cause,
-    /// When to ask again.
+    /// Limit that the request is above.
+    pub cause: RefusalCause,
+    /// Time after which to ask again.
     pub wait: Duration,
 }
 
 impl Accounts {
-    /// Nobody has an account yet.
-    pub fn new(limits: &Limits) -> Self {
+    /// Makes an empty table of accounts.
+    pub fn new(limits: &NetLimits) -> Self {
         let interval_ns = 1_000_000_000 / u64::from(limits.address_requests_per_s.max(1));
         Self {
             limits: AddressLimits {
@@ -111,20 +111,23 @@ impl Accounts {
         }
     }
 
-    /// The nodes of the fleet, in the place of those named before.
+    /// Names the nodes of the fleet, in the place of those named before. They are under no limit.
     pub fn set_fleet(&self, nodes: HashSet<IpAddr>) {
         *self.fleet.write() = nodes;
     }
 
-    /// A place for a connection. `None` where the address is not limited.
+    /// Takes a permit for a connection of an address. `None` where the address is under no limit.
     ///
     /// # Errors
     /// The address holds as many as it may.
-    pub fn admit_connection(&self, address: IpAddr) -> Result<Option<ConnectionPermit>, Cause> {
+    pub fn admit_connection(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<ConnectionPermit>, RefusalCause> {
         self.admit_connection_within(address, self.limits.connections_max)
     }
 
-    /// A place for a connection of an address that may hold so many.
+    /// Takes a permit for a connection of an address that may hold `most`.
     ///
     /// # Errors
     /// The address holds as many as it may.
@@ -132,19 +135,19 @@ impl Accounts {
         &self,
         address: IpAddr,
         most: u32,
-    ) -> Result<Option<ConnectionPermit>, Cause> {
+    ) -> Result<Option<ConnectionPermit>, RefusalCause> {
         let Some(account) = self.account(address) else {
             return Ok(None);
         };
         if raise(&account.connections, most) {
             Ok(Some(ConnectionPermit(account)))
         } else {
-            Err(Cause::AddressConnections)
+            Err(RefusalCause::AddressConnections)
         }
     }
 
-    /// The account of an address, made where there is none. `None` where it is not limited, or where the table is
-    /// full of addresses that all hold something: the child's own limits still hold then.
+    /// Finds or makes the account of an address. `None` where it is not limited, or where the table is full of
+    /// addresses that all hold something: the child's own limits still hold then.
     pub fn account(&self, address: IpAddr) -> Option<Arc<Account>> {
         if self.is_exempt(address) {
             return None;
@@ -168,8 +171,8 @@ impl Accounts {
         any_contains(&self.limits.exempt, address) || self.fleet.read().contains(&address)
     }
 
-    /// Forgets who holds nothing and has a full bucket; where that is too few, who holds nothing. Live accounts are
-    /// no more than connections, so that a sweep mostly frees much, and is rare.
+    /// Forgets addresses that hold nothing and have a full bucket; where those are too few, all that hold nothing. Live
+    /// accounts are no more than connections, so that a sweep mostly frees much, and is rare.
     fn sweep(&self, table: &mut HashMap<IpAddr, Arc<Account>>) {
         let now_ns = self.now_ns();
         let is_held = |address: &Arc<Account>| Arc::strong_count(address) > 1;
@@ -179,10 +182,10 @@ impl Accounts {
         }
     }
 
-    /// Lets a request in.
+    /// Takes a permit for a request of an account.
     ///
     /// # Errors
-    /// Too many at once or in too short a time, and how long to wait.
+    /// There are too many requests at once, or in too short a time.
     #[inline]
     pub fn admit_request(
         &self,
@@ -193,7 +196,7 @@ impl Accounts {
         };
         if !raise(&account.in_flight, self.limits.in_flight_max) {
             return Err(OverLimit {
-                cause: Cause::AddressInFlight,
+                cause: RefusalCause::AddressInFlight,
                 wait: Duration::from_secs(1),
             });
         }
@@ -201,13 +204,14 @@ impl Accounts {
         match self.take_token(account) {
             Ok(()) => Ok(permit),
             Err(wait) => Err(OverLimit {
-                cause: Cause::AddressRate,
+                cause: RefusalCause::AddressRate,
                 wait,
             }),
         }
     }
 
-    /// The generic cell rate algorithm (ITU-T I.371): a token bucket in one word.
+    /// Charges a request to its address's rate, by the generic cell rate algorithm (ITU-T I.371): a token bucket in one
+    /// word.
     fn take_token(&self, account: &Account) -> Result<(), Duration> {
         let now_ns = self.now_ns();
         let limits = &self.limits;
@@ -227,7 +231,7 @@ impl Accounts {
     }
 }
 
-/// Whether one more fits; if so it is counted.
+/// Counts one more if it fits. Returns whether it did.
 fn raise(count: &AtomicU32, most: u32) -> bool {
     let before = count.fetch_add(1, Relaxed);
     if before >= most {
@@ -249,8 +253,8 @@ fn key(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn accounts(change: impl FnOnce(&mut Limits)) -> Accounts {
-        let mut limits = Limits::default();
+    fn accounts(change: impl FnOnce(&mut NetLimits)) -> Accounts {
+        let mut limits = NetLimits::default();
         change(&mut limits);
         Accounts::new(&limits)
     }
@@ -260,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_holds_so_many_connections_and_a_network_of_ipv6_is_one_address() {
+    fn connections_count_by_address_and_ipv6_by_network() {
         let all = accounts(|limits| limits.address_connections_max = 2);
         let permits: Vec<_> = ["2001:db8::1", "2001:db8::2"]
             .map(|address| all.admit_connection(ip(address)).expect("there is room"))
             .into();
         assert_eq!(
             all.admit_connection(ip("2001:db8::3")).err(),
-            Some(Cause::AddressConnections)
+            Some(RefusalCause::AddressConnections)
         );
         assert!(all.admit_connection(ip("2001:db8:0:1::3")).is_ok());
         drop(permits);
@@ -285,12 +289,12 @@ mod tests {
         }
         let over = all.admit_request(account.as_ref()).err();
         let OverLimit { cause, wait } = over.expect("the burst is over");
-        assert_eq!(cause, Cause::AddressRate);
+        assert_eq!(cause, RefusalCause::AddressRate);
         assert!(
             wait > Duration::ZERO && wait <= Duration::from_secs(1),
             "{wait:?}"
         );
-        // A second later there is one again, and not two.
+        // A second later there is room for one request, and not for two.
         let account = account.expect("it is limited");
         let earlier = account.full_at_ns.load(Relaxed) - 1_000_000_000;
         account.full_at_ns.store(earlier, Relaxed);
@@ -309,7 +313,7 @@ mod tests {
             .admit_request(account.as_ref())
             .err()
             .map(|over| over.cause);
-        assert_eq!(refused, Some(Cause::AddressInFlight));
+        assert_eq!(refused, Some(RefusalCause::AddressInFlight));
         drop(permit);
         assert!(all.admit_request(account.as_ref()).is_ok());
     }

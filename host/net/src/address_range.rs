@@ -1,9 +1,9 @@
-//! Ranges of addresses, as configurations name them.
+//! Ranges of IP addresses, as configurations name them.
 
 use serde::{Deserialize, Serialize, de};
 use std::{fmt, net::IpAddr, str::FromStr};
 
-/// `10.0.0.0/8`, `2001:db8::/32`, or one address. IPv4 in IPv6 counts as IPv4.
+/// A range of addresses: `10.0.0.0/8`, `2001:db8::/32`, or one address. IPv4 in IPv6 counts as IPv4.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct AddressRange {
     first: IpAddr,
@@ -11,7 +11,7 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// Whether an address is in it.
+    /// Whether an address is in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {

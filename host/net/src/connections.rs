@@ -1,8 +1,8 @@
-//! All connections of a process: by what listeners they came, how many there are, and how they are told to go.
+//! All connections of a process: by which listeners they came, how many there are, and how they are told to go.
 
 use crate::{
-    Account, Accounts, Cause, ConnectionPermit, Counters, Limits, OverLimit, RequestPermit, Trust,
-    address_range::any_contains,
+    Account, Accounts, ConnectionCounters, ConnectionPermit, NetLimits, OverLimit, RefusalCause,
+    RequestPermit, Trust, address_range::any_contains,
 };
 use rustls::ServerConfig;
 use std::{
@@ -19,49 +19,49 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How connections are admitted.
 #[derive(Clone, Default)]
-pub struct Settings {
+pub struct ConnectionSettings {
     /// Limits on what clients may take.
-    pub limits: Limits,
+    pub limits: NetLimits,
     /// Forwarders that are believed.
     pub trust: Trust,
-    /// Without it, listeners of TLS close every connection.
+    /// TLS of listeners. Without it, those with TLS close every connection.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// The connections of any number of listeners, admitted and drained together. Clones are handles to them.
 #[derive(Clone)]
-pub struct Connections(Arc<Inner>);
+pub struct Connections(Arc<ConnectionsInner>);
 
-struct Inner {
-    limits: Limits,
+struct ConnectionsInner {
+    limits: NetLimits,
     trust: Trust,
     tls: Option<TlsAcceptor>,
     accounts: Accounts,
     permits: Arc<Semaphore>,
     open: Arc<AtomicUsize>,
-    counters: Counters,
+    counters: ConnectionCounters,
     draining: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Connections {
-    /// Nothing is accepted yet.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { limits, trust, tls } = settings;
-        Self(Arc::new(Inner {
+    /// Makes an empty set; nothing is accepted yet.
+    pub fn new(settings: ConnectionSettings) -> Self {
+        let ConnectionSettings { limits, trust, tls } = settings;
+        Self(Arc::new(ConnectionsInner {
             accounts: Accounts::new(&limits),
             permits: Arc::new(Semaphore::new(limits.connections_max)),
             limits,
             trust,
             tls: tls.map(TlsAcceptor::from),
             open: Arc::default(),
-            counters: Counters::default(),
+            counters: ConnectionCounters::default(),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
     }
 
-    /// Tells all to go: ends idle connections over a short while, and others after what they are at.
+    /// Drains: idle connections end over a short while, others after what they are at.
     pub fn drain(&self) {
         self.0.draining.cancel();
         self.0.tasks.close();
@@ -72,7 +72,7 @@ impl Connections {
         self.0.tasks.wait().await;
     }
 
-    /// Cancelled when all have to go.
+    /// Cancelled when a drain begins.
     #[inline]
     pub fn draining(&self) -> &CancellationToken {
         &self.0.draining
@@ -90,15 +90,15 @@ impl Connections {
         &self.0.open
     }
 
-    /// Accept loops, connections, and what protocols start beside them: a drain waits for all.
+    /// Tracker of accept loops, connections, and what protocols start beside them: a drain waits for all.
     #[inline]
     pub fn tasks(&self) -> &TaskTracker {
         &self.0.tasks
     }
 
-    /// Counts of what was refused or cut.
+    /// Counts of refused and cut connections and requests, by cause.
     #[inline]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &ConnectionCounters {
         &self.0.counters
     }
 
@@ -119,10 +119,11 @@ impl Connections {
         self.0.accounts.account(client)
     }
 
-    /// Lets in a request of that account, and counts one that is over its limits. Who has no account is let in.
+    /// Takes a permit for a request of an account, and counts a request over its limits. A client without account is
+    /// under no limit.
     ///
     /// # Errors
-    /// The limit, and how long to wait.
+    /// The request is above a limit, which is told with the time to wait.
     #[inline]
     pub fn admit_request(
         &self,
@@ -132,11 +133,11 @@ impl Connections {
         admitted.inspect_err(|over| self.0.counters.count(over.cause))
     }
 
-    /// A permit for a connection of an address. A forwarder has one without counting: its clients are counted.
+    /// Takes a permit for a connection of an address. A forwarder has one without counting: its clients are counted.
     pub(crate) fn admit_connection(
         &self,
         address: IpAddr,
-    ) -> Result<Option<ConnectionPermit>, Cause> {
+    ) -> Result<Option<ConnectionPermit>, RefusalCause> {
         if any_contains(&self.0.trust.forwarded_from, address) {
             return Ok(None);
         }
@@ -145,7 +146,7 @@ impl Connections {
 
     /// Limits of connections.
     #[inline]
-    pub(crate) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &NetLimits {
         &self.0.limits
     }
 

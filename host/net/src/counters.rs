@@ -1,15 +1,15 @@
-//! Connections and requests that were refused or cut, and why. Read by the node's metrics.
+//! Counts of connections and requests that were refused or cut, by cause. The node's metrics read them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why a client was refused or cut, whatever it speaks.
+/// Why a connection or a request was refused or cut, whatever protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum RefusalCause {
     /// No PROXY header, or a malformed one, from where there must be one.
     ProxyHeader,
     /// More connections than the child may hold.
     ConnectionsMax,
-    /// No descriptor for it.
+    /// The process has no descriptor for the connection.
     Descriptors,
     /// More connections than one address may hold.
     AddressConnections,
@@ -17,40 +17,40 @@ pub enum Cause {
     AddressInFlight,
     /// More requests in a second than one address may send.
     AddressRate,
-    /// No TLS handshake, or a failed one.
+    /// The TLS handshake failed, or did not come.
     Handshake,
     /// Nothing came on a new connection.
     Silent,
 }
 
 /// Every cause with its name in metrics.
-const CAUSES: [(Cause, &str); 8] = [
-    (Cause::ProxyHeader, "proxy-header"),
-    (Cause::ConnectionsMax, "connections"),
-    (Cause::Descriptors, "descriptors"),
-    (Cause::AddressConnections, "address-connections"),
-    (Cause::AddressInFlight, "address-in-flight"),
-    (Cause::AddressRate, "address-rate"),
-    (Cause::Handshake, "handshake"),
-    (Cause::Silent, "silent"),
+const CAUSES: [(RefusalCause, &str); 8] = [
+    (RefusalCause::ProxyHeader, "proxy-header"),
+    (RefusalCause::ConnectionsMax, "connections"),
+    (RefusalCause::Descriptors, "descriptors"),
+    (RefusalCause::AddressConnections, "address-connections"),
+    (RefusalCause::AddressInFlight, "address-in-flight"),
+    (RefusalCause::AddressRate, "address-rate"),
+    (RefusalCause::Handshake, "handshake"),
+    (RefusalCause::Silent, "silent"),
 ];
 
-/// A count for each cause.
+/// Counts of refused and cut connections and requests, by cause.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; CAUSES.len()]);
+pub struct ConnectionCounters([AtomicU64; CAUSES.len()]);
 
-impl Counters {
-    /// Counts one more.
-    pub fn count(&self, cause: Cause) {
+impl ConnectionCounters {
+    /// Counts one more of a cause.
+    pub fn count(&self, cause: RefusalCause) {
         self.0[cause as usize].fetch_add(1, Relaxed);
     }
 
-    /// How often.
-    pub fn of(&self, cause: Cause) -> u64 {
+    /// Count of one cause.
+    pub fn of(&self, cause: RefusalCause) -> u64 {
         self.0[cause as usize].load(Relaxed)
     }
 
-    /// All of them, by name.
+    /// All counts, by the name of their cause in metrics.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CAUSES.iter().map(|(cause, name)| (*name, self.of(*cause)))
     }

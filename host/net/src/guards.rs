@@ -1,11 +1,11 @@
-//! Counts of what is open, raised while a guard lives.
+//! Guards that raise a gauge until they are dropped.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Raises a gauge while it lives, beside the gauge.
+/// Raises a borrowed gauge until it is dropped.
 pub struct GaugeGuard<'a>(&'a AtomicUsize);
 
 impl<'a> GaugeGuard<'a> {
@@ -24,7 +24,7 @@ impl Drop for GaugeGuard<'_> {
     }
 }
 
-/// Raises a gauge while it lives, wherever it goes.
+/// Raises a shared gauge until it is dropped.
 pub struct OwnedGaugeGuard(Arc<AtomicUsize>);
 
 impl OwnedGaugeGuard {

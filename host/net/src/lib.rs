@@ -1,6 +1,6 @@
 //! From sockets to connections: accepts, admits, counts and drains them, whatever is spoken on them.
 //!
-//! In: listeners, and a [`Protocol`]. Out: to that protocol each admitted [`Connection`], behind its PROXY header and its
+//! In: listeners, and a [`Protocol`]. Out: to that protocol each admitted [`AcceptedConnection`], behind its PROXY header and its
 //! TLS handshake. What is said on a connection is not known here.
 
 mod accept;
@@ -30,17 +30,19 @@ mod tls;
 pub use accept::accept_all;
 pub use accounts::{Account, Accounts, ConnectionPermit, OverLimit, RequestPermit};
 pub use address_range::{AddressRange, any_contains};
-pub use connections::{Connections, Settings};
-pub use counters::{Cause, Counters};
+pub use connections::{ConnectionSettings, Connections};
+pub use counters::{ConnectionCounters, RefusalCause};
 pub use guards::{GaugeGuard, OwnedGaugeGuard};
-pub use limits::Limits;
+pub use limits::NetLimits;
 pub use listen::ListenHandle;
-pub use pace::{Pace, Rule};
+pub use pace::{PaceMeter, PaceRule};
 pub use peer::{Peer, Trust};
 pub use probe::probe;
-pub use protocol::{Connection, Entrance, Onward, Protocol, Security, Stream, TlsHandoff};
-pub use shares::{Full, Rate, Share, Shares};
-pub use splice::{Moved, Splice};
+pub use protocol::{
+    AcceptedConnection, ConnectionStream, ConnectionTask, Entrance, Protocol, Security, TlsHandoff,
+};
+pub use shares::{Rate, Share, Shares, SharesFull};
+pub use splice::{Splice, Spliced};
 pub use tickets::TicketSecret;
 pub use timer::Timer;
 pub use tls::{Certificates, Pem, TlsError};

@@ -3,19 +3,19 @@
 use crate::AddressRange;
 use std::time::Duration;
 
-/// This machine.
+/// Addresses of this machine.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 /// Limits on what clients may take of a child by connections.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct NetLimits {
     /// TLS handshake: a slow phone on a bad network needs seconds, an attacker would take for ever.
     pub handshake_timeout: Duration,
-    /// From accept to the first byte.
+    /// Longest wait from accept to the first byte.
     pub first_byte_timeout: Duration,
     /// Connections of one child; more are told so and closed. A node lowers it to what its descriptors allow.
     pub connections_max: usize,
-    /// From accept to the end of a PROXY header: a balancer sends it in its first packet.
+    /// Longest wait from accept to the end of a PROXY header: a balancer sends it in its first packet.
     pub proxy_header_timeout: Duration,
     /// Connections of one address to one child. A household or an office behind one address opens dozens.
     pub address_connections_max: u32,
@@ -29,7 +29,7 @@ pub struct Limits {
     /// Messages of one address in a second, on all of its live connections in one child: an office in which many draw
     /// at once sends some thousand; each costs a handler some microseconds. Who sends more is read more slowly.
     pub address_messages_per_s: u32,
-    /// Messages that an address may be ahead of that rate.
+    /// Messages that an address may be ahead of `address_messages_per_s`.
     pub address_burst_messages: u32,
     /// Addresses that are counted at once, about 150 bytes each.
     pub addresses_max: usize,
@@ -38,11 +38,11 @@ pub struct Limits {
     pub address_exempt: Vec<AddressRange>,
     /// Idle connections that a drain closes in a second, at most, in one child, so that they do not all come back at once.
     pub drain_closes_per_s: u32,
-    /// Over what time a drain closes idle connections, however many there are.
+    /// Time over which a drain closes idle connections, however many there are.
     pub drain_window: Duration,
 }
 
-impl Default for Limits {
+impl Default for NetLimits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),

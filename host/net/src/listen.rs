@@ -2,12 +2,12 @@
 
 use crate::{
     Connections, Entrance, Protocol,
-    accept::{Listener, accept, accept_rest},
+    accept::{OpenListener, accept, accept_rest},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The accept loop of one listener.
+/// Handle of one listener's accept loop.
 pub struct ListenHandle {
     accepting: CancellationToken,
     /// Cancelled by [`Self::retire`]: connections accepted by this listener close after their current response.
@@ -15,12 +15,12 @@ pub struct ListenHandle {
 }
 
 impl ListenHandle {
-    /// Stops accepting. The socket closes here, and stays open for others who hold it.
+    /// Stops accepting. This process closes the socket; it stays open for others who hold it.
     pub fn stop(self) {
         self.accepting.cancel();
     }
 
-    /// Stops accepting, and sends away the connections accepted here, as a drain does.
+    /// Stops accepting, and drains the connections accepted here.
     pub fn retire(self) {
         self.accepting.cancel();
         self.leaving.cancel();
@@ -28,8 +28,8 @@ impl ListenHandle {
 }
 
 impl Connections {
-    /// Accepts until it is told to stop, or the socket is shut; errors never end it. Connections that are admitted are
-    /// served by `protocol`.
+    /// Accepts until it is told to stop, or the socket is shut; errors never end it. Admitted connections are served by
+    /// `protocol`.
     pub fn listen<P: Protocol>(
         &self,
         listener: TcpListener,
@@ -44,7 +44,7 @@ impl Connections {
         };
         let all = self.clone();
         self.tasks().spawn(async move {
-            let at = Listener {
+            let at = OpenListener {
                 socket: listener,
                 entrance,
                 leaving,

@@ -1,8 +1,8 @@
-//! The opening of a connection: its PROXY header, its TLS handshake, and then its protocol.
+//! Opens an accepted connection: its PROXY header, its TLS handshake, and then its protocol.
 
 use crate::{
-    Cause, Connection, ConnectionPermit, Connections, Entrance, Onward, Peer, Protocol, Security,
-    Stream, address_range::any_contains, proxy_protocol,
+    AcceptedConnection, ConnectionPermit, ConnectionStream, ConnectionTask, Connections, Entrance,
+    Peer, Protocol, RefusalCause, Security, address_range::any_contains, proxy_protocol,
 };
 use std::{net::SocketAddr, sync::Arc};
 use tokio::{
@@ -12,13 +12,13 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-/// The first byte of a TLS record that begins a connection (RFC 8446, section 5.1).
+/// First byte of a TLS record that begins a connection (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// A permit of an address, where its connections are limited.
-pub(crate) type OfAddress = Option<ConnectionPermit>;
+/// Permit of a connection, where its address is limited.
+pub(crate) type AddressPermit = Option<ConnectionPermit>;
 
-/// What a connection that was just accepted has of its listener.
+/// What a connection that was just accepted gets of its listener.
 pub(crate) struct Opening<P> {
     pub(crate) all: Connections,
     pub(crate) entrance: Entrance,
@@ -26,18 +26,18 @@ pub(crate) struct Opening<P> {
     pub(crate) protocol: P,
 }
 
-/// A connection that left its protocol.
-pub(crate) struct Left {
-    pub(crate) onward: Onward,
-    pub(crate) of_address: OfAddress,
+/// A connection that left its protocol for another.
+pub(crate) struct LeftProtocol {
+    pub(crate) onward: ConnectionTask,
+    pub(crate) of_address: AddressPermit,
 }
 
-/// A connection from where a PROXY header must come first.
+/// Serves a connection from an address whose connections begin with a PROXY header.
 pub(crate) async fn announced<P: Protocol>(
     opening: &Opening<P>,
     mut stream: TcpStream,
     balancer: SocketAddr,
-) -> Option<Left> {
+) -> Option<LeftProtocol> {
     let all = &opening.all;
     let header = timeout(
         all.limits().proxy_header_timeout,
@@ -50,15 +50,15 @@ pub(crate) async fn announced<P: Protocol>(
     };
     let (address, of_address) = match header {
         Ok(Ok(Some(client))) => (canonical(client), all.admit_connection(client.ip())),
-        // The balancer itself, which looks whether we live.
+        // The balancer's own health check.
         Ok(Ok(None)) => (balancer, Ok(None)),
         Ok(Err(fault)) => {
-            tracing::debug!(%balancer, %fault, "a connection is closed");
-            all.counters().count(Cause::ProxyHeader);
+            tracing::debug!(%balancer, %fault, "a connection is closed: its PROXY header is missing or malformed");
+            all.counters().count(RefusalCause::ProxyHeader);
             return None;
         }
         Err(_) => {
-            all.counters().count(Cause::ProxyHeader);
+            all.counters().count(RefusalCause::ProxyHeader);
             return None;
         }
     };
@@ -76,8 +76,8 @@ pub(crate) async fn serve<P: Protocol>(
     opening: &Opening<P>,
     stream: TcpStream,
     address: SocketAddr,
-    of_address: OfAddress,
-) -> Option<Left> {
+    of_address: AddressPermit,
+) -> Option<LeftProtocol> {
     let Opening {
         all,
         entrance,
@@ -96,23 +96,26 @@ pub(crate) async fn serve<P: Protocol>(
         leaving: leaving.clone(),
     };
     let stream = match &entrance.security {
-        Security::Plain => Stream::Plain(stream),
+        Security::Plain => ConnectionStream::Plain(stream),
         Security::Either(handoff) => {
             if begins_with_tls(all, &stream, leaving).await? {
                 let onward = handoff(stream);
-                return Some(Left { onward, of_address });
+                return Some(LeftProtocol { onward, of_address });
             }
-            Stream::Plain(stream)
+            ConnectionStream::Plain(stream)
         }
         // On the heap: a connection without TLS does not carry what one with it needs.
-        Security::Tls => Stream::Tls(Box::pin(handshake(all, all.tls()?, stream, leaving)).await?),
+        Security::Tls => {
+            ConnectionStream::Tls(Box::pin(handshake(all, all.tls()?, stream, leaving)).await?)
+        }
     };
-    let onward = protocol.serve(Connection { stream, peer }).await?;
-    Some(Left { onward, of_address })
+    let onward = protocol.serve(AcceptedConnection { stream, peer }).await?;
+    Some(LeftProtocol { onward, of_address })
 }
 
-/// `None` where the client does not keep to TLS, takes too long, or has not begun and has to go. Who has begun is let
-/// in, as by a plain connection: what bounds it is its own time, and the drain's.
+/// Does the TLS handshake. `None` where the client breaks the protocol, takes too long, or has not begun and the
+/// connection has to go. A handshake that has begun is finished, as a plain connection is served: its own timeout
+/// bounds it, and the drain's.
 async fn handshake(
     all: &Connections,
     tls: &TlsAcceptor,
@@ -133,13 +136,13 @@ async fn handshake(
         Ok(Some(Ok(stream))) => Some(Box::new(stream)),
         Ok(None) => None,
         Ok(Some(Err(_))) | Err(_) => {
-            all.counters().count(Cause::Handshake);
+            all.counters().count(RefusalCause::Handshake);
             None
         }
     }
 }
 
-/// Whether the first byte is that of a TLS handshake; `None` where none comes.
+/// Whether the first byte is that of a TLS handshake; `None` where no byte comes in time.
 async fn begins_with_tls(
     all: &Connections,
     stream: &TcpStream,
@@ -156,13 +159,13 @@ async fn begins_with_tls(
         Ok(Ok(1)) => Some(first == [TLS_HANDSHAKE]),
         Ok(_) => None,
         Err(_) => {
-            all.counters().count(Cause::Silent);
+            all.counters().count(RefusalCause::Silent);
             None
         }
     }
 }
 
-/// An IPv4 address as one, however the socket says it.
+/// Turns an IPv4 address in IPv6 into IPv4.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,5 +1,5 @@
-//! Pace of the other side while it is waited for: it may not stand still for long, and over some time of waiting it
-//! must get something done. Time in which nobody waits for it counts for nothing.
+//! Measures the pace of the other side while it is waited for: it may not stand still for long, and over some time of
+//! waiting it must get something done. Time in which nobody waits for it counts for nothing.
 
 use std::{
     future::Future,
@@ -9,38 +9,38 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The pace that is asked of the other side.
+/// Pace that the other side has to keep.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    /// Between two bytes.
+pub struct PaceRule {
+    /// Longest wait between two bytes.
     pub still_max: Duration,
-    /// Waiting over which the rate is measured.
+    /// Time of waiting over which the rate is measured.
     pub window: Duration,
-    /// Rate over the window.
+    /// Least rate over the window.
     pub bytes_per_s_min: u32,
 }
 
-impl Rule {
-    /// Whether so many bytes are enough for a window of waiting.
+impl PaceRule {
+    /// Whether `bytes` are enough for a window of waiting.
     pub fn is_met(&self, bytes: u64) -> bool {
         bytes as f64 >= f64::from(self.bytes_per_s_min) * self.window.as_secs_f64()
     }
 }
 
-/// The pace of the other side so far.
+/// Meter of the other side's pace.
 #[derive(Default)]
-pub struct Pace {
-    /// In this window, without the wait that goes on.
+pub struct PaceMeter {
+    /// Time waited in this window, without the wait that goes on.
     waited: Duration,
-    /// In this window.
+    /// Bytes in this window.
     bytes: u64,
-    /// Since it last moved, without the wait that goes on.
+    /// Time waited since the other side last moved, without the wait that goes on.
     still: Duration,
-    /// The wait that goes on.
+    /// Begin and timer of the wait that goes on.
     wait: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Pace {
+impl PaceMeter {
     /// Notes that the other side moved; whoever waited has something to do.
     #[inline]
     pub fn moved(&mut self, bytes: usize) {
@@ -48,7 +48,7 @@ impl Pace {
         self.pause();
     }
 
-    /// Nobody waits for it.
+    /// Notes that nobody waits for the other side.
     #[inline]
     pub fn pause(&mut self) {
         if let Some((since, _)) = self.wait.take() {
@@ -58,7 +58,7 @@ impl Pace {
     }
 
     /// Notes that the other side is waited for. Ready when it is too slow.
-    pub fn poll_too_slow(&mut self, rule: &Rule, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_too_slow(&mut self, rule: &PaceRule, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let left = (rule.still_max.saturating_sub(self.still))
                 .min(rule.window.saturating_sub(self.waited));
@@ -90,14 +90,14 @@ mod tests {
     use tokio::time::timeout;
 
     /// A window is longer than a busy machine stalls.
-    const RULE: Rule = Rule {
+    const RULE: PaceRule = PaceRule {
         still_max: Duration::from_millis(3_000),
         window: Duration::from_millis(1_000),
         bytes_per_s_min: 100,
     };
     const STEP: Duration = Duration::from_millis(100);
 
-    async fn waits(pace: &mut Pace, time: Duration) -> bool {
+    async fn waits(pace: &mut PaceMeter, time: Duration) -> bool {
         let slow = poll_fn(|cx| pace.poll_too_slow(&RULE, cx));
         timeout(time, slow).await.is_ok()
     }
@@ -106,7 +106,7 @@ mod tests {
     async fn a_trickle_is_too_slow_and_a_thin_stream_is_not() {
         // 100 bytes are asked of a window.
         for (bytes, slow) in [(1, true), (200, false)] {
-            let mut pace = Pace::default();
+            let mut pace = PaceMeter::default();
             let mut ended = false;
             for _ in 0..25 {
                 ended = ended || waits(&mut pace, STEP).await;
@@ -118,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_in_which_nobody_waits_counts_for_nothing() {
-        let mut pace = Pace::default();
+        let mut pace = PaceMeter::default();
         for _ in 0..5 {
             assert!(!waits(&mut pace, STEP / 10).await);
             pace.pause();
@@ -128,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_does_not_pay_for_a_long_silence() {
-        let mut pace = Pace::default();
+        let mut pace = PaceMeter::default();
         pace.moved(1 << 30);
         assert!(!waits(&mut pace, STEP * 11).await);
         assert!(waits(&mut pace, STEP * 20).await);

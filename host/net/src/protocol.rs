@@ -1,16 +1,15 @@
-//! What is spoken on connections, as their listener sees it.
+//! The protocol that a listener's connections speak, as the listener sees it.
 
 use crate::Peer;
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// What goes on with a connection that left its protocol, in a task of its own. The connection counts as open until it is
-/// done.
-pub type Onward = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Rest of a connection that left its protocol, in a task of its own. The connection counts as open until it is done.
+pub type ConnectionTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Takes a connection that begins with a TLS handshake where connections are plain.
-pub type TlsHandoff = Arc<dyn Fn(TcpStream) -> Onward + Send + Sync>;
+pub type TlsHandoff = Arc<dyn Fn(TcpStream) -> ConnectionTask + Send + Sync>;
 
 /// A protocol that is spoken on admitted connections. Clones are handles to one.
 pub trait Protocol: Clone + Send + Sync + 'static {
@@ -18,28 +17,31 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Never dropped before it is ready, unless the process ends. [`Peer::leaving`] tells when to go.
-    fn serve(&self, connection: Connection) -> impl Future<Output = Option<Onward>> + Send;
+    fn serve(
+        &self,
+        connection: AcceptedConnection,
+    ) -> impl Future<Output = Option<ConnectionTask>> + Send;
 
-    /// Said to a plain client for whom there is no room, before its connection is closed. A TLS client is told nothing: a
-    /// handshake costs more than most requests.
+    /// Response to a plain client for whom there is no room, before its connection is closed. A TLS client is told
+    /// nothing: a handshake costs more than most requests.
     fn busy(&self) -> &'static [u8] {
         &[]
     }
 }
 
 /// An admitted connection, behind its PROXY header and its TLS handshake.
-pub struct Connection {
-    /// The bytes.
-    pub stream: Stream,
-    /// The other end.
+pub struct AcceptedConnection {
+    /// Byte stream of the connection.
+    pub stream: ConnectionStream,
+    /// Other end of the connection.
     pub peer: Peer,
 }
 
-/// Bytes of a connection.
-pub enum Stream {
+/// Byte stream of a connection.
+pub enum ConnectionStream {
     /// The socket itself.
     Plain(TcpStream),
-    /// Inside TLS. Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
+    /// TLS session. Boxed: it has more than a kilobyte, and moves from hand to hand.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -48,17 +50,17 @@ pub enum Stream {
 pub struct Entrance {
     /// Whether they begin with TLS.
     pub security: Security,
-    /// Nodes of the fleet connect here by themselves: neither a balancer nor a forwarder speaks for anybody.
+    /// Whether nodes of the fleet connect here: neither a balancer nor a forwarder then speaks for anybody.
     pub is_internal: bool,
 }
 
 /// Whether connections begin with a TLS handshake.
 #[derive(Clone)]
 pub enum Security {
-    /// They do not.
+    /// No connection does.
     Plain,
-    /// They do.
+    /// Every connection does.
     Tls,
-    /// Some do: those go elsewhere.
+    /// Some connections do: those are handed off.
     Either(TlsHandoff),
 }

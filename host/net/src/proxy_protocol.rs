@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): what a trusted load balancer says of the
-//! visitor before the first byte of TLS or HTTP.
+//! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): what a trusted load balancer says of the client
+//! before the first byte of TLS or HTTP.
 //!
-//! The `ppp` and `proxy-header` crates parse a buffer that may already hold bytes of the visitor; here exactly the
+//! The `ppp` and `proxy-header` crates parse a buffer that may already hold bytes of the client; here exactly the
 //! header is taken from the socket, so that TLS, HTTP and a raw relay behind it find an untouched stream.
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -18,16 +18,16 @@ use tokio::{
 
 /// First bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The shortest line of version 1: `PROXY UNKNOWN\r\n`.
+/// Shortest line of version 1: `PROXY UNKNOWN\r\n`.
 const V1_BYTES_MIN: usize = 15;
-/// The longest, by the specification.
+/// Longest line of version 1, by the specification.
 const V1_BYTES_MAX: usize = 107;
-/// Addresses and TLVs of version 2. Balancers send some hundred bytes; a certificate in them may take 2 KiB.
+/// Most bytes of addresses and TLVs in version 2. Balancers send some hundred; a certificate in them may take 2 KiB.
 const V2_BYTES_MAX: usize = 4 << 10;
 
-/// Why the connection is closed.
+/// Why a connection is closed in its PROXY header.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum ProxyHeaderError {
     /// The stream ended.
     #[error("the connection ended in its PROXY header: {0}")]
     Io(#[from] io::Error),
@@ -40,20 +40,20 @@ pub(crate) enum Fault {
 /// (`LOCAL`, `UNKNOWN`, a Unix socket). The caller sets a deadline.
 ///
 /// # Errors
-/// The first bytes are no such header.
-pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Fault> {
+/// The first bytes are no PROXY header.
+pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut start = [0; V1_BYTES_MIN];
     stream.read_exact(&mut start).await?;
     if start.starts_with(SIGNATURE) {
         return read_v2(stream, &start).await;
     }
     if !start.starts_with(b"PROXY ") {
-        return Err(Fault::Malformed("other first bytes"));
+        return Err(ProxyHeaderError::Malformed("other first bytes"));
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\n") {
         if line.len() >= V1_BYTES_MAX {
-            return Err(Fault::Malformed("a line that does not end"));
+            return Err(ProxyHeaderError::Malformed("a line that does not end"));
         }
         let mut ahead = [0; V1_BYTES_MAX];
         let most = V1_BYTES_MAX - line.len();
@@ -64,30 +64,32 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, F
         stream.read_exact(&mut ahead[..take]).await?;
         line.extend_from_slice(&ahead[..take]);
     }
-    parse_v1(&line).map_err(Fault::Malformed)
+    parse_v1(&line).map_err(ProxyHeaderError::Malformed)
 }
 
 async fn read_v2(
     stream: &mut (impl AsyncRead + Unpin),
     start: &[u8; V1_BYTES_MIN],
-) -> Result<Option<SocketAddr>, Fault> {
+) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let low = stream.read_u8().await?;
     let bytes = usize::from(u16::from_be_bytes([start[14], low]));
     if bytes > V2_BYTES_MAX {
-        return Err(Fault::Malformed("more than 4 KiB of addresses and TLVs"));
+        return Err(ProxyHeaderError::Malformed(
+            "more than 4 KiB of addresses and TLVs",
+        ));
     }
     let mut body = vec![0; bytes];
     stream.read_exact(&mut body).await?;
-    parse_v2(start[12], start[13], &body).map_err(Fault::Malformed)
+    parse_v2(start[12], start[13], &body).map_err(ProxyHeaderError::Malformed)
 }
 
-/// A line with its end.
+/// Reads a line of version 1, with its end.
 fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     let line = line.strip_suffix(b"\r\n").ok_or("a line without CR LF")?;
     let line = std::str::from_utf8(line).map_err(|_| "a line that is not ASCII")?;
     let words: Vec<&str> = line.split(' ').collect();
     match words[..] {
-        // What follows it is to be ignored.
+        // The rest of the line is to be ignored.
         ["PROXY", "UNKNOWN", ..] => Ok(None),
         [
             "PROXY",
@@ -116,7 +118,7 @@ fn parse_v1(line: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     }
 }
 
-/// Version and command, family and transport, and what follows the length.
+/// Reads a header of version 2: its command and family bytes, and what follows the length.
 fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, &'static str> {
     let is_local = match command {
         0x20 => true,
@@ -143,7 +145,7 @@ fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, 
     })
 }
 
-/// Two addresses stand first, then their ports.
+/// Reads the source: two addresses come first, then their ports.
 fn source<const BYTES: usize, A: Into<IpAddr>>(
     body: &[u8],
     address: impl Fn([u8; BYTES]) -> A,
@@ -153,7 +155,7 @@ fn source<const BYTES: usize, A: Into<IpAddr>>(
     Some(SocketAddr::new(from, u16::from_be_bytes(port)))
 }
 
-/// They are skipped, and must be whole.
+/// Checks that the TLVs, which are skipped, are whole.
 fn check_tlvs(mut rest: &[u8]) -> Result<(), &'static str> {
     while let [_, high, low, value @ ..] = rest {
         let bytes = usize::from(u16::from_be_bytes([*high, *low]));
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_version_1_say_who_the_visitor_is() {
+    fn lines_of_version_1_say_who_the_client_is() {
         for (line, said) in [
             (
                 "PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n",
@@ -214,7 +216,7 @@ mod tests {
     const V4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0xdc, 4, 1, 0xbb];
 
     #[test]
-    fn headers_of_version_2_say_who_the_visitor_is() {
+    fn headers_of_version_2_say_who_the_client_is() {
         assert_eq!(
             parse_v2(0x21, 0x11, &V4),
             Ok(Some(([192, 0, 2, 1], 0xdc04).into()))

@@ -2,7 +2,7 @@
 //! streams that share a connection, and what a node of the fleet relays. Bounded as connections are, by number and by
 //! address.
 
-use crate::{Accounts, ConnectionPermit, Limits};
+use crate::{Accounts, ConnectionPermit, NetLimits};
 use std::{
     collections::HashSet,
     net::IpAddr,
@@ -16,18 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Everything that clients hold of one kind in a child.
+/// Counts what clients hold of one kind in a child.
 pub struct Shares {
     accounts: Accounts,
     held: Arc<AtomicUsize>,
     held_max: usize,
-    /// Largest share of one address.
+    /// Most that one address may hold.
     address_held_max: u32,
     messages: Rate,
     started: Instant,
 }
 
-/// One of them; its drop makes room.
+/// Permit of one thing that a client holds; its drop makes room.
 pub struct Share {
     permit: Option<ConnectionPermit>,
     is_limited: bool,
@@ -36,10 +36,10 @@ pub struct Share {
 
 /// Why there is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// The address holds as many as it may.
+pub enum SharesFull {
+    /// The address holds as much as it may.
     Address,
-    /// All of them together are as many as the child may hold.
+    /// All clients together hold as much as the child may.
     Child,
 }
 
@@ -52,7 +52,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second, and so many ahead of that.
+    /// Makes a rate of `per_s` with a burst of `burst`.
     pub fn new(per_s: u32, burst: u32) -> Self {
         let interval_ns = 1_000_000_000 / u64::from(per_s.max(1));
         Self {
@@ -61,10 +61,10 @@ impl Rate {
         }
     }
 
-    /// Takes what is used, and says how long to wait for it to be within the rate.
+    /// Charges `used` to a level, and returns how long to wait for it to be within the rate.
     ///
     /// # Errors
-    /// That would be longer than the longest wait: nothing was taken, and this is how long to stay away.
+    /// The wait would be longer than the longest one: nothing was taken, and this is how long to stay away.
     pub fn charge(
         &self,
         full_at_ns: &AtomicU64,
@@ -90,8 +90,8 @@ impl Rate {
 }
 
 impl Shares {
-    /// With the limits of connections.
-    pub fn new(limits: &Limits) -> Self {
+    /// Makes an empty count, with the limits of connections.
+    pub fn new(limits: &NetLimits) -> Self {
         Self {
             accounts: Accounts::new(limits),
             held: Arc::default(),
@@ -107,38 +107,39 @@ impl Shares {
         self.accounts.set_fleet(nodes);
     }
 
-    /// One more for an address, which may hold `address_max` where that is less than what addresses may hold anyway.
+    /// Takes a permit for an address, which may hold `address_max` where that is less than what addresses may hold
+    /// anyway.
     ///
     /// # Errors
-    /// See [`Full`].
-    pub fn take(&self, address: IpAddr, address_max: u32) -> Result<Share, Full> {
+    /// See [`SharesFull`].
+    pub fn take(&self, address: IpAddr, address_max: u32) -> Result<Share, SharesFull> {
         let permit = self
             .accounts
             .admit_connection_within(address, address_max.min(self.address_held_max));
-        let permit = permit.map_err(|_| Full::Address)?;
+        let permit = permit.map_err(|_| SharesFull::Address)?;
         let before = self.held.fetch_add(1, Relaxed);
-        // Made now, so that it is given back where it is one too many.
+        // Made before the check, so that its drop gives the count back.
         let share = Share {
             is_limited: permit.is_some() || !self.accounts.is_exempt(address),
             permit,
             held: Arc::clone(&self.held),
         };
         if before >= self.held_max {
-            return Err(Full::Child);
+            return Err(SharesFull::Child);
         }
         Ok(share)
     }
 
-    /// Nanoseconds since this was made: the clock of rates.
+    /// Nanoseconds since this count was made: the clock of rates.
     pub fn now_ns(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Takes messages that came from the holder of a share, by a rate of its own and by that of its address, and says how
-    /// long to wait before more of it is read. No time where its address is under no limit.
+    /// Charges messages of the holder of a permit to a rate of its own and to that of its address, and returns how long
+    /// to wait before more of it is read: nothing where its address is under no limit.
     ///
     /// # Errors
-    /// That would be longer than the longest wait, and this is how long to stay away.
+    /// The wait would be longer than the longest one: nothing was taken, and this is how long to stay away.
     pub fn charge(
         &self,
         share: &Share,
@@ -170,8 +171,8 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    fn shares(change: impl FnOnce(&mut Limits)) -> Shares {
-        let mut limits = Limits::default();
+    fn shares(change: impl FnOnce(&mut NetLimits)) -> Shares {
+        let mut limits = NetLimits::default();
         change(&mut limits);
         Shares::new(&limits)
     }
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_share_and_all_together_have_room_for_so_many() {
+    fn an_address_has_a_share_and_all_together_a_limit() {
         let shares = shares(|limits| {
             (limits.connections_max, limits.address_connections_max) = (3, 2);
         });
@@ -189,13 +190,16 @@ mod tests {
         let first = take("192.0.2.1").ok();
         let second = take("192.0.2.1").ok();
         assert!(first.is_some() && second.is_some());
-        assert_eq!(take("192.0.2.1").err(), Some(Full::Address));
-        assert_eq!(shares.take(ip("192.0.2.2"), 0).err(), Some(Full::Address));
+        assert_eq!(take("192.0.2.1").err(), Some(SharesFull::Address));
+        assert_eq!(
+            shares.take(ip("192.0.2.2"), 0).err(),
+            Some(SharesFull::Address)
+        );
         let third = take("192.0.2.2").ok();
         assert!(third.is_some());
-        assert_eq!(take("192.0.2.3").err(), Some(Full::Child));
+        assert_eq!(take("192.0.2.3").err(), Some(SharesFull::Child));
         // This machine has no share, but is part of all together.
-        assert_eq!(take("127.0.0.1").err(), Some(Full::Child));
+        assert_eq!(take("127.0.0.1").err(), Some(SharesFull::Child));
         drop(first);
         assert!(take("127.0.0.1").is_ok());
         // What was refused is not held.
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_an_address_are_counted_together_and_those_of_this_machine_are_not() {
+    fn messages_count_by_address_and_not_for_this_machine() {
         let shares = shares(|limits| {
             (limits.address_messages_per_s, limits.address_burst_messages) = (1, 2);
         });

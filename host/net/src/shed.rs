@@ -10,12 +10,13 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-/// Bytes of a request that has come already: read, so that the kernel has less reason for a reset.
+/// Bytes that are read of a request that has come already, so that the kernel has less reason for a reset.
 const GLANCE_BYTES: usize = 4 << 10;
-/// Between two lines of log about the same trouble.
+/// Time between two lines of log about the same trouble.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
-/// Says that there is no room, as its protocol puts it and where that can be said without waiting, and closes.
+/// Tells a client that there is no room, as its protocol puts it and where that can be said without waiting, and closes
+/// the connection.
 pub(crate) fn turn_away(stream: TcpStream, busy: &[u8]) {
     if !busy.is_empty() {
         // A socket that was just accepted has room for it; a client that is gone needs no answer.
@@ -33,19 +34,19 @@ pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
         .any(|errno| number == Some(errno.raw_os_error()))
 }
 
-/// A descriptor in reserve, to accept and close with when there is no other.
-pub(crate) struct Spare {
+/// Descriptor in reserve, to accept and close with when there is no other.
+pub(crate) struct SpareDescriptor {
     held: Option<File>,
     logged: Option<Instant>,
 }
 
-impl Spare {
+impl SpareDescriptor {
     pub(crate) fn new() -> Self {
         let held = File::open("/dev/null").ok();
         Self { held, logged: None }
     }
 
-    /// Closes one waiting connection. `false` when that was not possible either: pause then.
+    /// Closes one waiting connection. `false` where that was not possible either, and the caller has to pause.
     pub(crate) fn shed(&mut self, listener: &TcpListener) -> bool {
         drop(self.held.take());
         let shed = matches!(listener.accept().now_or_never(), Some(Ok(_)));
@@ -53,7 +54,7 @@ impl Spare {
         shed
     }
 
-    /// Whether to log again.
+    /// Whether enough time has passed to log again.
     pub(crate) fn may_log(&mut self) -> bool {
         let due = self.logged.is_none_or(|at| at.elapsed() > LOG_PAUSE);
         if due {

@@ -1,4 +1,4 @@
-//! Bytes from one socket to another by `splice(2)`, through a pipe: they never enter this process.
+//! Moves bytes from one socket to another by `splice(2)`, through a pipe: they never enter this process.
 
 use rustix::{
     io::Errno,
@@ -12,16 +12,16 @@ use std::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// Room of a pipe: what a fast sender puts into a socket's buffer in one turn. The kernel's own limit for one process
-/// is this much.
+/// Size of a pipe: what a fast sender puts into a socket's buffer in one turn, and the kernel's own limit for one
+/// process.
 const PIPE_BYTES: usize = 1 << 20;
-/// Empty pipes that a thread keeps: making one costs more than a small body.
+/// Most empty pipes that a thread keeps: making one costs more than a small body.
 const IDLE_PIPES_MAX: usize = 16;
 
-thread_local!(static IDLE: RefCell<Vec<Ends>> = const { RefCell::new(Vec::new()) });
+thread_local!(static IDLE: RefCell<Vec<PipeEnds>> = const { RefCell::new(Vec::new()) });
 
 /// The two ends of a pipe.
-struct Ends {
+struct PipeEnds {
     read: OwnedFd,
     write: OwnedFd,
 }
@@ -29,16 +29,16 @@ struct Ends {
 /// Bytes on their way between two sockets.
 #[derive(Default)]
 pub struct Splice {
-    pipe: Option<Ends>,
-    /// In the pipe.
+    pipe: Option<PipeEnds>,
+    /// Bytes in the pipe.
     held: usize,
-    /// The source has ended.
+    /// Whether the source has ended.
     ended: bool,
 }
 
 /// Progress of a splice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
+pub enum Spliced {
     /// This many bytes arrived at the other socket.
     Bytes(usize),
     /// The source has ended, and all of it arrived.
@@ -46,24 +46,24 @@ pub enum Moved {
 }
 
 impl Splice {
-    /// Nothing is on the way.
+    /// Makes a splice without a pipe; nothing is on the way.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Moves at most `most` bytes more out of `from`, and what is on the way into `to`. Ready when something arrived.
-    /// An idle one holds no pipe.
+    /// An idle splice holds no pipe.
     pub fn poll(
         &mut self,
         from: &TcpStream,
         to: &TcpStream,
         most: u64,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Moved>> {
+    ) -> Poll<io::Result<Spliced>> {
         if self.held == 0 {
             if self.ended {
-                return Poll::Ready(Ok(Moved::End));
+                return Poll::Ready(Ok(Spliced::End));
             }
             ready!(from.poll_read_ready(cx))?;
             let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_BYTES);
@@ -77,14 +77,14 @@ impl Splice {
             if self.held == 0 {
                 self.ended = true;
                 self.release();
-                return Poll::Ready(Ok(Moved::End));
+                return Poll::Ready(Ok(Spliced::End));
             }
         }
         let held = self.held;
         let pipe = self.pipe()?;
         let wrote = ready!(poll_splice(to, &pipe.read, held, Interest::WRITABLE, cx))?;
         self.held -= wrote;
-        Poll::Ready(Ok(Moved::Bytes(wrote)))
+        Poll::Ready(Ok(Spliced::Bytes(wrote)))
     }
 
     /// Bytes that left the source and have not arrived.
@@ -92,15 +92,15 @@ impl Splice {
         self.held
     }
 
-    fn pipe(&mut self) -> io::Result<&Ends> {
+    fn pipe(&mut self) -> io::Result<&PipeEnds> {
         let pipe = match self.pipe.take().or_else(|| IDLE.with_borrow_mut(Vec::pop)) {
             Some(pipe) => pipe,
-            None => Ends::new()?,
+            None => PipeEnds::new()?,
         };
         Ok(self.pipe.insert(pipe))
     }
 
-    /// Lets others have the pipe, which is empty.
+    /// Gives the pipe, which is empty, back to the thread.
     fn release(&mut self) {
         if let Some(pipe) = self.pipe.take() {
             IDLE.with_borrow_mut(|idle| {
@@ -112,10 +112,10 @@ impl Splice {
     }
 }
 
-impl Ends {
+impl PipeEnds {
     fn new() -> io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller pipe is slower, and no more than that.
+        // Fails where the kernel grants no more: a smaller pipe is slower.
         let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
         Ok(Self { read, write })
     }
@@ -129,7 +129,7 @@ impl Drop for Splice {
     }
 }
 
-/// One `splice` between a socket and a pipe's end, in the direction that `interest` says.
+/// Calls `splice` once between a socket and a pipe's end, in the direction that `interest` says.
 fn poll_splice(
     socket: &TcpStream,
     pipe: &OwnedFd,

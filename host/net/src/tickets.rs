@@ -1,8 +1,8 @@
 //! Session tickets (RFC 5077, RFC 8446) that every child of a node can read, whichever made them.
 //!
-//! The parent makes one secret at its start and hands it to each child. It is a ratchet: every six hours each holder
-//! replaces it by a hash of itself, by the clock and without a word to the others, so that a secret that leaks tells
-//! nothing of tickets of before the last step but one. In TLS 1.3 a resumption makes new keys besides; in TLS 1.2
+//! The parent makes one secret at its start and hands it to each child. The secret is a ratchet: every six hours each
+//! holder replaces it by a hash of itself, by the clock and without a word to the others, so that a secret that leaks
+//! tells nothing of tickets of before the last step but one. In TLS 1.3 a resumption makes new keys besides; in TLS 1.2
 //! the ticket is all there is, which is why secrets are forgotten and never written to disk.
 
 use aws_lc_rs::{
@@ -16,13 +16,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A ticket is good for one to two of these: long enough for a visitor of the morning to be quick at noon.
+/// Seconds of an epoch. A ticket is good for one to two epochs: long enough for a client of the morning to be quick at
+/// noon.
 const EPOCH_S: u32 = 6 * 3_600;
 const EPOCH_BYTES: usize = 8;
-/// Most bytes that a client may present; our tickets have some hundred, and a client's certificate is never in them.
+/// Most bytes of a ticket that a client presents; our tickets have some hundred, and a client's certificate is never in
+/// them.
 const TICKET_BYTES_MAX: usize = 16 << 10;
 
-/// The secret of one epoch.
+/// Secret that the tickets of one epoch are sealed with.
 #[derive(Clone)]
 pub struct TicketSecret {
     /// Number of the epoch, since 1970.
@@ -32,7 +34,7 @@ pub struct TicketSecret {
 }
 
 impl TicketSecret {
-    /// A new one, of now. `None` where the system has no randomness.
+    /// Makes a secret of the epoch that is now. `None` where the system has no randomness.
     pub fn random() -> Option<Self> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).ok()?;
@@ -40,7 +42,7 @@ impl TicketSecret {
         Some(Self { epoch, secret })
     }
 
-    /// The secret of now; what came before is forgotten.
+    /// Moves on to the epoch that is now; secrets before it are forgotten.
     pub fn advance(&mut self) {
         self.advance_to(epoch_now());
     }
@@ -78,11 +80,11 @@ fn epoch_now() -> u64 {
     since.map_or(0, |since| since.as_secs() / u64::from(EPOCH_S))
 }
 
-/// Makes and reads tickets once it has a secret.
+/// Seals and opens tickets, once there is a secret.
 #[derive(Default)]
-pub(crate) struct Tickets(Mutex<Option<Keys>>);
+pub(crate) struct Tickets(Mutex<Option<TicketKeys>>);
 
-struct Keys {
+struct TicketKeys {
     secret: TicketSecret,
     now: LessSafeKey,
     before: Option<LessSafeKey>,
@@ -92,7 +94,7 @@ impl Tickets {
     pub(crate) fn set(&self, secret: TicketSecret) {
         if let Some(now) = secret.key() {
             let before = None;
-            *self.0.lock() = Some(Keys {
+            *self.0.lock() = Some(TicketKeys {
                 secret,
                 now,
                 before,
@@ -100,7 +102,7 @@ impl Tickets {
         }
     }
 
-    /// Uses the key of an epoch, as of the epoch that is now.
+    /// Uses the key of epoch `of`, in epoch `now`. `None` where that key is gone, or not made yet.
     fn with_key<T>(
         &self,
         now: u64,
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_read_by_every_holder_of_the_secret_for_two_epochs() {
+    fn a_ticket_is_good_at_every_holder_for_two_epochs() {
         let (mine, yours) = (tickets(5), tickets(5));
         let ticket = mine.seal(5, b"session").expect("a ticket");
         assert_eq!(yours.open(5, &ticket).as_deref(), Some(&b"session"[..]));

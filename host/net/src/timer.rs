@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready once `at` has passed. The task may be woken before.
+    /// Ready once `at` has passed. The task may be woken earlier.
     #[inline]
     pub fn poll_until(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));

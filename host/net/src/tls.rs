@@ -18,13 +18,13 @@ const SESSIONS_MAX: usize = 4_096;
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// No PEM of that kind.
+    /// A text is no PEM of a certificate or a key.
     #[error("the certificate or its key is no PEM: {0}")]
     Pem(#[from] rustls::pki_types::pem::Error),
-    /// They do not fit each other.
+    /// The certificate and its key do not fit each other.
     #[error("the certificate cannot be used: {0}")]
     Tls(#[from] rustls::Error),
-    /// There is none in the file.
+    /// The file has no certificate.
     #[error("the file has no certificate")]
     Empty,
     /// The certificate is not one of a server.
@@ -35,7 +35,7 @@ pub enum TlsError {
 /// PEM texts of a certificate with its chain, and of its key.
 #[derive(Clone)]
 pub struct Pem {
-    /// The certificate first.
+    /// Certificate first, then its chain.
     pub cert: Vec<u8>,
     /// Private key of the certificate.
     pub key: Vec<u8>,
@@ -43,45 +43,47 @@ pub struct Pem {
 
 /// All certificates of a node, the default one and those chosen by name.
 pub struct Certificates {
-    table: ArcSwap<Table>,
+    table: ArcSwap<CertificateTable>,
     tickets: Arc<Tickets>,
 }
 
-struct Table {
+struct CertificateTable {
     default: Arc<CertifiedKey>,
-    /// Lower case.
+    /// Certificates by the exact name, in lower case.
     exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
+    /// Certificates of wildcards, by what follows `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
 }
 
 impl Certificates {
-    /// `default` answers clients that name nobody, or somebody else.
+    /// Makes the set. `default` is for clients that name no host, or an unknown one.
     ///
     /// # Errors
     /// A text is no PEM, or a key is not its certificate's.
     pub fn new(default: &Pem, by_name: &[Pem]) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self {
-            table: ArcSwap::from_pointee(Table::new(default, by_name)?),
+            table: ArcSwap::from_pointee(CertificateTable::new(default, by_name)?),
             tickets: Arc::default(),
         }))
     }
 
-    /// New handshakes use these. Connections that are there keep theirs.
+    /// Replaces all certificates for new handshakes. Connections that are there keep theirs.
     ///
     /// # Errors
-    /// As [`Self::new`]; nothing changes then.
+    /// A text is no PEM, or a key is not its certificate's; nothing changes then.
     pub fn replace(&self, default: &Pem, by_name: &[Pem]) -> Result<(), TlsError> {
-        self.table.store(Arc::new(Table::new(default, by_name)?));
+        self.table
+            .store(Arc::new(CertificateTable::new(default, by_name)?));
         Ok(())
     }
 
-    /// From now on sessions resume by tickets under this secret.
+    /// Makes sessions resume by tickets under this secret from now on.
     pub fn set_ticket_secret(&self, secret: TicketSecret) {
         self.tickets.set(secret);
     }
 
-    /// TLS 1.2 and 1.3, with the protocols of `alpn`, the preferred one first. No early data: it could be sent twice.
+    /// Makes the TLS configuration of listeners: TLS 1.2 and 1.3, with the protocols of `alpn`, the preferred one
+    /// first. No early data: it could be sent twice.
     ///
     /// # Errors
     /// The provider lacks what both versions need.
@@ -97,7 +99,7 @@ impl Certificates {
     }
 }
 
-impl Table {
+impl CertificateTable {
     fn new(default: &Pem, by_name: &[Pem]) -> Result<Self, TlsError> {
         let provider = provider();
         let mut table = Self {

@@ -1,8 +1,8 @@
-//! What each request came to, for an access log. Nothing of it is made where there is none.
+//! What became of each request, for an access log. Nothing of it is made where there is none.
 
-use crate::{client::Client, identity};
+use crate::{client::RequestClient, identity};
 use http::StatusCode;
-use protoplex_http::{Head, HeaderField, Noted, Notes, Scheme};
+use protoplex_http::{AccessFields, AccessNotes, Head, HeaderField, Scheme};
 use protoplex_net::{AddressRange, Peer};
 use std::{
     borrow::Cow,
@@ -11,52 +11,52 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Takes what requests came to. Called in the connection's task: it must not wait.
+/// Takes the records of requests that have ended. Called in the connection's task: it must not wait.
 pub trait AccessLog: Send + Sync + 'static {
-    /// A request has ended, one way or the other.
+    /// Takes the record of a request that has ended, one way or the other.
     fn record(&self, access: Access);
 }
 
-/// What a request came to.
+/// Record of a request that has ended.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// When its head was there.
+    /// Time at which the head was there.
     pub at: SystemTime,
-    /// 16 hexadecimal digits.
+    /// Id of the request: 16 hexadecimal digits.
     pub request_id: String,
     /// Address of the client.
     pub client: IpAddr,
-    /// 10, 11 or 20.
+    /// Version of HTTP: 10, 11 or 20.
     pub version: u8,
-    /// The request's own.
+    /// Method of the request.
     pub method: String,
     /// Host and port as the client named them.
     pub host: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub path: String,
     /// `None` where no reply's head went out: the client went away, or its HTTP/2 stream was reset.
     pub status: Option<u16>,
-    /// Of the reply; in HTTP/1 with its head.
+    /// Bytes of the response; in HTTP/1 with its head.
     pub bytes: u64,
-    /// Until the reply was handed to the kernel.
+    /// Time from the head to the last byte that was handed to the kernel.
     pub duration: Duration,
-    /// What the service said.
-    pub noted: Noted,
-    /// Why it was refused before a service was asked; method, host and path are then what can be told of them, and
-    /// `unknown` where nothing can.
+    /// Fields that the service filled in.
+    pub noted: AccessFields,
+    /// Why the request was refused before a service was asked. Method, host and path are then what can be told of them,
+    /// and `unknown` where nothing can.
     pub refused: Option<Cow<'static, str>>,
 }
 
-/// Written in place of the method, the host or the path of a refused request where none was found.
+/// Stands for the method, the host or the path of a refused request where none was found.
 const UNKNOWN: &str = "unknown";
 
 /// Longest path of a refused request in the log; nobody has checked it.
 const REFUSED_PATH_BYTES_MAX: usize = 1 << 10;
-/// The longest method that has a name.
+/// Longest method of a refused request in the log.
 const METHOD_BYTES_MAX: usize = 32;
 
-/// A request that is refused, as far as it can be told.
-pub(crate) struct Refused<'a> {
+/// What can be told of a request whose head is refused.
+pub(crate) struct RefusedRequest<'a> {
     pub(crate) id: &'a [u8; 16],
     pub(crate) client: IpAddr,
     pub(crate) version: u8,
@@ -65,8 +65,8 @@ pub(crate) struct Refused<'a> {
     pub(crate) path: &'a [u8],
 }
 
-impl<'a> Refused<'a> {
-    /// A request by HTTP/1, of which there are these bytes.
+impl<'a> RefusedRequest<'a> {
+    /// Finds what can be told of a request by HTTP/1, of whose head there are these bytes.
     pub(crate) fn http1(id: &'a [u8; 16], client: IpAddr, bytes: &'a [u8]) -> Self {
         let line = bytes.split(|&byte| matches!(byte, b'\r' | b'\n')).next();
         let mut words = line.unwrap_or_default().split(|&byte| byte == b' ');
@@ -86,8 +86,9 @@ impl<'a> Refused<'a> {
     }
 }
 
-/// Client of a request by HTTP/1 that is refused, of whose head there are these bytes. Whom a trusted forwarder speaks
-/// for is believed of a whole head alone: the forwarder's own line may be the last one, and the client's before it.
+/// Finds the client of a request by HTTP/1 that is refused, of whose head there are these bytes. A client that a
+/// trusted forwarder names is believed of a whole head alone: the forwarder's own line may be the last one, and the
+/// client's before it.
 pub(crate) fn refused_client(peer: &Peer, bytes: &[u8], forwarders: &[AddressRange]) -> IpAddr {
     if !peer.forwards || !bytes.ends_with(b"\r\n\r\n") {
         return peer.address;
@@ -103,19 +104,19 @@ pub(crate) fn refused_client(peer: &Peer, bytes: &[u8], forwarders: &[AddressRan
         })
         .collect();
     // The scheme is not asked for.
-    Client::of(peer, Scheme::Http, &fields, forwarders).address
+    RequestClient::of(peer, Scheme::Http, &fields, forwarders).address
 }
 
-/// A request on its way. It is recorded when this is dropped.
-pub(crate) struct Entry {
+/// Record of a request on its way; logged on drop.
+pub(crate) struct AccessEntry {
     log: Arc<dyn AccessLog>,
     access: Access,
-    notes: Notes,
+    notes: AccessNotes,
     started: Instant,
 }
 
-impl Entry {
-    pub(crate) fn new(log: &Arc<dyn AccessLog>, head: &Head<'_>, notes: &Notes) -> Self {
+impl AccessEntry {
+    pub(crate) fn new(log: &Arc<dyn AccessLog>, head: &Head<'_>, notes: &AccessNotes) -> Self {
         let access = Access {
             at: SystemTime::now(),
             request_id: head.request_id.to_owned(),
@@ -127,7 +128,7 @@ impl Entry {
             status: None,
             bytes: 0,
             duration: Duration::ZERO,
-            noted: Noted::default(),
+            noted: AccessFields::default(),
             refused: None,
         };
         Self {
@@ -138,10 +139,10 @@ impl Entry {
         }
     }
 
-    /// A request that is refused with that status, or by a reset.
+    /// Makes the record of a request that is refused with a status, or by a reset.
     pub(crate) fn refused(
         log: &Arc<dyn AccessLog>,
-        request: &Refused<'_>,
+        request: &RefusedRequest<'_>,
         status: Option<StatusCode>,
         why: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -160,13 +161,13 @@ impl Entry {
             status: status.map(|status| status.as_u16()),
             bytes: 0,
             duration: Duration::ZERO,
-            noted: Noted::default(),
+            noted: AccessFields::default(),
             refused: Some(why.into()),
         };
         Self {
             log: Arc::clone(log),
             access,
-            notes: Notes::default(),
+            notes: AccessNotes::default(),
             started: Instant::now(),
         }
     }
@@ -180,7 +181,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for AccessEntry {
     fn drop(&mut self) {
         let mut access = self.access.clone();
         access.duration = self.started.elapsed();

@@ -1,9 +1,9 @@
-//! Pace at which a request's body has to come: what its route says, else what the limits say, which ask for more where
-//! many are here.
+//! Pace at which a request's body has to come: what its route says, else what the limits say, which ask for more while
+//! the child is crowded.
 
-use crate::Limits;
-use protoplex_http::{ClientPace, Pace};
-use protoplex_net::Rule;
+use crate::HttpLimits;
+use protoplex_http::{BodyPace, ClientPace};
+use protoplex_net::PaceRule;
 use std::{
     sync::{
         Arc,
@@ -12,27 +12,27 @@ use std::{
     time::Duration,
 };
 
-/// From this share of the connections that a child takes on it is crowded.
+/// Share of `connections_max` from which on a child is crowded.
 const CROWDED_PERCENT: usize = 50;
 
-/// The rules of one server.
+/// Rules for the pace of bodies at one server.
 #[derive(Debug)]
 pub(crate) struct BodyRules {
-    own: Rule,
-    /// For a request that a node of ours sent.
-    inner: Rule,
-    /// Between two pieces of a body that nobody is held up by, or two words of either side.
+    own: PaceRule,
+    /// Rule for a request that a node of ours sent.
+    inner: PaceRule,
+    /// Longest silence between two pieces of a body that nobody is held up by, or in a conversation.
     two_way_silence_max: Duration,
     crowded_bytes_per_s_min: u32,
-    /// Connections that are open, and how many of them are a crowd.
+    /// Open connections, and the number of them that is a crowd.
     connections: Arc<AtomicUsize>,
     crowd: usize,
 }
 
 impl BodyRules {
-    pub(crate) fn new(limits: &Limits, connections: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(limits: &HttpLimits, connections: &Arc<AtomicUsize>) -> Self {
         Self {
-            own: Rule {
+            own: PaceRule {
                 still_max: limits.body_timeout,
                 window: limits.body_grace,
                 bytes_per_s_min: limits.body_bytes_per_s_min,
@@ -45,23 +45,22 @@ impl BodyRules {
         }
     }
 
-    /// The rule for a wait that begins now; `said` is the service's word on the request. None where the client owes
+    /// Rule for a wait that begins now; `said` is the service's word on the request. `None` where the client owes
     /// nothing.
-    pub(crate) fn now(&self, said: Option<ClientPace>, pace: Pace) -> Option<Rule> {
+    pub(crate) fn now(&self, said: Option<ClientPace>, pace: BodyPace) -> Option<PaceRule> {
         match (said, pace) {
-            (_, Pace::Answered) => None,
+            (_, BodyPace::Answered) => None,
             (Some(ClientPace::JudgedBefore), _) => Some(self.inner),
-            (_, Pace::TwoWay) => Some(Rule {
+            (_, BodyPace::TwoWay) => Some(PaceRule {
                 still_max: self.two_way_silence_max,
                 window: self.two_way_silence_max,
                 bytes_per_s_min: 0,
             }),
-            (_, Pace::Owed) => Some(self.owed(said)),
+            (_, BodyPace::Owed) => Some(self.owed(said)),
         }
     }
 
-    /// How long a client and the service may both be silent in a conversation; `said` is the service's word on the
-    /// request.
+    /// Longest silence of client and service at once in a conversation; `said` is the service's word on the request.
     pub(crate) fn silence_max(&self, said: Option<ClientPace>) -> Duration {
         match said {
             Some(ClientPace::JudgedBefore) => self.inner.still_max,
@@ -69,7 +68,7 @@ impl BodyRules {
         }
     }
 
-    fn owed(&self, said: Option<ClientPace>) -> Rule {
+    fn owed(&self, said: Option<ClientPace>) -> PaceRule {
         let (timeout, bytes_per_s_min) = match said {
             Some(ClientPace::Body {
                 timeout,
@@ -77,7 +76,7 @@ impl BodyRules {
             }) => (timeout, bytes_per_s_min),
             Some(ClientPace::JudgedBefore) | None => (None, None),
         };
-        Rule {
+        PaceRule {
             still_max: timeout.unwrap_or(self.own.still_max),
             window: self.own.window,
             bytes_per_s_min: bytes_per_s_min.unwrap_or_else(|| self.bytes_per_s_min()),
@@ -100,8 +99,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_rate_is_asked_for_where_it_is_crowded_unless_the_route_says_another() {
-        let mut limits = Limits::default();
+    fn a_crowded_child_asks_for_a_rate_unless_the_route_sets_one() {
+        let mut limits = HttpLimits::default();
         limits.net.connections_max = 10;
         let connections = Arc::new(AtomicUsize::new(4));
         let rules = BodyRules::new(&limits, &connections);
@@ -120,18 +119,18 @@ mod tests {
                 (route(Some(7)), MINUTE, 7),
                 (Some(ClientPace::JudgedBefore), limits.inner_idle_timeout, 0),
             ] {
-                let rule = rules.now(said, Pace::Owed).expect("it is owed");
+                let rule = rules.now(said, BodyPace::Owed).expect("it is owed");
                 assert_eq!((rule.still_max, rule.bytes_per_s_min), (still_max, rate));
             }
         }
     }
 
     #[test]
-    fn silence_in_a_conversation_has_a_limit_of_its_own_until_the_response_begins() {
-        let limits = Limits::default();
+    fn a_conversation_has_its_own_limit_until_the_response_begins() {
+        let limits = HttpLimits::default();
         let rules = BodyRules::new(&limits, &Arc::default());
-        let two_way = rules.now(None, Pace::TwoWay).map(|rule| rule.still_max);
+        let two_way = rules.now(None, BodyPace::TwoWay).map(|rule| rule.still_max);
         assert_eq!(two_way, Some(limits.two_way_silence_max));
-        assert!(rules.now(None, Pace::Answered).is_none());
+        assert!(rules.now(None, BodyPace::Answered).is_none());
     }
 }

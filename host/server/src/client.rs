@@ -1,4 +1,4 @@
-//! The client of a request: the socket's other end, whom a PROXY header names, or whom a trusted forwarder names.
+//! Client of a request: the socket's other end, or whom a PROXY header or a trusted forwarder names.
 
 use crate::Origin;
 use protoplex_http::{
@@ -8,15 +8,15 @@ use protoplex_http::{
 use protoplex_net::{AddressRange, Peer, any_contains};
 use std::net::IpAddr;
 
-/// The client of a request.
-pub(crate) struct Client {
+/// Client of a request.
+pub(crate) struct RequestClient {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,
     pub(crate) scheme: Scheme,
     pub(crate) forwarder: Option<IpAddr>,
 }
 
-impl From<Origin> for Client {
+impl From<Origin> for RequestClient {
     fn from(origin: Origin) -> Self {
         Self {
             address: origin.client,
@@ -27,9 +27,9 @@ impl From<Origin> for Client {
     }
 }
 
-impl Client {
-    /// The client of a request by `peer`. Forwarding headers are read only where the peer may write them, and believed
-    /// as far as they name what `forwarders` has.
+impl RequestClient {
+    /// Finds the client of a request by `peer`. Forwarding headers are read only where the peer may write them, and
+    /// believed as far as they name addresses in `forwarders`.
     pub(crate) fn of(
         peer: &Peer,
         scheme: Scheme,
@@ -47,7 +47,7 @@ impl Client {
         let said = said(peer.address, fields, forwarders);
         Self {
             address: said.client,
-            // Whom a forwarder names is known by the address alone.
+            // A client that a forwarder names is known by the address alone.
             port: match said.client == peer.address {
                 true => peer.port,
                 false => 0,
@@ -58,17 +58,17 @@ impl Client {
     }
 }
 
-/// The client of a request, as trusted forwarders name it.
-struct Said {
+/// Client of a request, as trusted forwarders name it.
+struct ForwardedClient {
     client: IpAddr,
-    /// Only `Forwarded` says it beside the client.
+    /// Scheme of the client, which only `Forwarded` tells beside the address.
     scheme: Option<Scheme>,
 }
 
-/// The right-most address of `X-Forwarded-For` that is no trusted forwarder's: what stands to its left was said by
-/// it, or by somebody it believed. Where nobody says that, `Forwarded` is read in the same way.
-fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> Said {
-    let mut said = Said {
+/// Finds the right-most address of `X-Forwarded-For` that is no trusted forwarder's: what stands to its left was said
+/// by it, or by somebody it believed. Without that header, `Forwarded` is read in the same way.
+fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> ForwardedClient {
+    let mut said = ForwardedClient {
         client: peer,
         scheme: None,
     };
@@ -97,7 +97,7 @@ fn said(peer: IpAddr, fields: &[HeaderField<'_>], trusted: &[AddressRange]) -> S
     said
 }
 
-/// Scheme that the nearest forwarder says.
+/// Finds the scheme that the nearest forwarder tells.
 fn said_scheme(fields: &[HeaderField<'_>]) -> Option<Scheme> {
     let last = values(fields, "x-forwarded-proto").next_back()?;
     scheme(last.rsplit(',').next().unwrap_or_default().trim())
@@ -135,7 +135,7 @@ mod tests {
             account: None,
             leaving: CancellationToken::new(),
         };
-        let client = Client::of(&peer, Scheme::Http, &fields, &forwarders);
+        let client = RequestClient::of(&peer, Scheme::Http, &fields, &forwarders);
         (client.address.to_string(), client.scheme)
     }
 

@@ -1,9 +1,9 @@
-//! What all connections of a server share.
+//! Everything that all connections of a server share.
 
 use crate::{
-    AccessLog, Counters, Limits,
+    AccessLog, HttpCounters, HttpLimits,
     body_rules::BodyRules,
-    refusal::{Refusal, TOO_MANY_REQUESTS},
+    refusal::{HttpRefusal, TOO_MANY_REQUESTS},
 };
 use protoplex_http2::WindowBudget;
 use protoplex_net::{AddressRange, Connections, Peer, RequestPermit};
@@ -13,14 +13,14 @@ use std::{
     time::Duration,
 };
 
-/// What all connections of a server share.
+/// Everything that all connections of a server share.
 pub(crate) struct ServerContext<S> {
     pub(crate) service: Arc<S>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: HttpLimits,
     pub(crate) connections: Connections,
     pub(crate) body_rules: Arc<BodyRules>,
     pub(crate) access_log: Option<Arc<dyn AccessLog>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: HttpCounters,
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) tunnels: Arc<AtomicUsize>,
     pub(crate) window_budget: Arc<WindowBudget>,
@@ -32,7 +32,7 @@ impl<S> ServerContext<S> {
         &self.connections.trust().forwarded_from
     }
 
-    /// Lets a request in, or says how long its client has to wait.
+    /// Takes a permit for a request, or says how long its client has to wait.
     pub(crate) fn admit(&self, peer: &Peer, client: IpAddr) -> Result<RequestPermit, Duration> {
         let connections = &self.connections;
         let admitted = match peer.forwards {
@@ -42,9 +42,9 @@ impl<S> ServerContext<S> {
         admitted.map_err(|over| over.wait)
     }
 
-    /// Counts a request whose head is refused, against its client as well: it takes a permit. What the client is told: who
-    /// is over its limits hears that.
-    pub(crate) fn refuse(&self, peer: &Peer, client: IpAddr, refusal: Refusal) -> Refusal {
+    /// Counts a request whose head is refused, against its client as well: it takes a permit. Returns what the client
+    /// is told: one that is over its limits hears that.
+    pub(crate) fn refuse(&self, peer: &Peer, client: IpAddr, refusal: HttpRefusal) -> HttpRefusal {
         if self.admit(peer, client).is_err() {
             return TOO_MANY_REQUESTS;
         }

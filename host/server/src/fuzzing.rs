@@ -4,17 +4,18 @@
 pub use crate::http2::fuzzing::http2_frames;
 
 use crate::{
-    Limits,
+    HttpLimits,
     http1::head::{self, Fields},
 };
 use protoplex_http::HeaderField;
 
-/// A request's head: found where it ends however it is cut, and what is read of it reads in one way.
+/// Checks the reader of request heads: the end is found however the bytes are cut, and what is read of a head reads in
+/// one way.
 pub fn request_head(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else {
         return;
     };
-    let limits = Limits::default().head();
+    let limits = HttpLimits::default().head();
     let mut looked = 0;
     let whole = head::find_end(data, &mut looked, &limits);
     if let Ok(Some(end)) = whole {

@@ -12,7 +12,7 @@ impl RequestIds {
         }
     }
 
-    /// 16 hexadecimal digits: a counter from a random start, mixed (splitmix64).
+    /// Makes an id of 16 hexadecimal digits: a counter from a random start, mixed (splitmix64).
     pub(crate) fn next(&mut self) -> [u8; 16] {
         self.next = self.next.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.next;
@@ -27,7 +27,7 @@ impl RequestIds {
     }
 }
 
-/// The digits as text.
+/// Text of an id.
 pub(crate) fn text(id: &[u8; 16]) -> &str {
     std::str::from_utf8(id).unwrap_or_default()
 }

@@ -27,8 +27,8 @@ mod silence;
 mod tunnel;
 
 pub use access::{Access, AccessLog};
-pub use counters::{Cause, Counters};
-pub use limits::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, LINE_BYTES_LIMIT, Limits};
+pub use counters::{HttpCause, HttpCounters};
+pub use limits::{HEAD_BYTES_LIMIT, HEADERS_LIMIT, Http2Limits, HttpLimits, LINE_BYTES_LIMIT};
 pub use origin::Origin;
-pub use server::{ALPN, Server, Settings};
+pub use server::{ALPN, Server, ServerSettings};
 pub use service::Service;

@@ -1,20 +1,21 @@
 //! Limits on requests and responses. Each has a default and a reason.
 
 use protoplex_http2::{FIELD_BYTES, WindowSizes};
-use protoplex_net::{self as net, Rule};
+use protoplex_net::{self as net, PaceRule};
 use std::time::Duration;
 
-/// Largest [`Limits::head_bytes_max`]: a node knows by it what to expect of another.
+/// Largest [`HttpLimits::head_bytes_max`]: a node knows by it what to expect of another.
 pub const HEAD_BYTES_LIMIT: usize = 1 << 20;
-/// Largest [`Limits::line_bytes_max`]: apps and servers of HTTP/2 are asked for a URI, which has less than 64 KiB.
+/// Largest [`HttpLimits::line_bytes_max`]: apps and servers of HTTP/2 are asked for a URI, which has less than 64 KiB.
 pub const LINE_BYTES_LIMIT: usize = 60 << 10;
-/// Largest [`Limits::headers_max`]: as many as a response may have.
+/// Largest [`HttpLimits::head_bytes_max`]: a node knows by it what to expect of another.
 pub const HEADERS_LIMIT: usize = 256;
 /// Bytes that the platform and handlers add to a request's head between two nodes.
 const ADDED_BYTES_MAX: usize = 64 << 10;
-/// Header lines that they add: the platform about twelve, handlers what they set.
+/// Header lines that the platform and handlers add between two nodes: the platform about twelve, handlers what they
+/// set.
 const ADDED_HEADERS_MAX: usize = 128;
-/// The largest frame that we let clients send.
+/// Largest HTTP/2 frame that clients may send.
 const FRAME_BYTES: usize = 16 << 10;
 
 /// Limits of a request's head.
@@ -26,8 +27,8 @@ pub(crate) struct HeadLimits {
 }
 
 impl HeadLimits {
-    /// For heads that nodes of the fleet pass on: as large as any node may take from a client, and what is added on the
-    /// way.
+    /// Limits of heads that nodes of the fleet pass on: as large as any node may take from a client, and what is added
+    /// on the way.
     pub(crate) const INTERNAL: Self = Self {
         bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
         line_bytes_max: HEAD_BYTES_LIMIT + ADDED_BYTES_MAX,
@@ -37,36 +38,36 @@ impl HeadLimits {
 
 /// Limits on what a client may take of a child.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Limits of connections, whatever is spoken on them.
-    pub net: net::Limits,
-    /// From a head's first byte to its last.
+    pub net: net::NetLimits,
+    /// Longest time from a head's first byte to its last.
     pub head_timeout: Duration,
-    /// Between requests; above the 60 s of common load balancers, which must be the ones to close.
+    /// Longest time between requests; above the 60 s of common load balancers, which must be the ones to close.
     pub idle_timeout: Duration,
-    /// Between two reads of a request's body that somebody waits for.
+    /// Longest wait between two reads of a request's body that somebody waits for.
     pub body_timeout: Duration,
-    /// Silence in a conversation, as in gRPC, where both sides may have nothing to say for a while: between two pieces of
-    /// a request's body of unknown length that goes to a server of HTTP/2, or of gRPC, which has not answered yet; and of
-    /// client and app at once where an app answers beside such a body. Once there is a server's response, the upstream's
-    /// idle timeout holds in its place.
+    /// Longest silence in a conversation, as in gRPC, where both sides may have nothing to say for a while: between two
+    /// pieces of a request's body of unknown length that goes to a server of HTTP/2, or of gRPC, which has not answered
+    /// yet; and of client and app at once where an app answers beside such a body. Once there is a server's response,
+    /// the upstream's idle timeout holds in its place.
     pub two_way_silence_max: Duration,
-    /// Reading on from a client that has had its answer and still sends, so that no reset eats that answer (nginx's
-    /// number). In a drain no longer than `net.drain_window`.
+    /// Longest time of reading on from a client that has had its response and still sends, so that no reset eats that
+    /// response (nginx's number). In a drain no longer than `net.drain_window`.
     pub linger_timeout: Duration,
-    /// Silence of such a client after which it is believed to have read the answer.
+    /// Silence of a client that is read on from, after which it is believed to have read the response.
     pub linger_silence_max: Duration,
-    /// Until a blocked write gets on.
+    /// Longest time that a write may be blocked.
     pub write_timeout: Duration,
-    /// Without a byte in a tunnel; the pings of WebSockets come more often.
+    /// Longest time without a byte in a tunnel; the pings of WebSockets come more often.
     pub tunnel_idle_timeout: Duration,
-    /// A whole head, in either protocol: cookies are large, attacks larger (431). At most [`HEAD_BYTES_LIMIT`].
+    /// Most bytes of a head, in either protocol: cookies are large, attacks larger (431). At most [`HEAD_BYTES_LIMIT`].
     pub head_bytes_max: usize,
-    /// A request line (414). At most [`LINE_BYTES_LIMIT`].
+    /// Most bytes of a request line (414). At most [`LINE_BYTES_LIMIT`].
     pub line_bytes_max: usize,
-    /// Header lines (431). At most [`HEADERS_LIMIT`].
+    /// Most header lines (431). At most [`HEADERS_LIMIT`].
     pub headers_max: usize,
-    /// Bytes that are read of a body that nobody wanted, to keep the connection.
+    /// Most bytes that are read of a body that nobody wanted, to keep the connection.
     pub drain_bytes_max: u64,
     /// Least rate of a request's body while somebody waits for it. Nothing by default: a log shipper that pauses,
     /// and a phone in a tunnel, bring less than any number that would keep an attacker away, and `body_timeout` ends
@@ -75,34 +76,36 @@ pub struct Limits {
     /// `body_bytes_per_s_min` while at least half of `connections_max` are open, so that each costs others something
     /// (Kestrel's number): who wants to hold a connection brings less.
     pub crowded_body_bytes_per_s_min: u32,
-    /// Over how much waiting that is measured.
+    /// Time of waiting over which the rate of a body is measured.
     pub body_grace: Duration,
-    /// Bytes that a client must take of a reply that is ready for it, measured over `write_timeout` of waiting.
+    /// Least rate at which a client must take a reply that is ready for it, measured over `write_timeout` of waiting.
     pub write_bytes_per_s_min: u32,
-    /// Without a byte, either way, of a request that a node of ours sent: that node judges its client by its own
-    /// limits and by its build's, which allow an hour at most. A node that died is noticed by the kernel's probes.
+    /// Longest time without a byte, either way, of a request that a node of ours sent: that node judges its client by
+    /// its own limits and by its build's, which allow an hour at most. A node that died is noticed by the kernel's
+    /// probes.
     pub inner_idle_timeout: Duration,
-    /// Streams at once on an HTTP/2 connection.
+    /// Most streams at once on an HTTP/2 connection.
     pub h2_streams_max: u32,
     /// Bytes that a client may send ahead on an HTTP/2 stream, to begin with. What a page's forms need, and small
     /// where many streams bring nothing.
     pub h2_stream_window_bytes: u32,
     /// Largest window of a stream, for uploads that fill theirs within a round trip: 40 MB/s at 100 ms.
     pub h2_stream_window_bytes_max: u32,
-    /// All streams of a connection together, or one stream if that has more. Bounds what a connection's bodies hold.
+    /// Window of all streams of a connection together, or of one stream if that has more. Bounds what a connection's
+    /// bodies hold.
     pub h2_connection_window_bytes: u32,
-    /// Bytes that the windows of all connections of a child have grown by at once. Beyond it they stay as they are: uploads
-    /// from far away are slower then.
+    /// Most bytes that the windows of all connections of a child have grown by at once. Beyond it they stay as they
+    /// are: uploads from far away are slower then.
     pub h2_windows_bytes_max: usize,
-    /// Limits on what costs us more than the client.
+    /// Limits on frames that cost us more than the client.
     pub h2: Http2Limits,
 }
 
-/// Limits on what a client may do on one HTTP/2 connection in an interval, besides asking and taking answers. Above any
-/// of them the connection ends with `ENHANCE_YOUR_CALM`.
+/// Limits on what a client may do on one HTTP/2 connection in an interval, besides sending requests and taking
+/// responses. Above any of them the connection ends with `ENHANCE_YOUR_CALM`.
 #[derive(Clone, Copy, Debug)]
 pub struct Http2Limits {
-    /// The numbers below are for so long.
+    /// Interval that the numbers below are for.
     pub interval: Duration,
     /// Streams reset (rapid reset, CVE-2023-44487). A page that is left resets all that it asked for; an attack
     /// does it thousands of times a second.
@@ -122,7 +125,8 @@ pub struct Http2Limits {
     /// `WINDOW_UPDATE`s, beside those that answer `DATA` of ours, and separately those that are tiny, beside those that
     /// answer pieces of replies.
     pub window_updates_max: u32,
-    /// One that opens less than this is tiny: it asks for a frame of its own for next to nothing.
+    /// Least bytes that a `WINDOW_UPDATE` opens that is not tiny: a tiny one asks for a frame of its own for next to
+    /// nothing.
     pub window_update_bytes_min: u32,
     /// `CONTINUATION`s of one header block (CVE-2024-27316). The largest header list needs two frames.
     pub continuations_max: u32,
@@ -146,7 +150,7 @@ impl Default for Http2Limits {
     }
 }
 
-impl Limits {
+impl HttpLimits {
     /// Windows of a client's HTTP/2 connection.
     pub(crate) fn h2_windows(&self) -> WindowSizes {
         WindowSizes {
@@ -157,7 +161,7 @@ impl Limits {
         }
     }
 
-    /// For a request's head.
+    /// Limits of a request's head.
     pub(crate) fn head(&self) -> HeadLimits {
         HeadLimits {
             bytes_max: self.head_bytes_max,
@@ -166,31 +170,31 @@ impl Limits {
         }
     }
 
-    /// Header list of an HTTP/2 request that is read at all: more than `head_bytes_max`, so that what is too large is
+    /// Largest header list of an HTTP/2 request that is read: more than `head_bytes_max`, so that what is too large is
     /// answered, logged and counted as by HTTP/1.1.
     pub(crate) fn h2_header_list_bytes_max(&self) -> u32 {
         let fields = FIELD_BYTES * HEADERS_LIMIT;
         u32::try_from(2 * self.head_bytes_max + fields).unwrap_or(u32::MAX)
     }
 
-    /// `CONTINUATION`s of one header block: those that the largest header list needs, at least.
+    /// Most `CONTINUATION`s of one header block: those that the largest header list needs, at least.
     pub(crate) fn h2_continuations_max(&self) -> u32 {
         let needed = self.h2_header_list_bytes_max() as usize / FRAME_BYTES + 1;
         u32::try_from(needed).map_or(u32::MAX, |needed| needed.max(self.h2.continuations_max))
     }
 
-    /// For what a node of ours sends and takes.
-    pub(crate) fn inner_rule(&self) -> Rule {
-        Rule {
+    /// Pace of what a node of ours sends and takes.
+    pub(crate) fn inner_rule(&self) -> PaceRule {
+        PaceRule {
             still_max: self.inner_idle_timeout,
             window: self.inner_idle_timeout,
             bytes_per_s_min: 0,
         }
     }
 
-    /// For a reply that the client has to take.
-    pub(crate) fn write_rule(&self) -> Rule {
-        Rule {
+    /// Pace at which a client has to take a reply.
+    pub(crate) fn write_rule(&self) -> PaceRule {
+        PaceRule {
             still_max: self.write_timeout,
             window: self.write_timeout,
             bytes_per_s_min: self.write_bytes_per_s_min,
@@ -198,10 +202,10 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
-            net: net::Limits::default(),
+            net: net::NetLimits::default(),
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

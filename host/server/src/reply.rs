@@ -1,6 +1,7 @@
-//! What a reply is to either protocol: how long it is, whether it may be sent as it stands, and what stands in its place.
+//! Replies in either protocol: how long they are, whether they may be sent as they stand, and what stands in their
+//! place.
 
-use crate::{identity, refusal::Refusal};
+use crate::{identity, refusal::HttpRefusal};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_http::{Reply, ReplyBody};
 use std::{
@@ -16,13 +17,31 @@ pub(crate) enum ReplyFraming {
     /// Exactly this many bytes follow.
     Length(u64),
     Chunked,
-    /// Until the connection closes (HTTP/1.0).
+    /// The body ends with the connection (HTTP/1.0).
     Close,
+}
+
+/// What becomes of a connection of HTTP/1 after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// Another request may follow.
+    KeepAlive,
+    /// The connection closes.
+    Close,
+}
+
+impl Persistence {
+    pub(crate) fn new(may_follow: bool) -> Self {
+        match may_follow {
+            true => Self::KeepAlive,
+            false => Self::Close,
+        }
+    }
 }
 
 /// Parts of a request that shape its reply.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct ReplyContext {
     pub(crate) version: u8,
     pub(crate) is_head: bool,
     pub(crate) is_connect: bool,
@@ -30,8 +49,8 @@ pub(crate) struct Asked {
     pub(crate) id: [u8; 16],
 }
 
-impl Asked {
-    /// The parts for a reply to what was no request.
+impl ReplyContext {
+    /// Parts for a reply to what was no request.
     pub(crate) fn closing() -> Self {
         Self {
             version: 11,
@@ -43,8 +62,8 @@ impl Asked {
     }
 }
 
-/// The framing of a reply, and the length to announce where that is known.
-pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (ReplyFraming, Option<u64>) {
+/// Framing of a reply, and the length to announce where that is known.
+pub(crate) fn framing(reply: &Reply, asked: &ReplyContext) -> (ReplyFraming, Option<u64>) {
     let announced = || {
         let mut headers = reply.headers.iter();
         let length = headers.find(|(name, _)| *name == header::CONTENT_LENGTH);
@@ -67,7 +86,7 @@ pub(crate) fn framing(reply: &Reply, asked: &Asked) -> (ReplyFraming, Option<u64
         {
             *bytes
         }
-        // A body was asked for and there is none: say so, or the next reply is taken for it.
+        // A length of 0 says that there is no body; else the next reply is taken for it.
         ReplyBody::Absent { .. } => Some(0),
         ReplyBody::Stream(body) => announced().or_else(|| http_body::Body::size_hint(body).exact()),
         ReplyBody::Relay(body) => body.size_hint().exact(),
@@ -88,14 +107,14 @@ pub(crate) fn is_tunnel(reply: &Reply) -> bool {
     matches!(reply.body, ReplyBody::Tunnel(_) | ReplyBody::Switch(_))
 }
 
-/// The reply itself, or another where its status does not end the request, or would switch the connection to
+/// Returns the reply itself, or another where its status does not end the request, or would switch the connection to
 /// something that nobody agreed on: what follows would be read as something else.
-pub(crate) fn conclusive(reply: Reply, asked: &Asked) -> Reply {
+pub(crate) fn conclusive(reply: Reply, asked: &ReplyContext) -> Reply {
     let request = identity::text(&asked.id);
     if is_tunnel(&reply) {
         reply
     } else if reply.status.is_informational() {
-        tracing::error!(request, status = %reply.status, "a handler answered with an interim status");
+        tracing::error!(request, status = %reply.status, "a handler answered with an interim status; its client gets a 500");
         failed(&asked.id)
     } else if asked.is_connect && reply.status.is_success() {
         let status = StatusCode::METHOD_NOT_ALLOWED;
@@ -107,26 +126,29 @@ pub(crate) fn conclusive(reply: Reply, asked: &Asked) -> Reply {
     }
 }
 
-/// The reply to a request whose service panicked.
+/// Makes the reply to a request whose service panicked.
 pub(crate) fn panicked(id: &[u8; 16]) -> Reply {
     let request = identity::text(id);
-    tracing::error!(request, "the host panicked while it answered a request");
+    tracing::error!(
+        request,
+        "the host panicked while it answered a request; its client gets a 500"
+    );
     failed(id)
 }
 
-/// The reply to a client that asks for more than its share.
+/// Makes the reply to a client that is over its limits.
 pub(crate) fn too_many(wait: Duration, id: &[u8; 16]) -> Reply {
     let text = format!("429 Too Many Requests\nrequest {}\n", identity::text(id));
     let seconds = HeaderValue::from(wait.as_secs() + 1);
     Reply::text(StatusCode::TOO_MANY_REQUESTS, text).with(header::RETRY_AFTER, seconds)
 }
 
-/// The reply to a request that is refused before a service is asked.
-pub(crate) fn refused(refusal: Refusal, id: &[u8; 16]) -> Reply {
-    let Refusal(status, why) = refusal;
+/// Makes the reply to a request that is refused before a service is asked.
+pub(crate) fn refused(refusal: HttpRefusal, id: &[u8; 16]) -> Reply {
+    let HttpRefusal(status, why) = refusal;
     let reply = Reply::text(status, format!("{why}\nrequest {}\n", identity::text(id)));
     match status {
-        // The slowest rate is one in a second.
+        // The slowest rate of requests is one in a second.
         StatusCode::TOO_MANY_REQUESTS => {
             reply.with(header::RETRY_AFTER, HeaderValue::from_static("1"))
         }
@@ -144,7 +166,7 @@ fn failed(id: &[u8; 16]) -> Reply {
     reply
 }
 
-/// Headers of the connection: a service cannot set them.
+/// Whether a header belongs to the connection, so that a service cannot set it.
 pub(crate) fn is_ours(name: &HeaderName) -> bool {
     const OURS: [&str; 9] = [
         "content-length",
@@ -160,7 +182,7 @@ pub(crate) fn is_ours(name: &HeaderName) -> bool {
     OURS.contains(&name.as_str())
 }
 
-/// The value of `Date`, made once a second in each thread.
+/// Value of `Date`, made once a second in each thread.
 pub(crate) fn date() -> HeaderValue {
     thread_local!(static MADE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
     let now = SystemTime::now();

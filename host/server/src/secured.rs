@@ -1,4 +1,4 @@
-//! A client's connection by TLS, as the HTTP loops read from it and write to it.
+//! A client's connection by TLS, as HTTP reads from it and writes to it.
 
 use protoplex_http::Duplex;
 use std::{
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// A client's connection by TLS. Boxed: a TLS session is more than a kilobyte, and moves from hand to hand.
+/// A client's TLS session. Boxed: it is more than a kilobyte, and moves from hand to hand.
 pub(crate) struct Secured(pub(crate) Box<TlsStream<TcpStream>>);
 
 impl Duplex for Secured {

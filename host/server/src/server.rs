@@ -1,7 +1,7 @@
 //! A server: listeners whose connections speak HTTP to one service.
 
 use crate::{
-    AccessLog, Counters, Limits, Service, body_rules::BodyRules, connection::Http,
+    AccessLog, HttpCounters, HttpLimits, Service, body_rules::BodyRules, connection::HttpProtocol,
     context::ServerContext,
 };
 use protoplex_http::Scheme;
@@ -21,14 +21,14 @@ pub const ALPN: [&str; 3] = ["h2", "http/1.1", "http/1.0"];
 
 /// Settings of a server.
 #[derive(Clone, Default)]
-pub struct Settings {
+pub struct ServerSettings {
     /// Limits on what clients may take.
-    pub limits: Limits,
+    pub limits: HttpLimits,
     /// Forwarders that are believed.
     pub trust: Trust,
     /// TLS with [`ALPN`]. Without it, HTTPS listeners close every connection.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Hears what each request came to.
+    /// Access log, which gets a record of each request.
     pub access_log: Option<Arc<dyn AccessLog>>,
 }
 
@@ -36,15 +36,15 @@ pub struct Settings {
 pub struct Server<S>(Arc<ServerContext<S>>);
 
 impl<S: Service> Server<S> {
-    /// Nothing is accepted yet.
-    pub fn new(service: Arc<S>, settings: Settings) -> Self {
-        let Settings {
+    /// Makes a server without listeners.
+    pub fn new(service: Arc<S>, settings: ServerSettings) -> Self {
+        let ServerSettings {
             limits,
             trust,
             tls,
             access_log,
         } = settings;
-        let connections = Connections::new(net::Settings {
+        let connections = Connections::new(net::ConnectionSettings {
             limits: limits.net.clone(),
             trust,
             tls,
@@ -55,14 +55,14 @@ impl<S: Service> Server<S> {
             limits,
             connections,
             access_log,
-            counters: Counters::default(),
+            counters: HttpCounters::default(),
             in_flight: Arc::default(),
             tunnels: Arc::default(),
             window_budget: Arc::default(),
         }))
     }
 
-    /// Accepts until it is told to stop, or the socket is shut; errors never end it.
+    /// Accepts connections until it is told to stop, or the socket is shut; errors never end it.
     pub fn listen(&self, listener: TcpListener, scheme: Scheme) -> ListenHandle {
         let security = match scheme {
             Scheme::Http => Security::Plain,
@@ -92,11 +92,11 @@ impl<S: Service> Server<S> {
             security,
             is_internal,
         };
-        let http = Http(Arc::clone(&self.0));
+        let http = HttpProtocol(Arc::clone(&self.0));
         self.0.connections.listen(listener, entrance, http)
     }
 
-    /// Ends idle connections over a short while and others after the reply they are at.
+    /// Drains: ends idle connections over a short while, and others after the reply they are at.
     pub fn drain(&self) {
         self.0.connections.drain();
     }
@@ -106,28 +106,28 @@ impl<S: Service> Server<S> {
         self.0.connections.drained().await;
     }
 
-    /// Open connections.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.0.connections.open()
     }
 
-    /// Connections and streams that were switched to something else and are not over.
+    /// Number of connections and streams that were switched to something else and are not over.
     pub fn tunnels(&self) -> usize {
         self.0.tunnels.load(Relaxed)
     }
 
-    /// Accept loops, connections, and streams of HTTP/2.
+    /// Number of tasks: accept loops, connections, and streams of HTTP/2.
     pub fn tasks(&self) -> usize {
         self.0.connections.tasks().len()
     }
 
-    /// Counts of what was refused or cut for what it said in HTTP.
-    pub fn counters(&self) -> &Counters {
+    /// Counts of requests that were refused or cut for what they said in HTTP.
+    pub fn counters(&self) -> &HttpCounters {
         &self.0.counters
     }
 
-    /// Counts of what was refused or cut whatever it says.
-    pub fn connection_counters(&self) -> &net::Counters {
+    /// Counts of connections and requests that were refused or cut whatever they say.
+    pub fn connection_counters(&self) -> &net::ConnectionCounters {
         self.0.connections.counters()
     }
 
@@ -136,7 +136,7 @@ impl<S: Service> Server<S> {
         self.0.connections.set_fleet(nodes);
     }
 
-    /// Requests being answered.
+    /// Number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight.load(Relaxed)
     }

@@ -1,5 +1,5 @@
-//! A conversation of a client with the service itself, by a request's body and the response beside it: either side may be
-//! silent while the other speaks, and both for a while.
+//! Silence in a conversation of a client with the service itself, by a request's body and the response beside it:
+//! either side may be silent while the other speaks, and both for a while.
 
 use protoplex_net::Timer;
 use std::{
@@ -8,16 +8,16 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long both sides have been silent.
-pub(crate) struct Silence {
+/// Measures for how long both sides have been silent.
+pub(crate) struct MutualSilence {
     max: Duration,
-    /// When the service said something last.
+    /// Time at which the service said something last.
     spoken: Instant,
     timer: Timer,
 }
 
-impl Silence {
-    /// Begins with the response's head. `max` is the most that both may be silent for.
+impl MutualSilence {
+    /// Begins with the response's head. `max` is the longest silence of both.
     pub(crate) fn new(max: Duration) -> Self {
         Self {
             max,
@@ -26,7 +26,7 @@ impl Silence {
         }
     }
 
-    /// The service said something.
+    /// Notes that the service said something.
     pub(crate) fn spoke(&mut self) {
         self.spoken = Instant::now();
     }
@@ -36,7 +36,7 @@ impl Silence {
     pub(crate) fn poll_over(&mut self, awaited: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let since = match awaited {
             Some(awaited) => awaited.max(self.spoken),
-            // Nobody tells when that begins: it is looked at again before it can have lasted.
+            // Nobody tells when such a wait begins: it is looked at again before it can have lasted.
             None => Instant::now(),
         };
         ready!(self.timer.poll_until(since + self.max, cx));
@@ -53,13 +53,13 @@ mod tests {
     const MAX: Duration = Duration::from_millis(200);
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    async fn over(silence: &mut Silence, awaited: Option<Instant>) {
+    async fn over(silence: &mut MutualSilence, awaited: Option<Instant>) {
         poll_fn(|cx| silence.poll_over(awaited, cx)).await;
     }
 
     #[tokio::test]
     async fn silence_begins_with_the_last_word_of_either_side() {
-        let mut silence = Silence::new(MAX);
+        let mut silence = MutualSilence::new(MAX);
         let awaited = Instant::now();
         sleep(MAX / 2).await;
         silence.spoke();
@@ -73,10 +73,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_service_that_does_not_listen_is_not_cut() {
-        let mut silence = Silence::new(MAX);
+        let mut silence = MutualSilence::new(MAX);
         let ended = timeout(MAX * 4, over(&mut silence, None)).await;
         assert!(ended.is_err());
-        // It listens from now on.
+        // The service listens from now on.
         let awaited = Instant::now();
         let ended = timeout(PATIENCE, over(&mut silence, Some(awaited))).await;
         assert!(ended.is_ok() && awaited.elapsed() >= MAX);

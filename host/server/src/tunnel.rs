@@ -1,9 +1,9 @@
-//! Two connections that speak something else from now on: bytes both ways, blindly, until both have ended. Only after
-//! a server agreed: a 101, or an allowed CONNECT.
+//! Tunnels: bytes of two connections are relayed both ways, unread, until both have ended. Only after a server agreed:
+//! a 101, or an allowed CONNECT.
 
 use bytes::{Buf, Bytes, BytesMut};
 use protoplex_http::{Duplex, Tunnel};
-use protoplex_net::{Moved, Splice};
+use protoplex_net::{Splice, Spliced};
 use std::{
     future::{Future, poll_fn},
     io,
@@ -13,19 +13,20 @@ use std::{
 };
 use tokio::time::{Instant, Sleep};
 
-/// A tunnel in which nothing moves is closed sooner once one side has ended: a peer that vanished would hold it for ever.
+/// Longest time in which nothing moves once one side has ended: a peer that vanished would hold the tunnel for ever.
 const HALF_CLOSED_IDLE_MAX: Duration = Duration::from_secs(60);
-/// Copied at once, where bytes cannot be spliced. The buffer exists only while there is something in it.
+/// Bytes that are copied at once, where they cannot be spliced. The buffer exists only while there is something in it.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Bytes that went through.
+/// Bytes that went through a tunnel, each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Carried {
+pub(crate) struct BytesCarried {
     pub(crate) up: u64,
     pub(crate) down: u64,
 }
 
-/// Runs until both directions have ended, one breaks, or nothing moves. `early` is what the client sent already.
+/// Runs a tunnel until both directions have ended, one breaks, or nothing moves. `early` is what the client sent
+/// already.
 ///
 /// # Errors
 /// The tunnel broke, or nothing moved in it. Both ends are to be dropped without a goodbye, so that a reset of one is a
@@ -35,7 +36,7 @@ pub(crate) async fn run<IO: Duplex>(
     early: Bytes,
     server: Tunnel,
     idle_max: Duration,
-) -> io::Result<Carried> {
+) -> io::Result<BytesCarried> {
     let Tunnel {
         io: mut server,
         early: first,
@@ -48,15 +49,15 @@ pub(crate) async fn run<IO: Duplex>(
     carried
 }
 
-/// Whether the end is to be told as a reset; one without TLS's goodbye is no more than that.
+/// Whether an end is to be told as a reset; one without TLS's goodbye is no more than that.
 fn is_reset(error: &io::Error) -> bool {
     error.kind() != io::ErrorKind::UnexpectedEof
 }
 
-/// Makes the end of this connection a reset. A stream of HTTP/2 that is dropped before its end is one by itself.
+/// Makes the end of a connection a reset. A stream of HTTP/2 that is dropped before its end is one by itself.
 fn reset_on_close(io: &impl Duplex) {
     if let Some(socket) = io.socket() {
-        // Without it the other end takes what came for all there is.
+        // Fails for a socket that is closed. Without a reset the other end takes what came for all there is.
         let _ = socket.set_zero_linger();
     }
 }
@@ -67,7 +68,7 @@ async fn carry(
     server: &mut impl Duplex,
     first: Bytes,
     idle_max: Duration,
-) -> io::Result<Carried> {
+) -> io::Result<BytesCarried> {
     let both = client.tcp().is_some() && server.tcp().is_some();
     let mut up = Direction::new(early, both);
     let mut down = Direction::new(first, both);
@@ -93,7 +94,7 @@ async fn carry(
         Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
     })
     .await?;
-    Ok(Carried {
+    Ok(BytesCarried {
         up: up.moved,
         down: down.moved,
     })
@@ -112,7 +113,7 @@ fn poll_idle(
     timer.as_mut().poll(cx)
 }
 
-/// One way.
+/// One direction of a tunnel.
 struct Direction {
     held: BytesMut,
     splice: Option<Splice>,
@@ -140,7 +141,7 @@ impl Direction {
         }
     }
 
-    /// Gets on as far as it can. Whether it is over.
+    /// Moves as much as it can. Returns whether the direction is over.
     fn poll<A, B>(&mut self, from: &mut A, to: &mut B, cx: &mut Context<'_>) -> io::Result<bool>
     where
         A: Duplex,
@@ -185,12 +186,12 @@ impl Direction {
                 (&mut self.splice, from.tcp(), to.tcp())
             {
                 match ready!(splice.poll(source, sink, u64::MAX, cx))? {
-                    Moved::Bytes(bytes) => self.moved += bytes as u64,
-                    Moved::End => self.state = DirectionState::Ended,
+                    Spliced::Bytes(bytes) => self.moved += bytes as u64,
+                    Spliced::End => self.state = DirectionState::Ended,
                 }
                 continue;
             }
-            // An idle direction holds no buffer.
+            // Made only now: an idle direction holds no buffer.
             self.held = BytesMut::with_capacity(PIECE_BYTES);
             match tokio_util::io::poll_read_buf(Pin::new(&mut *from), cx, &mut self.held) {
                 Poll::Ready(read) => {

@@ -1,6 +1,6 @@
-//! A response's body as a connection to a client takes it: frames, or the rest of a socket.
+//! Body of a response by HTTP/1.1, as the connection to the client takes it: frames, or the rest of a socket.
 
-use super::{ending::Ending, exchange::Exchange, pool::Pool, servers::Lease};
+use super::{ending::Ending, exchange::Http1Exchange, pool::Http1Pool, servers::Lease};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use protoplex_http::{RelayBody, SocketBody, SocketRest, StreamError};
@@ -12,54 +12,51 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The rest of an exchange when its head has come.
-pub(crate) struct Body {
-    /// `None` once its connection went back to the pool.
-    exchange: Option<Exchange>,
-    keep_alive: bool,
-    pool: Arc<Pool>,
+/// Body of a relayed response, once the head has come. Gives the connection back to its pool after the last byte.
+pub(crate) struct RelayedBody {
+    /// `None` once the connection went back to the pool.
+    exchange: Option<Http1Exchange>,
+    /// Where the connection goes when both directions are over; `None` where it cannot be used again.
+    pool: Option<Arc<Http1Pool>>,
     ending: Ending,
-    /// The server counts this request until it is over.
+    /// Permit of the request at the server, until the body is over.
     _lease: Lease,
 }
 
-impl Body {
+impl RelayedBody {
     pub(super) fn new(
-        exchange: Exchange,
-        keep_alive: bool,
-        pool: Arc<Pool>,
+        exchange: Http1Exchange,
+        pool: Option<Arc<Http1Pool>>,
         ending: Ending,
         lease: Lease,
     ) -> Self {
         Self {
             exchange: Some(exchange),
-            keep_alive,
             pool,
             ending,
             _lease: lease,
         }
     }
 
-    /// Gives the connection back if it can be used again. Whoever took the last byte calls it, or the drop does.
+    /// Gives the connection back if another request may follow on it. Called with the last byte, and by the drop.
     fn finish(&mut self) {
         let Some(exchange) = self.exchange.take() else {
             return;
         };
-        if self.keep_alive && exchange.is_over() {
-            self.pool.put_back(exchange.connection);
-        } else {
-            exchange.give_up();
+        match &self.pool {
+            Some(pool) if exchange.is_over() => pool.put_back(exchange.connection),
+            _ => exchange.give_up(),
         }
     }
 }
 
-impl Drop for Body {
+impl Drop for RelayedBody {
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-impl HttpBody for Body {
+impl HttpBody for RelayedBody {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -71,7 +68,7 @@ impl HttpBody for Body {
         let Some(exchange) = &mut body.exchange else {
             return Poll::Ready(None);
         };
-        // What is whole is not cut any more.
+        // A body that is whole is not ended early.
         let is_whole = exchange.length_left() == Some(0);
         if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
             return Poll::Ready(Some(Err(error)));
@@ -96,12 +93,12 @@ impl HttpBody for Body {
         let left = self
             .exchange
             .as_ref()
-            .map_or(Some(0), Exchange::length_left);
+            .map_or(Some(0), Http1Exchange::length_left);
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
-impl RelayBody for Body {
+impl RelayBody for RelayedBody {
     fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let Some(exchange) = &mut self.exchange {
             exchange.poll_request(cx);
@@ -117,7 +114,7 @@ impl RelayBody for Body {
     }
 }
 
-impl SocketBody for Body {
+impl SocketBody for RelayedBody {
     fn rest(&mut self) -> Option<SocketRest<'_>> {
         self.exchange.as_mut()?.socket_rest()
     }

@@ -1,12 +1,12 @@
-//! Connections to servers: the name is looked up, the socket opened, the visitor announced, TLS agreed on.
+//! Connections to servers: looks the name up, opens the socket, names the client (PROXY protocol), agrees on TLS.
 
 use super::{
-    means::Connected,
+    context::OpenConnections,
     proxy_protocol,
-    tls::{NodeCertificate, Tls, UpstreamTlsError, host},
+    tls::{NodeCertificate, ServerTls, UpstreamTlsError, VersionOffer, host},
 };
 use http::uri::Authority;
-use protoplex_http::Duplex;
+use protoplex_http::{Duplex, Scheme};
 use protoplex_http2::WindowBudget;
 use protoplex_net::OwnedGaugeGuard;
 use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
@@ -28,105 +28,108 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-/// Addresses of one name that are tried: each gets its part of the time.
+/// Most addresses of one name that are tried; each gets an equal part of the time.
 const ADDRESSES_MAX: usize = 4;
 
-/// A connection, counted as long as it lives.
-pub(crate) struct Stream {
-    transport: Transport,
-    /// Where what comes is counted, if somebody looks.
+/// Socket or TLS session to a server. Counts as an open connection until it is dropped.
+pub(crate) struct ServerStream {
+    transport: PlainOrTls,
+    /// Counter of the bytes that came, for keep-alive.
     heard: Option<Arc<AtomicU64>>,
     _open: OwnedGaugeGuard,
 }
 
-enum Transport {
-    /// Plain.
+enum PlainOrTls {
+    /// No TLS.
     Tcp(TcpStream),
-    /// Boxed, since its buffers are large and most connections are plain.
+    /// TLS. Boxed, since its buffers are large and most connections are plain.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Means to connect to one upstream.
+/// Opens connections to the servers of one upstream.
 pub(crate) struct Connector {
     protocol: UpstreamProtocol,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     proxy_protocol: Option<ProxyProtocol>,
     timeout: Duration,
-    connected: Arc<Connected>,
+    connected: Arc<OpenConnections>,
 }
 
 impl Connector {
-    /// `node` is who we are, for upstreams that want to know.
+    /// Takes what the upstream says of connections. `node` is this node's certificate, for upstreams that want to see
+    /// one.
     ///
     /// # Errors
     /// TLS as written cannot be had.
     pub(crate) fn new(
         upstream: &Upstream,
         node: Option<&NodeCertificate>,
-        connected: &Arc<Connected>,
+        connected: &Arc<OpenConnections>,
     ) -> Result<Self, UpstreamTlsError> {
         Ok(Self {
             protocol: upstream.protocol,
-            tls: Tls::new(upstream, node)?,
+            tls: ServerTls::new(upstream, node)?,
             proxy_protocol: upstream.proxy_protocol,
             timeout: Duration::from_millis(upstream.connect_timeout_ms),
             connected: Arc::clone(connected),
         })
     }
 
-    /// Budget that the windows of all connections of HTTP/2 share.
+    /// Budget that the windows of all HTTP/2 connections share.
     pub(super) fn windows(&self) -> &Arc<WindowBudget> {
         &self.connected.windows
     }
 
-    /// A connection that is ready for the first request, within the upstream's connect timeout. `visitor` is named to
-    /// the server where it wants that; none is ourselves.
+    /// Opens a connection that is ready for the first request, within the upstream's connect timeout. `client` is named
+    /// to the server where it wants that; `None` stands for this node.
     ///
     /// # Errors
-    /// It cannot be reached, is not who it should be, or took too long.
+    /// The server cannot be reached, is not who it should be, or took too long.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub(crate) async fn connect(
         &self,
         authority: &Authority,
-        visitor: Option<SocketAddr>,
-    ) -> io::Result<Stream> {
-        self.connect_as(authority, visitor, false).await
+        client: Option<SocketAddr>,
+    ) -> io::Result<ServerStream> {
+        self.connect_by(authority, client, VersionOffer::Any).await
     }
 
-    /// Connects by HTTP/1.1 whatever else the server could speak: for what HTTP/2 has not, such as `Upgrade`.
+    /// Opens a connection of HTTP/1.1, whatever else the server could speak: for what HTTP/2 has not, such as
+    /// `Upgrade`.
     ///
     /// # Errors
-    /// The same.
+    /// The server cannot be reached, is not who it should be, or took too long.
     pub(crate) async fn connect_http1(
         &self,
         authority: &Authority,
-        visitor: Option<SocketAddr>,
-    ) -> io::Result<Stream> {
-        self.connect_as(authority, visitor, true).await
+        client: Option<SocketAddr>,
+    ) -> io::Result<ServerStream> {
+        self.connect_by(authority, client, VersionOffer::Http1Only)
+            .await
     }
 
-    async fn connect_as(
+    async fn connect_by(
         &self,
         authority: &Authority,
-        visitor: Option<SocketAddr>,
-        is_http1: bool,
-    ) -> io::Result<Stream> {
+        client: Option<SocketAddr>,
+        offer: VersionOffer,
+    ) -> io::Result<ServerStream> {
         let connecting = timeout(self.timeout, async {
             let mut stream = self.open(authority).await?;
             if let Some(version) = self.proxy_protocol {
-                let header = proxy_protocol::header(version, visitor, stream.local_addr()?);
+                let header = proxy_protocol::header(version, client, stream.local_addr()?);
                 stream.write_all(&header).await?;
             }
             let transport = match &self.tls {
-                None => Transport::Tcp(stream),
+                None => PlainOrTls::Tcp(stream),
                 Some(tls) => {
-                    let stream = tls.secure(authority, stream, is_http1).await?;
-                    Transport::Tls(Box::new(stream))
+                    let stream = tls.secure(authority, stream, offer).await?;
+                    PlainOrTls::Tls(Box::new(stream))
                 }
             };
-            Ok(Stream {
+            Ok(ServerStream {
                 transport,
                 heard: None,
                 _open: OwnedGaugeGuard::new(&self.connected.open),
@@ -137,7 +140,7 @@ impl Connector {
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
     }
 
-    /// Time that a connection may take until it is ready.
+    /// Longest time from the name's lookup to a connection that is ready.
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -150,25 +153,28 @@ impl Connector {
         )
     }
 
-    /// Whether connections are secured.
-    pub(crate) fn is_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    /// Whether connections belong to one visitor each, who was named on them.
-    pub(crate) fn names_visitors(&self) -> bool {
-        self.proxy_protocol.is_some()
-    }
-
-    /// Whether a connection speaks HTTP/2: agreed in the handshake, or known before.
-    pub(crate) fn is_http2(&self, stream: &Stream) -> bool {
-        match &stream.transport {
-            Transport::Tcp(_) => self.protocol == UpstreamProtocol::H2c,
-            Transport::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+    /// Scheme of requests on the connections: `https` where they are secured.
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
         }
     }
 
-    /// One address of the name after another; one that swallows everything must not take all the time.
+    /// Whether each connection is one client's, who was named on it: such a connection is not pooled.
+    pub(crate) fn names_client(&self) -> bool {
+        self.proxy_protocol.is_some()
+    }
+
+    /// Whether a connection speaks HTTP/2, by what the handshake agreed on or the manifest says.
+    pub(crate) fn is_http2(&self, stream: &ServerStream) -> bool {
+        match &stream.transport {
+            PlainOrTls::Tcp(_) => self.protocol == UpstreamProtocol::H2c,
+            PlainOrTls::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
+    /// Tries one address of the name after another. An address that swallows everything must not take all the time.
     async fn open(&self, authority: &Authority) -> io::Result<TcpStream> {
         let port = authority
             .port_u16()
@@ -192,27 +198,28 @@ impl Connector {
     }
 }
 
-impl Stream {
+impl ServerStream {
     /// Counts the bytes that come on the connection.
     pub(super) fn heard_by(mut self, heard: &Arc<AtomicU64>) -> Self {
         self.heard = Some(Arc::clone(heard));
         self
     }
 
-    /// Makes the end of this connection a reset. A server takes a plain end for "nothing more is sent" and goes on with
-    /// what it was asked.
+    /// Makes the end of this connection a reset: a server takes a plain end for "nothing more is sent", and goes on
+    /// with what it was asked.
     pub(super) fn reset_on_close(&self) {
         if let Some(socket) = self.socket() {
-            // Without it the server is told late, and has worked for nobody.
+            // Fails for a socket that is closed. The server then works on for nobody, for a while.
             let _ = socket.set_zero_linger();
         }
     }
 
-    /// Whether nothing has come, the end included. TLS may send tickets unasked: they are taken in, and are nothing.
+    /// Whether nothing has come, the end included. TLS tickets that a server sends unasked are taken in, and count for
+    /// nothing.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.transport {
-            Transport::Tcp(tcp) => tcp.poll_read_ready(cx).is_pending(),
-            Transport::Tls(tls) => {
+            PlainOrTls::Tcp(tcp) => tcp.poll_read_ready(cx).is_pending(),
+            PlainOrTls::Tls(tls) => {
                 let mut byte = [0; 1];
                 let mut buf = ReadBuf::new(&mut byte);
                 Pin::new(tls).poll_read(cx, &mut buf).is_pending()
@@ -221,23 +228,23 @@ impl Stream {
     }
 }
 
-impl Duplex for Stream {
+impl Duplex for ServerStream {
     fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {
-            Transport::Tcp(tcp) => Some(tcp),
-            Transport::Tls(_) => None,
+            PlainOrTls::Tcp(tcp) => Some(tcp),
+            PlainOrTls::Tls(_) => None,
         }
     }
 
     fn socket(&self) -> Option<&TcpStream> {
         Some(match &self.transport {
-            Transport::Tcp(tcp) => tcp,
-            Transport::Tls(tls) => tls.get_ref().0,
+            PlainOrTls::Tcp(tcp) => tcp,
+            PlainOrTls::Tls(tls) => tls.get_ref().0,
         })
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ServerStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -245,8 +252,8 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let (stream, before) = (self.get_mut(), buf.filled().len());
         ready!(match &mut stream.transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            PlainOrTls::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            PlainOrTls::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         })?;
         if let Some(heard) = &stream.heard {
             heard.fetch_add((buf.filled().len() - before) as u64, Relaxed);
@@ -255,15 +262,15 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ServerStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            PlainOrTls::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            PlainOrTls::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -273,29 +280,29 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            PlainOrTls::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            PlainOrTls::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
-            Transport::Tcp(tcp) => tcp.is_write_vectored(),
-            Transport::Tls(tls) => tls.is_write_vectored(),
+            PlainOrTls::Tcp(tcp) => tcp.is_write_vectored(),
+            PlainOrTls::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            PlainOrTls::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            PlainOrTls::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().transport {
-            Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            PlainOrTls::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            PlainOrTls::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

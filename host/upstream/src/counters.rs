@@ -1,15 +1,15 @@
-//! Counts of what became of the requests to an upstream. Read by the node's metrics, and by nobody on a request's way.
+//! Counts of what became of the requests to an upstream. The node's metrics read them; no request does.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Why a try brought nothing that a visitor can use, or was not made at all.
+/// Why an attempt brought nothing that a client can use, or was not made at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No connection.
+pub enum FailureCause {
+    /// The server refused the connection, or could not be reached.
     Connect,
-    /// No connection in time.
+    /// There was no connection in time.
     ConnectTimeout,
-    /// No head in time.
+    /// There was no head of a response in time.
     Timeout,
     /// The connection ended before there was a head.
     Reset,
@@ -19,38 +19,38 @@ pub enum Cause {
     Status,
     /// The client's body did not come.
     Client,
-    /// There is no server.
+    /// The upstream has no server.
     NoServer,
     /// Every server is full, and so is the queue.
     Full,
-    /// No server had a place in time.
+    /// The request waited in the queue, and no server had room in time.
     QueueTimeout,
 }
 
 /// Every cause with its name in metrics.
-const CAUSES: [(Cause, &str); 10] = [
-    (Cause::Connect, "connect"),
-    (Cause::ConnectTimeout, "connect-timeout"),
-    (Cause::Timeout, "timeout"),
-    (Cause::Reset, "reset"),
-    (Cause::Malformed, "malformed"),
-    (Cause::Status, "status"),
-    (Cause::Client, "client"),
-    (Cause::NoServer, "no-server"),
-    (Cause::Full, "full"),
-    (Cause::QueueTimeout, "queue-timeout"),
+const CAUSES: [(FailureCause, &str); 10] = [
+    (FailureCause::Connect, "connect"),
+    (FailureCause::ConnectTimeout, "connect-timeout"),
+    (FailureCause::Timeout, "timeout"),
+    (FailureCause::Reset, "reset"),
+    (FailureCause::Malformed, "malformed"),
+    (FailureCause::Status, "status"),
+    (FailureCause::Client, "client"),
+    (FailureCause::NoServer, "no-server"),
+    (FailureCause::Full, "full"),
+    (FailureCause::QueueTimeout, "queue-timeout"),
 ];
 
-/// Counts under one name. Who relays says which: several names may share servers.
+/// Counts under one name of an upstream. Several names may share servers; whoever relays says which name counts.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct UpstreamCounters {
     requests: AtomicU64,
     retries: AtomicU64,
     failures: [AtomicU64; CAUSES.len()],
 }
 
-impl Counters {
-    /// One more request, however often it is tried.
+impl UpstreamCounters {
+    /// Counts a request once, however many attempts it takes.
     pub fn count_request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
@@ -59,22 +59,22 @@ impl Counters {
         self.retries.fetch_add(1, Relaxed);
     }
 
-    /// One more failure.
-    pub fn count_failure(&self, cause: Cause) {
+    /// Counts a failed attempt, or a request for which none could be made.
+    pub fn count_failure(&self, cause: FailureCause) {
         self.failures[cause as usize].fetch_add(1, Relaxed);
     }
 
-    /// Requests so far.
+    /// Number of requests so far.
     pub fn requests(&self) -> u64 {
         self.requests.load(Relaxed)
     }
 
-    /// Tries after the first.
+    /// Number of attempts after the first of their request.
     pub fn retries(&self) -> u64 {
         self.retries.load(Relaxed)
     }
 
-    /// Failures so far, by name of their cause.
+    /// Number of failures so far, by the name of their cause in metrics.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CAUSES
             .iter()
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn every_cause_is_counted_under_its_own_name() {
         for (cause, name) in CAUSES {
-            let counters = Counters::default();
+            let counters = UpstreamCounters::default();
             counters.count_failure(cause);
             let counted: Vec<_> = counters.failures().filter(|(_, n)| *n == 1).collect();
             assert_eq!(counted, [(name, 1)]);

@@ -1,4 +1,4 @@
-//! When a response's body is given up: for silence, at the end of all time it has, or because its build has to end.
+//! When a response's body is given up: after a silence, at the total timeout, or because its build has to end.
 
 use protoplex_http::StreamError;
 use std::{
@@ -9,9 +9,9 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The limits of one body.
+/// Limits on the time of one response's body.
 pub(super) struct Ending {
-    /// Between two reads.
+    /// Longest silence between two reads.
     idle: Duration,
     total_at: Option<Instant>,
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -26,24 +26,24 @@ impl Ending {
         }
     }
 
-    /// The end of all time that it has.
+    /// Deadline of the request's total timeout, if it has one.
     pub(super) fn total_at(&self) -> Option<Instant> {
         self.total_at
     }
 
-    /// When a body that brings nothing from now on is given up.
+    /// Deadline of a silence that begins now.
     pub(super) fn idle_at(&self) -> Instant {
         let idle_at = Instant::now() + self.idle;
         self.total_at.map_or(idle_at, |total| total.min(idle_at))
     }
 
-    /// Ends the body when the future is done, too.
+    /// Makes the body end with an error once `cut` is done.
     pub(super) fn cut_by(&mut self, cut: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.cut = Some(cut);
     }
 
-    /// Whether all its time is over, or its build's. To be asked before each frame: a server that always has something to
-    /// read, for a client that is slower, is never waited for.
+    /// Ready when the total timeout is over or the build has to end. Ask before each frame: a server that always has
+    /// something to read, for a client that is slower, is never waited for.
     pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         if self.total_at.is_some_and(|at| at <= Instant::now()) {
             return Poll::Ready("the time for all of it is over".into());
@@ -51,7 +51,7 @@ impl Ending {
         self.poll_cut(cx)
     }
 
-    /// Whether the build that this was decided by has to end.
+    /// Ready when the build that decided the request has to end.
     pub(super) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<StreamError> {
         match &mut self.cut {
             Some(cut) => cut

@@ -1,14 +1,14 @@
-//! One request and its response on one connection to a server. Whoever polls drives both directions: the connection
-//! of the client, in its own task.
+//! One request and its response on one connection of HTTP/1.1. Whoever polls drives both directions: the connection of
+//! the client, in its own task.
 
 use super::{
-    connect::Stream,
-    counters::Cause,
+    connect::ServerStream,
+    counters::FailureCause,
+    deadlines::{AwaitedSide, LateSide, ResponseDeadlines},
     ending::Ending,
     framing::Framing,
-    patience::{Awaited, Late, Patience},
-    response::{self, Asked, Response},
-    sending::{Sending, Unsent},
+    response::{self, Response, ResponseContext},
+    sending::{Http1SendError, RequestSender},
     tunnel::tunnel,
 };
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use protoplex_http::{
     BodyError, Duplex, Interim, Interims, SocketRest, Tunnel,
-    chunked::{Decoded, Decoder, Writer},
+    chunked::{ChunkDecoder, ChunkWriter, DecodedChunk},
 };
 use protoplex_net::{OwnedGaugeGuard, Timer};
 use std::{
@@ -28,26 +28,29 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Read at once while a head is waited for; most small responses are whole then.
+/// Bytes of one read while a head is waited for: most small responses are whole then.
 const HEAD_READ_BYTES: usize = 8 << 10;
-/// Read at once of a body.
+/// Bytes of one read of a body.
 const BODY_READ_BYTES: usize = 64 << 10;
-/// A server that says no `100 Continue` by then gets the body all the same (RFC 9110, section 10.1.1).
+/// Longest wait for `100 Continue`: a server that says nothing by then gets the body all the same (RFC 9110, section
+/// 10.1.1).
 const CONTINUE_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// One connection to a server.
-pub(crate) struct Connection {
-    pub(super) io: Stream,
+/// A connection of HTTP/1.1 to a server.
+pub(crate) struct ServerConnection {
+    pub(super) io: ServerStream,
     input: BytesMut,
     timer: Timer,
     pub(super) idle_since: Instant,
+    /// A response came on the connection before.
+    pub(super) is_reused: bool,
     /// Guard that counts the connection until it is closed.
     counted: OwnedGaugeGuard,
 }
 
 /// Why a response's head did not come.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum Http1ExchangeError {
     /// The connection ended, or could not be written to.
     Ended {
         cause: String,
@@ -64,38 +67,38 @@ pub(super) enum Failure {
     Client(BodyError),
 }
 
-impl Failure {
-    pub(super) fn cause(&self) -> Cause {
+impl Http1ExchangeError {
+    pub(super) fn cause(&self) -> FailureCause {
         match self {
-            Self::Ended { .. } => Cause::Reset,
-            Self::Malformed(_) => Cause::Malformed,
-            Self::TooSlow => Cause::Timeout,
-            Self::Client(_) => Cause::Client,
+            Self::Ended { .. } => FailureCause::Reset,
+            Self::Malformed(_) => FailureCause::Malformed,
+            Self::TooSlow => FailureCause::Timeout,
+            Self::Client(_) => FailureCause::Client,
         }
     }
 }
 
 /// A request on a connection, and its response.
-pub(super) struct Exchange {
-    pub(super) connection: Connection,
-    pub(super) sending: Sending,
-    /// Why no more is sent, when that is not the end of it.
+pub(super) struct Http1Exchange {
+    pub(super) connection: ServerConnection,
+    pub(super) sending: RequestSender,
+    /// The request is not sent any further, and the response may still come.
     unsent: bool,
-    /// The client's fault in that, before it was told.
+    /// Error of the client's body, until it is reported.
     client_fault: Option<BodyError>,
-    reading: Reading,
-    /// When a body that brings nothing more, nor takes anything, is given up.
+    reading: BodyReading,
+    /// Deadline of the silence that goes on in the response's body.
     idle_at: Option<Instant>,
-    asked: Asked,
+    asked: ResponseContext,
 }
 
-/// A response that is waited for. Dropped before it is there, it is given up.
-struct Waiting<'a> {
-    exchange: &'a mut Exchange,
+/// Gives the exchange up if it is dropped before the response's head has come.
+struct GiveUpGuard<'a> {
+    exchange: &'a mut Http1Exchange,
     is_over: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for GiveUpGuard<'_> {
     fn drop(&mut self) {
         if !self.is_over {
             self.exchange.give_up();
@@ -103,102 +106,109 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The rest of the response.
-enum Reading {
+/// Part of the response that comes next.
+enum BodyReading {
     Head,
     Length(u64),
-    Chunks(Decoder),
+    Chunks(ChunkDecoder),
     UntilClose,
     Done,
 }
 
-impl Connection {
-    pub(super) fn new(io: Stream, counted: OwnedGaugeGuard) -> Self {
+impl ServerConnection {
+    pub(super) fn new(io: ServerStream, counted: OwnedGaugeGuard) -> Self {
         Self {
             io,
             input: BytesMut::new(),
             timer: Timer::default(),
             idle_since: Instant::now(),
+            is_reused: false,
             counted,
         }
     }
 
-    /// Whether the server has said or done nothing since the last response. Costs no system call: the reactor has
-    /// heard of an end, or of bytes that nobody asked for.
+    /// Whether the server has sent nothing and not closed since the last response. Costs no system call: the reactor
+    /// knows of an end, or of bytes that nobody asked for.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         self.input.is_empty() && self.io.is_quiet(&mut cx)
     }
 
-    /// Reads once; 0 is the end.
+    /// Reads once into the buffer, at most `bytes_max`; 0 is the end of the stream.
     fn poll_read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.reserve(bytes_max);
         tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
     }
 
-    /// The server's end of a tunnel, which begins with what was read beyond the last response.
+    /// Turns the connection into the server's end of a tunnel. Bytes read beyond the response come first.
     pub(super) fn into_tunnel(self) -> Tunnel {
         tunnel(self.io, self.input.freeze(), self.counted)
     }
 }
 
-impl Exchange {
-    pub(super) fn new(connection: Connection, sending: Sending, asked: Asked) -> Self {
+impl Http1Exchange {
+    pub(super) fn new(
+        connection: ServerConnection,
+        sending: RequestSender,
+        asked: ResponseContext,
+    ) -> Self {
         Self {
             connection,
             sending,
             unsent: false,
             client_fault: None,
-            reading: Reading::Head,
+            reading: BodyReading::Head,
             idle_at: None,
             asked,
         }
     }
 
-    /// The response's head. Interim ones go to `interims` meanwhile.
+    /// Sends the request and returns the head of the response. Interim responses go to `interims` meanwhile.
     ///
     /// # Cancel safety
     /// Dropping the future loses the exchange; the connection must not be used again.
     pub(super) async fn response(
         &mut self,
-        patience: &mut Patience,
+        deadlines: &mut ResponseDeadlines,
         interims: Option<&Interims>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, Http1ExchangeError> {
         let continue_at = self
             .sending
             .holds
             .then(|| Instant::now() + CONTINUE_WAIT_MAX);
-        let mut waiting = Waiting {
+        let mut waiting = GiveUpGuard {
             exchange: self,
             is_over: false,
         };
         let response =
-            poll_fn(|cx| (waiting.exchange).poll_response(patience, continue_at, interims, cx))
+            poll_fn(|cx| (waiting.exchange).poll_response(deadlines, continue_at, interims, cx))
                 .await;
         waiting.is_over = response.is_ok();
         response
     }
 
-    /// Tells the server, when the connection is dropped, that nobody waits for the rest of its response.
+    /// Makes the close a reset, unless the response is whole: the server hears that nobody waits for the rest.
     pub(super) fn give_up(&self) {
-        if !matches!(self.reading, Reading::Done | Reading::Length(0)) {
+        if !matches!(self.reading, BodyReading::Done | BodyReading::Length(0)) {
             self.connection.io.reset_on_close();
         }
     }
 
     fn poll_response(
         &mut self,
-        patience: &mut Patience,
+        deadlines: &mut ResponseDeadlines,
         continue_at: Option<Instant>,
         interims: Option<&Interims>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Response, Failure>> {
+    ) -> Poll<Result<Response, Http1ExchangeError>> {
         loop {
             let mut cause = None;
             match self.poll_send(cx) {
-                Some(Unsent::Client(error)) => return Poll::Ready(Err(Failure::Client(error))),
+                Some(Http1SendError::Client(error)) => {
+                    return Poll::Ready(Err(Http1ExchangeError::Client(error)));
+                }
                 // The server may have answered before it stopped listening.
-                Some(Unsent::Server(error)) => cause = Some(error),
+                Some(Http1SendError::Server(error)) => cause = Some(error),
                 None => {}
             }
             if !self.connection.input.is_empty() {
@@ -208,18 +218,18 @@ impl Exchange {
                         let _head = self.connection.input.split_to(bytes);
                         match self.interim(response, interims) {
                             Some(response) => return Poll::Ready(self.head(response)),
-                            // It may have asked for the body.
+                            // The server may have asked for the body.
                             None => continue,
                         }
                     }
-                    Err(why) => return Poll::Ready(Err(Failure::Malformed(why))),
+                    Err(why) => return Poll::Ready(Err(Http1ExchangeError::Malformed(why))),
                 }
             }
             match self.connection.poll_read(HEAD_READ_BYTES, cx) {
                 Poll::Ready(Ok(read)) if read > 0 => continue,
                 Poll::Ready(end) => {
                     let cause = end.err().or(cause);
-                    return Poll::Ready(Err(Failure::Ended {
+                    return Poll::Ready(Err(Http1ExchangeError::Ended {
                         cause: cause.map_or_else(|| "it closed".into(), |error| error.to_string()),
                         begun: self.sending.begun,
                         answered: !self.connection.input.is_empty(),
@@ -227,7 +237,7 @@ impl Exchange {
                 }
                 Poll::Pending => {}
             }
-            let until = patience.until(self.awaited(), self.sending.taken);
+            let until = deadlines.until(self.awaited(), self.sending.taken);
             let asks_at = continue_at.filter(|_| self.sending.holds);
             let asks_first = asks_at.is_some_and(|at| until.is_none_or(|until| at < until));
             let Some(at) = asks_at.filter(|_| asks_first).or(until) else {
@@ -238,14 +248,14 @@ impl Exchange {
                 self.sending.holds = false;
                 continue;
             }
-            return Poll::Ready(Err(match patience.late() {
-                Late::Server => Failure::TooSlow,
-                Late::Client => Failure::Client(BodyError::TooSlow),
+            return Poll::Ready(Err(match deadlines.late() {
+                LateSide::Server => Http1ExchangeError::TooSlow,
+                LateSide::Client => Http1ExchangeError::Client(BodyError::TooSlow),
             }));
         }
     }
 
-    /// Takes an interim response; gives a final one back.
+    /// Takes an interim response; hands a final one back.
     fn interim(&mut self, response: Response, interims: Option<&Interims>) -> Option<Response> {
         match response.status {
             StatusCode::SWITCHING_PROTOCOLS => Some(response),
@@ -264,26 +274,26 @@ impl Exchange {
         }
     }
 
-    fn head(&mut self, response: Response) -> Result<Response, Failure> {
+    fn head(&mut self, response: Response) -> Result<Response, Http1ExchangeError> {
         self.reading = match response.framing {
-            Framing::None => Reading::Done,
-            Framing::Length(length) => Reading::Length(length),
-            Framing::Chunked => Reading::Chunks(Decoder::new(Writer::Server)),
-            Framing::Close => Reading::UntilClose,
+            Framing::None => BodyReading::Done,
+            Framing::Length(length) => BodyReading::Length(length),
+            Framing::Chunked => BodyReading::Chunks(ChunkDecoder::new(ChunkWriter::Server)),
+            Framing::Close => BodyReading::UntilClose,
         };
         Ok(response)
     }
 
-    /// The side whose turn it is, after [`Self::poll_send`].
-    fn awaited(&self) -> Awaited {
+    /// Side that has to move next, after [`Self::poll_send`].
+    fn awaited(&self) -> AwaitedSide {
         match self.unsent {
-            true => Awaited::Response,
+            true => AwaitedSide::Response,
             false => self.sending.awaited(),
         }
     }
 
-    /// Sends on. What keeps it from that is said once; nothing more is sent then.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Option<Unsent> {
+    /// Sends more of the request. An error is returned once, and nothing more is sent after it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Option<Http1SendError> {
         if self.unsent || self.sending.is_over() {
             return None;
         }
@@ -296,11 +306,11 @@ impl Exchange {
         }
     }
 
-    /// Sends on beside the response. A server that does not want all of the request tells by its response, or by the
-    /// connection's end. A client that does not bring it has nothing to wait for.
+    /// Sends more of the request beside the response. A server that does not want all of it tells by its response, or
+    /// by the connection's end. A client that does not bring it has nothing to wait for.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         let taken = self.sending.taken;
-        if let Some(Unsent::Client(error)) = self.poll_send(cx) {
+        if let Some(Http1SendError::Client(error)) = self.poll_send(cx) {
             self.client_fault = Some(error);
         }
         if taken != self.sending.taken {
@@ -311,9 +321,9 @@ impl Exchange {
     /// The whole body, if all of it is here and there are no trailers.
     pub(super) fn body_at_hand(&mut self) -> Option<Bytes> {
         match self.reading {
-            Reading::Done => Some(Bytes::new()),
-            Reading::Length(length) if length <= self.connection.input.len() as u64 => {
-                self.reading = Reading::Done;
+            BodyReading::Done => Some(Bytes::new()),
+            BodyReading::Length(length) if length <= self.connection.input.len() as u64 => {
+                self.reading = BodyReading::Done;
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
                 Some(self.connection.input.split_to(length).freeze())
             }
@@ -321,7 +331,7 @@ impl Exchange {
         }
     }
 
-    /// The next frame of the body.
+    /// Polls for the next frame of the body.
     pub(super) fn poll_frame(
         &mut self,
         ending: &Ending,
@@ -340,8 +350,8 @@ impl Exchange {
             }
             match self.connection.poll_read(BODY_READ_BYTES, cx) {
                 Poll::Ready(Ok(read)) if read > 0 => self.idle_at = None,
-                Poll::Ready(Ok(_)) if matches!(self.reading, Reading::UntilClose) => {
-                    self.reading = Reading::Done;
+                Poll::Ready(Ok(_)) if matches!(self.reading, BodyReading::UntilClose) => {
+                    self.reading = BodyReading::Done;
                 }
                 Poll::Ready(end) => {
                     let cause =
@@ -351,7 +361,8 @@ impl Exchange {
                 Poll::Pending => {
                     // While the client owes more of its body, the server owes nothing. In a conversation, silence of
                     // both is what is measured.
-                    let awaits_client = self.awaited() == Awaited::Client && self.sending.is_owed();
+                    let awaits_client =
+                        self.awaited() == AwaitedSide::Client && self.sending.is_owed();
                     let at = if awaits_client {
                         self.idle_at = None;
                         ending.total_at()
@@ -368,7 +379,7 @@ impl Exchange {
         }
     }
 
-    /// Decodes the buffer: a frame, the end (`Some(None)`), or nothing yet.
+    /// Decodes what the buffer holds: a frame, the end (`Some(None)`), or nothing yet (`None`).
     #[expect(
         clippy::option_option,
         reason = "a frame, the end, and nothing yet are three things"
@@ -376,24 +387,24 @@ impl Exchange {
     fn decode(&mut self) -> Result<Option<Option<Frame<Bytes>>>, &'static str> {
         let input = &mut self.connection.input;
         match &mut self.reading {
-            Reading::Head | Reading::Done | Reading::Length(0) => {
-                self.reading = Reading::Done;
+            BodyReading::Head | BodyReading::Done | BodyReading::Length(0) => {
+                self.reading = BodyReading::Done;
                 Ok(Some(None))
             }
             _ if input.is_empty() => Ok(None),
-            Reading::Length(left) => {
+            BodyReading::Length(left) => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let piece = input.split_to(input.len().min(most)).freeze();
                 *left -= piece.len() as u64;
                 Ok(Some(Some(Frame::data(piece))))
             }
-            Reading::UntilClose => Ok(Some(Some(Frame::data(input.split().freeze())))),
-            Reading::Chunks(decoder) => match decoder.decode(input)? {
-                Decoded::Data(piece) => Ok(Some(Some(Frame::data(piece)))),
-                Decoded::NeedsMore => Ok(None),
-                Decoded::End => {
+            BodyReading::UntilClose => Ok(Some(Some(Frame::data(input.split().freeze())))),
+            BodyReading::Chunks(decoder) => match decoder.decode(input)? {
+                DecodedChunk::Data(piece) => Ok(Some(Some(Frame::data(piece)))),
+                DecodedChunk::NeedsMore => Ok(None),
+                DecodedChunk::End => {
                     let trailers = decoder.take_trailers();
-                    self.reading = Reading::Done;
+                    self.reading = BodyReading::Done;
                     Ok(Some(
                         trailers.map(|trailers: HeaderMap| Frame::trailers(trailers)),
                     ))
@@ -402,11 +413,11 @@ impl Exchange {
         }
     }
 
-    /// Bytes that are left of a body of known length.
+    /// Bytes left of the body, where its length is known.
     pub(super) fn length_left(&self) -> Option<u64> {
         match self.reading {
-            Reading::Length(left) => Some(left),
-            Reading::Done => Some(0),
+            BodyReading::Length(left) => Some(left),
+            BodyReading::Done => Some(0),
             _ => None,
         }
     }
@@ -415,7 +426,7 @@ impl Exchange {
     pub(super) fn socket_rest(&mut self) -> Option<SocketRest<'_>> {
         let idle = self.connection.input.is_empty() && self.sending.is_over();
         match &mut self.reading {
-            Reading::Length(left) if idle => Some(SocketRest {
+            BodyReading::Length(left) if idle => Some(SocketRest {
                 socket: self.connection.io.tcp()?,
                 left,
             }),
@@ -425,7 +436,7 @@ impl Exchange {
 
     /// Whether both directions are at their end, so that another request may follow.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.reading, Reading::Done | Reading::Length(0))
+        matches!(self.reading, BodyReading::Done | BodyReading::Length(0))
             && self.sending.is_over()
             && self.connection.input.is_empty()
     }

@@ -1,10 +1,10 @@
 //! Properties that must hold for any bytes at all. A fuzz target (`just fuzz`) and a short random test call the same
 //! function.
 
-use crate::response::{self, Asked};
-use protoplex_http::Lines;
+use crate::response::{self, ResponseContext};
+use protoplex_http::HeaderLines;
 
-/// A response's head: nothing of it is passed on that is not a line of its own, and it ends in one place.
+/// Checks the reader of response heads: each line that is passed on is one line, and a head ends in one place.
 pub fn response_head(data: &[u8]) {
     let Some((&cut, data)) = data.split_first() else {
         return;
@@ -25,9 +25,9 @@ pub fn response_head(data: &[u8]) {
     }
 }
 
-/// The end-to-end lines of a head, and its length.
-fn parse_response(bytes: &[u8]) -> Result<Option<(Lines, usize)>, &'static str> {
-    let parsed = response::parse(bytes, Asked::default())?;
+/// Reads a head; returns the end-to-end lines and the length of the head in bytes.
+fn parse_response(bytes: &[u8]) -> Result<Option<(HeaderLines, usize)>, &'static str> {
+    let parsed = response::parse(bytes, ResponseContext::default())?;
     Ok(parsed.map(|(response, end)| (response.lines, end)))
 }
 

@@ -3,21 +3,22 @@
 use super::outbound::Outbound;
 use std::time::Duration;
 
-/// The longest `grpc-timeout` that gives a server more time than its upstream does. Who waits for an answer for longer
-/// asks again, and clients that mean no deadline at all write one of years.
+/// Longest `grpc-timeout` that gives a server more time than its upstream does. Clients that mean no deadline at all
+/// write one of years; a client that waits for longer than this asks again.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
-/// Most digits of a timeout, as the standard has it.
+/// Most digits of a `grpc-timeout` (gRPC over HTTP/2).
 const DIGITS_MAX: usize = 8;
 
-/// A call of gRPC, as far as it matters here.
+/// What the head of a gRPC call says of its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Call {
-    /// How long its client waits for all of it, if it says so; at most [`TIMEOUT_MAX`].
+pub(super) struct GrpcCall {
+    /// How long the client waits for the whole response, if it says so; at most [`TIMEOUT_MAX`].
     pub(super) timeout: Option<Duration>,
 }
 
-impl Call {
-    /// The call that a request is. Clients of gRPC take trailers, all others are told apart at once.
+impl GrpcCall {
+    /// Reads a request as a gRPC call; `None` where it is none. Every client of gRPC takes trailers, so all others are
+    /// told apart at once.
     pub(super) fn of(request: &Outbound) -> Option<Self> {
         if !request.takes_trailers {
             return None;
@@ -36,7 +37,8 @@ impl Call {
     }
 }
 
-/// `application/grpc`, alone or with a format or a parameter; `application/grpc-web` is something else.
+/// Whether a content type is `application/grpc`, alone or with a format or a parameter. `application/grpc-web` is
+/// something else.
 fn is_content_type(value: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     value
@@ -47,7 +49,7 @@ fn is_content_type(value: &[u8]) -> bool {
         })
 }
 
-/// Digits and a unit.
+/// Reads a `grpc-timeout`: digits and a unit.
 fn parse(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
     if digits.is_empty() || digits.len() > DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {

@@ -5,17 +5,17 @@ mod driver;
 mod exchange;
 
 pub(super) use body::Http2Body;
-pub(super) use exchange::{Answered, SendError, Sending, Untaken};
+pub(super) use exchange::{Http2Response, Http2SendError, NotTaken, StreamSender};
 
 use super::{
-    connect::{Connector, Stream},
+    connect::{Connector, ServerStream},
     limits::RESPONSE_H2_LIST_BYTES,
 };
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, uri::Authority};
 use parking_lot::Mutex;
-use protoplex_http::{Lines, field::is_hop_by_hop};
+use protoplex_http::{HeaderLines, field::is_hop_by_hop};
 use protoplex_http2::{WindowBudget, WindowSizes, Windows};
 use protoplex_net::OwnedGaugeGuard;
 use std::{
@@ -33,11 +33,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// Connections to one server, in each child. One is enough for most; more of them spread the loss of a packet.
+/// Most connections of one child to one server. One is enough for most uses; more of them spread the loss of a packet.
 const CONNECTIONS_MAX: usize = 4;
-/// Requests at once on one connection, where the server allows as many: common servers allow 100 to 250.
+/// Most requests at once on one connection, where the server allows as many: common servers allow 100 to 250.
 const STREAMS_MAX: usize = 100;
-/// A connection without requests is closed after this, as one of HTTP/1.1 is.
+/// Longest time that a connection stays without requests, as with HTTP/1.1.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Flow control: bytes that a server may send of one response before we have passed them on, to begin with.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -54,43 +54,45 @@ const WINDOWS: WindowSizes = WindowSizes {
     connection_bytes: CONNECTION_WINDOW_BYTES,
     growth_bytes_max: GROWTH_BYTES_MAX,
 };
-/// Header list that is read at all: enough for any response within the limits, which are those of HTTP/1.1.
+/// Largest header list that is read: enough for any response within the limits of HTTP/1.1.
 const HEADER_LIST_BYTES_MAX: u32 = RESPONSE_H2_LIST_BYTES as u32;
 
-/// The connections to one server.
+/// HTTP/2 connections of one child to one server.
 #[derive(Default)]
-pub(super) struct Connections {
-    open: Mutex<Vec<Open>>,
-    /// OwnedGaugeGuard by who opens one, so that a burst does not open one for each of its requests.
+pub(super) struct Http2Pool {
+    open: Mutex<Vec<OpenConnection>>,
+    /// Held while a connection is opened, so that a burst of requests does not open one each.
     opening: tokio::sync::Mutex<()>,
-    /// The server chose HTTP/1.1 when it was asked last: then each request needs a connection.
+    /// The server chose HTTP/1.1 in the last handshake: each request then needs a connection.
     is_http1: AtomicBool,
 }
 
-struct Open {
+struct OpenConnection {
     sender: SendRequest<Bytes>,
     settled: watch::Receiver<bool>,
     streams: Arc<AtomicUsize>,
     used: Instant,
 }
 
-/// The outcome of asking for a stream to a server.
+/// Where a request to a server can go.
 pub(super) enum Checkout {
-    /// A place on a connection.
-    Http2(Handle),
-    /// A new connection: the server chose HTTP/1.1.
-    Http1(Stream),
+    /// Permit of one stream on an HTTP/2 connection.
+    Http2(StreamPermit),
+    /// New connection of HTTP/1.1, which the server chose.
+    Http1(ServerStream),
 }
 
-/// A place on a connection.
-pub(super) struct Handle {
+/// Permit of one stream on an HTTP/2 connection.
+pub(super) struct StreamPermit {
     sender: SendRequest<Bytes>,
     settled: watch::Receiver<bool>,
     stream: OwnedGaugeGuard,
+    /// The server takes an extended CONNECT, and that is what the request needs.
+    pub(super) is_extended: bool,
 }
 
-impl Connections {
-    /// A place for a request, on a connection that is open or is opened now.
+impl Http2Pool {
+    /// Returns a permit of a stream, on a connection that is open or is opened now.
     ///
     /// # Errors
     /// The server cannot be reached within the connector's time.
@@ -103,8 +105,8 @@ impl Connections {
         if let Some(handle) = self.place() {
             return Ok(Checkout::Http2(handle));
         }
-        // With the wait for who opens one now: else each of many would wait for all before it, where the server
-        // swallows everything.
+        // The timeout spans the wait for whoever opens a connection now: else each of many requests would wait for all
+        // before it, where the server swallows everything.
         timeout(
             connector.timeout(),
             self.opened(connector, authority, tasks),
@@ -113,7 +115,7 @@ impl Connections {
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// A place on the connection that somebody opens now, or on one of its own.
+    /// Waits for the connection that another request opens now, or opens one.
     async fn opened(
         &self,
         connector: &Connector,
@@ -142,10 +144,10 @@ impl Connections {
 
     async fn open(
         &self,
-        stream: Stream,
+        stream: ServerStream,
         budget: &Arc<WindowBudget>,
         tasks: &TaskTracker,
-    ) -> io::Result<Handle> {
+    ) -> io::Result<StreamPermit> {
         let heard = Arc::default();
         let mut builder = Builder::new();
         builder
@@ -167,7 +169,7 @@ impl Connections {
             settling,
             Windows::new(WINDOWS, budget),
         ));
-        let open = Open {
+        let open = OpenConnection {
             sender,
             settled,
             streams,
@@ -178,8 +180,9 @@ impl Connections {
         Ok(handle)
     }
 
-    /// On the connection with the fewest requests; none where each has as many as it may and another can be opened.
-    fn place(&self) -> Option<Handle> {
+    /// Takes a permit on the connection with the fewest requests. `None` where each has as many as it may and another
+    /// connection can be opened.
+    fn place(&self) -> Option<StreamPermit> {
         let mut open = self.open.lock();
         open.retain_mut(|one| one.takes_requests());
         let may_open = open.len() < CONNECTIONS_MAX;
@@ -194,9 +197,10 @@ impl Connections {
         Some(least.place())
     }
 
-    /// Closes those without requests for too long.
+    /// Closes connections that had no request for too long.
     pub(super) fn sweep(&self) {
-        let idle = |one: &Open| one.streams.load(Relaxed) == 0 && one.used.elapsed() >= IDLE_MAX;
+        let idle =
+            |one: &OpenConnection| one.streams.load(Relaxed) == 0 && one.used.elapsed() >= IDLE_MAX;
         self.open
             .lock()
             .retain_mut(|one| one.takes_requests() && !idle(one));
@@ -208,39 +212,40 @@ impl Connections {
     }
 }
 
-impl Open {
-    fn place(&self) -> Handle {
-        Handle {
+impl OpenConnection {
+    fn place(&self) -> StreamPermit {
+        StreamPermit {
             sender: self.sender.clone(),
             settled: self.settled.clone(),
             stream: OwnedGaugeGuard::new(&self.streams),
+            is_extended: false,
         }
     }
 
-    /// The server has not said goodbye, and the connection stands.
+    /// Whether the connection stands, and the server sent no GOAWAY.
     fn takes_requests(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         !matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 }
 
-impl Handle {
-    /// Whether the server takes an extended CONNECT (RFC 8441). Its settings are waited for.
+impl StreamPermit {
+    /// Whether the server takes an extended CONNECT (RFC 8441). Waits for the server's settings.
     ///
     /// # Cancel safety
-    /// Nothing is lost.
+    /// Dropping the future loses nothing.
     pub(super) async fn takes_connect(&mut self) -> bool {
         let settled = self.settled.wait_for(|settled| *settled).await.is_ok();
         settled && self.sender.is_extended_connect_protocol_enabled()
     }
 }
 
-/// The end-to-end lines of a response's head.
-pub(super) fn lines(headers: &HeaderMap) -> Lines {
+/// Lines of a response's head that are passed on to the client.
+pub(super) fn lines(headers: &HeaderMap) -> HeaderLines {
     let bytes = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut lines = Lines::with_capacity(bytes.sum());
+    let mut lines = HeaderLines::with_capacity(bytes.sum());
     for (name, value) in headers {
         if !is_hop_by_hop(name.as_str()) && name != "x-request-id" {
             lines.push(name.as_str().as_bytes(), value.as_bytes());

@@ -1,8 +1,8 @@
-//! Health checks: a GET to every server of a group, again and again, as a visitor would reach it. Each child checks
-//! for itself, since it is the way from here that must work.
+//! Health checks: a GET to every server of a group, again and again, the way a client's request would go. Each child
+//! checks for itself, since its own way must work.
 
 use super::{
-    connect::{Connector, Stream},
+    connect::{Connector, ServerStream},
     servers::Servers,
 };
 use bytes::Bytes;
@@ -19,10 +19,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-/// Name of our checks, for those who read the server's log.
+/// `User-Agent` of health checks, for readers of the server's log.
 const USER_AGENT: &str = concat!("protoplex-health/", env!("CARGO_PKG_VERSION"));
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type ProbeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Checks the servers of a group until the guard is dropped or `stop` is cancelled. `None` where the upstream wants
 /// no checks.
@@ -45,8 +45,8 @@ pub(super) fn watch(
     Some(stop.drop_guard())
 }
 
-/// All servers at once, of which there are few. The children of the fleet must not come in step, so that the first
-/// time is a matter of chance.
+/// Checks all servers, which are few, at the same time. The first check comes after a random part of the interval, so
+/// that the children of the fleet do not come in step.
 async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector) {
     let interval = Duration::from_millis(check.interval_ms);
     tokio::time::sleep(interval.mul_f64(rand::random())).await;
@@ -58,30 +58,30 @@ async fn run(check: &HealthCheck, servers: &Servers, connector: &Connector) {
             let authority = servers.authority(index);
             let limit = Duration::from_millis(check.timeout_ms);
             let probed = timeout(limit, probe(check, authority, connector)).await;
-            let well = match probed {
+            let healthy = match probed {
                 Ok(Ok(status)) => status.as_u16() < 400,
                 Ok(Err(error)) => {
-                    tracing::debug!(server = %authority, %error, "a health check failed");
+                    tracing::debug!(server = %authority, %error, "a health check got no response");
                     false
                 }
                 Err(_) => false,
             };
-            servers.probed(index, well, std::time::Instant::now());
+            servers.probed(index, healthy, std::time::Instant::now());
         }))
         .await;
     }
 }
 
-/// On a connection of its own: whether one can be made is part of the question.
+/// Sends one check, on a new connection: whether one can be made is part of the question.
 async fn probe(
     check: &HealthCheck,
     server: &Authority,
     connector: &Connector,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, ProbeError> {
     let stream = connector.connect(server, None).await?;
     let host = check.host.as_deref().unwrap_or(server.as_str());
     if connector.is_http2(&stream) {
-        let scheme = if connector.is_tls() { "https" } else { "http" };
+        let scheme = connector.scheme().as_str();
         let uri = Uri::builder()
             .scheme(scheme)
             .authority(host)
@@ -105,7 +105,7 @@ fn request(uri: Uri) -> Result<Request<()>, http::Error> {
         .body(())
 }
 
-async fn by_http1(stream: Stream, request: Request<()>) -> Result<StatusCode, Failure> {
+async fn by_http1(stream: ServerStream, request: Request<()>) -> Result<StatusCode, ProbeError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut answer = pin!(sender.send_request(request.map(|()| Empty::<Bytes>::new())));
     tokio::select! {
@@ -113,13 +113,13 @@ async fn by_http1(stream: Stream, request: Request<()>) -> Result<StatusCode, Fa
         answer = &mut answer => Ok(answer?.status()),
         ended = connection => {
             ended?;
-            // It may have brought the answer in the same breath.
+            // The connection may have brought the response together with its end.
             Ok(answer.await?.status())
         }
     }
 }
 
-async fn by_http2(stream: Stream, request: Request<()>) -> Result<StatusCode, Failure> {
+async fn by_http2(stream: ServerStream, request: Request<()>) -> Result<StatusCode, ProbeError> {
     let (mut sender, connection) = h2::client::handshake(stream).await?;
     let (mut answer, _) = sender.send_request(request, true)?;
     tokio::select! {

@@ -5,7 +5,9 @@
 
 mod body;
 mod connect;
+mod context;
 mod counters;
+mod deadlines;
 mod ending;
 mod exchange;
 mod framing;
@@ -17,9 +19,7 @@ mod grpc;
 mod h2;
 mod health;
 mod limits;
-mod means;
 mod outbound;
-mod patience;
 mod pool;
 mod proxy_protocol;
 mod response;
@@ -28,9 +28,9 @@ mod servers;
 mod tls;
 mod tunnel;
 
-pub use counters::{Cause, Counters};
+pub use context::{OpenConnections, UpstreamContext};
+pub use counters::{FailureCause, UpstreamCounters};
 pub use group::{Group, Load, RelayError};
-pub use means::{Connected, Means};
-pub use outbound::{Outbound, Retry, Timeouts};
-pub use servers::{Lease, Outcome, Servers, Standing, Unavailable, key_hash};
+pub use outbound::{Outbound, Retry, TimeoutOverrides};
+pub use servers::{AttemptOutcome, Lease, ServerHealth, Servers, Unavailable, key_hash};
 pub use tls::{NodeCertificate, UpstreamTlsError};

@@ -1,6 +1,6 @@
 //! A request as it goes to an upstream.
 
-use super::counters::Counters;
+use super::counters::UpstreamCounters;
 use bytes::Bytes;
 use http::{Method, uri::Authority};
 use protoplex_http::{Body, Interims, fields};
@@ -9,27 +9,27 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 /// When a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// When it did not reach a server; if it is idempotent, also when it was not answered.
+    /// Again if it did not reach a server; where the method is idempotent, also if it was not answered.
     #[default]
     Default,
-    /// Never.
+    /// Sent once at most.
     Never,
-    /// As if it were idempotent.
+    /// Again as if the method were idempotent.
     Always,
 }
 
-/// Times in place of the upstream's own.
+/// Timeouts of one request, in place of the upstream's own.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Timeouts {
-    /// Until the head of the response.
+pub struct TimeoutOverrides {
+    /// Longest wait for the head of the response.
     pub first_byte: Option<Duration>,
-    /// Between two reads of a body.
+    /// Longest silence between two reads of a body.
     pub idle: Option<Duration>,
-    /// For all of it.
+    /// Longest time from the request to the end of the response.
     pub total: Option<Duration>,
 }
 
-/// A request that was decided on.
+/// A request to an upstream, as a handler's decision made it.
 #[derive(Debug)]
 pub struct Outbound {
     /// The request line and the end-to-end header lines, `Host` first if there is one; without framing and the empty
@@ -37,33 +37,34 @@ pub struct Outbound {
     pub head: Vec<u8>,
     /// Whether `head` has a `Host`. Without one a server gets its own address as such: HTTP/1.1 wants one.
     pub names_host: bool,
-    /// The same method as in `head`.
+    /// Method of the request line in `head`.
     pub method: Method,
-    /// Pulled when the server wants it.
+    /// Body of the request, pulled when the server wants it.
     pub body: Body,
     /// The protocol that the client wants to go on with, if it may.
     pub upgrade: Option<String>,
     /// The client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// The client takes trailers (`TE: trailers`), and so do we: servers are told anew, by HTTP/1.1 with the `Connection`
-    /// line that has to go with it (RFC 9110, section 10.1.4). gRPC's refuse who does not say so.
+    /// The client takes trailers (`TE: trailers`), and so do we. Servers are told so anew, by HTTP/1.1 with the
+    /// `Connection` line that has to go with it (RFC 9110, section 10.1.4): gRPC's refuse a client that does not say
+    /// so.
     pub takes_trailers: bool,
-    /// Where interim answers go.
+    /// Where interim responses go.
     pub interims: Option<Interims>,
-    /// In place of the upstream's.
-    pub timeouts: Timeouts,
-    /// When it is sent again.
+    /// Timeouts that replace the upstream's.
+    pub timeouts: TimeoutOverrides,
+    /// When the request is sent again.
     pub retry: Retry,
-    /// What rendezvous hashing goes by.
+    /// Hash that rendezvous hashing goes by, see [`key_hash`](crate::key_hash).
     pub key: Option<u64>,
-    /// Who asks, for the PROXY protocol; port 0 where only the address is known.
+    /// Address of the client, for the PROXY protocol; port 0 where only the address is known.
     pub client: SocketAddr,
-    /// Where it is counted.
-    pub counters: Arc<Counters>,
+    /// Counters of the name that the request is relayed under.
+    pub counters: Arc<UpstreamCounters>,
 }
 
 impl Outbound {
-    /// Whether it may be sent again although a server may have acted on it.
+    /// Whether the request may be sent again although a server may have acted on it.
     pub(super) fn is_repeatable(&self) -> bool {
         match self.retry {
             Retry::Never => false,
@@ -81,19 +82,19 @@ impl Outbound {
         }
     }
 
-    /// The length of the body, where it is known.
+    /// Length of the body in bytes, where it is known.
     pub(super) fn length(&self) -> Option<u64> {
         http_body::Body::size_hint(&self.body).exact()
     }
 
-    /// The value of `Content-Length`, if there is to be one.
+    /// Value of `Content-Length`, if there is to be one.
     pub(super) fn announced_length(&self) -> Option<u64> {
         let wants_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
         self.length()
             .filter(|_| wants_body || !self.body.is_absent())
     }
 
-    /// The whole head as HTTP/1.1 has it, made of a copy of `head`, or of `head` itself.
+    /// Makes the head for HTTP/1.1 of `head`, or of a copy of it, but for the server's own address.
     pub(super) fn http1_head(&self, mut head: Vec<u8>) -> Bytes {
         if let Some(protocol) = &self.upgrade {
             head.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
@@ -116,7 +117,7 @@ impl Outbound {
         head.into()
     }
 
-    /// `head` as [`Self::http1_head`] made it, for one server.
+    /// Completes a head of [`Self::http1_head`] for one server: its address as `Host` where the client named none.
     pub(super) fn http1_head_for(&self, head: &Bytes, server: &Authority) -> Bytes {
         if self.names_host {
             return head.clone();
@@ -127,7 +128,7 @@ impl Outbound {
             .into()
     }
 
-    /// Path and query, and the header lines.
+    /// Reads path, query and header lines back from `head`.
     pub(super) fn parts(&self) -> (&str, impl Iterator<Item = (&[u8], &[u8])>) {
         let (line, lines) = self.head.split_at(line_end(&self.head));
         let path = line.split(|&byte| byte == b' ').nth(1).unwrap_or_default();
@@ -135,7 +136,7 @@ impl Outbound {
     }
 }
 
-/// Where the first line ends.
+/// Length of the first line.
 fn line_end(head: &[u8]) -> usize {
     head.iter()
         .position(|&byte| byte == b'\n')

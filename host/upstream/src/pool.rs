@@ -1,7 +1,7 @@
-//! Connections to one server that wait for the next request. A pool belongs to everything that makes connections
-//! different: the address, what is spoken, how TLS is verified.
+//! HTTP/1.1 connections to one server that wait for the next request. A pool belongs to everything that makes
+//! connections different: the address, what is spoken, how TLS is verified.
 
-use super::exchange::Connection;
+use super::exchange::ServerConnection;
 use parking_lot::Mutex;
 use protoplex_net::OwnedGaugeGuard;
 use std::{
@@ -13,22 +13,23 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Kept to one server, in each child.
+/// Most idle connections that a child keeps to one server.
 const IDLE_CONNECTIONS_MAX: usize = 256;
-/// An idle connection is closed after this: below the 75 s at which our own nodes close theirs, and nginx.
+/// Longest time that a connection is kept idle: below the 75 s at which our own nodes close theirs, and nginx.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Idle connections. The last one used is the first one taken, so that what a burst opened ages and goes.
+/// Idle HTTP/1.1 connections to one server. The last one used is taken first, so that what a burst opened ages and
+/// goes.
 #[derive(Default)]
-pub(super) struct Pool {
-    idle: Mutex<Vec<Connection>>,
-    /// Connections that there are, wherever they are.
+pub(super) struct Http1Pool {
+    idle: Mutex<Vec<ServerConnection>>,
+    /// Number of open connections, in use or idle.
     open: Arc<AtomicUsize>,
 }
 
-impl Pool {
-    /// One that is still open, as far as is known. `now` may be a moment ago.
-    pub(super) fn take(&self, now: Instant) -> Option<Connection> {
+impl Http1Pool {
+    /// Takes a connection that is still open, as far as is known. `now` may be a moment ago.
+    pub(super) fn take(&self, now: Instant) -> Option<ServerConnection> {
         loop {
             let mut connection = self.idle.lock().pop()?;
             let idle = now.saturating_duration_since(connection.idle_since);
@@ -38,19 +39,20 @@ impl Pool {
         }
     }
 
-    /// Keeps one whose last response is over.
-    pub(super) fn put_back(&self, mut connection: Connection) {
+    /// Keeps a connection whose last response is over.
+    pub(super) fn put_back(&self, mut connection: ServerConnection) {
         connection.idle_since = Instant::now();
+        connection.is_reused = true;
         let mut idle = self.idle.lock();
         if idle.len() < IDLE_CONNECTIONS_MAX {
             idle.push(connection);
         }
     }
 
-    /// Closes what was idle for too long, or was closed by the server.
+    /// Closes connections that were idle for too long, or that the server closed.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        // Closing happens after the lock is gone.
+        // Connections are closed after the lock is released.
         let mut old = Vec::new();
         let mut idle = self.idle.lock();
         for at in (0..idle.len()).rev() {
@@ -66,7 +68,7 @@ impl Pool {
         self.idle.lock().len()
     }
 
-    /// Counts a new connection while what it gives lives.
+    /// Counts a new connection until the guard is dropped.
     pub(super) fn count(&self) -> OwnedGaugeGuard {
         OwnedGaugeGuard::new(&self.open)
     }
@@ -80,7 +82,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connect::Connector, means::Connected};
+    use crate::{connect::Connector, context::OpenConnections};
     use protoplex_wire::manifest::Upstream;
     use std::sync::Arc;
 
@@ -88,13 +90,13 @@ mod tests {
     async fn one_that_waits_too_long_is_closed_and_counts_no_more() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let connected = Arc::new(Connected::default());
+        let connected = Arc::new(OpenConnections::default());
         let connector = Connector::new(&Upstream::default(), None, &connected).unwrap();
-        let (pool, authority) = (Pool::default(), address.parse().unwrap());
+        let (pool, authority) = (Http1Pool::default(), address.parse().unwrap());
         let counts = || (connected.open(), pool.len());
         for _ in 0..2 {
             let stream = connector.connect(&authority, None).await.unwrap();
-            pool.put_back(Connection::new(stream, pool.count()));
+            pool.put_back(ServerConnection::new(stream, pool.count()));
         }
         assert_eq!(counts(), (2, 2));
         let taken = pool.take(Instant::now()).unwrap();

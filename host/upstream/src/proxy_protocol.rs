@@ -1,21 +1,21 @@
-//! The PROXY protocol, said to servers: who the visitor is, before the first byte of HTTP.
-//! (haproxy.org/download/2.8/doc/proxy-protocol.txt, sections 2.1 and 2.2)
+//! The PROXY protocol as it is written to servers: who the client is, before the first byte of HTTP
+//! (haproxy.org/download/2.8/doc/proxy-protocol.txt, sections 2.1 and 2.2).
 
 use protoplex_wire::manifest::ProxyProtocol;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The first bytes of version 2: what no protocol of text begins with.
+/// First bytes of version 2, with which no protocol of text begins.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, a connection on behalf of another.
+/// Version 2, command PROXY: a connection on behalf of another.
 const PROXIED: u8 = 0x21;
-/// Version 2, a connection of our own.
+/// Version 2, command LOCAL: a connection of the sender's own.
 const LOCAL: u8 = 0x20;
-/// Addresses of IPv4 or IPv6, of a stream.
+/// TCP over IPv4.
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
-/// The header for a connection from `source`, who came to `destination`; without a source, for one of our own (a
-/// health check). Both are said as IPv6 where one of them is.
+/// Header for a connection from `source`, who came to `destination`; without a source, for a connection of our own (a
+/// health check). Both are written as IPv6 where one of them is.
 pub(super) fn header(
     version: ProxyProtocol,
     source: Option<SocketAddr>,

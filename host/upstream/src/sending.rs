@@ -1,6 +1,6 @@
-//! A request on its way out to a server: the head, then the body as the client's connection brings it.
+//! A request on its way to a server by HTTP/1.1: the head, then the body as the client's connection brings it.
 
-use super::{connect::Stream, patience::Awaited};
+use super::{connect::ServerStream, deadlines::AwaitedSide};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body as HttpBody;
@@ -12,37 +12,38 @@ use std::{
 };
 use tokio::io::AsyncWrite;
 
-/// Why a request did not get out whole.
+/// Why a request by HTTP/1.1 was not sent whole.
 #[derive(Debug)]
-pub(super) enum Unsent {
-    /// The server's doing.
+pub(super) enum Http1SendError {
+    /// The connection to the server failed.
     Server(io::Error),
-    /// The client's doing.
+    /// The client's body failed.
     Client(BodyError),
 }
 
-/// The rest of one request that is to be sent.
-pub(super) struct Sending {
-    /// Goes out in this order.
+/// Part of a request by HTTP/1.1 that is still to be sent.
+pub(super) struct RequestSender {
+    /// Pieces to write, in this order.
     out: [Bytes; 3],
     body: Option<Body>,
     chunked: bool,
     /// Bytes left of a body of known length.
     left: u64,
-    /// The body is not asked for yet: the server has not said `100 Continue`.
+    /// Whether the body waits for the server's `100 Continue`.
     pub(super) holds: bool,
-    /// A byte was written.
+    /// Whether a byte was written.
     pub(super) begun: bool,
-    /// The body was asked for, so that the request cannot be sent again.
+    /// Whether the body was asked for, so that the request cannot be sent again.
     pub(super) touched: bool,
     flushed: bool,
     had_body: bool,
-    /// Writes that took something of the body.
+    /// Number of writes that took something of the body.
     pub(super) taken: u64,
 }
 
-impl Sending {
-    /// `length` of the body; chunks where it is not known.
+impl RequestSender {
+    /// Begins before the first byte. The body goes in chunks where `length` is not known, and is held back until `100
+    /// Continue` where `holds` says so.
     pub(super) fn new(head: Bytes, body: Body, length: Option<u64>, holds: bool) -> Self {
         let body = (!body.is_absent()).then_some(body);
         Self {
@@ -69,18 +70,18 @@ impl Sending {
         self.flushed && self.body.is_none() && self.out.iter().all(Bytes::is_empty)
     }
 
-    /// Whether the client owes what is left of the body: its length is known.
+    /// Whether the client owes the rest of the body, because its length is known.
     pub(super) fn is_owed(&self) -> bool {
         self.body.as_ref().is_some_and(Body::is_owed)
     }
 
-    /// The side whose turn it is, after a poll.
-    pub(super) fn awaited(&self) -> Awaited {
+    /// Side that has to move next, after a poll.
+    pub(super) fn awaited(&self) -> AwaitedSide {
         let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);
         match (is_out, self.body.is_some() && !self.holds) {
-            (false, _) => Awaited::Room,
-            (true, true) => Awaited::Client,
-            (true, false) => Awaited::Response,
+            (false, _) => AwaitedSide::Room,
+            (true, true) => AwaitedSide::Client,
+            (true, false) => AwaitedSide::Response,
         }
     }
 
@@ -92,14 +93,14 @@ impl Sending {
         Some(self.body.take().unwrap_or_else(Body::empty))
     }
 
-    /// Gets on as far as it can.
+    /// Sends as much as the socket takes and the client brings. Ready when all is sent.
     pub(super) fn poll(
         &mut self,
-        io: &mut Stream,
+        io: &mut ServerStream,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Unsent>> {
+    ) -> Poll<Result<(), Http1SendError>> {
         loop {
-            ready!(self.poll_write(io, cx)).map_err(Unsent::Server)?;
+            ready!(self.poll_write(io, cx)).map_err(Http1SendError::Server)?;
             let Some(body) = &mut self.body else {
                 return Poll::Ready(Ok(()));
             };
@@ -112,13 +113,13 @@ impl Sending {
                     Ok(data) => self.piece(data)?,
                     Err(frame) => self.end(frame.trailers_ref())?,
                 },
-                Some(Err(error)) => return Poll::Ready(Err(Unsent::Client(error))),
+                Some(Err(error)) => return Poll::Ready(Err(Http1SendError::Client(error))),
                 None => self.end(None)?,
             }
         }
     }
 
-    fn piece(&mut self, data: Bytes) -> Result<(), Unsent> {
+    fn piece(&mut self, data: Bytes) -> Result<(), Http1SendError> {
         if data.is_empty() {
             return Ok(());
         }
@@ -127,7 +128,7 @@ impl Sending {
             self.out = [size, data, Bytes::from_static(b"\r\n")];
         } else {
             self.left = self.left.checked_sub(data.len() as u64).ok_or_else(|| {
-                Unsent::Client(BodyError::Malformed("it is longer than announced".into()))
+                Http1SendError::Client(BodyError::Malformed("it is longer than announced".into()))
             })?;
             self.out[0] = data;
         }
@@ -135,7 +136,7 @@ impl Sending {
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Unsent> {
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Http1SendError> {
         self.body = None;
         if self.chunked {
             let mut last = Vec::new();
@@ -144,12 +145,12 @@ impl Sending {
             self.flushed = false;
         } else if self.left > 0 {
             let why = "it is shorter than announced".into();
-            return Err(Unsent::Client(BodyError::Incomplete(why)));
+            return Err(Http1SendError::Client(BodyError::Incomplete(why)));
         }
         Ok(())
     }
 
-    fn poll_write(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, io: &mut ServerStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.out.iter().any(|part| !part.is_empty()) {
             let [first, second, third] = &self.out;
             let polled = if second.is_empty() && third.is_empty() {

@@ -1,4 +1,4 @@
-//! TLS to servers: whom we believe, who we are, and what is spoken inside.
+//! TLS to servers: which certificates are believed, which one this node shows, and what is spoken inside.
 
 use http::uri::Authority;
 use protoplex_wire::manifest::{Upstream, UpstreamProtocol};
@@ -10,7 +10,7 @@ use std::{io, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// The node's own certificate, for servers that ask who calls.
+/// Certificate of this node, for servers that ask who calls.
 pub struct NodeCertificate {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -19,25 +19,25 @@ pub struct NodeCertificate {
 /// Why TLS to an upstream cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamTlsError {
-    /// PEM that is none.
+    /// A text is no PEM.
     #[error("{0} is no PEM: {1}")]
     Pem(&'static str, rustls::pki_types::pem::Error),
-    /// PEM of something else.
+    /// A PEM text has no certificate.
     #[error("{0} has no certificate in it")]
     NoCertificate(&'static str),
     /// Certificates that no chain can be built on, or that do not fit the key.
     #[error("{0} cannot be used: {1}")]
     Unusable(&'static str, rustls::Error),
-    /// No such name can be in a certificate.
+    /// The name can be in no certificate.
     #[error("tls.server_name `{0}` is no name of a server")]
     Name(String),
-    /// The upstream wants one, and this process was given none.
+    /// The upstream wants the node's certificate, and this process was given none.
     #[error("tls.node_certificate is set, and this node has no certificate to present")]
     NoNodeCertificate,
 }
 
 impl NodeCertificate {
-    /// From a PEM chain, leaf first, and its key.
+    /// Reads a PEM chain, leaf first, and its key.
     ///
     /// # Errors
     /// The texts are no PEM of that kind.
@@ -49,17 +49,26 @@ impl NodeCertificate {
     }
 }
 
+/// Versions of HTTP that a new connection offers to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VersionOffer {
+    /// All that the upstream's protocol has.
+    Any,
+    /// HTTP/1.1 alone: for what HTTP/2 has not, such as `Upgrade`.
+    Http1Only,
+}
+
 /// TLS of connections to one upstream.
-pub(super) struct Tls {
+pub(super) struct ServerTls {
     connector: TlsConnector,
-    /// Offers HTTP/1.1 only.
+    /// Connector that offers HTTP/1.1 alone.
     http1: TlsConnector,
-    /// In place of the address's host.
+    /// Name that the server's certificate must have, in place of the address's host.
     name: Option<ServerName<'static>>,
 }
 
-impl Tls {
-    /// `None` where the upstream speaks plain.
+impl ServerTls {
+    /// Makes what TLS to an upstream needs; `None` where it speaks plain HTTP.
     pub(super) fn new(
         upstream: &Upstream,
         node: Option<&NodeCertificate>,
@@ -97,28 +106,27 @@ impl Tls {
         }))
     }
 
-    /// The handshake. The server is who it should be when this returns.
+    /// Does the handshake. The server is who it should be when this returns.
     pub(super) async fn secure(
         &self,
         authority: &Authority,
         stream: TcpStream,
-        is_http1: bool,
+        offer: VersionOffer,
     ) -> io::Result<TlsStream<TcpStream>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host(authority).to_owned())
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
         };
-        let connector = if is_http1 {
-            &self.http1
-        } else {
-            &self.connector
+        let connector = match offer {
+            VersionOffer::Http1Only => &self.http1,
+            VersionOffer::Any => &self.connector,
         };
         connector.connect(name, stream).await
     }
 }
 
-/// The host without the brackets of IPv6.
+/// Host of an address, without the brackets of IPv6.
 pub(super) fn host(authority: &Authority) -> &str {
     let host = authority.host();
     host.strip_prefix('[')

@@ -1,4 +1,4 @@
-//! A server's end of a tunnel, as the client's connection takes it over.
+//! Server's end of a tunnel, as the client's connection takes it over.
 
 use bytes::Bytes;
 use protoplex_http::{Duplex, Tunnel};
@@ -13,13 +13,14 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A connection, or a stream of one, that is counted until it is over.
+/// Connection to a server, or a stream of one, that counts as open until it is dropped.
 struct CountedEnd<IO> {
     io: IO,
     _counted: OwnedGaugeGuard,
 }
 
-/// A tunnel whose server sent `early` already; `counted` counts it until it is over.
+/// Makes the server's end of a tunnel. The server sent `early` already; `counted` counts the connection until it is
+/// over.
 pub(super) fn tunnel(io: impl Duplex, early: Bytes, counted: OwnedGaugeGuard) -> Tunnel {
     let end = CountedEnd {
         io,

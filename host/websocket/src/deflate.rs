@@ -1,17 +1,17 @@
-//! Raw DEFLATE without context takeover (RFC 7692, section 7.2). One state a thread serves all connections.
+//! Raw DEFLATE without context takeover (RFC 7692, section 7.2). One compressor a thread serves all connections.
 
 use super::{Violation, code};
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use std::cell::RefCell;
 
-/// Bytes with which a flush ends; they do not travel.
+/// Bytes with which a flush ends, and which are not sent.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// Room made at a time.
+/// Bytes of room that are made at a time.
 const STEP_BYTES: usize = 4 << 10;
-/// Short text deflates to nothing shorter.
+/// Least bytes that are deflated: shorter text becomes no shorter.
 const DEFLATE_BYTES_MIN: usize = 64;
-/// Above it each step costs much and saves little, for JSON of a few kilobytes.
+/// Level of compression: above it each step costs much and saves little, for JSON of a few kilobytes.
 const LEVEL: u32 = 4;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
     static INFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 
-/// A message deflated, to be framed with its bit set; `None` where that would not be shorter.
+/// Deflates a message, to be framed with its bit set; `None` where that would not be shorter.
 pub fn deflate(message: &[u8]) -> Option<Bytes> {
     if message.len() < DEFLATE_BYTES_MIN {
         return None;
@@ -47,7 +47,7 @@ pub fn deflate(message: &[u8]) -> Option<Bytes> {
     })
 }
 
-/// A message inflated, of at most so many bytes: a few that stand for gigabytes are refused while they unfold.
+/// Inflates a message to at most `bytes_max`: a few bytes that stand for gigabytes are refused while they unfold.
 pub(super) fn inflate(message: &[u8], bytes_max: usize) -> Result<Vec<u8>, Violation> {
     INFLATE.with_borrow_mut(|inflate| {
         inflate.reset(false);
@@ -76,13 +76,13 @@ pub(super) fn inflate(message: &[u8], bytes_max: usize) -> Result<Vec<u8>, Viola
     })
 }
 
-/// The beginning of a message, inflated: up to so many bytes, and fewer where that is all that can be made out.
+/// Inflates the beginning of a message: up to `bytes_max`, and fewer where that is all that can be made out.
 pub(super) fn inflate_beginning(message: &[u8], bytes_max: usize) -> Vec<u8> {
     INFLATE.with_borrow_mut(|inflate| {
         inflate.reset(false);
-        // Exactly that is made, however much follows.
+        // The vector never grows: exactly `bytes_max` are made, however much follows.
         let mut out = Vec::with_capacity(bytes_max);
-        // What is broken has no beginning beyond what was made before.
+        // Fails for broken input, which has no beginning beyond what was made before.
         let _ = inflate.decompress_vec(message, &mut out, FlushDecompress::Sync);
         out
     })

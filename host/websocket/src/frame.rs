@@ -3,25 +3,25 @@
 use super::Violation;
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Control frames carry no more.
+/// Most bytes that a control frame carries.
 pub(super) const CONTROL_BYTES_MAX: usize = 125;
-/// Two bytes, eight of length, four of mask.
+/// Longest head of a frame: two bytes, eight of length, four of mask.
 const HEAD_BYTES_MAX: usize = 14;
 
 /// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
-    /// More of the message before.
+    /// More of the message that began before.
     Continuation = 0,
-    /// UTF-8.
+    /// Message of UTF-8.
     Text = 1,
-    /// Bytes.
+    /// Message of bytes.
     Binary = 2,
-    /// The end.
+    /// End of the connection.
     Close = 8,
-    /// To be answered with a pong of the same content.
+    /// Ping, to be answered with a pong of the same content.
     Ping = 9,
-    /// The answer.
+    /// Answer to a ping.
     Pong = 10,
 }
 
@@ -43,19 +43,19 @@ impl Opcode {
     }
 }
 
-/// The head of a client's frame.
+/// Head of a client's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct FrameHead {
     pub(super) opcode: Opcode,
     pub(super) is_final: bool,
-    /// RSV1: the message is deflated.
+    /// RSV1: whether the message is deflated.
     pub(super) is_deflated: bool,
     pub(super) bytes: u64,
     pub(super) mask: [u8; 4],
 }
 
-impl Head {
-    /// Reads one; `None` until there is enough. With its length in bytes.
+impl FrameHead {
+    /// Reads a head, and returns it with its length in bytes; `None` until there is enough.
     pub(super) fn parse(input: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
         let [first, second, rest @ ..] = input else {
             return Ok(None);
@@ -129,7 +129,8 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4], at: u64) {
     }
 }
 
-/// A server's frame: a whole message or a control frame. `is_deflated` where `payload` is what [`super::deflate()`] made.
+/// Makes a server's frame: a whole message or a control frame. `is_deflated` where `payload` is what
+/// [`super::deflate()`] made.
 pub fn frame(opcode: Opcode, is_deflated: bool, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD_BYTES_MAX + payload.len());
     out.put_u8(0x80 | u8::from(is_deflated) << 6 | opcode as u8);
@@ -148,7 +149,7 @@ pub fn frame(opcode: Opcode, is_deflated: bool, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// A closing frame; the reason is cut to what fits.
+/// Makes a closing frame; the reason is cut to what fits.
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     let most = CONTROL_BYTES_MAX - 2;
     let end = (0..=reason.len().min(most))

@@ -1,12 +1,12 @@
 //! What must hold for anything that a client sends on a WebSocket.
 
 use crate::{
-    Event, Limits, Opcode, Reader, Violation, frame,
+    FrameEvent, MessageLimits, MessageReader, Opcode, Violation, frame,
     frame::{CONTROL_BYTES_MAX, unmask},
 };
 use bytes::{BufMut, BytesMut};
 
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     message_bytes_max: 512,
     discarded_bytes_max: 2_048,
     frames_max: 8,
@@ -25,23 +25,23 @@ pub fn websocket(data: &[u8]) {
     assert_eq!(events(data.chunks(1)), whole, "byte by byte");
     for event in &whole.0 {
         let (opcode, payload) = match event {
-            Event::Text(text) => {
+            FrameEvent::Text(text) => {
                 assert!(text.len() <= LIMITS.message_bytes_max);
                 assert!(std::str::from_utf8(text).is_ok(), "text is UTF-8");
                 (Opcode::Text, text)
             }
-            Event::Binary(content) => {
+            FrameEvent::Binary(content) => {
                 assert!(content.len() <= LIMITS.message_bytes_max);
                 (Opcode::Binary, content)
             }
-            Event::Ping(content) => (Opcode::Ping, content),
-            Event::Pong(content) => (Opcode::Pong, content),
-            Event::TooLarge { beginning, bytes } => {
+            FrameEvent::Ping(content) => (Opcode::Ping, content),
+            FrameEvent::Pong(content) => (Opcode::Pong, content),
+            FrameEvent::TooLarge { beginning, bytes } => {
                 assert!(beginning.len() <= BEGINNING_BYTES_MAX);
                 assert!(*bytes <= LIMITS.discarded_bytes_max);
                 continue;
             }
-            Event::Part | Event::Close(..) => continue,
+            FrameEvent::Part | FrameEvent::Close(..) => continue,
         };
         assert!(!opcode.is_control() || payload.len() <= CONTROL_BYTES_MAX);
         let sent = client_frame(opcode, payload, [cut, 7, cut, 9]);
@@ -50,8 +50,8 @@ pub fn websocket(data: &[u8]) {
 }
 
 /// Events of the input as it comes, and the violation that ended it.
-fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Option<Violation>) {
-    let mut reader = Reader::new(LIMITS, true);
+fn events<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<FrameEvent>, Option<Violation>) {
+    let mut reader = MessageReader::new(LIMITS, true);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);

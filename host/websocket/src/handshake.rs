@@ -4,26 +4,26 @@ use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, header};
 
-/// RFC 6455, section 1.3.
+/// GUID that is hashed with the key (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// A nonce of sixteen bytes.
+/// Bytes of the nonce that is the key.
 const KEY_BYTES: usize = 16;
 
-/// Why there is none; each is a 400, and the version a 426 with `Sec-WebSocket-Version: 13`.
+/// Why a handshake is refused; each is a 400, and the version a 426 with `Sec-WebSocket-Version: 13`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// The version is not 13.
     #[error("Sec-WebSocket-Version must be 13")]
     Version,
-    /// No key, two of them, or one that is not sixteen bytes in base64.
+    /// There is no key, or two of them, or one that is not sixteen bytes in base64.
     #[error("Sec-WebSocket-Key must be one nonce of 16 bytes in base64")]
     Key,
 }
 
-/// The agreement of a handshake.
+/// What a handshake agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// The value of `Sec-WebSocket-Accept`.
+    /// Value of `Sec-WebSocket-Accept`.
     pub accept: String,
     /// Whether messages may be deflated.
     pub may_deflate: bool,
@@ -31,7 +31,7 @@ pub struct Handshake {
     pub protocols: Vec<String>,
 }
 
-/// The value of `Sec-WebSocket-Extensions` where messages may be deflated.
+/// Value of `Sec-WebSocket-Extensions` where messages may be deflated.
 pub const DEFLATE_EXTENSION: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
@@ -39,7 +39,7 @@ impl Handshake {
     /// Reads what a client asks for. `Upgrade` and `Connection`, or `:protocol`, have been looked at.
     ///
     /// # Errors
-    /// See [`HandshakeError`].
+    /// The client asks for something that is no handshake, see [`HandshakeError`].
     pub fn read(headers: &HeaderMap) -> Result<Self, HandshakeError> {
         check_version(headers)?;
         let key = single(headers, &header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
@@ -72,7 +72,7 @@ impl Handshake {
     }
 }
 
-/// The value of `Sec-WebSocket-Accept` for a key.
+/// Value of `Sec-WebSocket-Accept` for a key.
 pub fn accept(key: &[u8]) -> String {
     let mut sha1 = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     sha1.update(key);

@@ -14,7 +14,7 @@ mod tests;
 pub use deflate::deflate;
 pub use frame::{Opcode, close_frame, frame};
 pub use handshake::{DEFLATE_EXTENSION, Handshake, HandshakeError, accept};
-pub use reader::{Event, Limits, Reader};
+pub use reader::{FrameEvent, MessageLimits, MessageReader};
 
 /// Codes of a closing handshake (RFC 6455, section 7.4.1, and IANA's registry).
 pub mod code {
@@ -26,7 +26,7 @@ pub mod code {
     pub const PROTOCOL: u16 = 1002;
     /// Text that is not UTF-8.
     pub const NOT_UTF8: u16 = 1007;
-    /// Against a policy, such as a queue that is full.
+    /// A policy was broken, such as the size of a queue.
     pub const POLICY: u16 = 1008;
     /// A message above the limit.
     pub const TOO_LARGE: u16 = 1009;
@@ -40,7 +40,7 @@ pub mod code {
 pub struct Violation {
     /// Code that the other end is told.
     pub code: u16,
-    /// Deed of the other end.
+    /// What the other end did.
     pub reason: &'static str,
 }
 

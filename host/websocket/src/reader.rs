@@ -4,18 +4,18 @@
 use super::{
     Opcode, Violation, code,
     deflate::{TOO_LARGE, inflate, inflate_beginning},
-    frame::{Head, unmask},
+    frame::{FrameHead, unmask},
 };
 use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes kept of a message that is too large: enough to tell which it is.
 const BEGINNING_BYTES: usize = 128;
-/// Bytes kept of a compressed one, before it is inflated.
+/// Bytes kept of a compressed message that is too large, before it is inflated.
 const DEFLATED_BEGINNING_BYTES: usize = 1_024;
 
 /// Limits on what a client may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct MessageLimits {
     /// Bytes of one message, inflated.
     pub message_bytes_max: usize,
     /// Bytes, as they come, of one message above that limit which are read and thrown away, so that the connection goes
@@ -25,36 +25,36 @@ pub struct Limits {
     pub frames_max: u32,
 }
 
-/// An event of the other end.
+/// What the reader found: a frame, or a whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum FrameEvent {
     /// A message of UTF-8.
     Text(Bytes),
     /// A message of bytes.
     Binary(Bytes),
-    /// A frame of a message, and not its last. It says nothing, but costs what a frame costs: whoever reads counts it.
+    /// Frame of a message, and not its last. It says nothing, but costs what a frame costs: whoever reads counts it.
     Part,
-    /// To be answered with a pong of the same content.
+    /// Ping, to be answered with a pong of the same content.
     Ping(Bytes),
-    /// An answer.
+    /// Pong, the answer to a ping.
     Pong(Bytes),
-    /// A message above the limit that was thrown away; how it began.
+    /// Message above the limit that was thrown away; how it began.
     TooLarge {
         /// First bytes of the message, inflated.
         beginning: Bytes,
-        /// All of its bytes, as they came.
+        /// All bytes of the message, as they came.
         bytes: u64,
     },
-    /// The other end is done: its code, where it gave one, and its reason.
+    /// End of the other side: its code, where it gave one, and its reason.
     Close(Option<u16>, Bytes),
 }
 
-/// A message of which some has come.
+/// Message of which some has come.
 #[derive(Debug)]
-struct Partial {
+struct PartialMessage {
     opcode: Opcode,
     is_deflated: bool,
-    /// Beginning of a message that is too large.
+    /// Content so far; of a message that is too large, the beginning.
     content: BytesMut,
     is_too_large: bool,
     /// Bytes as they came, those of the frame that is under way included.
@@ -64,20 +64,20 @@ struct Partial {
     checked: usize,
 }
 
-/// See the module.
+/// Reader of one connection: from its bytes to whole messages.
 #[derive(Debug)]
-pub struct Reader {
-    limits: Limits,
+pub struct MessageReader {
+    limits: MessageLimits,
     may_deflate: bool,
-    /// The frame that is under way, and how much of it has come.
-    frame: Option<(Head, u64)>,
-    message: Option<Box<Partial>>,
+    /// Frame that is under way, and how much of it has come.
+    frame: Option<(FrameHead, u64)>,
+    message: Option<Box<PartialMessage>>,
     control: BytesMut,
 }
 
-impl Reader {
-    /// `may_deflate` where the handshake agreed on it.
-    pub fn new(limits: Limits, may_deflate: bool) -> Self {
+impl MessageReader {
+    /// Makes the reader of a connection; `may_deflate` where the handshake agreed on it.
+    pub fn new(limits: MessageLimits, may_deflate: bool) -> Self {
         Self {
             limits,
             may_deflate,
@@ -87,7 +87,7 @@ impl Reader {
         }
     }
 
-    /// Bytes of a message that has not come whole.
+    /// Bytes held of a message that has not come whole.
     pub fn held(&self) -> usize {
         self.message
             .as_ref()
@@ -98,12 +98,12 @@ impl Reader {
     /// whoever counts events counts frames.
     ///
     /// # Errors
-    /// What the client did wrong. Nothing more may be read.
-    pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Event>, Violation> {
+    /// The client broke the protocol. Nothing more may be read.
+    pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<FrameEvent>, Violation> {
         let (head, came) = match self.frame {
             Some(frame) => frame,
             None => {
-                let Some((head, bytes)) = Head::parse(input)? else {
+                let Some((head, bytes)) = FrameHead::parse(input)? else {
                     return Ok(None);
                 };
                 self.begin(&head)?;
@@ -124,8 +124,8 @@ impl Reader {
         self.end(&head).map(Some)
     }
 
-    /// A frame's head: whether it may stand here.
-    fn begin(&mut self, head: &Head) -> Result<(), Violation> {
+    /// Begins a frame, if its head may stand here.
+    fn begin(&mut self, head: &FrameHead) -> Result<(), Violation> {
         if head.opcode.is_control() {
             self.control.clear();
             return Ok(());
@@ -143,7 +143,7 @@ impl Reader {
             ));
         }
         let message = self.message.get_or_insert_with(|| {
-            Box::new(Partial {
+            Box::new(PartialMessage {
                 opcode: head.opcode,
                 is_deflated: head.is_deflated,
                 content: BytesMut::new(),
@@ -168,8 +168,8 @@ impl Reader {
         Ok(())
     }
 
-    /// A part of a frame's content. Text that is wrong already is not waited for.
-    fn take(&mut self, head: &Head, part: BytesMut) -> Result<(), Violation> {
+    /// Takes a part of a frame's content. Text that is wrong already is not waited for.
+    fn take(&mut self, head: &FrameHead, part: BytesMut) -> Result<(), Violation> {
         let Some(message) = self.message.as_mut().filter(|_| !head.opcode.is_control()) else {
             self.control.extend_from_slice(&part);
             return Ok(());
@@ -193,18 +193,18 @@ impl Reader {
         Ok(())
     }
 
-    /// A whole frame has come.
-    fn end(&mut self, head: &Head) -> Result<Event, Violation> {
+    /// Ends a frame: all of it has come.
+    fn end(&mut self, head: &FrameHead) -> Result<FrameEvent, Violation> {
         if head.opcode.is_control() {
             let content = self.control.split().freeze();
             return Ok(match head.opcode {
-                Opcode::Ping => Event::Ping(content),
-                Opcode::Pong => Event::Pong(content),
+                Opcode::Ping => FrameEvent::Ping(content),
+                Opcode::Pong => FrameEvent::Pong(content),
                 _ => close(content)?,
             });
         }
         let Some(message) = self.message.take_if(|_| head.is_final) else {
-            return Ok(Event::Part);
+            return Ok(FrameEvent::Part);
         };
         if message.is_too_large {
             return Ok(message.too_large());
@@ -228,13 +228,13 @@ impl Reader {
             message.content.freeze()
         };
         Ok(match is_text {
-            true => Event::Text(content),
-            false => Event::Binary(content),
+            true => FrameEvent::Text(content),
+            false => FrameEvent::Binary(content),
         })
     }
 }
 
-impl Partial {
+impl PartialMessage {
     fn beginning_max(&self) -> usize {
         match self.is_deflated {
             true => DEFLATED_BEGINNING_BYTES,
@@ -242,19 +242,19 @@ impl Partial {
         }
     }
 
-    /// Keeps its beginning, in memory of its own.
+    /// Drops the content but for its beginning, in memory of its own.
     fn forget(&mut self) {
         let kept = self.content.len().min(self.beginning_max());
         self.content = BytesMut::from(&self.content[..kept]);
     }
 
-    fn too_large(&self) -> Event {
+    fn too_large(&self) -> FrameEvent {
         let mut beginning = match self.is_deflated {
             true => inflate_beginning(&self.content, BEGINNING_BYTES),
             false => self.content.to_vec(),
         };
         beginning.truncate(BEGINNING_BYTES);
-        Event::TooLarge {
+        FrameEvent::TooLarge {
             beginning: beginning.into(),
             bytes: self.bytes,
         }
@@ -270,11 +270,11 @@ fn valid_up_to(text: &[u8]) -> Result<usize, Violation> {
     }
 }
 
-/// RFC 6455, sections 5.5.1 and 7.4.
-fn close(content: Bytes) -> Result<Event, Violation> {
+/// Reads a closing frame (RFC 6455, sections 5.5.1 and 7.4).
+fn close(content: Bytes) -> Result<FrameEvent, Violation> {
     let [a, b, reason @ ..] = &content[..] else {
         return match content.is_empty() {
-            true => Ok(Event::Close(None, content)),
+            true => Ok(FrameEvent::Close(None, content)),
             false => Err(Violation::protocol("half a closing code")),
         };
     };
@@ -285,7 +285,7 @@ fn close(content: Bytes) -> Result<Event, Violation> {
     if std::str::from_utf8(reason).is_err() {
         return Err(NOT_UTF8);
     }
-    Ok(Event::Close(Some(code), content.slice(2..)))
+    Ok(FrameEvent::Close(Some(code), content.slice(2..)))
 }
 
 const NOT_UTF8: Violation = Violation {

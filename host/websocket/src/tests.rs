@@ -2,7 +2,7 @@ use super::{deflate::inflate, frame::unmask, handshake::DEFLATE_EXTENSION, *};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-const LIMITS: Limits = Limits {
+const LIMITS: MessageLimits = MessageLimits {
     message_bytes_max: 100_000,
     discarded_bytes_max: 0,
     frames_max: 100,
@@ -22,13 +22,13 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Events of the input, read in pieces of that size, without those of parts.
-fn read(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
-    let mut reader = Reader::new(LIMITS, true);
+fn read(input: &[u8], pieces: usize) -> Result<Vec<FrameEvent>, Violation> {
+    let mut reader = MessageReader::new(LIMITS, true);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
     for piece in input.chunks(pieces) {
         buffer.extend_from_slice(piece);
         while let Some(event) = reader.read(&mut buffer)? {
-            events.extend(Some(event).filter(|event| *event != Event::Part));
+            events.extend(Some(event).filter(|event| *event != FrameEvent::Part));
         }
     }
     assert_eq!(reader.held(), 0, "a message is not whole");
@@ -36,7 +36,7 @@ fn read(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
 }
 
 #[track_caller]
-fn check(input: &[u8], expected: &Result<Vec<Event>, Violation>) {
+fn check(input: &[u8], expected: &Result<Vec<FrameEvent>, Violation>) {
     for pieces in [1, 2, 3, 7, 4_096, usize::MAX] {
         assert_eq!(&read(input, pieces), expected, "in pieces of {pieces}");
     }
@@ -69,14 +69,14 @@ fn messages_come_whole_however_they_are_cut() {
     check(
         &input,
         &Ok(vec![
-            Event::Text("".into()),
-            Event::Text("grün".into()),
-            Event::Binary(vec![0xff; 126].into()),
-            Event::Text(long.into()),
-            Event::Ping("between".into()),
-            Event::Text("grün".into()),
-            Event::Pong("".into()),
-            Event::Close(Some(1000), "bye".into()),
+            FrameEvent::Text("".into()),
+            FrameEvent::Text("grün".into()),
+            FrameEvent::Binary(vec![0xff; 126].into()),
+            FrameEvent::Text(long.into()),
+            FrameEvent::Ping("between".into()),
+            FrameEvent::Text("grün".into()),
+            FrameEvent::Pong("".into()),
+            FrameEvent::Close(Some(1000), "bye".into()),
         ]),
     );
 }
@@ -119,12 +119,14 @@ fn what_breaks_the_protocol_is_refused_with_its_code() {
 #[test]
 fn text_that_cannot_become_right_is_refused_before_its_end() {
     let mut input = BytesMut::from(&masked(0x01, b"\xce\xba\xed\xa0\x80")[..]);
-    let refused = Reader::new(LIMITS, false).read(&mut input).unwrap_err();
+    let refused = MessageReader::new(LIMITS, false)
+        .read(&mut input)
+        .unwrap_err();
     assert_eq!(refused.code, code::NOT_UTF8);
 }
 
 #[test]
-fn a_message_above_the_limits_is_refused_at_the_head_that_shows_it() {
+fn a_message_above_the_limits_is_refused_at_its_head() {
     // Only the head has come, of four gigabytes.
     let head = [0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4];
     refused(&head, code::TOO_LARGE);
@@ -148,29 +150,29 @@ fn every_frame_is_an_event_however_little_it_says() {
         masked(0x8a, b""),
         masked(0x80, b""),
     ];
-    let mut reader = Reader::new(LIMITS, false);
+    let mut reader = MessageReader::new(LIMITS, false);
     let mut buffer = BytesMut::from(&input.concat()[..]);
     let mut events = Vec::new();
     while let Some(event) = reader.read(&mut buffer).expect("it is right") {
         events.push(event);
     }
-    let mut expected = vec![Event::Part; 91];
-    expected.extend([Event::Pong("".into()), Event::Binary("".into())]);
+    let mut expected = vec![FrameEvent::Part; 91];
+    expected.extend([FrameEvent::Pong("".into()), FrameEvent::Binary("".into())]);
     assert_eq!(events, expected);
 }
 
 /// The events of a reader that throws away up to 300,000 bytes.
-fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> {
-    let limits = Limits {
+fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<FrameEvent>, Violation> {
+    let limits = MessageLimits {
         discarded_bytes_max: 300_000,
         ..LIMITS
     };
-    let mut reader = Reader::new(limits, true);
+    let mut reader = MessageReader::new(limits, true);
     let (mut buffer, mut events) = (BytesMut::new(), Vec::new());
     for piece in input.chunks(pieces) {
         buffer.extend_from_slice(piece);
         while let Some(event) = reader.read(&mut buffer)? {
-            events.extend(Some(event).filter(|event| *event != Event::Part));
+            events.extend(Some(event).filter(|event| *event != FrameEvent::Part));
         }
         assert!(reader.held() <= LIMITS.message_bytes_max);
     }
@@ -179,7 +181,7 @@ fn read_patiently(input: &[u8], pieces: usize) -> Result<Vec<Event>, Violation> 
 }
 
 #[test]
-fn a_message_above_the_limit_is_thrown_away_and_the_next_one_is_read() {
+fn a_message_above_the_limit_is_dropped_and_the_next_read() {
     let large = [b"{\"id\":7,".as_slice(), &[b'x'; 200_000]].concat();
     let whole = masked(0x81, &large);
     let parts = [
@@ -199,7 +201,7 @@ fn a_message_above_the_limit_is_thrown_away_and_the_next_one_is_read() {
     assert!(noise_small.len() > LIMITS.message_bytes_max);
     let deflated_noise = masked(0xc1, &noise_small);
     let beginning_of = |text: &[u8]| Bytes::copy_from_slice(&text[..128]);
-    let too_large = |text: &[u8], bytes: usize| Event::TooLarge {
+    let too_large = |text: &[u8], bytes: usize| FrameEvent::TooLarge {
         beginning: beginning_of(text),
         bytes: bytes as u64,
     };
@@ -215,11 +217,11 @@ fn a_message_above_the_limit_is_thrown_away_and_the_next_one_is_read() {
             let events = events.expect("the connection goes on");
             let events: Vec<_> = events
                 .into_iter()
-                .filter(|event| !matches!(event, Event::Ping(_)))
+                .filter(|event| !matches!(event, FrameEvent::Ping(_)))
                 .collect();
             assert_eq!(
                 events,
-                [too_large(text, bytes), Event::Text("next".into())],
+                [too_large(text, bytes), FrameEvent::Text("next".into())],
                 "in pieces of {pieces}"
             );
         }
@@ -239,14 +241,17 @@ fn what_is_deflated_is_inflated_to_the_same() {
         assert_eq!(inflate(&small, 100_000).unwrap(), message);
         // Other messages between make no difference: nothing is taken over.
         assert_eq!(deflate(message).unwrap(), small);
-        let event = Event::Binary(message.to_vec().into());
+        let event = FrameEvent::Binary(message.to_vec().into());
         check(&masked(0xc2, &small), &Ok(vec![event]));
     }
     assert_eq!(deflate(&noise), None);
     assert_eq!(deflate(b"short"), None);
     // A last block, as some clients make it (RFC 7692, section 7.2.3.5).
     let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
-    check(&masked(0xc1, &last), &Ok(vec![Event::Text("Hello".into())]));
+    check(
+        &masked(0xc1, &last),
+        &Ok(vec![FrameEvent::Text("Hello".into())]),
+    );
 }
 
 #[test]
@@ -279,7 +284,7 @@ fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 #[test]
-fn the_handshake_of_the_standard_is_accepted_and_others_are_told_why_not() {
+fn the_standards_handshake_is_accepted_and_others_refused() {
     const KEY: (&str, &str) = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
     const VERSION: (&str, &str) = ("sec-websocket-version", "13");
     let good = Handshake::read(&headers(&[

@@ -20,8 +20,8 @@ use protoplex_control::{
 use protoplex_fleet::MemberFiles;
 use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
 use protoplex_net::{Certificates, ListenHandle};
-use protoplex_server::{ALPN, Server, Settings};
-use protoplex_upstream::{Means, NodeCertificate};
+use protoplex_server::{ALPN, Server, ServerSettings};
+use protoplex_upstream::{NodeCertificate, UpstreamContext};
 use protoplex_wire::{Digest, directory::Directory};
 use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
@@ -65,13 +65,13 @@ impl Child {
         let (default, by_name) = files.public.pems();
         let certificates = Certificates::new(&default, &by_name)?;
         let MemberFiles { cert, key, .. } = &files.member;
-        let means = Means {
+        let means = UpstreamContext {
             children: config.children,
             node_certificate: Some(NodeCertificate::from_pem(
                 cert.text.as_bytes(),
                 key.text.as_bytes(),
             )?),
-            ..Means::default()
+            ..UpstreamContext::default()
         };
         let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
         let limits = config.ingress.limits(config.children, drain_timeout);
@@ -94,7 +94,7 @@ impl Child {
             })?)),
             None => None,
         };
-        let settings = Settings {
+        let settings = ServerSettings {
             limits,
             trust,
             tls: Some(Arc::new(certificates.config(&ALPN)?)),

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use protoplex_handler::{HandlerError, decision::Asset as AssetDecision};
 use protoplex_http::{
     Head, Reply,
-    asset::{self, Asset},
+    asset::{self, ServedAsset},
     check_response_head, normal,
 };
 
@@ -81,7 +81,7 @@ pub(super) fn granted<'a>(
     handler: &LoadedHandler,
     build: &'a LoadedBuild,
     path: &str,
-) -> Result<Option<&'a Asset>, HandlerError> {
+) -> Result<Option<&'a ServedAsset>, HandlerError> {
     let is_granted = |path: &str| {
         let mut granted = handler.grants.assets.iter();
         granted.any(|prefix| path.starts_with(prefix.as_str()))

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use http::Method;
 use protoplex_handler::{HandlerError, RelayDecision};
 use protoplex_http::{Body, forward, target, trailers};
-use protoplex_upstream::{Counters, Outbound, Retry, Timeouts, key_hash};
+use protoplex_upstream::{Outbound, Retry, TimeoutOverrides, UpstreamCounters, key_hash};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// Room for a usual head, so that writing it allocates once.
@@ -20,7 +20,7 @@ pub(super) fn outbound(
     handler: &LoadedHandler,
     request: &Request<'_>,
     decision: &RelayDecision,
-    counters: Arc<Counters>,
+    counters: Arc<UpstreamCounters>,
 ) -> Result<Outbound, HandlerError> {
     let head = request.head;
     let Ok(method) = Method::from_bytes(head.method.as_bytes()) else {
@@ -82,10 +82,10 @@ pub(super) fn outbound(
     })
 }
 
-fn timeouts(decision: &RelayDecision) -> Timeouts {
+fn timeouts(decision: &RelayDecision) -> TimeoutOverrides {
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(ms.into()));
     let timeouts = decision.timeouts;
-    timeouts.map_or_else(Timeouts::default, |timeouts| Timeouts {
+    timeouts.map_or_else(TimeoutOverrides::default, |timeouts| TimeoutOverrides {
         first_byte: duration(timeouts.first_byte_ms),
         idle: duration(timeouts.idle_ms),
         total: duration(timeouts.total_ms),

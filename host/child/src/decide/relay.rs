@@ -18,7 +18,7 @@ use crate::{
 use http::StatusCode;
 use protoplex_handler::{HandlerError, RelayDecision};
 use protoplex_http::{Answer, BUILD_HEADER, BodyError, Head, ORIGIN_HEADER, Reply, trailers};
-use protoplex_upstream::{Cause, Group, Outbound, RelayError};
+use protoplex_upstream::{FailureCause, Group, Outbound, RelayError};
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -64,7 +64,7 @@ pub(super) fn relay(
             .await;
         let Some(Servers { group, token }) = found else {
             outbound.counters.count_request();
-            outbound.counters.count_failure(Cause::NoServer);
+            outbound.counters.count_failure(FailureCause::NoServer);
             tracing::warn!(
                 upstream = grant.name,
                 request = request_id,

@@ -33,7 +33,7 @@ fn routes_and_upstreams_are_told_by_name_in_the_text() {
     metrics.unrouted.add(StatusCode::NOT_FOUND, TOOK);
     let upstream = metrics.upstreams.of("role:app".to_owned());
     upstream.count_request();
-    upstream.count_failure(protoplex_upstream::Cause::Reset);
+    upstream.count_failure(protoplex_upstream::FailureCause::Reset);
     let text = text_of(&metrics);
     let labels = r#"child="1",route="*.a.test/x\"/*",handler="web""#;
     for line in [

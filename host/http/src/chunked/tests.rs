@@ -7,19 +7,20 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 type Read = Result<Option<(Vec<u8>, Vec<u8>)>, &'static str>;
 
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
-    read_of(Writer::Client, pieces)
+    read_of(ChunkWriter::Client, pieces)
 }
 
-fn read_of<'a>(writer: Writer, pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
-    let (mut decoder, mut buffer, mut body) = (Decoder::new(writer), BytesMut::new(), Vec::new());
+fn read_of<'a>(writer: ChunkWriter, pieces: impl IntoIterator<Item = &'a [u8]>) -> Read {
+    let (mut decoder, mut buffer, mut body) =
+        (ChunkDecoder::new(writer), BytesMut::new(), Vec::new());
     for piece in pieces {
         buffer.extend_from_slice(piece);
         loop {
             match decoder.decode(&mut buffer)? {
-                Decoded::Data(data) => body.extend_from_slice(&data),
-                Decoded::NeedsMore => break,
-                // What follows the body arrives later or stands behind it already.
-                Decoded::End => {}
+                DecodedChunk::Data(data) => body.extend_from_slice(&data),
+                DecodedChunk::NeedsMore => break,
+                // Bytes behind the body arrive later, or stand behind it already.
+                DecodedChunk::End => {}
             }
             if decoder.is_done() {
                 break;
@@ -29,9 +30,9 @@ fn read_of<'a>(writer: Writer, pieces: impl IntoIterator<Item = &'a [u8]>) -> Re
     Ok(decoder.is_done().then(|| (body, buffer.to_vec())))
 }
 
-impl Decoder {
+impl ChunkDecoder {
     fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, ChunkState::Done)
     }
 }
 
@@ -63,7 +64,7 @@ fn a_servers_chunk_sizes_may_be_padded_and_a_clients_not() {
         ("", "refused"),
     ] {
         let text = format!("{size}\r\nhello\r\n000 \r\n\r\n");
-        let read = read_of(Writer::Server, [text.as_bytes()]);
+        let read = read_of(ChunkWriter::Server, [text.as_bytes()]);
         match of_server {
             "ok" => assert_eq!(read, Ok(Some((b"hello".to_vec(), vec![]))), "{size:?}"),
             _ => assert!(read.is_err(), "{size:?}: {read:?}"),
@@ -141,7 +142,7 @@ fn chunk_framing_is_read_strictly() {
 }
 
 #[test]
-fn trailers_that_would_frame_or_route_are_dropped_with_the_others() {
+fn trailers_that_would_frame_or_route_are_dropped() {
     for name in [
         "Content-Length",
         "Transfer-Encoding",
@@ -167,7 +168,7 @@ fn extensions_and_trailers_have_an_end() {
     assert_eq!(verdict(&b"1;".repeat(200)), "refused");
     assert_eq!(ended(extended(256).repeat(64)), "ok");
     assert_eq!(ended(extended(256).repeat(64) + &extended(2)), "refused");
-    // Without them a body may have as many chunks as it likes.
+    // A body without extensions may have as many chunks as it likes.
     assert_eq!(ended("1\r\nx\r\n".repeat(20_000)), "ok");
     let trailers = |count: usize| format!("0\r\n{}\r\n", "X: 45678\r\n".repeat(count));
     assert_eq!(verdict(trailers(100).as_bytes()), "ok");
@@ -180,15 +181,18 @@ fn extensions_and_trailers_have_an_end() {
 
 #[test]
 fn a_large_chunk_is_handed_over_piece_by_piece() {
-    let (mut decoder, mut buffer) = (Decoder::new(Writer::Client), BytesMut::from("100000\r\n"));
+    let (mut decoder, mut buffer) = (
+        ChunkDecoder::new(ChunkWriter::Client),
+        BytesMut::from("100000\r\n"),
+    );
     buffer.extend_from_slice(&vec![b'x'; 1 << 20]);
     for _ in 0..16 {
-        let Ok(Decoded::Data(piece)) = decoder.decode(&mut buffer) else {
+        let Ok(DecodedChunk::Data(piece)) = decoder.decode(&mut buffer) else {
             panic!("a piece is missing");
         };
         assert_eq!(piece.len(), 64 << 10);
     }
-    assert_eq!(decoder.decode(&mut buffer), Ok(Decoded::NeedsMore));
+    assert_eq!(decoder.decode(&mut buffer), Ok(DecodedChunk::NeedsMore));
 }
 
 /// A random body, mostly sound.

@@ -1,12 +1,12 @@
-//! What a request's head says of its client to those behind: whom a trusted forwarder named, and this hop.
+//! What a relayed head says of its client: whom a trusted forwarder named, and this hop.
 
 use super::element::elements;
 use crate::Head;
 use std::{borrow::Cow, net::IpAddr};
 
-/// Headers that tell of the client; nothing of the host where the client named none. `before` has the request's own
-/// values, in one line; they count if a trusted forwarder said them.
-pub(super) fn visitor_fields(
+/// Makes the headers that tell of the client, without the host where the client named none. `before` has the request's
+/// own values, in one line; they count if a trusted forwarder said them.
+pub(super) fn client_fields(
     head: &Head<'_>,
     before: impl Fn(&str) -> Option<String>,
 ) -> [(&'static str, String); 4] {
@@ -35,14 +35,15 @@ pub(super) fn visitor_fields(
     ]
 }
 
-/// The host that a client asked for, by what a trusted forwarder says of it.
+/// Finds the host that the client asked for, as a trusted forwarder tells it.
 fn asked_host(forwarded: &str, client: IpAddr) -> Option<String> {
     let mut elements = elements(forwarded);
     let of_client = elements.find(|element| element.node() == Some(client))?;
     of_client.host().map(Cow::into_owned)
 }
 
-/// All values of a header, in one line. What is no ASCII is none of a forwarder's, and what is empty says nothing.
+/// Joins all values of a header in one line. A forwarder writes ASCII, and an empty value says nothing: others are left
+/// out.
 pub(super) fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
     let text = values.filter_map(|value| std::str::from_utf8(value.trim_ascii()).ok());
     let values: Vec<&str> = text
@@ -51,7 +52,7 @@ pub(super) fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Strin
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-/// One hop of `Forwarded`.
+/// Writes the element of `Forwarded` for one hop.
 fn element(client: IpAddr, host: &str, scheme: &str) -> String {
     let node = match client {
         IpAddr::V4(_) => client.to_string(),

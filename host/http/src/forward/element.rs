@@ -1,30 +1,30 @@
-//! `Forwarded` (RFC 7239), read from its right end: what a trusted forwarder wrote stands there, and whatever a visitor
+//! `Forwarded` (RFC 7239), read from its right end: what a trusted forwarder wrote stands there, and whatever a client
 //! wrote to its left, half a quoted string for example, hides nothing of it.
 
 use crate::Scheme;
 use std::{borrow::Cow, net::IpAddr};
 
-/// The element of `Forwarded` that one forwarder wrote (RFC 7239, section 4).
+/// One forwarder's element of `Forwarded` (RFC 7239, section 4).
 #[derive(Clone, Copy, Debug)]
 pub struct Element<'a>(&'a str);
 
-/// Elements of one line, the last first.
+/// Splits a line into its elements, the last first.
 pub fn elements(line: &str) -> impl Iterator<Item = Element<'_>> {
     rsplit(line, b',').map(Element)
 }
 
 impl<'a> Element<'a> {
-    /// The address that it came from; none where that is hidden (`unknown`, `_name`).
+    /// Address that the request came from; `None` where it is hidden (`unknown`, `_name`).
     pub fn node(self) -> Option<IpAddr> {
         address(&self.value("for")?)
     }
 
-    /// The scheme that it came by.
+    /// Scheme that the request came by.
     pub fn scheme(self) -> Option<Scheme> {
         scheme(&self.value("proto")?)
     }
 
-    /// The host that was asked for.
+    /// Host that was asked for.
     pub fn host(self) -> Option<Cow<'a, str>> {
         self.value("host").filter(|host| !host.is_empty())
     }
@@ -44,7 +44,7 @@ impl<'a> Element<'a> {
     }
 }
 
-/// An address, with a port or without: balancers write both.
+/// Reads an address, with a port or without: balancers write both.
 pub fn address(text: &str) -> Option<IpAddr> {
     let bare = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?.0,
@@ -56,7 +56,7 @@ pub fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// Scheme by its name. Some forwarders (Traefik) say the one of a WebSocket.
+/// Reads a scheme. Some forwarders (Traefik) write the one of a WebSocket.
 pub fn scheme(name: &str) -> Option<Scheme> {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     if is("https") || is("wss") {
@@ -78,7 +78,7 @@ fn unescaped(quoted: &str) -> String {
     text
 }
 
-/// Parts between separators that stand in no quoted string, the last first.
+/// Splits text at separators that stand in no quoted string, the last part first.
 fn rsplit(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_long_line_of_quotes_and_backslashes_is_read_in_one_pass() {
-        // The longest header line, with what costs most.
+        // The longest header line, of the pieces that cost most.
         for piece in ["\\", "\"", "\\\"", ",", ";"] {
             let line = piece.repeat(32 << 10);
             assert!(elements(&line).filter_map(Element::node).next().is_none());

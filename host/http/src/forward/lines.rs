@@ -1,18 +1,18 @@
-//! The same for a relay, which writes lines and makes no map: one pass over the head, nothing allocated but the text.
+//! Header lines of relayed requests: one pass over the head, nothing allocated but the text.
 
 use super::{
-    client::{joined, visitor_fields},
+    client::{client_fields, joined},
     trace::{is_traceparent, new_trace},
 };
 use crate::{
     Head, HeaderField,
-    field::{Kind, kind, names_header},
+    field::{FieldKind, kind, names_header},
 };
 use std::{io::Write, net::IpAddr};
 
-/// Appends the end-to-end header lines of a request: `host` first if there is one, then those of the client, then what
-/// tells of the visitor, as it came where `keeps_forwarded` (a node of ours wrote it), else written by us. None of them
-/// is one that `without` names.
+/// Appends the end-to-end header lines of a request: `host` first if there is one, then those of the client, then those
+/// that tell of the client, as they came where `keeps_forwarded` (a node of ours wrote them), else written by us. Names
+/// that `without` tells are left out.
 pub fn request_lines(
     out: &mut Vec<u8>,
     head: &Head<'_>,
@@ -23,18 +23,18 @@ pub fn request_lines(
     if !host.is_empty() {
         line(out, "host", host.as_bytes());
     }
-    // It may stand in several lines, and the first may be the harmless one.
+    // `Connection` may stand in several lines, and the first may be the harmless one.
     let nominates = head.headers.iter().any(is_nominating);
     let traceparent = head
         .header("traceparent")
         .filter(|value| is_traceparent(value));
     for field in head.headers {
         let passes = match kind(field.name) {
-            Kind::Host | Kind::Hop | Kind::Internal => false,
-            // No node writes a disguised one, and none vouches for it.
-            Kind::Forwarding => keeps_forwarded && !field.name.contains('_'),
-            Kind::TraceParent | Kind::TraceState => traceparent.is_some(),
-            Kind::Plain => true,
+            FieldKind::Host | FieldKind::Hop | FieldKind::Internal => false,
+            // No node writes a disguised name, and none vouches for it.
+            FieldKind::Forwarding => keeps_forwarded && !field.name.contains('_'),
+            FieldKind::TraceParent | FieldKind::TraceState => traceparent.is_some(),
+            FieldKind::Plain => true,
         };
         let nominated = nominates && is_nominated(head, field.name);
         if passes && !nominated && !without(field.name) {
@@ -42,7 +42,7 @@ pub fn request_lines(
         }
     }
     if !keeps_forwarded {
-        visitor_lines(out, head, &without);
+        client_lines(out, head, &without);
     }
     if traceparent.is_none() && !without("traceparent") {
         out.extend_from_slice(b"traceparent: ");
@@ -51,8 +51,8 @@ pub fn request_lines(
     }
 }
 
-/// `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
-fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>, without: &impl Fn(&str) -> bool) {
+/// Appends `X-Forwarded-*`, `Forwarded` (RFC 7239) and the request id.
+fn client_lines(out: &mut Vec<u8>, head: &Head<'_>, without: &impl Fn(&str) -> bool) {
     if head.forwarder.is_some() {
         let values = |name: &str| {
             let all = head.headers.iter();
@@ -60,14 +60,14 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>, without: &impl Fn(&str) -> 
             joined(same.map(|field| field.value))
         };
         let id = ("x-request-id", head.request_id.to_owned());
-        for (name, value) in visitor_fields(head, values).into_iter().chain([id]) {
+        for (name, value) in client_fields(head, values).into_iter().chain([id]) {
             if !value.is_empty() && !without(name) {
                 line(out, name, value.as_bytes());
             }
         }
         return;
     }
-    // The same, without an allocation.
+    // The usual case: the values of `client_fields`, without an allocation.
     let (scheme, host) = (head.scheme.as_str(), head.authority);
     if !without("x-forwarded-for") {
         out.extend_from_slice(b"x-forwarded-for: ");
@@ -100,7 +100,7 @@ fn visitor_lines(out: &mut Vec<u8>, head: &Head<'_>, without: &impl Fn(&str) -> 
     }
 }
 
-/// The usual kind by hand: formatting costs as much as all other lines together.
+/// Appends an address, the usual kind by hand: formatting costs as much as all other lines together.
 fn address(out: &mut Vec<u8>, client: IpAddr) {
     let IpAddr::V4(client) = client else {
         // Writing to memory cannot fail.
@@ -217,7 +217,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_the_visitor_says_of_itself_is_overwritten() {
+    fn what_the_client_says_of_itself_is_overwritten() {
         assert_eq!(
             lines(&SAID, false),
             format!(
@@ -244,7 +244,7 @@ mod tests {
     fn trailers_that_pass_may_be_announced() {
         let said = lines(&[("Trailer", "x-sum"), ("Accept", "*/*")], false);
         assert!(said.contains("Trailer: x-sum\r\n"), "{said}");
-        // Unless they were announced to this hop alone.
+        // A trailer that was announced to this hop alone is not.
         let said = lines(&[("Trailer", "x-sum"), ("Connection", "trailer")], false);
         assert!(!said.contains("Trailer"), "{said}");
     }

@@ -6,24 +6,25 @@ use memchr::memchr;
 
 /// One header line that tells of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told<'a> {
+pub struct ClientField<'a> {
     /// Number of the header's name.
     pub header: u8,
-    /// The value, without spaces around it.
+    /// Value of the header, without spaces around it.
     pub value: &'a [u8],
 }
 
-/// The lines of a head that was read.
-pub fn told<'a>(fields: &[HeaderField<'a>]) -> impl Iterator<Item = Told<'a>> {
+/// Finds the lines that tell of the client, in a head that was read.
+pub fn told<'a>(fields: &[HeaderField<'a>]) -> impl Iterator<Item = ClientField<'a>> {
     fields.iter().filter_map(|field| {
         let header = told_of_client(field.name)?;
         let value = field.value.trim_ascii();
-        Some(Told { header, value })
+        Some(ClientField { header, value })
     })
 }
 
-/// The lines of a head as it is written: a request line, then header lines, each of which ends with CR LF.
-pub fn told_in(head: &[u8]) -> impl Iterator<Item = Told<'_>> {
+/// Finds the lines that tell of the client, in a head as it is written: a request line, then header lines, each of
+/// which ends with CR LF.
+pub fn told_in(head: &[u8]) -> impl Iterator<Item = ClientField<'_>> {
     let mut rest = head;
     let lines = std::iter::from_fn(move || {
         let (line, after) = rest.split_at_checked(memchr(b'\n', rest)? + 1)?;
@@ -34,7 +35,7 @@ pub fn told_in(head: &[u8]) -> impl Iterator<Item = Told<'_>> {
         let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
         let header = told_of_client(std::str::from_utf8(name).ok()?)?;
         let value = value[1..].trim_ascii();
-        Some(Told { header, value })
+        Some(ClientField { header, value })
     })
 }
 

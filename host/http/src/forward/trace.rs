@@ -1,6 +1,6 @@
 //! `traceparent` (W3C Trace Context): whether a request's is valid, and a new one where it has none.
 
-/// The beginning of a trace.
+/// Appends the value of a `traceparent` that begins a trace.
 pub(super) fn new_trace(out: &mut Vec<u8>) {
     out.extend_from_slice(b"00-");
     hex(out, rand::random::<u64>().max(1));
@@ -15,7 +15,7 @@ fn hex(out: &mut Vec<u8>, number: u64) {
     out.extend((0..16).rev().map(|at| digit(4 * at)));
 }
 
-/// W3C Trace Context, version 00.
+/// Whether a value is a `traceparent` (W3C Trace Context, version 00).
 pub(super) fn is_traceparent(value: &[u8]) -> bool {
     let hex = |part: &[u8]| {
         part.iter()

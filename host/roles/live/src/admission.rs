@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use protoplex_child::reply;
 use protoplex_handler::LiveHandler;
 use protoplex_http::Reply;
-use protoplex_net::{Full, Limits, Share, Shares};
+use protoplex_net::{NetLimits, Share, Shares, SharesFull};
 use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -30,7 +30,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Shares of a child without connections.
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &NetLimits) -> Self {
         Self {
             shares: Shares::new(limits),
             by_address: AtomicU64::new(0),
@@ -53,13 +53,13 @@ impl Admission {
             Err(full) => full,
         };
         Err(match full {
-            Full::Address => {
+            SharesFull::Address => {
                 self.by_address.fetch_add(1, Relaxed);
                 let seconds = HeaderValue::from_static("1");
                 reply::status(StatusCode::TOO_MANY_REQUESTS, request_id)
                     .with(header::RETRY_AFTER, seconds)
             }
-            Full::Child => {
+            SharesFull::Child => {
                 self.by_child.fetch_add(1, Relaxed);
                 self.full_at_ns.store(self.shares.now_ns().max(1), Relaxed);
                 reply::unavailable(request_id)

@@ -14,7 +14,7 @@ use protoplex_child::{
     request::Request,
 };
 use protoplex_handler::{Outcome, Transport};
-use protoplex_http::{Answer, Head, Lines, Reply, ReplyBody, Switch};
+use protoplex_http::{Answer, Head, HeaderLines, Reply, ReplyBody, Switch};
 use protoplex_websocket::{DEFLATE_EXTENSION, Handshake, HandshakeError};
 use protoplex_wire::manifest::LiveLimits;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
@@ -159,7 +159,7 @@ fn by_websocket(live: &Arc<Live>, index: usize, request: &Request<'_>) -> Result
     })?;
     let is_raw = !handshake.protocols.iter().any(|name| name == PROTOCOL);
     let handle = open(live, index, request, Transport::WebSocket, is_raw)?;
-    let mut lines = Lines::default();
+    let mut lines = HeaderLines::default();
     if !is_extended {
         lines.push(b"sec-websocket-accept", handshake.accept.as_bytes());
     }

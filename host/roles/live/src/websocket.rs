@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use protoplex_handler::LiveMessage;
 use protoplex_http::{Duplex, Switched};
 use protoplex_net::Rate;
-use protoplex_websocket::{Event, Limits, Opcode, Reader, close_frame, frame};
+use protoplex_websocket::{FrameEvent, MessageLimits, MessageReader, Opcode, close_frame, frame};
 use protoplex_wire::manifest::message_cost;
 use std::{
     cell::RefCell,
@@ -61,8 +61,8 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
     let (per_s, burst) = limits.received_rate();
     let mut socket = Box::new(Socket {
         io: switched.io,
-        reader: Reader::new(
-            Limits {
+        reader: MessageReader::new(
+            MessageLimits {
                 message_bytes_max: usize::try_from(limits.received_bytes_max).unwrap_or(usize::MAX),
                 // Without commands there is no answer.
                 discarded_bytes_max: match handle.client.is_raw {
@@ -98,7 +98,7 @@ pub(super) async fn run(handle: Handle, switched: Switched, deflate: Deflate) {
 
 struct Socket {
     io: Box<dyn Duplex>,
-    reader: Reader,
+    reader: MessageReader,
     spoken: Spoken,
     input: BytesMut,
     out: Vec<u8>,
@@ -312,13 +312,13 @@ impl Socket {
         })
     }
 
-    fn take(&mut self, handle: &Handle, event: Event) -> Option<(u16, String)> {
-        if self.closing.is_some() && !matches!(event, Event::Close(..)) {
+    fn take(&mut self, handle: &Handle, event: FrameEvent) -> Option<(u16, String)> {
+        if self.closing.is_some() && !matches!(event, FrameEvent::Close(..)) {
             return None;
         }
         self.count(handle, &event);
         match event {
-            Event::Text(text) => {
+            FrameEvent::Text(text) => {
                 // The reader has looked at it.
                 let text = std::str::from_utf8(&text).unwrap_or_default();
                 match self.spoken.is_raw {
@@ -326,28 +326,28 @@ impl Socket {
                     false => handle.input().command(text),
                 }
             }
-            Event::Binary(bytes) if self.spoken.is_raw => {
+            FrameEvent::Binary(bytes) if self.spoken.is_raw => {
                 handle.input().received(LiveMessage::Binary(&bytes));
             }
-            Event::TooLarge { beginning, bytes } => {
+            FrameEvent::TooLarge { beginning, bytes } => {
                 handle.input().too_large(&beginning, bytes);
             }
-            Event::Binary(_) => self.begin_close(close::UNSUPPORTED, "a command is text"),
-            Event::Ping(content) => self.queue(frame(Opcode::Pong, false, &content)),
-            Event::Part | Event::Pong(_) => {}
-            Event::Close(code, reason) => return self.closed(code, &reason),
+            FrameEvent::Binary(_) => self.begin_close(close::UNSUPPORTED, "a command is text"),
+            FrameEvent::Ping(content) => self.queue(frame(Opcode::Pong, false, &content)),
+            FrameEvent::Part | FrameEvent::Pong(_) => {}
+            FrameEvent::Close(code, reason) => return self.closed(code, &reason),
         }
         None
     }
 
     /// Takes a frame off the client's rate, and off this turn; the last one of a message with all of that. One that says
     /// nothing costs as much as the smallest message.
-    fn count(&mut self, handle: &Handle, event: &Event) {
+    fn count(&mut self, handle: &Handle, event: &FrameEvent) {
         let bytes = match event {
-            Event::Text(message) | Event::Binary(message) => message.len(),
-            Event::TooLarge { bytes, .. } => usize::try_from(*bytes).unwrap_or(usize::MAX),
-            Event::Part | Event::Ping(_) | Event::Pong(_) => 0,
-            Event::Close(..) => return,
+            FrameEvent::Text(message) | FrameEvent::Binary(message) => message.len(),
+            FrameEvent::TooLarge { bytes, .. } => usize::try_from(*bytes).unwrap_or(usize::MAX),
+            FrameEvent::Part | FrameEvent::Ping(_) | FrameEvent::Pong(_) => 0,
+            FrameEvent::Close(..) => return,
         };
         self.turn_bytes = self.turn_bytes.saturating_add(bytes);
         let cost = message_cost(bytes);

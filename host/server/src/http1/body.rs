@@ -1,5 +1,5 @@
-//! A request's body between the connection, which reads it, and whoever wants it: a slot of one piece. The reader
-//! is at most one more piece ahead of the consumer, so backpressure reaches the client.
+//! A request's body between the connection, which reads it, and whoever wants it: a slot of one piece. The reader is at
+//! most one more piece ahead of the consumer, so backpressure reaches the client.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,70 +13,70 @@ use std::{
 };
 
 #[derive(Default)]
-struct Slot {
+struct PieceSlot {
     piece: Option<Bytes>,
-    /// Come after the last piece.
+    /// Trailers, which come after the last piece.
     trailers: Option<HeaderMap>,
     ended: bool,
     error: Option<BodyError>,
-    /// The consumer waits.
+    /// Whether the consumer waits for a piece.
     wanted: bool,
     consumer_gone: bool,
     consumer: Option<Waker>,
     producer: Option<Waker>,
 }
 
-/// The connection's end. Without a slot where there is no body: most requests have none.
-pub(super) struct Producer(Option<Arc<Mutex<Slot>>>);
+/// Connection's end of the slot. There is no slot where there is no body: most requests have none.
+pub(super) struct BodyProducer(Option<Arc<Mutex<PieceSlot>>>);
 
-/// The service's end.
-pub(super) struct Consumer {
-    slot: Arc<Mutex<Slot>>,
-    /// Bytes still to come, where the head announced how many.
+/// Service's end of the slot.
+pub(super) struct BodyConsumer {
+    slot: Arc<Mutex<PieceSlot>>,
+    /// Bytes of the body still to come, where the head announced how many.
     left: Option<u64>,
 }
 
-/// Request of the consumer to the connection.
+/// What the consumer asks of the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    /// Read on.
+pub(super) enum BodyDemand {
+    /// The consumer waits for more of the body.
     More,
     /// Nothing for now; the connection's task is woken when that changes.
     Nothing,
-    /// Nobody will ever ask again.
+    /// The consumer is gone: nobody will ask again.
     Gone,
 }
 
-impl Producer {
-    /// The intake of a request with a body, or without.
+impl BodyProducer {
+    /// Makes the slot of a request with a body, or none.
     pub(super) fn new(has_body: bool) -> Self {
         Self(has_body.then(Arc::default))
     }
 
-    /// The body; `None` where there is none.
-    pub(super) fn consumer(&self, length: Option<u64>) -> Option<Consumer> {
+    /// Makes the body for the service; `None` where there is none.
+    pub(super) fn consumer(&self, length: Option<u64>) -> Option<BodyConsumer> {
         let slot = Arc::clone(self.0.as_ref()?);
-        Some(Consumer { slot, left: length })
+        Some(BodyConsumer { slot, left: length })
     }
 
-    pub(super) fn want(&self, cx: &mut Context<'_>) -> Want {
+    pub(super) fn want(&self, cx: &mut Context<'_>) -> BodyDemand {
         let Some(slot) = &self.0 else {
-            return Want::Gone;
+            return BodyDemand::Gone;
         };
         let mut slot = slot.lock();
         if slot.consumer_gone {
-            return Want::Gone;
+            return BodyDemand::Gone;
         }
         if slot.wanted && slot.piece.is_none() {
-            return Want::More;
+            return BodyDemand::More;
         }
         slot.producer = Some(cx.waker().clone());
-        Want::Nothing
+        BodyDemand::Nothing
     }
 
     /// Whether somebody waits for the body, or may do so `later`.
     pub(super) fn may_want(&self, later: bool) -> bool {
-        let wants = |slot: &Slot| !slot.consumer_gone && (later || slot.wanted);
+        let wants = |slot: &PieceSlot| !slot.consumer_gone && (later || slot.wanted);
         self.0.as_ref().is_some_and(|slot| wants(&slot.lock()))
     }
 
@@ -102,7 +102,7 @@ impl Producer {
         self.change(|slot| slot.error = Some(error));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Slot)) {
+    fn change(&self, change: impl FnOnce(&mut PieceSlot)) {
         let Some(slot) = &self.0 else {
             return;
         };
@@ -116,18 +116,18 @@ impl Producer {
     }
 }
 
-impl Drop for Producer {
-    /// The connection is done with the request. Whoever still reads the body, such as an app that works on after its
-    /// response was cut, is told that the rest will not come.
+impl Drop for BodyProducer {
+    /// Tells whoever still reads the body, such as an app that works on after its response was cut, that the rest will
+    /// not come.
     fn drop(&mut self) {
-        let is_open = |slot: &Slot| !slot.ended && slot.error.is_none() && !slot.consumer_gone;
+        let is_open = |slot: &PieceSlot| !slot.ended && slot.error.is_none() && !slot.consumer_gone;
         if self.0.as_ref().is_some_and(|slot| is_open(&slot.lock())) {
             self.fail(BodyError::Incomplete("the connection ended".into()));
         }
     }
 }
 
-impl Drop for Consumer {
+impl Drop for BodyConsumer {
     fn drop(&mut self) {
         let mut slot = self.slot.lock();
         slot.consumer_gone = true;
@@ -139,7 +139,7 @@ impl Drop for Consumer {
     }
 }
 
-impl HttpBody for Consumer {
+impl HttpBody for BodyConsumer {
     type Data = Bytes;
     type Error = BodyError;
 

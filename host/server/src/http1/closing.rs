@@ -1,8 +1,8 @@
-//! The end of a connection whose client may still be sending.
+//! Closes a connection whose client may still be sending.
 
 use super::{
     intake::PIECE_BYTES,
-    wire::{End, Wire, read_some},
+    wire::{EarlyEnd, Wire, read_some},
 };
 use bytes::BytesMut;
 use protoplex_http::Duplex;
@@ -12,20 +12,21 @@ use tokio::{
 };
 
 impl<S, IO: Duplex> Wire<'_, S, IO> {
-    /// Ends the connection. What the client still sends must not turn into a reset that eats our answer.
-    pub(super) async fn close(&mut self, unread: bool) -> Result<(), End> {
+    /// Closes the connection. What the client still sends must not turn into a reset that eats our response.
+    pub(super) async fn close(&mut self, unread: bool) -> Result<(), EarlyEnd> {
         self.flush().await?;
         let limit = self.context.limits.write_timeout;
         timeout(limit, self.io.shutdown())
             .await
-            .map_err(|_| End::Io)??;
+            .map_err(|_| EarlyEnd::Io)??;
         if unread || !self.input.is_empty() {
             self.linger().await;
         }
         Ok(())
     }
 
-    /// Reads what a client still sends that has had its answer. It costs its connection, which counts, and one buffer.
+    /// Reads and drops what a client still sends that has had its response. It costs its connection, which counts, and
+    /// one buffer.
     async fn linger(&mut self) {
         let (limits, leaving) = (&self.context.limits, self.leaving);
         (self.input, self.out) = (BytesMut::new(), Vec::new());

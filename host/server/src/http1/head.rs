@@ -1,24 +1,29 @@
-//! Reading a request's head. Lines end with CRLF and nothing else; framing is unambiguous; there is one authority.
+//! Reads a request's head. Lines end with CRLF and nothing else; framing is unambiguous; there is one authority.
+
+mod hop_fields;
+#[cfg(test)]
+mod tests;
 
 use super::target;
 use crate::{
     limits::HeadLimits,
-    refusal::{HEAD_TOO_LARGE, LINE_TOO_LONG, Refusal, TOO_MANY_HEADERS, bad},
+    refusal::{HEAD_TOO_LARGE, HttpRefusal, LINE_TOO_LONG, TOO_MANY_HEADERS, bad},
 };
+use hop_fields::RequestHopFields;
 use http::StatusCode;
-use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER, target::is_authority};
+use protoplex_http::{BUILD_HEADER, HeaderField, Internal, ORIGIN_HEADER};
 use smallvec::SmallVec;
 use std::{borrow::Cow, mem::MaybeUninit};
 
-/// Header lines that are read at all, those of a node of ours.
+/// Most header lines that are read, those of a node of ours included.
 const HEADERS_CAP: usize = HeadLimits::INTERNAL.headers_max;
-/// Header lines of most requests: as many need no allocation.
+/// Header lines that need no allocation: most requests have no more.
 const HEADERS_USUAL: usize = 64;
 
-/// The header lines of a head.
+/// Header lines of a head.
 pub(crate) type Fields<'a> = SmallVec<[HeaderField<'a>; HEADERS_USUAL]>;
 
-/// How a request's body is framed.
+/// Framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestFraming {
     None,
@@ -26,8 +31,8 @@ pub(crate) enum RequestFraming {
     Chunked,
 }
 
-/// A head, borrowed from the read buffer.
-pub(crate) struct Parsed<'a, 'h> {
+/// A request's head, borrowed from the read buffer.
+pub(crate) struct ParsedHead<'a, 'h> {
     pub(super) method: &'a str,
     pub(crate) path: Cow<'a, str>,
     pub(super) authority: &'a str,
@@ -36,19 +41,19 @@ pub(crate) struct Parsed<'a, 'h> {
     pub(super) framing: RequestFraming,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
-    /// The protocol that the client wants to go on with.
+    /// Protocol that the client wants to go on with.
     pub(super) upgrade: Option<&'a str>,
     /// Headers that only nodes of the fleet send; not among `headers`.
     pub(super) internal: Option<Internal<'a>>,
 }
 
-/// Where the first head in the buffer ends, or `None` while it is incomplete. `from` is where an earlier call has
-/// already looked; it is updated.
+/// Finds the end of the first head in the buffer; `None` while the head is incomplete. `from` is where an earlier call
+/// has already looked; it is updated.
 pub(crate) fn find_end(
     buffer: &[u8],
     from: &mut usize,
     limits: &HeadLimits,
-) -> Result<Option<usize>, Refusal> {
+) -> Result<Option<usize>, HttpRefusal> {
     let start = from.saturating_sub(3).min(buffer.len());
     if let Some(at) = buffer[start..]
         .windows(4)
@@ -61,7 +66,7 @@ pub(crate) fn find_end(
             Ok(Some(end))
         };
     }
-    // Lines that end with a bare LF would never end for us: refuse them as soon as they show.
+    // A head whose lines end with a bare LF would never end for us: it is refused as soon as that shows.
     if buffer[start..]
         .windows(2)
         .any(|window| window[1] == b'\n' && window[0] != b'\r')
@@ -76,7 +81,7 @@ pub(crate) fn find_end(
     Ok(None)
 }
 
-fn too_large(buffer: &[u8], limits: &HeadLimits) -> Refusal {
+fn too_large(buffer: &[u8], limits: &HeadLimits) -> HttpRefusal {
     match buffer.iter().position(|&byte| byte == b'\n') {
         Some(line) if line <= limits.line_bytes_max => HEAD_TOO_LARGE,
         _ => LINE_TOO_LONG,
@@ -88,7 +93,7 @@ pub(crate) fn parse<'a, 'h>(
     bytes: &'a [u8],
     fields: &'h mut Fields<'a>,
     limits: &HeadLimits,
-) -> Result<Parsed<'a, 'h>, Refusal> {
+) -> Result<ParsedHead<'a, 'h>, HttpRefusal> {
     check_lines(bytes, limits)?;
     let mut raw = [const { MaybeUninit::uninit() }; HEADERS_CAP];
     let mut request = httparse::Request::new(&mut []);
@@ -99,7 +104,7 @@ pub(crate) fn parse<'a, 'h>(
             return Err(TOO_MANY_HEADERS);
         }
         Err(httparse::Error::Version) if names_version(bytes) => {
-            return Err(Refusal(
+            return Err(HttpRefusal(
                 StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 "HTTP/1.1 is spoken here",
             ));
@@ -124,28 +129,25 @@ pub(crate) fn parse<'a, 'h>(
         }
     }
     let version = 10 + minor;
-    let meaning = Meaning::of(fields, version)?;
-    let (path, authority) = target::split(method, target, meaning.host)?;
-    if method == "CONNECT" && meaning.framing != RequestFraming::None {
+    let hop = RequestHopFields::read(fields, version)?;
+    let (path, authority) = target::split(method, target, hop.host)?;
+    if method == "CONNECT" && hop.framing != RequestFraming::None {
         return Err(bad("CONNECT has no body"));
     }
-    let upgrade = meaning
-        .upgrade
-        .filter(|_| meaning.upgrades && version >= 11);
-    let upgrade = upgrade_without_body(upgrade, meaning.framing)?;
-    if meaning.host.is_some_and(|host| host != authority) {
+    let upgrade = upgrade_without_body(hop.upgrade, hop.framing)?;
+    if hop.host.is_some_and(|host| host != authority) {
         name_one_host(fields, authority);
     }
     let headers = &fields[..];
-    Ok(Parsed {
+    Ok(ParsedHead {
         method,
         path,
         authority,
         version,
         headers,
-        framing: meaning.framing,
-        keep_alive: meaning.keep_alive,
-        expects_continue: meaning.expects_continue,
+        framing: hop.framing,
+        keep_alive: hop.keep_alive,
+        expects_continue: hop.expects_continue,
         upgrade,
         internal: token.map(|token| Internal {
             token,
@@ -155,13 +157,13 @@ pub(crate) fn parse<'a, 'h>(
     })
 }
 
-/// The protocol that a client may go on with: behind a body none, so that no byte of it is ever taken for the first of a
-/// tunnel, here or by a server behind. A request may be answered as if it asked for no other protocol (RFC 9110, section
-/// 7.8); a handshake of WebSocket is nothing else, and has no body (RFC 6455, section 4.1).
+/// Protocol that a client may go on with: none behind a body, so that no byte of it is ever taken for the first of a
+/// tunnel, here or by a server behind. A request may be answered as if it asked for no other protocol (RFC 9110,
+/// section 7.8); a handshake of WebSocket is nothing else, and has no body (RFC 6455, section 4.1).
 fn upgrade_without_body(
     upgrade: Option<&str>,
     framing: RequestFraming,
-) -> Result<Option<&str>, Refusal> {
+) -> Result<Option<&str>, HttpRefusal> {
     match upgrade {
         Some(to) if framing != RequestFraming::None && to.eq_ignore_ascii_case("websocket") => {
             Err(bad("a WebSocket handshake has no body"))
@@ -170,13 +172,13 @@ fn upgrade_without_body(
     }
 }
 
-/// Told by the length first: most names have another.
+/// Whether a name is `known`, without case, told by the length first: most names have another.
 fn is_name(name: &str, known: &str) -> bool {
     name.len() == known.len() && name.eq_ignore_ascii_case(known)
 }
 
-/// Makes the version of a request line that names a later minor one HTTP/1.1: whoever speaks it is to be understood as a
-/// client of the highest that is known here (RFC 9110, section 2.5), and nothing behind sees another.
+/// Turns a later minor version in a request line into HTTP/1.1: whoever speaks it is to be understood as a client of
+/// the highest that is known here (RFC 9110, section 2.5), and nothing behind sees another.
 pub(crate) fn settle_version(head: &mut [u8]) {
     let line = head.iter().position(|&byte| byte == b'\r').unwrap_or(0);
     if let Some((minor, before)) = head[..line].split_last_mut()
@@ -197,7 +199,8 @@ fn names_version(bytes: &[u8]) -> bool {
             if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// An absolute target outranks `Host`; nobody behind us shall read another name there.
+/// Writes the authority into `Host`: an absolute target outranks it, and nobody behind us shall read another name
+/// there.
 fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
     for field in fields {
         if field.name.eq_ignore_ascii_case("host") {
@@ -206,8 +209,8 @@ fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
     }
 }
 
-/// Line ends, folding and control characters: what httparse is laxer about.
-fn check_lines(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+/// Refuses bare line ends, folding and control characters, about which httparse is laxer.
+fn check_lines(bytes: &[u8], limits: &HeadLimits) -> Result<(), HttpRefusal> {
     let mut line_start = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
@@ -229,124 +232,3 @@ fn check_lines(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-/// What the headers that concern the connection say.
-struct Meaning<'a> {
-    framing: RequestFraming,
-    keep_alive: bool,
-    expects_continue: bool,
-    host: Option<&'a str>,
-    /// `Connection` names it.
-    upgrades: bool,
-    upgrade: Option<&'a str>,
-}
-
-impl<'a> Meaning<'a> {
-    fn of(headers: &[HeaderField<'a>], version: u8) -> Result<Self, Refusal> {
-        let (mut length, mut chunked, mut host) = (None, false, None);
-        let (mut close, mut keep_alive) = (false, version >= 11);
-        let mut expects_continue = false;
-        let (mut upgrades, mut upgrade) = (false, None);
-        for field in headers {
-            match field.name.len() {
-                4 if field.name.eq_ignore_ascii_case("host") => {
-                    let value = std::str::from_utf8(field.value)
-                        .ok()
-                        .filter(|value| is_authority(value));
-                    if host
-                        .replace(value.ok_or(bad("Host is malformed"))?)
-                        .is_some()
-                    {
-                        return Err(bad("Host stands twice"));
-                    }
-                }
-                6 if field.name.eq_ignore_ascii_case("expect") => {
-                    let mut expected = field.value.split(|&byte| byte == b',');
-                    expects_continue |= version >= 11
-                        && expected
-                            .any(|one| one.trim_ascii().eq_ignore_ascii_case(b"100-continue"));
-                }
-                7 if field.name.eq_ignore_ascii_case("upgrade") => {
-                    upgrade = preferred(upgrade, field.value);
-                }
-                10 if field.name.eq_ignore_ascii_case("connection") => {
-                    for token in field
-                        .value
-                        .split(|&byte| byte == b',')
-                        .map(<[u8]>::trim_ascii)
-                    {
-                        if token.eq_ignore_ascii_case(b"close") {
-                            close = true;
-                        } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                            keep_alive = true;
-                        } else if token.eq_ignore_ascii_case(b"upgrade") {
-                            upgrades = true;
-                        }
-                    }
-                }
-                14 if field.name.eq_ignore_ascii_case("content-length")
-                    && length.replace(digits(field.value)?).is_some() =>
-                {
-                    return Err(bad("Content-Length stands twice"));
-                }
-                17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if version < 11 {
-                        return Err(bad("Transfer-Encoding in HTTP/1.0"));
-                    }
-                    if chunked {
-                        return Err(bad("Transfer-Encoding stands twice"));
-                    }
-                    if !field.value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Refusal(
-                            StatusCode::NOT_IMPLEMENTED,
-                            "only `chunked` is known",
-                        ));
-                    }
-                    chunked = true;
-                }
-                _ => {}
-            }
-        }
-        let framing = match (length, chunked) {
-            (Some(_), true) => return Err(bad("both Content-Length and Transfer-Encoding")),
-            (None, true) => RequestFraming::Chunked,
-            (None | Some(0), false) => RequestFraming::None,
-            (Some(length), false) => RequestFraming::Length(length),
-        };
-        if version >= 11 && host.is_none() {
-            return Err(bad("Host is missing"));
-        }
-        Ok(Self {
-            framing,
-            keep_alive: keep_alive && !close,
-            expects_continue,
-            host,
-            upgrades,
-            upgrade,
-        })
-    }
-}
-
-/// The protocol that a request is taken to ask for, of the lists in all lines of its `Upgrade` (RFC 9110, section 7.8):
-/// WebSocket, which is what is spoken here, or else the first.
-fn preferred<'a>(before: Option<&'a str>, list: &'a [u8]) -> Option<&'a str> {
-    let offered = std::str::from_utf8(list).unwrap_or_default().split(',');
-    let offered = offered.map(str::trim_ascii).filter(|name| !name.is_empty());
-    before.into_iter().chain(offered).reduce(|best, other| {
-        match other.eq_ignore_ascii_case("websocket") && !best.eq_ignore_ascii_case("websocket") {
-            true => other,
-            false => best,
-        }
-    })
-}
-
-fn digits(value: &[u8]) -> Result<u64, Refusal> {
-    let text = std::str::from_utf8(value)
-        .ok()
-        .filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok())
-        .ok_or(bad("Content-Length is no number"))
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,49 +1,52 @@
-//! A request's body on its way in: framing, who waits for it, and how it failed.
+//! A request's body on its way in: its framing, who waits for it, and how it failed.
 
 use super::{
-    body::{Producer, Want},
+    body::{BodyDemand, BodyProducer},
     half_closed::is_end,
     head::RequestFraming,
-    wire::{End, READ_BYTES, Wire, poll_read},
+    wire::{EarlyEnd, READ_BYTES, Wire, poll_read},
 };
-use crate::{Cause, Service, body_rules::BodyRules, refusal::Refusal, silence::Silence};
+use crate::{
+    HttpCause, Service, body_rules::BodyRules, refusal::HttpRefusal, silence::MutualSilence,
+};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use protoplex_http::{
-    Body, BodyError, ClientPace, Duplex, Pace, Pacing,
-    chunked::{Decoded, Decoder, Writer},
+    Body, BodyError, BodyPace, ClientPace, Duplex, SharedPace,
+    chunked::{ChunkDecoder, ChunkWriter, DecodedChunk},
 };
 use protoplex_net as net;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
-/// Pieces of a request's body.
+/// Most bytes of one read of a request's body.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
-/// The request's body on its way in.
+/// A request's body on its way in.
 pub(super) struct Intake {
     source: RequestSource,
-    pub(super) producer: Producer,
-    /// The client waits for `100 Continue`.
+    pub(super) producer: BodyProducer,
+    /// Whether the client waits for `100 Continue`.
     pub(super) owes_continue: bool,
-    /// Nothing more is read of it.
+    /// Whether nothing more of the body is read.
     pub(super) finished: bool,
-    /// Refusal for the client when nothing was said yet. Where the body ends is not known: the connection closes.
-    pub(super) failed: Option<Refusal>,
-    pace: net::Pace,
-    /// The pace that the service asks for.
+    /// Refusal for a body that failed before there was a reply. The end of such a body is not known: the connection
+    /// closes.
+    pub(super) failed: Option<HttpRefusal>,
+    pace: net::PaceMeter,
+    /// Pace that the service asks for.
     said: Option<ClientPace>,
     /// Present for a body of unknown length: one of known length is owed to its end.
-    pacing: Option<Pacing>,
+    pacing: Option<SharedPace>,
     /// Present while the service itself answers beside a body of unknown length.
-    silence: Option<Silence>,
-    /// Since when somebody waits for more of the body.
+    silence: Option<MutualSilence>,
+    /// Time since which somebody waits for more of the body.
     awaited: Option<Instant>,
 }
 
 enum RequestSource {
     Length { whole: u64, left: u64 },
-    Chunked(Decoder),
+    Chunked(ChunkDecoder),
 }
 
 impl Intake {
@@ -51,19 +54,20 @@ impl Intake {
         let (source, finished) = match framing {
             RequestFraming::None => (RequestSource::Length { whole: 0, left: 0 }, true),
             RequestFraming::Length(whole) => (RequestSource::Length { whole, left: whole }, false),
-            RequestFraming::Chunked => {
-                (RequestSource::Chunked(Decoder::new(Writer::Client)), false)
-            }
+            RequestFraming::Chunked => (
+                RequestSource::Chunked(ChunkDecoder::new(ChunkWriter::Client)),
+                false,
+            ),
         };
         Self {
             source,
-            producer: Producer::new(!finished),
+            producer: BodyProducer::new(!finished),
             owes_continue: expects_continue && !finished,
             finished,
             failed: None,
-            pace: net::Pace::default(),
+            pace: net::PaceMeter::default(),
             said: None,
-            pacing: (framing == RequestFraming::Chunked).then(Pacing::default),
+            pacing: (framing == RequestFraming::Chunked).then(SharedPace::default),
             silence: None,
             awaited: None,
         }
@@ -74,7 +78,7 @@ impl Intake {
         self.said = said;
     }
 
-    /// Whether a node of ours sent the request.
+    /// Whether a node of ours sent the request, and judges its client.
     pub(super) fn is_judged_before(&self) -> bool {
         self.said == Some(ClientPace::JudgedBefore)
     }
@@ -93,21 +97,22 @@ impl Intake {
         }
     }
 
-    /// The response begins.
+    /// Notes that the response begins.
     pub(super) fn answered(&self) {
         if let Some(pacing) = &self.pacing {
-            pacing.advance(Pace::Answered);
+            pacing.advance(BodyPace::Answered);
         }
     }
 
-    /// The service itself answers while the body goes on.
+    /// Notes that the service itself answers while the body goes on: both may then be silent for no longer than the
+    /// rules say.
     pub(super) fn converse(&mut self, rules: &BodyRules) {
         if self.pacing.is_some() && !self.finished {
-            self.silence = Some(Silence::new(rules.silence_max(self.said)));
+            self.silence = Some(MutualSilence::new(rules.silence_max(self.said)));
         }
     }
 
-    /// The service said something.
+    /// Notes that the service said something.
     pub(super) fn answer_moved(&mut self) {
         if let Some(silence) = &mut self.silence {
             silence.spoke();
@@ -122,7 +127,7 @@ impl Intake {
         }
     }
 
-    /// Bytes that are known to come still.
+    /// Bytes of the body that are known to come.
     pub(super) fn announced(&self) -> u64 {
         match self.source {
             RequestSource::Length { left, .. } => left,
@@ -130,18 +135,18 @@ impl Intake {
         }
     }
 
-    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<Decoded, &'static str> {
+    pub(super) fn decode(&mut self, input: &mut BytesMut) -> Result<DecodedChunk, &'static str> {
         match &mut self.source {
             RequestSource::Chunked(decoder) => decoder.decode(input),
-            RequestSource::Length { left: 0, .. } => Ok(Decoded::End),
-            RequestSource::Length { .. } if input.is_empty() => Ok(Decoded::NeedsMore),
+            RequestSource::Length { left: 0, .. } => Ok(DecodedChunk::End),
+            RequestSource::Length { .. } if input.is_empty() => Ok(DecodedChunk::NeedsMore),
             RequestSource::Length { left, .. } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let piece = input
                     .split_to(input.len().min(most).min(PIECE_BYTES))
                     .freeze();
                 *left -= piece.len() as u64;
-                Ok(Decoded::Data(piece))
+                Ok(DecodedChunk::Data(piece))
             }
         }
     }
@@ -151,14 +156,14 @@ impl Intake {
         match &self.source {
             RequestSource::Length { left, .. } => self.finished || *left <= input.len() as u64,
             RequestSource::Chunked(decoder) => {
-                // At most a piece, and only of a client that has said its last word.
+                // The copy is at most a piece, and made only for a client that has said its last word.
                 let (mut decoder, mut input) = (decoder.clone(), input.clone());
                 self.finished
                     || loop {
                         match decoder.decode(&mut input) {
-                            Ok(Decoded::Data(_)) => {}
-                            Ok(Decoded::NeedsMore) => break false,
-                            Ok(Decoded::End) | Err(_) => break true,
+                            Ok(DecodedChunk::Data(_)) => {}
+                            Ok(DecodedChunk::NeedsMore) => break false,
+                            Ok(DecodedChunk::End) | Err(_) => break true,
                         }
                     }
             }
@@ -185,7 +190,7 @@ impl Intake {
     }
 
     fn fail(&mut self, status: StatusCode, why: &'static str, error: BodyError) {
-        self.failed = Some(Refusal(status, why));
+        self.failed = Some(HttpRefusal(status, why));
         self.finished = true;
         self.producer.fail(error);
     }
@@ -207,14 +212,14 @@ where
     S: Service,
     IO: Duplex,
 {
-    /// Brings in what the service wants of the request's body, and watches for the client's end.
+    /// Reads what the service wants of the request's body, and watches for the client's end.
     pub(super) fn poll_intake(
         &mut self,
         cx: &mut Context<'_>,
         intake: &mut Intake,
-    ) -> Result<(), End> {
+    ) -> Result<(), EarlyEnd> {
         loop {
-            if intake.finished || intake.producer.want(cx) != Want::More {
+            if intake.finished || intake.producer.want(cx) != BodyDemand::More {
                 intake.pace.pause();
                 intake.awaited = None;
                 return self.poll_ahead(cx, intake);
@@ -226,14 +231,14 @@ where
                 }
             }
             match intake.decode(&mut self.input) {
-                Ok(Decoded::Data(piece)) => intake.give(piece),
-                Ok(Decoded::End) => intake.end(),
+                Ok(DecodedChunk::Data(piece)) => intake.give(piece),
+                Ok(DecodedChunk::End) => intake.end(),
                 Err(why) => intake.malformed(why),
-                Ok(Decoded::NeedsMore) if self.is_half_closed() => {
+                Ok(DecodedChunk::NeedsMore) if self.is_half_closed() => {
                     intake.went_away();
-                    return Err(End::Io);
+                    return Err(EarlyEnd::Io);
                 }
-                Ok(Decoded::NeedsMore) => {
+                Ok(DecodedChunk::NeedsMore) => {
                     match poll_read(&mut self.io, &mut self.input, PIECE_BYTES, cx) {
                         Poll::Ready(Ok(read)) if read > 0 => {
                             intake.pace.moved(read);
@@ -241,7 +246,7 @@ where
                         }
                         Poll::Ready(_) => {
                             intake.went_away();
-                            return Err(End::Io);
+                            return Err(EarlyEnd::Io);
                         }
                         Poll::Pending => {
                             intake.awaited.get_or_insert_with(Instant::now);
@@ -254,9 +259,9 @@ where
         }
     }
 
-    /// Nobody waits for the body: what comes is kept, up to a piece, so that a client that aborts is noticed. One that
-    /// has sent its whole request and ends its side still gets the answer.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Result<(), End> {
+    /// Reads up to a piece while nobody waits for the body, so that a client that aborts is noticed. One that has sent
+    /// its whole request and ends its side still gets the reply.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Result<(), EarlyEnd> {
         if self.is_half_closed() {
             return self.poll_reset(cx);
         }
@@ -277,7 +282,7 @@ where
                     if !intake.finished {
                         intake.went_away();
                     }
-                    return Err(End::Io);
+                    return Err(EarlyEnd::Io);
                 }
                 Poll::Pending => break,
             }
@@ -286,12 +291,15 @@ where
     }
 
     fn poll_slow(&mut self, cx: &mut Context<'_>, intake: &mut Intake) {
-        let pace = intake.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let pace = intake
+            .pacing
+            .as_ref()
+            .map_or(BodyPace::Owed, SharedPace::pace);
         let Some(rule) = self.context.body_rules.now(intake.said, pace) else {
             return intake.pace.pause();
         };
         if intake.pace.poll_too_slow(&rule, cx).is_ready() {
-            self.context.counters.count(Cause::SlowBody);
+            self.context.counters.count(HttpCause::SlowBody);
             let why = "the request's body came too slowly";
             intake.fail(StatusCode::REQUEST_TIMEOUT, why, BodyError::TooSlow);
         }

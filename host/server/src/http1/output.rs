@@ -1,14 +1,14 @@
-//! Replies on their way out: gathered, written, given up where the client takes nothing.
+//! Replies on their way out: gathered, written, and given up where the client takes nothing.
 
 use super::{
     intake::Intake,
     relayed::ReplySource,
     respond,
-    wire::{End, Wire},
+    wire::{EarlyEnd, Wire},
 };
 use crate::{
-    Cause, Service, identity,
-    reply::{self, Asked, ReplyFraming},
+    HttpCause, Service, identity,
+    reply::{self, Persistence, ReplyContext, ReplyFraming},
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
@@ -21,9 +21,9 @@ use std::{
     time::Duration,
 };
 
-/// Bodies up to this are copied behind their head and written with it.
+/// Largest body that is copied behind its head and written with it.
 const COPY_BYTES_MAX: usize = 16 << 10;
-/// Replies to pipelined requests are gathered up to this.
+/// Most bytes of replies to pipelined requests that are gathered before a write.
 pub(super) const GATHER_BYTES_MAX: usize = 64 << 10;
 
 impl<S, IO> Wire<'_, S, IO>
@@ -35,11 +35,11 @@ where
     pub(super) fn write_ready(
         &mut self,
         reply: Reply,
-        asked: &Asked,
-        may_follow: bool,
+        asked: &ReplyContext,
+        after: Persistence,
     ) -> Option<Bytes> {
         let (framing, length) = reply::framing(&reply, asked);
-        respond::head(&mut self.out, &reply, asked, framing, length, !may_follow);
+        respond::head(&mut self.out, &reply, asked, framing, length, after);
         match (framing, reply.body) {
             (ReplyFraming::Length(_), ReplyBody::Full(body)) if body.len() <= COPY_BYTES_MAX => {
                 self.out.extend_from_slice(&body);
@@ -50,34 +50,36 @@ where
         }
     }
 
-    /// Writes a streamed reply while the request's body is still being read. `false` when the connection must close.
+    /// Writes a streamed reply while the request's body is still being read. Returns whether the connection may be used again.
     pub(super) async fn write_stream(
         &mut self,
         reply: Reply,
-        asked: &Asked,
-        may_follow: bool,
+        asked: &ReplyContext,
+        after: Persistence,
         intake: &mut Intake,
-    ) -> Result<bool, End> {
+    ) -> Result<Persistence, EarlyEnd> {
         intake.answered();
         let (framing, length) = reply::framing(&reply, asked);
-        let close = !may_follow || framing == ReplyFraming::Close;
-        respond::head(&mut self.out, &reply, asked, framing, length, close);
+        let after = match framing {
+            ReplyFraming::Close => Persistence::Close,
+            _ => after,
+        };
+        respond::head(&mut self.out, &reply, asked, framing, length, after);
         let mut body = match reply.body {
             ReplyBody::Stream(body) => {
                 intake.converse(&self.context.body_rules);
                 ReplySource::Stream(body)
             }
             ReplyBody::Relay(body) => ReplySource::Relay(body),
-            _ => return Ok(!close),
+            _ => return Ok(after),
         };
         if framing == ReplyFraming::None {
-            return Ok(!close);
+            return Ok(after);
         }
         if framing == ReplyFraming::Close {
             self.reset_at_close(true);
         }
-        let mut left = length.unwrap_or(u64::MAX);
-        let mut last = None;
+        let (mut left, mut last) = (length.unwrap_or(u64::MAX), None);
         loop {
             if let (ReplyFraming::Length(_), true, Some(body)) =
                 (framing, intake.finished, body.as_socket())
@@ -117,7 +119,7 @@ where
             }
             _ => {}
         }
-        Ok(!close)
+        Ok(after)
     }
 
     /// Makes the end of a plain socket a reset, or no longer. A reply that nothing else ends than its connection
@@ -129,24 +131,28 @@ where
         };
         let linger = resets.then_some(Duration::ZERO);
         if let Err(error) = socket2::SockRef::from(socket).set_linger(linger) {
-            tracing::debug!(%error, "a socket's end cannot be made a reset");
+            tracing::debug!(%error, "a connection's close could not be made a reset");
         }
     }
 
-    /// The client gets what there was, and an end that it can tell from a whole reply's.
-    async fn cut(&mut self, asked: &Asked, why: &str) -> Result<bool, End> {
+    /// Ends a reply early: the client gets what there was, and an end that it can tell from a whole reply's.
+    async fn cut(&mut self, asked: &ReplyContext, why: &str) -> Result<Persistence, EarlyEnd> {
         let request = identity::text(&asked.id);
-        tracing::warn!(request, why, "a reply was cut in its body");
+        tracing::warn!(
+            request,
+            why,
+            "a response was cut in its body; its connection is closed"
+        );
         self.flush().await?;
-        Err(End::Io)
+        Err(EarlyEnd::Io)
     }
 
-    /// The next frame of a reply; meanwhile what was gathered goes out and the request's body comes in.
+    /// Waits for the next frame of a reply; meanwhile what was gathered goes out and the request's body comes in.
     async fn next_frame<B>(
         &mut self,
         body: &mut B,
         intake: &mut Intake,
-    ) -> Result<Result<Option<Frame<Bytes>>, StreamError>, End>
+    ) -> Result<Result<Option<Frame<Bytes>>, StreamError>, EarlyEnd>
     where
         B: HttpBody<Data = Bytes, Error = StreamError> + Unpin,
     {
@@ -161,7 +167,7 @@ where
                 }
                 Poll::Pending => {}
             }
-            // Blocked or done, both are fine here.
+            // A write that is blocked and one that is done are both fine here.
             if let Poll::Ready(Err(end)) = self.poll_flush(cx) {
                 return Poll::Ready(Err(end));
             }
@@ -169,7 +175,7 @@ where
                 return Poll::Ready(Err(end));
             }
             intake.poll_silent(cx).map(|()| {
-                self.context.counters.count(Cause::SlowBody);
+                self.context.counters.count(HttpCause::SlowBody);
                 Ok(Err("client and app were silent for too long".into()))
             })
         })
@@ -182,7 +188,7 @@ where
         framing: ReplyFraming,
         body: &mut ReplySource,
         intake: &mut Intake,
-    ) -> Result<(), End> {
+    ) -> Result<(), EarlyEnd> {
         let is_chunked = framing == ReplyFraming::Chunked;
         if data.len() <= COPY_BYTES_MAX {
             if is_chunked {
@@ -209,7 +215,11 @@ where
     }
 
     /// Writes all that was gathered; meanwhile the request's body comes in, and goes on to where the reply is from.
-    async fn flush_with(&mut self, body: &mut ReplySource, intake: &mut Intake) -> Result<(), End> {
+    async fn flush_with(
+        &mut self,
+        body: &mut ReplySource,
+        intake: &mut Intake,
+    ) -> Result<(), EarlyEnd> {
         poll_fn(|cx| {
             if let Poll::Ready(flushed) = self.poll_flush(cx) {
                 return Poll::Ready(flushed);

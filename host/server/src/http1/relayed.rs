@@ -1,29 +1,29 @@
-//! Replies that come from an upstream's connection: the rest of a large body moved from socket to socket, and tunnels.
+//! Replies from an upstream's connection: the rest of a large body moved from socket to socket, and tunnels.
 
-use super::wire::{End, Wire};
-use crate::{Service, identity, reply::Asked, tunnel};
+use super::wire::{EarlyEnd, Wire};
+use crate::{Service, identity, reply::ReplyContext, tunnel};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use protoplex_http::{Duplex, RelayBody, SocketBody, SocketRest, StreamError, Tunnel};
-use protoplex_net::{GaugeGuard, Moved, Splice};
+use protoplex_net::{GaugeGuard, Splice, Spliced};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
 };
 
-/// Below this a copy is cheaper than the system calls of a splice.
+/// Least rest of a body that is spliced: below, a copy is cheaper than the system calls.
 const SPLICE_BYTES_MIN: u64 = 64 << 10;
 
-/// A streamed body.
+/// Source of a streamed reply.
 pub(super) enum ReplySource {
     Stream(UnsyncBoxBody<Bytes, StreamError>),
     Relay(Box<dyn RelayBody>),
 }
 
 impl ReplySource {
-    /// The body as bytes of a server's socket, where it may be that.
+    /// The body as bytes of a server's socket, if it can be that.
     pub(super) fn as_socket(&mut self) -> Option<&mut dyn SocketBody> {
         match self {
             Self::Stream(_) => None,
@@ -31,7 +31,7 @@ impl ReplySource {
         }
     }
 
-    /// Gets on with what is left of the request while the client takes nothing of this.
+    /// Sends more of the request while the client takes nothing of the reply.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let Self::Relay(body) = self {
             body.poll_request(cx);
@@ -66,12 +66,12 @@ where
     S: Service,
     IO: Duplex,
 {
-    /// Moves what is left of a body from socket to socket, if that is all that there is to do, and it is worth it.
+    /// Moves the rest of a body from socket to socket, if that is all that there is to do, and it is worth it.
     pub(super) async fn splice(
         &mut self,
         body: &mut dyn SocketBody,
         left: &mut u64,
-    ) -> Result<(), End> {
+    ) -> Result<(), EarlyEnd> {
         let large = |rest: SocketRest<'_>| *rest.left >= SPLICE_BYTES_MIN;
         if self.io.tcp().is_none() || !body.rest().is_some_and(large) {
             return Ok(());
@@ -82,7 +82,7 @@ where
         poll_fn(|cx| {
             loop {
                 let (Some(client), Some(rest)) = (self.io.tcp(), body.rest()) else {
-                    return Poll::Ready(Err(End::Io));
+                    return Poll::Ready(Err(EarlyEnd::Io));
                 };
                 if *rest.left == 0 && splice.held() == 0 {
                     return Poll::Ready(Ok(()));
@@ -93,7 +93,7 @@ where
                     break;
                 };
                 match moved {
-                    Ok(Moved::Bytes(bytes)) => {
+                    Ok(Spliced::Bytes(bytes)) => {
                         let bytes = bytes as u64;
                         *rest.left -= (splice.held() as u64 + bytes).saturating_sub(held);
                         *left = left.saturating_sub(bytes);
@@ -103,24 +103,28 @@ where
                         waits.as_mut().reset(body.idle_at());
                     }
                     // The server ended early, or one of them broke: the client can tell.
-                    Ok(Moved::End) | Err(_) => return Poll::Ready(Err(End::Io)),
+                    Ok(Spliced::End) | Err(_) => return Poll::Ready(Err(EarlyEnd::Io)),
                 }
             }
             if body.poll_cut(cx).is_ready() {
-                return Poll::Ready(Err(End::Io));
+                return Poll::Ready(Err(EarlyEnd::Io));
             }
             if splice.held() > 0 {
-                // It is the client that is waited for.
+                // The client is what is waited for here.
                 return self.poll_stalled(cx);
             }
             self.pace.pause();
-            waits.as_mut().poll(cx).map(|()| Err(End::Io))
+            waits.as_mut().poll(cx).map(|()| Err(EarlyEnd::Io))
         })
         .await
     }
 
-    /// Hands the connection over to a tunnel; its head is out.
-    pub(super) async fn tunnel(&mut self, server: Tunnel, asked: &Asked) -> Result<(), End> {
+    /// Runs the connection as a tunnel; the head of the reply is out.
+    pub(super) async fn tunnel(
+        &mut self,
+        server: Tunnel,
+        asked: &ReplyContext,
+    ) -> Result<(), EarlyEnd> {
         let early = std::mem::take(&mut self.input).freeze();
         let idle = self.context.limits.tunnel_idle_timeout;
         let _counted = GaugeGuard::new(&self.context.tunnels);
@@ -137,9 +141,9 @@ where
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!(request, %error, "a tunnel broke");
-                // No goodbye, not of TLS either: it would say that all is there.
-                Err(End::Io)
+                tracing::debug!(request, %error, "a tunnel ended with an error; both of its ends are reset");
+                // No goodbye, not of TLS either: a goodbye would say that all is there.
+                Err(EarlyEnd::Io)
             }
         }
     }

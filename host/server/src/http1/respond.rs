@@ -1,20 +1,20 @@
-//! Writing a reply's head. Framing is ours alone.
+//! Writes a reply's head. Framing is ours alone.
 
 use crate::{
     identity,
-    reply::{Asked, ReplyFraming, date, is_ours},
+    reply::{Persistence, ReplyContext, ReplyFraming, date, is_ours},
 };
 use http::{HeaderValue, StatusCode, header};
 use protoplex_http::{Interim, Reply};
 
-/// Appends the head.
+/// Appends the head of a reply.
 pub(super) fn head(
     out: &mut Vec<u8>,
     reply: &Reply,
-    asked: &Asked,
+    asked: &ReplyContext,
     framing: ReplyFraming,
     length: Option<u64>,
-    close: bool,
+    after: Persistence,
 ) {
     status_line(out, reply.status);
     for (name, value) in &reply.headers {
@@ -34,7 +34,7 @@ pub(super) fn head(
     if let Some(protocol) = required {
         field(out, b"upgrade", protocol.as_bytes());
     }
-    let options: &[u8] = match (required.is_some(), close) {
+    let options: &[u8] = match (required.is_some(), after == Persistence::Close) {
         (true, true) => b"connection: upgrade, close\r\n",
         (true, false) => b"connection: upgrade\r\n",
         (false, true) => b"connection: close\r\n",
@@ -49,8 +49,8 @@ pub(super) fn head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// The protocol that a 426 asks for: it has to name one (RFC 9110, section 15.5.22). HTTP/1.1 alone has a place for it.
-fn required_protocol<'a>(reply: &'a Reply, asked: &Asked) -> Option<&'a HeaderValue> {
+/// Protocol that a 426 asks for: it has to name one (RFC 9110, section 15.5.22). HTTP/1.1 alone has a place for it.
+fn required_protocol<'a>(reply: &'a Reply, asked: &ReplyContext) -> Option<&'a HeaderValue> {
     if reply.status != StatusCode::UPGRADE_REQUIRED || asked.version < 11 {
         return None;
     }
@@ -83,7 +83,7 @@ fn date_line(out: &mut Vec<u8>) {
 }
 
 /// Appends the head of a reply that switches protocols, or says that a CONNECT succeeded.
-pub(super) fn tunnel_head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked) {
+pub(super) fn tunnel_head(out: &mut Vec<u8>, reply: &Reply, asked: &ReplyContext) {
     status_line(out, reply.status);
     out.extend_from_slice(reply.lines.as_bytes());
     if let Some(protocol) = reply
@@ -101,7 +101,7 @@ pub(super) fn tunnel_head(out: &mut Vec<u8>, reply: &Reply, asked: &Asked) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends an interim answer.
+/// Appends an interim response.
 pub(super) fn interim(out: &mut Vec<u8>, interim: &Interim) {
     status_line(out, interim.status);
     out.extend_from_slice(interim.lines.as_bytes());

@@ -1,18 +1,18 @@
-//! The target of a request: the authority and the path, checked byte by byte.
+//! Target of a request: the authority and the path, checked byte by byte.
 
-use crate::refusal::{Refusal, bad};
+use crate::refusal::{HttpRefusal, bad};
 use protoplex_http::target::{is_authority, is_path, is_star};
 use std::borrow::Cow;
 
-/// Path and authority of a request line's target. `Host` counts where the target names none; an absolute target
-/// outranks it (RFC 9112, section 3.2.2).
+/// Splits a request line's target into path and authority. `Host` counts where the target names none; an absolute
+/// target outranks it (RFC 9112, section 3.2.2).
 pub(super) fn split<'a>(
     method: &str,
     target: &'a str,
     host: Option<&'a str>,
-) -> Result<(Cow<'a, str>, &'a str), Refusal> {
+) -> Result<(Cow<'a, str>, &'a str), HttpRefusal> {
     if method == "CONNECT" {
-        // A place to go to, and no path.
+        // A CONNECT names a place to go to, and no path.
         let port = target
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse::<u16>().ok());

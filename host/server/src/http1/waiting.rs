@@ -1,10 +1,10 @@
-//! Waiting for a client: for its first bytes, for the head of a request, and between two requests.
+//! Waits for a client: for its first bytes, for the head of a request, and between two requests.
 
 use super::{
     head,
-    wire::{End, READ_BYTES, Wire, poll_read, read_some},
+    wire::{EarlyEnd, READ_BYTES, Wire, poll_read, read_some},
 };
-use crate::{Cause, Service, refusal::Refusal};
+use crate::{HttpCause, Service, refusal::HttpRefusal};
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
 use protoplex_http::Duplex;
@@ -17,17 +17,17 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// An idle connection keeps its buffers this long: longer than a client under load waits between two requests.
+/// Time for which an idle connection keeps its buffers: longer than a client under load waits between two requests.
 const KEEP_BUFFERS: Duration = Duration::from_millis(500);
 /// First bytes of HTTP/2 with prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-const SLOW_HEAD: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "the head came too slowly");
+const SLOW_HEAD: HttpRefusal = HttpRefusal(StatusCode::REQUEST_TIMEOUT, "the head came too slowly");
 
-/// The outcome of the wait for a request.
-enum Waited {
+/// Outcome of the wait for a request.
+enum HeadWait {
     Bytes,
-    /// The client has had enough, or we have.
+    /// The connection is to close.
     Over,
     TooLong,
 }
@@ -37,8 +37,8 @@ where
     S: Service,
     IO: Duplex,
 {
-    /// Waits for the first bytes. `true` for HTTP/2 with prior knowledge.
-    pub(super) async fn first_bytes(&mut self) -> Result<Result<bool, Refusal>, End> {
+    /// Waits for the first bytes. `true` where they begin HTTP/2 with prior knowledge.
+    pub(super) async fn first_bytes(&mut self) -> Result<Result<bool, HttpRefusal>, EarlyEnd> {
         let context = self.context;
         let since = Instant::now();
         let mut deadline = since + context.limits.net.first_byte_timeout;
@@ -55,19 +55,22 @@ where
                 read_some(&mut self.io, &mut self.input, READ_BYTES),
             );
             let draining = context.connections.leave_unasked(self.leaving, since);
-            // What has come already is answered, even while we drain.
-            let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(End::Io) };
+            // A request that has begun already is answered, even while we drain.
+            let read = tokio::select! { biased; read = read => read, () = draining, if seen == 0 => return Err(EarlyEnd::Io) };
             match read {
                 Ok(Ok(read)) if read > 0 => {}
                 Err(_) if seen > 0 => {
-                    context.counters.count(Cause::SlowHead);
+                    context.counters.count(HttpCause::SlowHead);
                     return Ok(Err(SLOW_HEAD));
                 }
                 Err(_) => {
-                    context.connections.counters().count(net::Cause::Silent);
-                    return Err(End::Io);
+                    context
+                        .connections
+                        .counters()
+                        .count(net::RefusalCause::Silent);
+                    return Err(EarlyEnd::Io);
                 }
-                _ => return Err(End::Io),
+                _ => return Err(EarlyEnd::Io),
             }
             // `P` may be a POST as well: from here on it is a head.
             deadline = *self
@@ -82,7 +85,7 @@ where
     pub(super) async fn head_end(
         &mut self,
         mut draining: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Result<Option<usize>, Refusal>, End> {
+    ) -> Result<Result<Option<usize>, HttpRefusal>, EarlyEnd> {
         let context = self.context;
         let limits = &context.limits;
         let head_limits = self.head_limits;
@@ -105,10 +108,10 @@ where
             }
             if self.input.is_empty() {
                 match self.next_bytes(draining.as_mut()).await {
-                    Waited::Bytes => {}
-                    Waited::Over => return Ok(Ok(None)),
-                    Waited::TooLong => {
-                        context.counters.count(Cause::Idle);
+                    HeadWait::Bytes => {}
+                    HeadWait::Over => return Ok(Ok(None)),
+                    HeadWait::TooLong => {
+                        context.counters.count(HttpCause::Idle);
                         return Ok(Ok(None));
                     }
                 }
@@ -120,7 +123,7 @@ where
                     Ok(Ok(read)) if read > 0 => {}
                     Ok(_) => return Ok(Ok(None)),
                     Err(_) => {
-                        context.counters.count(Cause::SlowHead);
+                        context.counters.count(HttpCause::SlowHead);
                         return Ok(Err(SLOW_HEAD));
                     }
                 }
@@ -129,7 +132,7 @@ where
     }
 
     /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.
-    async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> Waited {
+    async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> HeadWait {
         let mut since = None;
         let mut has_buffers = true;
         poll_fn(|cx| {
@@ -139,8 +142,8 @@ where
                 && let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
             {
                 return Poll::Ready(match read {
-                    Ok(read) if read > 0 => Waited::Bytes,
-                    _ => Waited::Over,
+                    Ok(read) if read > 0 => HeadWait::Bytes,
+                    _ => HeadWait::Over,
                 });
             }
             let since = *since.get_or_insert_with(Instant::now);
@@ -152,9 +155,9 @@ where
                 self.out = Vec::new();
             }
             if !has_buffers && self.timer.poll_until(since + idle_max, cx).is_ready() {
-                return Poll::Ready(Waited::TooLong);
+                return Poll::Ready(HeadWait::TooLong);
             }
-            draining.as_mut().poll(cx).map(|()| Waited::Over)
+            draining.as_mut().poll(cx).map(|()| HeadWait::Over)
         })
         .await
     }

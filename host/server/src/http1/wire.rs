@@ -1,10 +1,10 @@
-//! The bytes of a connection: read into one buffer, written out of another, and the pace at which the client takes them.
+//! Bytes of a connection: read into one buffer, written out of another, and the pace at which the client takes them.
 
 use super::half_closed::HalfClosed;
-use crate::{Cause, context::ServerContext, limits::HeadLimits};
+use crate::{HttpCause, context::ServerContext, limits::HeadLimits};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protoplex_http::Duplex;
-use protoplex_net::{Pace, Timer};
+use protoplex_net::{PaceMeter, Timer};
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
@@ -14,21 +14,21 @@ use std::{
 use tokio::{io::AsyncRead, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// A write buffer that grew above this is given back.
+/// Largest write buffer that is kept.
 const KEEP_BYTES_MAX: usize = 128 << 10;
 
 /// Why a connection ends early; nothing is left to say to the client.
-pub(super) enum End {
+pub(super) enum EarlyEnd {
     Io,
 }
 
-impl From<io::Error> for End {
+impl From<io::Error> for EarlyEnd {
     fn from(_: io::Error) -> Self {
         Self::Io
     }
 }
 
-/// One connection as bytes. How they are read (`waiting`, `intake`) and written (`output`, `relayed`) stands beside.
+/// One connection as bytes. `waiting` and `intake` read them, `output` and `relayed` write them.
 pub(super) struct Wire<'a, S, IO> {
     pub(super) context: &'a ServerContext<S>,
     pub(super) io: IO,
@@ -36,28 +36,29 @@ pub(super) struct Wire<'a, S, IO> {
     pub(super) out: Vec<u8>,
     /// Bytes of `out` that are written already.
     pub(super) written: usize,
-    /// Goes out after `out`, without a copy.
+    /// Bytes that go out after `out`, without a copy.
     pub(super) tail: Bytes,
-    /// Bytes that the socket took.
+    /// Number of bytes that the socket took.
     pub(super) sent: u64,
     /// Pace at which the client takes what is written.
-    pub(super) pace: Pace,
+    pub(super) pace: PaceMeter,
     /// Timer of the wait for the next request.
     pub(super) timer: Timer,
     /// Cancelled when the connection has to go.
     pub(super) leaving: &'a CancellationToken,
-    /// The request came from a node of ours, which judges its client's pace.
+    /// Whether the request came from a node of ours, which judges its client's pace.
     pub(super) is_inner: bool,
-    /// Limits of heads here: nodes of the fleet pass on what one of them took, and what was added on the way.
+    /// Limits of heads on this connection: nodes of the fleet pass on what one of them took, and what was added on the
+    /// way.
     pub(super) head_limits: HeadLimits,
     /// Deadline of the first head, whose first bytes were read to tell the protocol.
     pub(super) head_deadline: Option<Instant>,
-    /// Set when a client that waits for its answer has sent all that it will.
+    /// Present when a client that waits for its reply has sent all that it will.
     half_closed: Option<Box<HalfClosed>>,
 }
 
 impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
-    /// Nothing was read or written yet.
+    /// Makes the wire of a connection; nothing was read or written yet.
     pub(super) fn new(
         context: &'a ServerContext<S>,
         io: IO,
@@ -72,7 +73,7 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
             written: 0,
             tail: Bytes::new(),
             sent: 0,
-            pace: Pace::default(),
+            pace: PaceMeter::default(),
             timer: Timer::default(),
             leaving,
             is_inner: false,
@@ -85,7 +86,7 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         }
     }
 
-    /// Bytes written so far, and those that wait to be.
+    /// Number of bytes written so far, and of those that wait to be.
     pub(super) fn produced(&self) -> u64 {
         self.sent + (self.out.len() - self.written + self.tail.len()) as u64
     }
@@ -95,39 +96,39 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         self.half_closed.is_some()
     }
 
-    /// Goes on without reading.
+    /// Notes that the client has sent all that it will.
     pub(super) fn half_close(&mut self) {
         self.half_closed = Some(Box::new(HalfClosed::new(&self.io)));
     }
 
-    /// An error when the client has reset a connection that it had half closed. The task is woken to look again.
-    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Fails when the client has reset a connection that it had half closed. The task is woken to look again.
+    pub(super) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Result<(), EarlyEnd> {
         let Some(half_closed) = &mut self.half_closed else {
             return Ok(());
         };
         match half_closed.poll_reset(&self.io, cx) {
-            Poll::Ready(()) => Err(End::Io),
+            Poll::Ready(()) => Err(EarlyEnd::Io),
             Poll::Pending => Ok(()),
         }
     }
 
-    pub(super) async fn flush(&mut self) -> Result<(), End> {
+    pub(super) async fn flush(&mut self) -> Result<(), EarlyEnd> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Writes the buffer and then the tail. A client that takes nothing for too long is given up.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), EarlyEnd>> {
         while self.written < self.out.len() || !self.tail.is_empty() {
             let rest = &self.out[self.written..];
             let polled = if self.tail.is_empty() {
-                // Most replies: the plain call is the cheaper one.
+                // Most replies are one piece: the plain call is the cheaper one.
                 Pin::new(&mut self.io).poll_write(cx, rest)
             } else {
                 let slices = [IoSlice::new(rest), IoSlice::new(&self.tail)];
                 Pin::new(&mut self.io).poll_write_vectored(cx, &slices)
             };
             let wrote = match polled {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Io)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(EarlyEnd::Io)),
                 Poll::Ready(wrote) => wrote?,
                 Poll::Pending => return self.poll_stalled(cx),
             };
@@ -149,23 +150,23 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    pub(super) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), EarlyEnd>> {
         let limits = &self.context.limits;
         let rule = match self.is_inner {
             true => limits.inner_rule(),
             false => limits.write_rule(),
         };
         self.pace.poll_too_slow(&rule, cx).map(|()| {
-            self.context.counters.count(Cause::SlowReader);
-            Err(End::Io)
+            self.context.counters.count(HttpCause::SlowReader);
+            Err(EarlyEnd::Io)
         })
     }
 }
 
-/// Read at once, and what an idle connection keeps.
+/// Bytes of one read of a head, and what an idle connection keeps.
 pub(super) const READ_BYTES: usize = 8 << 10;
 
-/// Reads once, at most `bytes_max`. 0 is the end.
+/// Reads once, at most `bytes_max`; 0 is the end of the stream.
 pub(super) async fn read_some(
     io: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,
@@ -174,7 +175,7 @@ pub(super) async fn read_some(
     poll_fn(|cx| poll_read(io, input, bytes_max, cx)).await
 }
 
-/// Polls for one read, of at most `bytes_max`. 0 is the end.
+/// Polls for one read of at most `bytes_max`; 0 is the end of the stream.
 pub(super) fn poll_read(
     io: &mut (impl AsyncRead + Unpin),
     input: &mut BytesMut,

@@ -1,9 +1,9 @@
-//! Whether an HTTP/2 connection still does anything. Streams come and go in tasks of their own, and a client that
-//! opens none, or takes too little of them all together, must not hold a connection for ever.
+//! Whether an HTTP/2 connection still does anything. Streams come and go in tasks of their own, and a client that opens
+//! none, or takes too little of them all together, must not hold a connection for ever.
 
 use super::congestion::{Congestion, TooSlow};
 use parking_lot::Mutex;
-use protoplex_net::Rule;
+use protoplex_net::PaceRule;
 use std::{
     sync::{
         Arc,
@@ -16,54 +16,54 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// State that the streams of one connection share with its task.
+/// Activity of a connection's streams, shared by them and the connection's task.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<ActivityInner>);
 
 /// Why a connection is not worth keeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quiet {
-    /// Nothing moves.
+pub(super) enum QuietReason {
+    /// Nothing moves on the connection.
     Idle,
     /// Replies are ready, and the client takes next to nothing of them all.
     Slow,
 }
 
 struct ActivityInner {
-    state: Mutex<Progress>,
+    state: Mutex<ConnectionProgress>,
     /// Pace at which a client has to take replies.
-    rule: Rule,
+    rule: PaceRule,
     /// Bytes of replies that the socket took.
     written: AtomicU64,
-    /// Bytes that came.
+    /// Number of bytes that came.
     heard: Arc<AtomicU64>,
-    /// Bytes of requests' bodies that came.
+    /// Number of bytes of requests' bodies that came.
     received: AtomicU64,
     /// Heads and pieces of replies that were ready since somebody asked.
     pieces: AtomicU64,
-    /// Another deadline counts: the first request is there, or the connection takes nothing more.
+    /// Notified when another deadline counts: the first request is there, or the connection takes nothing more.
     changed: Notify,
 }
 
-struct Progress {
-    /// Streams that wait for the service; the client is not to blame.
+struct ConnectionProgress {
+    /// Number of streams that wait for the service; the client is not to blame.
     busy: usize,
-    /// Streams whose client has to take something.
+    /// Number of streams whose client has to take something.
     sending: usize,
-    /// When something last moved, and what had been written by then.
+    /// Time at which something last moved, and bytes written by then.
     moved: Instant,
     moved_written: u64,
-    /// There was a request.
+    /// Whether there was a request.
     asked: bool,
     congestion: Congestion,
-    /// When the connection's task looks next.
+    /// Time at which the connection's task looks next.
     look_at: Instant,
 }
 
 impl Activity {
-    pub(super) fn new(rule: Rule) -> Self {
+    pub(super) fn new(rule: PaceRule) -> Self {
         let now = Instant::now();
-        let state = Progress {
+        let state = ConnectionProgress {
             busy: 0,
             sending: 0,
             moved: now,
@@ -83,17 +83,17 @@ impl Activity {
         }))
     }
 
-    /// Where the socket counts what comes.
+    /// Counter of the bytes that come, for the socket.
     pub(super) fn heard(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.0.heard)
     }
 
-    /// The socket took bytes of replies.
+    /// Notes that the socket took bytes of replies.
     pub(super) fn wrote(&self, bytes: u64) {
         self.0.written.fetch_add(bytes, Relaxed);
     }
 
-    /// Bytes came: all, and of bodies.
+    /// Notes bytes that came, and how many of them were bodies'.
     pub(super) fn came(&self, bytes: u64, of_bodies: u64) {
         self.0.heard.fetch_add(bytes, Relaxed);
         self.0.received.fetch_add(of_bodies, Relaxed);
@@ -104,7 +104,7 @@ impl Activity {
         self.0.received.load(Relaxed)
     }
 
-    /// Heads and pieces of replies that were ready since it was asked last.
+    /// Takes the number of heads and pieces of replies that were ready since the last call.
     pub(super) fn take_pieces(&self) -> u64 {
         match self.0.pieces.load(Relaxed) {
             0 => 0,
@@ -113,16 +113,16 @@ impl Activity {
     }
 
     /// Pace at which a client has to take replies.
-    pub(super) fn rule(&self) -> &Rule {
+    pub(super) fn rule(&self) -> &PaceRule {
         &self.0.rule
     }
 
-    /// The socket takes nothing more, or does again.
+    /// Notes whether the socket takes nothing more.
     pub(super) fn socket_is_full(&self, is_full: bool) {
         self.congestion(|congestion| congestion.socket_is_full = is_full);
     }
 
-    /// The client's window for the whole connection is used up, or open again.
+    /// Notes whether the client's window for the whole connection is used up.
     pub(super) fn window_is_shut(&self, is_shut: bool) {
         self.congestion(|congestion| congestion.window_is_shut = is_shut);
     }
@@ -133,7 +133,7 @@ impl Activity {
         self.congested_or_not(&mut state, Instant::now());
     }
 
-    fn congested_or_not(&self, state: &mut Progress, now: Instant) {
+    fn congested_or_not(&self, state: &mut ConnectionProgress, now: Instant) {
         let (shared, sending) = (&self.0, state.sending > 0);
         let written = || shared.written.load(Relaxed);
         if state.congestion.update(sending, now, written)
@@ -143,12 +143,12 @@ impl Activity {
         }
     }
 
-    /// For how long the connection as a whole could take nothing more, so far.
+    /// Time for which the connection as a whole could take nothing more, so far.
     pub(super) fn congested(&self, now: Instant) -> Duration {
         self.0.state.lock().congestion.total(now)
     }
 
-    /// A stream; it waits for the service until it is told otherwise.
+    /// Adds a stream. It waits for the service until it is told otherwise.
     pub(super) fn stream(&self) -> StreamActivity {
         let mut state = self.0.state.lock();
         if !std::mem::replace(&mut state.asked, true) {
@@ -157,13 +157,18 @@ impl Activity {
         state.busy += 1;
         StreamActivity {
             activity: self.clone(),
-            at: At::Service,
+            at: StreamTurn::Service,
         }
     }
 
-    /// Returns when nothing has moved since `from` or later, for `unasked` where no request ever came, or for
-    /// `idle`; or when the client is too slow.
-    pub(super) async fn quiet(&self, from: Instant, unasked: Duration, idle: Duration) -> Quiet {
+    /// Returns when nothing has moved since `from` or later, for `unasked` where no request ever came, or for `idle`;
+    /// or when the client is too slow.
+    pub(super) async fn quiet(
+        &self,
+        from: Instant,
+        unasked: Duration,
+        idle: Duration,
+    ) -> QuietReason {
         loop {
             let at = match self.look(from, unasked, idle) {
                 Ok(at) => at,
@@ -173,8 +178,13 @@ impl Activity {
         }
     }
 
-    /// When to look again.
-    fn look(&self, from: Instant, unasked: Duration, idle: Duration) -> Result<Instant, Quiet> {
+    /// Returns the time to look again, or why the connection is not worth keeping.
+    fn look(
+        &self,
+        from: Instant,
+        unasked: Duration,
+        idle: Duration,
+    ) -> Result<Instant, QuietReason> {
         let now = Instant::now();
         let (mut state, rule) = (self.0.state.lock(), &self.0.rule);
         let written = self.0.written.load(Relaxed);
@@ -187,13 +197,13 @@ impl Activity {
             // h2 may hold the last pieces of replies whose streams are gone.
             let enough = f64::from(rule.bytes_per_s_min) * patience.as_secs_f64();
             if ((written - state.moved_written) as f64) < enough.max(1.0) {
-                return Err(Quiet::Idle);
+                return Err(QuietReason::Idle);
             }
             (state.moved, state.moved_written) = (now, written);
             at = now + patience;
         }
         match state.congestion.judge(rule, now, written) {
-            Err(TooSlow) => return Err(Quiet::Slow),
+            Err(TooSlow) => return Err(QuietReason::Slow),
             Ok(Some(left)) => at = at.min(now + left),
             Ok(None) => {}
         }
@@ -202,35 +212,39 @@ impl Activity {
     }
 }
 
-/// The side whose turn it is on a stream.
+/// Side that has to move next on a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
+enum StreamTurn {
     Service,
     Client,
     Gone,
 }
 
-/// One stream's say.
+/// Activity of one stream.
 pub(super) struct StreamActivity {
     activity: Activity,
-    at: At,
+    at: StreamTurn,
 }
 
 impl StreamActivity {
-    /// The connection that it is one of.
+    /// Activity of the connection that the stream is on.
     pub(super) fn connection(&self) -> &Activity {
         &self.activity
     }
 
-    /// Something moved, or the service has to move next.
+    /// Notes that something moved on the stream; `busy` where the service has to move next.
     pub(super) fn moved(&mut self, busy: bool) {
         if !busy {
             self.activity.0.pieces.fetch_add(1, Relaxed);
         }
-        self.turn(if busy { At::Service } else { At::Client });
+        self.turn(if busy {
+            StreamTurn::Service
+        } else {
+            StreamTurn::Client
+        });
     }
 
-    fn turn(&mut self, at: At) {
+    fn turn(&mut self, at: StreamTurn) {
         let shared = &self.activity.0;
         let mut state = shared.state.lock();
         let now = Instant::now();
@@ -239,14 +253,14 @@ impl StreamActivity {
             return;
         }
         match self.at {
-            At::Service => state.busy -= 1,
-            At::Client => state.sending -= 1,
-            At::Gone => {}
+            StreamTurn::Service => state.busy -= 1,
+            StreamTurn::Client => state.sending -= 1,
+            StreamTurn::Gone => {}
         }
         match at {
-            At::Service => state.busy += 1,
-            At::Client => state.sending += 1,
-            At::Gone => {}
+            StreamTurn::Service => state.busy += 1,
+            StreamTurn::Client => state.sending += 1,
+            StreamTurn::Gone => {}
         }
         self.at = at;
         self.activity.congested_or_not(&mut state, now);
@@ -255,6 +269,6 @@ impl StreamActivity {
 
 impl Drop for StreamActivity {
     fn drop(&mut self) {
-        self.turn(At::Gone);
+        self.turn(StreamTurn::Gone);
     }
 }

@@ -1,29 +1,29 @@
-//! Limits on what one client may do on one HTTP/2 connection besides asking and taking answers. Each kind of frame that
-//! costs us more than it costs the client has a number for each interval.
+//! Limits on what one client may do on one HTTP/2 connection besides sending requests and taking responses. Each kind
+//! of frame that costs us more than it costs the client has a number for each interval.
 //!
-//! h2 bounds by itself: streams at once, header lists, frames of a header block, resets that wait to be
-//! looked at, errors of a client that we answer with a reset, empty `DATA`. Those are set in `http2`; here are those
-//! that they do not know, and a count for each.
+//! h2 bounds by itself: streams at once, header lists, frames of a header block, resets that wait to be looked at,
+//! errors of a client that we answer with a reset, empty `DATA`. Those are set in `http2`; here are those that h2 does
+//! not know, and a count for each.
 
-use super::frames::{self, Frame};
-use crate::{Cause, limits::Http2Limits};
+use super::frames::{self, FrameSummary};
+use crate::{HttpCause, limits::Http2Limits};
 use tokio::time::Instant;
 
-/// One connection's account.
-pub(super) struct Budget {
+/// Counts of one connection's frames, against its limits.
+pub(super) struct FrameBudget {
     limits: Http2Limits,
     since: Instant,
-    counts: Counts,
-    /// In the header block that is on its way.
+    counts: FrameCounts,
+    /// Number of `CONTINUATION`s in the header block that is on its way.
     continuations: u32,
-    /// `WINDOW_UPDATE`s that answer what we sent, and come whenever the client gets to it.
+    /// `WINDOW_UPDATE`s that the client may still send in answer to `DATA` of ours, whenever it gets to it.
     updates_due: u64,
     tiny_updates_due: u64,
 }
 
-/// Since the interval began.
+/// Counts of frames since the interval began.
 #[derive(Default)]
-struct Counts {
+struct FrameCounts {
     resets: u32,
     pings: u32,
     settings: u32,
@@ -37,34 +37,34 @@ struct Counts {
 /// for the connection, and as many again.
 const UPDATES_PER_DATA: u64 = 4;
 
-impl Budget {
+impl FrameBudget {
     pub(super) fn new(limits: Http2Limits) -> Self {
         Self {
             limits,
             since: Instant::now(),
-            counts: Counts::default(),
+            counts: FrameCounts::default(),
             continuations: 0,
             updates_due: 0,
             tiny_updates_due: 0,
         }
     }
 
-    /// A `DATA` frame went out.
+    /// Notes that a `DATA` frame went out.
     pub(super) fn sent_data(&mut self) {
         self.updates_due += UPDATES_PER_DATA;
     }
 
-    /// So many heads and pieces of replies were ready. However small each was, the client may tell that it took it. A
-    /// piece that its windows cut in many frames is one all the same.
+    /// Notes heads and pieces of replies that were ready. However small each was, the client may tell that it took it.
+    /// A piece that its windows cut in many frames is one all the same.
     pub(super) fn replied(&mut self, pieces: u64) {
         self.tiny_updates_due += pieces * UPDATES_PER_DATA;
     }
 
-    /// A frame came in.
+    /// Counts a frame that came in.
     ///
     /// # Errors
-    /// It is one too many.
-    pub(super) fn received(&mut self, frame: &Frame) -> Result<(), Cause> {
+    /// The frame is one too many.
+    pub(super) fn received(&mut self, frame: &FrameSummary) -> Result<(), HttpCause> {
         let (limits, counts) = (self.limits, &mut self.counts);
         let is_ack = frame.flags & frames::ACK != 0;
         let ends_stream = frame.flags & frames::END_STREAM != 0;
@@ -76,21 +76,25 @@ impl Budget {
             frames::CONTINUATION => {
                 self.continuations += 1;
                 let fits = self.continuations <= limits.continuations_max;
-                return fits.then_some(()).ok_or(Cause::Http2Continuations);
+                return fits.then_some(()).ok_or(HttpCause::Http2Continuations);
             }
-            frames::RST_STREAM => (&mut counts.resets, limits.resets_max, Cause::Http2Resets),
+            frames::RST_STREAM => (
+                &mut counts.resets,
+                limits.resets_max,
+                HttpCause::Http2Resets,
+            ),
             frames::DATA if frame.bytes > 0 || ends_stream => return Ok(()),
             frames::DATA => (
                 &mut counts.empty,
                 limits.empty_frames_max,
-                Cause::Http2EmptyFrames,
+                HttpCause::Http2EmptyFrames,
             ),
             frames::PING | frames::SETTINGS if is_ack => return Ok(()),
-            frames::PING => (&mut counts.pings, limits.pings_max, Cause::Http2Pings),
+            frames::PING => (&mut counts.pings, limits.pings_max, HttpCause::Http2Pings),
             frames::SETTINGS => (
                 &mut counts.settings,
                 limits.settings_max,
-                Cause::Http2Settings,
+                HttpCause::Http2Settings,
             ),
             frames::WINDOW_UPDATE => {
                 let is_tiny = frame.increment < limits.window_update_bytes_min;
@@ -103,10 +107,14 @@ impl Budget {
                     *due -= 1;
                     return Ok(());
                 }
-                (count, limits.window_updates_max, Cause::Http2Windows)
+                (count, limits.window_updates_max, HttpCause::Http2Windows)
             }
-            // PRIORITY, and what we do not know.
-            _ => (&mut counts.idle, limits.idle_frames_max, Cause::Http2Idle),
+            // PRIORITY, and types of frames that we do not know.
+            _ => (
+                &mut counts.idle,
+                limits.idle_frames_max,
+                HttpCause::Http2Idle,
+            ),
         };
         *count += 1;
         if *count <= most {
@@ -117,7 +125,7 @@ impl Budget {
             return Err(cause);
         }
         self.since = Instant::now();
-        self.counts = Counts::default();
+        self.counts = FrameCounts::default();
         Ok(())
     }
 }

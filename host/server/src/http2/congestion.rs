@@ -1,29 +1,30 @@
-//! When a connection as a whole takes nothing more: its socket is full, or the client's window for all streams is used
-//! up. Then no stream is to blame for what it does not take, but all of them together are.
+//! Finds out when a connection as a whole takes nothing more: its socket is full, or the client's window for all
+//! streams is used up. Then no stream is to blame for what it does not take, but all of them together are.
 
-use protoplex_net::Rule;
+use protoplex_net::PaceRule;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Next to nothing was taken while the connection could take no more.
+/// The client took next to nothing while the connection could take no more.
 pub(super) struct TooSlow;
 
-/// One connection's time in which it took nothing more.
+/// Time in which one connection took nothing more.
 #[derive(Default)]
 pub(super) struct Congestion {
     pub(super) socket_is_full: bool,
     pub(super) window_is_shut: bool,
-    /// The congestion that goes on.
+    /// Begin of the congestion that goes on.
     since: Option<Instant>,
-    /// Those before it.
+    /// Length of those before it.
     before: Duration,
-    /// Totals at the start of the time over which the rate is measured: what there had been, and what had been written.
+    /// Totals at the start of the time over which the rate is measured: congestion so far, and bytes written.
     judged: Duration,
     judged_written: u64,
 }
 
 impl Congestion {
-    /// Whether one begins now. A window that is used up matters only while there is something to send.
+    /// Notes whether the connection takes nothing more. Returns whether a congestion begins. A window that is used up
+    /// matters only while there is something to send.
     pub(super) fn update(
         &mut self,
         is_sending: bool,
@@ -48,21 +49,21 @@ impl Congestion {
         }
     }
 
-    /// All of it so far.
+    /// Length of all congestion so far.
     pub(super) fn total(&self, now: Instant) -> Duration {
         let goes_on = self.since.map(|since| now.saturating_duration_since(since));
         self.before + goes_on.unwrap_or_default()
     }
 
-    /// Bytes that are missing until the rate is measured.
-    pub(super) fn left(&self, rule: &Rule) -> Duration {
+    /// Time of congestion that is missing until the rate is measured.
+    pub(super) fn left(&self, rule: &PaceRule) -> Duration {
         rule.window.saturating_sub(self.before - self.judged)
     }
 
-    /// Measures the rate if it is time for that. In how long to do so, while it goes on.
+    /// Measures the rate if it is time for that. Returns the time until the next measurement, while congestion goes on.
     pub(super) fn judge(
         &mut self,
-        rule: &Rule,
+        rule: &PaceRule,
         now: Instant,
         written: u64,
     ) -> Result<Option<Duration>, TooSlow> {
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const RULE: Rule = Rule {
+    const RULE: PaceRule = PaceRule {
         still_max: SECOND,
         window: SECOND,
         bytes_per_s_min: 100,
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_used_up_matters_while_there_is_something_to_send() {
+    fn a_used_up_window_matters_while_something_is_to_be_sent() {
         let (mut congestion, start) = (Congestion::default(), Instant::now());
         congestion.window_is_shut = true;
         assert!(!congestion.update(false, start, || 0));

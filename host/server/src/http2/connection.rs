@@ -1,7 +1,7 @@
-//! One connection: its frames, and the streams that they open.
+//! One connection of HTTP/2: its frames, and the streams that they open.
 
-use super::{stream::Streams, watched::Watched};
-use crate::{Limits, Service};
+use super::{stream::StreamOpener, watched::Watched};
+use crate::{HttpLimits, Service};
 use bytes::Bytes;
 use h2::{
     Reason,
@@ -17,32 +17,32 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// A silent connection is asked whether it lives, and must answer.
+/// Silence after which a connection is pinged, and has to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long that answer may take: the worst mobile networks need seconds.
+/// Longest wait for the answer to a ping: the worst mobile networks need seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a connection ended by itself.
 #[derive(Debug)]
 pub(super) enum ConnectionEnd {
-    /// As it should.
+    /// The connection closed as it should.
     Closed,
-    /// The client vanished.
+    /// The client did not answer a ping.
     Gone,
     Broken(h2::Error),
 }
 
 pub(super) struct Http2Connection<S, IO> {
-    state: Phase<Watched<S, IO>>,
-    streams: Streams<S>,
+    state: Http2Phase<Watched<S, IO>>,
+    streams: StreamOpener<S>,
     windows: Windows,
-    /// Where `KeepAlive` looks.
+    /// Counter of the bytes that came, for `KeepAlive`.
     heard: Arc<AtomicU64>,
-    /// No more streams are wanted.
+    /// Whether no more streams are wanted.
     leaving: bool,
 }
 
-enum Phase<IO> {
+enum Http2Phase<IO> {
     Handshaking(Handshake<IO, Bytes>),
     Serving(server::Connection<IO, Bytes>, Option<KeepAlive>),
 }
@@ -54,9 +54,9 @@ where
 {
     pub(super) fn new(
         io: Watched<S, IO>,
-        streams: Streams<S>,
+        streams: StreamOpener<S>,
         windows: Windows,
-        limits: &Limits,
+        limits: &HttpLimits,
     ) -> Self {
         let window_bytes = limits.h2_stream_window_bytes;
         let connection_bytes = limits.h2_windows().connection_bytes(window_bytes);
@@ -70,7 +70,7 @@ where
             .enable_connect_protocol()
             .handshake(io);
         Self {
-            state: Phase::Handshaking(handshake),
+            state: Http2Phase::Handshaking(handshake),
             heard: streams.activity.heard(),
             streams,
             windows,
@@ -82,11 +82,11 @@ where
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
         loop {
             match &mut self.state {
-                Phase::Handshaking(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
+                Http2Phase::Handshaking(handshake) => match ready!(Pin::new(handshake).poll(cx)) {
                     Ok(connection) => self.begin(connection),
                     Err(error) => return Poll::Ready(ConnectionEnd::Broken(error)),
                 },
-                Phase::Serving(connection, keep_alive) => {
+                Http2Phase::Serving(connection, keep_alive) => {
                     // A client that opens many streams at once takes turns with others.
                     let turn = ready!(tokio::task::coop::poll_proceed(cx));
                     match connection.poll_accept(cx) {
@@ -126,13 +126,13 @@ where
             let heard = Arc::clone(&self.heard);
             KeepAlive::new(pings, heard, PING_INTERVAL, PING_TIMEOUT)
         });
-        self.state = Phase::Serving(connection, keep_alive);
+        self.state = Http2Phase::Serving(connection, keep_alive);
     }
 
-    /// Says goodbye; streams that are open go on to their end.
+    /// Sends GOAWAY; streams that are open go on to their end.
     pub(super) fn leave(&mut self) {
         self.leaving = true;
-        if let Phase::Serving(connection, _) = &mut self.state {
+        if let Http2Phase::Serving(connection, _) = &mut self.state {
             connection.graceful_shutdown();
         }
     }

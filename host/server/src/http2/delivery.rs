@@ -1,11 +1,11 @@
 //! A reply on its way to the client, with a deadline where the client opens no window for it. Other streams of the
 //! connection go on: the stream alone is reset.
 
-use super::{activity::Activity, response::Out};
-use crate::{Cause, Counters};
+use super::{activity::Activity, response::ReplyFrames};
+use crate::{HttpCause, HttpCounters};
 use h2::Reason;
 use protoplex_http::StreamError;
-use protoplex_http2::{Pipe, Unsent};
+use protoplex_http2::{Pipe, PipeError};
 use protoplex_net::Timer;
 use std::{
     task::{Context, Poll, ready},
@@ -14,28 +14,28 @@ use std::{
 use tokio::time::Instant;
 
 pub(super) struct Delivery {
-    pipe: Pipe<Out>,
-    taking: Taking,
+    pipe: Pipe<ReplyFrames>,
+    taking: TakingPace,
 }
 
 impl Delivery {
-    pub(super) fn new(pipe: Pipe<Out>) -> Self {
+    pub(super) fn new(pipe: Pipe<ReplyFrames>) -> Self {
         Self {
             pipe,
-            taking: Taking::default(),
+            taking: TakingPace::default(),
         }
     }
 
-    /// Gets on as far as it can. Ready when all of it is handed over.
+    /// Sends as much as the client takes. Ready when all of it is handed over.
     pub(super) fn poll(
         &mut self,
-        counters: &Counters,
+        counters: &HttpCounters,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Unsent<StreamError>>> {
+    ) -> Poll<Result<(), PipeError<StreamError>>> {
         let handed = self.pipe.handed();
         if let Poll::Ready(sent) = self.pipe.poll(cx) {
             if self.pipe.body().fell_silent() {
-                counters.count(Cause::SlowBody);
+                counters.count(HttpCause::SlowBody);
             }
             return Poll::Ready(sent);
         }
@@ -48,28 +48,28 @@ impl Delivery {
             let taken = self.pipe.handed();
             let activity = self.pipe.body().activity();
             ready!(self.taking.poll_too_slow(taken, activity, cx));
-            counters.count(Cause::SlowReader);
+            counters.count(HttpCause::SlowReader);
             self.pipe.reset(Reason::CANCEL);
-            return Poll::Ready(Err(Unsent::Peer));
+            return Poll::Ready(Err(PipeError::Peer));
         }
         Poll::Pending
     }
 }
 
-/// Pace at which the client takes one reply, while that is ready and the connection could carry it.
+/// Pace at which the client takes one reply, while there is some and the connection could carry it.
 #[derive(Default)]
-struct Taking {
-    /// Over which the rate is measured, without the wait that goes on.
+struct TakingPace {
+    /// Time waited of that over which the rate is measured, without the wait that goes on.
     waited: Duration,
-    /// Bytes that had been taken when that began.
+    /// Bytes that had been taken when that time began.
     taken: u64,
-    /// When the wait that goes on began, and how long the connection had been congested by then.
+    /// Begin of the wait that goes on, and the length of the connection's congestion by then.
     wait: Option<(Instant, Duration)>,
     timer: Timer,
 }
 
-impl Taking {
-    /// The client took something, or has nothing to take.
+impl TakingPace {
+    /// Notes that the client took something, or has nothing to take.
     fn pause(&mut self, activity: &Activity) {
         if self.wait.is_some() {
             let now = Instant::now();
@@ -86,7 +86,7 @@ impl Taking {
         })
     }
 
-    /// Something is ready of which the client takes nothing. Ready when it is too slow.
+    /// Notes that the client takes nothing of what is ready. Ready when it is too slow.
     fn poll_too_slow(&mut self, taken: u64, activity: &Activity, cx: &mut Context<'_>) -> Poll<()> {
         let rule = activity.rule();
         loop {

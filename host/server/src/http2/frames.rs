@@ -1,14 +1,14 @@
-//! Frames as they pass by (RFC 9113, section 4.1): heads only, to count what a client does. h2 parses them for
-//! good; this never refuses one for its form.
+//! Reads the heads of frames that pass by (RFC 9113, section 4.1), to count what a client does. h2 parses the frames
+//! for good; here none is refused for its form.
 
-/// What of a frame matters here.
+/// What the head of a frame says, and of some frames the first word of their payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct FrameSummary {
     pub(super) bytes: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
-    /// Of a `WINDOW_UPDATE`.
+    /// Increment of a `WINDOW_UPDATE`.
     pub(super) increment: u32,
     /// Error code of a `RST_STREAM`.
     pub(super) code: u32,
@@ -22,30 +22,30 @@ pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
-/// Of `SETTINGS` and `PING`; of `DATA` and `HEADERS` it is `END_STREAM`.
+/// Flag of `SETTINGS` and `PING`: an acknowledgement. The same bit is `END_STREAM` in `DATA` and `HEADERS`.
 pub(super) const ACK: u8 = 1;
 pub(super) const END_STREAM: u8 = 1;
 /// Flag of `HEADERS` and `CONTINUATION`: the head is whole.
 pub(super) const END_HEADERS: u8 = 4;
 
 const HEAD_BYTES: usize = 9;
-/// Payload of a `WINDOW_UPDATE` or a `RST_STREAM`, which is looked at.
+/// Bytes of payload that are read of a `WINDOW_UPDATE` or a `RST_STREAM`.
 const WORD_BYTES: usize = 4;
 
-/// One direction of a connection.
+/// Scanner of one direction of a connection.
 pub(super) struct Scanner {
-    /// Of the preface or a payload.
+    /// Bytes to skip of the preface or a payload.
     skip: usize,
     head: [u8; HEAD_BYTES + WORD_BYTES],
     have: usize,
-    /// The bytes that are skipped are a payload of `DATA`.
+    /// Whether the bytes to skip are a payload of `DATA`.
     in_data: bool,
-    /// Bytes of such payloads that have passed.
+    /// Bytes of payloads of `DATA` that have passed.
     data_bytes: u64,
 }
 
 impl Scanner {
-    /// `preface_bytes` come before the first frame.
+    /// Makes a scanner; `preface_bytes` come before the first frame.
     pub(super) fn new(preface_bytes: usize) -> Self {
         Self {
             skip: preface_bytes,
@@ -56,7 +56,7 @@ impl Scanner {
         }
     }
 
-    /// Bytes of `DATA` that have passed since it was asked last.
+    /// Takes the number of bytes of `DATA` that have passed since the last call.
     pub(super) fn take_data_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.data_bytes)
     }
@@ -66,8 +66,8 @@ impl Scanner {
         self.skip == 0 && self.have == 0
     }
 
-    /// Looks at what passes, and names each frame whose head is complete.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Frame)) {
+    /// Looks at bytes that pass, and calls `each` for every frame whose head is complete.
+    pub(super) fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameSummary)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -100,7 +100,7 @@ impl Scanner {
         usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
     }
 
-    fn complete(&mut self) -> Frame {
+    fn complete(&mut self) -> FrameSummary {
         let word = |at: usize| {
             let bytes = [
                 self.head[at],
@@ -115,7 +115,7 @@ impl Scanner {
             WORD_BYTES if self.head[3] == kind => word(HEAD_BYTES),
             _ => 0,
         };
-        let frame = Frame {
+        let frame = FrameSummary {
             bytes: self.length(),
             kind: self.head[3],
             flags: self.head[4],
@@ -141,7 +141,7 @@ mod tests {
         bytes.extend([0, 0, 4, WINDOW_UPDATE, 0, 0x80, 0, 0, 7, 0, 0, 1, 2]);
         bytes.extend([0, 0, 4, RST_STREAM, 0, 0, 0, 0, 9, 0x80, 0, 0, 7]);
         bytes.extend([0, 0, 0, SETTINGS, ACK, 0, 0, 0, 0]);
-        let frame = |bytes, kind, flags, stream, increment| Frame {
+        let frame = |bytes, kind, flags, stream, increment| FrameSummary {
             bytes,
             kind,
             flags,
@@ -152,7 +152,7 @@ mod tests {
         let expected = [
             frame(3, DATA, END_STREAM, 5, 0),
             frame(4, WINDOW_UPDATE, 0, 7, 258),
-            Frame {
+            FrameSummary {
                 code: 0x8000_0007,
                 ..frame(4, RST_STREAM, 0, 9, 0)
             },

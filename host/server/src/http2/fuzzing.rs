@@ -1,10 +1,10 @@
 //! What must hold for any frames of HTTP/2 as we look at them while they pass.
 
 use super::{
-    budget::Budget,
+    budget::FrameBudget,
     frames::{
-        ACK, CONTINUATION, DATA, END_STREAM, Frame, HEADERS, PING, RST_STREAM, SETTINGS, Scanner,
-        WINDOW_UPDATE,
+        ACK, CONTINUATION, DATA, END_STREAM, FrameSummary, HEADERS, PING, RST_STREAM, SETTINGS,
+        Scanner, WINDOW_UPDATE,
     },
 };
 use crate::Http2Limits;
@@ -29,7 +29,7 @@ pub fn http2_frames(data: &[u8]) {
         assert_eq!(scanned(preface, pieces.iter().copied()), expected);
     }
     assert_eq!(scanned(preface, data.chunks(1)), expected, "byte by byte");
-    let mut budget = Budget::new(Http2Limits {
+    let mut budget = FrameBudget::new(Http2Limits {
         interval: Duration::from_secs(3_600),
         resets_max: MOST,
         pings_max: MOST,
@@ -60,7 +60,7 @@ pub fn http2_frames(data: &[u8]) {
 }
 
 /// The account that a frame counts on: its kind, and whether it is a tiny one. `None` where it costs its client enough.
-fn kind(frame: &Frame) -> Option<(u8, bool)> {
+fn kind(frame: &FrameSummary) -> Option<(u8, bool)> {
     let (is_ack, ends_stream) = (frame.flags & ACK != 0, frame.flags & END_STREAM != 0);
     match frame.kind {
         HEADERS => None,
@@ -73,7 +73,7 @@ fn kind(frame: &Frame) -> Option<(u8, bool)> {
 }
 
 /// Frames whose heads are whole, bytes of `DATA`, and whether the last frame is.
-type Seen = (Vec<Frame>, u64, bool);
+type Seen = (Vec<FrameSummary>, u64, bool);
 
 fn scanned<'a>(preface: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Seen {
     let (mut scanner, mut frames, mut data_bytes) = (Scanner::new(preface), Vec::new(), 0);
@@ -95,7 +95,7 @@ fn plainly(mut bytes: &[u8]) -> Seen {
             None if length == 4 && matches!(*kind, WINDOW_UPDATE | RST_STREAM) => break,
             _ => 0,
         };
-        frames.push(Frame {
+        frames.push(FrameSummary {
             bytes: length,
             kind: *kind,
             flags: *flags,

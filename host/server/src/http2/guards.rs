@@ -1,14 +1,14 @@
 //! What a request holds until its reply is out.
 
-use crate::access::Entry;
-use protoplex_http::Notes;
+use crate::access::AccessEntry;
+use protoplex_http::AccessNotes;
 use protoplex_net::{OwnedGaugeGuard, RequestPermit};
 
-/// What is held until the reply is out.
+/// Permit, record and counts of a request, until its reply is out.
 pub(super) struct RequestGuards {
     pub(super) _in_flight: OwnedGaugeGuard,
     pub(super) permit: Option<RequestPermit>,
-    /// Only where there is an access log.
-    pub(super) notes: Option<Notes>,
-    pub(super) entry: Option<Entry>,
+    /// Fields of the access log, where there is one.
+    pub(super) notes: Option<AccessNotes>,
+    pub(super) entry: Option<AccessEntry>,
 }

@@ -1,13 +1,14 @@
 //! Requests that are refused before the service hears of them: h2 resets their streams, answers them with 431, or ends
-//! the connection. Their heads are not known, but that they came is: each leaves its line and its count all the same.
+//! the connection. Their heads are not known, but that they came is: each leaves its line in the log and its count all
+//! the same.
 //!
 //! In: frames that open streams, streams that the service was given, resets that go out. Out: what was neither given to
 //! the service nor is on its way to it.
 
-use super::frames::{self, Frame};
+use super::frames::{self, FrameSummary};
 use crate::{
-    Cause,
-    access::{Entry, Refused},
+    HttpCause,
+    access::{AccessEntry, RefusedRequest},
     context::ServerContext,
     identity::{self, RequestIds},
     refusal::HEAD_TOO_LARGE,
@@ -18,51 +19,51 @@ use parking_lot::Mutex;
 use protoplex_net::{Account, Peer};
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
-/// Heads that are on their way to the service or refused: more than fit in what is read at once. Who sends more after a
-/// goodbye, which nobody answers, loses the oldest, without a line.
+/// Most heads that are on their way to the service or refused: more than fit in what is read at once. A client that
+/// sends more after a GOAWAY, which nobody answers, loses the oldest, without a line.
 const UNREAD_MAX: usize = 1_024;
 
 /// Heads of one connection that came and were not given to the service.
-pub(super) struct Heads<S>(Arc<Inner<S>>);
+pub(super) struct UnreadHeads<S>(Arc<HeadsInner<S>>);
 
-struct Inner<S> {
+struct HeadsInner<S> {
     context: Arc<ServerContext<S>>,
-    /// The socket's other end, or whom a PROXY header names: who a forwarder speaks for stands in the head.
+    /// Socket's other end, or whom a PROXY header names: whom a forwarder names stands in the head.
     client: IpAddr,
-    /// Account of the same, where its requests are limited.
+    /// Account of that address, where its requests are limited.
     account: Option<Arc<Account>>,
     state: Mutex<PendingHeads>,
 }
 
 struct PendingHeads {
     ids: RequestIds,
-    /// In the order in which they came.
-    unread: VecDeque<Head>,
-    /// Some of them have a fate.
+    /// Heads in the order in which they came.
+    unread: VecDeque<UnansweredHead>,
+    /// Whether some of the heads are refused.
     is_refusing: bool,
-    /// The stream whose head has come in part.
+    /// Stream whose head has come in part.
     partial: Option<u32>,
 }
 
-struct Head {
+struct UnansweredHead {
     stream: u32,
-    fate: Option<Fate>,
+    fate: Option<RefusalFate>,
 }
 
-/// Answer of h2 to a head that the service has not seen.
+/// What h2 did about a head that the service has not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// The list of its fields is larger than what is read at all.
+enum RefusalFate {
+    /// The list of fields is larger than what is read at all.
     TooLarge,
     Reset(Reason),
 }
 
-impl Fate {
-    fn cause(self) -> Cause {
+impl RefusalFate {
+    fn cause(self) -> HttpCause {
         match self {
-            Self::TooLarge => Cause::HeadTooLarge,
-            Self::Reset(Reason::REFUSED_STREAM) => Cause::Http2Streams,
-            Self::Reset(_) => Cause::Malformed,
+            Self::TooLarge => HttpCause::HeadTooLarge,
+            Self::Reset(Reason::REFUSED_STREAM) => HttpCause::Http2Streams,
+            Self::Reset(_) => HttpCause::Malformed,
         }
     }
 
@@ -86,13 +87,13 @@ impl Fate {
     }
 }
 
-impl<S> Clone for Heads<S> {
+impl<S> Clone for UnreadHeads<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S> Heads<S> {
+impl<S> UnreadHeads<S> {
     pub(super) fn new(context: Arc<ServerContext<S>>, peer: &Peer) -> Self {
         let state = PendingHeads {
             ids: RequestIds::new(),
@@ -100,7 +101,7 @@ impl<S> Heads<S> {
             is_refusing: false,
             partial: None,
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(HeadsInner {
             context,
             client: peer.address,
             account: peer.account.clone(),
@@ -108,14 +109,14 @@ impl<S> Heads<S> {
         }))
     }
 
-    /// A frame of a head came; `opens` where it is a stream's first.
-    pub(super) fn came(&self, frame: &Frame, opens: bool) {
+    /// Notes a frame of a head; `opens` where it is a stream's first.
+    pub(super) fn came(&self, frame: &FrameSummary, opens: bool) {
         let mut state = self.0.state.lock();
         if opens {
             if state.unread.len() >= UNREAD_MAX {
                 state.unread.pop_front();
             }
-            state.unread.push_back(Head {
+            state.unread.push_back(UnansweredHead {
                 stream: frame.stream,
                 fate: None,
             });
@@ -124,27 +125,28 @@ impl<S> Heads<S> {
         state.partial = (!is_whole).then_some(frame.stream);
     }
 
-    /// The service gets the request of that stream.
+    /// Notes that the service gets the request of a stream.
     pub(super) fn read(&self, stream: u32) {
         let mut state = self.0.state.lock();
-        // Mostly it is the first.
+        // Mostly the first head is the one.
         if let Some(at) = state.unread.iter().position(|head| head.stream == stream) {
             state.unread.remove(at);
         }
     }
 
-    /// A head goes out on that stream: where the service has not seen the request, it is h2's own answer.
+    /// Notes that a head goes out on a stream: where the service has not seen the request, it is h2's own response.
     pub(super) fn answered(&self, stream: u32) {
-        self.decide(stream, Fate::TooLarge);
+        self.decide(stream, RefusalFate::TooLarge);
     }
 
-    /// That stream is reset by us.
+    /// Notes that we reset a stream.
     pub(super) fn reset(&self, stream: u32, code: u32) {
-        self.decide(stream, Fate::Reset(code.into()));
+        self.decide(stream, RefusalFate::Reset(code.into()));
     }
 
-    /// The service may still get it: h2 passes on requests that it has reset for their bodies.
-    fn decide(&self, stream: u32, fate: Fate) {
+    /// Notes what h2 did about a head. The service may still get the request: h2 passes on requests that it has reset
+    /// for their bodies.
+    fn decide(&self, stream: u32, fate: RefusalFate) {
         let mut state = self.0.state.lock();
         let PendingHeads {
             unread,
@@ -157,8 +159,8 @@ impl<S> Heads<S> {
         }
     }
 
-    /// h2 has no more requests for the service: those that it has said something to were refused. Each takes a
-    /// permit of the client's: `false` where that is over its limits, and must go.
+    /// Settles the refused heads once h2 has no more requests for the service. Each takes a permit of the client's:
+    /// `false` where that is over its limits, and must go.
     pub(super) fn settle(&self) -> bool {
         let mut state = self.0.state.lock();
         if !std::mem::take(&mut state.is_refusing) {
@@ -182,24 +184,25 @@ impl<S> Heads<S> {
         is_within
     }
 
-    /// The connection ends for the client's fault, and with it what had no answer. It is counted by who ends it.
+    /// Settles all heads without an answer: the connection ends for the client's fault, and is counted by whoever ends
+    /// it.
     pub(super) fn end(&self, reason: Reason) {
         self.settle();
         let mut state = self.0.state.lock();
         let PendingHeads { ids, unread, .. } = &mut *state;
-        for Head { stream, .. } in unread.drain(..) {
+        for UnansweredHead { stream, .. } in unread.drain(..) {
             let why = format!("the connection was ended with {reason:?}: stream {stream}");
             self.record(ids, None, why);
         }
     }
 
-    /// The client is silent for too long. Whether it is in the middle of a head, which is refused then.
+    /// Refuses a head in the middle of which the client was silent for too long. Returns whether there was one.
     pub(super) fn end_partial(&self) -> bool {
         let mut state = self.0.state.lock();
         let Some(stream) = state.partial.take() else {
             return false;
         };
-        // Trailers are no head.
+        // Trailers begin like a head, and are none.
         let Some(at) = state.unread.iter().position(|head| head.stream == stream) else {
             return false;
         };
@@ -212,9 +215,9 @@ impl<S> Heads<S> {
     fn record(&self, ids: &mut RequestIds, status: Option<StatusCode>, why: String) {
         let (id, client) = (ids.next(), self.0.client);
         let request = identity::text(&id);
-        tracing::debug!(request, %client, ?status, why, "a request was refused");
+        tracing::debug!(request, %client, ?status, why, "a request was refused before a handler was asked");
         if let Some(log) = &self.0.context.access_log {
-            let unread = Refused {
+            let unread = RefusedRequest {
                 id: &id,
                 client,
                 version: 20,
@@ -222,7 +225,7 @@ impl<S> Heads<S> {
                 host: b"",
                 path: b"",
             };
-            drop(Entry::refused(log, &unread, status, why));
+            drop(AccessEntry::refused(log, &unread, status, why));
         }
     }
 }

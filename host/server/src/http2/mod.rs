@@ -1,4 +1,4 @@
-//! HTTP/2: frames by `h2`, the same service, the same heads and replies, the same limits.
+//! HTTP/2: frames by `h2`; the service, the heads and replies, and the limits are those of HTTP/1.1.
 //!
 //! In: a socket. A connection's task reads and writes it, and asks the service as soon as a request's head is there.
 //! What is ready goes out at once; a reply that has to be waited for has a task of its own.
@@ -18,22 +18,22 @@ mod response;
 mod stream;
 mod watched;
 
-use crate::{Cause, Service, context::ServerContext};
-use activity::{Activity, Quiet};
+use crate::{HttpCause, Service, context::ServerContext};
+use activity::{Activity, QuietReason};
 use connection::{ConnectionEnd, Http2Connection};
-use heads::Heads;
+use heads::UnreadHeads;
 use protoplex_http::Scheme;
 use protoplex_http2::Windows;
 use protoplex_net::Peer;
 use std::{future::poll_fn, sync::Arc, time::Duration};
-use stream::Streams;
+use stream::StreamOpener;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
 use watched::Watched;
 
-/// How long a client may do nothing after it was told to go.
+/// Longest time that a client may do nothing after a GOAWAY.
 const GOAWAY_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end.
@@ -49,10 +49,10 @@ pub(crate) async fn serve<S, IO>(
     let leaving = peer.leaving.clone();
     let limits = &context.limits;
     let activity = Activity::new(limits.write_rule());
-    let heads = Heads::new(Arc::clone(context), &peer);
+    let heads = UnreadHeads::new(Arc::clone(context), &peer);
     let io = Watched::new(Arc::clone(context), io, &activity, heads.clone());
     let windows = Windows::new(limits.h2_windows(), &context.window_budget);
-    let streams = Streams::new(
+    let streams = StreamOpener::new(
         Arc::clone(context),
         activity.clone(),
         heads.clone(),
@@ -65,16 +65,16 @@ pub(crate) async fn serve<S, IO>(
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll(cx)) => Some(ended),
         quiet = activity.quiet(since, unasked, idle) => match quiet {
-            Quiet::Idle => {
+            QuietReason::Idle => {
                 let cause = match heads.end_partial() {
-                    true => Cause::SlowHead,
-                    false => Cause::Idle,
+                    true => HttpCause::SlowHead,
+                    false => HttpCause::Idle,
                 };
                 context.counters.count(cause);
                 None
             }
-            // It would not take a goodbye either.
-            Quiet::Slow => return context.counters.count(Cause::SlowReader),
+            // A client that takes nothing would not take a GOAWAY either.
+            QuietReason::Slow => return context.counters.count(HttpCause::SlowReader),
         },
         () = context.connections.leave_unasked(&leaving, since) => None,
     };
@@ -91,14 +91,14 @@ pub(crate) async fn serve<S, IO>(
     match ended {
         Some(ConnectionEnd::Broken(error)) => {
             if !error.is_io() {
-                context.counters.count(Cause::Http2Protocol);
+                context.counters.count(HttpCause::Http2Protocol);
             }
             if let Some(reason) = error.reason().filter(|_| error.is_library()) {
                 heads.end(reason);
             }
-            tracing::debug!(%error, "an HTTP/2 connection ended badly");
+            tracing::debug!(%error, "an HTTP/2 connection of a client ended with an error");
         }
-        Some(ConnectionEnd::Gone) => context.counters.count(Cause::Idle),
+        Some(ConnectionEnd::Gone) => context.counters.count(HttpCause::Idle),
         Some(ConnectionEnd::Closed) | None => {}
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     body_rules::BodyRules,
     limits::HeadLimits,
-    refusal::{HEAD_TOO_LARGE, LINE_TOO_LONG, Refusal, TOO_MANY_HEADERS, bad},
+    refusal::{HEAD_TOO_LARGE, HttpRefusal, LINE_TOO_LONG, TOO_MANY_HEADERS, bad},
 };
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -11,10 +11,11 @@ use http::{Method, StatusCode, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use protoplex_http::{
-    BUILD_HEADER, BodyError, HeaderField, Interim, Interims, Lines, ORIGIN_HEADER, Pace, Pacing,
+    BUILD_HEADER, BodyError, BodyPace, HeaderField, HeaderLines, Interim, Interims, ORIGIN_HEADER,
+    SharedPace,
     target::{is_authority, is_path, is_star},
 };
-use protoplex_http2::Received;
+use protoplex_http2::ReceivedBody;
 use protoplex_net as net;
 use smallvec::SmallVec;
 use std::{
@@ -27,8 +28,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-const MALFORMED_FIELD: Refusal = bad("scheme or header is malformed");
-const MALFORMED_TARGET: Refusal = bad("authority or path is malformed");
+const MALFORMED_FIELD: HttpRefusal = bad("scheme or header is malformed");
+const MALFORMED_TARGET: HttpRefusal = bad("authority or path is malformed");
 
 /// Refuses what the server underneath lets pass: an empty scheme, and values with white space at an end, which HTTP/1.1
 /// would have taken away on the next hop (RFC 9113, sections 8.2.1 and 8.3.1).
@@ -39,18 +40,19 @@ fn is_sound(parts: &Parts) -> bool {
         && !values.any(|value| is_space(value.first()) || is_space(value.last()))
 }
 
-/// The one authority and the path.
+/// Finds the one authority and the path.
 ///
 /// # Errors
-/// They, or a header, are malformed.
-pub(super) fn target(parts: &Parts) -> Result<(&str, &str), Refusal> {
+/// The authority, the path or a header is malformed.
+pub(super) fn target(parts: &Parts) -> Result<(&str, &str), HttpRefusal> {
     if !is_sound(parts) {
         return Err(MALFORMED_FIELD);
     }
     named(parts).ok_or(MALFORMED_TARGET)
 }
 
-/// Whether a head is as small as one by HTTP/1.1 has to be, where each line has a colon, a space and its end besides.
+/// Checks that a head is as small as one by HTTP/1.1 has to be, where each line has a colon, a space and its end
+/// besides.
 ///
 /// # Errors
 /// The head is too large.
@@ -58,7 +60,7 @@ pub(super) fn fits(
     parts: &Parts,
     fields: &[HeaderField<'_>],
     limits: &HeadLimits,
-) -> Result<(), Refusal> {
+) -> Result<(), HttpRefusal> {
     let target = parts.uri.path_and_query();
     let path = target.map_or("", http::uri::PathAndQuery::as_str);
     let line = parts.method.as_str().len() + " ".len() + path.len() + " HTTP/1.1".len();
@@ -78,7 +80,7 @@ pub(super) fn fits(
     Ok(())
 }
 
-/// `Host` may repeat the authority, not contradict it.
+/// Finds authority and path; `Host` may repeat the authority, not contradict it.
 fn named(parts: &Parts) -> Option<(&str, &str)> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -93,7 +95,7 @@ fn named(parts: &Parts) -> Option<(&str, &str)> {
         (None, host) => host?,
     };
     if is_plain_connect(parts) {
-        // A place to go to, and no path (RFC 9113, section 8.5).
+        // A CONNECT names a place to go to, and no path (RFC 9113, section 8.5).
         let place = parts.uri.authority()?;
         let names_port = place.port_u16().is_some() && is_authority(authority);
         return names_port.then_some((authority, "/"));
@@ -103,13 +105,13 @@ fn named(parts: &Parts) -> Option<(&str, &str)> {
     (sound && is_authority(authority)).then_some((authority, path))
 }
 
-/// Whether it is a CONNECT to a place, and not the extended one to a protocol.
+/// Whether a request is a CONNECT to a place, and not the extended one to a protocol.
 pub(super) fn is_plain_connect(parts: &Parts) -> bool {
     parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_none()
 }
 
-/// The cookies in one line, as they stood before HTTP/2 cut them in pieces (RFC 9113, section 8.2.3). `None` where
-/// they are in one piece. Empty pieces are left out: a separator at an end is white space at an end.
+/// Joins the cookies in one line, as they stood before HTTP/2 cut them in pieces (RFC 9113, section 8.2.3). `None`
+/// where they are in one piece. Empty pieces are left out: a separator at an end is white space at an end.
 pub(super) fn cookies(parts: &Parts) -> Option<Vec<u8>> {
     let crumbs = parts.headers.get_all(header::COOKIE);
     crumbs.iter().nth(1)?;
@@ -118,7 +120,7 @@ pub(super) fn cookies(parts: &Parts) -> Option<Vec<u8>> {
     Some(crumbs.join(&b"; "[..]))
 }
 
-/// The header lines, with `cookies` for all pieces of them.
+/// Lists the header lines, with `cookies` for all pieces of them.
 pub(super) fn fields<'a>(
     parts: &'a Parts,
     cookies: Option<&'a [u8]>,
@@ -150,68 +152,68 @@ pub(super) fn expects_continue(parts: &Parts) -> bool {
 pub(super) fn go_on() -> Interim {
     Interim {
         status: StatusCode::CONTINUE,
-        lines: Lines::default(),
+        lines: HeaderLines::default(),
     }
 }
 
-/// Notes that a stream and the body of its request leave for each other.
+/// What a stream and the body of its request tell each other.
 #[derive(Default)]
-pub(super) struct Upload {
-    /// The client missed a deadline.
+pub(super) struct UploadNotes {
+    /// Whether the client missed a deadline.
     pub(super) too_slow: AtomicBool,
-    /// The pace that the service asks for.
+    /// Pace that the service asks for.
     pub(super) pace: OnceLock<protoplex_http::ClientPace>,
-    /// Since when somebody waits for more of a body of unknown length.
+    /// Time since which somebody waits for more of a body of unknown length.
     awaited: Mutex<Option<Instant>>,
 }
 
-impl Upload {
-    /// Since when somebody waits for more of a body of unknown length, if anybody does.
+impl UploadNotes {
+    /// Time since which somebody waits for more of a body of unknown length, if anybody does.
     pub(super) fn awaited(&self) -> Option<Instant> {
         *self.awaited.lock()
     }
 }
 
 /// A request's body with a deadline on each wait for more of it.
-pub(super) struct Timed {
-    body: Received,
+pub(super) struct TimedBody {
+    body: ReceivedBody,
     rules: Arc<BodyRules>,
     /// Present for a body of unknown length: one of known length is owed to its end.
-    pacing: Option<Pacing>,
-    pace: net::Pace,
-    upload: Arc<Upload>,
-    /// Whether the client waits to be asked for it, and by which way it is.
+    pacing: Option<SharedPace>,
+    pace: net::PaceMeter,
+    upload: Arc<UploadNotes>,
+    /// Whether the client waits for `100 Continue`, and where that goes.
     owed: Option<(Arc<AtomicBool>, Interims)>,
 }
 
-impl Timed {
-    /// `upload` tells when the client missed the deadline; `owed` takes the `100 Continue` that it waits for, as
-    /// long as it says that it does.
+impl TimedBody {
+    /// Makes a body with deadlines. `upload` tells when the client missed one; `owed` takes the `100 Continue` that it
+    /// waits for, as long as it says that it does.
     pub(super) fn new(
-        body: Received,
+        body: ReceivedBody,
         rules: Arc<BodyRules>,
-        pacing: Option<Pacing>,
-        upload: Arc<Upload>,
+        pacing: Option<SharedPace>,
+        upload: Arc<UploadNotes>,
         owed: Option<(Arc<AtomicBool>, Interims)>,
     ) -> Self {
         Self {
             body,
             rules,
             pacing,
-            pace: net::Pace::default(),
+            pace: net::PaceMeter::default(),
             upload,
             owed,
         }
     }
 }
 
-impl Drop for Timed {
+impl Drop for TimedBody {
     fn drop(&mut self) {
         self.upload.awaited.lock().take();
     }
 }
 
-impl HttpBody for Timed {
+impl HttpBody for TimedBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -239,7 +241,10 @@ impl HttpBody for Timed {
             let mut awaited = self.upload.awaited.lock();
             awaited.get_or_insert_with(Instant::now);
         }
-        let pace = self.pacing.as_ref().map_or(Pace::Owed, Pacing::pace);
+        let pace = self
+            .pacing
+            .as_ref()
+            .map_or(BodyPace::Owed, SharedPace::pace);
         let said = self.upload.pace.get().copied();
         let Some(rule) = self.rules.now(said, pace) else {
             self.pace.pause();

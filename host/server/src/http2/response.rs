@@ -1,18 +1,20 @@
-//! A reply as HTTP/2 has it: framed by us, checked against what it announces.
+//! A reply as HTTP/2 has it: framed by us, and checked against what it announces.
 
 use super::{
     activity::{Activity, StreamActivity},
     guards::RequestGuards,
-    request::Upload,
+    request::UploadNotes,
 };
 use crate::{
-    reply::{self, Asked, ReplyFraming},
-    silence::Silence,
+    reply::{self, ReplyContext, ReplyFraming},
+    silence::MutualSilence,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use protoplex_http::{Interim, Lines, Reply, ReplyBody, StreamError, field::trimmed, trailers};
+use protoplex_http::{
+    HeaderLines, Interim, Reply, ReplyBody, StreamError, field::trimmed, trailers,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -20,13 +22,13 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Bytes that are handed over at once of a body that is all there: a stream's window.
+/// Most bytes that are handed over at once of a body that is all there: a stream's window.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A response that the service itself makes while the client goes on with its request.
 pub(super) struct Conversation {
-    pub(super) silence: Silence,
-    pub(super) upload: Arc<Upload>,
+    pub(super) silence: MutualSilence,
+    pub(super) upload: Arc<UploadNotes>,
 }
 
 impl Conversation {
@@ -36,14 +38,14 @@ impl Conversation {
     }
 }
 
-/// Head and body. `stream` and `held` live as long as the body.
+/// Splits a reply into its head and its body. `stream` and `held` live as long as the body.
 pub(super) fn split(
     mut reply: Reply,
-    asked: &Asked,
+    asked: &ReplyContext,
     stream: StreamActivity,
     held: RequestGuards,
     conversation: Option<Conversation>,
-) -> (Response<()>, Out) {
+) -> (Response<()>, ReplyFrames) {
     let (framing, length) = reply::framing(&reply, asked);
     let mut body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
     if framing == ReplyFraming::None {
@@ -58,7 +60,7 @@ pub(super) fn split(
         let length = HeaderValue::from(length);
         head.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
-    let body = Out {
+    let body = ReplyFrames {
         body,
         left,
         stream,
@@ -69,16 +71,16 @@ pub(super) fn split(
     (head, body)
 }
 
-/// The answer to a CONNECT that is agreed on: no length, which would be one of a body, and nothing of
+/// Makes the response to a CONNECT that is agreed on: no length, which would be one of a body, and nothing of
 /// HTTP/1.1's way to agree.
-pub(super) fn switched(mut reply: Reply, asked: &Asked) -> Response<()> {
+pub(super) fn switched(mut reply: Reply, asked: &ReplyContext) -> Response<()> {
     reply.status = StatusCode::OK;
     let mut head = head(reply, asked);
     head.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
     head
 }
 
-fn head(reply: Reply, asked: &Asked) -> Response<()> {
+fn head(reply: Reply, asked: &ReplyContext) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = reply.status;
     let headers = head.headers_mut();
@@ -97,7 +99,7 @@ fn head(reply: Reply, asked: &Asked) -> Response<()> {
     head
 }
 
-/// An interim answer.
+/// Makes an interim response.
 pub(super) fn interim(interim: &Interim) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = interim.status;
@@ -105,7 +107,7 @@ pub(super) fn interim(interim: &Interim) -> Response<()> {
     head
 }
 
-fn append(headers: &mut HeaderMap, lines: &Lines) {
+fn append(headers: &mut HeaderMap, lines: &HeaderLines) {
     for (name, value) in lines.iter() {
         if let (Ok(name), Ok(value)) =
             (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
@@ -115,30 +117,30 @@ fn append(headers: &mut HeaderMap, lines: &Lines) {
     }
 }
 
-/// A reply's body. An error of it resets the stream.
-pub(super) struct Out {
+/// Body of a reply. An error of it resets the stream.
+pub(super) struct ReplyFrames {
     body: ReplyBody,
     /// Bytes left of the announced length.
     left: Option<u64>,
     stream: StreamActivity,
     held: RequestGuards,
     conversation: Option<Conversation>,
-    /// The response was cut because client and app were both silent for too long.
+    /// Whether the response was cut because client and app were both silent for too long.
     fell_silent: bool,
 }
 
-impl Out {
-    /// The connection that it goes out on.
+impl ReplyFrames {
+    /// Activity of the connection that the reply goes out on.
     pub(super) fn activity(&self) -> &Activity {
         self.stream.connection()
     }
 
-    /// Whether it was cut because nobody said anything any more.
+    /// Whether the response was cut because nobody said anything any more.
     pub(super) fn fell_silent(&self) -> bool {
         self.fell_silent
     }
 
-    /// Gets on with what is left of the request while the client takes nothing of this.
+    /// Sends more of the request while the client takes nothing of the reply.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) {
         if let ReplyBody::Relay(body) = &mut self.body {
             body.poll_request(cx);
@@ -167,7 +169,7 @@ impl Out {
             | ReplyBody::Tunnel(_)
             | ReplyBody::Switch(_) => Poll::Ready(None),
             ReplyBody::Full(bytes) => {
-                // In pieces, so that the next is asked for when the client has taken this one.
+                // Handed over in pieces, so that the next is asked for when the client has taken this one.
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
                 Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
             }
@@ -199,7 +201,7 @@ impl Out {
     }
 }
 
-impl HttpBody for Out {
+impl HttpBody for ReplyFrames {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -219,7 +221,7 @@ impl HttpBody for Out {
         });
         counted.map(|counted: Result<_, StreamError>| {
             if let Err(error) = &counted {
-                tracing::warn!(%error, "a reply was cut in its body");
+                tracing::warn!(%error, "a response was cut in its body; its HTTP/2 stream is reset");
             }
             counted.transpose()
         })
@@ -241,7 +243,7 @@ impl HttpBody for Out {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The length is announced in the head, where that is allowed.
+        // Nothing: the length is announced in the head, where that is allowed.
         SizeHint::default()
     }
 }

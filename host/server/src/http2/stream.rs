@@ -1,22 +1,22 @@
-//! One stream: a request, what the service says to it, and the reply on its way out.
+//! One stream: a request, the service's answer to it, and the reply on its way out.
 
 use super::{
     activity::{self, Activity},
     delivery::Delivery,
     guards::RequestGuards,
-    heads::Heads,
+    heads::UnreadHeads,
     request,
     response::{self, Conversation},
 };
 use crate::{
-    Cause, Service,
-    access::{Entry, Refused},
-    client::Client,
+    HttpCause, Service,
+    access::{AccessEntry, RefusedRequest},
+    client::RequestClient,
     context::ServerContext,
     identity::{self, RequestIds},
-    refusal::Refusal,
-    reply::{self, Asked},
-    silence::Silence,
+    refusal::HttpRefusal,
+    reply::{self, ReplyContext},
+    silence::MutualSilence,
     tunnel,
 };
 use bytes::Bytes;
@@ -24,10 +24,10 @@ use futures::FutureExt;
 use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use protoplex_http::{
-    Answer, Body, Head, Hop, Interims, Notes, Pace, Pacing, Reply, ReplyBody, Scheme, Switch,
-    Switched, Tunnel,
+    AccessNotes, Answer, Body, BodyPace, Head, Hop, Interims, Reply, ReplyBody, Scheme, SharedPace,
+    Switch, Switched, Tunnel,
 };
-use protoplex_http2::{Pipe, Received, StreamIo};
+use protoplex_http2::{Pipe, ReceivedBody, StreamIo};
 use protoplex_net::{OwnedGaugeGuard, Peer};
 use std::{
     future::{Future, poll_fn},
@@ -40,42 +40,42 @@ use std::{
     task::{Context, Poll},
 };
 
-type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type PendingReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
-/// What opens the streams of one connection.
-pub(super) struct Streams<S> {
+/// Opens the streams of one connection.
+pub(super) struct StreamOpener<S> {
     context: Arc<ServerContext<S>>,
     pub(super) activity: Activity,
-    pub(super) heads: Heads<S>,
+    pub(super) heads: UnreadHeads<S>,
     scheme: Scheme,
     peer: Peer,
     ids: RequestIds,
 }
 
-/// A request that is not answered yet.
+/// A stream whose request is not answered yet.
 struct RequestStream<S> {
     context: Arc<ServerContext<S>>,
-    asked: Asked,
+    asked: ReplyContext,
     activity: activity::StreamActivity,
     held: RequestGuards,
     respond: SendResponse<Bytes>,
     interims: Interims,
-    /// The stream's receiving side, where the request is a CONNECT, plain or extended (RFC 8441): it becomes the tunnel's
-    /// once the server behind has agreed.
+    /// Receiving side of the stream, where the request is a CONNECT, plain or extended (RFC 8441): it becomes the
+    /// tunnel's once the server behind has agreed.
     switch: Option<RecvStream>,
-    /// Present for a body of unknown length: what the client owes of it.
-    pacing: Option<Pacing>,
-    /// Notes of the request's body.
-    upload: Option<Arc<request::Upload>>,
+    /// Pace of a body of unknown length, which its client has to keep.
+    pacing: Option<SharedPace>,
+    /// What the stream and the request's body tell each other.
+    upload: Option<Arc<request::UploadNotes>>,
     /// Whether the client waits for `100 Continue`; gone with the request's body.
     owed: Weak<AtomicBool>,
 }
 
-impl<S: Service> Streams<S> {
+impl<S: Service> StreamOpener<S> {
     pub(super) fn new(
         context: Arc<ServerContext<S>>,
         activity: Activity,
-        heads: Heads<S>,
+        heads: UnreadHeads<S>,
         scheme: Scheme,
         peer: Peer,
     ) -> Self {
@@ -100,9 +100,13 @@ impl<S: Service> Streams<S> {
         let (parts, received) = request.into_parts();
         let protocol = parts.extensions.get::<Protocol>();
         let is_connect = parts.method == Method::CONNECT;
-        let notes = self.context.access_log.as_ref().map(|_| Notes::default());
+        let notes = self
+            .context
+            .access_log
+            .as_ref()
+            .map(|_| AccessNotes::default());
         let mut stream = RequestStream {
-            asked: Asked {
+            asked: ReplyContext {
                 version: 20,
                 is_head: parts.method == Method::HEAD,
                 is_connect: request::is_plain_connect(&parts),
@@ -128,7 +132,7 @@ impl<S: Service> Streams<S> {
         if is_connect {
             stream.switch = Some(received);
         } else if !received.is_end_stream() {
-            body = stream.body(Received::new(received, &parts.headers), &parts);
+            body = stream.body(ReceivedBody::new(received, &parts.headers), &parts);
         }
         match self.called(&parts, protocol.map(Protocol::as_str), body, &mut stream) {
             Answer::Ready(reply) => stream.reply_at_once(reply, cx),
@@ -156,7 +160,7 @@ impl<S: Service> Streams<S> {
             return self.refuse(parts, refusal, stream);
         }
         let forwarders = context.forwarders();
-        let client = Client::of(&self.peer, self.scheme, &fields, forwarders);
+        let client = RequestClient::of(&self.peer, self.scheme, &fields, forwarders);
         let id = &stream.asked.id;
         let held = &mut stream.held;
         let head = Head {
@@ -174,7 +178,7 @@ impl<S: Service> Streams<S> {
             hop: Hop {
                 upgrade,
                 expects_continue: !body.is_absent() && request::expects_continue(parts),
-                // Nodes speak HTTP/1.1 to each other.
+                // No node sends this: nodes speak HTTP/1.1 to each other.
                 internal: None,
                 interims: Some(&stream.interims),
                 pace: stream.upload.as_ref().map(|upload| &upload.pace),
@@ -182,7 +186,7 @@ impl<S: Service> Streams<S> {
             notes: held.notes.as_ref(),
         };
         let log = context.access_log.as_ref().zip(held.notes.as_ref());
-        held.entry = log.map(|(log, notes)| Entry::new(log, &head, notes));
+        held.entry = log.map(|(log, notes)| AccessEntry::new(log, &head, notes));
         match context.admit(&self.peer, head.client) {
             Ok(admitted) => held.permit = Some(admitted),
             Err(wait) => return Answer::Ready(reply::too_many(wait, id)),
@@ -192,19 +196,19 @@ impl<S: Service> Streams<S> {
     }
 }
 
-impl<S> Streams<S> {
+impl<S> StreamOpener<S> {
     /// Counts and logs a request that is refused, and says why.
-    fn refuse(&self, parts: &Parts, refusal: Refusal, stream: &mut RequestStream<S>) -> Answer {
+    fn refuse(&self, parts: &Parts, refusal: HttpRefusal, stream: &mut RequestStream<S>) -> Answer {
         let id = &stream.asked.id;
         let request = identity::text(id);
         let fields = request::fields(parts, None);
         let forwarders = self.context.forwarders();
-        let client = Client::of(&self.peer, self.scheme, &fields, forwarders).address;
+        let client = RequestClient::of(&self.peer, self.scheme, &fields, forwarders).address;
         let refusal = self.context.refuse(&self.peer, client, refusal);
-        let Refusal(status, why) = refusal;
-        tracing::debug!(request, %client, %status, why, "a request was refused");
+        let HttpRefusal(status, why) = refusal;
+        tracing::debug!(request, %client, %status, why, "a request was refused before a handler was asked");
         let (authority, path) = (parts.uri.authority(), parts.uri.path_and_query());
-        let request = Refused {
+        let request = RefusedRequest {
             id,
             client,
             version: 20,
@@ -213,14 +217,14 @@ impl<S> Streams<S> {
             path: path.map_or(&b""[..], |path| path.as_str().as_bytes()),
         };
         let log = self.context.access_log.as_ref();
-        stream.held.entry = log.map(|log| Entry::refused(log, &request, Some(status), why));
+        stream.held.entry = log.map(|log| AccessEntry::refused(log, &request, Some(status), why));
         Answer::Ready(reply::refused(refusal, id))
     }
 }
 
 impl<S: Send + Sync + 'static> RequestStream<S> {
-    /// The request's body, with its deadlines.
-    fn body(&mut self, received: Received, parts: &Parts) -> Body {
+    /// Makes the request's body, with its deadlines.
+    fn body(&mut self, received: ReceivedBody, parts: &Parts) -> Body {
         let upload = self.upload.insert(Arc::default());
         let owed = request::expects_continue(parts).then(|| {
             let owed = Arc::new(AtomicBool::new(true));
@@ -229,9 +233,9 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         });
         let rules = Arc::clone(&self.context.body_rules);
         let is_known = http_body::Body::size_hint(&received).exact().is_some();
-        self.pacing = (!is_known).then(Pacing::default);
+        self.pacing = (!is_known).then(SharedPace::default);
         let (pacing, upload) = (self.pacing.clone(), Arc::clone(upload));
-        let timed = request::Timed::new(received, rules, pacing.clone(), upload, owed);
+        let timed = request::TimedBody::new(received, rules, pacing.clone(), upload, owed);
         match pacing {
             Some(pacing) => Body::paced(timed, pacing),
             None => Body::new(timed),
@@ -239,7 +243,7 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
     }
 
     /// Waits for the reply, and sends it.
-    async fn answer(mut self, reply: Later) {
+    async fn answer(mut self, reply: PendingReply) {
         let mut reply = AssertUnwindSafe(reply).catch_unwind();
         let Some(reply) = poll_fn(|cx| self.poll_reply(&mut reply, cx)).await else {
             return;
@@ -248,7 +252,7 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         self.reply(reply).await;
     }
 
-    /// The reply, while what comes before it goes out; `None` where the client wants it no more.
+    /// Polls for the reply, while what comes before it goes out; `None` where the client wants it no more.
     fn poll_reply<F: Future + Unpin>(
         &mut self,
         reply: &mut F,
@@ -262,7 +266,7 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         polled.map(Some)
     }
 
-    /// The same without a wait, where there is none.
+    /// Sends a reply that is there, without a wait where there is none.
     fn reply_at_once(self, reply: Reply, cx: &mut Context<'_>) {
         let tasks = self.context.connections.tasks().clone();
         let goes_on = |body: &ReplyBody| {
@@ -288,25 +292,25 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
 
     async fn reply(self, reply: Reply) {
         if self.switch.is_some() && reply::is_tunnel(&reply) {
-            // On the heap: most streams have none.
+            // On the heap: most streams have no tunnel.
             Box::pin(self.tunnel(reply)).await;
             return;
         }
         let context = Arc::clone(&self.context);
         if let Some(mut delivery) = self.begin(reply) {
-            // What was wrong with the body is in the log; a client that has gone is not.
+            // The log has what was wrong with the body; a client that has gone is not logged.
             let _ = poll_fn(|cx| delivery.poll(&context.counters, cx)).await;
         }
     }
 
-    /// Sends the head. What is left to send, if there is anything.
+    /// Sends the head. Returns what is left to send, if there is anything.
     fn begin(mut self, reply: Reply) -> Option<Delivery> {
         let reply = self.conclusive(reply);
         if matches!(reply.body, ReplyBody::Stream(_)) {
             self.ask_for_body();
         }
         if let Some(pacing) = &self.pacing {
-            pacing.advance(Pace::Answered);
+            pacing.advance(BodyPace::Answered);
         }
         self.activity.moved(false);
         self.note(reply.status);
@@ -317,15 +321,15 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         match self.respond.send_response(head, is_over) {
             Ok(stream) => (!is_over).then(|| Delivery::new(Pipe::new(body, stream))),
             Err(error) => {
-                tracing::debug!(%error, "a reply was not sent");
+                tracing::debug!(%error, "a response was not sent: its HTTP/2 stream is gone");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
                 None
             }
         }
     }
 
-    /// Present where the service itself answers while a body of unknown length goes on. Whoever is relayed to has its own
-    /// measure.
+    /// Measures the silence where the service itself answers while a body of unknown length goes on. An upstream's
+    /// response has its own measure.
     fn conversation(&self, reply: &Reply) -> Option<Conversation> {
         let upload = self.upload.as_ref().filter(|_| self.pacing.is_some())?;
         if !matches!(reply.body, ReplyBody::Stream(_)) {
@@ -336,12 +340,12 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
             .body_rules
             .silence_max(upload.pace.get().copied());
         Some(Conversation {
-            silence: Silence::new(max),
+            silence: MutualSilence::new(max),
             upload: Arc::clone(upload),
         })
     }
 
-    /// A stream may want the request's body yet, and behind its head would be too late to ask for it.
+    /// Asks for the request's body where a stream may want it yet: behind its head would be too late.
     fn ask_for_body(&mut self) {
         if (self.owed.upgrade()).is_some_and(|owed| owed.swap(false, Relaxed)) {
             self.interims.push(request::go_on());
@@ -351,23 +355,29 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
 
     fn send_interims(&mut self) {
         for interim in self.interims.take() {
-            // Fails where the reply will fail, too.
+            // Fails where the reply will fail, too, which is handled there.
             let _ = self.respond.send_informational(response::interim(&interim));
         }
     }
 
     fn conclusive(&self, reply: Reply) -> Reply {
-        let is_slow = |upload: &Arc<request::Upload>| upload.too_slow.load(Relaxed);
+        let is_slow = |upload: &Arc<request::UploadNotes>| upload.too_slow.load(Relaxed);
         if self.upload.as_ref().is_some_and(is_slow) {
-            self.context.counters.count(Cause::SlowBody);
+            self.context.counters.count(HttpCause::SlowBody);
             let why = "the request's body came too slowly";
-            return reply::refused(Refusal(StatusCode::REQUEST_TIMEOUT, why), &self.asked.id);
+            return reply::refused(
+                HttpRefusal(StatusCode::REQUEST_TIMEOUT, why),
+                &self.asked.id,
+            );
         }
         let is_extended = self.switch.is_some() && !self.asked.is_connect;
         if is_extended && reply.status.is_success() {
-            // To the client it would say that the stream is switched.
+            // A 101 would say to the client that the stream is switched.
             let why = "the protocol is not spoken here";
-            return reply::refused(Refusal(StatusCode::NOT_IMPLEMENTED, why), &self.asked.id);
+            return reply::refused(
+                HttpRefusal(StatusCode::NOT_IMPLEMENTED, why),
+                &self.asked.id,
+            );
         }
         reply::conclusive(reply, &self.asked)
     }
@@ -377,12 +387,12 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         entry.for_each(|entry| entry.status(status));
     }
 
-    /// Agrees to a CONNECT, and carries what is said on the stream from then on.
+    /// Agrees to a CONNECT, and runs the tunnel on the stream.
     async fn tunnel(mut self, mut reply: Reply) {
         let body = std::mem::replace(&mut reply.body, ReplyBody::Empty);
         let far = match body {
-            ReplyBody::Switch(switch) => Some(Behind::Host(switch)),
-            ReplyBody::Tunnel(server) => Some(Behind::Server(server)),
+            ReplyBody::Switch(switch) => Some(TunnelTarget::Host(switch)),
+            ReplyBody::Tunnel(server) => Some(TunnelTarget::Server(server)),
             _ => None,
         };
         let (Some(far), Some(receive)) = (far, self.switch.take()) else {
@@ -394,13 +404,15 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
         let head: Response<()> = response::switched(reply, &self.asked);
         let send = match self.respond.send_response(head, false) {
             Ok(send) => send,
-            Err(error) => return tracing::debug!(%error, "a stream was not switched"),
+            Err(error) => {
+                return tracing::debug!(%error, "an HTTP/2 stream could not be made a tunnel");
+            }
         };
         self.activity.moved(true);
         let mut client = StreamIo::new(send, receive);
         let server = match far {
-            Behind::Server(server) => server,
-            Behind::Host(switch) => {
+            TunnelTarget::Server(server) => server,
+            TunnelTarget::Host(switch) => {
                 let connections = self.context.connections.clone();
                 let leaving = connections.draining().clone();
                 let leave = Box::pin(connections.leave_later(leaving));
@@ -416,8 +428,8 @@ impl<S: Send + Sync + 'static> RequestStream<S> {
     }
 }
 
-/// Who speaks to the client from then on.
-enum Behind {
+/// Who speaks to the client in the tunnel.
+enum TunnelTarget {
     Server(Tunnel),
     Host(Switch),
 }

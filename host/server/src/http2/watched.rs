@@ -1,13 +1,13 @@
-//! The socket under h2: what passes is counted, and a client that does too much of what costs only us is told to
-//! calm down and cut.
+//! Socket under h2: counts what passes, and cuts a client, with `ENHANCE_YOUR_CALM`, that does too much of what costs
+//! only us.
 
 use super::{
     activity::Activity,
-    budget::Budget,
+    budget::FrameBudget,
     frames::{self, Scanner},
-    heads::Heads,
+    heads::UnreadHeads,
 };
-use crate::{Cause, Http2Limits, context::ServerContext};
+use crate::{Http2Limits, HttpCause, context::ServerContext};
 use h2::Reason;
 use std::{
     io::{self, IoSlice},
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`
+/// Length of the preface, `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`.
 const PREFACE_BYTES: usize = 24;
 /// Bytes that may be sent on all streams together before the client opens its window further (RFC 9113, section 6.9.2).
 const FIRST_WINDOW_BYTES: i64 = 65_535;
@@ -27,15 +27,15 @@ pub(super) struct Watched<S, IO> {
     io: IO,
     received: Scanner,
     sent: Scanner,
-    budget: Budget,
+    budget: FrameBudget,
     activity: Activity,
-    heads: Heads<S>,
-    /// Bytes that the client takes on all streams together.
+    heads: UnreadHeads<S>,
+    /// Bytes that the client's window lets out on all streams together.
     window: i64,
-    /// As `activity` knows them.
+    /// State that `activity` knows.
     window_is_shut: bool,
     socket_is_full: bool,
-    /// The last stream that it opened.
+    /// Last stream that the client opened.
     last_stream: u32,
     cut: bool,
 }
@@ -45,10 +45,10 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
         context: Arc<ServerContext<S>>,
         io: IO,
         activity: &Activity,
-        heads: Heads<S>,
+        heads: UnreadHeads<S>,
     ) -> Self {
         Self {
-            budget: Budget::new(Http2Limits {
+            budget: FrameBudget::new(Http2Limits {
                 continuations_max: context.limits.h2_continuations_max(),
                 ..context.limits.h2
             }),
@@ -66,8 +66,8 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
         }
     }
 
-    /// Says why, if nothing else is being said, and ends it.
-    fn cut(&mut self, cx: &mut Context<'_>, cause: Cause) -> io::Error {
+    /// Sends GOAWAY, if nothing else is being written, and ends the connection.
+    fn cut(&mut self, cx: &mut Context<'_>, cause: HttpCause) -> io::Error {
         self.cut = true;
         self.context.counters.count(cause);
         self.heads.end(Reason::ENHANCE_YOUR_CALM);
@@ -93,7 +93,7 @@ impl<S, IO: AsyncRead + AsyncWrite + Unpin> Watched<S, IO> {
             ];
             goaway[9..13].copy_from_slice(&self.last_stream.to_be_bytes());
             goaway[13..].copy_from_slice(&u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes());
-            // All that one write takes; a client that reads nothing is told nothing.
+            // As much as one write takes; a client that reads nothing is told nothing.
             let _ = Pin::new(&mut self.io).poll_write(cx, &goaway);
             let _ = Pin::new(&mut self.io).poll_flush(cx);
         }

@@ -4,8 +4,8 @@ use super::*;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full};
 
-fn asked(version: u8, method: &str) -> Asked {
-    Asked {
+fn asked(version: u8, method: &str) -> ReplyContext {
+    ReplyContext {
         version,
         is_head: method == "HEAD",
         is_connect: method == "CONNECT",

@@ -6,7 +6,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use protoplex_net::{self as net, Trust};
-use protoplex_server::{Access, AccessLog, Cause, Http2Limits, Limits, Settings};
+use protoplex_server::{Access, AccessLog, Http2Limits, HttpCause, HttpLimits, ServerSettings};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -37,9 +37,9 @@ impl Heard {
 #[tokio::test]
 async fn every_request_is_recorded_once_with_what_the_service_noted() {
     let heard = Arc::new(Heard::default());
-    let settings = Settings {
+    let settings = ServerSettings {
         access_log: Some(Arc::clone(&heard) as _),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let running = start_with(settings, |head, body| {
         let notes = head.notes.expect("there is a log");
@@ -108,11 +108,11 @@ async fn every_request_is_recorded_once_with_what_the_service_noted() {
 }
 
 #[tokio::test]
-async fn every_refused_head_is_recorded_and_counted_under_the_id_it_was_told() {
+async fn every_refused_head_is_counted_and_logged_with_its_id() {
     let heard = Arc::new(Heard::default());
-    let settings = Settings {
+    let settings = ServerSettings {
         access_log: Some(Arc::clone(&heard) as _),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let running = start_with(settings, |_, _| text("never")).await;
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(9 << 10));
@@ -130,41 +130,41 @@ async fn every_refused_head_is_recorded_and_counted_under_the_id_it_was_told() {
             "GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n",
             400,
             "/a\"b",
-            Cause::Malformed,
+            HttpCause::Malformed,
         ),
         (
             "GET /hello HTTP/1.1\r\n\r\n",
             400,
             "/hello",
-            Cause::Malformed,
+            HttpCause::Malformed,
         ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             400,
             "/",
-            Cause::Malformed,
+            HttpCause::Malformed,
         ),
         (
             &long,
             414,
             &format!("/{}", "x".repeat(1023)),
-            Cause::LineTooLong,
+            HttpCause::LineTooLong,
         ),
-        (&large, 431, "/b", Cause::HeadTooLarge),
-        (&many, 431, "/c", Cause::HeadTooLarge),
+        (&large, 431, "/b", HttpCause::HeadTooLarge),
+        (&many, 431, "/c", HttpCause::HeadTooLarge),
         (
             "GET /d HTTP/2.5\r\nHost: a\r\n\r\n",
             505,
             "/d",
-            Cause::Version,
+            HttpCause::Version,
         ),
         (
             "POST /e HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
             501,
             "/e",
-            Cause::Unknown,
+            HttpCause::Unknown,
         ),
-        ("\u{1}\u{2}\r\n\r\n", 400, "unknown", Cause::Malformed),
+        ("\u{1}\u{2}\r\n\r\n", 400, "unknown", HttpCause::Malformed),
     ] {
         let before = counted(cause);
         let mut client = Client::to(&running).await;
@@ -194,22 +194,22 @@ async fn every_refused_head_is_recorded_and_counted_under_the_id_it_was_told() {
         assert_eq!(counted(cause), before + 1, "{path}");
     }
     let mut http2 = crate::http2::plain(&running).await;
-    let before = counted(Cause::Malformed);
+    let before = counted(HttpCause::Malformed);
     assert_eq!(http2.get("http://a/a\"b").await.unwrap().0, 400);
     let lines = heard.wait_for(1).await;
     assert_eq!((lines[0].version, lines[0].status), (20, Some(400)));
-    assert_eq!(counted(Cause::Malformed), before + 1);
+    assert_eq!(counted(HttpCause::Malformed), before + 1);
 }
 
 #[tokio::test]
 async fn a_malformed_body_is_counted() {
-    let running = start_with(Settings::default(), |_, body| collect(body)).await;
+    let running = start_with(ServerSettings::default(), |_, body| collect(body)).await;
     let mut client = Client::to(&running).await;
     let read = client
         .ask("POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")
         .await;
     assert_eq!(read.status, 400);
-    assert_eq!(running.server.counters().of(Cause::Malformed), 1);
+    assert_eq!(running.server.counters().of(HttpCause::Malformed), 1);
 }
 
 /// END_STREAM and END_HEADERS.
@@ -242,12 +242,12 @@ fn field(name: &str, value: &str) -> Vec<u8> {
     [vec![0], text(name), text(value)].concat()
 }
 
-fn heard(running_with: Limits) -> (Arc<Heard>, Settings) {
+fn heard(running_with: HttpLimits) -> (Arc<Heard>, ServerSettings) {
     let heard = Arc::new(Heard::default());
-    let settings = Settings {
+    let settings = ServerSettings {
         limits: running_with,
         access_log: Some(Arc::clone(&heard) as _),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     (heard, settings)
 }
@@ -255,7 +255,7 @@ fn heard(running_with: Limits) -> (Arc<Heard>, Settings) {
 async fn refused_once(
     running: &Running,
     heard: &Heard,
-    cause: Cause,
+    cause: HttpCause,
     refuse: impl AsyncFnOnce(),
 ) -> Access {
     let before = running.server.counters().of(cause);
@@ -272,9 +272,9 @@ async fn refused_once(
 
 #[tokio::test]
 async fn a_stream_that_http2_itself_refuses_is_recorded_and_counted() {
-    let (heard, settings) = heard(Limits {
+    let (heard, settings) = heard(HttpLimits {
         head_bytes_max: 1_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     });
     let running = start_with(settings, |_, _| text("hi")).await;
     let mut client = Frames::connect(&running, &[]).await;
@@ -298,11 +298,11 @@ async fn a_stream_that_http2_itself_refuses_is_recorded_and_counted() {
     ]
     .concat();
     for (at, (head, cause, status, said)) in [
-        (no_method, Cause::Malformed, None, "PROTOCOL_ERROR"),
-        (connection, Cause::Malformed, None, "PROTOCOL_ERROR"),
-        (late, Cause::Malformed, None, "PROTOCOL_ERROR"),
-        (length, Cause::Malformed, None, "PROTOCOL_ERROR"),
-        (large, Cause::HeadTooLarge, Some(431), "too large"),
+        (no_method, HttpCause::Malformed, None, "PROTOCOL_ERROR"),
+        (connection, HttpCause::Malformed, None, "PROTOCOL_ERROR"),
+        (late, HttpCause::Malformed, None, "PROTOCOL_ERROR"),
+        (length, HttpCause::Malformed, None, "PROTOCOL_ERROR"),
+        (large, HttpCause::HeadTooLarge, Some(431), "too large"),
     ]
     .into_iter()
     .enumerate()
@@ -320,20 +320,20 @@ async fn a_stream_that_http2_itself_refuses_is_recorded_and_counted() {
         assert_eq!((lines.len(), lines[0].status), (1, Some(200)), "{lines:?}");
         assert!(lines[0].refused.is_none());
     }
-    assert_eq!(running.server.counters().of(Cause::Http2Protocol), 0);
+    assert_eq!(running.server.counters().of(HttpCause::Http2Protocol), 0);
 }
 
 #[tokio::test]
 async fn a_stream_above_the_limit_is_recorded_and_counted() {
-    let (heard, settings) = heard(Limits {
+    let (heard, settings) = heard(HttpLimits {
         h2_streams_max: 2,
-        ..Limits::default()
+        ..HttpLimits::default()
     });
     let running = start_with(settings, |_, _| later(std::future::pending())).await;
     let mut client = Frames::connect(&running, &[]).await;
     let asked = [ask(1), ask(3), ask(5)].concat();
     let refused = async || client.send(&asked).await;
-    let line = refused_once(&running, &heard, Cause::Http2Streams, refused).await;
+    let line = refused_once(&running, &heard, HttpCause::Http2Streams, refused).await;
     let why = line.refused.unwrap();
     assert!(
         why.contains("stream 5") && why.contains("REFUSED_STREAM"),
@@ -343,13 +343,13 @@ async fn a_stream_above_the_limit_is_recorded_and_counted() {
 }
 
 #[tokio::test]
-async fn a_head_that_ends_its_http2_connection_is_recorded_and_counted() {
-    let (heard, settings) = heard(Limits {
+async fn a_head_that_ends_http2_is_recorded_and_counted() {
+    let (heard, settings) = heard(HttpLimits {
         h2: Http2Limits {
             continuations_max: 5,
             ..Http2Limits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     });
     let running = start_with(settings, |_, _| text("hi")).await;
     // No entry of HPACK's tables has the number 0.
@@ -357,8 +357,8 @@ async fn a_head_that_ends_its_http2_connection_is_recorded_and_counted() {
     let begun = frame(HEADERS, 1, 1, METHOD);
     let flood = [begun, frame(9, 0, 1, &[]).repeat(20)].concat();
     for (cause, bytes, said) in [
-        (Cause::Http2Protocol, broken, "PROTOCOL_ERROR"),
-        (Cause::Http2Continuations, flood, "ENHANCE_YOUR_CALM"),
+        (HttpCause::Http2Protocol, broken, "PROTOCOL_ERROR"),
+        (HttpCause::Http2Continuations, flood, "ENHANCE_YOUR_CALM"),
     ] {
         let mut client = Frames::connect(&running, &[]).await;
         let line = refused_once(&running, &heard, cause, async || client.send(&bytes).await).await;
@@ -371,28 +371,28 @@ async fn a_head_that_ends_its_http2_connection_is_recorded_and_counted() {
 #[tokio::test]
 async fn a_head_that_http2_never_ends_is_recorded_and_counted() {
     let limit = std::time::Duration::from_millis(60);
-    let (heard, settings) = heard(Limits {
-        net: net::Limits {
+    let (heard, settings) = heard(HttpLimits {
+        net: net::NetLimits {
             first_byte_timeout: limit,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
         idle_timeout: limit,
-        ..Limits::default()
+        ..HttpLimits::default()
     });
     let running = start_with(settings, |_, _| text("hi")).await;
     let mut client = Frames::connect(&running, &[]).await;
     let begun = frame(HEADERS, 1, 1, METHOD);
-    let line = refused_once(&running, &heard, Cause::SlowHead, async || {
+    let line = refused_once(&running, &heard, HttpCause::SlowHead, async || {
         client.send(&begun).await;
     })
     .await;
     assert!(line.refused.unwrap().contains("too slowly"));
-    assert_eq!(running.server.counters().of(Cause::Idle), 0);
+    assert_eq!(running.server.counters().of(HttpCause::Idle), 0);
 }
 
 #[tokio::test]
-async fn a_refused_head_is_recorded_with_the_client_that_a_forwarder_names() {
-    let (heard, mut settings) = heard(Limits::default());
+async fn a_refused_head_is_logged_with_the_forwarded_client() {
+    let (heard, mut settings) = heard(HttpLimits::default());
     settings.trust = Trust {
         forwarded_from: vec!["127.0.0.0/8".parse().unwrap()],
         ..Trust::default()
@@ -426,8 +426,8 @@ async fn a_refused_head_is_recorded_with_the_client_that_a_forwarder_names() {
 }
 
 #[tokio::test]
-async fn a_refused_head_is_recorded_with_the_client_that_a_proxy_header_names() {
-    let (heard, mut settings) = heard(Limits::default());
+async fn a_refused_head_is_logged_with_the_proxy_headers_client() {
+    let (heard, mut settings) = heard(HttpLimits::default());
     settings.trust = Trust {
         proxy_protocol_from: vec!["127.0.0.0/8".parse().unwrap()],
         ..Trust::default()

@@ -7,7 +7,7 @@ use http::StatusCode;
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use protoplex_http::{Answer, Body, Head, Reply};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::{
     pin::Pin,
     sync::{
@@ -33,8 +33,8 @@ fn post(path: &str, lines: &str) -> String {
 const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 
 #[tokio::test]
-async fn a_client_that_asks_is_told_to_continue_when_its_body_is_wanted() {
-    let running = serve(Limits::default(), by_path).await;
+async fn continue_is_sent_when_the_body_is_wanted_by_http1() {
+    let running = serve(HttpLimits::default(), by_path).await;
     for path in ["/collect", "/echo"] {
         let mut client = Client::to(&running).await;
         for _ in 0..2 {
@@ -50,8 +50,8 @@ async fn a_client_that_asks_is_told_to_continue_when_its_body_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_client_is_not_told_to_continue_when_it_did_not_ask_or_nobody_wants_the_body() {
-    let running = serve(Limits::default(), by_path).await;
+async fn continue_is_not_sent_unasked_nor_for_an_unwanted_body() {
+    let running = serve(HttpLimits::default(), by_path).await;
     let mut client = Client::to(&running).await;
     let read = client
         .ask(post("/collect", "Content-Length: 5") + "hello")
@@ -74,7 +74,7 @@ async fn a_client_is_not_told_to_continue_when_it_did_not_ask_or_nobody_wants_th
 
 #[tokio::test]
 async fn megabytes_come_back_as_they_went() {
-    let running = serve(Limits::default(), by_path).await;
+    let running = serve(HttpLimits::default(), by_path).await;
     let body: Vec<u8> = (0..4_000_000)
         .map(|at: u32| b'a' + (at / 7 % 26) as u8)
         .collect();
@@ -119,7 +119,7 @@ async fn megabytes_come_back_as_they_went() {
 async fn a_slow_reader_holds_the_client_back() {
     let taken = Arc::new(AtomicUsize::new(0));
     let (go, wait) = tokio::sync::watch::channel(false);
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let taken = Arc::clone(&taken);
         move |_: &Head<'_>, mut body: Body| {
             let (taken, mut wait) = (Arc::clone(&taken), wait.clone());
@@ -169,7 +169,7 @@ async fn a_body_shorter_than_announced_is_an_error_and_never_a_reply() {
     ] {
         let (dropped, gone) = Dropped::new();
         let dropped = parking_lot::Mutex::new(Some(dropped));
-        let running = serve(Limits::default(), move |_, body| {
+        let running = serve(HttpLimits::default(), move |_, body| {
             let dropped = dropped.lock().take();
             later(async move {
                 let whole = body.collect().await;
@@ -189,7 +189,7 @@ async fn a_body_shorter_than_announced_is_an_error_and_never_a_reply() {
 
 #[tokio::test]
 async fn a_short_body_that_nobody_read_is_read_and_thrown_away() {
-    let running = serve(Limits::default(), by_path).await;
+    let running = serve(HttpLimits::default(), by_path).await;
     let mut client = Client::to(&running).await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
     for _ in 0..2 {
@@ -211,10 +211,10 @@ async fn a_short_body_that_nobody_read_is_read_and_thrown_away() {
 }
 
 #[tokio::test]
-async fn a_long_body_that_nobody_read_ends_the_connection_and_the_reply_arrives() {
-    let limits = Limits {
+async fn a_long_unread_body_closes_and_the_reply_arrives() {
+    let limits = HttpLimits {
         drain_bytes_max: 1000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, by_path).await;
     let body = "x".repeat(200_000);
@@ -238,7 +238,7 @@ async fn a_long_body_that_nobody_read_ends_the_connection_and_the_reply_arrives(
 
 #[tokio::test]
 async fn nothing_is_taken_for_a_request_after_a_malformed_body() {
-    let running = serve(Limits::default(), by_path).await;
+    let running = serve(HttpLimits::default(), by_path).await;
     let bad = "2\r\nhi\r\nzz\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     for (path, expected) in [
         ("/collect", Some(400)),
@@ -272,10 +272,10 @@ fn swallow(mut body: Body) -> Answer {
 }
 
 #[tokio::test]
-async fn a_service_that_overlooks_a_failed_body_does_not_make_the_rest_of_it_a_request() {
-    let limits = Limits {
+async fn the_rest_of_a_failed_body_is_never_a_request() {
+    let limits = HttpLimits {
         body_timeout: std::time::Duration::from_millis(60),
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, body| swallow(body)).await;
     for (lines, part) in [

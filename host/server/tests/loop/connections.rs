@@ -3,7 +3,7 @@
 use crate::support::{Client, collect, later, serve, text};
 use http::StatusCode;
 use protoplex_http::{Answer, Reply};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 
 /// Says method, path and body, at once or a turn later.
 fn say(head: &protoplex_http::Head<'_>, body: protoplex_http::Body) -> Answer {
@@ -45,8 +45,8 @@ async fn answers(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order_however_they_are_cut() {
-    let running = serve(Limits::default(), say).await;
+async fn pipelined_requests_are_answered_in_order_in_any_pieces() {
+    let running = serve(HttpLimits::default(), say).await;
     for cut in 0..=PIPELINE.len() {
         let mut client = Client::to(&running).await;
         client.send(&PIPELINE[..cut]).await;
@@ -65,7 +65,7 @@ async fn pipelined_requests_are_answered_in_order_however_they_are_cut() {
 
 #[tokio::test]
 async fn hundreds_of_pipelined_requests_need_one_write() {
-    let running = serve(Limits::default(), say).await;
+    let running = serve(HttpLimits::default(), say).await;
     let mut client = Client::to(&running).await;
     let requests: String = (0..500)
         .map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"))
@@ -78,7 +78,7 @@ async fn hundreds_of_pipelined_requests_need_one_write() {
 
 #[tokio::test]
 async fn every_reply_has_an_id_of_its_own() {
-    let running = serve(Limits::default(), say).await;
+    let running = serve(HttpLimits::default(), say).await;
     let mut client = Client::to(&running).await;
     let mut ids = std::collections::HashSet::new();
     for _ in 0..3 {
@@ -90,7 +90,7 @@ async fn every_reply_has_an_id_of_its_own() {
 
 #[tokio::test]
 async fn http_1_0_closes_unless_it_is_asked_to_stay() {
-    let running = serve(Limits::default(), say).await;
+    let running = serve(HttpLimits::default(), say).await;
     let mut client = Client::to(&running).await;
     let read = client.ask("GET /a HTTP/1.0\r\n\r\n").await;
     assert_eq!(
@@ -107,8 +107,8 @@ async fn http_1_0_closes_unless_it_is_asked_to_stay() {
 }
 
 #[tokio::test]
-async fn a_refused_request_ends_the_connection_after_the_replies_before_it() {
-    let running = serve(Limits::default(), say).await;
+async fn a_refused_request_closes_after_the_replies_before_it() {
+    let running = serve(HttpLimits::default(), say).await;
     for (bad, status) in [
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\nHost: a\n\n", 400),
@@ -145,7 +145,7 @@ async fn a_refused_request_ends_the_connection_after_the_replies_before_it() {
 
 #[tokio::test]
 async fn one_empty_line_is_forgiven_and_no_more_however_they_come() {
-    let running = serve(Limits::default(), say).await;
+    let running = serve(HttpLimits::default(), say).await;
     let mut client = Client::to(&running).await;
     for _ in 0..2 {
         client.send("\r\n").await;

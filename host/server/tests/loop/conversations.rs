@@ -8,19 +8,19 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use protoplex_http::{Answer, Body, Head, StreamError};
-use protoplex_server::{Cause, Limits};
+use protoplex_server::{HttpCause, HttpLimits};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 const TINY: Duration = Duration::from_millis(60);
 
 /// A body that is waited for has to come at once, and fast.
-fn impatient() -> Limits {
-    Limits {
+fn impatient() -> HttpLimits {
+    HttpLimits {
         body_timeout: TINY,
         body_grace: TINY,
         body_bytes_per_s_min: 10_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
@@ -54,7 +54,7 @@ async fn a_two_way_stream_of_http2_outlives_its_clients_silence() {
         "end"
     );
     assert!(soon(answer.body_mut().data()).await.is_none());
-    assert_eq!(running.server.counters().of(Cause::SlowBody), 0);
+    assert_eq!(running.server.counters().of(HttpCause::SlowBody), 0);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn a_two_way_exchange_of_http1_outlives_its_clients_silence() {
     }
     client.send("0\r\n\r\n").await;
     assert_eq!(client.read().await.body, "ab");
-    assert_eq!(running.server.counters().of(Cause::SlowBody), 0);
+    assert_eq!(running.server.counters().of(HttpCause::SlowBody), 0);
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_body_that_an_answer_waits_for_is_still_owed() {
     let (answer, mut body) = send.send_request(request, false).unwrap();
     body.send_data("a".into(), false).unwrap();
     assert_eq!(soon(answer).await.unwrap().status(), 408);
-    assert_eq!(running.server.counters().of(Cause::SlowBody), 1);
+    assert_eq!(running.server.counters().of(HttpCause::SlowBody), 1);
 }
 
 #[tokio::test]
@@ -135,9 +135,9 @@ fn converses(head: &Head<'_>, body: Body) -> Answer {
 }
 
 async fn conversing() -> Running {
-    let limits = Limits {
+    let limits = HttpLimits {
         two_way_silence_max: SILENCE,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     serve(limits, converses).await
 }
@@ -150,11 +150,11 @@ async fn asked(running: &Running, path: &str) -> (SendStream<Bytes>, RecvStream)
 }
 
 fn too_silent(running: &Running) -> u64 {
-    running.server.counters().of(Cause::SlowBody)
+    running.server.counters().of(HttpCause::SlowBody)
 }
 
 #[tokio::test]
-async fn a_conversation_with_an_app_by_http2_ends_when_both_sides_are_silent() {
+async fn a_conversation_by_http2_ends_when_both_sides_are_silent() {
     let running = conversing().await;
     let (mut say, mut heard) = asked(&running, "/echoes").await;
     for _ in 0..PAUSES {
@@ -170,7 +170,7 @@ async fn a_conversation_with_an_app_by_http2_ends_when_both_sides_are_silent() {
 }
 
 #[tokio::test]
-async fn a_conversation_with_an_app_by_http1_ends_when_both_sides_are_silent() {
+async fn a_conversation_by_http1_ends_when_both_sides_are_silent() {
     let running = conversing().await;
     let mut client = Client::to(&running).await;
     client
@@ -190,7 +190,7 @@ async fn a_conversation_with_an_app_by_http1_ends_when_both_sides_are_silent() {
 }
 
 #[tokio::test]
-async fn either_side_of_a_conversation_with_an_app_may_be_silent_while_the_other_speaks() {
+async fn one_side_of_a_conversation_may_be_silent_for_long() {
     let running = conversing().await;
     let listening = async {
         let (mut say, mut heard) = asked(&running, "/listens").await;

@@ -3,7 +3,7 @@
 use crate::support::{Client, Running, collect, later, serve, soon, start, text};
 use protoplex_http::{Answer, Body, ClientPace, Head, Reply};
 use protoplex_net as net;
-use protoplex_server::{Cause, Limits};
+use protoplex_server::{HttpCause, HttpLimits};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
@@ -16,12 +16,12 @@ fn hello(_: &Head<'_>, _: Body) -> Answer {
 
 #[tokio::test]
 async fn a_client_that_says_nothing_is_let_go() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             first_byte_timeout: TINY,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     assert_eq!(Client::to(&running).await.rest().await, Ok(String::new()));
@@ -29,9 +29,9 @@ async fn a_client_that_says_nothing_is_let_go() {
 
 #[tokio::test]
 async fn a_head_that_comes_too_slowly_is_told_so() {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     // The second could be HTTP/2's first word as well.
@@ -48,9 +48,9 @@ async fn a_head_that_comes_too_slowly_is_told_so() {
 
 #[tokio::test]
 async fn a_drip_of_bytes_does_not_move_the_deadline_of_a_head() {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_timeout: TINY * 3,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let mut client = Client::to(&running).await;
@@ -90,16 +90,16 @@ async fn goes_on_sending(running: &Running, most: Duration) -> Duration {
 
 #[tokio::test]
 async fn a_client_with_an_early_answer_is_read_on_for_seconds() {
-    let running = serve(Limits::default(), hello).await;
+    let running = serve(HttpLimits::default(), hello).await;
     let most = Duration::from_secs(3);
     assert!(goes_on_sending(&running, most).await >= most);
 }
 
 #[tokio::test]
-async fn a_client_with_an_early_answer_is_read_on_for_no_longer_than_allowed() {
-    let limits = Limits {
+async fn after_an_early_response_reading_on_has_a_limit() {
+    let limits = HttpLimits {
         linger_timeout: TINY * 5,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let sent = goes_on_sending(&running, Duration::from_secs(10)).await;
@@ -110,9 +110,9 @@ async fn a_client_with_an_early_answer_is_read_on_for_no_longer_than_allowed() {
 
 #[tokio::test]
 async fn a_client_with_an_early_answer_that_falls_silent_is_closed() {
-    let limits = Limits {
+    let limits = HttpLimits {
         linger_silence_max: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let mut client = Client::to(&running).await;
@@ -128,12 +128,12 @@ async fn a_client_with_an_early_answer_that_falls_silent_is_closed() {
 
 #[tokio::test]
 async fn a_drain_waits_for_no_client_that_only_sends_on() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             drain_window: TINY,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let (sent, ()) = tokio::join!(goes_on_sending(&running, Duration::from_secs(10)), async {
@@ -146,9 +146,9 @@ async fn a_drain_waits_for_no_client_that_only_sends_on() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let limits = Limits {
+    let limits = HttpLimits {
         idle_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let mut client = Client::to(&running).await;
@@ -157,10 +157,10 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_told_so_and_nothing_behind_it_is_a_request() {
-    let limits = Limits {
+async fn a_body_that_stops_is_refused_and_the_rest_no_request() {
+    let limits = HttpLimits {
         body_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, body| collect(body)).await;
     for (lines, part) in [
@@ -186,9 +186,9 @@ async fn a_body_that_stops_is_told_so_and_nothing_behind_it_is_a_request() {
 
 #[tokio::test]
 async fn a_body_that_nobody_waits_for_is_under_no_deadline() {
-    let limits = Limits {
+    let limits = HttpLimits {
         body_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, body| {
         later(async move {
@@ -209,9 +209,9 @@ async fn a_body_that_nobody_waits_for_is_under_no_deadline() {
 
 #[tokio::test]
 async fn the_rest_of_an_unread_body_may_not_drip_in_for_ever() {
-    let limits = Limits {
+    let limits = HttpLimits {
         body_timeout: TINY * 3,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, hello).await;
     let mut client = Client::to(&running).await;
@@ -235,9 +235,9 @@ async fn the_rest_of_an_unread_body_may_not_drip_in_for_ever() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_given_up() {
-    let limits = Limits {
+    let limits = HttpLimits {
         write_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text(vec![b'x'; 64 << 20])).await;
     let mut client = Client::to(&running).await;
@@ -258,12 +258,12 @@ async fn a_client_that_takes_nothing_is_given_up() {
 
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_given_up() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             handshake_timeout: TINY,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = start(limits, Some(crate::tls::server_config()), hello).await;
     assert_eq!(Client::to(&running).await.rest().await, Ok(String::new()));
@@ -271,10 +271,10 @@ async fn a_handshake_that_does_not_come_is_given_up() {
 
 #[tokio::test]
 async fn a_body_that_trickles_is_told_so() {
-    let limits = Limits {
+    let limits = HttpLimits {
         body_grace: TINY * 2,
         body_bytes_per_s_min: 10_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, body| collect(body)).await;
     let mut client = Client::to(&running).await;
@@ -296,16 +296,16 @@ async fn a_body_that_trickles_is_told_so() {
         (read.status, read.header("connection")),
         (408, Some("close"))
     );
-    assert_eq!(running.server.counters().of(Cause::SlowBody), 1);
+    assert_eq!(running.server.counters().of(HttpCause::SlowBody), 1);
 }
 
 #[tokio::test]
 async fn a_client_that_takes_a_trickle_of_a_reply_is_given_up() {
-    let limits = Limits {
+    let limits = HttpLimits {
         write_timeout: TINY * 4,
         // More than loopback's buffers can hide, less than a reader in earnest takes.
         write_bytes_per_s_min: 40_000_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text(vec![b'x'; 64 << 20])).await;
     let mut client = Client::to(&running).await;
@@ -320,13 +320,13 @@ async fn a_client_that_takes_a_trickle_of_a_reply_is_given_up() {
         }
     };
     soon(trickle).await;
-    assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+    assert_eq!(running.server.counters().of(HttpCause::SlowReader), 1);
 }
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha";
 
 /// A body that pauses in the middle, for several of its deadlines: the status.
-async fn pauses(limits: Limits, said: Option<ClientPace>) -> u16 {
+async fn pauses(limits: HttpLimits, said: Option<ClientPace>) -> u16 {
     let running = serve(limits, move |head: &Head<'_>, body| {
         if let (Some(pace), Some(said)) = (head.hop.pace, said) {
             pace.set(said).unwrap();
@@ -345,11 +345,11 @@ async fn pauses(limits: Limits, said: Option<ClientPace>) -> u16 {
 
 #[tokio::test]
 async fn a_route_or_a_node_of_ours_may_let_a_body_pause_longer() {
-    let tight = || Limits {
+    let tight = || HttpLimits {
         body_timeout: TINY,
         body_grace: TINY * 2,
         body_bytes_per_s_min: 10_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let long = Some(Duration::from_secs(60));
     for (timeout, bytes_per_s_min, status) in [
@@ -365,9 +365,9 @@ async fn a_route_or_a_node_of_ours_may_let_a_body_pause_longer() {
     }
     assert_eq!(pauses(tight(), Some(ClientPace::JudgedBefore)).await, 200);
     assert_eq!(pauses(tight(), None).await, 408);
-    let inner = Limits {
+    let inner = HttpLimits {
         inner_idle_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     assert_eq!(pauses(inner, Some(ClientPace::JudgedBefore)).await, 408);
 }
@@ -375,13 +375,13 @@ async fn a_route_or_a_node_of_ours_may_let_a_body_pause_longer() {
 #[tokio::test]
 async fn a_body_may_come_as_slowly_as_it_likes_until_it_is_crowded() {
     for (connections_max, status) in [(16, 200), (2, 408)] {
-        let limits = Limits {
-            net: net::Limits {
+        let limits = HttpLimits {
+            net: net::NetLimits {
                 connections_max,
-                ..net::Limits::default()
+                ..net::NetLimits::default()
             },
             body_grace: TINY,
-            ..Limits::default()
+            ..HttpLimits::default()
         };
         assert_eq!(pauses(limits, None).await, status, "{connections_max}");
     }
@@ -390,9 +390,9 @@ async fn a_body_may_come_as_slowly_as_it_likes_until_it_is_crowded() {
 #[tokio::test]
 async fn a_node_of_ours_may_take_a_reply_as_slowly_as_its_client_does() {
     for (said, is_whole) in [(Some(ClientPace::JudgedBefore), true), (None, false)] {
-        let limits = Limits {
+        let limits = HttpLimits {
             write_timeout: TINY,
-            ..Limits::default()
+            ..HttpLimits::default()
         };
         let running = serve(limits, move |head: &Head<'_>, _| {
             if let (Some(pace), Some(said)) = (head.hop.pace, said) {

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use protoplex_http::Reply;
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use rand::{SeedableRng, rngs::StdRng};
 use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, time::Duration};
 use tokio::{
@@ -94,7 +94,7 @@ fn seen<'a>(
 }
 
 async fn ours() -> Running {
-    serve(Limits::default(), |head, body| {
+    serve(HttpLimits::default(), |head, body| {
         let (method, path, authority) = (
             head.method.to_owned(),
             head.path.to_owned(),

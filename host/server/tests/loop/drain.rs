@@ -6,7 +6,7 @@ use crate::{
     tls::{connect_over, server_config},
 };
 use protoplex_http::Reply;
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex},
@@ -21,7 +21,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(100);
 #[tokio::test]
 async fn drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let (called, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let (called, go) = (Arc::clone(&called), Arc::clone(&go));
         move |head, _| {
             if head.path != "/slow" {
@@ -76,7 +76,7 @@ async fn drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     assert!(tokio::net::TcpStream::connect(running.at).await.is_err());
 }
 
-/// A visitor who is in the middle of a handshake when the drain begins, and what comes of it.
+/// A client who is in the middle of a handshake when the drain begins, and what comes of it.
 async fn drained_in_handshake(running: &Running, protocol: &str) -> TlsStream<DuplexStream> {
     let (near, mut far) = duplex(64 << 10);
     let mut io = TcpStream::connect(running.at).await.unwrap();
@@ -98,8 +98,11 @@ async fn drained_in_handshake(running: &Running, protocol: &str) -> TlsStream<Du
 }
 
 #[tokio::test]
-async fn who_is_in_a_handshake_when_a_drain_begins_is_answered_and_told_to_go() {
-    let running = start(Limits::default(), Some(server_config()), |_, _| text("hi")).await;
+async fn a_handshake_begun_before_a_drain_gets_one_response() {
+    let running = start(HttpLimits::default(), Some(server_config()), |_, _| {
+        text("hi")
+    })
+    .await;
     let mut client = drained_in_handshake(&running, "http/1.1").await;
     let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     client.write_all(get).await.unwrap();
@@ -111,8 +114,11 @@ async fn who_is_in_a_handshake_when_a_drain_begins_is_answered_and_told_to_go() 
 }
 
 #[tokio::test]
-async fn who_agrees_on_http2_while_we_drain_is_answered_and_then_hears_the_goodbye() {
-    let running = start(Limits::default(), Some(server_config()), |_, _| text("hi")).await;
+async fn http2_agreed_in_a_drain_gets_a_response_and_goaway() {
+    let running = start(HttpLimits::default(), Some(server_config()), |_, _| {
+        text("hi")
+    })
+    .await;
     let tls = drained_in_handshake(&running, "h2").await;
     let mut client = http2::client(tls).await;
     assert_eq!(client.get("https://a/").await.unwrap().2, "hi");
@@ -122,7 +128,10 @@ async fn who_agrees_on_http2_while_we_drain_is_answered_and_then_hears_the_goodb
 
 #[tokio::test]
 async fn a_drain_does_not_wait_for_a_handshake_that_nobody_began() {
-    let running = start(Limits::default(), Some(server_config()), |_, _| text("hi")).await;
+    let running = start(HttpLimits::default(), Some(server_config()), |_, _| {
+        text("hi")
+    })
+    .await;
     let mut client = Client::to(&running).await;
     while running.server.connections() == 0 {
         tokio::task::yield_now().await;
@@ -130,5 +139,5 @@ async fn a_drain_does_not_wait_for_a_handshake_that_nobody_began() {
     let began = std::time::Instant::now();
     running.server.drain();
     assert_eq!(client.rest().await, Ok(String::new()));
-    assert!(began.elapsed() < Limits::default().net.handshake_timeout / 2);
+    assert!(began.elapsed() < HttpLimits::default().net.handshake_timeout / 2);
 }

@@ -3,13 +3,13 @@
 use crate::support::{Client, Dropped, later, serve, soon, text};
 use parking_lot::Mutex;
 use protoplex_http::Reply;
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
 #[tokio::test]
 async fn a_service_that_panics_costs_its_request_and_nothing_else() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/now" => panic!("at once"),
         "/later" => later(async {
             tokio::task::yield_now().await;
@@ -65,7 +65,7 @@ async fn a_client_that_resets_its_connection_ends_the_service() {
             let (dropped, gone) = Dropped::new();
             let dropped = Mutex::new(Some(dropped));
             let called = Arc::new(Notify::new());
-            let running = serve(Limits::default(), {
+            let running = serve(HttpLimits::default(), {
                 let called = Arc::clone(&called);
                 move |_, body| {
                     let body = keeps_body.then_some(body);

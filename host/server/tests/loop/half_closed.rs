@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use parking_lot::Mutex;
 use protoplex_http::{Answer, Body, Head, Reply};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -88,7 +88,7 @@ const REQUESTS: [(&str, &str); 9] = [
 
 #[tokio::test]
 async fn a_half_closed_client_gets_its_whole_answer() {
-    let running = serve(Limits::default(), answer).await;
+    let running = serve(HttpLimits::default(), answer).await;
     for (request, end) in REQUESTS {
         let mut client = Client::to(&running).await;
         client.send(request).await;
@@ -107,7 +107,7 @@ async fn a_half_closed_client_gets_its_whole_answer() {
 #[tokio::test]
 async fn a_half_closed_client_gets_its_answer_by_tls_too() {
     for says_goodbye in [true, false] {
-        let running = start(Limits::default(), Some(tls::server_config()), answer).await;
+        let running = start(HttpLimits::default(), Some(tls::server_config()), answer).await;
         let mut client = tls::connect(&running, &["http/1.1"]).await.unwrap();
         let request = "POST /late-body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
         client.write_all(request.as_bytes()).await.unwrap();
@@ -128,7 +128,7 @@ async fn never() -> (Running, Arc<Notify>, tokio::sync::oneshot::Receiver<()>) {
     let (dropped, gone) = Dropped::new();
     let dropped = Mutex::new(Some(dropped));
     let called = Arc::new(Notify::new());
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let called = Arc::clone(&called);
         move |_, body| {
             let (dropped, called) = (dropped.lock().take(), Arc::clone(&called));

@@ -9,7 +9,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use protoplex_http::{Answer, Reply, StreamError};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::sync::Arc;
 use tokio::{net::TcpStream, sync::Barrier};
 
@@ -54,7 +54,7 @@ fn request() -> http::request::Builder {
 
 #[tokio::test]
 async fn prior_knowledge_is_enough_on_the_plain_port() {
-    let running = serve(Limits::default(), |head, _| {
+    let running = serve(HttpLimits::default(), |head, _| {
         text(format!(
             "{} {} {} {}",
             head.version, head.method, head.authority, head.path
@@ -71,7 +71,7 @@ async fn prior_knowledge_is_enough_on_the_plain_port() {
 
 #[tokio::test]
 async fn two_authorities_or_a_malformed_target_are_refused() {
-    let running = serve(Limits::default(), |_, _| text("")).await;
+    let running = serve(HttpLimits::default(), |_, _| text("")).await;
     let mut client = plain(&running).await;
     let hosts: [(&[&str], u16); 4] = [
         (&["A"], 200),
@@ -107,7 +107,7 @@ async fn two_authorities_or_a_malformed_target_are_refused() {
 
 #[tokio::test]
 async fn a_value_goes_out_without_white_space_at_its_ends() {
-    let running = serve(Limits::default(), |head, _| {
+    let running = serve(HttpLimits::default(), |head, _| {
         let cookie = head.header_str("cookie").unwrap_or("none").to_owned();
         let value = HeaderValue::from_static(" \tv w ");
         let reply = Reply::text(StatusCode::OK, cookie);
@@ -134,7 +134,7 @@ async fn a_value_goes_out_without_white_space_at_its_ends() {
 
 #[tokio::test]
 async fn a_value_with_white_space_at_an_end_is_refused() {
-    let running = serve(Limits::default(), |_, _| text("")).await;
+    let running = serve(HttpLimits::default(), |_, _| text("")).await;
     let mut client = plain(&running).await;
     for (value, expected) in [
         ("a b", 200),
@@ -152,7 +152,7 @@ async fn a_value_with_white_space_at_an_end_is_refused() {
 
 #[tokio::test]
 async fn a_service_sets_its_headers_and_none_of_the_connection() {
-    let running = serve(Limits::default(), |_, _| {
+    let running = serve(HttpLimits::default(), |_, _| {
         let mut reply = Reply::text(StatusCode::OK, "hi");
         for name in [
             "connection",
@@ -190,7 +190,7 @@ async fn a_service_sets_its_headers_and_none_of_the_connection() {
 async fn streams_are_answered_side_by_side() {
     const STREAMS: usize = 50;
     let barrier = Arc::new(Barrier::new(STREAMS));
-    let running = serve(Limits::default(), move |head, _| {
+    let running = serve(HttpLimits::default(), move |head, _| {
         let (barrier, path) = (Arc::clone(&barrier), head.path.to_owned());
         later(async move {
             // Nobody gets on before all are here.
@@ -218,9 +218,9 @@ async fn streams_are_answered_side_by_side() {
 
 #[tokio::test]
 async fn a_head_may_be_as_large_as_by_http_1_1_and_no_larger() {
-    let limits = Limits {
+    let limits = HttpLimits {
         head_bytes_max: 256 << 10,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text("")).await;
     let mut client = plain(&running).await;
@@ -237,10 +237,10 @@ async fn a_head_may_be_as_large_as_by_http_1_1_and_no_larger() {
 
 #[tokio::test]
 async fn a_header_list_that_is_too_large_is_refused() {
-    let limits = Limits {
+    let limits = HttpLimits {
         headers_max: 20,
         head_bytes_max: 4000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text("")).await;
     let mut client = plain(&running).await;
@@ -267,7 +267,7 @@ async fn a_header_list_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn cookies_in_pieces_are_one_line_to_the_service() {
-    let running = serve(Limits::default(), |head, _| {
+    let running = serve(HttpLimits::default(), |head, _| {
         let lines = head
             .headers
             .iter()
@@ -297,7 +297,7 @@ async fn cookies_in_pieces_are_one_line_to_the_service() {
 
 #[tokio::test]
 async fn replies_without_a_body_have_none() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/204" => Answer::Ready(Reply::text(StatusCode::NO_CONTENT, "never")),
         "/304" => Answer::Ready(Reply::text(StatusCode::NOT_MODIFIED, "never")),
         "/101" => Answer::Ready(Reply::empty(StatusCode::SWITCHING_PROTOCOLS)),
@@ -327,7 +327,7 @@ async fn replies_without_a_body_have_none() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_its_word_is_reset_and_the_others_go_on() {
-    let running = serve(Limits::default(), |head, _| {
+    let running = serve(HttpLimits::default(), |head, _| {
         let items: Vec<Result<Frame<Bytes>, StreamError>> = match head.path {
             "/short" => vec![Ok(Frame::data("hel".into()))],
             "/long" => vec![Ok(Frame::data("hello, world".into()))],
@@ -350,7 +350,7 @@ async fn a_stream_that_breaks_its_word_is_reset_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_service_that_panics_costs_its_stream_and_nothing_else() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/now" => panic!("at once"),
         "/later" => later(async { panic!("later") }),
         "/body" => {
@@ -371,12 +371,12 @@ async fn a_service_that_panics_costs_its_stream_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_or_resets_its_stream_ends_the_service() {
+async fn a_client_that_leaves_or_resets_ends_its_request() {
     for whole in [true, false] {
         let (dropped, gone) = Dropped::new();
         let dropped = Mutex::new(Some(dropped));
         let called = Arc::new(tokio::sync::Notify::new());
-        let running = serve(Limits::default(), {
+        let running = serve(HttpLimits::default(), {
             let called = Arc::clone(&called);
             move |_, _| {
                 let (dropped, called) = (dropped.lock().take(), Arc::clone(&called));
@@ -409,7 +409,7 @@ async fn a_client_that_goes_away_or_resets_its_stream_ends_the_service() {
 
 #[tokio::test]
 async fn megabytes_come_back_as_they_went() {
-    let running = serve(Limits::default(), |_, body| collect(body)).await;
+    let running = serve(HttpLimits::default(), |_, body| collect(body)).await;
     let body: String = (0..3_000_000)
         .map(|at: u32| char::from(b'a' + (at / 3 % 26) as u8))
         .collect();

@@ -4,7 +4,7 @@ use crate::{
     ingress::counted,
     support::{Running, later, serve, soon, text},
 };
-use protoplex_server::{Cause, Http2Limits, Limits};
+use protoplex_server::{Http2Limits, HttpCause, HttpLimits};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,8 +119,8 @@ async fn goaway(io: &mut TcpStream) -> Option<u32> {
     code
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> HttpLimits {
+    HttpLimits {
         h2: Http2Limits {
             resets_max: 10,
             pings_max: 10,
@@ -130,7 +130,7 @@ fn limits() -> Limits {
             window_updates_max: 10,
             ..Http2Limits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
@@ -144,26 +144,29 @@ async fn each_flood_ends_with_a_word_and_is_counted_as_what_it_is() {
     let cancel = 8_u32.to_be_bytes();
     let floods = [
         (
-            Cause::Http2Resets,
+            HttpCause::Http2Resets,
             flood(|stream| [ask(stream), frame(RST_STREAM, 0, stream, &cancel)].concat()),
         ),
-        (Cause::Http2Pings, flood(|_| frame(PING, 0, 0, &[0; 8]))),
-        (Cause::Http2Settings, flood(|_| frame(SETTINGS, 0, 0, &[]))),
+        (HttpCause::Http2Pings, flood(|_| frame(PING, 0, 0, &[0; 8]))),
         (
-            Cause::Http2Idle,
+            HttpCause::Http2Settings,
+            flood(|_| frame(SETTINGS, 0, 0, &[])),
+        ),
+        (
+            HttpCause::Http2Idle,
             flood(|stream| frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 9])),
         ),
-        (Cause::Http2Idle, flood(|_| frame(0xbb, 0, 0, &[1]))),
+        (HttpCause::Http2Idle, flood(|_| frame(0xbb, 0, 0, &[1]))),
         (
-            Cause::Http2Windows,
+            HttpCause::Http2Windows,
             flood(|_| frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
         ),
         (
-            Cause::Http2Windows,
+            HttpCause::Http2Windows,
             flood(|_| frame(WINDOW_UPDATE, 0, 0, &4096_u32.to_be_bytes())),
         ),
         (
-            Cause::Http2EmptyFrames,
+            HttpCause::Http2EmptyFrames,
             [
                 frame(HEADERS, END_HEADERS, 3, &POST),
                 flood(|_| frame(DATA, 0, 3, &[])),
@@ -171,7 +174,7 @@ async fn each_flood_ends_with_a_word_and_is_counted_as_what_it_is() {
             .concat(),
         ),
         (
-            Cause::Http2Continuations,
+            HttpCause::Http2Continuations,
             [
                 frame(HEADERS, END_STREAM, 3, &GET),
                 flood(|_| frame(CONTINUATION, 0, 3, &[])),
@@ -219,15 +222,15 @@ async fn who_does_it_slowly_is_let_be() {
         }
     };
     assert_eq!(body, b"hello");
-    assert_eq!(running.server.counters().of(Cause::Http2Pings), 0);
+    assert_eq!(running.server.counters().of(HttpCause::Http2Pings), 0);
 }
 
 #[tokio::test]
 async fn a_client_that_opens_its_window_by_a_trickle_is_cut() {
-    let limits = Limits {
+    let limits = HttpLimits {
         write_timeout: TINY * 3,
         write_bytes_per_s_min: 10_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text(vec![b'x'; 1 << 20])).await;
     // SETTINGS_INITIAL_WINDOW_SIZE = 1
@@ -244,7 +247,7 @@ async fn a_client_that_opens_its_window_by_a_trickle_is_cut() {
         }
     };
     let mut rest = Vec::new();
-    let cut = counted(&running, Cause::SlowReader, 1);
+    let cut = counted(&running, HttpCause::SlowReader, 1);
     tokio::select! { _ = soon(read.read_to_end(&mut rest)) => {}, () = soon(trickle) => {}, () = cut => {} }
-    counted(&running, Cause::SlowReader, 1).await;
+    counted(&running, HttpCause::SlowReader, 1).await;
 }

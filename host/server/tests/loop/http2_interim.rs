@@ -7,8 +7,8 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use protoplex_http::{Answer, Interim, Lines, Reply, StreamError};
-use protoplex_server::Limits;
+use protoplex_http::{Answer, HeaderLines, Interim, Reply, StreamError};
+use protoplex_server::HttpLimits;
 use std::{future::poll_fn, sync::Arc};
 use tokio::{net::TcpStream, sync::Notify};
 
@@ -32,10 +32,10 @@ async fn interim(answer: &mut ResponseFuture) -> Option<Response<()>> {
 #[tokio::test]
 async fn early_hints_reach_the_client_before_the_answer() {
     let go = Arc::new(Notify::new());
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let go = Arc::clone(&go);
         move |head, _| {
-            let mut lines = Lines::default();
+            let mut lines = HeaderLines::default();
             lines.push(b"link", b"</a.css>; rel=preload");
             let status = StatusCode::EARLY_HINTS;
             head.hop.interims.unwrap().push(Interim { status, lines });
@@ -60,8 +60,8 @@ async fn early_hints_reach_the_client_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_is_asked_for_its_body_by_whoever_wants_it() {
-    let running = serve(Limits::default(), |head, body| {
+async fn continue_is_sent_when_the_body_is_wanted_by_http2() {
+    let running = serve(HttpLimits::default(), |head, body| {
         let reply = Reply::empty(StatusCode::EXPECTATION_FAILED);
         match head.header_str("x-unwanted") {
             Some(_) => later(async { reply }),
@@ -87,8 +87,8 @@ async fn a_client_that_waits_is_asked_for_its_body_by_whoever_wants_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_is_asked_for_its_body_before_a_reply_that_is_made_of_it() {
-    let running = serve(Limits::default(), |head, body| {
+async fn continue_comes_before_a_reply_that_is_made_of_the_body() {
+    let running = serve(HttpLimits::default(), |head, body| {
         if head.header_str("x-unwanted").is_none() {
             return echo(body);
         }
@@ -113,7 +113,7 @@ async fn a_client_that_waits_is_asked_for_its_body_before_a_reply_that_is_made_o
 
 #[tokio::test]
 async fn trailers_follow_a_body_without_what_belongs_in_a_head() {
-    let running = serve(Limits::default(), |_, _| {
+    let running = serve(HttpLimits::default(), |_, _| {
         let mut trailers = HeaderMap::new();
         for (name, value) in [("x-sum", "1"), ("connection", "x"), ("content-length", "9")] {
             trailers.insert(name, value.parse().unwrap());
@@ -134,8 +134,8 @@ async fn trailers_follow_a_body_without_what_belongs_in_a_head() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_a_body_ends_the_stream_without_a_fault() {
-    let running = serve(Limits::default(), |_, _| text("early")).await;
+async fn an_early_response_ends_the_stream_without_a_fault() {
+    let running = serve(HttpLimits::default(), |_, _| text("early")).await;
     let mut send = connect(&running).await;
     let (answer, mut body) = send.send_request(post().body(()).unwrap(), false).unwrap();
     let mut answer = soon(answer).await.unwrap();
@@ -148,8 +148,8 @@ async fn an_answer_before_the_end_of_a_body_ends_the_stream_without_a_fault() {
 }
 
 #[tokio::test]
-async fn an_extended_connect_that_nobody_agrees_to_is_not_answered_as_if_somebody_had() {
-    let running = serve(Limits::default(), |head, _| {
+async fn an_extended_connect_without_agreement_gets_no_success() {
+    let running = serve(HttpLimits::default(), |head, _| {
         assert_eq!((head.method, head.hop.upgrade), ("GET", Some("websocket")));
         text("a page")
     })

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use protoplex_http::Reply;
 use protoplex_net as net;
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::Notify};
 
@@ -22,14 +22,14 @@ fn get() -> Request<Full<Bytes>> {
 
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             first_byte_timeout: TINY,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
         // As long as a client may take for its goodbye.
         idle_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text("")).await;
     for words in [
@@ -55,9 +55,9 @@ async fn a_connection_without_a_request_is_closed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let limits = Limits {
+    let limits = HttpLimits {
         idle_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| {
         later(async {
@@ -79,9 +79,9 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_given_up() {
-    let limits = Limits {
+    let limits = HttpLimits {
         idle_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text(vec![b'x'; 10 << 20])).await;
     let mut client = plain(&running).await;
@@ -98,9 +98,9 @@ async fn a_client_that_takes_nothing_is_given_up() {
 
 #[tokio::test]
 async fn a_body_that_stops_is_told_so() {
-    let limits = Limits {
+    let limits = HttpLimits {
         body_timeout: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, body| collect(body)).await;
     let io = TokioIo::new(TcpStream::connect(running.at).await.unwrap());
@@ -122,7 +122,7 @@ async fn a_body_that_stops_is_told_so() {
 #[tokio::test]
 async fn drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
     let (called, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let (called, go) = (Arc::clone(&called), Arc::clone(&go));
         move |head, _| {
             if head.path == "/quick" {

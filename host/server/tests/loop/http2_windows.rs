@@ -12,7 +12,7 @@ use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use protoplex_http::{Answer, StreamError};
-use protoplex_server::{Cause, Http2Limits, Limits};
+use protoplex_server::{Http2Limits, HttpCause, HttpLimits};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
@@ -23,11 +23,11 @@ const SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
 /// Larger than all windows of a client that says nothing of them.
 const LARGE_BYTES: usize = 1 << 20;
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> HttpLimits {
+    HttpLimits {
         write_timeout: TINY * 10,
         write_bytes_per_s_min: 1_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
@@ -36,7 +36,7 @@ fn opens(stream: u32, bytes: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+async fn a_stream_with_a_shut_window_is_reset_alone() {
     let running = serve(limits(), |_, _| text(vec![b'x'; LARGE_BYTES])).await;
     let mut client = Frames::connect(&running, &SHUT).await;
     let shut: Vec<u32> = (0..20).map(|at| 2 * at + 1).collect();
@@ -61,7 +61,7 @@ async fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
     soon(reading).await;
     reset.sort_unstable();
     assert_eq!(reset, shut);
-    counted(&running, Cause::SlowReader, shut.len() as u64).await;
+    counted(&running, HttpCause::SlowReader, shut.len() as u64).await;
     assert_eq!(running.server.connections(), 1);
     assert_eq!(running.server.in_flight(), 1);
 }
@@ -85,7 +85,7 @@ async fn a_client_that_takes_its_replies_slowly_is_let_be() {
             assert_ne!(kind, RST_STREAM, "stream {stream}");
         }
     }
-    assert_eq!(running.server.counters().of(Cause::SlowReader), 0);
+    assert_eq!(running.server.counters().of(HttpCause::SlowReader), 0);
     assert_eq!(running.server.in_flight(), 3);
 }
 
@@ -99,7 +99,7 @@ async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
     }
     let pinging = async {
         while running.server.connections() > 0
-            || running.server.counters().of(Cause::SlowReader) == 0
+            || running.server.counters().of(HttpCause::SlowReader) == 0
         {
             for _ in 0..10 {
                 client.send(&frame(PING, 0, 0, &[0; 8])).await;
@@ -109,18 +109,18 @@ async fn a_connection_that_takes_pings_and_no_replies_is_cut() {
         }
     };
     soon(pinging).await;
-    assert_eq!(running.server.counters().of(Cause::SlowReader), 1);
+    assert_eq!(running.server.counters().of(HttpCause::SlowReader), 1);
 }
 
 #[tokio::test]
 async fn window_updates_that_answer_small_messages_are_no_flood() {
     const MESSAGES: usize = 100;
-    let limits = Limits {
+    let limits = HttpLimits {
         h2: Http2Limits {
             window_updates_max: 10,
             ..Http2Limits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| {
         let message = || Ok::<_, StreamError>(Frame::data(Bytes::from_static(b"message")));
@@ -153,7 +153,7 @@ async fn window_updates_that_answer_small_messages_are_no_flood() {
         }
     };
     soon(taking).await;
-    assert_eq!(running.server.counters().of(Cause::Http2Windows), 0);
+    assert_eq!(running.server.counters().of(HttpCause::Http2Windows), 0);
     assert_eq!(running.server.connections(), 1);
 }
 
@@ -161,7 +161,7 @@ async fn window_updates_that_answer_small_messages_are_no_flood() {
 async fn an_upload_from_far_away_is_not_held_up_by_its_window() {
     const ONE_WAY: Duration = Duration::from_millis(100);
     const UPLOAD_BYTES: usize = 12 << 20;
-    let limits = Limits::default();
+    let limits = HttpLimits::default();
     let first_window_bytes = limits.h2_stream_window_bytes as usize;
     let running = serve(limits, |_, body| collect(body)).await;
     let far = far_from(running.at, ONE_WAY).await;

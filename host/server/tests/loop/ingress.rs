@@ -7,7 +7,7 @@ use crate::{
 };
 use protoplex_http::{Answer, Body, Head};
 use protoplex_net::{self as net, Trust};
-use protoplex_server::{Cause, Limits, Server, Settings};
+use protoplex_server::{HttpCause, HttpLimits, Server, ServerSettings};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,13 +21,13 @@ fn who(head: &Head<'_>, _: Body) -> Answer {
     text(format!("{} {}", head.client, head.scheme.as_str()))
 }
 
-fn behind_a_balancer() -> Settings {
-    Settings {
+fn behind_a_balancer() -> ServerSettings {
+    ServerSettings {
         trust: Trust {
             proxy_protocol_from: vec!["127.0.0.0/8".parse().unwrap()],
             ..Trust::default()
         },
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -42,7 +42,7 @@ fn version_2(command: u8, body: &[u8]) -> Vec<u8> {
 const ADDRESSES: [u8; 16] = [192, 0, 2, 7, 10, 0, 0, 1, 1, 2, 0, 80, 4, 0, 1, 9];
 
 #[tokio::test]
-async fn a_balancers_header_names_the_visitor() {
+async fn a_balancers_header_names_the_client() {
     let running = start_with(behind_a_balancer(), who).await;
     for (header, expected) in [
         (
@@ -72,7 +72,7 @@ async fn a_balancers_header_names_the_visitor() {
 }
 
 #[tokio::test]
-async fn the_visitors_port_is_known_unless_a_forwarder_names_the_visitor() {
+async fn the_clients_port_is_known_unless_a_forwarder_names_it() {
     let who = |head: &Head<'_>, _: Body| text(head.client_port.to_string());
     let running = start_with(behind_a_balancer(), who).await;
     for (header, expected) in [
@@ -93,9 +93,9 @@ async fn the_visitors_port_is_known_unless_a_forwarder_names_the_visitor() {
         forwarded_from: vec!["127.0.0.0/8".parse().unwrap()],
         ..Trust::default()
     };
-    let settings = Settings {
+    let settings = ServerSettings {
         trust,
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let running = start_with(settings, who).await;
     let mut client = Client::to(&running).await;
@@ -107,7 +107,7 @@ async fn the_visitors_port_is_known_unless_a_forwarder_names_the_visitor() {
 
 #[tokio::test]
 async fn tls_begins_behind_the_balancers_header() {
-    let settings = Settings {
+    let settings = ServerSettings {
         tls: Some(Arc::new(server_config())),
         ..behind_a_balancer()
     };
@@ -129,7 +129,7 @@ async fn tls_begins_behind_the_balancers_header() {
 }
 
 #[tokio::test]
-async fn a_connection_from_a_balancer_without_its_header_is_closed_and_counted() {
+async fn a_balancer_without_a_proxy_header_is_closed_and_counted() {
     let mut settings = behind_a_balancer();
     settings.limits.net.proxy_header_timeout = Duration::from_millis(60);
     let running = start_with(settings, who).await;
@@ -149,7 +149,7 @@ async fn a_connection_from_a_balancer_without_its_header_is_closed_and_counted()
         client.send(&words).await;
         // An end or a reset: there may be more than we read.
         assert_eq!(client.rest().await.unwrap_or_default(), "", "{words:?}");
-        counted(&running, net::Cause::ProxyHeader, number).await;
+        counted(&running, net::RefusalCause::ProxyHeader, number).await;
     }
 }
 
@@ -169,13 +169,13 @@ pub trait Counted: Copy + std::fmt::Debug {
     fn count(self, server: &Server<Fun>) -> u64;
 }
 
-impl Counted for Cause {
+impl Counted for HttpCause {
     fn count(self, server: &Server<Fun>) -> u64 {
         server.counters().of(self)
     }
 }
 
-impl Counted for net::Cause {
+impl Counted for net::RefusalCause {
     fn count(self, server: &Server<Fun>) -> u64 {
         server.connection_counters().of(self)
     }
@@ -183,7 +183,7 @@ impl Counted for net::Cause {
 
 #[tokio::test]
 async fn nobody_else_may_say_who_it_is() {
-    let running = start_with(Settings::default(), who).await;
+    let running = start_with(ServerSettings::default(), who).await;
     let mut client = Client::to(&running).await;
     let refused = client
         .ask(format!("PROXY TCP4 192.0.2.1 10.0.0.1 5 80\r\n{GET}"))
@@ -197,13 +197,13 @@ async fn nobody_else_may_say_who_it_is() {
 }
 
 #[tokio::test]
-async fn a_trusted_forwarder_names_the_visitor_of_each_request() {
-    let settings = Settings {
+async fn a_trusted_forwarder_names_the_client_of_each_request() {
+    let settings = ServerSettings {
         trust: Trust {
             forwarded_from: vec!["127.0.0.0/8".parse().unwrap()],
             ..Trust::default()
         },
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let running = start_with(settings, who).await;
     let mut client = Client::to(&running).await;
@@ -232,18 +232,18 @@ async fn a_trusted_forwarder_names_the_visitor_of_each_request() {
     assert_eq!(found.2, "192.0.2.3 http");
 }
 
-fn limited(change: impl FnOnce(&mut Limits)) -> Settings {
-    let mut limits = Limits {
-        net: net::Limits {
+fn limited(change: impl FnOnce(&mut HttpLimits)) -> ServerSettings {
+    let mut limits = HttpLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     change(&mut limits);
-    Settings {
+    ServerSettings {
         limits,
-        ..Settings::default()
+        ..ServerSettings::default()
     }
 }
 
@@ -261,7 +261,7 @@ async fn an_address_that_holds_too_many_connections_gets_no_more() {
         Client::to(&running).await.rest().await.unwrap_or_default(),
         ""
     );
-    counted(&running, net::Cause::AddressConnections, 1).await;
+    counted(&running, net::RefusalCause::AddressConnections, 1).await;
     drop(first);
     soon(async {
         while running.server.connections() > 1 {
@@ -287,18 +287,18 @@ async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     }
     let mut http2 = crate::http2::plain(&running).await;
     assert_eq!(http2.get("http://a/").await.unwrap().0, 200);
-    // Another connection, and another protocol, is the same visitor.
+    // Another connection, and another protocol, is the same client.
     let read = client.ask(GET).await;
     assert_eq!((read.status, read.header("connection")), (429, None));
     let wait: u64 = read.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=2).contains(&wait), "{wait}");
     let (status, headers, _) = http2.get("http://a/").await.unwrap();
     assert_eq!((status, headers.contains_key("retry-after")), (429, true));
-    counted(&running, net::Cause::AddressRate, 2).await;
+    counted(&running, net::RefusalCause::AddressRate, 2).await;
 }
 
 #[tokio::test]
-async fn the_visitors_of_a_forwarder_are_counted_one_by_one() {
+async fn the_clients_of_a_forwarder_are_counted_one_by_one() {
     let mut settings = limited(|limits| {
         (
             limits.net.address_requests_per_s,
@@ -309,14 +309,14 @@ async fn the_visitors_of_a_forwarder_are_counted_one_by_one() {
     settings.trust.forwarded_from = vec!["127.0.0.1".parse().unwrap()];
     let running = start_with(settings, who).await;
     let mut client = Client::to(&running).await;
-    for (visitor, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)] {
-        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {visitor}\r\n\r\n");
-        assert_eq!(client.ask(request).await.status, status, "{visitor}");
+    for (forwarded, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)] {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {forwarded}\r\n\r\n");
+        assert_eq!(client.ask(request).await.status, status, "{forwarded}");
     }
 }
 
 #[tokio::test]
-async fn an_address_with_too_many_requests_in_flight_waits_for_none_of_them() {
+async fn too_many_requests_of_an_address_are_refused_at_once() {
     use protoplex_http::Reply;
     let (called, go) = (
         Arc::new(tokio::sync::Notify::new()),
@@ -338,7 +338,7 @@ async fn an_address_with_too_many_requests_in_flight_waits_for_none_of_them() {
     first.send(GET).await;
     soon(called.notified()).await;
     assert_eq!(second.ask(GET).await.status, 429);
-    counted(&running, net::Cause::AddressInFlight, 1).await;
+    counted(&running, net::RefusalCause::AddressInFlight, 1).await;
     go.notify_one();
     assert_eq!(first.read().await.body, "done");
     go.notify_one();

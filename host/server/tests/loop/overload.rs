@@ -5,19 +5,19 @@ use crate::{
     support::{Client, serve, text},
 };
 use protoplex_net as net;
-use protoplex_server::{Cause, Limits};
+use protoplex_server::{HttpCause, HttpLimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
 async fn more_connections_than_allowed_are_told_so_at_once() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             connections_max: 2,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| text("hello")).await;
     let (mut first, mut second) = (Client::to(&running).await, Client::to(&running).await);
@@ -30,7 +30,7 @@ async fn more_connections_than_allowed_are_told_so_at_once() {
         (503, Some("close"))
     );
     assert_eq!(told.header("retry-after"), Some("1"));
-    counted(&running, net::Cause::ConnectionsMax, 1).await;
+    counted(&running, net::RefusalCause::ConnectionsMax, 1).await;
     // Those that are here are not disturbed, and a place that is free is given.
     assert_eq!(first.ask(GET).await.status, 200);
     drop(first);
@@ -46,14 +46,14 @@ async fn more_connections_than_allowed_are_told_so_at_once() {
 /// Refused heads cost a log line each: who sends many is under the same rate as who asks.
 #[tokio::test]
 async fn heads_that_are_refused_count_against_their_address() {
-    let limits = Limits {
-        net: net::Limits {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
             address_requests_per_s: 1,
             address_burst_requests: 3,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let long = format!("/{}", "x".repeat(9_000));
     for refused in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n"] {
@@ -64,8 +64,8 @@ async fn heads_that_are_refused_count_against_their_address() {
             let wait = told.header("retry-after");
             assert_eq!(wait.is_some(), expected == 429, "{refused:?}");
         }
-        counted(&running, Cause::Malformed, 3).await;
-        counted(&running, net::Cause::AddressRate, 2).await;
+        counted(&running, HttpCause::Malformed, 3).await;
+        counted(&running, net::RefusalCause::AddressRate, 2).await;
     }
     let running = serve(limits, |_, _| panic!("no handler is asked")).await;
     let mut client = crate::http2::plain(&running).await;
@@ -73,21 +73,21 @@ async fn heads_that_are_refused_count_against_their_address() {
         let found = client.get(&format!("http://a{long}")).await.unwrap();
         assert_eq!(found.0, expected);
     }
-    counted(&running, Cause::LineTooLong, 3).await;
-    counted(&running, net::Cause::AddressRate, 2).await;
+    counted(&running, HttpCause::LineTooLong, 3).await;
+    counted(&running, net::RefusalCause::AddressRate, 2).await;
 }
 
 #[tokio::test]
-async fn a_client_whose_heads_http2_itself_refuses_is_closed_over_its_rate() {
-    let limits = Limits {
-        net: net::Limits {
+async fn heads_refused_by_h2_count_against_the_clients_rate() {
+    let limits = HttpLimits {
+        net: net::NetLimits {
             address_exempt: Vec::new(),
             address_requests_per_s: 1,
             address_burst_requests: 3,
-            ..net::Limits::default()
+            ..net::NetLimits::default()
         },
         head_bytes_max: 1_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let running = serve(limits, |_, _| panic!("no handler is asked")).await;
     let mut client = crate::http2::plain(&running).await;
@@ -98,13 +98,13 @@ async fn a_client_whose_heads_http2_itself_refuses_is_closed_over_its_rate() {
     // The fourth is answered by h2, or cut with the connection.
     let _ = client.get(&uri).await;
     assert!(client.get(&uri).await.is_err());
-    counted(&running, net::Cause::AddressRate, 1).await;
+    counted(&running, net::RefusalCause::AddressRate, 1).await;
 }
 
 /// The limit is the process's: nextest gives each test a process of its own.
 #[tokio::test]
 async fn without_descriptors_a_client_is_closed_and_not_left_waiting() {
-    let running = serve(Limits::default(), |_, _| text("hello")).await;
+    let running = serve(HttpLimits::default(), |_, _| text("hello")).await;
     let mut before = Client::to(&running).await;
     assert_eq!(before.ask(GET).await.status, 200);
     // Nothing is accepted until the first await.
@@ -125,7 +125,12 @@ async fn without_descriptors_a_client_is_closed_and_not_left_waiting() {
     while let Ok(file) = std::fs::File::open("/dev/null") {
         gaps.push(file);
     }
-    counted(&running, net::Cause::Descriptors, waiting.len() as u64).await;
+    counted(
+        &running,
+        net::RefusalCause::Descriptors,
+        waiting.len() as u64,
+    )
+    .await;
     // Who is here already is served.
     assert_eq!(before.ask(GET).await.status, 200);
     setrlimit(Resource::Nofile, limit).unwrap();

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use protoplex_http::{Answer, Reply, StreamError};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 
 type Item = Result<Frame<Bytes>, StreamError>;
 
@@ -27,7 +27,7 @@ fn announcing(bytes: &'static str, items: Vec<Item>) -> Answer {
 
 #[tokio::test]
 async fn a_426_names_its_protocol_in_http_1_1_alone() {
-    let running = serve(Limits::default(), |head, _| {
+    let running = serve(HttpLimits::default(), |head, _| {
         let status = match head.path {
             "/" => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::OK,
@@ -65,7 +65,7 @@ const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
 async fn replies_without_a_body_have_none_and_the_next_one_follows() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/204" => Answer::Ready(Reply::text(StatusCode::NO_CONTENT, "never")),
         "/304" => Answer::Ready(Reply::text(StatusCode::NOT_MODIFIED, "never")),
         "/204s" => {
@@ -100,8 +100,8 @@ async fn replies_without_a_body_have_none_and_the_next_one_follows() {
 }
 
 #[tokio::test]
-async fn a_stream_is_chunked_with_its_trailers_and_the_next_reply_follows() {
-    let running = serve(Limits::default(), |head, _| {
+async fn a_stream_is_chunked_with_trailers_and_a_reply_follows() {
+    let running = serve(HttpLimits::default(), |head, _| {
         if head.path == "/next" {
             return text("next");
         }
@@ -131,7 +131,7 @@ async fn a_stream_is_chunked_with_its_trailers_and_the_next_reply_follows() {
 
 #[tokio::test]
 async fn a_stream_to_http_1_0_ends_with_the_connection() {
-    let running = serve(Limits::default(), |_, _| {
+    let running = serve(HttpLimits::default(), |_, _| {
         Answer::Ready(stream_of(vec![data("hello, "), data("world")]))
     })
     .await;
@@ -149,7 +149,7 @@ async fn a_stream_to_http_1_0_ends_with_the_connection() {
 
 #[tokio::test]
 async fn a_stream_that_keeps_to_its_length_keeps_the_connection() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/next" => text("next"),
         _ => announcing("5", vec![data("he"), data("llo")]),
     })
@@ -167,8 +167,8 @@ async fn a_stream_that_keeps_to_its_length_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_its_word_is_cut_where_the_client_can_tell() {
-    let running = serve(Limits::default(), |head, _| match head.path {
+async fn a_stream_of_a_false_length_is_visibly_cut() {
+    let running = serve(HttpLimits::default(), |head, _| match head.path {
         "/long" => announcing("5", vec![data("hel"), data("lo, world")]),
         "/short" => announcing("5", vec![data("hel")]),
         "/error" => Answer::Ready(stream_of(vec![data("hel"), Err("broken".into())])),
@@ -202,7 +202,7 @@ async fn a_stream_that_breaks_its_word_is_cut_where_the_client_can_tell() {
 
 #[tokio::test]
 async fn an_interim_status_is_no_reply() {
-    let running = serve(Limits::default(), |_, _| {
+    let running = serve(HttpLimits::default(), |_, _| {
         Answer::Ready(Reply::empty(StatusCode::SWITCHING_PROTOCOLS))
     })
     .await;
@@ -219,7 +219,7 @@ async fn large_replies_arrive_whole() {
     let body: String = (0..3_000_000)
         .map(|at: u32| char::from(b'a' + (at / 5 % 26) as u8))
         .collect();
-    let running = serve(Limits::default(), {
+    let running = serve(HttpLimits::default(), {
         let body = Bytes::from(body.clone());
         move |_, _| text(body.clone())
     })

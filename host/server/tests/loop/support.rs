@@ -6,7 +6,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use protoplex_http::{Answer, Body, BodyError, Head, Reply, ReplyBody, Scheme};
 use protoplex_net::ListenHandle;
-use protoplex_server::{Limits, Server, Service, Settings};
+use protoplex_server::{HttpLimits, Server, ServerSettings, Service};
 use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddr},
@@ -42,7 +42,7 @@ pub struct Running {
 }
 
 /// Serves plain HTTP.
-pub async fn serve<F>(limits: Limits, service: F) -> Running
+pub async fn serve<F>(limits: HttpLimits, service: F) -> Running
 where
     F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
 {
@@ -51,7 +51,7 @@ where
 
 /// Serves on a free port; HTTPS where there is a configuration of it.
 pub async fn start<F>(
-    limits: Limits,
+    limits: HttpLimits,
     tls: Option<tokio_rustls::rustls::ServerConfig>,
     service: F,
 ) -> Running
@@ -60,10 +60,10 @@ where
 {
     let tls = tls.map(Arc::new);
     start_with(
-        Settings {
+        ServerSettings {
             limits,
             tls,
-            ..Settings::default()
+            ..ServerSettings::default()
         },
         service,
     )
@@ -71,7 +71,7 @@ where
 }
 
 /// Serves on a free port, set up as a test needs it.
-pub async fn start_with<F>(settings: Settings, service: F) -> Running
+pub async fn start_with<F>(settings: ServerSettings, service: F) -> Running
 where
     F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
 {

@@ -3,7 +3,7 @@
 use crate::support::{Running, soon, start, text};
 use protoplex_http::Scheme;
 use protoplex_net::{Certificates, Pem, TicketSecret};
-use protoplex_server::{ALPN, Limits};
+use protoplex_server::{ALPN, HttpLimits};
 use std::sync::Arc;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -70,7 +70,7 @@ pub async fn connect_over<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn server() -> Running {
-    start(Limits::default(), Some(server_config()), |head, _| {
+    start(HttpLimits::default(), Some(server_config()), |head, _| {
         assert_eq!(head.scheme, Scheme::Https);
         text(format!("{} {}", head.version, head.authority))
     })
@@ -161,7 +161,7 @@ async fn visit(
 
 async fn serving(certificates: &Arc<Certificates>) -> Running {
     let config = certificates.config(&ALPN).unwrap();
-    start(Limits::default(), Some(config), |_, _| text("hello")).await
+    start(HttpLimits::default(), Some(config), |_, _| text("hello")).await
 }
 
 #[tokio::test]
@@ -190,7 +190,7 @@ async fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
 }
 
 #[tokio::test]
-async fn certificates_are_replaced_while_connections_go_on_and_bad_ones_are_not_taken() {
+async fn certificates_are_replaced_live_and_bad_ones_refused() {
     let (old, shown_old) = made(&["localhost"]);
     let (new, shown_new) = made(&["localhost"]);
     let certificates = Certificates::new(&old, &[]).unwrap();

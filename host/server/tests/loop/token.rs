@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use protoplex_http::{Answer, BUILD_HEADER, Body, Head, Reply};
-use protoplex_server::Limits;
+use protoplex_server::HttpLimits;
 use std::net::Ipv4Addr;
 use tokio::net::TcpListener;
 
@@ -39,7 +39,7 @@ fn request(token: &str) -> String {
 
 #[tokio::test]
 async fn a_public_listener_drops_the_build_token_and_tells_nobody() {
-    let running = serve(Limits::default(), seen).await;
+    let running = serve(HttpLimits::default(), seen).await;
     let mut client = Client::to(&running).await;
     let answer = client.ask(request("one")).await;
     assert_eq!(answer.body, r#"None ["plain"] ["x-sum"]"#);
@@ -47,7 +47,7 @@ async fn a_public_listener_drops_the_build_token_and_tells_nobody() {
 
 #[tokio::test]
 async fn an_internal_listener_tells_the_service_the_build_token_alone() {
-    let running = serve(Limits::default(), seen).await;
+    let running = serve(HttpLimits::default(), seen).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let at = listener.local_addr().unwrap();
     let _listening = running.server.listen_internal(listener);
@@ -61,7 +61,7 @@ async fn an_internal_listener_tells_the_service_the_build_token_alone() {
 
 #[tokio::test]
 async fn http2_drops_the_build_token_of_heads_and_trailers() {
-    let running = serve(Limits::default(), seen).await;
+    let running = serve(HttpLimits::default(), seen).await;
     let mut client = http2::plain(&running).await;
     let named = || Request::post("http://a/").header(BUILD_HEADER, "one");
     let whole = named().header("plain", "1").body(Full::default()).unwrap();
@@ -86,7 +86,7 @@ async fn http2_drops_the_build_token_of_heads_and_trailers() {
 
 #[tokio::test]
 async fn an_internal_listener_expects_no_word_of_a_balancer() {
-    let settings = protoplex_server::Settings {
+    let settings = protoplex_server::ServerSettings {
         trust: protoplex_net::Trust {
             proxy_protocol_from: vec!["127.0.0.0/8".parse().unwrap()],
             forwarded_from: vec!["127.0.0.0/8".parse().unwrap()],

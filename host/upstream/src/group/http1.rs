@@ -1,35 +1,39 @@
-//! One try of a request by HTTP/1.1.
+//! One attempt of a request by HTTP/1.1.
 
-use super::{Failed, Group, RelayError, answered};
+use super::{Attempt, FailedAttempt, Group, RelayError, Resend, answered};
 use crate::{
-    body::Body,
+    body::RelayedBody,
+    deadlines::ResponseDeadlines,
     ending::Ending,
-    exchange::{Connection, Exchange, Failure},
+    exchange::{Http1Exchange, Http1ExchangeError, ServerConnection},
     outbound::Outbound,
-    patience::Patience,
-    response::{Asked, Response},
-    sending::Sending,
-    servers::{Lease, Outcome},
+    response::{Response, ResponseContext},
+    sending::RequestSender,
+    servers::{AttemptOutcome, Lease},
 };
-use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use protoplex_http::{Reply, ReplyBody, check_response_head};
 use std::sync::Arc;
 use tokio::time::Instant;
 
 impl Group {
-    /// `head` is the request's; `reused` says that the connection had a request before.
+    /// Sends a request on a connection, and waits for the head of the response.
     pub(super) async fn attempt_http1(
         &self,
-        connection: Connection,
+        connection: ServerConnection,
         lease: Lease,
-        request: &mut Outbound,
-        patience: &mut Patience,
-        (head, reused): (&Bytes, bool),
-    ) -> Result<Reply, Failed> {
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Reply, FailedAttempt> {
+        let Attempt {
+            request,
+            head,
+            deadlines,
+            ..
+        } = attempt;
+        let is_reused = connection.is_reused;
         let index = lease.index();
         let server = || self.servers.authority(index).to_string();
-        let asked = Asked {
+        let asked = ResponseContext {
             is_head: request.method == Method::HEAD,
         };
         let holds = request.expects_continue;
@@ -37,14 +41,17 @@ impl Group {
         let body = std::mem::replace(&mut request.body, protoplex_http::Body::empty());
         let absent = body.is_absent();
         let head = request.http1_head_for(head, lease.authority());
-        let sending = Sending::new(head, body, length, holds);
-        let mut exchange = Exchange::new(connection, sending, asked);
-        let failure = match exchange.response(patience, request.interims.as_ref()).await {
+        let sending = RequestSender::new(head, body, length, holds);
+        let mut exchange = Http1Exchange::new(connection, sending, asked);
+        let failure = match exchange
+            .response(deadlines, request.interims.as_ref())
+            .await
+        {
             Ok(response) => {
                 answered(&lease, request, response.status);
-                match self.reply(exchange, response, request, patience, lease) {
+                match self.reply(exchange, response, request, deadlines, lease) {
                     Ok(reply) => return Ok(reply),
-                    Err(why) => Failure::Malformed(why),
+                    Err(why) => Http1ExchangeError::Malformed(why),
                 }
             }
             Err(failure) => {
@@ -52,36 +59,41 @@ impl Group {
                 let whole = absent || body.is_some();
                 request.body = body.unwrap_or_else(protoplex_http::Body::empty);
                 let (begun, answered) = match &failure {
-                    Failure::Ended {
+                    Http1ExchangeError::Ended {
                         begun, answered, ..
                     } => (*begun, *answered),
                     _ => (true, true),
                 };
-                let stale =
-                    reused && whole && !answered && matches!(failure, Failure::Ended { .. });
-                if !stale && !matches!(failure, Failure::Client(_)) {
-                    lease.report(Outcome::Failed, Instant::now().into());
+                let has_ended = matches!(failure, Http1ExchangeError::Ended { .. });
+                let is_stale = is_reused && whole && !answered && has_ended;
+                if !is_stale && !matches!(failure, Http1ExchangeError::Client(_)) {
+                    lease.report(AttemptOutcome::Failed, Instant::now().into());
                 }
-                return Err(Failed {
-                    unsent: !begun && whole,
-                    refused: false,
-                    unanswered: !answered && whole,
-                    stale,
+                let resend = match (begun, answered) {
+                    _ if !whole => Resend::Never,
+                    (false, _) => Resend::Unsent,
+                    (true, false) => Resend::IfRepeatable,
+                    (true, true) => Resend::Never,
+                };
+                return Err(FailedAttempt {
+                    resend,
+                    is_stale,
                     cause: failure.cause(),
                     error: error(failure, server()),
                 });
             }
         };
         let cause = failure.cause();
-        Err(Failed::of(error(failure, server()), cause, false, false))
+        let error = error(failure, server());
+        Err(FailedAttempt::new(error, cause, Resend::Never))
     }
 
     fn reply(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Http1Exchange,
         response: Response,
         request: &Outbound,
-        patience: &Patience,
+        deadlines: &ResponseDeadlines,
         lease: Lease,
     ) -> Result<Reply, &'static str> {
         let mut reply = Reply::empty(response.status);
@@ -107,9 +119,9 @@ impl Group {
         {
             reply.headers.push((header::UPGRADE, protocols));
         }
-        // A server that refused a request may not have read its body, and would take that for the next request.
+        // A server that refused a request may not have read the body, and would take it for the next request.
         let refused_body = exchange.sending.had_body() && response.status.as_u16() >= 400;
-        let keep_alive = response.keep_alive && !refused_body && !self.connector.names_visitors();
+        let keep_alive = response.keep_alive && !refused_body && !self.connector.names_client();
         let pool = Arc::clone(&self.pools[lease.index()]);
         if !switches && let Some(body) = exchange.body_at_hand() {
             reply.body = match response.length {
@@ -126,11 +138,10 @@ impl Group {
             reply.body = ReplyBody::Tunnel(exchange.connection.into_tunnel());
             return Ok(reply);
         }
-        let body = Body::new(
+        let body = RelayedBody::new(
             exchange,
-            keep_alive,
-            pool,
-            Ending::new(patience.idle, patience.total_at),
+            keep_alive.then_some(pool),
+            Ending::new(deadlines.idle, deadlines.total_at),
             lease,
         );
         reply.body = ReplyBody::Relay(Box::new(body));
@@ -138,14 +149,14 @@ impl Group {
     }
 }
 
-fn error(failure: Failure, server: String) -> RelayError {
+fn error(failure: Http1ExchangeError, server: String) -> RelayError {
     match failure {
-        Failure::Ended { cause, .. } => RelayError::Broken { server, cause },
-        Failure::Malformed(why) => RelayError::Broken {
+        Http1ExchangeError::Ended { cause, .. } => RelayError::Broken { server, cause },
+        Http1ExchangeError::Malformed(why) => RelayError::Broken {
             server,
             cause: why.into(),
         },
-        Failure::TooSlow => RelayError::TooSlow { server },
-        Failure::Client(error) => RelayError::Client(error),
+        Http1ExchangeError::TooSlow => RelayError::TooSlow { server },
+        Http1ExchangeError::Client(error) => RelayError::Client(error),
     }
 }

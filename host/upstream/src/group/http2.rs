@@ -1,13 +1,13 @@
-//! One try of a request by HTTP/2.
+//! One attempt of a request by HTTP/2.
 
-use super::{Failed, Group, RelayError, answered};
+use super::{Attempt, FailedAttempt, Group, RelayError, Resend, answered};
 use crate::{
-    counters::Cause,
+    counters::FailureCause,
+    deadlines::ResponseDeadlines,
     ending::Ending,
-    h2::{Answered, Handle, Http2Body, SendError, Sending, Untaken, lines},
+    h2::{Http2Body, Http2Response, Http2SendError, NotTaken, StreamPermit, StreamSender, lines},
     outbound::Outbound,
-    patience::Patience,
-    servers::{Lease, Outcome},
+    servers::{AttemptOutcome, Lease},
     tunnel::tunnel,
 };
 use bytes::Bytes;
@@ -15,84 +15,88 @@ use h2::ext::Protocol;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, uri::Authority};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
-use protoplex_http::{Body, Reply, ReplyBody, check_response_head, field::trim};
-use protoplex_http2::{Received, StreamIo};
+use protoplex_http::{Body, Reply, ReplyBody, Scheme, check_response_head, field::trim};
+use protoplex_http2::{ReceivedBody, StreamIo};
 use tokio::time::{Instant, timeout_at};
 
 impl Group {
-    /// `extended`: the server takes an extended CONNECT for what HTTP/1.1 calls an upgrade.
+    /// Sends a request on a stream, and waits for the head of the response. An upgrade goes as an extended CONNECT.
     pub(super) async fn attempt_http2(
         &self,
-        handle: Handle,
+        handle: StreamPermit,
         lease: Lease,
-        request: &mut Outbound,
-        patience: &mut Patience,
-        fresh: bool,
-        extended: bool,
-    ) -> Result<Reply, Failed> {
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Reply, FailedAttempt> {
+        let Attempt {
+            request,
+            deadlines,
+            is_fresh,
+            ..
+        } = attempt;
         let server = lease.authority().clone();
         let absent = request.body.is_absent();
-        let upgrade = request.upgrade.as_deref().filter(|_| extended);
-        let message = message(request, upgrade, &server, self.connector.is_tls());
+        let upgrade = request.upgrade.as_deref().filter(|_| handle.is_extended);
+        let message = message(request, upgrade, &server, self.connector.scheme());
         let message = message.map_err(|why| malformed(&server, why))?;
         let body = std::mem::replace(&mut request.body, Body::empty());
-        let sent = handle.send(message, body, request.interims.as_ref(), patience);
+        let sent = handle.send(message, body, request.interims.as_ref(), deadlines);
         let failed = match sent.await {
             Ok(response) => {
                 answered(&lease, request, response.head.status());
                 return self
-                    .http2_reply(response, request, patience, lease)
+                    .http2_reply(response, request, deadlines, lease)
                     .await
                     .map_err(|why| malformed(&server, why));
             }
             Err(failed) => failed,
         };
-        match failed {
-            SendError::TooSlow => {
-                lease.report(Outcome::Failed, now());
+        let never = |error, cause| FailedAttempt::new(error, cause, Resend::Never);
+        Err(match failed {
+            Http2SendError::TooSlow => {
+                lease.report(AttemptOutcome::Failed, now());
                 let server = server.to_string();
-                let error = RelayError::TooSlow { server };
-                Err(Failed::of(error, Cause::Timeout, false, false))
+                never(RelayError::TooSlow { server }, FailureCause::Timeout)
             }
-            SendError::Client(error) => {
-                let error = RelayError::Client(error);
-                Err(Failed::of(error, Cause::Client, false, false))
-            }
-            SendError::Malformed(why) => Err(malformed(&server, why)),
-            SendError::Server {
+            Http2SendError::Client(error) => never(RelayError::Client(error), FailureCause::Client),
+            Http2SendError::Malformed(why) => malformed(&server, why),
+            Http2SendError::Server {
                 cause,
                 untaken,
                 body,
             } => {
                 let whole = absent || body.is_some();
-                let never_acted = untaken != Untaken::Unknown && whole;
+                let resend = match untaken {
+                    _ if !whole => Resend::Never,
+                    NotTaken::Unknown => Resend::IfRepeatable,
+                    NotTaken::Unsent => Resend::Unsent,
+                    NotTaken::Gone | NotTaken::Refused => Resend::Refused,
+                };
                 // The connection ended before the request was on it, as an idle one may, or in good order.
-                let parted = matches!(untaken, Untaken::Unsent | Untaken::Gone);
-                let stale = parted && never_acted && !fresh;
-                // A goodbye is no failure, however often it comes.
-                if !stale && untaken != Untaken::Gone {
-                    lease.report(Outcome::Failed, now());
+                let parted = matches!(untaken, NotTaken::Unsent | NotTaken::Gone);
+                let is_stale = parted && whole && !*is_fresh;
+                // GOAWAY is no failure, however often it comes.
+                if !is_stale && untaken != NotTaken::Gone {
+                    lease.report(AttemptOutcome::Failed, now());
                 }
                 request.body = body.unwrap_or_else(Body::empty);
                 let server = server.to_string();
                 let error = RelayError::Broken { server, cause };
-                Err(Failed {
-                    stale,
-                    refused: matches!(untaken, Untaken::Gone | Untaken::Refused),
-                    ..Failed::of(error, Cause::Reset, never_acted, whole)
-                })
+                FailedAttempt {
+                    is_stale,
+                    ..FailedAttempt::new(error, FailureCause::Reset, resend)
+                }
             }
-        }
+        })
     }
 
     async fn http2_reply(
         &self,
-        response: Answered,
+        response: Http2Response,
         request: &mut Outbound,
-        patience: &mut Patience,
+        deadlines: &mut ResponseDeadlines,
         lease: Lease,
     ) -> Result<Reply, &'static str> {
-        let Answered {
+        let Http2Response {
             head,
             received,
             sending,
@@ -104,21 +108,22 @@ impl Group {
         reply.lines = lines(headers);
         check_response_head(&reply)?;
         let sending = match sending {
-            Sending::Tunnel(send) if status.is_success() => {
+            StreamSender::Tunnel(send) if status.is_success() => {
                 switch(&mut reply, request)?;
                 let io = StreamIo::new(send, received);
                 reply.body = ReplyBody::Tunnel(tunnel(io, Bytes::new(), stream));
                 return Ok(reply);
             }
-            // It is none: nothing more will be said.
-            Sending::Tunnel(_) => Sending::Nothing,
+            // The server did not agree to a tunnel: nothing more will be sent.
+            StreamSender::Tunnel(_) => StreamSender::Nothing,
             sending => sending,
         };
-        let mut received = Received::new(received, headers);
+        let mut received = ReceivedBody::new(received, headers);
         if request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
-            // Some end the stream by an empty frame of data; to reset it for that would look like an attack.
+            // Some servers end the stream with an empty frame of data. A reset in answer to that would look like an
+            // attack.
             if !received.is_end_stream() {
-                let _ = timeout_at(patience.for_server(), received.frame()).await;
+                let _ = timeout_at(deadlines.for_server(), received.frame()).await;
             }
             let length = headers.get(header::CONTENT_LENGTH);
             let bytes = length.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -131,7 +136,7 @@ impl Group {
         let body = Http2Body::new(
             received,
             sending,
-            Ending::new(patience.idle, patience.total_at),
+            Ending::new(deadlines.idle, deadlines.total_at),
             stream,
             lease,
         );
@@ -144,15 +149,16 @@ fn now() -> std::time::Instant {
     Instant::now().into()
 }
 
-fn malformed(server: &Authority, why: &str) -> Failed {
+fn malformed(server: &Authority, why: &str) -> FailedAttempt {
     let error = RelayError::Broken {
         server: server.to_string(),
         cause: why.into(),
     };
-    Failed::of(error, Cause::Malformed, false, false)
+    FailedAttempt::new(error, FailureCause::Malformed, Resend::Never)
 }
 
-/// The reply as HTTP/1.1 has it, where agreeing to a protocol is a 101, and to a WebSocket a proof besides.
+/// Turns an accepted extended CONNECT into what HTTP/1.1 says: a 101, and to a WebSocket the proof that the key was
+/// read.
 fn switch(reply: &mut Reply, request: &Outbound) -> Result<(), &'static str> {
     let protocol = request.upgrade.as_deref().unwrap_or_default();
     let protocol = HeaderValue::from_str(protocol).map_err(|_| "a protocol has no name")?;
@@ -166,17 +172,17 @@ fn switch(reply: &mut Reply, request: &Outbound) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether that header is HTTP/1.1's question whether a server knows WebSockets.
+/// Whether a header asks, by HTTP/1.1, if the server knows WebSockets.
 fn is_key(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"sec-websocket-key")
 }
 
-/// The head as HTTP/2 has it.
+/// Makes the head of the request for HTTP/2. `upgrade` is the protocol of an extended CONNECT.
 fn message(
     outbound: &Outbound,
     upgrade: Option<&str>,
     server: &Authority,
-    is_tls: bool,
+    scheme: Scheme,
 ) -> Result<Request<()>, &'static str> {
     let (path, lines) = outbound.parts();
     let mut request = Request::new(());
@@ -203,7 +209,7 @@ fn message(
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let uri = Uri::builder()
-        .scheme(if is_tls { "https" } else { "http" })
+        .scheme(scheme.as_str())
         .authority(authority.unwrap_or_else(|| server.clone()))
         .path_and_query(path)
         .build();

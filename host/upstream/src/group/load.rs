@@ -6,21 +6,21 @@ use std::{ops::AddAssign, time::Instant};
 /// Connections, requests and servers of a group, as one child has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Connections of HTTP/1.1 with a request on them, and tunnels.
+    /// HTTP/1.1 connections with a request on them, and tunnels.
     pub busy: usize,
-    /// Connections of HTTP/1.1 that wait for a request.
+    /// HTTP/1.1 connections that wait for a request.
     pub idle: usize,
-    /// Connections of HTTP/2, idle or not.
+    /// HTTP/2 connections, idle or not.
     pub multiplexed: usize,
-    /// Requests at servers.
+    /// Requests in flight at servers.
     pub in_flight: usize,
-    /// Requests that wait for a place.
+    /// Requests that wait in the queue.
     pub waiting: usize,
-    /// Servers that take requests.
-    pub well: usize,
+    /// Servers that are not left out.
+    pub healthy: usize,
     /// Servers that fail their health checks.
     pub unhealthy: usize,
-    /// Servers that are left out for failures in a row, and fail no check.
+    /// Servers that are ejected for failures in a row, and fail no health check.
     pub ejected: usize,
 }
 
@@ -31,14 +31,14 @@ impl AddAssign for Load {
         self.multiplexed += other.multiplexed;
         self.in_flight += other.in_flight;
         self.waiting += other.waiting;
-        self.well += other.well;
+        self.healthy += other.healthy;
         self.unhealthy += other.unhealthy;
         self.ejected += other.ejected;
     }
 }
 
 impl Group {
-    /// The load at this moment.
+    /// Counts connections, requests and servers now.
     pub fn load(&self) -> Load {
         let now = Instant::now();
         let mut load = Load {
@@ -51,12 +51,12 @@ impl Group {
             let idle = pool.len();
             load.idle += idle;
             load.busy += pool.open().saturating_sub(idle);
-            let standing = self.servers.standing(index, now);
-            load.in_flight += standing.in_flight as usize;
-            match standing {
-                standing if standing.is_unhealthy => load.unhealthy += 1,
-                standing if standing.is_ejected => load.ejected += 1,
-                _ => load.well += 1,
+            let health = self.servers.health(index, now);
+            load.in_flight += health.in_flight as usize;
+            match health {
+                health if health.is_unhealthy => load.unhealthy += 1,
+                health if health.is_ejected => load.ejected += 1,
+                _ => load.healthy += 1,
             }
         }
         load

@@ -1,11 +1,11 @@
-//! The body of a response that came by HTTP/2, or what a stream is instead.
+//! Body of a response by HTTP/2, as the connection to the client takes it.
 
-use super::Sending;
-use crate::{ending::Ending, patience::Awaited, servers::Lease};
+use super::StreamSender;
+use crate::{deadlines::AwaitedSide, ending::Ending, servers::Lease};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use protoplex_http::{BodyError, RelayBody, StreamError};
-use protoplex_http2::Received;
+use protoplex_http2::ReceivedBody;
 use protoplex_net::{OwnedGaugeGuard, Timer};
 use std::{
     future::Future,
@@ -14,29 +14,29 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Frames as they come, trailers too, with a deadline on each wait in which nothing moves in either direction. Dropping
-/// it resets the stream.
+/// Frames and trailers as they come, with a deadline on each wait in which nothing moves in either direction. Dropping
+/// the body resets the stream.
 pub(crate) struct Http2Body {
-    received: Received,
-    /// The rest of the request.
-    sending: Sending,
-    /// The side whose turn it was when more of that was last sent.
-    awaited: Awaited,
-    /// Why the request's body did not come, until it is reported.
+    received: ReceivedBody,
+    /// Part of the request that is still to be sent.
+    sending: StreamSender,
+    /// Side that had to move after the request was last sent on.
+    awaited: AwaitedSide,
+    /// Error of the client's body, until it is reported.
     unsent: Option<BodyError>,
     ending: Ending,
     timer: Timer,
-    /// When the wait that goes on is over.
+    /// Deadline of the wait that goes on.
     idle_at: Option<Instant>,
-    /// The connection and the server count this request until it is over.
+    /// Permit of the stream on its connection, until the body is over.
     _stream: OwnedGaugeGuard,
     _lease: Lease,
 }
 
 impl Http2Body {
     pub(crate) fn new(
-        received: Received,
-        sending: Sending,
+        received: ReceivedBody,
+        sending: StreamSender,
         ending: Ending,
         stream: OwnedGaugeGuard,
         lease: Lease,
@@ -44,7 +44,7 @@ impl Http2Body {
         Self {
             received,
             sending,
-            awaited: Awaited::Response,
+            awaited: AwaitedSide::Response,
             unsent: None,
             ending,
             timer: Timer::default(),
@@ -54,10 +54,10 @@ impl Http2Body {
         }
     }
 
-    /// Whether the wait for more is over. While the client owes more of its body, the server owes nothing. In a
-    /// conversation, silence of both is what is measured.
+    /// Ready when the wait for more is too long. While the client owes more of its body, the server owes nothing. In a
+    /// conversation, the silence of both is measured.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let at = if self.awaited == Awaited::Client && self.sending.is_owed() {
+        let at = if self.awaited == AwaitedSide::Client && self.sending.is_owed() {
             self.idle_at = None;
             self.ending.total_at()
         } else {
@@ -77,7 +77,7 @@ impl HttpBody for Http2Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let body = &mut *self;
-        // What is whole is not cut any more.
+        // A body that is whole is not ended early.
         let is_whole = body.received.is_end_stream();
         if !is_whole && let Poll::Ready(error) = body.ending.poll_over(cx) {
             return Poll::Ready(Some(Err(error)));
@@ -113,7 +113,7 @@ impl RelayBody for Http2Body {
             Ok(awaited) => self.awaited = awaited,
             Err(error) => self.unsent = Some(error),
         }
-        // A server that takes what the client says is no silent one.
+        // A server that takes what the client sends is not silent.
         if taken != self.sending.taken() {
             self.idle_at = None;
         }

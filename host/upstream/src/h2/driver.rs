@@ -1,6 +1,6 @@
-//! The task of a connection: it reads and writes for all streams, and sees to it that the server lives.
+//! Task of one HTTP/2 connection: reads and writes for all streams, and finds out a server that is gone.
 
-use crate::connect::Stream;
+use crate::connect::ServerStream;
 use bytes::Bytes;
 use h2::client::Connection;
 use protoplex_http2::{KeepAlive, Windows};
@@ -16,29 +16,29 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A connection with requests on it is asked whether it lives, and must answer.
+/// Longest silence on a connection with requests, before the server is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// Time for that answer. A server in the same network needs milliseconds.
+/// Time for the answer to a ping. A server in the same network needs milliseconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// A server that answered that and says nothing else is asked again after this. gRPC's servers end a connection with
+/// Interval of pings while the server answers them and sends nothing else. gRPC's servers end a connection with
 /// `too_many_pings` when pings come more often than every five minutes while they have nothing to say.
 const QUIET_PING_INTERVAL: Duration = Duration::from_secs(360);
 
 struct Driver {
-    connection: Connection<Stream, Bytes>,
+    connection: Connection<ServerStream, Bytes>,
     keep_alive: Option<KeepAlive>,
     windows: Windows,
-    /// Bytes that came.
+    /// Bytes that came on the connection.
     heard: Arc<AtomicU64>,
     streams: Arc<AtomicUsize>,
-    /// Told when the server's settings are known.
+    /// Becomes `true` once the server's settings are known.
     settling: watch::Sender<bool>,
 }
 
-/// Runs until nobody holds the connection any more, or it ends by itself. `heard` counts what comes on it, `streams`
-/// those who use it.
+/// Drives a connection until nobody holds it any more, or it ends by itself. `heard` counts the bytes that come on it,
+/// `streams` the requests.
 pub(super) async fn run(
-    mut connection: Connection<Stream, Bytes>,
+    mut connection: Connection<ServerStream, Bytes>,
     heard: Arc<AtomicU64>,
     streams: Arc<AtomicUsize>,
     settling: watch::Sender<bool>,
@@ -59,7 +59,9 @@ pub(super) async fn run(
     };
     match poll_fn(|cx| driver.poll(cx)).await {
         Ok(()) => {}
-        Err(error) => tracing::debug!(%error, "an HTTP/2 connection to a server ended badly"),
+        Err(error) => {
+            tracing::debug!(%error, "an HTTP/2 connection to a server ended with an error")
+        }
     }
 }
 
@@ -71,7 +73,7 @@ impl Driver {
         let Some(keep_alive) = &mut self.keep_alive else {
             return Poll::Pending;
         };
-        // A server's first frame is its settings (RFC 9113, section 3.4): whatever answers us comes after them.
+        // A server's first frame is its settings (RFC 9113, section 3.4): the answer to a ping comes after them.
         if !*self.settling.borrow() && keep_alive.poll_answered(cx).is_ready() {
             self.settling.send_replace(true);
         }

@@ -4,33 +4,33 @@
 use protoplex_wire::manifest::Retries;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The budget is a percentage of the requests of so many seconds.
+/// Span of the requests that the budget is a percentage of, in seconds.
 const WINDOW_SECONDS: usize = 10;
-/// Retries that every second has, so that a quiet group can retry at all. Of one child.
+/// Retries that a child may make in every second, so that a quiet group can retry at all.
 const RETRIES_PER_SECOND_MIN: u64 = 3;
 
-/// Requests and retries of the last seconds.
-pub(super) struct Budget {
+/// Requests and retries of the last seconds, and the share of retries that is allowed.
+pub(super) struct RetryBudget {
     retries: Retries,
-    asked: Window,
-    retried: Window,
+    asked: SecondCounts,
+    retried: SecondCounts,
 }
 
-impl Budget {
+impl RetryBudget {
     pub(super) fn new(retries: Retries) -> Self {
         Self {
             retries,
-            asked: Window::default(),
-            retried: Window::default(),
+            asked: SecondCounts::default(),
+            retried: SecondCounts::default(),
         }
     }
 
-    /// A request that is no retry.
+    /// Counts a request that is no retry.
     pub(super) fn asked(&self, second: u64) {
         self.asked.add(second);
     }
 
-    /// Whether one more try is allowed after `attempts_made`; it is spent then.
+    /// Whether one more attempt is allowed after `attempts_made`. Spends the budget for it.
     pub(super) fn spend(&self, attempts_made: u32, second: u64) -> bool {
         if attempts_made > self.retries.attempts_max {
             return false;
@@ -45,12 +45,12 @@ impl Budget {
     }
 }
 
-/// A count for each of the last seconds: the second (its low half) above, the count below. Two threads at the turn of
-/// a second may lose a few, which a budget bears.
+/// Count for each of the last seconds: the second (its low half) in the upper bits, the count below. Two threads at the
+/// turn of a second may lose a few, which a budget bears.
 #[derive(Default)]
-struct Window([AtomicU64; WINDOW_SECONDS]);
+struct SecondCounts([AtomicU64; WINDOW_SECONDS]);
 
-impl Window {
+impl SecondCounts {
     fn add(&self, second: u64) {
         let slot = &self.0[second as usize % WINDOW_SECONDS];
         if slot.load(Relaxed) >> 32 == tag(second) {

@@ -1,20 +1,21 @@
 //! Which server a request goes to: the least loaded, or the one of its key.
 
 use super::{
-    Servers, mixed,
-    server::{Server, WEIGHT_BITS, WEIGHT_FULL},
+    Servers,
+    hash::mixed,
+    server::{UpstreamServer, WEIGHT_BITS, WEIGHT_FULL},
 };
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Servers that a request can remember to have tried: the bits of `tried`. Those beyond are never taken for tried.
+/// Servers that a request can remember to have tried, as bits of `tried`. Those beyond are never taken for tried.
 const TRIED_MAX: usize = u64::BITS as usize;
 
-/// The step of splitmix64.
+/// Step of splitmix64.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Servers {
-    /// The fewest in flight for its share. A server in its slow start takes part in that share of the picks, so that
-    /// it also starts slowly where nobody has anything in flight.
+    /// Finds the server with the fewest requests for its share. A server in its slow start takes part in that share of
+    /// the picks, so that it also starts slowly where nobody has anything in flight.
     pub(super) fn least_loaded(&self, tried: u64, now_ms: u64) -> Option<usize> {
         let count = self.servers.len();
         let start = self.turn.load(Relaxed) % count.max(1);
@@ -32,8 +33,8 @@ impl Servers {
         found
     }
 
-    /// The highest score of key and server (rendezvous hashing): when a server goes, only its keys move. One in its
-    /// slow start gets its keys back one after another, each once.
+    /// Finds the server with the highest score for a key (rendezvous hashing): when a server goes, only its keys move.
+    /// One in its slow start gets its keys back one after another, each once.
     pub(super) fn by_key(&self, key: u64, tried: u64, now_ms: u64) -> Option<usize> {
         self.best(0..self.servers.len(), tried, now_ms, |server| {
             let score = mixed(key ^ server.hash);
@@ -43,14 +44,14 @@ impl Servers {
         })
     }
 
-    /// The lowest rank among servers with a place: one that was not tried before one that was, one that is not held
-    /// back before one that is. The first of equals. Servers that are out only where all are.
+    /// Finds the lowest rank among servers with room: one that was not tried before one that was, one that is not held
+    /// back before one that is, and the first of equals. Servers that are out are taken only where all are.
     fn best(
         &self,
         order: impl Iterator<Item = usize> + Clone,
         tried: u64,
         now_ms: u64,
-        rank: impl Fn(&Server) -> (bool, u64),
+        rank: impl Fn(&UpstreamServer) -> (bool, u64),
     ) -> Option<usize> {
         let look = |all: bool| {
             let (mut best, mut seen) = (None, false);
@@ -79,7 +80,7 @@ impl Servers {
         }
     }
 
-    /// A random number below [`WEIGHT_FULL`].
+    /// Returns a random number below [`WEIGHT_FULL`].
     fn roll(&self) -> u64 {
         mixed(self.dice.fetch_add(STEP, Relaxed)) % WEIGHT_FULL
     }

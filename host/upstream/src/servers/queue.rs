@@ -1,4 +1,4 @@
-//! Requests that wait for a place, first come, first served.
+//! Queue of the requests that wait for room at a server, first come, first served.
 
 use super::Unavailable;
 use std::sync::atomic::{
@@ -8,26 +8,26 @@ use std::sync::atomic::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-/// Requests that wait at a group.
+/// Requests that wait for room at a server of the group.
 #[derive(Default)]
-pub(super) struct Queue {
+pub(super) struct WaitQueue {
     waiting: AtomicU32,
     freed: Notify,
 }
 
-/// A place in the queue, while it lives.
-pub(super) struct Place<'a> {
-    queue: &'a Queue,
-    /// Nobody waited before.
+/// Place of a request in the queue; given up on drop.
+pub(super) struct QueuePlace<'a> {
+    queue: &'a WaitQueue,
+    /// Whether nobody waited before.
     pub(super) first: bool,
 }
 
-impl Queue {
+impl WaitQueue {
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Relaxed)
     }
 
-    pub(super) fn enter(&self, queue_max: u32) -> Result<Place<'_>, Unavailable> {
+    pub(super) fn enter(&self, queue_max: u32) -> Result<QueuePlace<'_>, Unavailable> {
         if queue_max == 0 {
             return Err(Unavailable::Full);
         }
@@ -36,37 +36,37 @@ impl Queue {
             .waiting
             .fetch_update(SeqCst, Relaxed, more)
             .map_err(|_| Unavailable::QueueFull)?;
-        Ok(Place {
+        Ok(QueuePlace {
             queue: self,
             first: before == 0,
         })
     }
 
-    /// Told of the next place that is given back; enable it before looking for one.
+    /// Is notified of the next room at a server. Enable it before looking for some.
     pub(super) fn freed(&self) -> Notified<'_> {
         self.freed.notified()
     }
 
-    /// Between entering and looking for a place: either the look finds the place that somebody gives back at the
+    /// Fence between entering the queue and looking for room: either the look finds the room that somebody makes at the
     /// same time, or that one finds us waiting.
     pub(super) fn before_look() {
         fence(SeqCst);
     }
 
-    /// A place was given back.
+    /// Wakes the first in the queue: a request is over.
     pub(super) fn wake(&self) {
         if self.waiting.load(SeqCst) > 0 {
             self.freed.notify_one();
         }
     }
 
-    /// A server is back, with many places.
+    /// Wakes all in the queue: a server is back, with much room.
     pub(super) fn wake_all(&self) {
         self.freed.notify_waiters();
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.queue.waiting.fetch_sub(1, SeqCst);
     }

@@ -5,6 +5,7 @@ mod ejection;
 mod limits;
 
 use super::*;
+use http::StatusCode;
 use protoplex_wire::manifest::{HealthCheck, Retries};
 
 fn upstream(servers: usize) -> Upstream {
@@ -47,12 +48,12 @@ fn one_by_one(servers: &Arc<Servers>, count: usize, now: Instant) -> Vec<usize> 
 /// A failure of one server, as a request tells it.
 fn fail(servers: &Arc<Servers>, index: usize, times: usize, now: Instant) {
     for _ in 0..times {
-        servers.report(index, Outcome::Failed, now);
+        servers.report(index, AttemptOutcome::Failed, now);
     }
 }
 
 fn ejected(servers: &Servers, now: Instant) -> Vec<usize> {
     (0..servers.len())
-        .filter(|&index| servers.standing(index, now).is_ejected)
+        .filter(|&index| servers.health(index, now).is_ejected)
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The PROXY protocol: servers are told who the visitor is, and a connection tells of one visitor only.
+//! The PROXY protocol: servers are told who the client is, and a connection tells of one client only.
 
 use crate::support::{get, group, read, send, soon, upstream};
 use protoplex_wire::manifest::{ProxyProtocol, UpstreamProtocol};
@@ -9,7 +9,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn each_connection_begins_with_its_own_visitor() {
+async fn each_connection_begins_with_its_own_client() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut upstream = upstream(UpstreamProtocol::Http1, &[]);
     upstream.addresses = vec![listener.local_addr().unwrap().to_string()];

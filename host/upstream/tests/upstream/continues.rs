@@ -3,7 +3,7 @@
 use crate::support::{get, group, soon, upstream};
 use http::{Method, StatusCode};
 use protoplex_http::{Answer, Body, Head, Reply, Scheme};
-use protoplex_server::{Server, Service, Settings};
+use protoplex_server::{Server, ServerSettings, Service};
 use protoplex_upstream::{Group, Outbound};
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ async fn answered(before: &'static [u8]) -> String {
         io.write_all(b"no").await.unwrap();
         until(&mut io, "never").await
     });
-    let server = Server::new(Arc::new(Front(group(&upstream))), Settings::default());
+    let server = Server::new(Arc::new(Front(group(&upstream))), ServerSettings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -82,7 +82,7 @@ async fn a_body_that_the_server_refused_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_the_server_asked_for_in_one_breath_with_its_answer_is_asked_for_before_it() {
+async fn continue_is_forwarded_before_an_early_response() {
     let text =
         answered(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
             .await;

@@ -16,7 +16,7 @@ async fn head(io: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn each_try_at_a_server_that_is_not_there_is_a_failure_and_then_a_retry() {
+async fn attempts_at_an_absent_server_count_as_failure_and_retry() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let well = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addresses = [&dead, &well].map(|one| one.local_addr().unwrap().to_string());
@@ -49,7 +49,7 @@ async fn each_try_at_a_server_that_is_not_there_is_a_failure_and_then_a_retry() 
 }
 
 #[tokio::test]
-async fn a_connection_is_busy_with_a_request_and_idle_after_it_and_then_gone() {
+async fn a_connection_is_counted_busy_then_idle_then_gone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut upstream = upstream(UpstreamProtocol::Http1, &[]);
     upstream.addresses = vec![listener.local_addr().unwrap().to_string()];
@@ -65,7 +65,7 @@ async fn a_connection_is_busy_with_a_request_and_idle_after_it_and_then_gone() {
         io
     });
     let none = Load {
-        well: 1,
+        healthy: 1,
         ..Load::default()
     };
     assert_eq!(group.load(), none);

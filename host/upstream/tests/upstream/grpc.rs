@@ -3,7 +3,7 @@
 use crate::support::{Spoken, group, outbound, read, send, serve, text, upstream};
 use http::Method;
 use protoplex_http::Body;
-use protoplex_upstream::{Outbound, RelayError, Timeouts};
+use protoplex_upstream::{Outbound, RelayError, TimeoutOverrides};
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::time::Duration;
 
@@ -39,9 +39,9 @@ async fn a_server_of_grpc_has_the_time_that_its_client_waits() {
         let group_of = group(&upstream);
         let reply = send(&group_of, call("application/grpc", Some("20S"))).await;
         assert_eq!(read(reply.unwrap()).await.unwrap(), "awake", "{protocol:?}");
-        let handlers_word = Timeouts {
+        let handlers_word = TimeoutOverrides {
             first_byte: Some(FIRST_BYTE),
-            ..Timeouts::default()
+            ..TimeoutOverrides::default()
         };
         let mut decided = call("application/grpc", Some("20S"));
         decided.timeouts = handlers_word;

@@ -1,7 +1,7 @@
 //! HTTP/2 to servers: many requests on few connections, and nothing lost on the way.
 
 use crate::support::{
-    Answer, Server, Spoken, ask, get, group, means, outbound, read, send, serve, soon, text,
+    Answer, Server, Spoken, ask, context, get, group, outbound, read, send, serve, soon, text,
     upstream,
 };
 use bytes::Bytes;
@@ -193,7 +193,7 @@ async fn silence_ends_at_its_deadline_and_costs_one_stream_only() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_ended_is_replaced_and_no_request_fails_for_it() {
+async fn a_connection_ended_by_the_server_is_replaced_unnoticed() {
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -236,13 +236,13 @@ async fn a_connection_that_the_server_ended_is_replaced_and_no_request_fails_for
 #[tokio::test]
 async fn connections_end_with_their_group() {
     let server = serve(Spoken::H2c(100), |_| async { text("ok") }).await;
-    let means = means();
-    let group = Group::new(&upstream(UpstreamProtocol::H2c, &[&server]), &means).unwrap();
+    let context = context();
+    let group = Group::new(&upstream(UpstreamProtocol::H2c, &[&server]), &context).unwrap();
     assert_eq!(ask(&group, "/").await, "ok");
-    assert!(!means.tasks.is_empty());
+    assert!(!context.tasks.is_empty());
     drop(group);
-    means.tasks.close();
-    soon(means.tasks.wait()).await;
+    context.tasks.close();
+    soon(context.tasks.wait()).await;
 }
 
 /// A body of which the server always has more than was read.

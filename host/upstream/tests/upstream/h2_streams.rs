@@ -1,12 +1,12 @@
 //! HTTP/2 to servers, stream by stream: what comes before an answer, what may be sent again, and streams that become
 //! something else.
 
-use crate::support::{ask, get, group, means, outbound, read, send, soon, upstream};
+use crate::support::{ask, context, get, group, outbound, read, send, soon, upstream};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, ext::Protocol, server::SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use protoplex_http::{Answer, Body, Head, Interims, Reply, Scheme};
-use protoplex_server::{Server, Service, Settings};
+use protoplex_server::{Server, ServerSettings, Service};
 use protoplex_upstream::{Group, Outbound, RelayError, Retry};
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::{
@@ -110,7 +110,7 @@ async fn early_hints_come_before_the_answer() {
 }
 
 #[tokio::test]
-async fn what_a_server_refused_goes_to_another_and_what_it_may_have_done_does_not() {
+async fn refused_streams_go_to_another_server_and_others_do_not() {
     for (reason, tries) in [(Reason::REFUSED_STREAM, 1), (Reason::INTERNAL_ERROR, 0)] {
         let refusing = origin(false, move |_, mut respond| async move {
             respond.send_reset(reason);
@@ -187,7 +187,7 @@ async fn say_goodbye(io: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn what_the_only_server_said_goodbye_to_goes_by_a_new_connection_and_is_no_failure() {
+async fn goaway_retries_on_a_new_connection_and_does_not_eject() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut upstream = upstream(UpstreamProtocol::H2c, &[]);
     upstream.addresses = vec![listener.local_addr().unwrap().to_string()];
@@ -229,7 +229,7 @@ impl Service for Front {
 }
 
 async fn front(group: Arc<Group>) -> (Server<Front>, SocketAddr) {
-    let server = Server::new(Arc::new(Front(group)), Settings::default());
+    let server = Server::new(Arc::new(Front(group)), ServerSettings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(server.listen(listener, Scheme::Http));
@@ -360,10 +360,10 @@ async fn a_server_that_takes_no_extended_connect_hears_of_no_upgrade() {
 #[tokio::test]
 async fn a_tunnel_counts_as_a_stream_until_it_ends() {
     let origin = origin(true, echo).await;
-    let means = means();
+    let context = context();
     let mut upstream = upstream(UpstreamProtocol::H2c, &[]);
     upstream.addresses = vec![origin.address.clone()];
-    let group = Group::new(&upstream, &means).unwrap();
+    let group = Group::new(&upstream, &context).unwrap();
     let (server, address) = front(Arc::clone(&group)).await;
     let (mut client, _) = upgrade(address).await;
     client.write_all(b"a").await.unwrap();
@@ -379,6 +379,6 @@ async fn a_tunnel_counts_as_a_stream_until_it_ends() {
     server.drain();
     soon(server.drained()).await;
     drop((server, group));
-    means.tasks.close();
-    soon(means.tasks.wait()).await;
+    context.tasks.close();
+    soon(context.tasks.wait()).await;
 }

@@ -1,6 +1,6 @@
 //! Health checks: a server that fails them is left out, and comes back.
 
-use crate::support::{Answer, Server, Spoken, ask, means, serve, soon, text, upstream};
+use crate::support::{Answer, Server, Spoken, ask, context, serve, soon, text, upstream};
 use protoplex_upstream::Group;
 use protoplex_wire::manifest::{HealthCheck, Upstream, UpstreamProtocol};
 use std::{
@@ -62,7 +62,7 @@ async fn answer(
 /// Until the health checks have found what must be found.
 async fn until(group: &Group, index: usize, unhealthy: bool) {
     soon(async {
-        while group.servers().standing(index, Instant::now()).is_unhealthy != unhealthy {
+        while group.servers().health(index, Instant::now()).is_unhealthy != unhealthy {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -70,7 +70,7 @@ async fn until(group: &Group, index: usize, unhealthy: bool) {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_its_checks_gets_no_request_until_it_is_well() {
+async fn a_server_failing_checks_gets_no_request_until_it_recovers() {
     for (protocol, spoken) in [
         (
             UpstreamProtocol::Http1,
@@ -84,8 +84,8 @@ async fn a_server_that_fails_its_checks_gets_no_request_until_it_is_well() {
             health: Some(check()),
             ..upstream(protocol, &[&a, &b])
         };
-        let means = means();
-        let group = Group::new(&upstream, &means).unwrap();
+        let context = context();
+        let group = Group::new(&upstream, &context).unwrap();
         for bad in [500, 404, 0] {
             status.store(bad, Relaxed);
             until(&group, 1, true).await;
@@ -102,7 +102,7 @@ async fn a_server_that_fails_its_checks_gets_no_request_until_it_is_well() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_fails_its_checks_and_checks_end_with_their_group() {
+async fn an_absent_server_fails_checks_which_end_with_the_group() {
     let (a, _) = checked(Spoken::Http1, "a").await;
     let (b, _) = checked(Spoken::Http1, "b").await;
     let upstream = Upstream {
@@ -110,17 +110,17 @@ async fn a_server_that_is_not_there_fails_its_checks_and_checks_end_with_their_g
         ..upstream(UpstreamProtocol::Http1, &[&a, &b])
     };
     drop(b);
-    let means = means();
-    let group = Group::new(&upstream, &means).unwrap();
+    let context = context();
+    let group = Group::new(&upstream, &context).unwrap();
     until(&group, 1, true).await;
-    assert!(!group.servers().standing(0, Instant::now()).is_unhealthy);
+    assert!(!group.servers().health(0, Instant::now()).is_unhealthy);
     // The same group carried over checks once, and another one ends with the process.
-    let same = group.successor(&upstream, &means).unwrap();
+    let same = group.successor(&upstream, &context).unwrap();
     assert!(Arc::ptr_eq(&same, &group));
     drop((same, group));
-    let other = Group::new(&upstream, &means).unwrap();
-    means.tasks.close();
-    means.stop.cancel();
-    soon(means.tasks.wait()).await;
+    let other = Group::new(&upstream, &context).unwrap();
+    context.tasks.close();
+    context.stop.cancel();
+    soon(context.tasks.wait()).await;
     drop(other);
 }

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use protoplex_http::{Body, Reply, ReplyBody, StreamError};
-use protoplex_upstream::{Group, Means, Outbound, RelayError, Retry, Timeouts};
+use protoplex_upstream::{Group, Outbound, RelayError, Retry, TimeoutOverrides, UpstreamContext};
 use protoplex_wire::manifest::{Upstream, UpstreamProtocol};
 use std::{
     convert::Infallible,
@@ -148,15 +148,15 @@ pub fn upstream(protocol: UpstreamProtocol, servers: &[&Server]) -> Upstream {
     }
 }
 
-pub fn means() -> Means {
-    Means {
+pub fn context() -> UpstreamContext {
+    UpstreamContext {
         children: 1,
-        ..Means::default()
+        ..UpstreamContext::default()
     }
 }
 
 pub fn group(upstream: &Upstream) -> Arc<Group> {
-    Group::new(upstream, &means()).unwrap()
+    Group::new(upstream, &context()).unwrap()
 }
 
 pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
@@ -170,7 +170,7 @@ pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
         expects_continue: false,
         takes_trailers: false,
         interims: None,
-        timeouts: Timeouts::default(),
+        timeouts: TimeoutOverrides::default(),
         retry: Retry::Default,
         key: None,
         client: "192.0.2.1:4711".parse().unwrap(),

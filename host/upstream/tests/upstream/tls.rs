@@ -1,7 +1,7 @@
 //! TLS to servers: nobody is spoken to who is not who they should be.
 
 use crate::support::{
-    Answer, Server, Spoken, ask, get, group, means, read, send, serve, text, upstream,
+    Answer, Server, Spoken, ask, context, get, group, read, send, serve, text, upstream,
 };
 use futures::future::join_all;
 use http::Request;
@@ -66,7 +66,7 @@ fn trusting(own: &CertifiedKey<KeyPair>, protocol: UpstreamProtocol, server: &Se
 }
 
 #[tokio::test]
-async fn a_server_that_is_who_it_should_be_is_relayed_to_on_few_connections() {
+async fn a_verified_server_is_relayed_to_on_few_connections() {
     let own = certificate("back.internal");
     for (protocol, offered, spoken) in [
         (UpstreamProtocol::Https, &["h2", "http/1.1"][..], "HTTP/2.0"),
@@ -124,13 +124,13 @@ async fn the_nodes_certificate_is_shown_where_the_upstream_wants_it() {
     let mut upstream = trusting(&own, UpstreamProtocol::Https, &server);
     assert!(send(&group(&upstream), get("/")).await.is_err());
     upstream.tls.node_certificate = true;
-    let mut means = means();
-    let refused = Group::new(&upstream, &means).err().unwrap().to_string();
+    let mut context = context();
+    let refused = Group::new(&upstream, &context).err().unwrap().to_string();
     assert!(refused.contains("no certificate to present"), "{refused}");
     let key = node.signing_key.serialize_pem();
     let pem = node.cert.pem();
-    means.node_certificate = NodeCertificate::from_pem(pem.as_bytes(), key.as_bytes()).ok();
-    let group = Group::new(&upstream, &means).unwrap();
+    context.node_certificate = NodeCertificate::from_pem(pem.as_bytes(), key.as_bytes()).ok();
+    let group = Group::new(&upstream, &context).unwrap();
     assert_eq!(ask(&group, "/").await, "HTTP/2.0 false");
 }
 
@@ -163,13 +163,13 @@ async fn authorities_that_are_none_refuse_the_group() {
     ] {
         let mut upstream = trusting(&own, UpstreamProtocol::Https, &server);
         upstream.tls.ca_pem = Some(pem.into());
-        let refused = Group::new(&upstream, &means()).err().unwrap().to_string();
+        let refused = Group::new(&upstream, &context()).err().unwrap().to_string();
         assert!(refused.starts_with(why), "{refused}");
     }
 }
 
 #[tokio::test]
-async fn all_who_wait_for_a_server_that_swallows_everything_wait_for_one_connect_timeout() {
+async fn many_requests_to_a_black_hole_wait_one_connect_timeout() {
     const TIMEOUT: Duration = Duration::from_millis(500);
     // The kernel takes the connection, and nobody answers the handshake.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,8 +6,8 @@ use crate::{
 };
 use protoplex_http::{Answer, Body, Head, Scheme};
 use protoplex_net::{Certificates, ListenHandle, Pem};
-use protoplex_server::{ALPN, Limits, Server, Service, Settings};
-use protoplex_upstream::{Group, Means, Outbound, Retry};
+use protoplex_server::{ALPN, HttpLimits, Server, ServerSettings, Service};
+use protoplex_upstream::{Group, Outbound, Retry, UpstreamContext};
 use protoplex_wire::manifest::Upstream;
 use rcgen::{CertifiedKey, KeyPair};
 use std::{
@@ -117,18 +117,18 @@ async fn relay(address: String, is_tls: bool, idle: Duration) -> Running {
         addresses: vec![address],
         ..Upstream::default()
     };
-    let means = Means {
+    let context = UpstreamContext {
         children: 1,
-        ..Means::default()
+        ..UpstreamContext::default()
     };
-    let group = Group::new(&upstream, &means).unwrap();
-    let settings = Settings {
-        limits: Limits {
+    let group = Group::new(&upstream, &context).unwrap();
+    let settings = ServerSettings {
+        limits: HttpLimits {
             tunnel_idle_timeout: idle,
-            ..Limits::default()
+            ..HttpLimits::default()
         },
         tls: is_tls.then(|| Arc::new(server_tls())),
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let server = Server::new(Arc::new(Front(group)), settings);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -167,7 +167,7 @@ const LONG: Duration = Duration::from_secs(60);
 const RESET: Result<(), io::ErrorKind> = Err(io::ErrorKind::ConnectionReset);
 
 #[tokio::test]
-async fn a_server_that_ends_or_resets_a_tunnel_does_the_same_to_the_client() {
+async fn a_servers_end_or_reset_of_a_tunnel_reaches_the_client() {
     for (resets, expected) in [(false, Ok(())), (true, RESET)] {
         for is_tls in [false, true] {
             let (may_end, ends) = tokio::sync::oneshot::channel();
@@ -201,7 +201,7 @@ async fn a_server_that_ends_or_resets_a_tunnel_does_the_same_to_the_client() {
 }
 
 #[tokio::test]
-async fn a_client_that_ends_or_resets_a_tunnel_does_the_same_to_the_server() {
+async fn a_clients_end_or_reset_of_a_tunnel_reaches_the_server() {
     for (resets, expected) in [(false, Ok(())), (true, RESET)] {
         let (address, serving) = server(end).await;
         let running = relay(address, false, LONG).await;

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use protoplex_http::{Answer, Body, BodyError, Head, Pacing, Reply, ReplyBody, Scheme};
-use protoplex_server::{Cause, Limits, Server, Service, Settings};
+use protoplex_http::{Answer, Body, BodyError, Head, Reply, ReplyBody, Scheme, SharedPace};
+use protoplex_server::{HttpCause, HttpLimits, Server, ServerSettings, Service};
 use protoplex_upstream::{Group, Outbound};
 use protoplex_wire::manifest::UpstreamProtocol;
 use std::{sync::Arc, time::Duration};
@@ -40,14 +40,14 @@ impl Service for Front {
 }
 
 /// A client of a front with those limits, before a server that says nothing before it has heard something.
-async fn client(limits: Limits) -> (Server<Front>, h2::client::SendRequest<Bytes>) {
+async fn client(limits: HttpLimits) -> (Server<Front>, h2::client::SendRequest<Bytes>) {
     client_before(Spoken::H2c(100), UpstreamProtocol::H2c, limits).await
 }
 
 async fn client_before(
     spoken: Spoken,
     protocol: UpstreamProtocol,
-    limits: Limits,
+    limits: HttpLimits,
 ) -> (Server<Front>, h2::client::SendRequest<Bytes>) {
     let server = serve(spoken, |request| async move {
         let mut body = request.into_body();
@@ -56,9 +56,9 @@ async fn client_before(
         text(first.unwrap_or_default())
     })
     .await;
-    let settings = Settings {
+    let settings = ServerSettings {
         limits,
-        ..Settings::default()
+        ..ServerSettings::default()
     };
     let group = group(&upstream(protocol, &[&server]));
     let front = Server::new(Arc::new(Front(group)), settings);
@@ -73,12 +73,12 @@ async fn client_before(
     (front, send)
 }
 
-fn impatient() -> Limits {
-    Limits {
+fn impatient() -> HttpLimits {
+    HttpLimits {
         body_timeout: TINY,
         body_grace: TINY,
         body_bytes_per_s_min: 10_000,
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
@@ -95,11 +95,11 @@ async fn a_client_may_be_silent_before_a_server_of_http2_speaks() {
     let mut answer = soon(answer).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(soon(answer.body_mut().data()).await.unwrap().unwrap(), "hi");
-    assert_eq!(front.counters().of(Cause::SlowBody), 0);
+    assert_eq!(front.counters().of(HttpCause::SlowBody), 0);
 }
 
 #[tokio::test]
-async fn a_client_of_grpc_may_be_silent_before_a_server_of_http1_speaks() {
+async fn a_grpc_client_may_be_silent_before_a_server_of_http1() {
     // An app, for one, which is relayed to by HTTP/1.1.
     let (front, mut send) =
         client_before(Spoken::Http1, UpstreamProtocol::Http1, impatient()).await;
@@ -110,7 +110,7 @@ async fn a_client_of_grpc_may_be_silent_before_a_server_of_http1_speaks() {
     let mut answer = soon(answer).await.unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(soon(answer.body_mut().data()).await.unwrap().unwrap(), "hi");
-    assert_eq!(front.counters().of(Cause::SlowBody), 0);
+    assert_eq!(front.counters().of(HttpCause::SlowBody), 0);
     // Others owe their bodies.
     let (answer, _body) = send.send_request(post().body(()).unwrap(), false).unwrap();
     assert_eq!(soon(answer).await.unwrap().status(), 408);
@@ -118,14 +118,14 @@ async fn a_client_of_grpc_may_be_silent_before_a_server_of_http1_speaks() {
 
 #[tokio::test]
 async fn a_silence_before_a_server_of_http2_speaks_has_an_end() {
-    let limits = Limits {
+    let limits = HttpLimits {
         two_way_silence_max: TINY,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     let (front, mut send) = client(limits).await;
     let (answer, _body) = send.send_request(post().body(()).unwrap(), false).unwrap();
     assert_eq!(soon(answer).await.unwrap().status(), 408);
-    assert_eq!(front.counters().of(Cause::SlowBody), 1);
+    assert_eq!(front.counters().of(HttpCause::SlowBody), 1);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_body_of_known_length_is_owed_to_servers_of_http2_too() {
     let request = post().header("content-length", "5").body(()).unwrap();
     let (answer, _body) = send.send_request(request, false).unwrap();
     assert_eq!(soon(answer).await.unwrap().status(), 408);
-    assert_eq!(front.counters().of(Cause::SlowBody), 1);
+    assert_eq!(front.counters().of(HttpCause::SlowBody), 1);
 }
 
 /// A request whose body comes from the channel, to a server that answers at once and then only listens.
@@ -161,7 +161,7 @@ async fn listener(idle: Duration) -> (mpsc::UnboundedSender<Bytes>, Reply) {
     );
     let body = StreamBody::new(said.map(|data| Ok::<_, BodyError>(Frame::data(data))));
     // As connections give a body of unknown length.
-    let body = Body::paced(Box::pin(body), Pacing::default());
+    let body = Body::paced(Box::pin(body), SharedPace::default());
     let request: Outbound = outbound(Method::POST, "/", body);
     say.send("a".into()).unwrap();
     (say, send(&group(&upstream), request).await.unwrap())
@@ -212,7 +212,7 @@ async fn talker() -> (
     })
     .await;
     let group = group(&upstream(UpstreamProtocol::H2c, &[&server]));
-    let front = Server::new(Arc::new(Front(group)), Settings::default());
+    let front = Server::new(Arc::new(Front(group)), ServerSettings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     std::mem::forget((front.listen(listener, Scheme::Http), server));

@@ -9,7 +9,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use protoplex_http::{Body, BodyError};
-use protoplex_upstream::{Counters, Group, Outbound, RelayError};
+use protoplex_upstream::{Group, Outbound, RelayError, UpstreamCounters};
 use protoplex_wire::manifest::{Ejection, Upstream, UpstreamProtocol, UpstreamTls};
 use std::{
     future::Future,
@@ -112,10 +112,10 @@ fn post(body: Body) -> Outbound {
 }
 
 /// Causes of failures, and whether a server was ejected.
-fn booked(group: &Group, request: &Counters) -> (Vec<&'static str>, bool) {
+fn booked(group: &Group, request: &UpstreamCounters) -> (Vec<&'static str>, bool) {
     let causes = request.failures().filter(|(_, count)| *count > 0);
     let servers = group.servers();
-    let is_ejected = |index| servers.standing(index, Instant::now()).is_ejected;
+    let is_ejected = |index| servers.health(index, Instant::now()).is_ejected;
     (
         causes.map(|(cause, _)| cause).collect(),
         (0..servers.len()).any(is_ejected),
@@ -209,7 +209,7 @@ async fn a_server_that_takes_no_more_of_an_upload_is_late_and_counted() {
 }
 
 #[tokio::test]
-async fn a_client_that_fails_or_goes_away_is_never_booked_to_the_server() {
+async fn a_clients_failure_is_never_booked_to_the_server() {
     for servers in each_protocol(count).await {
         let what = servers.upstream.protocol;
         for error in [
@@ -244,7 +244,7 @@ async fn a_client_that_fails_or_goes_away_is_never_booked_to_the_server() {
 }
 
 #[tokio::test]
-async fn the_time_for_everything_ends_an_upload_and_is_booked_to_who_took_it() {
+async fn the_total_timeout_is_booked_to_the_slower_side() {
     for servers in each_protocol(count).await {
         let mut upstream = impatient(&servers);
         upstream.total_timeout_ms = 700;

@@ -4,37 +4,37 @@ use super::*;
 use futures::task::noop_waker;
 use http_body_util::BodyExt;
 
-fn poll(body: &mut Consumer) -> Poll<Option<Result<Bytes, BodyError>>> {
+fn poll(body: &mut BodyConsumer) -> Poll<Option<Result<Bytes, BodyError>>> {
     let waker = noop_waker();
     let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
     polled.map(|frame| frame.map(|frame| frame.map(|frame| frame.into_data().unwrap())))
 }
 
-fn want(producer: &Producer) -> Want {
+fn want(producer: &BodyProducer) -> BodyDemand {
     let waker = noop_waker();
     producer.want(&mut Context::from_waker(&waker))
 }
 
 #[test]
 fn nothing_is_read_that_nobody_waits_for() {
-    let producer = Producer::new(true);
+    let producer = BodyProducer::new(true);
     let mut body = producer.consumer(None).unwrap();
-    assert!(want(&producer) == Want::Nothing);
+    assert!(want(&producer) == BodyDemand::Nothing);
     assert!(producer.may_want(true) && !producer.may_want(false));
     assert!(poll(&mut body).is_pending());
     assert!(producer.may_want(false));
-    assert!(want(&producer) == Want::More);
+    assert!(want(&producer) == BodyDemand::More);
     producer.give(Bytes::from_static(b"a"));
-    assert!(want(&producer) == Want::Nothing);
+    assert!(want(&producer) == BodyDemand::Nothing);
     assert!(matches!(poll(&mut body), Poll::Ready(Some(Ok(piece))) if piece == "a"));
-    assert!(want(&producer) == Want::Nothing);
+    assert!(want(&producer) == BodyDemand::Nothing);
     drop(body);
-    assert!(want(&producer) == Want::Gone && !producer.may_want(true));
+    assert!(want(&producer) == BodyDemand::Gone && !producer.may_want(true));
 }
 
 #[test]
 fn a_body_ends_once_and_says_so() {
-    let producer = Producer::new(true);
+    let producer = BodyProducer::new(true);
     let mut body = producer.consumer(Some(1)).unwrap();
     assert_eq!(body.size_hint().exact(), Some(1));
     producer.give_last(Bytes::from_static(b"a"));
@@ -46,7 +46,7 @@ fn a_body_ends_once_and_says_so() {
 
 #[test]
 fn an_error_comes_after_what_was_whole_and_stays() {
-    let producer = Producer::new(true);
+    let producer = BodyProducer::new(true);
     let mut body = producer.consumer(None).unwrap();
     producer.give(Bytes::from_static(b"a"));
     producer.fail(BodyError::TooSlow);
@@ -62,12 +62,12 @@ fn an_error_comes_after_what_was_whole_and_stays() {
 
 #[tokio::test]
 async fn both_ends_wake_each_other() {
-    let producer = Producer::new(true);
+    let producer = BodyProducer::new(true);
     let body = producer.consumer(None).unwrap();
     let reading = tokio::spawn(body.collect());
     for piece in ["a", "b", "c"] {
         std::future::poll_fn(|cx| match producer.want(cx) {
-            Want::More => Poll::Ready(()),
+            BodyDemand::More => Poll::Ready(()),
             _ => Poll::Pending,
         })
         .await;

@@ -1,7 +1,7 @@
 //! Heads as attackers and careless clients write them, each with the status it gets.
 
 use super::*;
-use crate::Limits;
+use crate::HttpLimits;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// The parts of a head that is accepted.
@@ -15,17 +15,17 @@ struct Accepted {
     headers: Vec<(String, Vec<u8>)>,
 }
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> HttpLimits {
+    HttpLimits {
         head_bytes_max: 600,
         line_bytes_max: 200,
         headers_max: 10,
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
-/// Reads as the connection does: looks for the end after every piece, then reads.
-fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, Refusal>> {
+/// Reads a head as the connection does: looks for the end after every piece, then reads.
+fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, HttpRefusal>> {
     let (limits, mut buffer, mut looked) = (limits(), Vec::new(), 0);
     for piece in pieces {
         buffer.extend_from_slice(piece);
@@ -41,7 +41,7 @@ fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, Refusal>> {
     None
 }
 
-fn accept(bytes: &[u8], limits: &Limits) -> Result<Accepted, Refusal> {
+fn accept(bytes: &[u8], limits: &HttpLimits) -> Result<Accepted, HttpRefusal> {
     let mut fields = Fields::new();
     let parsed = parse(bytes, &mut fields, &limits.head())?;
     let headers = parsed.headers.iter();
@@ -60,7 +60,7 @@ fn accept(bytes: &[u8], limits: &Limits) -> Result<Accepted, Refusal> {
 fn status(head: &[u8]) -> u16 {
     match read(&[head]) {
         Some(Ok(_)) => 200,
-        Some(Err(Refusal(status, _))) => status.as_u16(),
+        Some(Err(HttpRefusal(status, _))) => status.as_u16(),
         None => 0,
     }
 }
@@ -393,7 +393,7 @@ fn a_target_has_one_path_and_one_authority() {
     ] {
         let found = match read(&[&at(target)]) {
             Some(Ok(head)) => format!("{} {}", head.authority, head.path),
-            Some(Err(Refusal(status, _))) => status.as_u16().to_string(),
+            Some(Err(HttpRefusal(status, _))) => status.as_u16().to_string(),
             None => "unfinished".into(),
         };
         assert_eq!(found, expected, "{target:?}");
@@ -477,9 +477,9 @@ fn what_is_too_large_is_refused_whether_it_ends_or_not() {
     }
     // More lines than fit on the stack, whatever the limit says.
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X:\r\n".repeat(HEADERS_CAP + 1));
-    let wide = Limits {
+    let wide = HttpLimits {
         headers_max: 1000,
-        ..Limits::default()
+        ..HttpLimits::default()
     };
     assert_eq!(accept(many.as_bytes(), &wide).unwrap_err().0.as_u16(), 431);
 }
@@ -542,7 +542,7 @@ fn a_head_in_pieces_is_read_as_the_head_at_once() {
         let cut = random.random_range(0..=head.len());
         for pieces in [&bytes[..], &[&head[..cut], &head[cut..]]] {
             let found = read(pieces);
-            // A fault may show before another that the whole shows first; what is refused stays refused.
+            // A piece may show another fault first than the whole does; what is refused stays refused.
             let same = found == whole || matches!((&found, &whole), (Some(Err(_)), Some(Err(_))));
             assert!(same, "{:?}", head.escape_ascii().to_string());
         }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn asked(version: u8, method: &str) -> Asked {
-    Asked {
+fn asked(version: u8, method: &str) -> ReplyContext {
+    ReplyContext {
         version,
         is_head: method == "HEAD",
         is_connect: method == "CONNECT",
@@ -39,7 +39,7 @@ fn a_service_sets_its_headers_and_none_of_the_connection() {
         &asked(11, "GET"),
         ReplyFraming::Length(2),
         Some(2),
-        false,
+        Persistence::KeepAlive,
     );
     let text = String::from_utf8(out).unwrap();
     let mine: Vec<_> = text
@@ -68,11 +68,11 @@ fn a_service_sets_its_headers_and_none_of_the_connection() {
 
 #[test]
 fn the_client_is_told_whether_the_connection_stays() {
-    for (version, close, expected) in [
-        (11, false, None),
-        (11, true, Some("close")),
-        (10, false, Some("keep-alive")),
-        (10, true, Some("close")),
+    for (version, after, expected) in [
+        (11, Persistence::KeepAlive, None),
+        (11, Persistence::Close, Some("close")),
+        (10, Persistence::KeepAlive, Some("keep-alive")),
+        (10, Persistence::Close, Some("close")),
     ] {
         let mut out = Vec::new();
         let reply = Reply::empty(StatusCode::OK);
@@ -82,13 +82,13 @@ fn the_client_is_told_whether_the_connection_stays() {
             &asked(version, "GET"),
             ReplyFraming::None,
             Some(0),
-            close,
+            after,
         );
         let text = String::from_utf8(out).unwrap();
         let found = text
             .lines()
             .find_map(|line| line.strip_prefix("connection: "));
-        assert_eq!(found, expected, "{version} {close}");
+        assert_eq!(found, expected, "{version} {after:?}");
     }
 }
 

@@ -27,7 +27,7 @@ fn the_least_loaded_server_is_taken() {
 }
 
 #[test]
-fn a_retry_goes_elsewhere_and_to_the_same_server_only_where_there_is_no_other() {
+fn a_retry_goes_to_another_server_where_there_is_one() {
     let servers = with(3, |_| {});
     for _ in 0..10 {
         let lease = servers.pick(None, 0b101, servers.epoch).unwrap();
@@ -41,7 +41,7 @@ fn a_retry_goes_elsewhere_and_to_the_same_server_only_where_there_is_no_other() 
 }
 
 #[test]
-fn a_key_keeps_its_server_and_only_keys_of_a_server_that_is_out_move() {
+fn only_keys_of_a_server_that_is_out_move() {
     let keyed = |upstream: &mut Upstream| upstream.balance = Balance::Key;
     let servers = with(5, keyed);
     let at = |servers: &Arc<Servers>, key: u64| {
@@ -75,7 +75,7 @@ fn a_key_keeps_its_server_and_only_keys_of_a_server_that_is_out_move() {
 }
 
 #[test]
-fn without_a_key_or_where_none_is_wanted_the_least_loaded_is_taken() {
+fn without_a_key_the_least_loaded_is_taken() {
     let servers = with(2, |upstream| upstream.balance = Balance::Key);
     assert_eq!(one_by_one(&servers, 10, servers.epoch), [5, 5]);
     let servers = with(2, |_| {});
@@ -101,7 +101,7 @@ fn a_server_that_comes_back_starts_slowly() {
 }
 
 #[test]
-fn a_server_that_starts_slowly_is_not_flooded_while_others_are_busy() {
+fn slow_start_is_not_flooded_while_others_are_busy() {
     let servers = with(2, |upstream| {
         upstream.slow_start_ms = 10_000;
         upstream.ejection.eject_ms = 1_000;

@@ -4,17 +4,21 @@ use super::*;
 fn failures_in_a_row_eject_and_a_success_begins_anew() {
     let servers = with(3, |_| {});
     fail(&servers, 0, 4, servers.epoch);
-    servers.report(0, Outcome::Answered(StatusCode::NOT_FOUND), servers.epoch);
+    servers.report(
+        0,
+        AttemptOutcome::Answered(StatusCode::NOT_FOUND),
+        servers.epoch,
+    );
     fail(&servers, 0, 4, servers.epoch);
     assert_eq!(ejected(&servers, servers.epoch), [0; 0]);
     let bad = [502, 503, 504].map(|code| StatusCode::from_u16(code).unwrap());
-    servers.report(0, Outcome::Answered(bad[0]), servers.epoch);
+    servers.report(0, AttemptOutcome::Answered(bad[0]), servers.epoch);
     assert_eq!(ejected(&servers, servers.epoch), [0]);
     // A 500 is an answer of the application.
     for _ in 0..9 {
         servers.report(
             1,
-            Outcome::Answered(StatusCode::INTERNAL_SERVER_ERROR),
+            AttemptOutcome::Answered(StatusCode::INTERNAL_SERVER_ERROR),
             servers.epoch,
         );
     }
@@ -24,7 +28,7 @@ fn failures_in_a_row_eject_and_a_success_begins_anew() {
 }
 
 #[test]
-fn an_ejection_in_a_row_is_longer_up_to_ten_times_and_a_calm_time_forgives() {
+fn ejections_in_a_row_grow_to_ten_times_and_calm_forgives() {
     let servers = with(2, |upstream| upstream.ejection.eject_ms = 1_000);
     let mut ms = 0;
     for times in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10] {
@@ -75,9 +79,9 @@ fn zero_failures_is_never() {
 #[test]
 fn health_checks_take_out_and_bring_back_after_so_many_in_a_row() {
     let servers = with(2, health);
-    let probe = |well| servers.probed(0, well, servers.epoch);
-    let is_out = || servers.standing(0, servers.epoch).is_unhealthy;
-    for (well, out) in [
+    let probe = |healthy| servers.probed(0, healthy, servers.epoch);
+    let is_out = || servers.health(0, servers.epoch).is_unhealthy;
+    for (healthy, out) in [
         (false, false),
         (true, false),
         (false, false),
@@ -89,11 +93,11 @@ fn health_checks_take_out_and_bring_back_after_so_many_in_a_row() {
         (true, true),
         (true, false),
     ] {
-        probe(well);
+        probe(healthy);
         assert_eq!(is_out(), out);
     }
-    for well in [false, false] {
-        probe(well);
+    for healthy in [false, false] {
+        probe(healthy);
     }
     assert_eq!(one_by_one(&servers, 10, servers.epoch), [0, 10]);
 }
@@ -109,8 +113,8 @@ fn a_server_that_is_well_stays_out_as_long_as_it_is_ejected() {
         servers.probed(0, true, servers.epoch);
     }
     fail(&servers, 0, 5, servers.epoch);
-    for well in [false, false, true, true, true] {
-        servers.probed(0, well, servers.epoch);
+    for healthy in [false, false, true, true, true] {
+        servers.probed(0, healthy, servers.epoch);
     }
     assert_eq!(one_by_one(&servers, 10, servers.epoch), [0, 10]);
     assert_eq!(one_by_one(&servers, 10, after(&servers, 10_000)), [5, 5]);
@@ -149,7 +153,7 @@ fn a_group_that_is_carried_over_keeps_what_it_knows() {
     assert_eq!(new.authority(2).as_str(), "10.0.0.3:80");
     assert_eq!(ejected(&new, now), [0]);
     assert_eq!(
-        new.standing(1, now).in_flight,
+        new.health(1, now).in_flight,
         1,
         "requests of both builds count"
     );

@@ -49,7 +49,7 @@ fn a_full_server_takes_none_and_keys_go_to_the_next() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_served_in_order_and_nobody_goes_before_them() {
+async fn waiting_requests_are_served_in_order() {
     let servers = with(1, full);
     let held = servers.pick(None, 0, Instant::now()).unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -187,14 +187,14 @@ fn many_threads_never_have_more_in_flight_than_they_may() {
             scope.spawn(|| {
                 for _ in 0..5_000 {
                     if let Ok(lease) = servers.pick(None, 0, servers.epoch) {
-                        assert!(servers.standing(lease.index(), servers.epoch).in_flight <= 3);
+                        assert!(servers.health(lease.index(), servers.epoch).in_flight <= 3);
                     }
                 }
             });
         }
     });
     assert_eq!(
-        [0, 1].map(|at| servers.standing(at, servers.epoch).in_flight),
+        [0, 1].map(|at| servers.health(at, servers.epoch).in_flight),
         [0, 0]
     );
 }

@@ -1,4 +1,4 @@
-//! Means that groups need of the process that they are in.
+//! What all groups of a child share.
 
 use super::tls::NodeCertificate;
 use protoplex_http2::WindowBudget;
@@ -8,31 +8,31 @@ use std::sync::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// One for all groups of a child.
+/// What all groups of a child share: its size, its tasks, its identity and its counts.
 #[derive(Default)]
-pub struct Means {
-    /// Children of the node, among whom limits are divided.
+pub struct UpstreamContext {
+    /// Number of children of the node, among which limits are divided.
     pub children: usize,
-    /// Where health checks and HTTP/2 connections run.
+    /// Tracker of health checks and HTTP/2 connections.
     pub tasks: TaskTracker,
     /// Ends the health checks. HTTP/2 connections end with their last request, once their group is dropped.
     pub stop: CancellationToken,
-    /// Certificate of this node, for upstreams that want to know.
+    /// Certificate of this node, for upstreams that ask for one.
     pub node_certificate: Option<NodeCertificate>,
-    /// Connections that are open.
-    pub connected: Arc<Connected>,
+    /// Count of the connections that are open.
+    pub connected: Arc<OpenConnections>,
 }
 
-/// Connections to servers, counted.
+/// Count of a child's connections to servers.
 #[derive(Debug, Default)]
-pub struct Connected {
+pub struct OpenConnections {
     pub(super) open: Arc<AtomicUsize>,
-    /// Bytes by which the windows of those of HTTP/2 have grown.
+    /// Bytes by which the windows of HTTP/2 connections have grown.
     pub(super) windows: Arc<WindowBudget>,
 }
 
-impl Connected {
-    /// All of them, tunnels included.
+impl OpenConnections {
+    /// Open connections, tunnels included.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)
     }
