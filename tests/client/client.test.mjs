@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test as nodeTest } from 'node:test';
-import { connect } from '../../host/node/src/child/live/client.js';
+import { connect } from '../../host/roles/live/src/client.js';
 import { FakeServer } from './fake-server.mjs';
 
 // Node has EventSource, and before 22 WebSocket, only when it is told so: then this file runs once more, with both.
