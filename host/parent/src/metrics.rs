@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_a_histogram_stays_under_its_head_wherever_it_comes_from() {
+    fn samples_of_a_histogram_stay_under_its_head() {
         let head = "# HELP h H.\n# TYPE h histogram\n";
         let next = "# HELP n N.\n# TYPE n gauge\nn 1\n";
         let samples = "h_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";

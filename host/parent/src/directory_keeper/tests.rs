@@ -3,7 +3,7 @@ use crate::testing::{connected_voice, said, supervisor, told};
 use tokio::sync::mpsc::Receiver;
 
 #[test]
-fn a_damaged_directory_is_set_aside_and_keeps_no_node_from_starting() {
+fn a_damaged_directory_is_set_aside_and_the_node_starts() {
     let dir = tempfile::tempdir().unwrap();
     let damaged = r#"{"hop_key":"ab","version":7,"nod"#;
     std::fs::write(dir.path().join(FILE), damaged).unwrap();
@@ -13,7 +13,7 @@ fn a_damaged_directory_is_set_aside_and_keeps_no_node_from_starting() {
 }
 
 #[test]
-fn a_directory_of_before_there_were_members_still_leads_to_the_nodes() {
+fn a_directory_without_members_still_leads_to_the_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let old = r#"{"hop_key":"ab","version":7,"nodes":{"app":[
         {"http":"http://a","https":"","health":"","meta":"https://a"},

@@ -45,7 +45,7 @@ async fn a_late_child_is_given_the_active_build_and_joins_the_step() {
 }
 
 #[tokio::test]
-async fn what_was_prepared_for_a_release_that_failed_elsewhere_is_forgotten() {
+async fn builds_of_a_release_that_failed_elsewhere_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let (mut node, build) = Node::with_ready(dir.path());
     let release = number(1, 1);

@@ -63,7 +63,7 @@ fn an_answer_that_was_given_up_is_not_taken_for_the_next_one() {
 }
 
 #[test]
-fn a_child_that_keeps_dying_is_started_again_ever_later_but_always() {
+fn a_child_that_keeps_dying_restarts_later_and_later() {
     let mut child = ChildRecord::new(Instant::now());
     let mut last = Duration::ZERO;
     for _ in 0..20 {
