@@ -93,7 +93,7 @@ async fn one_message_may_not_ask_for_everything_and_a_trap_costs_its_connection_
     fleet.wait_for_log("as asked").await;
     // One that goes before it hears of that is not opened again for its end.
     let reopened = fleet
-        .metric("live", "protoplex_channels_reopened_total")
+        .metric("live", "protoplex_live_reopened_total")
         .await
         .unwrap();
     let mut victim = Socket::open(&address, "/count").await.unwrap();
@@ -102,7 +102,7 @@ async fn one_message_may_not_ask_for_everything_and_a_trap_costs_its_connection_
     victim.closed().await.unwrap();
     drop((socket, other));
     while fleet
-        .metric("live", "protoplex_channels_connections")
+        .metric("live", "protoplex_live_connections")
         .await
         .unwrap()
         > 0.0
@@ -110,7 +110,7 @@ async fn one_message_may_not_ask_for_everything_and_a_trap_costs_its_connection_
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let now = fleet
-        .metric("live", "protoplex_channels_reopened_total")
+        .metric("live", "protoplex_live_reopened_total")
         .await
         .unwrap();
     assert_eq!(now, reopened);

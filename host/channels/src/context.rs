@@ -1,4 +1,4 @@
-//! What all channels of a child share, beneath them.
+//! State that all channels of a child share. Knows no channel.
 
 use crate::{
     Answer, Child, connections::Connections, directory::Directory, frame::Body, links::Links,

@@ -76,7 +76,7 @@ pub struct LoadedHandler {
     pub(super) response_bytes_max: u64,
     /// Compiled code, by the kind of its world.
     pub code: Code,
-    /// What the handler's calls may read: name, build, settings, grants.
+    /// Name, build, settings and grants, which the handler's calls may read.
     pub context: Arc<HandlerContext>,
     /// Counters by the handler's name, which outlive the build.
     pub metrics: Arc<HandlerMetrics>,

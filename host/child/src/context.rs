@@ -1,4 +1,4 @@
-//! What every request of a child shares, beneath all that answers one: builds, servers to relay to, counters, and the one
+//! State that all requests of a child share, for whatever answers one: builds, servers to relay to, counters, and the one
 //! log line of a failed call.
 
 use super::{build::LoadedHandler, builds::Builds, metrics::Metrics, relay::RelayServers, reply};
@@ -7,7 +7,7 @@ use protoplex_http::Reply;
 use protoplex_wire::role::RoleSpec;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What all requests of a child, and its role, share.
+/// State that all requests of a child share, and its role as well.
 pub struct ChildContext {
     pub(super) role: &'static RoleSpec,
     /// The builds that are loaded.

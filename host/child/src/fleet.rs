@@ -38,7 +38,7 @@ pub(super) enum FleetTarget {
     },
 }
 
-/// What a relay waits for that finds nobody: keys of all namespaces are on the same nodes.
+/// The kind of node that a relay waits for where there is none. Keys of all namespaces are on the same nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Awaited {
     NodeOf(Role),

@@ -87,7 +87,7 @@ pub(super) struct Seen<'a> {
     pub(super) build: &'a str,
     pub(super) gauges: Vec<Sample>,
     pub(super) refused: Vec<(&'static str, u64)>,
-    /// What the role of the child shows of itself.
+    /// Metrics that the child's role adds.
     pub(super) role: RoleMetrics,
     /// Load by the name of the upstream.
     pub(super) loads: BTreeMap<String, Load>,

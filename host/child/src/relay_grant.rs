@@ -28,7 +28,7 @@ impl RelayGrant {
     /// The grant of that name, as a build with these upstreams has it.
     ///
     /// # Errors
-    /// It leads nowhere, which a checked manifest does not allow.
+    /// The grant leads nowhere, which a checked manifest does not allow.
     pub(super) fn new(
         name: &str,
         upstreams: &Upstreams,

@@ -1,4 +1,4 @@
-//! What a role adds to a child: requests of its own, handlers that only it serves, and what these keep.
+//! The service that a role adds to a child: requests of its own, handlers that only it serves, and the state of these.
 //!
 //! A child knows no role by name. It is started with one [`RoleService`], and asks it at the few places below.
 

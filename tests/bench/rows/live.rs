@@ -115,7 +115,7 @@ pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
         || -> anyhow::Result<f64> { children.iter().map(|&pid| private_bytes(pid)).sum() };
     let connections = |count: usize| {
         let all = move |value: f64| value as usize == count;
-        wait_for(fleet, "protoplex_channels_connections", all)
+        wait_for(fleet, "protoplex_live_connections", all)
     };
     drop(Held::open(fleet, "/echo", WARM)?);
     connections(0)?;
@@ -313,13 +313,13 @@ pub fn swap(folder: &Path) -> anyhow::Result<Vec<Row>> {
         p99s.push(p99);
         // All of them, those that say nothing too.
         moved += MANY;
-        wait_for(fleet, "protoplex_channels_moved_total", |now| {
+        wait_for(fleet, "protoplex_live_moved_total", |now| {
             now as usize >= moved
         })?;
     }
     for name in [
-        "protoplex_channels_not_moved_total",
-        "protoplex_channels_reopened_total",
+        "protoplex_live_not_moved_total",
+        "protoplex_live_reopened_total",
     ] {
         let lost = metric(fleet, name)?;
         ensure!(lost == 0.0, "{name} is {lost}");

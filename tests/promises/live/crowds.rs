@@ -194,9 +194,7 @@ async fn opened(proxy: &Node, client: &'static str) -> Socket {
 }
 
 async fn held_back(fleet: &Fleet) -> f64 {
-    let held = fleet
-        .metric("live", "protoplex_channels_held_back_total")
-        .await;
+    let held = fleet.metric("live", "protoplex_live_held_back_total").await;
     held.unwrap()
 }
 

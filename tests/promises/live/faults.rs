@@ -74,7 +74,7 @@ async fn one_who_does_not_read_is_closed_and_delays_nobody() {
     let mut named = false;
     for _ in 0..40 {
         let metrics = fleet.meta("live", "/metrics").await.unwrap();
-        named |= metrics.contains("protoplex_channels_backlog_bytes{");
+        named |= metrics.contains("protoplex_live_backlog_bytes{");
         let asked = Instant::now();
         publish(&address, &token, "test:slow", 10).await;
         for _ in 0..10 {

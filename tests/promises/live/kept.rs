@@ -120,7 +120,7 @@ async fn one_who_has_missed_more_than_can_wait_is_told_so_and_goes_on() {
     // What four of them missed waits. The fifth's answer may come when some of that has been read.
     let all_but_one = (BUSY.len() - 1) * MESSAGES * MESSAGE_BYTES;
     fleet
-        .wait_for_metric("live", "protoplex_channels_waiting_bytes", |bytes| {
+        .wait_for_metric("live", "protoplex_live_waiting_bytes", |bytes| {
             bytes >= all_but_one as f64
         })
         .await;

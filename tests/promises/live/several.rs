@@ -79,10 +79,7 @@ async fn a_channel_is_the_same_on_every_child_of_every_node() {
         let members = answer["ok"]["members"].as_array().unwrap();
         assert_eq!(members.len(), 8, "{at}: {answer}");
     }
-    let links = fleet
-        .metric("live", "protoplex_channels_links")
-        .await
-        .unwrap();
+    let links = fleet.metric("live", "protoplex_live_links").await.unwrap();
     assert!(links >= 2.0, "{links}");
 }
 

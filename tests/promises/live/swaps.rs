@@ -101,7 +101,7 @@ async fn a_build_goes_on_with_what_the_one_before_remembered() {
         assert_eq!(echo.ask(name).await.unwrap(), name);
     }
     let moved = fleet
-        .metric("live", "protoplex_channels_moved_total")
+        .metric("live", "protoplex_live_moved_total")
         .await
         .unwrap();
     assert!(moved >= 200.0, "{moved}");
@@ -117,7 +117,7 @@ async fn stays(fleet: &Fleet, mut socket: Socket, count: u64, before: &str, afte
     assert_eq!(again, format!("again not-restored websocket {after}"));
     assert_eq!(socket.ask("count").await.unwrap(), format!("1 {after}"));
     let not_moved = fleet
-        .metric("live", "protoplex_channels_not_moved_total")
+        .metric("live", "protoplex_live_not_moved_total")
         .await
         .unwrap();
     assert!(not_moved >= 1.0, "{not_moved}");
@@ -194,9 +194,7 @@ async fn a_connection_that_is_opened_on_the_build_before_goes_on_with_the_one_th
     for n in 1..=3 {
         assert_eq!(socket.ask("count").await.unwrap(), format!("{n} two"));
     }
-    let reopened = fleet
-        .metric("live", "protoplex_channels_reopened_total")
-        .await;
+    let reopened = fleet.metric("live", "protoplex_live_reopened_total").await;
     assert_eq!(
         reopened.unwrap(),
         0.0,

@@ -533,7 +533,7 @@ async fn a_tokens_end_is_forgotten_with_the_subscription_that_it_opened() {
         assert!(!object["ended"].is_object(), "{object}");
     }
     let tokens = || async {
-        let tokens = fleet.metric("live", "protoplex_channels_tokens").await;
+        let tokens = fleet.metric("live", "protoplex_live_tokens").await;
         tokens.unwrap()
     };
     assert_eq!(tokens().await, 1.0, "of the one that is subscribed");

@@ -21,7 +21,7 @@ fn decide(request: Request) -> Decision {
     }
 }
 
-/// What follows `/files` is a file for nodes of role fileserver.
+/// Relays to a node of role fileserver, by the path without `/files`.
 fn by_fileserver(path: &str) -> Decision {
     Decision::relay("role:fileserver").path(path.trim_start_matches("/files"))
 }

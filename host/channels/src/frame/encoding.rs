@@ -38,7 +38,7 @@ impl Frame {
     /// The frame as it travels, its length included.
     ///
     /// # Errors
-    /// It is too large.
+    /// The frame is larger than [`FRAME_BYTES_MAX`].
     pub fn encode(&self) -> Result<Bytes, FrameError> {
         let head = serde_json::to_vec(self)?;
         let data = self.data();

@@ -21,7 +21,7 @@ pub(super) const UNNAMED_HOST: &str = "localhost";
 /// The request as `wasi:http` wants it: an absolute URI and end-to-end headers.
 ///
 /// # Errors
-/// What cannot be said in a `wasi:http` request.
+/// A part of the request cannot be said in `wasi:http`.
 pub(crate) fn request(
     head: &Head<'_>,
     body: Body,

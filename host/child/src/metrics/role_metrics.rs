@@ -20,7 +20,7 @@ pub struct RoleMetrics {
 pub struct Labelled {
     /// Name of the family.
     pub name: &'static str,
-    /// What it measures.
+    /// Help text: what the family measures.
     pub help: &'static str,
     /// Name of the label.
     pub label: &'static str,

@@ -42,27 +42,27 @@ impl Live {
         let waiting: usize = waiting.map(|(bytes, _)| bytes).sum();
         [
             (
-                "protoplex_channels_channels",
+                "protoplex_live_channels",
                 "Channels with subscribers or history.",
                 channels as u64,
             ),
             (
-                "protoplex_channels_connections",
+                "protoplex_live_connections",
                 "Connections of live handlers, whatever their transport.",
                 connections as u64,
             ),
             (
-                "protoplex_channels_waiting_bytes",
+                "protoplex_live_waiting_bytes",
                 "Bytes that wait for connections.",
                 waiting as u64,
             ),
             (
-                "protoplex_channels_links",
+                "protoplex_live_links",
                 "Links to other children.",
                 self.channels.links.len() as u64,
             ),
             (
-                "protoplex_channels_tokens",
+                "protoplex_live_tokens",
                 "Subscriptions that end when their token does.",
                 self.connections.expiries.len() as u64,
             ),
@@ -74,42 +74,42 @@ impl Live {
         let counters = &self.counters;
         [
             (
-                "protoplex_channels_published_total",
+                "protoplex_live_published_total",
                 "Messages published on channels of this child.",
                 &counters.published,
             ),
             (
-                "protoplex_channels_delivered_total",
+                "protoplex_live_delivered_total",
                 "Messages handed to connections.",
                 &counters.delivered,
             ),
             (
-                "protoplex_channels_received_total",
+                "protoplex_live_received_total",
                 "Messages of clients that handlers were told of.",
                 &counters.received,
             ),
             (
-                "protoplex_channels_moved_total",
+                "protoplex_live_moved_total",
                 "Connections that went on with another build.",
                 &counters.moved,
             ),
             (
-                "protoplex_channels_not_moved_total",
+                "protoplex_live_not_moved_total",
                 "Connections that stayed with a build until its drain deadline.",
                 &counters.not_moved,
             ),
             (
-                "protoplex_channels_reopened_total",
+                "protoplex_live_reopened_total",
                 "Connections that were opened again without having closed.",
                 &counters.reopened,
             ),
             (
-                "protoplex_channels_slow_total",
+                "protoplex_live_slow_total",
                 "Connections that were closed because they did not keep up.",
                 &counters.slow,
             ),
             (
-                "protoplex_channels_held_back_total",
+                "protoplex_live_held_back_total",
                 "Messages above the rate of their connection or address, after which it was read more slowly.",
                 &counters.held_back,
             ),

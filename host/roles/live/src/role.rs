@@ -116,7 +116,7 @@ impl RoleService for LiveRole {
             counters: self.0.counts().into(),
             refused: self.0.refused().into(),
             labelled: vec![Labelled {
-                name: "protoplex_channels_backlog_bytes",
+                name: "protoplex_live_backlog_bytes",
                 help: "What waits for the slowest connections.",
                 label: "connection",
                 samples: self.0.backlogs(),
