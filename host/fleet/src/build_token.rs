@@ -10,6 +10,7 @@ use hmac::{Hmac, Mac};
 use protoplex_wire::BuildId;
 use sha2::Sha256;
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -39,7 +40,7 @@ pub enum BuildTokenFault {
 }
 
 /// The fleet's secret, and what is made of it: build tokens, and keys of origins' MACs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct HopKey {
     secret: Vec<u8>,
     /// The last token that was made and the last that was verified: a fleet runs one build at a time, and a MAC for
@@ -48,8 +49,14 @@ pub struct HopKey {
     verified: ArcSwapOption<BuildToken>,
 }
 
+/// Shows nothing: whoever reads it could speak for any node.
+impl fmt::Debug for HopKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HopKey").finish_non_exhaustive()
+    }
+}
+
 /// A build token, and the key of the origins that stand beside it.
-#[derive(Debug)]
 pub struct BuildToken {
     /// Id of the build that the token names.
     pub build: BuildId,
@@ -58,6 +65,14 @@ pub struct BuildToken {
     /// A MAC that has its key already, so that an origin costs no more than the hash of its own text: 0.4 µs at each
     /// end.
     origins: Hmac<Sha256>,
+}
+
+/// Shows the build, and nothing that vouches for it.
+impl fmt::Debug for BuildToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("BuildToken");
+        shown.field("build", &self.build).finish_non_exhaustive()
+    }
 }
 
 impl BuildToken {
@@ -191,6 +206,18 @@ mod tests {
 
     fn verified(key: &HopKey, value: &[u8], now: SystemTime) -> Result<BuildId, BuildTokenFault> {
         key.verify(value, now).map(|token| token.build)
+    }
+
+    #[test]
+    fn neither_secret_nor_token_is_shown_in_logs() {
+        let key = HopKey::new(&"ab".repeat(32));
+        let token = key.make(&BuildId::of(b"build"), at(NOW)).unwrap();
+        let mac = token.value().rsplit(':').next().unwrap();
+        // The key keeps the token that it made last.
+        let shown = format!("{key:?} {token:?}");
+        for secret in ["171, 171", &"ab".repeat(32), mac, token.value()] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 
     #[test]
