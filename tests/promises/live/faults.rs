@@ -55,7 +55,7 @@ async fn silent(address: &str, path: &str) -> Connection {
 }
 
 async fn gauge(fleet: &Fleet, name: &str) -> f64 {
-    let name = format!("protoplex_channels_{name}");
+    let name = format!("protoplex_live_{name}");
     fleet.metric("live", &name).await.unwrap()
 }
 
