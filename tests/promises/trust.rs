@@ -49,8 +49,7 @@ fn hello(node: &str, role: Role) -> Hello {
         region: String::new(),
         capacity: 0,
         child_addresses: Vec::new(),
-        children_ready: None,
-        directory_format: 1,
+        children_ready: 0,
         leaving: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Lifecycle,
-    directory_keeper::{DirectoryKeeper, SnapshotFrame},
+    directory_keeper::DirectoryKeeper,
     leaving::Leaving,
     link::LinkEvent,
     meta::Question,
@@ -315,22 +315,7 @@ impl Actor {
         let (supervisor, seed) = (&mut self.supervisor, &mut self.seed);
         match message {
             FromSeed::Welcome { hop_key } => self.directory.take_hop_key(hop_key, supervisor, seed),
-            FromSeed::Directory {
-                version,
-                nodes,
-                members,
-                slots,
-                more,
-            } => {
-                let frame = SnapshotFrame {
-                    version,
-                    nodes,
-                    members,
-                    slots,
-                    more,
-                };
-                self.directory.take_frame(frame, supervisor, seed);
-            }
+            FromSeed::Directory(frame) => self.directory.take_frame(frame, supervisor, seed),
             FromSeed::DirectoryDelta(delta) => self.directory.take_delta(delta, supervisor, seed),
             FromSeed::Left => self.leaving.seed_let_go(),
             FromSeed::Prepare {

@@ -11,10 +11,8 @@ use protoplex_control::{
     socket::{PACKET_BYTES_MAX, sealed_memfd},
 };
 use protoplex_wire::{
-    directory::{Delta, Directory, Member, Placed},
+    directory::{Delta, Directory, DirectoryFrame, Member},
     link::FromNode,
-    manifest::Role,
-    status::Addresses,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -34,20 +32,6 @@ struct KeptDirectory {
     hop_key: String,
     #[serde(flatten)]
     directory: Directory,
-    /// Addresses that a version before members wrote in their place.
-    #[serde(default, skip_serializing)]
-    nodes: BTreeMap<Role, Vec<Addresses>>,
-}
-
-/// A frame of a snapshot of the directory.
-pub(crate) struct SnapshotFrame {
-    pub(crate) version: u64,
-    /// Addresses by role, of a Seed that says no members.
-    pub(crate) nodes: BTreeMap<Role, Vec<Addresses>>,
-    pub(crate) members: BTreeMap<String, Member>,
-    pub(crate) slots: Placed,
-    /// Another frame of the snapshot follows.
-    pub(crate) more: bool,
 }
 
 /// Owner of the node's copy of the directory.
@@ -67,10 +51,7 @@ impl DirectoryKeeper {
     /// The file cannot be read.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(FILE);
-        let mut kept: KeptDirectory = read_cache(&path)?;
-        if kept.directory.members.is_empty() && !kept.nodes.is_empty() {
-            kept.directory = Directory::of_roles(kept.directory.version, &kept.nodes);
-        }
+        let kept = read_cache(&path)?;
         Ok(Self {
             path,
             kept,
@@ -108,7 +89,7 @@ impl DirectoryKeeper {
     /// Takes a frame of a snapshot, and gives children the whole when it was the last.
     pub(crate) fn take_frame(
         &mut self,
-        frame: SnapshotFrame,
+        frame: DirectoryFrame,
         supervisor: &mut Supervisor,
         seed: &mut SeedVoice,
     ) {
@@ -120,16 +101,13 @@ impl DirectoryKeeper {
     }
 
     /// The directory that ends with this frame; `None` where more follow, or it cannot be used.
-    fn whole(&mut self, frame: SnapshotFrame) -> Option<Directory> {
+    fn whole(&mut self, frame: DirectoryFrame) -> Option<Directory> {
         let version = frame.version;
         self.members.extend(frame.members);
         if frame.more {
             return None;
         }
         let members = std::mem::take(&mut self.members);
-        if members.is_empty() {
-            return Some(Directory::of_roles(version, &frame.nodes));
-        }
         match frame.slots.try_into() {
             Ok(slots) => Some(Directory {
                 version,

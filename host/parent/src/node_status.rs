@@ -6,7 +6,6 @@ use crate::{
 };
 use protoplex_wire::{
     BuildId, Role,
-    directory::DIRECTORY_FORMAT,
     link::{Heartbeat, Hello},
     status::Addresses,
 };
@@ -66,8 +65,7 @@ impl NodeView<'_> {
             region: self.profile.region.clone(),
             capacity: self.profile.capacity,
             child_addresses: self.profile.child_addresses.clone(),
-            children_ready: Some(count(self.supervisor.serving())),
-            directory_format: DIRECTORY_FORMAT,
+            children_ready: count(self.supervisor.serving()),
             leaving: self.leaving.has_begun(),
         }
     }

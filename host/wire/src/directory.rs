@@ -11,9 +11,6 @@ mod slots;
 
 pub use slots::{ChildId, Placed, SLOTS, SlotFault, Slots, hash, slot_of};
 
-/// The form in which a node takes the directory; 0 is that of nodes before there were members.
-pub const DIRECTORY_FORMAT: u32 = 1;
-
 /// A node that can be relayed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -45,6 +42,22 @@ pub struct Directory {
     /// Owner of every slot.
     #[serde(default)]
     pub slots: Slots,
+}
+
+/// A part of a whole version: a frame of the node's stream has a limit, and thousands of nodes do not fit into one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryFrame {
+    /// Version of the directory.
+    pub version: u64,
+    /// Members that this frame names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Member>,
+    /// Slots of each child, in the last frame.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: Placed,
+    /// Whether further frames of this version follow: it counts when the last is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// Changes that lead from one version to another.
@@ -85,30 +98,7 @@ pub enum DeltaFault {
 }
 
 impl Directory {
-    /// The directory of an older Seed: addresses by role, without names. No key is placed by it.
-    pub fn of_roles(version: u64, nodes: &BTreeMap<Role, Vec<Addresses>>) -> Self {
-        let member = |role: Role, addresses: &Addresses| {
-            let member = Member {
-                role,
-                region: String::new(),
-                addresses: addresses.clone(),
-                child_addresses: Vec::new(),
-                capacity: 1,
-                cordoned: false,
-            };
-            (format!("{role} {}", addresses.meta), member)
-        };
-        let all = nodes
-            .iter()
-            .flat_map(|(role, all)| all.iter().map(|a| member(*role, a)));
-        Self {
-            version,
-            members: all.collect(),
-            slots: Slots::default(),
-        }
-    }
-
-    /// Addresses by role, for nodes of before there were members. A cordoned node is named where there is no other.
+    /// Addresses by role. A cordoned node is named where there is no other.
     pub fn by_role(&self) -> BTreeMap<Role, Vec<Addresses>> {
         let mut nodes = BTreeMap::<Role, Vec<Addresses>>::new();
         for member in self.usable() {

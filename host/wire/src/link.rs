@@ -4,14 +4,13 @@
 
 use crate::{
     BuildId, ReleaseId,
-    directory::{Delta, Member, Placed},
+    directory::{Delta, DirectoryFrame},
     manifest::Role,
     release::Stage,
     signature::Envelope,
     status::Addresses,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 
 /// Most bytes of a line; a longer one is refused. Manifests travel as blobs, not here.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -91,7 +90,7 @@ pub struct Hello {
     pub active: Option<BuildId>,
     /// The highest release that the node has taken.
     pub release: ReleaseId,
-    /// The build that was ordered under that number. Absent: a node of a version that did not write it down.
+    /// The build that was ordered under that number. Absent: the node has taken no release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_build: Option<BuildId>,
     /// Region of the node; empty is nowhere in particular.
@@ -103,12 +102,8 @@ pub struct Hello {
     /// Address at which other nodes reach each child, `http://host:port`. Live nodes only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub child_addresses: Vec<String>,
-    /// Children that serve now. Absent: all of them, if there is a build.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub children_ready: Option<u32>,
-    /// The form in which the node takes the directory, see [`crate::directory::DIRECTORY_FORMAT`].
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub directory_format: u32,
+    /// Children that serve now.
+    pub children_ready: u32,
     /// Whether the node has said `leaving` before, on a link that broke.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
@@ -165,23 +160,8 @@ pub enum FromSeed {
         /// Release for which the build was prepared.
         release: ReleaseId,
     },
-    /// The directory, or a part of it, for every node that opens a link or asks. A node of
-    /// [`crate::directory::DIRECTORY_FORMAT`] 0 gets it whenever a node comes or goes.
-    Directory {
-        /// Version of the directory, which rises with every change.
-        version: u64,
-        /// Addresses of the healthy nodes, by role, for nodes of format 0; empty for others.
-        nodes: BTreeMap<Role, Vec<Addresses>>,
-        /// The healthy nodes, by name.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        members: BTreeMap<String, Member>,
-        /// Slots of each child.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        slots: Placed,
-        /// Whether further frames of this version follow, and it counts when the last is there: a frame has a limit.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        more: bool,
-    },
+    /// The directory, or a part of it, for every node that opens a link or asks.
+    Directory(DirectoryFrame),
     /// Changes since the version that the node has.
     DirectoryDelta(Delta),
     /// Answer to `leaving`: every node has acknowledged a directory that sends nothing new here, or had its time.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{connected_voice, said, supervisor, told};
+use protoplex_wire::{directory::Placed, manifest::Role, status::Addresses};
 use tokio::sync::mpsc::Receiver;
 
 #[test]
@@ -12,22 +13,8 @@ fn a_damaged_directory_is_set_aside_and_the_node_starts() {
     assert_eq!(std::fs::read_to_string(aside).unwrap(), damaged);
 }
 
-#[test]
-fn a_directory_without_members_still_leads_to_the_nodes() {
-    let dir = tempfile::tempdir().unwrap();
-    let old = r#"{"hop_key":"ab","version":7,"nodes":{"app":[
-        {"http":"http://a","https":"","health":"","meta":"https://a"},
-        {"http":"http://b","https":"","health":"","meta":"https://b"}]}}"#;
-    std::fs::write(dir.path().join(FILE), old).unwrap();
-    let keeper = DirectoryKeeper::open(dir.path()).unwrap();
-    assert_eq!(keeper.kept.directory.by_role()[&Role::App].len(), 2);
-    keeper.write();
-    let again = DirectoryKeeper::open(dir.path()).unwrap();
-    assert_eq!(again.kept.directory, keeper.kept.directory);
-}
-
 /// A frame of a snapshot with one member of that name.
-fn frame(version: u64, name: &str, more: bool) -> SnapshotFrame {
+fn frame(version: u64, name: &str, more: bool) -> DirectoryFrame {
     let member = Member {
         role: Role::App,
         region: String::new(),
@@ -36,9 +23,8 @@ fn frame(version: u64, name: &str, more: bool) -> SnapshotFrame {
         capacity: 1,
         cordoned: false,
     };
-    SnapshotFrame {
+    DirectoryFrame {
         version,
-        nodes: BTreeMap::new(),
         members: [(name.to_owned(), member)].into(),
         slots: Placed::new(),
         more,

@@ -3,7 +3,7 @@
 
 use super::{CoreEffect, LinkId, SeedCore, fleet::FleetNode, placement};
 use protoplex_wire::{
-    directory::{DIRECTORY_FORMAT, Delta, Directory, Member, Placed},
+    directory::{Delta, Directory, DirectoryFrame, Member, Placed},
     link::{self, FRAME_BYTES_MAX, FromSeed, LEAVE_MS_MAX, SILENCE_MS_MAX},
     manifest::Role,
 };
@@ -80,26 +80,18 @@ impl DirectoryState {
     }
 
     /// The whole directory, in frames of which only the last says that it is all.
-    fn snapshot(&self, format: u32) -> Vec<FromSeed> {
-        let frame = |members, last: bool| FromSeed::Directory {
-            version: self.current.version,
-            nodes: BTreeMap::new(),
-            members,
-            slots: match last {
-                true => self.current.slots.clone().into(),
-                false => Placed::new(),
-            },
-            more: !last,
-        };
-        if format < DIRECTORY_FORMAT {
-            return vec![FromSeed::Directory {
+    fn snapshot(&self) -> Vec<FromSeed> {
+        let frame = |members, last: bool| {
+            FromSeed::Directory(DirectoryFrame {
                 version: self.current.version,
-                nodes: self.current.by_role(),
-                members: BTreeMap::new(),
-                slots: Placed::new(),
-                more: false,
-            }];
-        }
+                members,
+                slots: match last {
+                    true => self.current.slots.clone().into(),
+                    false => Placed::new(),
+                },
+                more: !last,
+            })
+        };
         let (mut frames, mut members, mut bytes) = (Vec::new(), BTreeMap::new(), 0);
         for (name, member) in &self.current.members {
             let more = link::encode(&(name, member)).len();
@@ -114,13 +106,13 @@ impl DirectoryState {
         frames
     }
 
-    /// Frames for a node that has been told of `told`, in the form that it takes.
-    fn frames(&self, told: u64, format: u32) -> Vec<FromSeed> {
+    /// Frames for a node that has been told of `told`.
+    fn frames(&self, told: u64) -> Vec<FromSeed> {
         match &self.delta {
-            Some(delta) if format >= DIRECTORY_FORMAT && delta.from == told => {
+            Some(delta) if delta.from == told => {
                 vec![FromSeed::DirectoryDelta(Delta::clone(delta))]
             }
-            _ => self.snapshot(format),
+            _ => self.snapshot(),
         }
     }
 }
@@ -241,9 +233,7 @@ impl SeedCore {
             let Some(node) = self.nodes.get_mut(name).filter(|n| n.told != version) else {
                 continue;
             };
-            let frames = self
-                .directory
-                .frames(node.told, node.hello.directory_format);
+            let frames = self.directory.frames(node.told);
             node.told = version;
             let send = |message| CoreEffect::Send {
                 link: *link,

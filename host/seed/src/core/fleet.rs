@@ -105,19 +105,6 @@ impl FleetNode {
         self.hello.release = release;
         self.beat.children_ready = self.beat.children_ready.max(self.hello.children);
     }
-
-    /// Heartbeat that is presumed until the first one: a node of a version that does not count its children is
-    /// believed to serve its build.
-    fn presumed_beat(hello: &Hello) -> Heartbeat {
-        let presumed = match hello.active {
-            Some(_) => hello.children,
-            None => 0,
-        };
-        Heartbeat {
-            children_ready: hello.children_ready.unwrap_or(presumed),
-            ..Heartbeat::default()
-        }
-    }
 }
 
 impl SeedCore {
@@ -146,7 +133,10 @@ impl SeedCore {
         let node = FleetNode {
             link: Some(link),
             heard_ms: self.now_ms,
-            beat: FleetNode::presumed_beat(&hello),
+            beat: Heartbeat {
+                children_ready: hello.children_ready,
+                ..Heartbeat::default()
+            },
             fence: hello.release,
             loaded: hello.active.into_iter().collect(),
             task: None,

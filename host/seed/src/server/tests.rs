@@ -6,7 +6,6 @@ use protoplex_fleet::authority::{Authority, IssuedCertificate, release_key};
 use protoplex_seed_client::{ClientError, LinkReceiver, LinkSender, ReleaseEvents, SeedClient};
 use protoplex_wire::{
     BuildId, Manifest, ReleaseId,
-    directory::DIRECTORY_FORMAT,
     link::{FromNode, FromSeed, Heartbeat, Hello},
     manifest::{FORMAT, Handler, Role},
     release::Stage,
@@ -251,8 +250,7 @@ fn hello(name: &str, release: ReleaseId) -> Hello {
         region: String::new(),
         capacity: 0,
         child_addresses: Vec::new(),
-        children_ready: None,
-        directory_format: DIRECTORY_FORMAT,
+        children_ready: 0,
         leaving: false,
     }
 }

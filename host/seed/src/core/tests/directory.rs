@@ -278,44 +278,6 @@ fn a_node_that_comes_back_has_left_nothing() {
 }
 
 #[test]
-fn an_older_node_gets_addresses_by_role_without_leaving_nodes() {
-    let mut fleet = SimFleet::running(&["a", "b"], "one");
-    let hello = Hello {
-        directory_format: 0,
-        ..fleet::hello("old")
-    };
-    let told = |effects: Vec<CoreEffect>| {
-        let mut last = None;
-        for effect in effects {
-            if let CoreEffect::Send {
-                link: 99,
-                message: FromSeed::Directory { nodes, members, .. },
-            } = effect
-            {
-                assert!(members.is_empty());
-                last = nodes.get(&Role::App).map(Vec::len);
-            }
-        }
-        last
-    };
-    let now_ms = fleet.now_ms;
-    assert_eq!(
-        told(
-            fleet
-                .core
-                .step(CoreEvent::NodeHello { link: 99, hello }, now_ms)
-        ),
-        Some(2)
-    );
-    let link = fleet.nodes["a"].link.unwrap();
-    let leaving = CoreEvent::NodeFrame {
-        link,
-        frame: FromNode::Leaving,
-    };
-    assert_eq!(told(fleet.core.step(leaving, now_ms)), Some(1));
-}
-
-#[test]
 fn a_directory_of_thousands_of_nodes_fits_the_frame_limit() {
     let names: Vec<String> = (0..2_000)
         .map(|n| format!("live-{n}-{}", "x".repeat(200)))

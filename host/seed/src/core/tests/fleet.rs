@@ -2,7 +2,7 @@
 
 use super::*;
 use protoplex_wire::{
-    directory::DIRECTORY_FORMAT,
+    directory::DirectoryFrame,
     link::{self, FRAME_BYTES_MAX},
     manifest::Role,
     status::Addresses,
@@ -88,8 +88,7 @@ pub fn hello(name: &str) -> Hello {
         region: String::new(),
         capacity: 0,
         child_addresses,
-        children_ready: None,
-        directory_format: DIRECTORY_FORMAT,
+        children_ready: 0,
         leaving: false,
     }
 }
@@ -182,7 +181,7 @@ impl SimFleet {
                 node.seen.push(format!("activate {release}"));
             }
             FromSeed::Abandon { release } => node.seen.push(format!("abandon {release}")),
-            FromSeed::Directory { version, .. } => {
+            FromSeed::Directory(DirectoryFrame { version, .. }) => {
                 assert!(*version >= node.directory.version, "an old directory");
             }
             FromSeed::Left => node.seen.push("left".to_owned()),
@@ -227,6 +226,7 @@ impl SimFleet {
             active: node.active,
             release: node.fence,
             release_build: node.fence_build,
+            children_ready: if node.active.is_some() { 2 } else { 0 },
             ..hello(name)
         };
         self.event(CoreEvent::NodeHello { link, hello });
@@ -446,13 +446,12 @@ impl SimNode {
                     }
                 }
             }
-            FromSeed::Directory {
+            FromSeed::Directory(DirectoryFrame {
                 version,
                 members,
                 slots,
                 more,
-                ..
-            } => {
+            }) => {
                 self.part.members.extend(members);
                 if more {
                     return None;
