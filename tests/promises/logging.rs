@@ -167,3 +167,24 @@ async fn a_parent_that_stands_still_stops_no_visitor() {
     let children = fleet.children(&proxy).unwrap();
     assert_eq!(children.len(), fleet.children(&proxy).unwrap().len());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debug_line_says_its_connection_request_and_handler() {
+    let fleet = Fleet::start_env(SAMPLE, &[], &[("PROTOPLEX_LOG", "debug")]).unwrap();
+    let proxy = fleet.node("proxy");
+    ask(&proxy.http, CONNECTIONS).await;
+    let logged = |names: &[&str]| {
+        fleet.logs_of(&proxy.name).lines().any(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            let spans = line["spans"].as_array().cloned().unwrap_or_default();
+            spans.iter().map(|span| &span["name"]).eq(names)
+                && spans[0]["peer"].is_string()
+                && spans[1]["path"] == LOGS
+        })
+    };
+    let deadline = Instant::now() + WAIT_MAX;
+    while !logged(&["connection", "request", "handler"]) {
+        assert!(Instant::now() < deadline, "{}", fleet.logs_of(&proxy.name));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

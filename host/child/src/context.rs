@@ -1,7 +1,10 @@
 //! State that all requests of a child share, for whatever answers one: builds, servers to relay to, counters, and the one
 //! log line of a failed call.
 
-use super::{build::LoadedHandler, builds::Builds, metrics::Metrics, relay::RelayServers, reply};
+use super::{
+    background::Background, build::LoadedHandler, builds::Builds, metrics::Metrics,
+    relay::RelayServers, reply,
+};
 use protoplex_handler::HandlerError;
 use protoplex_http::Reply;
 use protoplex_wire::role::RoleSpec;
@@ -14,6 +17,8 @@ pub struct ChildContext {
     pub builds: Builds,
     pub(super) servers: RelayServers,
     pub(super) metrics: Metrics,
+    /// Tasks that belong to no connection.
+    pub background: Background,
 }
 
 impl ChildContext {

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod assets;
+pub mod background;
 pub mod build;
 pub mod builds;
 pub mod context;

@@ -169,6 +169,13 @@ impl Requests {
     }
 
     fn by_handler(&self, index: usize, request: Request<'_>) -> Answer {
+        let build = request.build;
+        let handler = &*build.handlers[index].name;
+        let span = tracing::debug_span!("handler", handler, build = build.id.short());
+        Answer::within(span, || self.ask_handler(index, request))
+    }
+
+    fn ask_handler(&self, index: usize, request: Request<'_>) -> Answer {
         let context = &self.context;
         let (head, build) = (request.head, request.build);
         let handler = &build.handlers[index];

@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::{net::TcpStream, time::Instant};
+use tracing::{Instrument, Span};
 
 /// What a service returns for a request's head: a reply, or its future.
 pub enum Answer {
@@ -19,6 +20,19 @@ pub enum Answer {
     Ready(Reply),
     /// A reply that is not there yet. The connection polls the future, and drops it when the client goes away.
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+impl Answer {
+    /// Makes an answer inside a span, in which its future stays. Costs nothing where the log leaves the span out.
+    pub fn within(span: Span, make: impl FnOnce() -> Self) -> Self {
+        if span.is_disabled() {
+            return make();
+        }
+        match span.in_scope(make) {
+            Self::Later(reply) => Self::Later(Box::pin(reply.instrument(span))),
+            ready => ready,
+        }
+    }
 }
 
 /// A reply. The connection adds `date`, framing (`content-length`, `transfer-encoding`), `connection` and the request

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Pause after an accept that failed and left nothing to do about it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -104,7 +105,12 @@ fn admit<P: Protocol>(
         leaving: at.leaving.clone(),
         protocol: at.protocol.clone(),
     };
-    all.tasks().spawn(async move {
+    let span = tracing::debug_span!(
+        "connection",
+        peer = %address,
+        internal = opening.entrance.is_internal,
+    );
+    let open = async move {
         let opening = opening;
         let counted = OwnedGaugeGuard::new(opening.all.gauge());
         let left = if is_announced {
@@ -114,10 +120,12 @@ fn admit<P: Protocol>(
         };
         if let Some(opening::LeftProtocol { onward, of_address }) = left {
             // A task of its own, as large as the next protocol needs, and not as a request does.
-            opening.all.tasks().spawn(async move {
+            let onward = async move {
                 onward.await;
                 drop((permit, counted, of_address));
-            });
+            };
+            opening.all.tasks().spawn(onward.in_current_span());
         }
-    });
+    };
+    all.tasks().spawn(open.instrument(span));
 }

@@ -1,7 +1,8 @@
 //! The service that answers requests, as connections see it.
 
-use crate::Origin;
+use crate::{Origin, reply};
 use protoplex_http::{Answer, Body, Head, HeaderField, Internal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Service that connections call for each request.
 pub trait Service: Send + Sync + 'static {
@@ -14,4 +15,20 @@ pub trait Service: Send + Sync + 'static {
     fn origin(&self, _internal: &Internal<'_>, _fields: &[HeaderField<'_>]) -> Option<Origin> {
         None
     }
+}
+
+/// Calls the service in the span of the request. A service that panics is answered for.
+pub(crate) fn call<S: Service>(service: &S, head: &Head<'_>, body: Body, id: &[u8; 16]) -> Answer {
+    let span = tracing::debug_span!(
+        "request",
+        id = head.request_id,
+        client = %head.client,
+        method = head.method,
+        host = head.authority,
+        path = head.path,
+    );
+    Answer::within(span, || {
+        catch_unwind(AssertUnwindSafe(|| service.call(head, body)))
+            .unwrap_or_else(|_| Answer::Ready(reply::panicked(id)))
+    })
 }

@@ -32,7 +32,7 @@ impl Fleet {
     pub fn start_with(build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, None)
+        Self::start_in(data, registry, build, more, &Around::default())
     }
 
     /// Starts a fleet of another version of the program, that of an earlier commit for instance.
@@ -42,7 +42,14 @@ impl Fleet {
     pub fn start_of(program: &Path, build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let (root, registry) = (data.path().join("data"), data.path().join("registry"));
-        let (up, info) = up(program, &root, &registry, build, &strings(more), None)?;
+        let (up, info) = up(
+            program,
+            &root,
+            &registry,
+            build,
+            &strings(more),
+            &Around::default(),
+        )?;
         Ok(Self {
             up,
             data: Some(data),
@@ -66,7 +73,7 @@ impl Fleet {
         )?;
         let registry = data.path().join("registry");
         let build = build.to_str().context("a temporary folder is text")?;
-        Self::start_in(data, registry, build, more, None)
+        Self::start_in(data, registry, build, more, &Around::default())
     }
 
     /// Starts a fleet whose nodes treat clients as this JSON of `--ingress` says.
@@ -80,7 +87,7 @@ impl Fleet {
         let registry = data.path().join("registry");
         let file = file.to_str().context("a temporary folder is text")?;
         let more = [more, &["--ingress", file]].concat();
-        Self::start_in(data, registry, build, &more, None)
+        Self::start_in(data, registry, build, &more, &Around::default())
     }
 
     /// Starts a fleet in which no process may have more descriptors than that.
@@ -90,7 +97,29 @@ impl Fleet {
     pub fn start_within(descriptors: u64, build: &str, more: &[&str]) -> anyhow::Result<Self> {
         let data = tempfile::tempdir()?;
         let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, Some(descriptors))
+        let around = Around {
+            descriptors_max: Some(descriptors),
+            ..Around::default()
+        };
+        Self::start_in(data, registry, build, more, &around)
+    }
+
+    /// Starts a fleet whose processes all have these environment variables.
+    ///
+    /// # Errors
+    /// It did not serve in time; the text has what it said.
+    pub fn start_env(
+        build: &str,
+        more: &[&str],
+        env: &'static [(&'static str, &'static str)],
+    ) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let registry = data.path().join("registry");
+        let around = Around {
+            env,
+            ..Around::default()
+        };
+        Self::start_in(data, registry, build, more, &around)
     }
 
     /// Starts a fleet after `prepare` has put something into its data folder.
@@ -107,7 +136,7 @@ impl Fleet {
         fs::create_dir(&root)?;
         prepare(&root)?;
         let registry = data.path().join("registry");
-        Self::start_in(data, registry, build, more, None)
+        Self::start_in(data, registry, build, more, &Around::default())
     }
 
     /// Starts a fleet that is found where that one is, when nothing says which is meant.
@@ -120,7 +149,7 @@ impl Fleet {
             other.registry.clone(),
             build,
             &[],
-            None,
+            &Around::default(),
         )
     }
 
@@ -145,7 +174,7 @@ impl Fleet {
             &self.registry,
             build,
             &small(&[]),
-            None,
+            &Around::default(),
         )?;
         (self.up, self.info) = (up, info);
         Ok(started.elapsed())
@@ -156,11 +185,11 @@ impl Fleet {
         registry: PathBuf,
         build: &str,
         more: &[&str],
-        descriptors: Option<u64>,
+        around: &Around,
     ) -> anyhow::Result<Self> {
         let root = data.path().join("data");
         let more = small(more);
-        let (up, info) = up(&program()?, &root, &registry, build, &more, descriptors)?;
+        let (up, info) = up(&program()?, &root, &registry, build, &more, around)?;
         Ok(Self {
             up,
             data: Some(data),
@@ -169,6 +198,15 @@ impl Fleet {
             info,
         })
     }
+}
+
+/// What the processes of a fleet find around them.
+#[derive(Default)]
+struct Around {
+    /// Most descriptors of a process, where a test sets that.
+    descriptors_max: Option<u64>,
+    /// Environment variables beside the test's own.
+    env: &'static [(&'static str, &'static str)],
 }
 
 /// Roles of which a fleet has a node though its test does not say so.
@@ -195,11 +233,11 @@ fn up(
     registry: &Path,
     build: &str,
     more: &[String],
-    descriptors: Option<u64>,
+    around: &Around,
 ) -> anyhow::Result<(Child, Value)> {
     // Shared by all tests, because compiling an interpreter takes long; and apart from the user's own.
     let native = program.with_file_name("test-native");
-    let mut command = match descriptors {
+    let mut command = match around.descriptors_max {
         None => Command::new(program),
         Some(most) => {
             let mut shell = Command::new("sh");
@@ -217,6 +255,7 @@ fn up(
         .args(more)
         // Apart from the user's own, too: nobody's `push` shall find a fleet of a test.
         .env("XDG_RUNTIME_DIR", registry)
+        .envs(around.env.iter().copied())
         .current_dir(repository())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

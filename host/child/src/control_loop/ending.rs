@@ -51,6 +51,7 @@ impl Child {
             };
             log.iter().for_each(|log| log.flush());
             role.handed_over().await;
+            context.background.end().await;
             cut
         }
     }

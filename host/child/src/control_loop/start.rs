@@ -2,6 +2,7 @@
 
 use crate::{
     access_log::FileLog,
+    background::Background,
     builds::Builds,
     context::ChildContext,
     inherited::inherited,
@@ -81,6 +82,7 @@ impl Child {
             builds: Builds::default(),
             servers: RelayServers::new(means),
             metrics: Metrics::default(),
+            background: Background::default(),
         });
         let role = start_role(&RoleStart {
             config: &config,

@@ -97,7 +97,7 @@ impl Child {
         );
         let (switch, id, deadline) = (old.switched_away(), old.id, old.deadline_token());
         let old = Arc::downgrade(&old);
-        tokio::spawn(async move {
+        self.context.background.spawn(async move {
             tokio::time::sleep(timeout).await;
             let now = context.builds.now();
             if now.active.as_ref().is_some_and(|now| now.id == id) {

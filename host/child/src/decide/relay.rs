@@ -23,6 +23,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
+use tracing::Instrument;
 
 /// Relays a request, as its handler decided.
 ///
@@ -90,7 +91,8 @@ pub(super) fn relay(
         }
         let deadline = DrainDeadline::new(&build, needs);
         drop(build);
-        let sent = pin!(send(&group, outbound, &request_id));
+        let span = tracing::debug_span!("capability", capability = "relay", upstream = grant.name);
+        let sent = pin!(send(&group, outbound, &request_id).instrument(span));
         deadline.until(&context, &request_id, sent).await
     })))
 }

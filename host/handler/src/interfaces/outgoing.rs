@@ -29,6 +29,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
 };
+use tracing::Instrument;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 /// Until there is room for the request, and again until it is connected, where the guest sets no other time. Two lost SYN
@@ -227,7 +228,8 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: IoResult,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
-        Box::new(self.clone().send(request, options))
+        let span = tracing::debug_span!("capability", capability = "outgoing", uri = %request.uri());
+        Box::new(self.clone().send(request, options).instrument(span))
     }
 }
 

@@ -182,8 +182,8 @@ impl Live {
         live.draining.send_replace(Some(window));
         let clients = live.connections.all();
         for client in clients.into_iter().filter(|client| !client.ends_on_drain()) {
-            let live = Arc::clone(live);
-            tokio::spawn(async move {
+            let (live, child) = (Arc::clone(live), Arc::clone(&live.child));
+            child.background.spawn(async move {
                 tokio::time::sleep(window.mul_f64(rand::random())).await;
                 live.send_away(&client);
             });

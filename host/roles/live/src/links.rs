@@ -109,7 +109,8 @@ impl Links {
                 && let Some(identity) = self.identity.get()
                 && let Some(live) = identity.live.upgrade()
             {
-                tokio::spawn(dial(live, place, address));
+                let child = Arc::clone(&live.child);
+                child.background.spawn(dial(live, place, address));
             }
         }
     }
@@ -179,12 +180,15 @@ impl Live {
     /// wait for the link's end: channels are handed over by it.
     pub(super) async fn answer_link(live: Arc<Live>, stream: TcpStream) {
         match accept(&live, stream).await {
-            Ok((peer, io)) => drop(tokio::spawn(async move {
-                if let Err(error) = Self::run_link(&live, &peer, DialledBy::Them, io).await {
-                    let ChildId { node, child } = &peer.place;
-                    tracing::debug!(%node, child, error = format!("{error:#}"), "a link to another child broke");
-                }
-            })),
+            Ok((peer, io)) => {
+                let child = Arc::clone(&live.child);
+                child.background.spawn(async move {
+                    if let Err(error) = Self::run_link(&live, &peer, DialledBy::Them, io).await {
+                        let ChildId { node, child } = &peer.place;
+                        tracing::debug!(%node, child, error = format!("{error:#}"), "a link to another child broke");
+                    }
+                });
+            }
             Err(error) => {
                 tracing::debug!(
                     error = format!("{error:#}"),

@@ -33,8 +33,8 @@ impl Live {
         if clients.is_empty() {
             return;
         }
-        let live = Arc::clone(live);
-        tokio::spawn(async move {
+        let (live, child) = (Arc::clone(live), Arc::clone(&live.child));
+        child.background.spawn(async move {
             let mut since = Instant::now();
             for client in clients {
                 if narrowed {

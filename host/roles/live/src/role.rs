@@ -43,7 +43,8 @@ pub fn start(start: &RoleStart<'_>) -> anyhow::Result<Arc<dyn RoleService>> {
     Live::set_identity(&live, place, &start.files.member)?;
     let ticking = Arc::clone(&live);
     // Ticks go on while the child drains.
-    tokio::spawn(async move { ticking.tick_all().await });
+    let ticks = async move { ticking.tick_all().await };
+    start.child.background.spawn(ticks);
     Ok(Arc::new(LiveRole(live)))
 }
 

@@ -16,6 +16,7 @@ use crate::{
     identity::{self, RequestIds},
     refusal::HttpRefusal,
     reply::{self, ReplyContext},
+    service,
     silence::MutualSilence,
     tunnel,
 };
@@ -31,7 +32,7 @@ use protoplex_http2::{Pipe, ReceivedBody, StreamIo};
 use protoplex_net::{OwnedGaugeGuard, Peer};
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -191,8 +192,7 @@ impl<S: Service> StreamOpener<S> {
             Ok(admitted) => held.permit = Some(admitted),
             Err(wait) => return Answer::Ready(reply::too_many(wait, id)),
         }
-        catch_unwind(AssertUnwindSafe(|| context.service.call(&head, body)))
-            .unwrap_or_else(|_| Answer::Ready(reply::panicked(id)))
+        service::call(&*context.service, &head, body, id)
     }
 }
 

@@ -12,13 +12,11 @@ use crate::{
     identity,
     refusal::HttpRefusal,
     reply::{self, ReplyContext},
+    service,
 };
 use protoplex_http::{AccessNotes, Answer, Duplex, Head, Hop};
 use protoplex_net::RequestPermit;
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
-};
+use std::sync::OnceLock;
 
 /// Answer of the service to a request, and what belongs to the request until the reply is out.
 pub(super) struct ServiceCall {
@@ -94,8 +92,7 @@ where
         let body = intake.body();
         let permit = context.admit(&self.peer, head.client);
         let answer = match &permit {
-            Ok(_) => catch_unwind(AssertUnwindSafe(|| context.service.call(&head, body)))
-                .unwrap_or_else(|_| Answer::Ready(reply::panicked(id))),
+            Ok(_) => service::call(&*context.service, &head, body, id),
             Err(wait) => Answer::Ready(reply::too_many(*wait, id)),
         };
         intake.set_pace(pace.into_inner());
