@@ -9,8 +9,8 @@ use crate::{
     rows::{cpu, relay, rounds},
 };
 use anyhow::{Context, ensure};
-use protoplex_tests::program;
-use std::path::Path;
+use protoplex_tests::{program, repository};
+use std::{fs, path::Path};
 
 /// How often both are started for a row.
 const STARTS: usize = 3;
@@ -69,8 +69,13 @@ fn duels() -> [Duel; 8] {
 /// Stands for the manifest that is written for the back end of this run.
 const RELAY: &str = "";
 
-/// Measures all rows, or those named, against `earlier`.
-pub fn run(earlier: &Path, names: &[String], folder: &Path) -> anyhow::Result<Vec<Row>> {
+/// Measures all rows, or those named, against `earlier`. Its handlers are those of `checkout`, where WIT has changed since.
+pub fn run(
+    earlier: &Path,
+    checkout: Option<&Path>,
+    names: &[String],
+    folder: &Path,
+) -> anyhow::Result<Vec<Row>> {
     ensure!(
         earlier.is_file(),
         "`--before` takes the `protoplex` of an earlier commit; {} is no file",
@@ -85,24 +90,35 @@ pub fn run(earlier: &Path, names: &[String], folder: &Path) -> anyhow::Result<Ve
         );
     }
     let back = peers::back()?;
-    let relay = relay::manifest(folder, &back)?;
-    let relay = relay.to_str().context("the folder's name is text")?;
     let now = program()?;
+    let here = repository();
+    let mut both = Vec::new();
+    for (name, program, root) in [
+        ("now", &*now, &*here),
+        ("earlier", earlier, checkout.unwrap_or(&here)),
+    ] {
+        let folder = folder.join(name);
+        fs::create_dir(&folder)?;
+        both.push((program, root, relay::manifest(&folder, root, &back)?));
+    }
     let mut rows = Vec::new();
     for duel in duels {
         if !names.is_empty() && !names.iter().any(|name| name == duel.name) {
             continue;
         }
         say(&format!("measuring {}", duel.name));
-        let build = match duel.build {
-            RELAY => relay,
-            build => build,
-        };
         let mut all: [Vec<Measured>; 2] = Default::default();
         for _ in 0..STARTS {
-            let [now, earlier] = [&*now, earlier].map(|it| Server::of(it, build, &duel.part));
-            let (now, earlier) = (now?, earlier?);
-            let measured = rounds([(&now, &duel.load), (&earlier, &duel.load)])?;
+            let mut servers = Vec::new();
+            for (program, root, relay) in &both {
+                let build = match duel.build {
+                    RELAY => relay.clone(),
+                    build => root.join(build),
+                };
+                let build = build.to_str().context("the folder's name is text")?;
+                servers.push(Server::of(program, build, &duel.part)?);
+            }
+            let measured = rounds([(&servers[0], &duel.load), (&servers[1], &duel.load)])?;
             for (all, more) in all.iter_mut().zip(measured) {
                 all.extend(more);
             }

@@ -6,6 +6,7 @@
 //! Each run adds its rows to `tests/bench/history.jsonl`, with the commit and the machine that they are of.
 //!
 //! `bench --before FILE` has an earlier build of the program as the only peer: what the data path costs now, and before.
+//! `--checkout DIR` behind it names that build's checkout, where its guests are built: for a build with another WIT.
 
 mod before;
 mod client;
@@ -24,8 +25,13 @@ fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let folder = tempfile::tempdir()?;
     let rows = match &names[..] {
-        [flag, program, names @ ..] if flag == "--before" => {
-            before::run(Path::new(program), names, folder.path())?
+        [flag, program, more @ ..] if flag == "--before" => {
+            let (checkout, names) = match more {
+                [flag, folder, names @ ..] if flag == "--checkout" => (Some(folder), names),
+                names => (None, names),
+            };
+            let checkout = checkout.map(Path::new);
+            before::run(Path::new(program), checkout, names, folder.path())?
         }
         names => rows::run(names, folder.path())?,
     };

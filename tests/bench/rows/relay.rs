@@ -18,13 +18,13 @@ const BULK_MIB: f64 = 10.0;
 
 /// A proxy whose handler sends everything to the back end.
 pub fn ours(folder: &Path, back: &Server) -> anyhow::Result<Server> {
-    Server::proxy(&manifest(folder, back)?)
+    Server::proxy(&manifest(folder, &repository(), back)?)
 }
 
-/// Writes the manifest of a build whose handler sends everything to the back end.
-pub fn manifest(folder: &Path, back: &Server) -> anyhow::Result<PathBuf> {
+/// Writes the manifest of a build whose handler, of this checkout, sends everything to the back end.
+pub fn manifest(folder: &Path, checkout: &Path, back: &Server) -> anyhow::Result<PathBuf> {
     let file = folder.join("relay.toml");
-    let component = repository().join("builds/out/relay.wasm");
+    let component = checkout.join("builds/out/relay.wasm");
     let manifest = format!(
         "name = \"relay\"\n\
          [handlers.measured]\ncomponent = \"{}\"\nisolation = \"shared\"\n\
