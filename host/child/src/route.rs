@@ -1,13 +1,16 @@
 //! (host, path, method) → handler. The most specific host wins, then the most specific path, then the method. Hosts and
 //! paths are in normal form, those of routes and those of requests.
 //!
-//! Cost: one hash of the host, one for each `.` in as much of it as a wildcard has, and one for each `/` of the path,
-//! however many routes there are.
+//! Cost: a hash of the host and one of the path, and one of each label and each segment as far as some route goes along,
+//! however many routes there are, and whatever a request is made of.
+
+mod tree;
 
 use super::metrics::RouteMetrics;
 use protoplex_http::{ClientPace, Head, Scheme, normal};
 use protoplex_wire::manifest::{Role, Route};
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use tree::Tree;
 
 /// The target of a route.
 #[derive(Clone, Debug)]
@@ -45,18 +48,20 @@ pub enum Found<'a> {
 #[derive(Debug, Default)]
 pub struct Router {
     exact_hosts: HashMap<String, Paths>,
-    /// Wildcard hosts by their suffix with its dot: `.example.com`.
-    wildcard_hosts: HashMap<String, Paths>,
-    /// Length of the longest of those suffixes: no longer one of a host needs to be looked up.
-    suffix_bytes_max: usize,
+    /// Length of the longest of those: no longer host needs to be looked up.
+    host_bytes_max: usize,
+    /// Wildcard hosts by the labels behind `*.`, the last one first.
+    wildcard_hosts: Tree<Paths>,
     any_host: Paths,
 }
 
 #[derive(Debug, Default)]
 struct Paths {
     exact: HashMap<String, Methods>,
-    /// Paths that end in `/*`, without that; the empty one is `/*`.
-    prefixes: HashMap<String, Methods>,
+    /// Length of the longest of those: no longer path needs to be looked up.
+    exact_bytes_max: usize,
+    /// Paths that end in `/*`, by their segments before that; `/*` has none.
+    prefixes: Tree<Methods>,
 }
 
 #[derive(Debug, Default)]
@@ -82,17 +87,20 @@ impl Router {
             let path = normal::path(&route.path).unwrap_or(Cow::Borrowed(&route.path));
             let paths = match host.as_deref() {
                 None => &mut router.any_host,
-                Some(host) => match host.strip_prefix('*') {
-                    Some(suffix) => {
-                        router.suffix_bytes_max = router.suffix_bytes_max.max(suffix.len());
-                        router.wildcard_hosts.entry(suffix.to_owned()).or_default()
+                Some(host) => match host.strip_prefix("*.") {
+                    Some(suffix) => router.wildcard_hosts.entry(suffix.rsplit('.')),
+                    None => {
+                        router.host_bytes_max = router.host_bytes_max.max(host.len());
+                        router.exact_hosts.entry(host.to_owned()).or_default()
                     }
-                    None => router.exact_hosts.entry(host.to_owned()).or_default(),
                 },
             };
             let methods = match path.strip_suffix("/*") {
-                Some(prefix) => paths.prefixes.entry(prefix.to_owned()).or_default(),
-                None => paths.exact.entry(path.into_owned()).or_default(),
+                Some(prefix) => paths.prefixes.entry(segments(prefix)),
+                None => {
+                    paths.exact_bytes_max = paths.exact_bytes_max.max(path.len());
+                    paths.exact.entry(path.into_owned()).or_default()
+                }
             };
             if route.methods.is_empty() {
                 methods.any = Some(target.clone());
@@ -138,41 +146,34 @@ impl Router {
 
     /// The tables that a host may use, most specific first.
     fn hosts<'a>(&'a self, host: &str) -> impl Iterator<Item = &'a Paths> + use<'a> {
-        let mut tables = smallvec::SmallVec::<[&'a Paths; 4]>::new();
-        if !self.exact_hosts.is_empty() || !self.wildcard_hosts.is_empty() {
-            tables.extend(self.exact_hosts.get(host));
-            let suffixes = self.suffixes(host);
-            tables.extend(suffixes.filter_map(|suffix| self.wildcard_hosts.get(suffix)));
-        }
-        tables.push(&self.any_host);
-        tables.into_iter()
+        let is_usual = host.len() <= self.host_bytes_max;
+        let exact = is_usual.then(|| self.exact_hosts.get(host)).flatten();
+        // A wildcard stands for one label or more.
+        let behind_first = host.split_once('.').map(|(_, labels)| labels.rsplit('.'));
+        let wildcards = self
+            .wildcard_hosts
+            .along(behind_first.into_iter().flatten());
+        let wildcards = wildcards.into_iter().rev();
+        exact.into_iter().chain(wildcards).chain([&self.any_host])
     }
+}
 
-    /// The suffixes of a host that a wildcard may have, the longest first. Without a bound on their length, a host of
-    /// nothing but dots would cost the square of its length.
-    fn suffixes<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> + use<'h> {
-        let first = host.len().saturating_sub(self.suffix_bytes_max);
-        let dots = host.match_indices('.').map(|(at, _)| at);
-        dots.filter(move |at| *at >= first).map(|at| &host[at..])
-    }
+/// The segments of a path: what stands behind each `/`.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').skip(1)
 }
 
 impl Paths {
     /// The entries that match, most specific first.
-    fn candidates<'a, 'p>(
-        &'a self,
-        path: &'p str,
-    ) -> impl Iterator<Item = &'a Methods> + use<'a, 'p> {
-        let exact = (!self.exact.is_empty())
-            .then(|| self.exact.get(path))
-            .flatten();
-        let mut rest = (!self.prefixes.is_empty()).then_some(path);
-        let prefixes = std::iter::from_fn(move || {
-            let current = rest?;
-            rest = current.rfind('/').map(|at| &current[..at]);
-            Some(self.prefixes.get(current))
-        });
-        exact.into_iter().chain(prefixes.flatten())
+    fn candidates<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a Methods> + use<'a> {
+        let is_usual = path.len() <= self.exact_bytes_max;
+        let exact = is_usual.then(|| self.exact.get(path)).flatten();
+        // `*`, the server as a whole, is beneath no prefix.
+        let is_path = path.starts_with('/');
+        let prefixes = is_path.then(|| self.prefixes.along(segments(path)));
+        exact
+            .into_iter()
+            .chain(prefixes.into_iter().flatten().rev())
     }
 }
 
@@ -242,19 +243,38 @@ mod tests {
         }
     }
 
+    /// A router with wildcards and prefixes, but none that goes far.
+    fn shallow() -> Router {
+        let routes = [
+            route(Some("*.example.com"), "/a/b/*", &[], "1"),
+            route(Some("*.b.example.com"), "/a/*", &[], "2"),
+            route(Some("www.example.com"), "/a", &[], "3"),
+            route(None, "/*", &[], "4"),
+        ];
+        Router::new(Role::Proxy, &routes, target)
+    }
+
     #[test]
-    fn a_host_of_dots_costs_at_most_a_lookup_per_wildcard_byte() {
-        let routes = ["*.example.com", "*.b.example.com"];
-        let routes = routes.map(|host| route(Some(host), "/*", &[], "4"));
-        let router = Router::new(Role::Proxy, &routes, target);
-        let longest = ".b.example.com".len();
-        assert_eq!(
-            router.suffixes(&".".repeat(30_000)).count(),
-            longest,
-            "of 30,000"
-        );
-        let suffixes: Vec<_> = router.suffixes("a.b.example.com").collect();
-        assert_eq!(suffixes, [".b.example.com", ".example.com", ".com"]);
+    fn no_host_or_path_costs_more_than_the_routes_go_along_with_it() {
+        let router = shallow();
+        let looked_up = |host: &str, path: &str| {
+            tree::looked_up();
+            assert_eq!(find(&router, "GET", host, path), Some(4));
+            tree::looked_up()
+        };
+        let usual = looked_up("other.test", "/x/y");
+        for (host, path) in [
+            (&*".".repeat(30_000), "/x/y"),
+            (&"a.".repeat(15_000), "/x/y"),
+            ("other.test", &"/".repeat(8_000)),
+            ("other.test", &"/x".repeat(4_000)),
+        ] {
+            assert!(looked_up(host, path) <= usual, "{host:.9} {path:.9}");
+        }
+        assert_eq!(find(&router, "GET", "a.b.example.com", "/a/b/c"), Some(2));
+        assert_eq!(find(&router, "GET", "a.c.example.com", "/a/b/c"), Some(1));
+        assert_eq!(find(&router, "GET", ".example.com", "/a/b"), Some(1));
+        assert_eq!(find(&router, "GET", "example.com", "/a/b"), Some(4));
     }
 
     #[test]
