@@ -13,8 +13,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Most idle connections that a child keeps to one server.
-const IDLE_CONNECTIONS_MAX: usize = 256;
+/// Idle connections to one server that a child keeps whatever its load: bursts of so many open none.
+const IDLE_CONNECTIONS_MIN: usize = 256;
 /// Longest time that a connection is kept idle: below the 75 s at which our own nodes close theirs, and nginx.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -25,6 +25,10 @@ pub(super) struct Http1Pool {
     idle: Mutex<Vec<ServerConnection>>,
     /// Number of open connections, in use or idle.
     open: Arc<AtomicUsize>,
+    /// Most connections that were in use at once since the last sweep, and between the two before it. As many may be
+    /// idle: with fewer, a load that stays the same would close connections and open others.
+    in_use_max: AtomicUsize,
+    in_use_max_before: AtomicUsize,
 }
 
 impl Http1Pool {
@@ -44,7 +48,11 @@ impl Http1Pool {
         connection.idle_since = Instant::now();
         connection.is_reused = true;
         let mut idle = self.idle.lock();
-        if idle.len() < IDLE_CONNECTIONS_MAX {
+        // This one was in use.
+        let in_use = self.open() - idle.len().min(self.open());
+        let in_use_max = self.in_use_max.fetch_max(in_use, Relaxed).max(in_use);
+        let most = in_use_max.max(self.in_use_max_before.load(Relaxed));
+        if idle.len() < most.max(IDLE_CONNECTIONS_MIN) {
             idle.push(connection);
         }
     }
@@ -60,7 +68,10 @@ impl Http1Pool {
                 old.push(idle.swap_remove(at));
             }
         }
+        let in_use = self.open() - idle.len().min(self.open());
         drop(idle);
+        let in_use_max = self.in_use_max.swap(in_use, Relaxed);
+        self.in_use_max_before.store(in_use_max, Relaxed);
     }
 
     /// Number of idle connections.
@@ -85,6 +96,38 @@ mod tests {
     use crate::{connect::Connector, context::OpenConnections};
     use protoplex_wire::manifest::Upstream;
     use std::sync::Arc;
+
+    #[tokio::test]
+    async fn as_many_are_kept_as_were_in_use_at_once() {
+        const IN_USE: usize = IDLE_CONNECTIONS_MIN + 44;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr().unwrap().to_string().parse().unwrap();
+        tokio::spawn(async move {
+            let mut accepted = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.push(stream);
+            }
+        });
+        let connected = Arc::new(OpenConnections::default());
+        let connector = Connector::new(&Upstream::default(), None, &connected).unwrap();
+        let pool = Http1Pool::default();
+        let mut in_use = Vec::new();
+        for _ in 0..IN_USE {
+            let stream = connector.connect(&authority, None).await.unwrap();
+            in_use.push(ServerConnection::new(stream, pool.count()));
+        }
+        in_use.into_iter().for_each(|one| pool.put_back(one));
+        assert_eq!(pool.len(), IN_USE);
+        pool.sweep();
+        let again: Vec<_> = (0..10).filter_map(|_| pool.take(Instant::now())).collect();
+        again.into_iter().for_each(|one| pool.put_back(one));
+        assert_eq!(pool.len(), IN_USE, "the load before the sweep counts");
+        pool.sweep();
+        pool.sweep();
+        let last = pool.take(Instant::now()).unwrap();
+        pool.put_back(last);
+        assert_eq!(pool.len(), IN_USE - 1, "it does no longer");
+    }
 
     #[tokio::test]
     async fn one_that_waits_too_long_is_closed_and_counts_no_more() {
