@@ -30,10 +30,12 @@ up *ARGS: build (build-guests "sample")
 dev *ARGS: build (build-guests "sample")
     target/debug/protoplex dev "$@"
 
-# Run all tests
+# Run all tests; those of the data path once more without io_uring
 test *ARGS: setup-tests build build-guests
     node --test tests/client/*.test.mjs
     cargo nextest run --config-file .ci/nextest.toml --workspace "$@"
+    PROTOPLEX_IO_URING=0 cargo nextest run --config-file .ci/nextest.toml --package protoplex-server --package protoplex-upstream --package protoplex-http2
+    PROTOPLEX_IO_URING=0 cargo nextest run --config-file .ci/nextest.toml --package protoplex-tests -E 'test(/^(cut|relaying|tunnels|undisturbed|slow)/)'
 
 # Run the tests of one crate of the host, without guests: `just unit wire`
 unit CRATE *ARGS: setup-tests
@@ -61,6 +63,11 @@ check: setup-tests
 bench *NAMES: setup-tests build-guests
     cargo build --release --package protoplex --package protoplex-tests --bins
     target/release/bench "$@"
+
+# Count what a request allocates, with a program that is built for that
+bench-allocations: setup-tests build-guests
+    cargo build --release --package protoplex --package protoplex-tests --bins --features protoplex/count-allocations
+    target/release/bench allocations
 
 # Feed random bytes to a reader of them for so long; without a name, list them
 fuzz TARGET="" SECONDS="60": setup-tests

@@ -191,3 +191,34 @@ fn a_manifest_without_an_end_is_refused() {
     assert_eq!(said.code, 5, "{said:?}");
     assert!(said.err.contains("it is no regular file"), "{said:?}");
 }
+
+/// Whether a child of the node has a ring.
+fn has_ring(fleet: &Fleet, node: &Node) -> bool {
+    let children = fleet.children(node).unwrap();
+    let folders = children.iter().map(|child| format!("/proc/{child}/fd"));
+    let mut all = folders.flat_map(|folder| fs::read_dir(folder).unwrap());
+    all.any(|fd| {
+        fs::read_link(fd.unwrap().path())
+            .is_ok_and(|to| to.to_string_lossy().contains("[io_uring]"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_io_uring_serves_as_any() {
+    const SAYS: &str = "sends go out one by one";
+    let usual = Fleet::start(SWAP).unwrap();
+    let proxy = usual.node("proxy");
+    assert_eq!(status(&proxy).await, Some(200));
+    let says = usual.logs_of(&proxy.name).contains(SAYS);
+    assert_ne!(
+        has_ring(&usual, &proxy),
+        says,
+        "it has one, or says why not"
+    );
+    drop(usual);
+    let without = Fleet::start_env(SWAP, &[], &[("PROTOPLEX_IO_URING", "0")]).unwrap();
+    let proxy = without.node("proxy");
+    assert_eq!(status(&proxy).await, Some(200));
+    assert!(!has_ring(&without, &proxy));
+    assert!(without.logs_of(&proxy.name).contains(SAYS));
+}

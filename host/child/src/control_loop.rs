@@ -18,6 +18,7 @@ use std::{pin::pin, sync::Arc};
 pub(super) async fn run(config: ChildConfig, start_role: StartRole) -> anyhow::Result<()> {
     leave_signals_to_the_parent()?;
     let mut child = Child::start(config, start_role)?;
+    child.batch_sends();
     let mut beats = pin!(beat(
         Arc::clone(&child.channel),
         Arc::clone(&child.context),

@@ -35,4 +35,4 @@ pub use response_head::{
     RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,
     check_response_head,
 };
-pub use switch::{Duplex, Switch, SwitchTask, Switched};
+pub use switch::{Switch, SwitchTask, Switched};

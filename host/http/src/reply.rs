@@ -1,17 +1,18 @@
 //! The reply to a request, and when it is ready.
 
-use crate::{Duplex, HeaderLines, Switch};
+use crate::{HeaderLines, Switch};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::combinators::UnsyncBoxBody;
+use protoplex_net::{Duplex, Socket};
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
 /// What a service returns for a request's head: a reply, or its future.
@@ -101,7 +102,7 @@ pub trait SocketBody: Send {
 /// Rest of a body, and the socket that it comes from.
 pub struct SocketRest<'a> {
     /// Socket to the server.
-    pub socket: &'a TcpStream,
+    pub socket: &'a Socket,
     /// Bytes that are left. Whoever takes some out of the socket counts them down.
     pub left: &'a mut u64,
 }

@@ -1,46 +1,12 @@
 //! A connection that goes on with another protocol, in the hands of whoever answered its request.
 
 use bytes::Bytes;
+use protoplex_net::Duplex;
 use std::{future::Future, pin::Pin};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
 
 /// Task of a connection that goes on with another protocol, once the reply is out. The connection counts as open until
 /// it is done.
 pub type SwitchTask = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// One end of a connection, whatever carries it. A plain socket is known as such, so that bytes can be moved without
-/// being read.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Socket, if nothing stands between it and the bytes.
-    fn tcp(&self) -> Option<&TcpStream> {
-        None
-    }
-
-    /// Socket underneath, whatever stands between it and the bytes.
-    fn socket(&self) -> Option<&TcpStream> {
-        self.tcp()
-    }
-}
-
-impl Duplex for TcpStream {
-    #[inline]
-    fn tcp(&self) -> Option<&TcpStream> {
-        Some(self)
-    }
-}
-
-impl Duplex for Box<dyn Duplex> {
-    fn tcp(&self) -> Option<&TcpStream> {
-        (**self).tcp()
-    }
-
-    fn socket(&self) -> Option<&TcpStream> {
-        (**self).socket()
-    }
-}
 
 /// A client's connection behind the reply that switches it to another protocol.
 pub struct Switched {

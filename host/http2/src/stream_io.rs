@@ -4,7 +4,7 @@
 use crate::pipe::poll_room;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
-use protoplex_http::Duplex;
+use protoplex_net::Duplex;
 use std::{
     io,
     pin::Pin,

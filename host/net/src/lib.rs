@@ -9,6 +9,7 @@ mod address_range;
 mod connections;
 mod counters;
 mod drain;
+mod duplex;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod guards;
@@ -20,8 +21,10 @@ mod peer;
 mod probe;
 mod protocol;
 mod proxy_protocol;
+mod sends;
 mod shares;
 mod shed;
+mod socket;
 mod splice;
 mod tickets;
 mod timer;
@@ -32,6 +35,7 @@ pub use accounts::{Account, Accounts, ConnectionPermit, OverLimit, RequestPermit
 pub use address_range::{AddressRange, any_contains};
 pub use connections::{ConnectionSettings, Connections};
 pub use counters::{ConnectionCounters, RefusalCause};
+pub use duplex::Duplex;
 pub use guards::{GaugeGuard, OwnedGaugeGuard};
 pub use limits::NetLimits;
 pub use listen::ListenHandle;
@@ -41,7 +45,9 @@ pub use probe::probe;
 pub use protocol::{
     AcceptedConnection, ConnectionStream, ConnectionTask, Entrance, Protocol, Security, TlsHandoff,
 };
+pub use sends::{BatchRefusal, SendTask, batch_sends};
 pub use shares::{Rate, Share, Shares, SharesFull};
+pub use socket::Socket;
 pub use splice::{Splice, Spliced};
 pub use tickets::TicketSecret;
 pub use timer::Timer;

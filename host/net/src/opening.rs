@@ -2,7 +2,7 @@
 
 use crate::{
     AcceptedConnection, ConnectionPermit, ConnectionStream, ConnectionTask, Connections, Entrance,
-    Peer, Protocol, RefusalCause, Security, address_range::any_contains, proxy_protocol,
+    Peer, Protocol, RefusalCause, Security, Socket, address_range::any_contains, proxy_protocol,
 };
 use std::{net::SocketAddr, sync::Arc};
 use tokio::{
@@ -96,13 +96,13 @@ pub(crate) async fn serve<P: Protocol>(
         leaving: leaving.clone(),
     };
     let stream = match &entrance.security {
-        Security::Plain => ConnectionStream::Plain(stream),
+        Security::Plain => ConnectionStream::Plain(stream.into()),
         Security::Either(handoff) => {
             if begins_with_tls(all, &stream, leaving).await? {
                 let onward = handoff(stream);
                 return Some(LeftProtocol { onward, of_address });
             }
-            ConnectionStream::Plain(stream)
+            ConnectionStream::Plain(stream.into())
         }
         // On the heap: a connection without TLS does not carry what one with it needs.
         Security::Tls => {
@@ -121,7 +121,7 @@ async fn handshake(
     tls: &TlsAcceptor,
     stream: TcpStream,
     leaving: &CancellationToken,
-) -> Option<Box<TlsStream<TcpStream>>> {
+) -> Option<Box<TlsStream<Socket>>> {
     let since = Instant::now();
     let handshake = timeout(all.limits().handshake_timeout, async {
         let mut first = [0];
@@ -130,7 +130,7 @@ async fn handshake(
             begun = stream.peek(&mut first) => begun.ok()?,
             () = all.leave_unasked(leaving, since) => return None,
         };
-        Some(tls.accept(stream).await)
+        Some(tls.accept(Socket::from(stream)).await)
     });
     match handshake.await {
         Ok(Some(Ok(stream))) => Some(Box::new(stream)),

@@ -1,6 +1,6 @@
 //! The protocol that a listener's connections speak, as the listener sees it.
 
-use crate::Peer;
+use crate::{Peer, Socket};
 use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -40,9 +40,9 @@ pub struct AcceptedConnection {
 /// Byte stream of a connection.
 pub enum ConnectionStream {
     /// The socket itself.
-    Plain(TcpStream),
+    Plain(Socket),
     /// TLS session. Boxed: it has more than a kilobyte, and moves from hand to hand.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// How connections come in by a listener.

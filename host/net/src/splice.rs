@@ -1,5 +1,6 @@
 //! Moves bytes from one socket to another by `splice(2)`, through a pipe: they never enter this process.
 
+use crate::Socket;
 use rustix::{
     io::Errno,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
@@ -56,8 +57,8 @@ impl Splice {
     /// An idle splice holds no pipe.
     pub fn poll(
         &mut self,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Socket,
+        to: &Socket,
         most: u64,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Spliced>> {
@@ -68,7 +69,8 @@ impl Splice {
             ready!(from.poll_read_ready(cx))?;
             let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_BYTES);
             let pipe = self.pipe()?;
-            let Poll::Ready(read) = poll_splice(from, &pipe.write, most, Interest::READABLE, cx)
+            let Poll::Ready(read) =
+                poll_splice(from.stream(), &pipe.write, most, Interest::READABLE, cx)
             else {
                 self.release();
                 return Poll::Pending;
@@ -80,9 +82,17 @@ impl Splice {
                 return Poll::Ready(Ok(Spliced::End));
             }
         }
+        // What was written before comes first.
+        ready!(to.poll_sent(cx))?;
         let held = self.held;
         let pipe = self.pipe()?;
-        let wrote = ready!(poll_splice(to, &pipe.read, held, Interest::WRITABLE, cx))?;
+        let wrote = ready!(poll_splice(
+            to.stream(),
+            &pipe.read,
+            held,
+            Interest::WRITABLE,
+            cx
+        ))?;
         self.held -= wrote;
         Poll::Ready(Ok(Spliced::Bytes(wrote)))
     }

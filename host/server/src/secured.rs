@@ -1,23 +1,20 @@
 //! A client's connection by TLS, as HTTP reads from it and writes to it.
 
-use protoplex_http::Duplex;
+use protoplex_net::{Duplex, Socket};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 /// A client's TLS session. Boxed: it is more than a kilobyte, and moves from hand to hand.
-pub(crate) struct Secured(pub(crate) Box<TlsStream<TcpStream>>);
+pub(crate) struct Secured(pub(crate) Box<TlsStream<Socket>>);
 
 impl Duplex for Secured {
     #[inline]
-    fn socket(&self) -> Option<&TcpStream> {
+    fn socket(&self) -> Option<&Socket> {
         Some(self.0.get_ref().0)
     }
 }

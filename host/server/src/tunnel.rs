@@ -2,8 +2,8 @@
 //! a 101, or an allowed CONNECT.
 
 use bytes::{Buf, Bytes, BytesMut};
-use protoplex_http::{Duplex, Tunnel};
-use protoplex_net::{Splice, Spliced};
+use protoplex_http::Tunnel;
+use protoplex_net::{Duplex, Splice, Spliced};
 use std::{
     future::{Future, poll_fn},
     io,
@@ -58,7 +58,7 @@ fn is_reset(error: &io::Error) -> bool {
 fn reset_on_close(io: &impl Duplex) {
     if let Some(socket) = io.socket() {
         // Fails for a socket that is closed. Without a reset the other end takes what came for all there is.
-        let _ = socket.set_zero_linger();
+        let _ = socket.reset_on_close();
     }
 }
 

@@ -6,9 +6,9 @@ use super::{
     tls::{NodeCertificate, ServerTls, UpstreamTlsError, VersionOffer, host},
 };
 use http::uri::Authority;
-use protoplex_http::{Duplex, Scheme};
+use protoplex_http::Scheme;
 use protoplex_http2::WindowBudget;
-use protoplex_net::OwnedGaugeGuard;
+use protoplex_net::{Duplex, OwnedGaugeGuard, Socket};
 use protoplex_wire::manifest::{ProxyProtocol, Upstream, UpstreamProtocol};
 use std::{
     io::{self, IoSlice},
@@ -41,9 +41,9 @@ pub(crate) struct ServerStream {
 
 enum PlainOrTls {
     /// No TLS.
-    Tcp(TcpStream),
+    Tcp(Socket),
     /// TLS. Boxed, since its buffers are large and most connections are plain.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// Opens connections to the servers of one upstream.
@@ -175,7 +175,7 @@ impl Connector {
     }
 
     /// Tries one address of the name after another. An address that swallows everything must not take all the time.
-    async fn open(&self, authority: &Authority) -> io::Result<TcpStream> {
+    async fn open(&self, authority: &Authority) -> io::Result<Socket> {
         let port = authority
             .port_u16()
             .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
@@ -188,7 +188,7 @@ impl Connector {
                 Ok(Ok(stream)) => {
                     // Not fatal: the connection is slower.
                     let _ = stream.set_nodelay(true);
-                    return Ok(stream);
+                    return Ok(stream.into());
                 }
                 Ok(Err(error)) => failed = error,
                 Err(_) => failed = io::ErrorKind::TimedOut.into(),
@@ -210,7 +210,7 @@ impl ServerStream {
     pub(super) fn reset_on_close(&self) {
         if let Some(socket) = self.socket() {
             // Fails for a socket that is closed. The server then works on for nobody, for a while.
-            let _ = socket.set_zero_linger();
+            let _ = socket.reset_on_close();
         }
     }
 
@@ -229,14 +229,14 @@ impl ServerStream {
 }
 
 impl Duplex for ServerStream {
-    fn tcp(&self) -> Option<&TcpStream> {
+    fn tcp(&self) -> Option<&Socket> {
         match &self.transport {
             PlainOrTls::Tcp(tcp) => Some(tcp),
             PlainOrTls::Tls(_) => None,
         }
     }
 
-    fn socket(&self) -> Option<&TcpStream> {
+    fn socket(&self) -> Option<&Socket> {
         Some(match &self.transport {
             PlainOrTls::Tcp(tcp) => tcp,
             PlainOrTls::Tls(tls) => tls.get_ref().0,

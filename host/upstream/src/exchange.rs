@@ -15,10 +15,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use protoplex_http::{
-    BodyError, Duplex, Interim, Interims, SocketRest, Tunnel,
+    BodyError, Interim, Interims, SocketRest, Tunnel,
     chunked::{ChunkDecoder, ChunkWriter, DecodedChunk},
 };
-use protoplex_net::{OwnedGaugeGuard, Timer};
+use protoplex_net::{Duplex, OwnedGaugeGuard, Timer};
 use std::{
     future::poll_fn,
     io,
@@ -288,8 +288,15 @@ impl Http1Exchange {
     fn awaited(&self) -> AwaitedSide {
         match self.unsent {
             true => AwaitedSide::Response,
+            false if !self.is_sent() => AwaitedSide::Room,
             false => self.sending.awaited(),
         }
+    }
+
+    /// Whether the server, or its kernel, has taken all that was written.
+    fn is_sent(&self) -> bool {
+        let socket = self.connection.io.socket();
+        socket.is_none_or(|socket| socket.is_sent())
     }
 
     /// Sends more of the request. An error is returned once, and nothing more is sent after it.
@@ -438,6 +445,7 @@ impl Http1Exchange {
     pub(super) fn is_over(&self) -> bool {
         matches!(self.reading, BodyReading::Done | BodyReading::Length(0))
             && self.sending.is_over()
+            && self.is_sent()
             && self.connection.input.is_empty()
     }
 }

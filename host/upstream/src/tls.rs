@@ -1,13 +1,13 @@
 //! TLS to servers: which certificates are believed, which one this node shows, and what is spoken inside.
 
 use http::uri::Authority;
+use protoplex_net::Socket;
 use protoplex_wire::manifest::{Upstream, UpstreamProtocol};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use std::{io, sync::Arc};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Certificate of this node, for servers that ask who calls.
@@ -110,9 +110,9 @@ impl ServerTls {
     pub(super) async fn secure(
         &self,
         authority: &Authority,
-        stream: TcpStream,
+        stream: Socket,
         offer: VersionOffer,
-    ) -> io::Result<TlsStream<TcpStream>> {
+    ) -> io::Result<TlsStream<Socket>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host(authority).to_owned())

@@ -1,17 +1,14 @@
 //! Server's end of a tunnel, as the client's connection takes it over.
 
 use bytes::Bytes;
-use protoplex_http::{Duplex, Tunnel};
-use protoplex_net::OwnedGaugeGuard;
+use protoplex_http::Tunnel;
+use protoplex_net::{Duplex, OwnedGaugeGuard, Socket};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Connection to a server, or a stream of one, that counts as open until it is dropped.
 struct CountedEnd<IO> {
@@ -33,11 +30,11 @@ pub(super) fn tunnel(io: impl Duplex, early: Bytes, counted: OwnedGaugeGuard) ->
 }
 
 impl<IO: Duplex> Duplex for CountedEnd<IO> {
-    fn tcp(&self) -> Option<&TcpStream> {
+    fn tcp(&self) -> Option<&Socket> {
         self.io.tcp()
     }
 
-    fn socket(&self) -> Option<&TcpStream> {
+    fn socket(&self) -> Option<&Socket> {
         self.io.socket()
     }
 }

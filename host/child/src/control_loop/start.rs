@@ -20,7 +20,7 @@ use protoplex_control::{
 };
 use protoplex_fleet::MemberFiles;
 use protoplex_handler::{Linkers, Runtime, RuntimeConfig};
-use protoplex_net::{Certificates, ListenHandle};
+use protoplex_net::{BatchRefusal, Certificates, ListenHandle, batch_sends};
 use protoplex_server::{ALPN, Server, ServerSettings};
 use protoplex_upstream::{NodeCertificate, UpstreamContext};
 use protoplex_wire::{Digest, directory::Directory};
@@ -131,6 +131,20 @@ impl Child {
             reserve: Reserve::filled(),
             listening: HashMap::new(),
         })
+    }
+
+    /// Gathers the sends of each turn of the loop, where the child has one thread and the system lets it.
+    pub(super) fn batch_sends(&self) {
+        let context = Arc::clone(&self.context);
+        match batch_sends(move |task| context.background.spawn(task)) {
+            Ok(()) | Err(BatchRefusal::Threads) => {}
+            Err(BatchRefusal::Unwanted) => {
+                tracing::info!("sends go out one by one, as was asked for")
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "sends go out one by one, which costs more CPU");
+            }
+        }
     }
 
     /// Sends a message to the parent. A parent that is gone is noticed where its messages are received.

@@ -3,8 +3,8 @@
 use super::{client::Handle, close, encode::Spoken};
 use bytes::{Bytes, BytesMut};
 use protoplex_handler::LiveMessage;
-use protoplex_http::{Duplex, Switched};
-use protoplex_net::Rate;
+use protoplex_http::Switched;
+use protoplex_net::{Duplex, Rate};
 use protoplex_websocket::{FrameEvent, MessageLimits, MessageReader, Opcode, close_frame, frame};
 use protoplex_wire::manifest::message_cost;
 use std::{

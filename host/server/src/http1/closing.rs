@@ -5,7 +5,7 @@ use super::{
     wire::{EarlyEnd, Wire, read_some},
 };
 use bytes::BytesMut;
-use protoplex_http::Duplex;
+use protoplex_net::Duplex;
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, timeout, timeout_at},

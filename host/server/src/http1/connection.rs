@@ -15,10 +15,11 @@ use crate::{
     identity::RequestIds,
     reply::{conclusive, panicked},
 };
+use bytes::Buf;
 use call::ServiceCall;
 use futures::FutureExt;
-use protoplex_http::{Answer, Duplex, Interims, Scheme, Switch, SwitchTask, Switched};
-use protoplex_net::{GaugeGuard, Peer, probe};
+use protoplex_http::{Answer, Interims, Scheme, Switch, SwitchTask, Switched};
+use protoplex_net::{Duplex, GaugeGuard, Peer, probe};
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 use tokio::io::AsyncReadExt;
 
@@ -129,21 +130,23 @@ where
     async fn request(&mut self, end: usize) -> Result<AfterReply, EarlyEnd> {
         let context = self.wire.context;
         let _counted = GaugeGuard::new(&context.in_flight);
-        let mut bytes = self.wire.input.split_to(end);
-        head::settle_version(&mut bytes);
-        let bytes = bytes.freeze();
+        head::settle_version(&mut self.wire.input[..end]);
         let mut id = self.ids.next();
         let before = self.wire.produced();
+        // Read in place: a head that were taken out of the buffer would cost the next one a buffer of its own.
+        let head = &self.wire.input[..end];
+        let called = self.call(head, &mut id);
+        let called = called.map_err(|refusal| self.refused_head(&id, head, refusal));
+        self.wire.input.advance(end);
         let ServiceCall {
             answer,
             asked,
             mut intake,
             mut entry,
             permit: _permit,
-        } = match self.call(&bytes, &mut id) {
+        } = match called {
             Ok(called) => called,
-            Err(refusal) => {
-                let (refusal, entry) = self.refused_head(&id, &bytes, refusal);
+            Err((refusal, entry)) => {
                 self.say_refusal(id, refusal, entry).await?;
                 return Ok(AfterReply::Close { unread: true });
             }

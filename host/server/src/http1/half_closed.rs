@@ -4,15 +4,14 @@
 //! A reset ends the wait for the reply: it comes when the client aborts, or when its system has forgotten a connection
 //! that its program closed (on Linux a minute later) and keep-alive probes ask for it.
 
-use protoplex_http::Duplex;
-use protoplex_net::Timer;
+use protoplex_net::{Duplex, Socket, Timer};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 /// Time between two looks at the socket for a reset. The reactor tells of the end of reading once, and of nothing after
 /// it.
@@ -59,7 +58,7 @@ impl HalfClosed {
     pub(super) fn poll_reset(&mut self, io: &impl Duplex, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.poll_until(self.look_at, cx));
-            let error = io.socket().map(TcpStream::take_error);
+            let error = io.socket().map(Socket::take_error);
             if !matches!(error, None | Some(Ok(None))) {
                 return Poll::Ready(());
             }

@@ -12,10 +12,10 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use protoplex_http::{
-    Body, BodyError, BodyPace, ClientPace, Duplex, SharedPace,
+    Body, BodyError, BodyPace, ClientPace, SharedPace,
     chunked::{ChunkDecoder, ChunkWriter, DecodedChunk},
 };
-use protoplex_net as net;
+use protoplex_net::{self as net, Duplex};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 

@@ -12,7 +12,8 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use protoplex_http::{Duplex, Reply, ReplyBody, StreamError, chunked, trailers};
+use protoplex_http::{Reply, ReplyBody, StreamError, chunked, trailers};
+use protoplex_net::Duplex;
 use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},

@@ -5,8 +5,8 @@ use crate::{Service, identity, reply::ReplyContext, tunnel};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use protoplex_http::{Duplex, RelayBody, SocketBody, SocketRest, StreamError, Tunnel};
-use protoplex_net::{GaugeGuard, Splice, Spliced};
+use protoplex_http::{RelayBody, SocketBody, SocketRest, StreamError, Tunnel};
+use protoplex_net::{Duplex, GaugeGuard, Splice, Spliced};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,

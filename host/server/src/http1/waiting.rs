@@ -7,8 +7,8 @@ use super::{
 use crate::{HttpCause, Service, refusal::HttpRefusal};
 use bytes::{Buf, BytesMut};
 use http::StatusCode;
-use protoplex_http::Duplex;
 use protoplex_net as net;
+use protoplex_net::Duplex;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -136,6 +136,12 @@ where
         let mut since = None;
         let mut has_buffers = true;
         poll_fn(|cx| {
+            // The client does not take the end of the last reply: it keeps the pace of a reader, or goes.
+            if self.is_owing()
+                && let Poll::Ready(Err(_)) = self.poll_flush(cx)
+            {
+                return Poll::Ready(HeadWait::Over);
+            }
             let is_there = has_buffers
                 || (self.io.tcp()).is_none_or(|socket| socket.poll_read_ready(cx).is_ready());
             if is_there

@@ -3,8 +3,7 @@
 use super::half_closed::HalfClosed;
 use crate::{HttpCause, context::ServerContext, limits::HeadLimits};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use protoplex_http::Duplex;
-use protoplex_net::{PaceMeter, Timer};
+use protoplex_net::{Duplex, PaceMeter, Timer};
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
@@ -110,6 +109,12 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
             Poll::Ready(()) => Err(EarlyEnd::Io),
             Poll::Pending => Ok(()),
         }
+    }
+
+    /// Whether bytes wait for the client to take others, or were written in vain.
+    #[inline]
+    pub(super) fn is_owing(&self) -> bool {
+        !self.out.is_empty() || self.io.socket().is_some_and(|socket| !socket.is_sent())
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), EarlyEnd> {

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use protoplex_http::{Answer, Body, BodyError, Head, Reply, ReplyBody, Scheme};
-use protoplex_net::ListenHandle;
+use protoplex_net::{ListenHandle, batch_sends};
 use protoplex_server::{HttpLimits, Server, ServerSettings, Service};
 use std::{
     future::Future,
@@ -75,6 +75,8 @@ pub async fn start_with<F>(settings: ServerSettings, service: F) -> Running
 where
     F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
 {
+    // Where the system, or the environment, does not let it, sends go out one by one.
+    let _ = batch_sends(|task| drop(tokio::spawn(task)));
     let scheme = match settings.tls {
         Some(_) => Scheme::Https,
         None => Scheme::Http,

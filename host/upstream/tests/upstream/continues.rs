@@ -20,7 +20,9 @@ impl Service for Front {
     fn call(&self, head: &Head<'_>, body: Body) -> Answer {
         let group = Arc::clone(&self.0);
         let request = Outbound {
-            head: b"PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n".to_vec(),
+            head: b"PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n"
+                .to_vec()
+                .into(),
             method: Method::PUT,
             expects_continue: head.hop.expects_continue,
             body,

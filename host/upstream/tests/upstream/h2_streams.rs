@@ -218,7 +218,8 @@ impl Service for Front {
             upgrade: head.hop.upgrade.map(str::to_owned),
             head: b"GET /socket HTTP/1.1\r\nhost: site.example\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                     sec-websocket-version: 13\r\n"
-                .to_vec(),
+                .to_vec()
+                .into(),
             ..get("/socket")
         };
         Answer::Later(Box::pin(async move {

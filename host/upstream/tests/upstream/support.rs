@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use protoplex_http::{Body, Reply, ReplyBody, StreamError};
+use protoplex_net::batch_sends;
 use protoplex_upstream::{Group, Outbound, RelayError, Retry, TimeoutOverrides, UpstreamContext};
 use protoplex_wire::manifest::{Upstream, UpstreamProtocol};
 use std::{
@@ -156,6 +157,8 @@ pub fn context() -> UpstreamContext {
 }
 
 pub fn group(upstream: &Upstream) -> Arc<Group> {
+    // Where the system, or the environment, does not let it, sends go out one by one.
+    let _ = batch_sends(|task| drop(tokio::spawn(task)));
     Group::new(upstream, &context()).unwrap()
 }
 
@@ -163,7 +166,8 @@ pub fn outbound(method: Method, path: &str, body: Body) -> Outbound {
     Outbound {
         names_host: true,
         head: format!("{method} {path} HTTP/1.1\r\nhost: site.example\r\nx-note: 1\r\n")
-            .into_bytes(),
+            .into_bytes()
+            .into(),
         method,
         body,
         upgrade: None,

@@ -94,7 +94,7 @@ impl Service for Front {
     fn call(&self, _: &Head<'_>, _: Body) -> Answer {
         let group = Arc::clone(&self.0);
         let outbound = Outbound {
-            head: b"GET / HTTP/1.1\r\nhost: a\r\n".to_vec(),
+            head: b"GET / HTTP/1.1\r\nhost: a\r\n".to_vec().into(),
             upgrade: Some("foo".to_owned()),
             retry: Retry::Never,
             ..get("/")

@@ -14,8 +14,8 @@ use crate::{
     reply::{self, ReplyContext},
     service,
 };
-use protoplex_http::{AccessNotes, Answer, Duplex, Head, Hop};
-use protoplex_net::RequestPermit;
+use protoplex_http::{AccessNotes, Answer, Head, Hop};
+use protoplex_net::{Duplex, RequestPermit};
 use std::sync::OnceLock;
 
 /// Answer of the service to a request, and what belongs to the request until the reply is out.

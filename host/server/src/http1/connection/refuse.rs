@@ -9,7 +9,7 @@ use crate::{
     refusal::HttpRefusal,
     reply::{self, Persistence, ReplyContext},
 };
-use protoplex_http::Duplex;
+use protoplex_net::Duplex;
 
 impl<S, IO> Http1Connection<'_, S, IO>
 where

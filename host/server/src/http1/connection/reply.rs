@@ -11,7 +11,8 @@ use crate::{
     },
     reply::{self, Persistence, ReplyContext},
 };
-use protoplex_http::{BodyError, Duplex, Reply, ReplyBody, chunked::DecodedChunk};
+use protoplex_http::{BodyError, Reply, ReplyBody, chunked::DecodedChunk};
+use protoplex_net::Duplex;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
@@ -101,8 +102,8 @@ where
                 return Poll::Ready(Ok(reply));
             }
             self.write_interims();
-            // An interim response, or a `100 Continue` that did not go out at once.
-            if !self.wire.out.is_empty()
+            // An interim response, a `100 Continue`, or the end of the reply before that did not go out at once.
+            if self.wire.is_owing()
                 && let Poll::Ready(Err(end)) = self.wire.poll_flush(cx)
             {
                 return Poll::Ready(Err(end));

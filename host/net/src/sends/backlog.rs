@@ -1,0 +1,195 @@
+//! Bytes that a socket would not take when the sends of a turn were made, and the error of a send that failed. Whoever
+//! wrote them was told that they are on the way; they stay in order before what is written next.
+
+use super::SendTask;
+use parking_lot::Mutex;
+use std::{
+    future::poll_fn,
+    io,
+    net::Shutdown,
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, Waker},
+};
+use tokio::net::TcpStream;
+
+/// Number of no turn.
+pub(super) const QUEUED_NEVER: u64 = 0;
+
+/// What a socket owes of its writer's bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    /// Turn in whose batch the socket was last.
+    turn: AtomicU64,
+    /// Whether there are bytes or an error.
+    is_there: AtomicBool,
+    state: Mutex<BacklogState>,
+}
+
+#[derive(Debug, Default)]
+struct BacklogState {
+    bytes: Vec<u8>,
+    /// Bytes that are sent already.
+    sent: usize,
+    error: Option<io::ErrorKind>,
+    /// Task that waits until all is sent.
+    waits: Option<Waker>,
+    /// Task that sends the bytes.
+    sends: Option<Waker>,
+    /// Whether the socket is dropped: nobody waits for the rest.
+    is_abandoned: bool,
+    /// Descriptor of a socket that was dropped by another thread than it is queued in: its number must not be another
+    /// socket's before the batch has let go of it.
+    held: Option<OwnedFd>,
+}
+
+impl Backlog {
+    pub(super) fn queued_in(&self) -> u64 {
+        self.turn.load(Relaxed)
+    }
+
+    pub(super) fn queue_in(&self, turn: u64) {
+        self.turn.store(turn, Relaxed);
+    }
+
+    /// Whether nothing is owed.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_there.load(Acquire)
+    }
+
+    /// Ready when nothing is owed.
+    ///
+    /// # Errors
+    /// A send failed; that is so for ever.
+    #[inline]
+    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut state = self.state.lock();
+        match state.error {
+            Some(error) => Poll::Ready(Err(error.into())),
+            None if state.sent == state.bytes.len() => Poll::Ready(Ok(())),
+            None => {
+                state.waits = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Takes the bytes that a send of `bytes` left, and starts a task that sends them; or takes its error.
+    pub(super) fn keep(
+        backlog: &Arc<Self>,
+        fd: RawFd,
+        bytes: &[u8],
+        sent: io::Result<usize>,
+        spawn: &dyn Fn(SendTask),
+    ) {
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(error) if waits(error.kind()) => 0,
+            Err(error) => return backlog.fail(error.kind()),
+        };
+        // SAFETY: a queued socket's descriptor is open: whoever closes it makes the sends of the turn first.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        // A descriptor of its own: the socket's readiness is for its owner alone.
+        let socket = socket.try_clone_to_owned();
+        let socket = socket.and_then(|fd| TcpStream::from_std(fd.into()));
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "no descriptor for bytes that a client would not take yet; its connection is broken off");
+                return backlog.fail(error.kind());
+            }
+        };
+        let mut state = backlog.state.lock();
+        state.bytes.clear();
+        state.bytes.extend_from_slice(&bytes[sent..]);
+        state.sent = 0;
+        backlog.is_there.store(true, Release);
+        drop(state);
+        let backlog = Arc::clone(backlog);
+        spawn(Box::pin(async move { backlog.send_rest(&socket).await }));
+    }
+
+    /// Holds a descriptor for as long as a batch may name it.
+    pub(crate) fn hold(&self, fd: OwnedFd) {
+        self.state.lock().held = Some(fd);
+    }
+
+    /// The socket is dropped. Bytes that it owes go with it, and the peer is told by a reset.
+    pub(crate) fn abandon(&self) {
+        if self.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.is_abandoned = true;
+        if let Some(sends) = state.sends.take() {
+            sends.wake();
+        }
+    }
+
+    fn fail(&self, error: io::ErrorKind) {
+        let mut state = self.state.lock();
+        state.error = Some(error);
+        self.is_there.store(true, Release);
+        if let Some(waits) = state.waits.take() {
+            waits.wake();
+        }
+    }
+
+    async fn send_rest(&self, socket: &TcpStream) {
+        let sent = poll_fn(|cx| self.poll_send(socket, cx)).await;
+        if let Err(error) = sent {
+            // Whoever reads from the connection hears of it as well.
+            let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
+            self.fail(error.kind());
+        }
+    }
+
+    /// Sends what the socket takes. Ready when all is sent, or nobody waits for it any more.
+    fn poll_send(&self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let ready = socket.poll_write_ready(cx);
+            let mut state = self.state.lock();
+            if state.is_abandoned {
+                let _ = socket.set_zero_linger();
+                return Poll::Ready(Ok(()));
+            }
+            let Poll::Ready(ready) = ready else {
+                state.sends = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            ready?;
+            match socket.try_write(&state.bytes[state.sent..]) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(sent) => state.sent += sent,
+                Err(error) if waits(error.kind()) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if state.sent == state.bytes.len() {
+                (state.bytes, state.sent) = (Vec::new(), 0);
+                self.is_there.store(false, Release);
+                if let Some(waits) = state.waits.take() {
+                    waits.wake();
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// Whether a send is to be tried again.
+fn waits(error: io::ErrorKind) -> bool {
+    matches!(
+        error,
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
