@@ -15,15 +15,22 @@ use super::{
     metrics::DecisionKind,
     request::Request,
 };
-use protoplex_handler::{Decision, HandlerError, RelayDecision};
+use protoplex_handler::{
+    HandlerError,
+    decision::{Decision, Relay},
+};
 use protoplex_http::{Answer, Head, Reply};
 use std::sync::Arc;
 
 /// A decision that its handler's grants allow: what is left to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "in a box, each relay would cost an allocation"
+)]
 enum Allowed {
     /// The reply is whole: it needs nobody else.
     Reply(Reply),
-    Relay(RelayDecision),
+    Relay(Relay),
     /// Run the app handler at this index of the build.
     App(usize),
 }

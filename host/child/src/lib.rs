@@ -27,6 +27,7 @@ pub mod request;
 pub mod role;
 pub mod route;
 mod service;
+pub mod tally;
 mod upstream;
 
 use anyhow::Context;

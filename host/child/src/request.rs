@@ -1,6 +1,6 @@
 //! A request in a child, as routes, decisions and roles get it.
 
-use super::build::LoadedBuild;
+use super::{build::LoadedBuild, tally::Tally};
 use protoplex_http::{Body, Head};
 use std::sync::Arc;
 
@@ -15,4 +15,6 @@ pub struct Request<'a> {
     /// Whether a node of this fleet sent the request, with a build id and an origin under the fleet's MAC: what it says
     /// of its client holds.
     pub from_our_node: bool,
+    /// Counts the reply.
+    pub tally: &'a Tally<'a>,
 }

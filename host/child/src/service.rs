@@ -1,20 +1,12 @@
 //! A request's way through a child: build, route, handler, decision, reply.
 
 use super::{
-    build::Code,
-    context::ChildContext,
-    decide,
-    metrics::{Moment, RouteMetrics},
-    origin,
-    owned_head::OwnedHead,
-    reply,
-    request::Request,
-    role::RoleService,
-    route::Found,
+    build::Code, context::ChildContext, decide, origin, owned_head::OwnedHead, reply,
+    request::Request, role::RoleService, route::Found, tally::Tally,
 };
 use http::StatusCode;
-use protoplex_handler::{Decision, HandlerError};
-use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, Reply, normal};
+use protoplex_handler::{HandlerError, decision::Decision};
+use protoplex_http::{Answer, Body, ClientPace, Head, HeaderField, Internal, normal};
 use protoplex_server::{Origin, Service};
 use std::{
     future::Future,
@@ -85,7 +77,7 @@ impl Requests {
                 Err(back) => body = back,
             }
         }
-        let started = Moment::now();
+        let tally = Tally::begin(context);
         context.metrics.requests.fetch_add(1, Relaxed);
         let held = context.builds.now();
         let internal = head.hop.internal;
@@ -102,20 +94,20 @@ impl Requests {
             Some(Err(fault)) => {
                 context.metrics.hop_tokens_refused.fetch_add(1, Relaxed);
                 tracing::warn!(%fault, request = head.request_id, "an internal request is refused; answered 503");
-                let answer = Answer::Ready(reply::unavailable(head.request_id));
-                return counted(context, &context.metrics.unrouted, started, answer);
+                return tally.counted(Answer::Ready(reply::unavailable(head.request_id)));
             }
         };
         let build = match &named {
             None => held.active.as_ref(),
             Some(id) => held.named(id),
         };
-        let (route, answer) = match build {
+        let answer = match build {
             Some(build) => self.routed(Request {
                 head,
                 body,
                 build,
                 from_our_node,
+                tally: &tally,
             }),
             None => {
                 if let Some(id) = named {
@@ -126,46 +118,42 @@ impl Requests {
                         "an internal request names a build this node does not hold; answered 503"
                     );
                 }
-                let answer = Answer::Ready(reply::unavailable(head.request_id));
-                (&context.metrics.unrouted, answer)
+                Answer::Ready(reply::unavailable(head.request_id))
             }
         };
-        counted(context, route, started, answer)
+        tally.counted(answer)
     }
 
-    /// The answer, and the counters that it goes into.
-    fn routed<'a>(&'a self, mut request: Request<'a>) -> (&'a Arc<RouteMetrics>, Answer) {
+    fn routed<'a>(&'a self, mut request: Request<'a>) -> Answer {
         let context = &self.context;
         let id = request.head.request_id;
         let router = &request.build.router;
         let found = router.find(request.head);
+        if let Found::Route(target) = &found {
+            request.tally.set_route(&target.metrics);
+        }
         if context.role.keeps_connections {
             match self.role.session_request(request) {
                 Err(back) => request = back,
-                Ok(answer) => {
-                    let metrics = match &found {
-                        Found::Route(target) => &target.metrics,
-                        _ => &context.metrics.unrouted,
-                    };
-                    return (metrics, answer);
-                }
+                Ok(answer) => return answer,
             }
         }
         let nowhere = match found {
             // Some servers would read it as what another handler guards.
             Found::Route(target) if router.is_ambiguous(request.head, target) => {
+                request.tally.set_route(&context.metrics.unrouted);
                 reply::status(StatusCode::BAD_REQUEST, id)
             }
             Found::Route(target) => {
                 if let Some(said) = target.pace {
                     set_pace(request.head, said);
                 }
-                return (&target.metrics, self.by_handler(target.handler, request));
+                return self.by_handler(target.handler, request);
             }
             Found::WrongMethod(allowed) => reply::wrong_method(&allowed, id),
             Found::Nothing => reply::status(StatusCode::NOT_FOUND, id),
         };
-        (&context.metrics.unrouted, Answer::Ready(nowhere))
+        Answer::Ready(nowhere)
     }
 
     fn by_handler(&self, index: usize, request: Request<'_>) -> Answer {
@@ -218,9 +206,11 @@ fn decide_later(
     let (context, build) = (Arc::clone(context), Arc::clone(request.build));
     let owned = OwnedHead::new(request.head);
     let (body, from_our_node) = (request.body, request.from_our_node);
+    let tally = request.tally.take();
     Answer::Later(Box::pin(async move {
         let decision = decision.await;
         let later = {
+            let elsewhere = Tally::elsewhere(&context);
             let handler = &build.handlers[index];
             let fields = owned.fields();
             let head = owned.head(&fields);
@@ -229,6 +219,7 @@ fn decide_later(
                 body,
                 build: &build,
                 from_our_node,
+                tally: &elsewhere,
             };
             let answer =
                 decision.and_then(|decision| decide::act(&context, handler, request, decision));
@@ -238,10 +229,10 @@ fn decide_later(
         };
         // A relay may outlive the build.
         drop(build);
-        match later {
+        tally.counted(match later {
             Answer::Ready(reply) => reply,
             Answer::Later(reply) => reply.await,
-        }
+        })
     }))
 }
 
@@ -250,33 +241,4 @@ fn note_no_origin(context: &ChildContext, head: &Head<'_>) {
     context.metrics.hop_origins_refused.fetch_add(1, Relaxed);
     let (request, sender) = (head.request_id, head.client);
     tracing::warn!(request, %sender, "an internal request's origin is none that a node of this fleet wrote for it; its sender counts as the client");
-}
-
-/// Counts the reply, when it is there, for its route, and 5xx for the child.
-fn counted(
-    context: &Arc<ChildContext>,
-    route: &Arc<RouteMetrics>,
-    started: Moment,
-    answer: Answer,
-) -> Answer {
-    let count = move |context: &ChildContext, route: &RouteMetrics, reply: &Reply| {
-        route.count(reply.status, started);
-        if reply.status.is_server_error() {
-            context.metrics.errors.fetch_add(1, Relaxed);
-        }
-    };
-    match answer {
-        Answer::Ready(reply) => {
-            count(context, route, &reply);
-            Answer::Ready(reply)
-        }
-        Answer::Later(reply) => {
-            let (context, route) = (Arc::clone(context), Arc::clone(route));
-            Answer::Later(Box::pin(async move {
-                let reply = reply.await;
-                count(&context, &route, &reply);
-                reply
-            }))
-        }
-    }
 }

@@ -4,7 +4,6 @@
 //! them as a package, so an interface that is added there needs no line here.
 
 /// Package `protoplex:host`, which all worlds with synchronous imports include.
-#[expect(missing_docs, reason = "generated; wit/host documents them")]
 pub(crate) mod host {
     wasmtime::component::bindgen!({
         path: "../../wit/host",
@@ -14,7 +13,6 @@ pub(crate) mod host {
 }
 
 /// World `protoplex:edge/edge`, called synchronously.
-#[expect(missing_docs, reason = "generated; wit/edge documents them")]
 pub(crate) mod edge {
     wasmtime::component::bindgen!({
         path: "../../wit/edge",

@@ -8,6 +8,7 @@
 //! poll, and nothing that passes between two polls. Reading the clock is a system call, so a request that is over within
 //! a few polls, and within one tick, pays nothing: what it used until then is not counted, at most one tick a poll.
 
+use crate::ticker::GuestRun;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     future::{Future, poll_fn},
@@ -103,6 +104,7 @@ impl CpuMeter {
         let spent = &*self.0;
         let mut run = pin!(run);
         poll_fn(|cx| {
+            let _running = GuestRun::begin();
             spent.begin();
             let polled = run.as_mut().poll(cx);
             spent.end();

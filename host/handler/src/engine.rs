@@ -4,17 +4,10 @@
 //! cannot wait needs none of it: edge handlers without WASI run on an engine that has no such thing.
 
 use crate::{
-    cpu::TICK,
     pool::{CORES_PER_INSTANCE, Pool, TABLES_PER_INSTANCE},
+    ticker::Ticker,
 };
 use protoplex_wire::manifest::World;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, ModuleVersionStrategy,
     PoolingAllocationConfig,
@@ -91,8 +84,7 @@ impl Engines {
 pub struct Runtime {
     engines: Engines,
     instances_max: u32,
-    stop: Arc<AtomicBool>,
-    ticker: Option<JoinHandle<()>>,
+    _ticker: Ticker,
 }
 
 impl Runtime {
@@ -108,23 +100,11 @@ impl Runtime {
                 config.instances_max
             )
         })?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let ticker = std::thread::Builder::new().name("epoch".into()).spawn({
-            let (engines, stop) = (engines.clone(), stop.clone());
-            move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::thread::sleep(TICK);
-                    for engine in engines.both() {
-                        engine.increment_epoch();
-                    }
-                }
-            }
-        })?;
+        let ticker = Ticker::start(engines.both().map(Clone::clone))?;
         Ok(Self {
             engines,
             instances_max: config.instances_max,
-            stop,
-            ticker: Some(ticker),
+            _ticker: ticker,
         })
     }
 
@@ -148,15 +128,6 @@ impl Runtime {
     /// Whether freed slots keep pages resident (Linux 6.7 or newer).
     pub fn keeps_resident(&self) -> bool {
         PoolingAllocationConfig::is_pagemap_scan_available()
-    }
-}
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(ticker) = self.ticker.take() {
-            drop(ticker.join());
-        }
     }
 }
 

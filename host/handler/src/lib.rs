@@ -6,6 +6,7 @@
 mod bindings;
 mod context;
 mod cpu;
+pub mod decision;
 mod engine;
 mod error;
 mod error_of;
@@ -21,6 +22,7 @@ mod precompile;
 mod request_copy;
 mod state;
 mod store;
+mod ticker;
 mod worlds;
 
 pub use context::HandlerContext;
@@ -35,7 +37,7 @@ pub use precompile::precompile;
 pub use state::{EFFECTS_MAX, Effect, NAME_BYTES_MAX};
 pub use worlds::{
     app::{AppBody, AppHandler},
-    edge::{Decision, EdgeHandler, Field, RelayDecision, Retry, decision},
+    edge::EdgeHandler,
     live::{
         Again, LiveError, LiveHandler, LiveMessage, Outcome, SAVED_BYTES_MAX, Saved, Session,
         Transport,

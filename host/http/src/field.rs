@@ -31,6 +31,11 @@ const TOLD_OF_CLIENT: [&str; 5] = [
     "x-request-id",
 ];
 
+/// Whether a byte may stand in a header's name (RFC 9110, section 5.6.2: a token).
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Finds the kind of a header, by the length of its name first: most names are none of these, and are let through after
 /// one comparison of numbers. A name with `_` for `-` counts as the same: to servers that make variables of headers, as
 /// CGI does, it is.

@@ -1,7 +1,7 @@
 //! Head of a request: a view of borrows, so that nothing is copied that nobody asks for.
 
 use crate::{AccessNotes, ClientPace, Interims};
-use std::{net::IpAddr, sync::OnceLock};
+use std::{net::IpAddr, ops::Deref, sync::OnceLock};
 
 /// Header by which a node of the fleet tells another which build a request belongs to. Connections take it out of every
 /// head: no handler sees it, and nobody else is believed who sends it.
@@ -78,6 +78,29 @@ pub struct Head<'a> {
     pub notes: Option<&'a AccessNotes>,
     /// What the request says of its own connection.
     pub hop: Hop<'a>,
+}
+
+/// Id of a request, for as long as it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// Takes the id of a request. Its first 16 characters are all of it.
+    pub fn of(head: &Head<'_>) -> Self {
+        let mut id = [b'-'; 16];
+        for (digit, from) in id.iter_mut().zip(head.request_id.bytes()) {
+            *digit = from;
+        }
+        Self(id)
+    }
+}
+
+impl Deref for RequestId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// What a request says of its own connection: relays say the like of another connection.

@@ -22,10 +22,11 @@ mod reply;
 mod response_head;
 mod switch;
 pub mod target;
+mod text_buffer;
 pub mod trailers;
 
 pub use body::{Body, BodyError, BodyPace, SharedPace};
-pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Internal, ORIGIN_HEADER, Scheme};
+pub use head::{BUILD_HEADER, Head, HeaderField, Hop, Internal, ORIGIN_HEADER, RequestId, Scheme};
 pub use interim::{Interim, Interims};
 pub use lines::{HeaderLines, fields};
 pub use notes::{AccessFields, AccessNotes};
@@ -36,3 +37,4 @@ pub use response_head::{
     check_response_head,
 };
 pub use switch::{Switch, SwitchTask, Switched};
+pub use text_buffer::TextBuffer;

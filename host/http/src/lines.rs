@@ -1,22 +1,29 @@
 //! Header lines as they stand on the wire: what a relay passes on is copied once, and never turned into a map.
 
+use crate::TextBuffer;
+
 /// Header lines: `name: value` with CRLF behind each. Whoever pushes has checked names and values: no control
 /// characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderLines(Vec<u8>);
+pub struct HeaderLines(TextBuffer);
 
 impl HeaderLines {
-    /// Makes an empty list with room for `bytes`.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
     /// Adds a line.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        if self.0.capacity() == 0 {
+            self.0 = TextBuffer::new();
+        }
         self.0.extend_from_slice(name);
         self.0.extend_from_slice(b": ");
         self.0.extend_from_slice(value);
         self.0.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a line, its name in lower case.
+    pub fn push_lower_case(&mut self, name: &str, value: &[u8]) {
+        let at = self.0.len();
+        self.push(name.as_bytes(), value);
+        self.0[at..at + name.len()].make_ascii_lowercase();
     }
 
     /// All lines as bytes.

@@ -186,7 +186,7 @@ impl Group {
         request.counters.count_request();
         let mut attempt = Attempt {
             request: &mut request,
-            head: &head,
+            head,
             deadlines: &mut deadlines,
             started,
             is_fresh: false,

@@ -242,10 +242,7 @@ impl StreamPermit {
 
 /// Lines of a response's head that are passed on to the client.
 pub(super) fn lines(headers: &HeaderMap) -> HeaderLines {
-    let bytes = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let mut lines = HeaderLines::with_capacity(bytes.sum());
+    let mut lines = HeaderLines::default();
     for (name, value) in headers {
         if !is_hop_by_hop(name.as_str()) && name != "x-request-id" {
             lines.push(name.as_str().as_bytes(), value.as_bytes());

@@ -1,10 +1,9 @@
 //! A request as it goes to an upstream.
 
 use super::counters::UpstreamCounters;
-use bytes::Bytes;
 use http::{Method, uri::Authority};
-use protoplex_http::{Body, Interims, fields};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use protoplex_http::{Body, Interims, TextBuffer, fields};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 /// When a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +33,7 @@ pub struct TimeoutOverrides {
 pub struct Outbound {
     /// The request line and the end-to-end header lines, `Host` first if there is one; without framing and the empty
     /// line.
-    pub head: Vec<u8>,
+    pub head: TextBuffer,
     /// Whether `head` has a `Host`. Without one a server gets its own address as such: HTTP/1.1 wants one.
     pub names_host: bool,
     /// Method of the request line in `head`.
@@ -95,7 +94,7 @@ impl Outbound {
     }
 
     /// Makes the head for HTTP/1.1 of `head`, or of a copy of it, but for the server's own address.
-    pub(super) fn http1_head(&self, mut head: Vec<u8>) -> Bytes {
+    pub(super) fn http1_head(&self, mut head: TextBuffer) -> TextBuffer {
         if let Some(protocol) = &self.upgrade {
             head.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
             head.extend_from_slice(protocol.as_bytes());
@@ -105,7 +104,8 @@ impl Outbound {
         }
         match self.announced_length() {
             Some(length) => {
-                head.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+                // Writing to memory cannot fail.
+                let _ = write!(head, "content-length: {length}\r\n");
             }
             None if self.body.is_absent() => {}
             None => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -114,18 +114,21 @@ impl Outbound {
             head.extend_from_slice(b"expect: 100-continue\r\n");
         }
         head.extend_from_slice(b"\r\n");
-        head.into()
+        head
     }
 
-    /// Completes a head of [`Self::http1_head`] for one server: its address as `Host` where the client named none.
-    pub(super) fn http1_head_for(&self, head: &Bytes, server: &Authority) -> Bytes {
+    /// Completes a head of [`Self::http1_head`] for one server: its address as `Host` where the client named none. `head`
+    /// is taken where it is whole as it is.
+    pub(super) fn http1_head_for(&self, head: &mut TextBuffer, server: &Authority) -> TextBuffer {
         if self.names_host {
-            return head.clone();
+            return std::mem::take(head);
         }
         let (line, lines) = head.split_at(line_end(head));
-        [line, b"host: ", server.as_str().as_bytes(), b"\r\n", lines]
-            .concat()
-            .into()
+        let mut whole = TextBuffer::new();
+        for part in [line, b"host: ", server.as_str().as_bytes(), b"\r\n", lines] {
+            whole.extend_from_slice(part);
+        }
+        whole
     }
 
     /// Reads path, query and header lines back from `head`.

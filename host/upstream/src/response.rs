@@ -85,7 +85,7 @@ fn read(bytes: &[u8], asked: ResponseContext) -> Result<Option<(Response, usize)
     };
     let status = StatusCode::from_u16(code).map_err(|_| "its status is no status")?;
     let hop = ResponseHopFields::of(response.headers, minor)?;
-    let mut lines = HeaderLines::with_capacity(end);
+    let mut lines = HeaderLines::default();
     let mut dated = false;
     for header in response.headers.iter() {
         if is_of_the_connection(header.name) || hop.nominates(header.name) {

@@ -4,7 +4,7 @@ use super::{connect::ServerStream, deadlines::AwaitedSide};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::Body as HttpBody;
-use protoplex_http::{Body, BodyError, chunked};
+use protoplex_http::{Body, BodyError, TextBuffer, chunked};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -23,7 +23,10 @@ pub(super) enum Http1SendError {
 
 /// Part of a request by HTTP/1.1 that is still to be sent.
 pub(super) struct RequestSender {
-    /// Pieces to write, in this order.
+    head: TextBuffer,
+    /// Bytes of `head` that are written.
+    head_written: usize,
+    /// Pieces of the body to write, in this order; empty until the head is out.
     out: [Bytes; 3],
     body: Option<Body>,
     chunked: bool,
@@ -44,10 +47,12 @@ pub(super) struct RequestSender {
 impl RequestSender {
     /// Begins before the first byte. The body goes in chunks where `length` is not known, and is held back until `100
     /// Continue` where `holds` says so.
-    pub(super) fn new(head: Bytes, body: Body, length: Option<u64>, holds: bool) -> Self {
+    pub(super) fn new(head: TextBuffer, body: Body, length: Option<u64>, holds: bool) -> Self {
         let body = (!body.is_absent()).then_some(body);
         Self {
-            out: [head, Bytes::new(), Bytes::new()],
+            head,
+            head_written: 0,
+            out: Default::default(),
             holds: holds && body.is_some(),
             chunked: length.is_none(),
             left: length.unwrap_or_default(),
@@ -67,7 +72,17 @@ impl RequestSender {
 
     /// Whether everything is out.
     pub(super) fn is_over(&self) -> bool {
-        self.flushed && self.body.is_none() && self.out.iter().all(Bytes::is_empty)
+        self.flushed && self.body.is_none() && self.is_written()
+    }
+
+    /// Whether all that is here is written.
+    fn is_written(&self) -> bool {
+        self.head_written == self.head.len() && self.out.iter().all(Bytes::is_empty)
+    }
+
+    /// The head, for another attempt.
+    pub(super) fn take_head(&mut self) -> TextBuffer {
+        std::mem::take(&mut self.head)
     }
 
     /// Whether the client owes the rest of the body, because its length is known.
@@ -77,7 +92,7 @@ impl RequestSender {
 
     /// Side that has to move next, after a poll.
     pub(super) fn awaited(&self) -> AwaitedSide {
-        let is_out = self.flushed && self.out.iter().all(Bytes::is_empty);
+        let is_out = self.flushed && self.is_written();
         match (is_out, self.body.is_some() && !self.holds) {
             (false, _) => AwaitedSide::Room,
             (true, true) => AwaitedSide::Client,
@@ -151,6 +166,12 @@ impl RequestSender {
     }
 
     fn poll_write(&mut self, io: &mut ServerStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.head_written < self.head.len() {
+            let rest = &self.head[self.head_written..];
+            let wrote = written(ready!(Pin::new(&mut *io).poll_write(cx, rest)))?;
+            self.head_written += wrote;
+            self.begun = true;
+        }
         while self.out.iter().any(|part| !part.is_empty()) {
             let [first, second, third] = &self.out;
             let polled = if second.is_empty() && third.is_empty() {
@@ -159,11 +180,7 @@ impl RequestSender {
                 let slices = [first, second, third].map(|part| IoSlice::new(part));
                 Pin::new(&mut *io).poll_write_vectored(cx, &slices)
             };
-            let mut wrote = ready!(polled)?;
-            if wrote == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.begun = true;
+            let mut wrote = written(ready!(polled))?;
             self.taken += u64::from(self.touched);
             for part in &mut self.out {
                 let of_part = wrote.min(part.len());
@@ -176,5 +193,13 @@ impl RequestSender {
             self.flushed = true;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A write of nothing is an end.
+fn written(wrote: io::Result<usize>) -> io::Result<usize> {
+    match wrote? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        wrote => Ok(wrote),
     }
 }

@@ -12,7 +12,9 @@ use crate::{
 use http::{HeaderValue, Method, Uri, Version, header};
 use http_body_util::BodyExt;
 use protoplex_handler::{AppBody, AppHandler, HandlerError};
-use protoplex_http::{Answer, Body, Head, Reply, ReplyBody, check_response_head, trailers};
+use protoplex_http::{
+    Answer, Body, Head, Reply, ReplyBody, RequestId, check_response_head, trailers,
+};
 use std::{net::IpAddr, pin::pin, sync::Arc};
 
 /// Host of a request that names none, as HTTP/1.0 need not: `wasi:http` wants one, and so does HTTP/1.1 between nodes.
@@ -137,13 +139,12 @@ pub(crate) fn run_at(
     };
     let (app, context) = (Arc::clone(app), Arc::clone(context));
     let deadline = DrainDeadline::new(request.build, Needs::App(Arc::clone(&app)));
-    let request_id: Arc<str> = request.head.request_id.into();
+    let (tally, request_id) = (request.tally.take(), RequestId::of(request.head));
     let client = request.head.client;
     let inner = self::request(request.head, request.body, request.from_our_node)?;
     Ok(Answer::Later(Box::pin(async move {
         let on_cut = {
-            let (context, handler) = (Arc::clone(&context), Arc::clone(&handler));
-            let id = Arc::clone(&request_id);
+            let (context, handler, id) = (Arc::clone(&context), Arc::clone(&handler), request_id);
             move |error: &HandlerError| context.note_failure(&handler, error, &id)
         };
         let reply = pin!(async {
@@ -155,6 +156,6 @@ pub(crate) fn run_at(
                 Err(error) => context.failed(&handler, &error, &request_id),
             }
         });
-        deadline.until(&context, &request_id, reply).await
+        tally.counted(deadline.until(&context, &request_id, reply).await)
     })))
 }

@@ -1,13 +1,13 @@
 //! Checks a decision without acting on it, for probes.
 
 use super::{Allowed, allowed, asset, outbound::outbound, refused::refused, relay};
-use crate::{
-    build::{Code, LoadedBuild, LoadedHandler},
-    request::Request,
-};
+use crate::build::{Code, LoadedBuild, LoadedHandler};
 use http::StatusCode;
-use protoplex_handler::{Decision, HandlerError, RelayDecision};
-use protoplex_http::{Body, Head};
+use protoplex_handler::{
+    HandlerError,
+    decision::{Decision, Relay},
+};
+use protoplex_http::Head;
 use std::sync::Arc;
 
 /// The status that the decision answers with; that of a relay or an app is not known before it has answered.
@@ -31,26 +31,19 @@ pub(crate) fn check(
     }
     match allowed(handler, build, head, decision)? {
         Allowed::Reply(reply) => return Ok(Some(reply.status)),
-        Allowed::Relay(decision) => check_relay(build, handler, head, &decision)?,
+        Allowed::Relay(decision) => check_relay(handler, head, &decision)?,
         Allowed::App(index) => check_app(build, handler, index)?,
     }
     Ok(None)
 }
 
 fn check_relay(
-    build: &Arc<LoadedBuild>,
     handler: &LoadedHandler,
     head: &Head<'_>,
-    decision: &RelayDecision,
+    decision: &Relay,
 ) -> Result<(), HandlerError> {
     let grant = relay::granted(handler, decision)?;
-    let request = Request {
-        head,
-        body: Body::empty(),
-        build,
-        from_our_node: false,
-    };
-    outbound(handler, &request, decision, Arc::clone(&grant.counters)).map(drop)
+    outbound(handler, head, false, decision, Arc::clone(&grant.counters)).map(drop)
 }
 
 fn check_app(

@@ -3,24 +3,24 @@
 
 use super::{
     refused::refused,
-    respond::{own_header, trimmed},
+    respond::{check_own_header, trimmed},
 };
-use protoplex_handler::{HandlerError, RelayDecision};
+use protoplex_handler::{HandlerError, decision};
 use protoplex_http::{field, target};
 
 /// Checked edits of one relay.
 pub(super) struct Edits<'a> {
-    decision: &'a RelayDecision,
+    decision: &'a decision::Relay,
     host: Option<&'a str>,
 }
 
 impl<'a> Edits<'a> {
     /// # Errors
     /// A header that a handler may not set or remove, or that cannot be one.
-    pub(super) fn new(decision: &'a RelayDecision) -> Result<Self, HandlerError> {
+    pub(super) fn new(decision: &'a decision::Relay) -> Result<Self, HandlerError> {
         let mut host = None;
-        for field in &decision.set_headers {
-            own_header(&field.name, &field.value)?;
+        for field in decision.set_headers.iter() {
+            check_own_header(&field.name, &field.value)?;
             if is_host(&field.name) {
                 if !target::is_authority(&field.value) {
                     return refused(format!(
@@ -28,7 +28,7 @@ impl<'a> Edits<'a> {
                         field.value
                     ));
                 }
-                host = Some(field.value.as_str());
+                host = Some(&*field.value);
             }
         }
         if decision.remove_headers.iter().any(|name| is_host(name)) {
@@ -64,7 +64,7 @@ impl<'a> Edits<'a> {
         all.filter(move |(at, field)| {
             !is_host(&field.name) && !self.removes(&field.name) && is_last(*at, &field.name)
         })
-        .map(|(_, field)| (field.name.as_str(), trimmed(&field.value)))
+        .map(|(_, field)| (&*field.name, trimmed(&field.value)))
     }
 }
 
@@ -75,19 +75,19 @@ fn is_host(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protoplex_handler::{Field, Retry};
+    use protoplex_handler::decision::{Field, Retry};
 
-    fn decision(set: &[(&str, &str)], removed: &[&str]) -> RelayDecision {
+    fn decision(set: &[(&str, &str)], removed: &[&str]) -> decision::Relay {
         let field = |(name, value): &(&str, &str)| Field {
-            name: (*name).to_owned(),
-            value: (*value).to_owned(),
+            name: (*name).into(),
+            value: (*value).into(),
         };
-        RelayDecision {
-            upstream: "origin".to_owned(),
+        decision::Relay {
+            upstream: "origin".into(),
             key: None,
             path: None,
             set_headers: set.iter().map(field).collect(),
-            remove_headers: removed.iter().map(|&name| name.to_owned()).collect(),
+            remove_headers: removed.iter().map(|&name| name.into()).collect(),
             timeouts: None,
             retry: Retry::Default,
         }

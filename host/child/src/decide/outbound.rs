@@ -1,28 +1,26 @@
 //! The head of a relayed request: the client's, with the handler's edits.
 
 use super::{edits::Edits, refused::refused};
-use crate::{build::LoadedHandler, request::Request};
+use crate::build::LoadedHandler;
 use base64::Engine as _;
 use http::Method;
-use protoplex_handler::{HandlerError, RelayDecision};
-use protoplex_http::{Body, forward, target, trailers};
+use protoplex_handler::{HandlerError, decision};
+use protoplex_http::{Body, Head, TextBuffer, forward, target, trailers};
 use protoplex_upstream::{Outbound, Retry, TimeoutOverrides, UpstreamCounters, key_hash};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-/// Room for a usual head, so that writing it allocates once.
-const HEAD_BYTES_GUESS: usize = 1_024;
-
-/// Makes the request that goes out; its body is still to come.
+/// Makes the request that goes out; its body is still to come. `keeps_forwarded` says that a node of ours wrote what tells
+/// of the client.
 ///
 /// # Errors
 /// The decision sets a path or a header that no request can have.
 pub(super) fn outbound(
     handler: &LoadedHandler,
-    request: &Request<'_>,
-    decision: &RelayDecision,
+    head: &Head<'_>,
+    keeps_forwarded: bool,
+    decision: &decision::Relay,
     counters: Arc<UpstreamCounters>,
 ) -> Result<Outbound, HandlerError> {
-    let head = request.head;
     let Ok(method) = Method::from_bytes(head.method.as_bytes()) else {
         return refused("the method is no method");
     };
@@ -42,13 +40,12 @@ pub(super) fn outbound(
         Some(path) => path,
         None => head.path,
     };
-    let mut text = Vec::with_capacity(HEAD_BYTES_GUESS);
+    let mut text = TextBuffer::new();
     for part in [head.method, " ", path, " HTTP/1.1\r\n"] {
         text.extend_from_slice(part.as_bytes());
     }
     let edits = Edits::new(decision)?;
     let host = edits.host().unwrap_or(head.authority);
-    let keeps_forwarded = request.from_our_node;
     forward::request_lines(&mut text, head, host, keeps_forwarded, |name| {
         edits.covers(name)
     });
@@ -72,9 +69,9 @@ pub(super) fn outbound(
         interims: head.hop.interims.cloned(),
         timeouts: timeouts(decision),
         retry: match decision.retry {
-            protoplex_handler::Retry::Default => Retry::Default,
-            protoplex_handler::Retry::Never => Retry::Never,
-            protoplex_handler::Retry::Always => Retry::Always,
+            decision::Retry::Default => Retry::Default,
+            decision::Retry::Never => Retry::Never,
+            decision::Retry::Always => Retry::Always,
         },
         key: key.map(key_hash),
         client: SocketAddr::new(head.client, head.client_port),
@@ -82,7 +79,7 @@ pub(super) fn outbound(
     })
 }
 
-fn timeouts(decision: &RelayDecision) -> TimeoutOverrides {
+fn timeouts(decision: &decision::Relay) -> TimeoutOverrides {
     let duration = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(ms.into()));
     let timeouts = decision.timeouts;
     timeouts.map_or_else(TimeoutOverrides::default, |timeouts| TimeoutOverrides {

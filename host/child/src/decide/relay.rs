@@ -16,8 +16,10 @@ use crate::{
     request::Request,
 };
 use http::StatusCode;
-use protoplex_handler::{HandlerError, RelayDecision};
-use protoplex_http::{Answer, BUILD_HEADER, BodyError, Head, ORIGIN_HEADER, Reply, trailers};
+use protoplex_handler::{HandlerError, decision};
+use protoplex_http::{
+    Answer, BUILD_HEADER, BodyError, Head, ORIGIN_HEADER, Reply, RequestId, trailers,
+};
 use protoplex_upstream::{FailureCause, Group, Outbound, RelayError};
 use std::{
     pin::pin,
@@ -33,7 +35,7 @@ pub(super) fn relay(
     context: &Arc<ChildContext>,
     handler: &LoadedHandler,
     request: Request<'_>,
-    decision: RelayDecision,
+    decision: decision::Relay,
 ) -> Result<Answer, HandlerError> {
     let head = request.head;
     let grant = Arc::clone(granted(handler, &decision)?);
@@ -42,7 +44,7 @@ pub(super) fn relay(
         return Ok(Answer::Ready(reply));
     }
     let counters = Arc::clone(&grant.counters);
-    let mut outbound = outbound(handler, &request, &decision, counters)?;
+    let mut outbound = outbound(handler, head, request.from_our_node, &decision, counters)?;
     let set = decision.set_headers.iter().map(|field| &*field.name);
     let removed = decision.remove_headers.iter().map(|name| &**name);
     outbound.body = trailers::without_trailers(request.body, set.chain(removed));
@@ -51,7 +53,7 @@ pub(super) fn relay(
         first_byte.get_or_insert(request.build.first_byte_of_apps);
     }
     let (context, build) = (Arc::clone(context), Arc::clone(request.build));
-    let request_id = head.request_id.to_owned();
+    let (tally, request_id) = (request.tally.take(), RequestId::of(head));
     let relays = hop_count.filter(|_| grant.is_to_fleet());
     let origin = relays.map(|relays| origin::text(head, relays));
     let key = decision.key;
@@ -68,10 +70,10 @@ pub(super) fn relay(
             outbound.counters.count_failure(FailureCause::NoServer);
             tracing::warn!(
                 upstream = grant.name,
-                request = request_id,
+                request = &*request_id,
                 "a relay found no server: the directory has no usable node, or no owner of the key; answered 503"
             );
-            return reply::unavailable(&request_id);
+            return tally.counted(reply::unavailable(&request_id));
         };
         let needs = match &grant.to {
             Destination::Fleet(_) => Needs::Nothing,
@@ -93,7 +95,7 @@ pub(super) fn relay(
         drop(build);
         let span = tracing::debug_span!("capability", capability = "relay", upstream = grant.name);
         let sent = pin!(send(&group, outbound, &request_id).instrument(span));
-        deadline.until(&context, &request_id, sent).await
+        tally.counted(deadline.until(&context, &request_id, sent).await)
     })))
 }
 
@@ -129,10 +131,10 @@ fn not_relayed(
 /// The grant that allows a relay.
 pub(super) fn granted<'a>(
     handler: &'a LoadedHandler,
-    decision: &RelayDecision,
+    decision: &decision::Relay,
 ) -> Result<&'a Arc<RelayGrant>, HandlerError> {
     let mut granted = handler.relays.iter();
-    let Some(grant) = granted.find(|grant| grant.name == decision.upstream) else {
+    let Some(grant) = granted.find(|grant| *grant.name == *decision.upstream) else {
         return refused(format!(
             "upstream `{}` is not in grants.relay",
             decision.upstream

@@ -19,9 +19,16 @@ pub(super) fn response(handler: &LoadedHandler, response: Response) -> Result<Re
         });
     }
     let mut reply = Reply::empty(checked_status(response.status)?);
-    reply.headers.reserve(response.headers.len());
-    for field in &response.headers {
-        reply.headers.push(own_header(&field.name, &field.value)?);
+    for field in response.headers.iter() {
+        // The connection has to find the protocol that a 426 asks for.
+        if reply.status == StatusCode::UPGRADE_REQUIRED {
+            reply.headers.push(own_header(&field.name, &field.value)?);
+        } else {
+            check_own_header(&field.name, &field.value)?;
+            reply
+                .lines
+                .push_lower_case(&field.name, trimmed(&field.value).as_bytes());
+        }
     }
     check_response_head(&reply).map_err(HandlerError::ResponseHead)?;
     Ok(reply.with_body(response.body))
@@ -67,6 +74,19 @@ pub(super) fn checked_header(
             "`{name}` is no header name, or its value has control characters"
         )),
     }
+}
+
+/// Checks a header that a handler sets, to be written as text: nothing is built of it.
+pub(super) fn check_own_header(name: &str, value: &str) -> Result<(), HandlerError> {
+    let is_name = !name.is_empty() && name.bytes().all(field::is_token_byte);
+    let is_value = trimmed(value)
+        .bytes()
+        .all(|byte| matches!(byte, b'\t' | 32..=126));
+    if is_name && is_value && !field::is_of_the_host(name) {
+        return Ok(());
+    }
+    // Says why.
+    own_header(name, value).map(drop)
 }
 
 /// A header that a handler may set: framing and what concerns one connection is the host's.

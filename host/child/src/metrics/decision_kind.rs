@@ -1,7 +1,7 @@
 //! Kinds of what a handler's calls came to, each with its name in metrics. A decision that is added has its variant, its
 //! name and its place in [`DecisionKind::ALL`] here, and nowhere else.
 
-use protoplex_handler::Decision;
+use protoplex_handler::decision::Decision;
 
 /// The counter that a call raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -228,7 +228,8 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _processed: IoResult,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
-        let span = tracing::debug_span!("capability", capability = "outgoing", uri = %request.uri());
+        let span =
+            tracing::debug_span!("capability", capability = "outgoing", uri = %request.uri());
         Box::new(self.clone().send(request, options).instrument(span))
     }
 }

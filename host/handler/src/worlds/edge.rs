@@ -10,6 +10,7 @@ use crate::{
     HandlerError,
     bindings::edge_async::EdgePre as AsyncEdgePre,
     context::HandlerContext,
+    decision::Decision,
     places::Places,
     pool::{Pool, Purpose},
     request_copy::RequestCopy,
@@ -22,11 +23,6 @@ use parking_lot::Mutex;
 use protoplex_http::Head;
 use protoplex_wire::manifest::{Handler, Isolation, Limits};
 use std::{sync::Arc, time::Duration};
-
-/// What each decision says.
-pub use crate::bindings::edge::protoplex::edge::types as decision;
-pub use crate::bindings::edge::protoplex::edge::types::{Decision, Relay as RelayDecision, Retry};
-pub use crate::bindings::host::protoplex::host::types::Field;
 
 /// Instances that wait for the next request, of one handler in one child. A single-threaded child needs one; more
 /// are kept where threads overlap.

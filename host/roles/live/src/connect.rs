@@ -26,7 +26,7 @@ const TRANSPORT_HEADER: &str = "protoplex-transport";
 
 /// Answers a request on a route whose handler is live.
 pub(crate) fn connect(live: &Arc<Live>, index: usize, request: Request<'_>) -> Answer {
-    let Ok(allowed) = origins::of_request(&request) else {
+    let Ok(allowed) = origins::of_request(&request, request.build) else {
         live.counters.foreign.fetch_add(1, Relaxed);
         return Answer::Ready(origins::refused(request.head));
     };
@@ -65,11 +65,7 @@ pub(crate) fn of_session<'a>(
             noted.build = build.id.short();
         });
     }
-    let request = Request {
-        build: &build,
-        ..request
-    };
-    let Ok(allowed) = origins::of_request(&request) else {
+    let Ok(allowed) = origins::of_request(&request, &build) else {
         live.counters.foreign.fetch_add(1, Relaxed);
         return Ok(Answer::Ready(origins::refused(head)));
     };

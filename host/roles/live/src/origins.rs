@@ -2,7 +2,7 @@
 //! pages of its own host, and of the origins that the build lists. Clients that are no browsers send no `Origin`.
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use protoplex_child::{reply, request::Request};
+use protoplex_child::{build::LoadedBuild, reply, request::Request};
 use protoplex_http::{Answer, Head, Reply, Scheme, normal};
 
 /// Any origin, where no answer depends on who asks.
@@ -130,9 +130,9 @@ pub(super) fn refused(head: &Head<'_>) -> Reply {
         .with(header::VARY, HeaderValue::from_static("origin"))
 }
 
-/// The origin of a request on a live route.
-pub(super) fn of_request(request: &Request<'_>) -> Result<Allowed, Foreign> {
-    let live = request.build.manifest.live.as_ref();
+/// The origin of a request, by the rules of that build.
+pub(super) fn of_request(request: &Request<'_>, build: &LoadedBuild) -> Result<Allowed, Foreign> {
+    let live = build.manifest.live.as_ref();
     let origins = live.map_or(&[][..], |live| &live.origins);
     Allowed::of(origins, request.head, request.from_our_node)
 }

@@ -5,7 +5,7 @@ use crate::{
     counters::FailureCause, deadlines::ResponseDeadlines, exchange::ServerConnection,
     h2::StreamPermit, outbound::Outbound,
 };
-use bytes::Bytes;
+use protoplex_http::TextBuffer;
 use std::net::SocketAddr;
 use tokio::time::Instant;
 
@@ -53,8 +53,8 @@ impl FailedAttempt {
 /// A request on its way through its attempts.
 pub(super) struct Attempt<'a> {
     pub(super) request: &'a mut Outbound,
-    /// The head as HTTP/1.1 has it, for whichever server.
-    pub(super) head: &'a Bytes,
+    /// The head as HTTP/1.1 has it, for whichever server. An attempt that has it gives it back, unless it is the last.
+    pub(super) head: TextBuffer,
     pub(super) deadlines: &'a mut ResponseDeadlines,
     pub(super) started: Instant,
     /// The attempt has to open a connection: an idle one was stale.

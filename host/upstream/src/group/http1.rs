@@ -40,8 +40,8 @@ impl Group {
         let length = request.length();
         let body = std::mem::replace(&mut request.body, protoplex_http::Body::empty());
         let absent = body.is_absent();
-        let head = request.http1_head_for(head, lease.authority());
-        let sending = RequestSender::new(head, body, length, holds);
+        let text = request.http1_head_for(head, lease.authority());
+        let sending = RequestSender::new(text, body, length, holds);
         let mut exchange = Http1Exchange::new(connection, sending, asked);
         let failure = match exchange
             .response(deadlines, request.interims.as_ref())
@@ -55,6 +55,9 @@ impl Group {
                 }
             }
             Err(failure) => {
+                if request.names_host {
+                    *head = exchange.sending.take_head();
+                }
                 let body = exchange.sending.untouched_body();
                 let whole = absent || body.is_some();
                 request.body = body.unwrap_or_else(protoplex_http::Body::empty);

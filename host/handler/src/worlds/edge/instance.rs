@@ -2,28 +2,34 @@
 
 use crate::{
     HandlerError,
-    bindings::{
-        edge::{
-            self,
-            protoplex::edge::types::{Decision, Method, RequestHead},
-        },
-        edge_async,
-    },
+    bindings::{edge, edge_async},
     context::HandlerContext,
+    decision::{Decision, Method, RequestHead},
     error_of,
     request_copy::RequestCopy,
     state::{HostState, WasiState},
     store::{self, OnTick},
+    ticker::GuestRun,
 };
 use protoplex_http::Head;
 use protoplex_wire::manifest::Limits;
 use std::sync::Arc;
-use wasmtime::{Engine, Store};
+use wasmtime::{
+    AsContextMut, Engine, Store,
+    component::{Instance, TypedFunc},
+};
+
+/// The export `decide`, by our own types of a decision.
+type Decide = TypedFunc<(RequestHead<'static>,), (Decision,)>;
+
+fn decide(instance: &Instance, store: impl AsContextMut) -> wasmtime::Result<Decide> {
+    instance.get_typed_func(store, "decide")
+}
 
 /// An instance that is called synchronously.
 pub(super) struct EdgeInstance {
     store: Store<HostState>,
-    edge: edge::Edge,
+    decide: Decide,
     pub(super) served: u64,
 }
 
@@ -34,10 +40,12 @@ impl EdgeInstance {
         limits: &Limits,
     ) -> Result<Self, HandlerError> {
         let mut store = store::new(engine, HostState::new(limits), limits, OnTick::Continue);
-        match pre.instantiate(&mut store) {
-            Ok(edge) => Ok(Self {
+        let _running = GuestRun::begin();
+        let instance = pre.instance_pre().instantiate(&mut store);
+        match instance.and_then(|instance| decide(&instance, &mut store)) {
+            Ok(decide) => Ok(Self {
                 store,
-                edge,
+                decide,
                 served: 0,
             }),
             Err(error) => Err(error_of::instantiation(
@@ -63,7 +71,10 @@ impl EdgeInstance {
             method: method(head.method),
             path: head.path,
         };
-        let decision = self.edge.call_decide(&mut self.store, request);
+        let running = GuestRun::begin();
+        let decision = self.decide.call(&mut self.store, (request,));
+        drop(running);
+        let decision = decision.map(|(decision,)| decision);
         decision.map_err(|error| self.store.data_mut().ended(&error, limits))
     }
 }
@@ -71,7 +82,7 @@ impl EdgeInstance {
 /// An instance that is called asynchronously.
 pub(super) struct AsyncEdgeInstance {
     store: Store<WasiState>,
-    edge: edge_async::Edge,
+    decide: Decide,
     pub(super) served: u64,
 }
 
@@ -85,10 +96,12 @@ impl AsyncEdgeInstance {
         let state = WasiState::new(limits, environment);
         let mut store = store::new(engine, state, limits, OnTick::Yield);
         let meter = store.data().host.meter.clone();
-        match meter.measure(pre.instantiate_async(&mut store)).await {
-            Ok(edge) => Ok(Self {
+        let instance = pre.instance_pre().instantiate_async(&mut store);
+        let instance = meter.measure(instance).await;
+        match instance.and_then(|instance| decide(&instance, &mut store)) {
+            Ok(decide) => Ok(Self {
                 store,
-                edge,
+                decide,
                 served: 0,
             }),
             Err(error) => Err(error_of::instantiation(
@@ -116,8 +129,9 @@ impl AsyncEdgeInstance {
             path: &path,
         };
         let meter = self.store.data().host.meter.clone();
-        let call = self.edge.call_decide(&mut self.store, head);
+        let call = self.decide.call_async(&mut self.store, (head,));
         let decision = meter.measure(call).await;
+        let decision = decision.map(|(decision,)| decision);
         decision.map_err(|error| self.store.data_mut().host.ended(&error, limits))
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     error_of,
     state::LiveState,
     store::{self, OnTick},
+    ticker::GuestRun,
 };
 use protoplex_wire::manifest::Limits;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ impl LiveInstance {
         limits: &Limits,
     ) -> Result<Self, HandlerError> {
         let mut store = store::new(engine, LiveState::new(limits), limits, OnTick::Continue);
+        let _running = GuestRun::begin();
         let exports = match linked {
             LinkedLive::Plain(pre) => pre.instantiate(&mut store).map(Exports::Plain),
             LinkedLive::Stateful(pre) => pre.instantiate(&mut store).map(Exports::Stateful),
@@ -161,7 +163,9 @@ impl LiveInstance {
         // Lent for the call: nothing is copied.
         std::mem::swap(&mut state.host.request, &mut connection.head);
         self.store.set_epoch_deadline(1);
+        let running = GuestRun::begin();
         let answer = call(&self.exports, &mut self.store);
+        drop(running);
         let state = self.store.data_mut();
         std::mem::swap(&mut state.host.request, &mut connection.head);
         answer.map_err(|error| state.host.ended(&error, limits))
