@@ -5,7 +5,7 @@ use crate::{
     load::{Load, Measured},
     peers,
     process::{Part, Server},
-    report::{Row, say},
+    report::{Report, say},
     rows::{cpu, relay, rounds},
 };
 use anyhow::{Context, ensure};
@@ -75,7 +75,8 @@ pub fn run(
     checkout: Option<&Path>,
     names: &[String],
     folder: &Path,
-) -> anyhow::Result<Vec<Row>> {
+    report: &mut Report,
+) -> anyhow::Result<()> {
     ensure!(
         earlier.is_file(),
         "`--before` takes the `protoplex` of an earlier commit; {} is no file",
@@ -101,7 +102,6 @@ pub fn run(
         fs::create_dir(&folder)?;
         both.push((program, root, relay::manifest(&folder, root, &back)?));
     }
-    let mut rows = Vec::new();
     for duel in duels {
         if !names.is_empty() && !names.iter().any(|name| name == duel.name) {
             continue;
@@ -124,7 +124,7 @@ pub fn run(
             }
         }
         let both = all.map(|rounds| Measured::median(&rounds));
-        rows.push(cpu(duel.name, both, "before", TARGET));
+        report.add(vec![cpu(duel.name, both, "before", TARGET)])?;
     }
-    Ok(rows)
+    Ok(())
 }

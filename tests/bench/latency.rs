@@ -1,7 +1,7 @@
 //! Latency rows: what a push costs those who are served meanwhile, and what a relay adds.
 
 use crate::{
-    load::Load,
+    load::{Load, Measured},
     open_loop::{self, Latency},
     peers,
     process::Server,
@@ -55,6 +55,7 @@ pub fn pushes() -> anyhow::Result<Vec<Row>> {
         ours: super::median(pushing),
         peer: Some(super::median(quiet)),
         peer_name: "no pushes",
+        kernel: None,
         target: Target::AtMost(1.3),
     }])
 }
@@ -86,12 +87,17 @@ pub fn relay(folder: &Path) -> anyhow::Result<Vec<Row>> {
         capacity = capacity.min(load.measure(server)?.requests_per_s);
     }
     let mut rounds = [Vec::new(), Vec::new()];
+    let mut measured = [Vec::new(), Vec::new()];
+    let rate = capacity * SHARE;
     for round in 0..ROUNDS {
         for side in [round % 2, 1 - round % 2] {
-            let address = [&ours, &peer][side].address();
+            let server = [&ours, &peer][side];
             let duration = Duration::from_secs(RELAY_SECONDS);
-            let latency = open_loop::measure(&address, path, capacity * SHARE, duration)?;
+            let before = server.cpu_time()?;
+            let latency = open_loop::measure(&server.address(), path, rate, duration)?;
+            let (used, seconds) = (server.cpu_time()? - before, duration.as_secs_f64());
             rounds[side].push(latency);
+            measured[side].push(Measured::of(rate * seconds, seconds, used));
         }
     }
     let row = |name: &str, percentile: fn(&Latency) -> f64, target| {
@@ -105,11 +111,14 @@ pub fn relay(folder: &Path) -> anyhow::Result<Vec<Row>> {
             ours,
             peer: Some(peer),
             peer_name: "haproxy",
+            kernel: None,
             target: Target::AtMost(target),
         }
     };
+    let both = measured.map(|rounds| Measured::median(&rounds));
     Ok(vec![
         row("p50", |latency| latency.p50, 1.05),
         row("p99", |latency| latency.p99, 1.2),
+        rows::cpu("relay of 1 KiB at 40% of capacity", both, "haproxy", 1.0),
     ])
 }

@@ -1,6 +1,6 @@
 //! Closed-loop loads: as many requests as a server can answer, and what they cost it.
 
-use crate::process::Server;
+use crate::process::{CpuTime, Server};
 use anyhow::{Context, ensure};
 use protoplex_tests::program;
 use std::{
@@ -25,15 +25,27 @@ const WARM_SECONDS: u64 = 1;
 pub struct Measured {
     pub requests_per_s: f64,
     pub cpu_us_per_request: f64,
+    /// Part of it that was spent in the kernel.
+    pub kernel_us_per_request: f64,
 }
 
 impl Measured {
+    /// Figures of so many requests in so many seconds.
+    pub fn of(requests: f64, seconds: f64, used: CpuTime) -> Self {
+        Self {
+            requests_per_s: requests / seconds,
+            cpu_us_per_request: used.seconds() / requests * 1e6,
+            kernel_us_per_request: used.kernel_s / requests * 1e6,
+        }
+    }
+
     /// The median of each figure.
     pub fn median(rounds: &[Self]) -> Self {
         let median = |figure: fn(&Self) -> f64| crate::median(rounds.iter().map(figure).collect());
         Self {
             requests_per_s: median(|measured| measured.requests_per_s),
             cpu_us_per_request: median(|measured| measured.cpu_us_per_request),
+            kernel_us_per_request: median(|measured| measured.kernel_us_per_request),
         }
     }
 }
@@ -86,6 +98,14 @@ impl Load {
         Self::bulk(path).script("post.lua", &text, folder)
     }
 
+    /// The load on so many connections.
+    pub fn on(self, connections: usize) -> Self {
+        Self {
+            connections,
+            ..self
+        }
+    }
+
     /// GET over TLS, on connections that are kept.
     pub fn get_over_tls(path: &str) -> Self {
         Self {
@@ -132,16 +152,18 @@ impl Load {
         self.run(server, WARM_SECONDS).map(drop)
     }
 
+    /// The load once more. Returns how many requests were answered.
+    pub fn requests(&self, server: &Server) -> anyhow::Result<f64> {
+        self.run(server, SECONDS).map(|(requests, _)| requests)
+    }
+
     /// One measurement.
     pub fn measure(&self, server: &Server) -> anyhow::Result<Measured> {
-        let before = server.cpu_seconds()?;
+        let before = server.cpu_time()?;
         let (requests, seconds) = self.run(server, SECONDS)?;
         ensure!(requests > 0.0, "{} answered nothing", server.address());
-        let cpu = server.cpu_seconds()? - before;
-        Ok(Measured {
-            requests_per_s: requests / seconds,
-            cpu_us_per_request: cpu / requests * 1e6,
-        })
+        let used = server.cpu_time()? - before;
+        Ok(Measured::of(requests, seconds, used))
     }
 
     /// Requests and seconds.

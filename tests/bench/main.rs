@@ -8,6 +8,7 @@
 //! `bench --before FILE` has an earlier build of the program as the only peer: what the data path costs now, and before.
 //! `--checkout DIR` behind it names that build's checkout, where its guests are built: for a build with another WIT.
 
+mod allocations;
 mod before;
 mod client;
 mod history;
@@ -19,23 +20,31 @@ mod process;
 mod report;
 mod rows;
 
+use report::Report;
 use std::path::Path;
 
 fn main() -> anyhow::Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let folder = tempfile::tempdir()?;
-    let rows = match &names[..] {
+    let mut report = Report::begin()?;
+    match &names[..] {
         [flag, program, more @ ..] if flag == "--before" => {
             let (checkout, names) = match more {
                 [flag, folder, names @ ..] if flag == "--checkout" => (Some(folder), names),
                 names => (None, names),
             };
             let checkout = checkout.map(Path::new);
-            before::run(Path::new(program), checkout, names, folder.path())?
+            before::run(
+                Path::new(program),
+                checkout,
+                names,
+                folder.path(),
+                &mut report,
+            )?;
         }
-        names => rows::run(names, folder.path())?,
-    };
-    report::publish(&rows)
+        names => rows::run(names, folder.path(), &mut report)?,
+    }
+    report.end()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    ops::{Add, Sub},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -146,14 +147,15 @@ impl Server {
         })
     }
 
-    /// CPU time that all of its processes have used, in seconds.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+    /// CPU time that all of its processes have used.
+    pub fn cpu_time(&self) -> anyhow::Result<CpuTime> {
         let root = match self {
             Self::Ours { fleet, role } => fleet.node(role).pid,
             Self::Peer { process, .. } => i32::try_from(process.id())?,
         };
         let all = children(root)?.into_iter().chain([root]);
-        all.map(cpu_seconds).sum()
+        all.map(cpu_time)
+            .try_fold(CpuTime::default(), |sum, more| Ok(sum + more?))
     }
 }
 
@@ -174,12 +176,50 @@ impl Drop for Server {
     }
 }
 
-fn cpu_seconds(pid: i32) -> anyhow::Result<f64> {
+/// CPU time of processes, in seconds. The kernel tells the two parts apart by samples; their sum is exact.
+#[derive(Clone, Copy, Default)]
+pub struct CpuTime {
+    pub user_s: f64,
+    pub kernel_s: f64,
+}
+
+impl CpuTime {
+    pub fn seconds(self) -> f64 {
+        self.user_s + self.kernel_s
+    }
+}
+
+impl Add for CpuTime {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            user_s: self.user_s + other.user_s,
+            kernel_s: self.kernel_s + other.kernel_s,
+        }
+    }
+}
+
+impl Sub for CpuTime {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            user_s: self.user_s - other.user_s,
+            kernel_s: self.kernel_s - other.kernel_s,
+        }
+    }
+}
+
+fn cpu_time(pid: i32) -> anyhow::Result<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = stat.rsplit(')').next().context("a stat line has a name")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / TICKS_PER_SECOND)
+    let seconds = |at: usize| anyhow::Ok(fields[at].parse::<f64>()? / TICKS_PER_SECOND);
+    Ok(CpuTime {
+        user_s: seconds(11)?,
+        kernel_s: seconds(12)?,
+    })
 }
 
 /// Bytes that belong to one process alone.

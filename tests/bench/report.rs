@@ -21,6 +21,8 @@ pub struct Row {
     /// `None` where the target is an absolute one.
     pub peer: Option<f64>,
     pub peer_name: &'static str,
+    /// The part of both figures that was spent in the kernel, where they are CPU time.
+    pub kernel: Option<[f64; 2]>,
     pub target: Target,
 }
 
@@ -48,7 +50,7 @@ impl Row {
     pub fn json(&self) -> Value {
         json!({
             "name": self.name, "unit": self.unit, "ours": self.ours, "peer": self.peer,
-            "peer_name": self.peer_name, "ratio": self.ratio(), "target": self.target_text(), "met": self.met(),
+            "peer_name": self.peer_name, "kernel": self.kernel, "ratio": self.ratio(), "target": self.target_text(), "met": self.met(),
         })
     }
 }
@@ -59,48 +61,74 @@ pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
-/// Prints the table and writes the files.
-#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
-pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
-    for version in peers::versions() {
-        println!("{version}");
-    }
-    let run = Run::now()?;
-    println!("{}, Linux {}\n", run.machine, run.kernel);
-    println!(
-        "{:<46} {:>12} {:>12} {:<22} {:>7} {:>9}  met",
-        "row", "ours", "peer", "unit", "ratio", "target"
-    );
-    for row in rows {
-        let optional = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+/// The rows of a run: each is printed and kept as it comes, so that a run which is stopped has lost none.
+pub struct Report {
+    run: Run,
+    rows: Vec<Value>,
+}
+
+impl Report {
+    /// Prints whom the program is measured against, and on what.
+    #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+    pub fn begin() -> anyhow::Result<Self> {
+        for version in peers::versions() {
+            println!("{version}");
+        }
+        let run = Run::now()?;
+        println!("{}, Linux {}\n", run.machine, run.kernel);
         println!(
-            "{:<46} {:>12.2} {:>12} {:<22} {:>7} {:>9}  {}",
-            row.name,
-            row.ours,
-            optional(row.peer),
-            format!("{} ({})", row.unit, row.peer_name),
-            optional(row.ratio()),
-            row.target_text(),
-            if row.met() { "yes" } else { "no" }
+            "{:<46} {:>12} {:>12} {:<22} {:>13} {:>7} {:>9}  met",
+            "row", "ours", "peer", "unit", "of it kernel", "ratio", "target"
         );
+        let rows = Vec::new();
+        Ok(Self { run, rows })
     }
-    let target = program()?;
-    let target = target
-        .ancestors()
-        .nth(2)
-        .context("target/release/protoplex")?;
-    let folder = target.join("bench");
-    fs::create_dir_all(&folder)?;
-    let report = json!({
-        "date": run.date,
-        "machine": run.machine,
-        "kernel": run.kernel,
-        "versions": peers::versions(),
-        "commit": run.commit,
-        "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
-    });
-    fs::write(folder.join("latest.json"), format!("{report:#}\n"))?;
-    let history = run.append(rows)?;
-    println!("\n{} has these rows of {}", history.display(), run.commit);
-    Ok(())
+
+    /// Prints rows, and writes them to the history.
+    #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+    pub fn add(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+        for row in &rows {
+            let optional =
+                |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+            let kernel = row
+                .kernel
+                .map(|[ours, peer]| format!("{ours:.1}/{peer:.1}"));
+            println!(
+                "{:<46} {:>12.2} {:>12} {:<22} {:>13} {:>7} {:>9}  {}",
+                row.name,
+                row.ours,
+                optional(row.peer),
+                format!("{} ({})", row.unit, row.peer_name),
+                kernel.unwrap_or_default(),
+                optional(row.ratio()),
+                row.target_text(),
+                if row.met() { "yes" } else { "no" }
+            );
+        }
+        self.run.append(&rows)?;
+        self.rows.extend(rows.iter().map(Row::json));
+        Ok(())
+    }
+
+    /// Writes `target/bench/latest.json`.
+    pub fn end(self) -> anyhow::Result<()> {
+        let Self { run, rows } = self;
+        let target = program()?;
+        let target = target
+            .ancestors()
+            .nth(2)
+            .context("target/release/protoplex")?;
+        let folder = target.join("bench");
+        fs::create_dir_all(&folder)?;
+        let report = json!({
+            "date": run.date,
+            "machine": run.machine,
+            "kernel": run.kernel,
+            "versions": peers::versions(),
+            "commit": run.commit,
+            "rows": rows,
+        });
+        fs::write(folder.join("latest.json"), format!("{report:#}\n"))?;
+        Ok(())
+    }
 }

@@ -6,11 +6,11 @@ mod scale;
 mod tls;
 
 use crate::{
-    latency,
+    allocations, latency,
     load::{Load, Measured},
     peers,
     process::{Server, private_bytes},
-    report::{Row, Target, say},
+    report::{Report, Row, Target, say},
 };
 use anyhow::{Context, ensure};
 use protoplex_tests::{Fleet, repository};
@@ -23,7 +23,7 @@ const ECHO_BYTES: usize = 1 << 20;
 type Measure = fn(&Path) -> anyhow::Result<Vec<Row>>;
 
 /// Every family by the name that the command line takes.
-pub const FAMILIES: [(&str, Measure); 22] = [
+pub const FAMILIES: [(&str, Measure); 24] = [
     ("edge-shared", edge_shared),
     ("edge-per-request", edge_per_request),
     ("app", app),
@@ -35,6 +35,7 @@ pub const FAMILIES: [(&str, Measure); 22] = [
     ("memory", memory),
     ("edge-nginx", edge_nginx),
     ("relay", relay::small),
+    ("relay-connections", relay::connections),
     ("relay-bulk", relay::bulk),
     ("relay-latency", latency::relay),
     ("relay-http2", relay::http2),
@@ -46,6 +47,7 @@ pub const FAMILIES: [(&str, Measure); 22] = [
     ("live-fan-out", live::fan_out),
     ("live-swap", live::swap),
     ("live-echo", live::echo),
+    ("allocations", allocations::rows),
 ];
 
 /// Alternating rounds of all, each with its load, and the median of each figure.
@@ -83,19 +85,20 @@ fn rate(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target
         ours,
         peer,
         peer_name,
+        kernel: None,
         target,
     }
 }
 
 pub fn cpu(name: &str, [ours, peer]: [Measured; 2], peer_name: &'static str, target: f64) -> Row {
-    let (ours, peer) = (ours.cpu_us_per_request, Some(peer.cpu_us_per_request));
     let (unit, target) = ("CPU us/request", Target::AtMost(target));
     Row {
         name: format!("{name}, CPU"),
         unit,
-        ours,
-        peer,
+        ours: ours.cpu_us_per_request,
+        peer: Some(peer.cpu_us_per_request),
         peer_name,
+        kernel: Some([ours, peer].map(|measured| measured.kernel_us_per_request)),
         target,
     }
 }
@@ -206,6 +209,7 @@ fn push(folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: super::median(times),
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(300.0),
     }])
 }
@@ -220,12 +224,13 @@ fn memory(_folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: super::median(bytes?) / f64::from(1 << 20),
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(40.0),
     }])
 }
 
 /// All families, or those named.
-pub fn run(names: &[String], folder: &Path) -> anyhow::Result<Vec<Row>> {
+pub fn run(names: &[String], folder: &Path, report: &mut Report) -> anyhow::Result<()> {
     let known = FAMILIES.map(|(name, _)| name);
     for name in names {
         ensure!(
@@ -234,12 +239,13 @@ pub fn run(names: &[String], folder: &Path) -> anyhow::Result<Vec<Row>> {
             known.join(", ")
         );
     }
-    let mut rows = Vec::new();
     for (name, measure) in FAMILIES {
-        if names.is_empty() || names.iter().any(|named| named == name) {
+        // It takes another program than the others.
+        let is_usual = name != "allocations";
+        if (names.is_empty() && is_usual) || names.iter().any(|named| named == name) {
             say(&format!("measuring {name}"));
-            rows.extend(measure(folder).with_context(|| name)?);
+            report.add(measure(folder).with_context(|| name)?)?;
         }
     }
-    Ok(rows)
+    Ok(())
 }

@@ -3,6 +3,8 @@
 mod check;
 mod cli;
 mod commands;
+#[cfg(feature = "count-allocations")]
+mod counting;
 mod exit;
 mod inspect;
 mod logging;
@@ -21,8 +23,13 @@ use commands::{adopt, build, dev, gc, logs, new, processes, push, rollback, show
 use exit::CommandExit;
 use std::{future::Future, process::ExitCode};
 
+#[cfg(not(feature = "count-allocations"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "count-allocations")]
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -136,6 +136,7 @@ pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: each(after),
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(10.0),
     }])
 }
@@ -218,6 +219,7 @@ pub fn broadcast(folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: median(times),
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(100.0),
     }])
 }
@@ -237,12 +239,13 @@ pub fn fan_out(folder: &Path) -> anyhow::Result<Vec<Row>> {
     for round in 0..ROUNDS {
         for side in [round % 2, 1 - round % 2] {
             let (server, client) = &mut sides[side];
-            let before = server.cpu_seconds()?;
+            let before = server.cpu_time()?;
             let [deliveries, seconds] = client.ask(FAN_OUT_SECONDS)?[..] else {
                 anyhow::bail!("bench-live says two figures");
             };
             rates[side].push(deliveries / seconds);
-            costs[side].push((server.cpu_seconds()? - before) / deliveries * 1e6);
+            let used = server.cpu_time()? - before;
+            costs[side].push(used.seconds() / deliveries * 1e6);
         }
     }
     let ([rate, peer_rate], [cost, peer_cost]) = (rates.map(median), costs.map(median));
@@ -255,6 +258,7 @@ pub fn fan_out(folder: &Path) -> anyhow::Result<Vec<Row>> {
             ours: rate,
             peer: None,
             peer_name: "-",
+            kernel: None,
             target: Target::AtLeast(300_000.0),
         },
         Row {
@@ -263,6 +267,7 @@ pub fn fan_out(folder: &Path) -> anyhow::Result<Vec<Row>> {
             ours: cost,
             peer: Some(peer_cost),
             peer_name: "pushpin",
+            kernel: None,
             target: Target::AtMost(1.0),
         },
     ])
@@ -330,6 +335,7 @@ pub fn swap(folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours,
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(target),
     };
     Ok(vec![

@@ -55,9 +55,27 @@ pub fn small(folder: &Path) -> anyhow::Result<Vec<Row>> {
             false => (haproxy, "haproxy"),
         };
         let (peer, peer_name) = better(nginx.cpu_us_per_request <= haproxy.cpu_us_per_request);
-        rows.push(cpu(&name, [ours, peer], peer_name, 0.9));
+        rows.push(cpu(&name, [ours, peer], peer_name, 0.85));
         let (peer, peer_name) = better(nginx.requests_per_s >= haproxy.requests_per_s);
-        rows.push(rate(&name, [ours, peer], peer_name, 1.1));
+        rows.push(rate(&name, [ours, peer], peer_name, 1.15));
+    }
+    Ok(rows)
+}
+
+/// Small answers on many connections, against nginx.
+pub fn connections(folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let back = peers::back()?;
+    let ours = ours(folder, &back)?;
+    let nginx = peers::nginx::relay(folder, &back.address(), None)?;
+    let mut rows = Vec::new();
+    for connections in [256, 1_000] {
+        let load = Load::get("/100").on(connections);
+        let both = measure([(&ours, &load), (&nginx, &load)])?;
+        let name = format!("relay of 0.1 KiB, {connections} connections");
+        rows.extend([
+            cpu(&name, both, "nginx", 0.85),
+            rate(&name, both, "nginx", 1.15),
+        ]);
     }
     Ok(rows)
 }
@@ -76,6 +94,7 @@ pub fn bulk(folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours,
         peer: Some(peer),
         peer_name: "haproxy",
+        kernel: None,
         target: Target::AtLeast(1.0),
     }])
 }

@@ -62,6 +62,7 @@ pub fn routes(folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: ours.cpu_us_per_request,
         peer: Some(peer.cpu_us_per_request),
         peer_name: "one of each",
+        kernel: None,
         target: Target::AtMost(1.1),
     }])
 }
@@ -89,6 +90,7 @@ pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
         ours: (after - before) / IDLE_CONNECTIONS as f64 / 1024.0,
         peer: None,
         peer_name: "-",
+        kernel: None,
         target: Target::AtMost(6.0),
     }])
 }

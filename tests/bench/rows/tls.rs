@@ -41,6 +41,7 @@ fn handshakes(name: &str, both: [Measured; 2]) -> [Row; 2] {
             ours,
             peer: Some(peer),
             peer_name: "nginx",
+            kernel: None,
             target: Target::AtLeast(1.0),
         }
     };

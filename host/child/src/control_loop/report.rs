@@ -3,7 +3,7 @@
 use super::start::Child;
 use crate::{
     context::ChildContext,
-    metrics::{Metrics, Seen},
+    metrics::{Metrics, Sample, Seen},
     service::Requests,
     upstream,
 };
@@ -12,7 +12,7 @@ use protoplex_control::{
     socket::{ControlSocket, sealed_memfd},
 };
 use protoplex_server::Server;
-use protoplex_telemetry::log_output;
+use protoplex_telemetry::{allocations, log_output};
 use std::{
     io::{self, Write},
     os::fd::AsFd,
@@ -72,8 +72,40 @@ impl Child {
             .as_ref()
             .map(|build| build.id.to_string())
             .unwrap_or_default();
+        let mut loads = self.context.servers.loads();
+        let held = self.context.builds.now();
+        upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
+        drop(held);
+        let text = self.context.metrics.text(&Seen {
+            child: self.config.index,
+            build: &build,
+            gauges: self.gauges(&beat),
+            refused: {
+                let refused = self.server.connection_counters().all();
+                refused.chain(self.server.counters().all()).collect()
+            },
+            role: self.role.metrics(),
+            loads,
+        });
+        let file = self
+            .reserve
+            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())));
+        let sent = match &file {
+            Ok(file) => {
+                let files = [file.as_fd()];
+                self.channel.send(&FromChild::Metrics, &files).await
+            }
+            Err(error) => Err(io::Error::from(error.kind())),
+        };
+        if let Err(error) = sent {
+            tracing::warn!(%error, "this child's metrics could not be sent to the parent");
+        }
+    }
+
+    /// Numbers of this moment, with their names in metrics and what they say.
+    fn gauges(&self, beat: &Beat) -> Vec<Sample> {
         let means = &self.context.servers.means;
-        let gauges = vec![
+        let mut gauges = vec![
             (
                 "protoplex_in_flight",
                 "Requests being answered.",
@@ -115,33 +147,13 @@ impl Child {
                 self.runtime.instances(),
             ),
         ];
-        let mut loads = self.context.servers.loads();
-        let held = self.context.builds.now();
-        upstream::add_loads(&mut loads, held.all().map(|build| &build.upstreams));
-        drop(held);
-        let text = self.context.metrics.text(&Seen {
-            child: self.config.index,
-            build: &build,
-            gauges,
-            refused: {
-                let refused = self.server.connection_counters().all();
-                refused.chain(self.server.counters().all()).collect()
-            },
-            role: self.role.metrics(),
-            loads,
-        });
-        let file = self
-            .reserve
-            .lend(|| sealed_memfd("metrics", |file| file.write_all(text.as_bytes())));
-        let sent = match &file {
-            Ok(file) => {
-                let files = [file.as_fd()];
-                self.channel.send(&FromChild::Metrics, &files).await
-            }
-            Err(error) => Err(io::Error::from(error.kind())),
-        };
-        if let Err(error) = sent {
-            tracing::warn!(%error, "this child's metrics could not be sent to the parent");
+        if let Some(count) = allocations::count() {
+            gauges.push((
+                "protoplex_allocations",
+                "Allocations since the child's start.",
+                count,
+            ));
         }
+        gauges
     }
 }
