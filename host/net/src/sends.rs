@@ -71,13 +71,17 @@ const IO_URING_ENV: &str = "PROTOPLEX_IO_URING";
 /// A task for [`batch_sends`] to have run.
 pub type SendTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Gathers the sends of the calling thread from now on. `spawn` runs a task on its runtime, behind those that are ready. The first task makes the sends of each turn, and ends the batch when it is dropped;
-/// another one is there while a socket does not take what was sent.
+/// Gathers the sends of the calling thread from now on. `run` runs a task on its runtime, behind those that are ready: it
+/// makes the sends of each turn, and ends the batch when it is dropped. `spawn` runs one that sends what a socket did not
+/// take at once; a drain has to wait for those.
 ///
 /// # Errors
 /// The system has no `io_uring`, or forbids it; or the operator does; or the runtime has other threads, whose tasks write,
 /// too. Sends go out one by one then.
-pub fn batch_sends(spawn: impl Fn(SendTask) + 'static) -> Result<(), BatchRefusal> {
+pub fn batch_sends(
+    run: impl FnOnce(SendTask),
+    spawn: impl Fn(SendTask) + 'static,
+) -> Result<(), BatchRefusal> {
     if std::env::var_os(IO_URING_ENV).is_some_and(|value| value == "0") {
         return Err(BatchRefusal::Unwanted);
     }
@@ -96,7 +100,7 @@ pub fn batch_sends(spawn: impl Fn(SendTask) + 'static) -> Result<(), BatchRefusa
         spawn: Box::new(spawn),
     };
     BATCH.set(Some(batch));
-    with_batch(|batch| (batch.spawn)(Box::pin(Flusher)));
+    run(Box::pin(Flusher));
     Ok(())
 }
 

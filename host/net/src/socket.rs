@@ -64,6 +64,7 @@ impl Socket {
     /// # Errors
     /// The socket is closed.
     pub fn reset_on_close(&self) -> io::Result<()> {
+        self.backlog.reset_on_close();
         self.stream.set_zero_linger()
     }
 

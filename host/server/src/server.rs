@@ -11,6 +11,7 @@ use protoplex_net::{
 use rustls::ServerConfig;
 use std::{
     collections::HashSet,
+    future::Future,
     net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -119,6 +120,11 @@ impl<S: Service> Server<S> {
     /// Number of tasks: accept loops, connections, and streams of HTTP/2.
     pub fn tasks(&self) -> usize {
         self.0.connections.tasks().len()
+    }
+
+    /// Runs a task that a drain waits for, as it does for connections.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.connections.tasks().spawn(task);
     }
 
     /// Counts of requests that were refused or cut for what they said in HTTP.

@@ -135,8 +135,9 @@ impl Child {
 
     /// Gathers the sends of each turn of the loop, where the child has one thread and the system lets it.
     pub(super) fn batch_sends(&self) {
-        let context = Arc::clone(&self.context);
-        match batch_sends(move |task| context.background.spawn(task)) {
+        let server = Arc::clone(&self.server);
+        let run = |task| self.context.background.spawn(task);
+        match batch_sends(run, move |task| server.spawn(task)) {
             Ok(()) | Err(BatchRefusal::Threads) => {}
             Err(BatchRefusal::Unwanted) => {
                 tracing::info!("sends go out one by one, as was asked for")

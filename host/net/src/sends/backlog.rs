@@ -4,10 +4,11 @@
 use super::SendTask;
 use parking_lot::Mutex;
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     net::Shutdown,
     os::fd::{BorrowedFd, OwnedFd, RawFd},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{
@@ -15,9 +16,20 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+/// Time that the peer of a socket that was dropped has to take what it was sent. Most sockets are shut first, which waits
+/// for the peer by the rules of whoever shuts it.
+pub(super) const ORPHAN_MAX: Duration = match cfg!(test) {
+    true => Duration::from_millis(500),
+    false => Duration::from_secs(30),
+};
 
 /// Number of no turn.
 pub(super) const QUEUED_NEVER: u64 = 0;
@@ -44,6 +56,8 @@ struct BacklogState {
     sends: Option<Waker>,
     /// Whether the socket is dropped: nobody waits for the rest.
     is_abandoned: bool,
+    /// Whether the peer is to see a reset then, whatever it has not been sent.
+    resets: bool,
     /// Descriptor of a socket that was dropped by another thread than it is queued in: its number must not be another
     /// socket's before the batch has let go of it.
     held: Option<OwnedFd>,
@@ -124,7 +138,13 @@ impl Backlog {
         self.state.lock().held = Some(fd);
     }
 
-    /// The socket is dropped. Bytes that it owes go with it, and the peer is told by a reset.
+    /// The socket's end is to be a reset.
+    pub(crate) fn reset_on_close(&self) {
+        self.state.lock().resets = true;
+    }
+
+    /// The socket is dropped. Bytes that it owes are sent as those are that the kernel has: for a while, unless its end
+    /// is to be a reset. If the peer does not take them, it is told by one.
     pub(crate) fn abandon(&self) {
         if self.is_empty() {
             return;
@@ -146,7 +166,15 @@ impl Backlog {
     }
 
     async fn send_rest(&self, socket: &TcpStream) {
-        let sent = poll_fn(|cx| self.poll_send(socket, cx)).await;
+        let mut orphan = None;
+        let sent = poll_fn(|cx| {
+            if self.poll_given_up(&mut orphan, cx).is_ready() {
+                let _ = socket.set_zero_linger();
+                return Poll::Ready(Ok(()));
+            }
+            self.poll_send(socket, cx)
+        })
+        .await;
         if let Err(error) = sent {
             // Whoever reads from the connection hears of it as well.
             let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
@@ -154,20 +182,29 @@ impl Backlog {
         }
     }
 
-    /// Sends what the socket takes. Ready when all is sent, or nobody waits for it any more.
+    /// Ready when a socket that was dropped is not to send the rest.
+    fn poll_given_up(
+        &self,
+        orphan: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut state = self.state.lock();
+        state.sends = Some(cx.waker().clone());
+        match (state.is_abandoned, state.resets) {
+            (false, _) => Poll::Pending,
+            (true, true) => Poll::Ready(()),
+            (true, false) => {
+                let orphan = orphan.get_or_insert_with(|| Box::pin(sleep(ORPHAN_MAX)));
+                orphan.as_mut().poll(cx)
+            }
+        }
+    }
+
+    /// Sends what the socket takes. Ready when all is sent.
     fn poll_send(&self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let ready = socket.poll_write_ready(cx);
+            ready!(socket.poll_write_ready(cx))?;
             let mut state = self.state.lock();
-            if state.is_abandoned {
-                let _ = socket.set_zero_linger();
-                return Poll::Ready(Ok(()));
-            }
-            let Poll::Ready(ready) = ready else {
-                state.sends = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            ready?;
             match socket.try_write(&state.bytes[state.sent..]) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(sent) => state.sent += sent,

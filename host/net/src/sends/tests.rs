@@ -1,4 +1,4 @@
-use super::*;
+use super::{backlog::ORPHAN_MAX, *};
 use crate::{Socket, Splice, Spliced};
 use std::{future::poll_fn, time::Duration};
 use tokio::{
@@ -25,7 +25,8 @@ async fn pair() -> (Socket, TcpStream) {
 fn begin() -> TaskTracker {
     let tasks = TaskTracker::new();
     let spawns = tasks.clone();
-    batch_sends(move |task| drop(spawns.spawn(task))).unwrap();
+    let run = |task| drop(tasks.spawn(task));
+    batch_sends(run, move |task| drop(spawns.spawn(task))).unwrap();
     tasks
 }
 
@@ -221,17 +222,42 @@ async fn a_socket_that_is_dropped_or_shut_sends_first() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_dropped_with_bytes_owed_is_reset() {
+async fn a_socket_that_is_dropped_with_bytes_owed_sends_them_to_who_takes_them() {
     let tasks = begin();
     let (mut socket, mut peer) = pair().await;
     let written = fill(&mut socket).await;
     drop(socket);
     let mut all = Vec::new();
     let read = timeout(WAIT_MAX, peer.read_to_end(&mut all)).await;
-    assert!(read.expect("it ends").is_err(), "a cut does not look whole");
-    assert!(all.len() < written);
-    // Nothing is left that would try to send.
+    assert_eq!(read.expect("it ends").expect("and is no reset"), written);
+    tasks.close();
     assert_eq!(tasks.len(), 1, "the flusher alone");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_dropped_with_bytes_owed_is_reset_where_nobody_takes_them() {
+    let tasks = begin();
+    for resets in [false, true] {
+        let (mut socket, mut peer) = pair().await;
+        let written = fill(&mut socket).await;
+        if resets {
+            socket.reset_on_close().unwrap();
+        }
+        let since = std::time::Instant::now();
+        drop(socket);
+        while tasks.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(
+            since.elapsed() < ORPHAN_MAX,
+            resets,
+            "a reset waits for nobody"
+        );
+        let mut all = Vec::new();
+        let read = timeout(WAIT_MAX, peer.read_to_end(&mut all)).await;
+        assert!(read.expect("it ends").is_err(), "a cut does not look whole");
+        assert!(all.len() < written);
+    }
 }
 
 #[tokio::test]
@@ -333,7 +359,7 @@ fn where_io_uring_is_forbidden_sends_go_out_one_by_one() {
             .enable_all()
             .build();
         runtime.unwrap().block_on(async {
-            let refused = batch_sends(|_| panic!("there is no batch"));
+            let refused = batch_sends(|_| panic!("there is no batch"), |_| panic!("nor this"));
             let Err(BatchRefusal::Setup(error)) = refused else {
                 panic!("{refused:?}");
             };
@@ -348,6 +374,6 @@ fn where_io_uring_is_forbidden_sends_go_out_one_by_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_with_other_threads_gathers_nothing() {
-    let refused = batch_sends(|_| panic!("there is no batch"));
+    let refused = batch_sends(|_| panic!("there is no batch"), |_| panic!("nor this"));
     assert!(matches!(refused, Err(BatchRefusal::Threads)));
 }

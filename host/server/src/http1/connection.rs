@@ -113,7 +113,8 @@ where
         loop {
             let end = match self.wire.head_end(draining.as_mut()).await? {
                 Ok(Some(end)) => end,
-                Ok(None) => return Ok(None),
+                // A client that has ended its side may still be reading.
+                Ok(None) => return self.wire.settle().await.map(|()| None),
                 Err(refusal) => return self.refuse(refusal).await.map(|()| None),
             };
             match self.request(end).await? {

@@ -121,6 +121,19 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
+    /// Waits until the kernel has all that was written. A client that takes nothing for too long is given up.
+    pub(super) async fn settle(&mut self) -> Result<(), EarlyEnd> {
+        poll_fn(|cx| {
+            let sent = self.io.socket().map(|socket| socket.poll_sent(cx));
+            match sent {
+                None => Poll::Ready(Ok(())),
+                Some(Poll::Ready(sent)) => Poll::Ready(sent.map_err(EarlyEnd::from)),
+                Some(Poll::Pending) => self.poll_stalled(cx),
+            }
+        })
+        .await
+    }
+
     /// Writes the buffer and then the tail. A client that takes nothing for too long is given up.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), EarlyEnd>> {
         while self.written < self.out.len() || !self.tail.is_empty() {

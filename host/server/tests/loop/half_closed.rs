@@ -105,6 +105,28 @@ async fn a_half_closed_client_gets_its_whole_answer() {
 }
 
 #[tokio::test]
+async fn a_half_closed_client_that_reads_late_gets_the_end_of_its_answer() {
+    /// More than the buffers of two sockets on loopback hold, in pieces that are gathered.
+    const PIECES: usize = 2_000;
+    const PIECE: Bytes = Bytes::from_static(&[b'x'; 8_000]);
+    let running = serve(HttpLimits::default(), |_, _| {
+        let pieces = stream::iter(0..PIECES).map(|_| Ok(Frame::data(PIECE)));
+        Answer::Ready(streamed(StreamBody::new(pieces)))
+    })
+    .await;
+    let mut client = Client::to(&running).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.io.shutdown().await.unwrap();
+    for _ in 0..5 {
+        work().await;
+    }
+    let all = client.rest().await.unwrap();
+    assert!(all.ends_with("\r\n0\r\n\r\n"), "it is cut");
+    let (_, body) = all.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.matches('x').count(), PIECES * PIECE.len());
+}
+
+#[tokio::test]
 async fn a_half_closed_client_gets_its_answer_by_tls_too() {
     for says_goodbye in [true, false] {
         let running = start(HttpLimits::default(), Some(tls::server_config()), answer).await;

@@ -76,7 +76,10 @@ where
     F: Fn(&Head<'_>, Body) -> Answer + Send + Sync + 'static,
 {
     // Where the system, or the environment, does not let it, sends go out one by one.
-    let _ = batch_sends(|task| drop(tokio::spawn(task)));
+    let _ = batch_sends(
+        |task| drop(tokio::spawn(task)),
+        |task| drop(tokio::spawn(task)),
+    );
     let scheme = match settings.tls {
         Some(_) => Scheme::Https,
         None => Scheme::Http,

@@ -158,7 +158,10 @@ pub fn context() -> UpstreamContext {
 
 pub fn group(upstream: &Upstream) -> Arc<Group> {
     // Where the system, or the environment, does not let it, sends go out one by one.
-    let _ = batch_sends(|task| drop(tokio::spawn(task)));
+    let _ = batch_sends(
+        |task| drop(tokio::spawn(task)),
+        |task| drop(tokio::spawn(task)),
+    );
     Group::new(upstream, &context()).unwrap()
 }
 
