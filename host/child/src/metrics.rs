@@ -37,18 +37,18 @@ const NO_ROUTE: &str = "(none)";
 /// Counters of one handler name; they outlive builds.
 #[derive(Debug, Default)]
 pub struct HandlerMetrics {
-    decisions: [AtomicU64; DecisionKind::ALL.len()],
+    decisions: [AtomicU64; DecisionKind::COUNT],
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl HandlerMetrics {
     /// Counts a decision.
     pub fn count(&self, kind: DecisionKind) {
-        self.decisions[kind as usize].fetch_add(1, Relaxed);
+        self.decisions[kind.index()].fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_error(&self, kind: &'static str) {
-        self.count(DecisionKind::Error);
+        self.count(DecisionKind::ERROR);
         *self.errors.lock().entry(kind).or_default() += 1;
     }
 }
@@ -220,8 +220,8 @@ impl Metrics {
             "Decisions by handler.",
         );
         for (name, handler) in &handlers {
-            for (kind, count) in DecisionKind::ALL.iter().zip(&handler.decisions) {
-                let labels = [("handler", &**name), ("decision", kind.name())];
+            for (kind, count) in DecisionKind::names().zip(&handler.decisions) {
+                let labels = [("handler", &**name), ("decision", kind)];
                 text.sample(&labels, count.load(Relaxed));
             }
         }

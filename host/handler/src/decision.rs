@@ -158,3 +158,21 @@ pub enum Decision {
     #[component(name = "app")]
     App(Text),
 }
+
+impl Decision {
+    /// Names of all kinds of decisions, as metrics have them.
+    pub const KINDS: [&'static str; 5] = ["respond", "redirect", "relay", "asset", "app"];
+    /// Place of `app` among [`Self::KINDS`]: apps also run without a decision, by a route.
+    pub const APP: usize = 4;
+
+    /// Place of this decision's kind among [`Self::KINDS`].
+    pub fn kind(&self) -> usize {
+        match self {
+            Self::Respond(_) => 0,
+            Self::Redirect(_) => 1,
+            Self::Relay(_) => 2,
+            Self::Asset(_) => 3,
+            Self::App(_) => Self::APP,
+        }
+    }
+}

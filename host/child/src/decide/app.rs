@@ -150,7 +150,7 @@ pub(crate) fn run_at(
         let reply = pin!(async {
             match run(app, inner, client, on_cut).await {
                 Ok(reply) => {
-                    handler.metrics.count(DecisionKind::App);
+                    handler.metrics.count(DecisionKind::APP);
                     reply
                 }
                 Err(error) => context.failed(&handler, &error, &request_id),

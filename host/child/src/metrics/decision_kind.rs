@@ -1,70 +1,57 @@
-//! Kinds of what a handler's calls came to, each with its name in metrics. A decision that is added has its variant, its
-//! name and its place in [`DecisionKind::ALL`] here, and nowhere else.
+//! Kinds of what a handler's calls came to, each with its counter: those of decisions, and two more.
 
 use protoplex_handler::decision::Decision;
 
+const DECISIONS: usize = Decision::KINDS.len();
+
 /// The counter that a call raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecisionKind {
-    /// An inline response.
-    Respond,
-    /// A redirect.
-    Redirect,
-    /// A relay to an upstream.
-    Relay,
-    /// A file of the build.
-    Asset,
-    /// A run of an app handler.
-    App,
-    /// A call of a live handler.
-    Live,
-    /// A call that failed, or whose decision was refused.
-    Error,
-}
+pub struct DecisionKind(usize);
 
 impl DecisionKind {
+    /// A run of an app handler.
+    pub(crate) const APP: Self = Self(Decision::APP);
+    /// A call of a live handler.
+    pub const LIVE: Self = Self(DECISIONS);
+    /// A call that failed, or whose decision was refused.
+    pub const ERROR: Self = Self(DECISIONS + 1);
+    /// Number of kinds.
+    pub(super) const COUNT: usize = DECISIONS + 2;
+
     /// The kind of a decision.
     pub(crate) fn of(decision: &Decision) -> Self {
-        match decision {
-            Decision::Respond(_) => Self::Respond,
-            Decision::Redirect(_) => Self::Redirect,
-            Decision::Relay(_) => Self::Relay,
-            Decision::Asset(_) => Self::Asset,
-            Decision::App(_) => Self::App,
-        }
+        Self(decision.kind())
     }
 
-    /// Every kind, in its own order.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Respond,
-        Self::Redirect,
-        Self::Relay,
-        Self::Asset,
-        Self::App,
-        Self::Live,
-        Self::Error,
-    ];
+    /// Place of the kind's counter.
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
 
-    /// The label of its counter.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Respond => "respond",
-            Self::Redirect => "redirect",
-            Self::Relay => "relay",
-            Self::Asset => "asset",
-            Self::App => "app",
-            Self::Live => "live",
-            Self::Error => "error",
-        }
+    /// Labels of all counters, in the order of their places.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        Decision::KINDS.into_iter().chain(["live", "error"])
     }
 }
 
-/// A kind that is left out, or out of order, does not compile. `Error` is the last.
-const _: () = {
-    let mut index = 0;
-    while index < DecisionKind::ALL.len() {
-        assert!(DecisionKind::ALL[index] as usize == index);
-        index += 1;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protoplex_handler::decision::{Redirect, Text};
+
+    #[test]
+    fn every_kind_has_a_counter_of_its_own_name() {
+        let names: Vec<_> = DecisionKind::names().collect();
+        assert_eq!(names.len(), DecisionKind::COUNT);
+        let name = |kind: DecisionKind| names[kind.index()];
+        assert_eq!(name(DecisionKind::APP), "app");
+        assert_eq!(name(DecisionKind::LIVE), "live");
+        assert_eq!(name(DecisionKind::ERROR), "error");
+        let redirect = Decision::Redirect(Redirect {
+            status: 301,
+            location: Text::from("/"),
+        });
+        assert_eq!(name(DecisionKind::of(&redirect)), "redirect");
+        assert_eq!(name(DecisionKind::of(&Decision::App("a".into()))), "app");
     }
-    assert!(DecisionKind::Error as usize + 1 == DecisionKind::ALL.len());
-};
+}

@@ -225,14 +225,14 @@ fn open(
     let (session, effects) = match opened {
         Ok((session, Outcome::Effects(effects))) => (session, effects),
         Ok((_, Outcome::Refused { status, reason })) => {
-            loaded.metrics.count(DecisionKind::Live);
+            loaded.metrics.count(DecisionKind::LIVE);
             return Err(abandon(refused(status, reason, head.request_id)));
         }
         Err(error) => {
             return Err(abandon(live.child.failed(loaded, &error, head.request_id)));
         }
     };
-    loaded.metrics.count(DecisionKind::Live);
+    loaded.metrics.count(DecisionKind::LIVE);
     let client = Arc::new(Client::new(Opened {
         id,
         transport,

@@ -46,7 +46,7 @@ impl Live {
         }
         match outcome {
             Ok(Outcome::Effects(effects)) => {
-                state.handler().metrics.count(DecisionKind::Live);
+                state.handler().metrics.count(DecisionKind::LIVE);
                 self.act(client, state, effects);
                 Some(())
             }
