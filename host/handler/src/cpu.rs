@@ -20,8 +20,6 @@ use std::{
     time::Duration,
 };
 
-/// The ticker's period: what a neighbour waits at least before a guest can be stopped.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Polls of a request that are not measured where no tick falls into them: simple requests have fewer.
 const UNMEASURED_POLLS: u64 = 8;
 /// The most that a guest is charged between two ticks. Ticks come every millisecond: more than a few is time in which

@@ -2,7 +2,6 @@
 //!
 //! Whoever runs a guest holds a [`GuestRun`]. Runs are counted for the whole process, whose engines they are.
 
-use crate::cpu::TICK;
 use parking_lot::{Condvar, Mutex};
 use std::{
     io,
@@ -14,9 +13,12 @@ use std::{
         },
     },
     thread::JoinHandle,
+    time::Duration,
 };
 use wasmtime::Engine;
 
+/// The ticker's period: what a neighbour waits at least before a guest can be stopped.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a run after which the ticker sleeps: waking it costs as much as some ticks do.
 const QUIET_TICKS: u32 = 32;
 
@@ -140,7 +142,7 @@ impl Drop for Ticker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     const WAIT_MAX: Duration = Duration::from_secs(20);
 
