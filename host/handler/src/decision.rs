@@ -110,7 +110,7 @@ pub enum Retry {
 pub struct Relay {
     /// Name of an upstream of the build, `role:NAME`, `live:NAMESPACE`, or an address that the grants name.
     pub upstream: Text,
-    /// What stays on one server.
+    /// Key of the relay: requests with the same one go to the same server.
     pub key: Option<Text>,
     /// Path and query to ask for; the request's own when absent.
     pub path: Option<Text>,
@@ -138,7 +138,7 @@ pub struct Asset {
     pub headers: Few<Field>,
 }
 
-/// What a handler decides on a request.
+/// Decision of an edge handler on a request.
 #[derive(Clone, Debug, ComponentType, Lift)]
 #[component(variant)]
 pub enum Decision {

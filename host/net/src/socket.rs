@@ -17,6 +17,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::coop,
 };
 
 /// A connected TCP socket.
@@ -89,8 +90,13 @@ impl Socket {
         ready!(self.backlog.poll_empty(cx))?;
         let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
         if bytes <= SEND_BYTES_MAX {
-            let fd = self.stream.as_raw_fd();
-            Poll::Ready(Ok(sends::queue(fd, &self.backlog, slices, cx)))
+            // A batch always has room: without this, a task that always has something to write would let nobody run.
+            let budget = ready!(coop::poll_proceed(cx));
+            let queued = sends::queue(self.stream.as_raw_fd(), &self.backlog, slices, cx);
+            if queued.is_some() {
+                budget.made_progress();
+            }
+            Poll::Ready(Ok(queued))
         } else {
             ready!(self.poll_sent(cx))?;
             Poll::Ready(Ok(None))

@@ -49,7 +49,7 @@ impl Http1Pool {
         connection.is_reused = true;
         let mut idle = self.idle.lock();
         // This one was in use.
-        let in_use = self.open() - idle.len().min(self.open());
+        let in_use = self.open().saturating_sub(idle.len());
         let in_use_max = self.in_use_max.fetch_max(in_use, Relaxed).max(in_use);
         let most = in_use_max.max(self.in_use_max_before.load(Relaxed));
         if idle.len() < most.max(IDLE_CONNECTIONS_MIN) {
@@ -68,7 +68,7 @@ impl Http1Pool {
                 old.push(idle.swap_remove(at));
             }
         }
-        let in_use = self.open() - idle.len().min(self.open());
+        let in_use = self.open().saturating_sub(idle.len());
         drop(idle);
         let in_use_max = self.in_use_max.swap(in_use, Relaxed);
         self.in_use_max_before.store(in_use_max, Relaxed);

@@ -200,7 +200,7 @@ impl Fleet {
     }
 }
 
-/// What the processes of a fleet find around them.
+/// Limits and environment variables of the processes of a fleet.
 #[derive(Default)]
 struct Around {
     /// Most descriptors of a process, where a test sets that.

@@ -34,7 +34,7 @@ pub(super) const ORPHAN_MAX: Duration = match cfg!(test) {
 /// Number of no turn.
 pub(super) const QUEUED_NEVER: u64 = 0;
 
-/// What a socket owes of its writer's bytes.
+/// Bytes of one socket that were written and not sent, and the error of a send.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     /// Turn in whose batch the socket was last.
@@ -119,7 +119,7 @@ impl Backlog {
         let socket = match socket {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::warn!(%error, "no descriptor for bytes that a client would not take yet; its connection is broken off");
+                tracing::warn!(%error, "no descriptor for bytes that a peer would not take yet; its connection is broken off");
                 return backlog.fail(error.kind());
             }
         };
@@ -146,10 +146,8 @@ impl Backlog {
     /// The socket is dropped. Bytes that it owes are sent as those are that the kernel has: for a while, unless its end
     /// is to be a reset. If the peer does not take them, it is told by one.
     pub(crate) fn abandon(&self) {
-        if self.is_empty() {
-            return;
-        }
         let mut state = self.state.lock();
+        // Said whatever is owed now: a batch of another thread may not have made its sends yet.
         state.is_abandoned = true;
         if let Some(sends) = state.sends.take() {
             sends.wake();

@@ -83,6 +83,25 @@ async fn tasks_that_are_always_ready_hold_no_send_back() {
 }
 
 #[tokio::test]
+async fn a_task_that_always_has_something_to_write_lets_others_run() {
+    begin();
+    let (mut socket, _peer) = pair().await;
+    let writes = tokio::spawn(async move {
+        let mut writes = 0;
+        poll_fn(|cx| {
+            while writes < 10_000 && Pin::new(&mut socket).poll_write(cx, b"x").is_ready() {
+                writes += 1;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        writes
+    });
+    let writes = writes.await.unwrap();
+    assert!((1..1_000).contains(&writes), "{writes} in one turn");
+}
+
+#[tokio::test]
 async fn a_full_batch_leaves_at_once() {
     begin();
     let mut pairs = Vec::new();
