@@ -55,6 +55,9 @@ def doc_above(text, start):
 def plain(value, type_=""):
     """A value as people write it: `32 << 10` is `32 KiB` where it counts bytes."""
     value = " ".join(value.split()).replace("_", "")
+    tested = re.fullmatch(r"match cfg!\(test\) \{ true => .+, false => (.+), \}", value)
+    if tested:
+        return plain(tested[1])
     span = re.fullmatch(r"Duration::from(secs|millis|mins|hours)\((.+)\)", value)
     if span:
         unit = {"secs": "s", "millis": "ms", "mins": "min", "hours": "h"}[span[1]]

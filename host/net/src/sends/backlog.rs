@@ -2,17 +2,18 @@
 //! wrote them was told that they are on the way; they stay in order before what is written next.
 
 use super::SendTask;
+use crate::GaugeGuard;
 use parking_lot::Mutex;
 use std::{
     future::{Future, poll_fn},
     io,
     net::Shutdown,
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     pin::Pin,
     sync::{
         Arc,
         atomic::{
-            AtomicBool, AtomicU64,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -30,6 +31,21 @@ pub(super) const ORPHAN_MAX: Duration = match cfg!(test) {
     true => Duration::from_millis(500),
     false => Duration::from_secs(30),
 };
+
+/// Most sockets of a process that were dropped and owe something still: they count among no connections any more. One
+/// beyond them is reset at once.
+pub(super) const ORPHANS_MAX: usize = match cfg!(test) {
+    true => 2,
+    false => 1_024,
+};
+
+static ORPHANS: AtomicUsize = AtomicUsize::new(0);
+
+/// A socket that was dropped and owes something still.
+struct Orphan {
+    ends: Pin<Box<Sleep>>,
+    _counted: GaugeGuard<'static>,
+}
 
 /// Number of no turn.
 pub(super) const QUEUED_NEVER: u64 = 0;
@@ -114,13 +130,13 @@ impl Backlog {
         // SAFETY: a queued socket's descriptor is open: whoever closes it makes the sends of the turn first.
         let socket = unsafe { BorrowedFd::borrow_raw(fd) };
         // A descriptor of its own: the socket's readiness is for its owner alone.
-        let socket = socket.try_clone_to_owned();
-        let socket = socket.and_then(|fd| TcpStream::from_std(fd.into()));
-        let socket = match socket {
-            Ok(socket) => socket,
+        let own = socket.try_clone_to_owned();
+        let own = own.and_then(|fd| TcpStream::from_std(fd.into()));
+        let own = match own {
+            Ok(own) => own,
             Err(error) => {
                 tracing::warn!(%error, "no descriptor for bytes that a peer would not take yet; its connection is broken off");
-                return backlog.fail(error.kind());
+                return backlog.break_off(&socket, error.kind());
             }
         };
         let mut state = backlog.state.lock();
@@ -130,7 +146,7 @@ impl Backlog {
         backlog.is_there.store(true, Release);
         drop(state);
         let backlog = Arc::clone(backlog);
-        spawn(Box::pin(async move { backlog.send_rest(&socket).await }));
+        spawn(Box::pin(async move { backlog.send_rest(&own).await }));
     }
 
     /// Holds a descriptor for as long as a batch may name it.
@@ -174,26 +190,32 @@ impl Backlog {
         })
         .await;
         if let Err(error) = sent {
-            // Whoever reads from the connection hears of it as well.
-            let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
-            self.fail(error.kind());
+            self.break_off(socket, error.kind());
         }
     }
 
+    /// Fails, and ends the connection: whoever reads from it hears of it as well.
+    fn break_off(&self, socket: &impl AsFd, error: io::ErrorKind) {
+        let _ = socket2::SockRef::from(socket).shutdown(Shutdown::Both);
+        self.fail(error);
+    }
+
     /// Ready when a socket that was dropped is not to send the rest.
-    fn poll_given_up(
-        &self,
-        orphan: &mut Option<Pin<Box<Sleep>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
+    fn poll_given_up(&self, orphan: &mut Option<Orphan>, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         state.sends = Some(cx.waker().clone());
         match (state.is_abandoned, state.resets) {
             (false, _) => Poll::Pending,
             (true, true) => Poll::Ready(()),
             (true, false) => {
-                let orphan = orphan.get_or_insert_with(|| Box::pin(sleep(ORPHAN_MAX)));
-                orphan.as_mut().poll(cx)
+                if orphan.is_none() && ORPHANS.load(Relaxed) >= ORPHANS_MAX {
+                    return Poll::Ready(());
+                }
+                let orphan = orphan.get_or_insert_with(|| Orphan {
+                    ends: Box::pin(sleep(ORPHAN_MAX)),
+                    _counted: GaugeGuard::new(&ORPHANS),
+                });
+                orphan.ends.as_mut().poll(cx)
             }
         }
     }

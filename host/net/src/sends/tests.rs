@@ -1,6 +1,10 @@
-use super::{backlog::ORPHAN_MAX, *};
+use super::{
+    backlog::{ORPHAN_MAX, ORPHANS_MAX},
+    *,
+};
 use crate::{Socket, Splice, Spliced};
-use std::{future::poll_fn, time::Duration};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{future::poll_fn, os::fd::AsRawFd, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -277,6 +281,48 @@ async fn a_socket_that_is_dropped_with_bytes_owed_is_reset_where_nobody_takes_th
         assert!(read.expect("it ends").is_err(), "a cut does not look whole");
         assert!(all.len() < written);
     }
+}
+
+#[tokio::test]
+async fn of_sockets_that_are_dropped_with_bytes_owed_those_beyond_a_number_are_reset_at_once() {
+    let tasks = begin();
+    let mut peers = Vec::new();
+    for _ in 0..=ORPHANS_MAX {
+        let (mut socket, peer) = pair().await;
+        fill(&mut socket).await;
+        peers.push(peer);
+        drop(socket);
+        yield_now().await;
+        yield_now().await;
+    }
+    assert_eq!(tasks.len() - 1, ORPHANS_MAX, "beside the flusher");
+    let mut all = Vec::new();
+    let mut last = peers.pop().unwrap();
+    let read = timeout(WAIT_MAX, last.read_to_end(&mut all)).await;
+    assert!(read.expect("it ends").is_err(), "it is a reset");
+    for mut peer in peers {
+        let read = timeout(WAIT_MAX, peer.read_to_end(&mut Vec::new())).await;
+        read.expect("it ends").expect("and is no reset");
+    }
+}
+
+#[tokio::test]
+async fn where_no_descriptor_is_left_for_bytes_owed_who_reads_hears_of_it_too() {
+    begin();
+    let (mut socket, peer) = pair().await;
+    let lowest_free = std::fs::File::open("/dev/null").unwrap().as_raw_fd();
+    let limit = Rlimit {
+        current: Some(lowest_free.try_into().unwrap()),
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let piece = vec![b'x'; 10_000];
+    while socket.write(&piece).await.is_ok() {
+        yield_now().await;
+    }
+    let read = timeout(WAIT_MAX, socket.read(&mut [0])).await;
+    assert_eq!(read.expect("the reader hears of it").unwrap(), 0);
+    drop(peer);
 }
 
 #[tokio::test]
