@@ -4,7 +4,7 @@ use protoplex_wire::{
     BuildId, Manifest,
     manifest::{Grants, Handler},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// A handler as one build has it. It belongs to the build, so a handler that was carried over sees the new one's.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct HandlerContext {
     /// The build.
     pub build: BuildId,
     /// Settings that its grants name.
-    pub settings: HashMap<String, String>,
+    pub settings: HashMap<String, Arc<str>>,
     /// Namespaces of channels that its grants name, and the bytes of their largest message.
     pub channels: HashMap<String, u64>,
 }
@@ -31,7 +31,7 @@ impl HandlerContext {
     }
 }
 
-fn settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
+fn settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, Arc<str>> {
     let is_granted = |name: &str| {
         grants
             .settings
@@ -42,7 +42,7 @@ fn settings(manifest: &Manifest, grants: &Grants) -> HashMap<String, String> {
         .settings
         .iter()
         .filter(|(name, _)| is_granted(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
         .collect()
 }
 

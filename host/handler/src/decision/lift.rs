@@ -2,21 +2,35 @@
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
-use std::{fmt, ops::Deref};
+use std::{fmt, mem::MaybeUninit, ops::Deref};
 use wasmtime::{
     Result,
     component::{
         __internal::{
-            CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext,
+            CanonicalAbiInfo, InstanceType, InterfaceType, LiftContext, LowerContext,
             wasmtime_environ::component::StringEncoding,
         },
-        ComponentType, Lift, WasmList, WasmStr,
+        ComponentType, Lift, Lower, WasmList, WasmStr,
     },
 };
 
-/// A `string`. Up to 24 bytes are kept in place.
+/// Types of content that many responses have, and that are too long to be kept in place.
+const USUAL_LONG: [&str; 3] = [
+    "text/plain; charset=utf-8",
+    "text/javascript; charset=utf-8",
+    "application/json; charset=utf-8",
+];
+
+/// A `string`. Up to 24 bytes are kept in place, and those of [`USUAL_LONG`] are never copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text(CompactString);
+
+impl Text {
+    /// The text on its own.
+    pub(crate) fn into_string(self) -> String {
+        self.0.into()
+    }
+}
 
 /// A `list`. Up to four entries are kept in place.
 #[derive(Clone, Debug)]
@@ -32,7 +46,10 @@ impl Deref for Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        match USUAL_LONG.iter().find(|usual| **usual == text) {
+            Some(usual) => Self(CompactString::const_new(usual)),
+            None => Self(text.into()),
+        }
     }
 }
 
@@ -77,7 +94,7 @@ unsafe impl Lift for Text {
         WasmStr::linear_lift_from_flat(cx, ty, src)?;
         let [at, len] = src.map(|half| half.get_u32());
         match utf8(cx, at, len) {
-            Some(text) => Ok(Self(std::str::from_utf8(text)?.into())),
+            Some(text) => Ok(std::str::from_utf8(text)?.into()),
             None => Ok(Self(String::linear_lift_from_flat(cx, ty, src)?.into())),
         }
     }
@@ -90,9 +107,30 @@ unsafe impl Lift for Text {
         WasmStr::linear_lift_from_memory(cx, ty, bytes)?;
         let half = |at: usize| bytes[at..at + 4].try_into().map(u32::from_le_bytes);
         match utf8(cx, half(0)?, half(4)?) {
-            Some(text) => Ok(Self(std::str::from_utf8(text)?.into())),
+            Some(text) => Ok(std::str::from_utf8(text)?.into()),
             None => Ok(Self(String::linear_lift_from_memory(cx, ty, bytes)?.into())),
         }
+    }
+}
+
+// SAFETY: it is written as `str`, whose ABI is that of `WasmStr`.
+unsafe impl Lower for Text {
+    fn linear_lower_to_flat<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        dst: &mut MaybeUninit<Self::Lower>,
+    ) -> Result<()> {
+        str::linear_lower_to_flat(self, cx, ty, dst)
+    }
+
+    fn linear_lower_to_memory<T>(
+        &self,
+        cx: &mut LowerContext<'_, T>,
+        ty: InterfaceType,
+        offset: usize,
+    ) -> Result<()> {
+        str::linear_lower_to_memory(self, cx, ty, offset)
     }
 }
 

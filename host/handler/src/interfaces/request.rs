@@ -2,16 +2,23 @@
 
 use crate::{
     bindings::host::protoplex::host::{request::Host, types::Field},
+    decision::Text,
     state::HostState,
 };
 
+impl HostState {
+    /// Value of the first header of that name.
+    pub(super) fn header_value(&self, name: &str) -> Option<Text> {
+        let mut headers = self.request.headers();
+        let (_, value) =
+            headers.find(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(Text::from(&*String::from_utf8_lossy(value)))
+    }
+}
+
 impl Host for HostState {
     fn header(&mut self, name: String) -> Option<String> {
-        let found = self
-            .request
-            .headers()
-            .find(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes()));
-        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        self.header_value(&name).map(Text::into_string)
     }
 
     fn headers(&mut self) -> Vec<Field> {

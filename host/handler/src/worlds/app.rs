@@ -67,12 +67,14 @@ impl AppHandler {
         context: &HandlerContext,
     ) -> Self {
         let limits = handler.limits;
+        let settings = context.settings.iter();
+        let settings = settings.map(|(name, value)| (name.clone(), value.to_string()));
         let guest = GuestConfig {
             name: context.handler.as_str().into(),
             limits,
             outgoing: Outgoing::new(Policy::new(&handler.grants.outgoing), limits.outgoing_max),
             environment: handler.environment.clone().into_iter().collect(),
-            settings: Arc::new(context.settings.clone().into_iter().collect()),
+            settings: Arc::new(settings.collect()),
         };
         let instances = Instances::new(linked, pool, handler.isolation, guest);
         Self {

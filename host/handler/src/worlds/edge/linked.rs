@@ -3,6 +3,7 @@
 use crate::{
     bindings::{edge, edge_async},
     engine::Engines,
+    interfaces::link_short_texts,
     state::{HostState, WasiState},
 };
 use protoplex_wire::manifest::World;
@@ -27,11 +28,13 @@ impl EdgeLinkers {
     pub(crate) fn new(engines: &Engines) -> Result<Self> {
         let mut sync = Linker::new(engines.of(World::Edge));
         edge::Edge::add_to_linker::<_, HasSelf<_>>(&mut sync, |state: &mut HostState| state)?;
+        link_short_texts(&mut sync, |state| state)?;
         let mut wasi = Linker::new(engines.of(World::EdgeWasi));
         edge_async::Edge::add_to_linker::<_, HasSelf<HostState>>(
             &mut wasi,
             |state: &mut WasiState| &mut state.host,
         )?;
+        link_short_texts(&mut wasi, |state| &mut state.host)?;
         wasmtime_wasi::p2::add_to_linker_async(&mut wasi)?;
         Ok(Self { sync, wasi })
     }

@@ -3,6 +3,7 @@
 use crate::{
     bindings::{host, live, live_stateful},
     engine::Engines,
+    interfaces::link_short_texts,
     state::{HostState, LiveState},
 };
 use live_stateful::protoplex::live as interfaces;
@@ -31,6 +32,7 @@ impl LiveLinker {
             &mut linker,
             |state: &mut LiveState| &mut state.host,
         )?;
+        link_short_texts(&mut linker, |state| &mut state.host)?;
         interfaces::types::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
         interfaces::connection::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
         interfaces::channels::add_to_linker::<_, HasSelf<_>>(&mut linker, own)?;
