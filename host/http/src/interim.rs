@@ -2,7 +2,10 @@
 
 use crate::HeaderLines;
 use http::StatusCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Most interim responses that may wait; more of them are thrown away.
 const INTERIMS_MAX: usize = 8;
@@ -18,19 +21,41 @@ pub struct Interim {
 
 /// Where a service puts interim responses; the connection writes them before the reply. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Interims(Arc<Mutex<Vec<Interim>>>);
+pub struct Interims(Arc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    interims: Mutex<Vec<Interim>>,
+    /// Whether there are any: connections ask at each poll, and there hardly ever are.
+    any: AtomicBool,
+}
 
 impl Interims {
     /// Hands an interim response to the connection, which looks when it polls the service's future.
     pub fn push(&self, interim: Interim) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self
+            .0
+            .interims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < INTERIMS_MAX {
             waiting.push(interim);
+            self.0.any.store(true, Ordering::Release);
         }
     }
 
     /// Takes the interim responses that wait.
+    #[inline]
     pub fn take(&self) -> Vec<Interim> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        if !self.0.any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut waiting = self
+            .0
+            .interims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.0.any.store(false, Ordering::Release);
+        std::mem::take(&mut *waiting)
     }
 }

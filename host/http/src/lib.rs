@@ -18,6 +18,7 @@ mod lines;
 pub mod normal;
 mod notes;
 mod pace;
+mod read_buffer;
 mod reply;
 mod response_head;
 mod switch;
@@ -31,6 +32,7 @@ pub use interim::{Interim, Interims};
 pub use lines::{HeaderLines, fields};
 pub use notes::{AccessFields, AccessNotes};
 pub use pace::ClientPace;
+pub use read_buffer::ReadBuffer;
 pub use reply::{Answer, RelayBody, Reply, ReplyBody, SocketBody, SocketRest, StreamError, Tunnel};
 pub use response_head::{
     RESPONSE_HEAD_BYTES_MAX, RESPONSE_HEADERS_MAX, RESPONSE_TOO_LARGE, RESPONSE_TOO_MANY_LINES,

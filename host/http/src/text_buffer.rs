@@ -24,6 +24,22 @@ impl TextBuffer {
         let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
         Self(kept.unwrap_or_else(|| Vec::with_capacity(BYTES_USUAL)))
     }
+
+    /// Takes a buffer, if it has none.
+    pub fn make_room(&mut self) {
+        if self.0.capacity() == 0 {
+            *self = Self::new();
+        }
+    }
+
+    /// Empties the text. A buffer that is not too large goes back to the thread.
+    pub fn release(&mut self) {
+        if self.0.capacity() <= KEPT_BYTES_MAX {
+            *self = Self::default();
+        } else {
+            self.0.clear();
+        }
+    }
 }
 
 impl From<Vec<u8>> for TextBuffer {
@@ -57,7 +73,7 @@ impl DerefMut for TextBuffer {
 impl Drop for TextBuffer {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
-        if (1..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
+        if (BYTES_USUAL..=KEPT_BYTES_MAX).contains(&buffer.capacity()) {
             buffer.clear();
             // A thread at its end keeps nothing.
             let _ = KEPT.try_with(|kept| {
@@ -83,10 +99,13 @@ mod tests {
         let again = TextBuffer::new();
         assert_eq!(again.as_ptr(), buffer);
         assert!(again.is_empty());
-        drop(TextBuffer(Vec::with_capacity(KEPT_BYTES_MAX + 1)));
-        assert!(
-            TextBuffer::new().capacity() <= KEPT_BYTES_MAX,
-            "a large one is not kept"
-        );
+        for odd in [1, KEPT_BYTES_MAX + 1] {
+            drop(TextBuffer(Vec::with_capacity(odd)));
+            let capacity = TextBuffer::new().capacity();
+            assert!(
+                (BYTES_USUAL..=KEPT_BYTES_MAX).contains(&capacity),
+                "a small one would grow, and a large one would stay: {capacity}"
+            );
+        }
     }
 }

@@ -5,7 +5,7 @@ pub use crate::http2::fuzzing::http2_frames;
 
 use crate::{
     HttpLimits,
-    http1::head::{self, Fields},
+    http1::head::{self, Fields, HeadScan},
 };
 use protoplex_http::HeaderField;
 
@@ -16,14 +16,13 @@ pub fn request_head(data: &[u8]) {
         return;
     };
     let limits = HttpLimits::default().head();
-    let mut looked = 0;
-    let whole = head::find_end(data, &mut looked, &limits);
+    let whole = head::find_end(data, &mut HeadScan::default(), &limits);
     if let Ok(Some(end)) = whole {
-        let (mut looked, at) = (0, usize::from(cut) % end);
+        let (mut scan, at) = (HeadScan::default(), usize::from(cut) % end);
         // An error that shows early is as good: the connection closes.
-        if let Ok(early) = head::find_end(&data[..at], &mut looked, &limits) {
+        if let Ok(early) = head::find_end(&data[..at], &mut scan, &limits) {
             assert_eq!(early, None, "a head ends before its end");
-            let found = head::find_end(data, &mut looked, &limits);
+            let found = head::find_end(data, &mut scan, &limits);
             assert_eq!(
                 found,
                 Ok(Some(end)),

@@ -11,11 +11,11 @@ use super::{
     sending::{Http1SendError, RequestSender},
     tunnel::tunnel,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use protoplex_http::{
-    BodyError, Interim, Interims, SocketRest, Tunnel,
+    BodyError, Interim, Interims, ReadBuffer, SocketRest, Tunnel,
     chunked::{ChunkDecoder, ChunkWriter, DecodedChunk},
 };
 use protoplex_net::{Duplex, OwnedGaugeGuard, Timer};
@@ -39,7 +39,7 @@ const CONTINUE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A connection of HTTP/1.1 to a server.
 pub(crate) struct ServerConnection {
     pub(super) io: ServerStream,
-    input: BytesMut,
+    input: ReadBuffer,
     timer: Timer,
     pub(super) idle_since: Instant,
     /// A response came on the connection before.
@@ -119,12 +119,19 @@ impl ServerConnection {
     pub(super) fn new(io: ServerStream, counted: OwnedGaugeGuard) -> Self {
         Self {
             io,
-            input: BytesMut::new(),
+            input: ReadBuffer::default(),
             timer: Timer::default(),
             idle_since: Instant::now(),
             is_reused: false,
             counted,
         }
+    }
+
+    /// Makes the connection ready for another request, for whenever that comes.
+    pub(super) fn rest(&mut self) {
+        self.idle_since = Instant::now();
+        self.is_reused = true;
+        self.input.release();
     }
 
     /// Whether the server has sent nothing and not closed since the last response. Costs no system call: the reactor
@@ -134,10 +141,14 @@ impl ServerConnection {
         self.input.is_empty() && self.io.is_quiet(&mut cx)
     }
 
-    /// Reads once into the buffer, at most `bytes_max`; 0 is the end of the stream.
-    fn poll_read(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.reserve(bytes_max);
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)
+    /// Reads once into the buffer; 0 is the end of the stream.
+    fn poll_read(&mut self, bytes: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.make_room(bytes);
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut *self.input);
+        if read.is_pending() {
+            self.input.pause();
+        }
+        read
     }
 
     /// Turns the connection into the server's end of a tunnel. Bytes read beyond the response come first.
@@ -215,7 +226,7 @@ impl Http1Exchange {
                 match response::parse(&self.connection.input, self.asked) {
                     Ok(None) => {}
                     Ok(Some((response, bytes))) => {
-                        let _head = self.connection.input.split_to(bytes);
+                        self.connection.input.advance(bytes);
                         match self.interim(response, interims) {
                             Some(response) => return Poll::Ready(self.head(response)),
                             // The server may have asked for the body.
@@ -332,7 +343,10 @@ impl Http1Exchange {
             BodyReading::Length(length) if length <= self.connection.input.len() as u64 => {
                 self.reading = BodyReading::Done;
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
-                Some(self.connection.input.split_to(length).freeze())
+                // A copy: a part of the buffer would keep it from the next connection.
+                let body = Bytes::copy_from_slice(&self.connection.input[..length]);
+                self.connection.input.advance(length);
+                Some(body)
             }
             _ => None,
         }
@@ -392,7 +406,7 @@ impl Http1Exchange {
         reason = "a frame, the end, and nothing yet are three things"
     )]
     fn decode(&mut self) -> Result<Option<Option<Frame<Bytes>>>, &'static str> {
-        let input = &mut self.connection.input;
+        let input = &mut *self.connection.input;
         match &mut self.reading {
             BodyReading::Head | BodyReading::Done | BodyReading::Length(0) => {
                 self.reading = BodyReading::Done;

@@ -45,8 +45,7 @@ impl Http1Pool {
 
     /// Keeps a connection whose last response is over.
     pub(super) fn put_back(&self, mut connection: ServerConnection) {
-        connection.idle_since = Instant::now();
-        connection.is_reused = true;
+        connection.rest();
         let mut idle = self.idle.lock();
         // This one was in use.
         let in_use = self.open().saturating_sub(idle.len());

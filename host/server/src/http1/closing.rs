@@ -4,7 +4,7 @@ use super::{
     intake::PIECE_BYTES,
     wire::{EarlyEnd, Wire, read_some},
 };
-use bytes::BytesMut;
+use protoplex_http::{ReadBuffer, TextBuffer};
 use protoplex_net::Duplex;
 use tokio::{
     io::AsyncWriteExt,
@@ -29,7 +29,7 @@ impl<S, IO: Duplex> Wire<'_, S, IO> {
     /// one buffer.
     async fn linger(&mut self) {
         let (limits, leaving) = (&self.context.limits, self.leaving);
-        (self.input, self.out) = (BytesMut::new(), Vec::new());
+        (self.input, self.out) = (ReadBuffer::default(), TextBuffer::default());
         let mut until = Instant::now() + limits.linger_timeout;
         let mut is_told = false;
         loop {

@@ -139,6 +139,7 @@ where
         let called = self.call(head, &mut id);
         let called = called.map_err(|refusal| self.refused_head(&id, head, refusal));
         self.wire.input.advance(end);
+        self.wire.input.release();
         let ServiceCall {
             answer,
             asked,

@@ -47,37 +47,41 @@ pub(crate) struct ParsedHead<'a, 'h> {
     pub(super) internal: Option<Internal<'a>>,
 }
 
-/// Finds the end of the first head in the buffer; `None` while the head is incomplete. `from` is where an earlier call
-/// has already looked; it is updated.
+/// How far a head has been looked through that has not come whole.
+#[derive(Default)]
+pub(crate) struct HeadScan {
+    looked: usize,
+    line_start: usize,
+}
+
+/// Finds the end of the first head in the buffer; `None` while the head is incomplete. `scan` goes on where an earlier
+/// call has stopped. Line ends are judged here, as soon as they come: a head whose lines ended with a bare LF, about which
+/// httparse is laxer, would never end for us.
 pub(crate) fn find_end(
     buffer: &[u8],
-    from: &mut usize,
+    scan: &mut HeadScan,
     limits: &HeadLimits,
 ) -> Result<Option<usize>, HttpRefusal> {
-    let start = from.saturating_sub(3).min(buffer.len());
-    if let Some(at) = buffer[start..]
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-    {
-        let end = start + at + 4;
-        return if end > limits.bytes_max {
-            Err(too_large(buffer, limits))
-        } else {
-            Ok(Some(end))
+    let from = scan.looked.min(buffer.len());
+    for at in memchr::memchr_iter(b'\n', &buffer[from..]) {
+        let at = from + at;
+        let Some(line) = buffer[scan.line_start..at].strip_suffix(b"\r") else {
+            return Err(bad("a line ends with LF alone"));
         };
-    }
-    // A head whose lines end with a bare LF would never end for us: it is refused as soon as that shows.
-    if buffer[start..]
-        .windows(2)
-        .any(|window| window[1] == b'\n' && window[0] != b'\r')
-        || buffer.first() == Some(&b'\n')
-    {
-        return Err(bad("a line ends with LF alone"));
+        let is_first = scan.line_start == 0;
+        match line.first() {
+            None if is_first => return Err(bad("an empty line before the request")),
+            None if at + 1 > limits.bytes_max => return Err(too_large(buffer, limits)),
+            None => return Ok(Some(at + 1)),
+            Some(b' ' | b'\t') => return Err(bad("a header line is folded")),
+            Some(_) if is_first && at > limits.line_bytes_max => return Err(LINE_TOO_LONG),
+            Some(_) => scan.line_start = at + 1,
+        }
     }
     if buffer.len() >= limits.bytes_max {
         return Err(too_large(buffer, limits));
     }
-    *from = buffer.len();
+    scan.looked = buffer.len();
     Ok(None)
 }
 
@@ -88,13 +92,12 @@ fn too_large(buffer: &[u8], limits: &HeadLimits) -> HttpRefusal {
     }
 }
 
-/// Reads one whole head.
+/// Reads one whole head, whose end [`find_end`] has found.
 pub(crate) fn parse<'a, 'h>(
     bytes: &'a [u8],
     fields: &'h mut Fields<'a>,
     limits: &HeadLimits,
 ) -> Result<ParsedHead<'a, 'h>, HttpRefusal> {
-    check_lines(bytes, limits)?;
     let mut raw = [const { MaybeUninit::uninit() }; HEADERS_CAP];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut raw) {
@@ -109,7 +112,7 @@ pub(crate) fn parse<'a, 'h>(
                 "HTTP/1.1 is spoken here",
             ));
         }
-        Err(_) => return Err(bad("the head is malformed")),
+        Err(_) => return Err(malformed(bytes)),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
     else {
@@ -209,26 +212,15 @@ fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
     }
 }
 
-/// Refuses bare line ends, folding and control characters, about which httparse is laxer.
-fn check_lines(bytes: &[u8], limits: &HeadLimits) -> Result<(), HttpRefusal> {
-    let mut line_start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
+/// What is wrong with a head that httparse does not take.
+fn malformed(bytes: &[u8]) -> HttpRefusal {
+    let mut bytes = bytes.iter().peekable();
+    while let Some(byte) = bytes.next() {
         match byte {
-            b'\n' if at == 0 || bytes[at - 1] != b'\r' => {
-                return Err(bad("a line ends with LF alone"));
-            }
-            b'\n' if at == 1 => return Err(bad("an empty line before the request")),
-            b'\n' => {
-                if line_start == 0 && at > limits.line_bytes_max {
-                    return Err(LINE_TOO_LONG);
-                }
-                line_start = at + 1;
-            }
-            b'\r' if bytes.get(at + 1) != Some(&b'\n') => return Err(bad("CR stands alone")),
-            b' ' | b'\t' if at == line_start => return Err(bad("a header line is folded")),
-            0..=8 | 11 | 12 | 14..=31 | 127 => return Err(bad("a control character")),
+            b'\r' if bytes.peek() != Some(&&b'\n') => return bad("CR stands alone"),
+            0..=8 | 11 | 12 | 14..=31 | 127 => return bad("a control character"),
             _ => {}
         }
     }
-    Ok(())
+    bad("the head is malformed")
 }

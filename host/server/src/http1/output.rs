@@ -40,6 +40,7 @@ where
         after: Persistence,
     ) -> Option<Bytes> {
         let (framing, length) = reply::framing(&reply, asked);
+        self.out.make_room();
         respond::head(&mut self.out, &reply, asked, framing, length, after);
         match (framing, reply.body) {
             (ReplyFraming::Length(_), ReplyBody::Full(body)) if body.len() <= COPY_BYTES_MAX => {
@@ -65,6 +66,7 @@ where
             ReplyFraming::Close => Persistence::Close,
             _ => after,
         };
+        self.out.make_room();
         respond::head(&mut self.out, &reply, asked, framing, length, after);
         let mut body = match reply.body {
             ReplyBody::Stream(body) => {
@@ -191,6 +193,7 @@ where
         intake: &mut Intake,
     ) -> Result<(), EarlyEnd> {
         let is_chunked = framing == ReplyFraming::Chunked;
+        self.out.make_room();
         if data.len() <= COPY_BYTES_MAX {
             if is_chunked {
                 chunked::chunk(&mut self.out, &data);

@@ -1,24 +1,22 @@
 //! Waits for a client: for its first bytes, for the head of a request, and between two requests.
 
 use super::{
-    head,
+    head::{self, HeadScan},
     wire::{EarlyEnd, READ_BYTES, Wire, poll_read, read_some},
 };
 use crate::{HttpCause, Service, refusal::HttpRefusal};
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use http::StatusCode;
+use protoplex_http::TextBuffer;
 use protoplex_net as net;
 use protoplex_net::Duplex;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
-    time::Duration,
 };
 use tokio::time::{Instant, timeout_at};
 
-/// Time for which an idle connection keeps its buffers: longer than a client under load waits between two requests.
-const KEEP_BUFFERS: Duration = Duration::from_millis(500);
 /// First bytes of HTTP/2 with prior knowledge.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
@@ -89,16 +87,16 @@ where
         let context = self.context;
         let limits = &context.limits;
         let head_limits = self.head_limits;
-        let (mut looked, mut forgiven) = (0, false);
+        let (mut scan, mut forgiven) = (HeadScan::default(), false);
         let mut deadline = self.head_deadline.take();
         loop {
             // One empty line before a request is forgiven (RFC 9112, section 2.2).
             if !forgiven && self.input.starts_with(b"\r\n") {
                 self.input.advance(2);
-                (looked, forgiven) = (0, true);
+                (scan, forgiven) = (HeadScan::default(), true);
             }
             if !self.input.is_empty() {
-                match head::find_end(&self.input, &mut looked, &head_limits) {
+                match head::find_end(&self.input, &mut scan, &head_limits) {
                     Ok(None) => {}
                     found => return Ok(found),
                 }
@@ -131,10 +129,11 @@ where
         }
     }
 
-    /// Waits for the first bytes of the next request. A connection that is idle for longer keeps no buffers.
+    /// Waits for the first bytes of the next request, without a buffer.
     async fn next_bytes(&mut self, mut draining: Pin<&mut impl Future<Output = ()>>) -> HeadWait {
+        self.input.release();
+        self.out = TextBuffer::default();
         let mut since = None;
-        let mut has_buffers = true;
         poll_fn(|cx| {
             // The client does not take the end of the last reply: it keeps the pace of a reader, or goes.
             if self.is_owing()
@@ -142,11 +141,7 @@ where
             {
                 return Poll::Ready(HeadWait::Over);
             }
-            let is_there = has_buffers
-                || (self.io.tcp()).is_none_or(|socket| socket.poll_read_ready(cx).is_ready());
-            if is_there
-                && let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx)
-            {
+            if let Poll::Ready(read) = poll_read(&mut self.io, &mut self.input, READ_BYTES, cx) {
                 return Poll::Ready(match read {
                     Ok(read) if read > 0 => HeadWait::Bytes,
                     _ => HeadWait::Over,
@@ -154,13 +149,7 @@ where
             }
             let since = *since.get_or_insert_with(Instant::now);
             let idle_max = self.context.limits.idle_timeout;
-            let keep_until = since + KEEP_BUFFERS.min(idle_max);
-            if has_buffers && self.timer.poll_until(keep_until, cx).is_ready() {
-                has_buffers = false;
-                self.input = BytesMut::new();
-                self.out = Vec::new();
-            }
-            if !has_buffers && self.timer.poll_until(since + idle_max, cx).is_ready() {
+            if self.timer.poll_until(since + idle_max, cx).is_ready() {
                 return Poll::Ready(HeadWait::TooLong);
             }
             draining.as_mut().poll(cx).map(|()| HeadWait::Over)

@@ -2,7 +2,8 @@
 
 use super::half_closed::HalfClosed;
 use crate::{HttpCause, context::ServerContext, limits::HeadLimits};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
+use protoplex_http::{ReadBuffer, TextBuffer};
 use protoplex_net::{Duplex, PaceMeter, Timer};
 use std::{
     future::poll_fn,
@@ -31,8 +32,8 @@ impl From<io::Error> for EarlyEnd {
 pub(super) struct Wire<'a, S, IO> {
     pub(super) context: &'a ServerContext<S>,
     pub(super) io: IO,
-    pub(super) input: BytesMut,
-    pub(super) out: Vec<u8>,
+    pub(super) input: ReadBuffer,
+    pub(super) out: TextBuffer,
     /// Bytes of `out` that are written already.
     pub(super) written: usize,
     /// Bytes that go out after `out`, without a copy.
@@ -67,8 +68,8 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         Self {
             context,
             io,
-            input: BytesMut::new(),
-            out: Vec::new(),
+            input: ReadBuffer::default(),
+            out: TextBuffer::default(),
             written: 0,
             tail: Bytes::new(),
             sent: 0,
@@ -163,7 +164,7 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
         }
         self.pace.pause();
         self.written = 0;
-        self.out.clear();
+        self.out.release();
         self.out.shrink_to(KEEP_BYTES_MAX);
         Poll::Ready(Ok(()))
     }
@@ -181,25 +182,31 @@ impl<'a, S, IO: Duplex> Wire<'a, S, IO> {
     }
 }
 
-/// Bytes of one read of a head, and what an idle connection keeps.
+/// Bytes of one read of a head.
 pub(super) const READ_BYTES: usize = 8 << 10;
 
 /// Reads once, at most `bytes_max`; 0 is the end of the stream.
 pub(super) async fn read_some(
     io: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
+    input: &mut ReadBuffer,
     bytes_max: usize,
 ) -> io::Result<usize> {
     poll_fn(|cx| poll_read(io, input, bytes_max, cx)).await
 }
 
-/// Polls for one read of at most `bytes_max`; 0 is the end of the stream.
+/// Polls for one read of at most `bytes_max`; 0 is the end of the stream. While nothing comes, an empty buffer is no
+/// connection's.
 pub(super) fn poll_read(
     io: &mut (impl AsyncRead + Unpin),
-    input: &mut BytesMut,
+    input: &mut ReadBuffer,
     bytes_max: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    input.reserve(bytes_max);
-    tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut input.limit(bytes_max))
+    input.make_room(bytes_max);
+    let mut room = (&mut **input).limit(bytes_max);
+    let read = tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut room);
+    if read.is_pending() {
+        input.pause();
+    }
+    read
 }

@@ -26,10 +26,10 @@ fn limits() -> HttpLimits {
 
 /// Reads a head as the connection does: looks for the end after every piece, then reads.
 fn read(pieces: &[&[u8]]) -> Option<Result<Accepted, HttpRefusal>> {
-    let (limits, mut buffer, mut looked) = (limits(), Vec::new(), 0);
+    let (limits, mut buffer, mut scan) = (limits(), Vec::new(), HeadScan::default());
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        match find_end(&buffer, &mut looked, &limits.head()) {
+        match find_end(&buffer, &mut scan, &limits.head()) {
             Ok(None) => {}
             Ok(Some(end)) => {
                 settle_version(&mut buffer[..end]);
@@ -548,4 +548,37 @@ fn a_head_in_pieces_is_read_as_the_head_at_once() {
         }
     }
     assert!(accepted > 1000, "only {accepted} heads were sound");
+}
+
+/// Line ends are judged when the end of a head is looked for, and everything else by httparse: it has to refuse what is no
+/// part of a line, wherever that stands.
+#[test]
+fn no_control_character_is_taken_wherever_it_stands() {
+    const HEAD: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: a\r\nX-A: b c\r\n\r\n";
+    let odd = |byte: u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    let is_odd = |head: &[u8]| {
+        head.iter().any(|&byte| odd(byte))
+            || head
+                .windows(2)
+                .any(|two| two[0] == b'\r' && two[1] != b'\n')
+    };
+    let mut taken = 0;
+    for at in 0..HEAD.len() {
+        for byte in 0..=u8::MAX {
+            let mut put = HEAD.to_vec();
+            put.insert(at, byte);
+            let mut changed = HEAD.to_vec();
+            changed[at] = byte;
+            for head in [put, changed] {
+                if let Some(Ok(_)) = read(&[&head]) {
+                    taken += 1;
+                    assert!(!is_odd(&head), "{:?}", String::from_utf8_lossy(&head));
+                }
+            }
+        }
+    }
+    assert!(
+        taken > 1_000,
+        "only {taken} are taken: the test tests nothing"
+    );
 }
