@@ -31,6 +31,9 @@ mod tests;
 
 /// Between two looks at restarts, silence and deadlines.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while all children serve and nobody waits for anything: a node without visitors hardly wakes, and a child that
+/// falls silent is noticed a moment after the second that it has.
+const QUIET_TICK: Duration = Duration::from_millis(200);
 
 /// Parts of a node that its start has made.
 pub(super) struct ActorParts {
@@ -95,7 +98,7 @@ impl Actor {
     ) -> anyhow::Result<()> {
         self.releases.load_from_disk().await;
         let mut on_ready = Some(on_ready);
-        let mut ticks = tokio::time::interval(TICK);
+        let mut ticked = tokio::time::Instant::now();
         loop {
             if !self.supervisor.has_come_up()
                 && let Some(reason) = self.supervisor.futility()
@@ -111,7 +114,10 @@ impl Actor {
                 Some(event) = events.link.recv() => self.link_event(event),
                 Some(made) = events.builder.recv() => self.releases.build_made(made, &mut self.supervisor, &mut self.seed),
                 Some(question) = events.meta.recv() => self.question(question),
-                _ = ticks.tick() => self.tick(),
+                () = tokio::time::sleep_until(ticked + self.tick_period()) => {
+                    ticked = tokio::time::Instant::now();
+                    self.tick();
+                }
                 () = lifecycle.reload.notified() => self.supervisor.reload_files(),
                 () = lifecycle.drain.cancelled(), if !self.leaving.has_begun() => self.leave(),
                 () = lifecycle.stop_now.cancelled() => {
@@ -132,6 +138,12 @@ impl Actor {
                 return Ok(());
             }
         }
+    }
+
+    fn tick_period(&self) -> Duration {
+        let is_quiet =
+            self.supervisor.all_serve() && !self.leaving.has_begun() && !self.scraper.is_busy();
+        if is_quiet { QUIET_TICK } else { TICK }
     }
 
     /// Whether a build answers, or there is none that could.

@@ -82,6 +82,11 @@ impl Scraper {
         }
     }
 
+    /// Whether somebody waits for an answer.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.scrape.is_some()
+    }
+
     /// Answers with what there is, when it was waited for long enough.
     pub(crate) fn tick(&mut self, supervisor: &Supervisor, release: ReleaseId) {
         if self.scrape.as_ref().is_some_and(Scrape::is_late) {

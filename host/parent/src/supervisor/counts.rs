@@ -16,6 +16,11 @@ impl Supervisor {
         self.children.iter().filter(|child| child.serves()).count()
     }
 
+    /// Whether every child answers requests by a build.
+    pub(crate) fn all_serve(&self) -> bool {
+        self.children.iter().all(ChildRecord::serves)
+    }
+
     /// Whether some child answers requests by a build.
     pub(crate) fn any_serves(&self) -> bool {
         self.children.iter().any(ChildRecord::serves)

@@ -28,7 +28,7 @@ pub fn seed(args: &cli::SeedArgs) -> Result<CommandExit> {
         .clone()
         .unwrap_or_else(|| config.data.join("native"));
     let check = CompileCheck::new(&native, config.native_bytes_max)?;
-    run(SEED_THREADS, async {
+    run(SEED_THREADS, async move {
         let signals = signals::listen()?;
         let stop = signals.stop;
         let serve = protoplex_seed::run(config, check, stop, |address| ready(&address.to_string()));
@@ -51,7 +51,7 @@ pub fn node(args: &cli::ProcessArgs) -> Result<CommandExit> {
     // knows no huge pages needs no order.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let config: NodeConfig = read(&args.config)?;
-    run(NODE_THREADS, async {
+    run(NODE_THREADS, async move {
         let signals = signals::listen()?;
         let lifecycle = parent::Lifecycle {
             drain: signals.stop,
@@ -107,12 +107,16 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("{} is no configuration", file.display()))
 }
 
-/// Runs a process to its end. What it does on the side, such as waiting for another process that compiles, does not
-/// hold that up.
-fn run(threads: usize, process: impl Future<Output = Result<CommandExit>>) -> Result<CommandExit> {
+/// Runs a process to its end, as a task: the calling thread would have to be woken for each of its events. What it does on
+/// the side, such as waiting for another process that compiles, does not hold that up.
+fn run(
+    threads: usize,
+    process: impl Future<Output = Result<CommandExit>> + Send + 'static,
+) -> Result<CommandExit> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(threads).enable_all().build()?;
-    let ended = runtime.block_on(process);
+    let process = runtime.spawn(process);
+    let ended = runtime.block_on(process).context("the process's task")?;
     runtime.shutdown_timeout(END_TIMEOUT);
     ended
 }
