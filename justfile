@@ -3,6 +3,11 @@ set positional-arguments
 
 export PATH := env('HOME') / ".cargo/bin:" + justfile_directory() / ".venv/bin:" + env('PATH')
 
+# What release builds are laid out by, once `just profile` has made it.
+profile := justfile_directory() / "target/profile/protoplex.profdata"
+layout := if path_exists(profile) == "true" { "CARGO_ENCODED_RUSTFLAGS='-Cprofile-use=" + profile + "'" } else { "" }
+release := layout + " cargo build --release --package protoplex"
+
 guests := "cargo run --quiet --manifest-path guests/Cargo.toml --package protoplex-guest-tool -- "
 
 # List the recipes
@@ -61,12 +66,12 @@ check: setup-tests
 
 # Measure against the peers, and keep the rows: all, or those named; with `--before FILE`, against an earlier build
 bench *NAMES: setup-tests build-guests
-    cargo build --release --package protoplex --package protoplex-tests --bins
+    {{ release }} --package protoplex-tests --bins
     target/release/bench "$@"
 
 # Count what a request allocates, with a program that is built for that
 bench-allocations: setup-tests build-guests
-    cargo build --release --package protoplex --package protoplex-tests --bins --features protoplex/count-allocations
+    {{ release }} --package protoplex-tests --bins --features protoplex/count-allocations
     target/release/bench allocations
 
 # Feed random bytes to a reader of them for so long; without a name, list them
@@ -74,9 +79,13 @@ fuzz TARGET="" SECONDS="60": setup-tests
     test -z "$1" || mkdir -p "fuzz/corpus/$1"
     if test -z "$1"; then cargo fuzz list --fuzz-dir fuzz; else cargo fuzz run --sanitizer none --fuzz-dir fuzz "$1" "fuzz/corpus/$1" "fuzz/seeds/$1" -- -max_total_time="$2" -max_len=4096; fi
 
+# Profile the data path, by which `just dist` and `just bench` lay the program out from then on; half an hour on two cores
+profile: setup-tests build-guests
+    ./.ci/profile
+
 # Build the program as nodes run it: target/dist/protoplex, and what a debugger reads beside it
 dist:
-    cargo build --release --package protoplex
+    {{ release }}
     mkdir -p target/dist
     objcopy --only-keep-debug target/release/protoplex target/dist/protoplex.debug
     objcopy --strip-all target/release/protoplex target/dist/protoplex

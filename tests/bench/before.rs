@@ -31,14 +31,15 @@ const LIVE: Part = Part {
 };
 
 /// A row: its name, the build, the node that is measured, the load.
-struct Duel {
-    name: &'static str,
-    build: &'static str,
-    part: Part,
-    load: Load,
+pub struct Duel {
+    pub name: &'static str,
+    pub build: &'static str,
+    pub part: Part,
+    pub load: Load,
 }
 
-fn duels() -> [Duel; 8] {
+/// All rows of the data path.
+pub fn duels() -> [Duel; 8] {
     let duel = |name, build, part, load| Duel {
         name,
         build,
@@ -67,7 +68,7 @@ fn duels() -> [Duel; 8] {
 }
 
 /// Stands for the manifest that is written for the back end of this run.
-const RELAY: &str = "";
+pub const RELAY: &str = "";
 
 /// Measures all rows, or those named, against `earlier`. Its handlers are those of `checkout`, where WIT has changed since.
 pub fn run(

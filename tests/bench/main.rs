@@ -7,6 +7,7 @@
 //!
 //! `bench --before FILE` has an earlier build of the program as the only peer: what the data path costs now, and before.
 //! `--checkout DIR` behind it names that build's checkout, where its guests are built: for a build with another WIT.
+//! `bench --train FILE` measures nothing, see `train`.
 
 mod allocations;
 mod before;
@@ -19,6 +20,7 @@ mod peers;
 mod process;
 mod report;
 mod rows;
+mod train;
 
 use report::Report;
 use std::path::Path;
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
                 &mut report,
             )?;
         }
+        [flag, program] if flag == "--train" => train::run(Path::new(program), folder.path())?,
         names => rows::run(names, folder.path(), &mut report)?,
     }
     report.end()

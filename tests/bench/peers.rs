@@ -1,5 +1,6 @@
 //! The peers, at the versions that stand here, tuned as their manuals say.
 
+pub mod envoy;
 pub mod haproxy;
 pub mod nginx;
 pub mod pushpin;
@@ -55,19 +56,22 @@ pub fn back() -> anyhow::Result<Server> {
 
 /// Versions of the peers and load generators, one line each.
 pub fn versions() -> Vec<String> {
+    let path = format!("{PATH}:{}", repository().join(".venv/bin").display());
     let said = |program: &str, argument: &str| {
         let output = Command::new(program)
             .arg(argument)
-            .env("PATH", PATH)
+            .env("PATH", &path)
             .output()
             .ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        text.lines().next().map(|line| line.trim().to_owned())
+        let mut lines = text.lines().map(str::trim);
+        lines.find(|line| !line.is_empty()).map(str::to_owned)
     };
     let programs = [
         ("nginx", "-v"),
         ("haproxy", "-v"),
+        ("envoy", "--version"),
         ("pushpin", "--version"),
         ("wrk", "-v"),
         ("h2load", "--version"),

@@ -23,7 +23,7 @@ const ECHO_BYTES: usize = 1 << 20;
 type Measure = fn(&Path) -> anyhow::Result<Vec<Row>>;
 
 /// Every family by the name that the command line takes.
-pub const FAMILIES: [(&str, Measure); 24] = [
+pub const FAMILIES: [(&str, Measure); 25] = [
     ("edge-shared", edge_shared),
     ("edge-per-request", edge_per_request),
     ("app", app),
@@ -42,6 +42,7 @@ pub const FAMILIES: [(&str, Measure); 24] = [
     ("tls", tls::rows),
     ("routes", scale::routes),
     ("idle", scale::idle),
+    ("idle-cpu", scale::idle_cpu),
     ("live-idle", live::idle),
     ("live-broadcast", live::broadcast),
     ("live-fan-out", live::fan_out),
@@ -122,7 +123,7 @@ fn edge_nginx(folder: &Path) -> anyhow::Result<Vec<Row>> {
         &peers::nginx::respond(folder, None)?,
         &Load::get("/"),
     )?;
-    Ok(vec![cpu("edge respond, shared", both, "nginx", 1.1)])
+    Ok(vec![cpu("edge respond, shared", both, "nginx", 1.0)])
 }
 
 fn edge_per_request(_folder: &Path) -> anyhow::Result<Vec<Row>> {
@@ -143,8 +144,8 @@ fn app(_folder: &Path) -> anyhow::Result<Vec<Row>> {
     )?;
     let name = "app 0.3 hello, 16 at once, 128 in all";
     Ok(vec![
-        rate(name, both, "wasmtime serve", 1.7),
-        cpu(name, both, "wasmtime serve", 0.6),
+        rate(name, both, "wasmtime serve", 2.0),
+        cpu(name, both, "wasmtime serve", 0.5),
     ])
 }
 
@@ -176,7 +177,7 @@ fn asset(folder: &Path) -> anyhow::Result<Vec<Row>> {
         &peers::nginx::files(folder)?,
         &Load::get("/1k.txt"),
     )?;
-    Ok(vec![cpu("asset of 1 KiB, shared", both, "nginx", 1.0)])
+    Ok(vec![cpu("asset of 1 KiB, shared", both, "nginx", 0.9)])
 }
 
 /// A handler that really changed: each round has another component, which is compiled on the way.

@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use protoplex_tests::{Connection, repository};
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, fs, path::Path, time::Duration};
 use tokio::task::JoinSet;
 
 const HANDLERS: usize = 1_000;
@@ -16,6 +16,10 @@ const ROUTES: usize = 10_000;
 const IDLE_CONNECTIONS: usize = 15_000;
 /// Opened at once, below the listening sockets' backlog.
 const OPENING: usize = 256;
+/// A node that has just started has work of its own.
+const SETTLING: Duration = Duration::from_secs(10);
+/// Long enough that a clock tick is a tenth of the target.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// A proxy whose routes go to the handlers in turns, each for a path of its own.
 fn proxy(folder: &Path, handlers: usize, routes: usize) -> anyhow::Result<Server> {
@@ -92,6 +96,24 @@ pub fn idle(_folder: &Path) -> anyhow::Result<Vec<Row>> {
         peer_name: "-",
         kernel: None,
         target: Target::AtMost(6.0),
+    }])
+}
+
+/// Cost of a proxy of the sample fleet that nobody visits: its parent and children.
+pub fn idle_cpu(_folder: &Path) -> anyhow::Result<Vec<Row>> {
+    let server = Server::ours("builds/sample.toml", "proxy")?;
+    std::thread::sleep(SETTLING);
+    let before = server.cpu_time()?;
+    std::thread::sleep(IDLE);
+    let used = (server.cpu_time()? - before).seconds();
+    Ok(vec![Row {
+        name: "a proxy that nobody visits, CPU".into(),
+        unit: "% of a core",
+        ours: used / IDLE.as_secs_f64() * 100.0,
+        peer: None,
+        peer_name: "-",
+        kernel: None,
+        target: Target::AtMost(0.2),
     }])
 }
 
