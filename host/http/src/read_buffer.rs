@@ -16,7 +16,7 @@ const KEPT_MAX: usize = 64;
 
 thread_local!(static KEPT: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) });
 
-/// What a connection has read and not used yet. The default has no buffer.
+/// Bytes that a connection has read and not used yet. `ReadBuffer::default()` holds no memory.
 #[derive(Debug, Default)]
 pub struct ReadBuffer(BytesMut);
 

@@ -31,8 +31,8 @@ mod tests;
 
 /// Between two looks at restarts, silence and deadlines.
 const TICK: Duration = Duration::from_millis(50);
-/// The same while all children serve and nobody waits for anything: a node without visitors hardly wakes, and a child that
-/// falls silent is noticed a moment after the second that it has.
+/// Between two looks at restarts, silence and deadlines of a node whose children all serve, and of which nobody waits for
+/// anything: it hardly wakes, and a child that falls silent is noticed a moment after the second that it has.
 const QUIET_TICK: Duration = Duration::from_millis(200);
 
 /// Parts of a node that its start has made.

@@ -26,7 +26,7 @@ const USUAL_LONG: [&str; 3] = [
 pub struct Text(CompactString);
 
 impl Text {
-    /// The text on its own.
+    /// Turns the text into a `String`, by an allocation where it was kept in place.
     pub(crate) fn into_string(self) -> String {
         self.0.into()
     }

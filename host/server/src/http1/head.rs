@@ -212,7 +212,7 @@ fn name_one_host<'a>(fields: &mut [HeaderField<'a>], authority: &'a str) {
     }
 }
 
-/// What is wrong with a head that httparse does not take.
+/// Refusal of a head that httparse does not take, with the reason where a byte tells it.
 fn malformed(bytes: &[u8]) -> HttpRefusal {
     let mut bytes = bytes.iter().peekable();
     while let Some(byte) = bytes.next() {
